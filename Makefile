@@ -1,0 +1,45 @@
+# Every target sets up what it needs in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= report
+PYTEST = $(BIN)/python -m pytest
+
+.PHONY: setup report test test-slow lint types bench clean
+
+# torch goes first and alone: its pin must be settled before another package asks for a torch of its own
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,diffusers,notebooks]'
+	touch $@
+
+build/types/scorescope:
+	mkdir -p $@
+	for room in data probes analysis reports; do ln -sfn ../../../$$room $@/$$room; done
+
+setup: $(VENV)/.ready
+
+report: setup
+	$(BIN)/scorescope report --out $(OUT)
+
+test: setup
+	$(PYTEST) -m 'not slow'
+
+test-slow: setup
+	$(PYTEST) -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup build/types/scorescope
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p scorescope
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

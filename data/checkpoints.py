@@ -1,0 +1,135 @@
+"""Weights in safetensors with a JSON card beside them. No pickle is read or written.
+
+save_denoiser(folder / "digits.safetensors", denoiser, card)
+denoiser, card = load_denoiser("digits")            # shipped
+denoiser, card = load_denoiser("runs/my.safetensors")
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from scorescope.data.errors import InputError
+from scorescope.data.unet import EDMDenoiser, UNetConfig
+
+SHIPPED = Path(__file__).parent / "weights"
+FORMAT = "scorescope-edm-unet-1"
+Card = dict[str, Any]
+
+
+def save_denoiser(path: Path, denoiser: EDMDenoiser, card: Card) -> None:
+    """Write weights to `path` (safetensors) and `card` to the same name with `.json`.
+
+    The network's size and sigma_data travel in the weights file, so it can be loaded without its card.
+    """
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(asdict(denoiser.config)),
+        "sigma_data": repr(denoiser.sigma_data),
+    }
+    replace_file(path, lambda temporary: save_file(denoiser.state_dict(), temporary, metadata))
+    write_card(path.with_suffix(".json"), {**card, "weights_sha256": sha256(path)})
+
+
+def load_denoiser(name: str | Path, *, device: str | torch.device = "cpu") -> tuple[EDMDenoiser, Card]:
+    """Load a denoiser in evaluation mode, with its card.
+
+    Parameters
+    ----------
+    name : str or Path
+        "digits" or "digits_weak" for the shipped ones, or a path to a safetensors file that
+        `save_denoiser` wrote.
+    device : str or torch.device
+        Where the weights go.
+
+    Returns
+    -------
+    EDMDenoiser
+        Without gradients, in evaluation mode.
+    dict
+        The card, empty where there is none beside the weights.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, of another kind, or does not match the hash on its card.
+    """
+    path = SHIPPED / f"{name}.safetensors" if str(name) in shipped_denoisers() else Path(name)
+    if not path.is_file():
+        raise InputError("name", found=f"{str(name)!r}", expected=f"a safetensors file or one of {shipped_denoisers()}")
+    card = _read_card(path)
+    if card.get("weights_sha256", (digest := sha256(path))) != digest:
+        raise InputError(
+            str(path),
+            found=f"sha256 {digest}",
+            expected=f"{card['weights_sha256']}, the hash on its card; the file is damaged",
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        weights = load_file(path, device=str(device))
+    except SafetensorError as error:
+        raise InputError(str(path), found=f"a damaged file ({error})", expected="a safetensors file") from None
+    return _build(path, metadata, weights).to(device), card
+
+
+def shipped_denoisers() -> list[str]:
+    """Names that `load_denoiser` knows without a path."""
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file, as hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_card(path: Path, card: Card) -> None:
+    """Write a card as readable JSON, atomically."""
+    text = json.dumps(card, indent=1) + "\n"
+    replace_file(path, lambda temporary: temporary.write_text(text))
+
+
+def replace_file(path: Path, write: Any) -> None:
+    """Let `write(temporary)` fill a file beside `path`, then rename it: `path` is whole or as it was."""
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        card = json.loads(path.with_suffix(".json").read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(
+            str(path.with_suffix(".json")), found=f"damaged JSON ({error})", expected="the weights' card"
+        ) from None
+    if not isinstance(card, dict):
+        raise InputError(
+            str(path.with_suffix(".json")), found=type(card).__name__, expected="the weights' card, a JSON object"
+        )
+    return card
+
+
+def _build(path: Path, metadata: dict[str, str], weights: dict[str, torch.Tensor]) -> EDMDenoiser:
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            str(path), found=f"format {metadata.get('format')!r}", expected=f"{FORMAT!r}, written by save_denoiser"
+        )
+    try:
+        config: dict[str, Any] = json.loads(metadata["config"])
+        sizes: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
+        denoiser = EDMDenoiser(UNetConfig(**sizes), float(metadata["sigma_data"]))
+        denoiser.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(str(path), found=f"weights or metadata that do not fit ({error})", expected=FORMAT) from None
+    return denoiser.eval().requires_grad_(False)

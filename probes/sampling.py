@@ -1,0 +1,219 @@
+"""Sampling from a plain `Denoiser`, with a guidance rule, recording as it goes.
+
+    run = sample(denoiser, seeds=range(64), condition=labels, rule=CFG(4.0))
+    run.samples                    # (64, *shape)
+    run.trace.scalars              # one row a (sample, step, call)
+
+Sample i depends on its seed and condition only, not on how samples were batched.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from scorescope.data.errors import InputError
+from scorescope.probes.denoiser import Condition, Denoiser, evaluate, select, to_device
+from scorescope.probes.guidance import CFG, COND, UNCOND, GuidanceState, Rule
+from scorescope.probes.noise import SampleNoise, check_sigmas, edm_sigmas
+from scorescope.probes.solvers import Heun, Solver
+from scorescope.probes.trace import Recording, ScalarRecorder, Trace
+
+
+@dataclass(frozen=True)
+class Run:
+    """Samples, and the trace of how they came about (None where nothing was recorded)."""
+
+    samples: Tensor
+    trace: Trace | None
+
+
+@torch.inference_mode()
+def sample(
+    denoiser: Denoiser,
+    *,
+    seeds: Sequence[int],
+    condition: Condition = None,
+    shape: tuple[int, ...] | None = None,
+    rule: Rule | None = None,
+    solver: Solver | None = None,
+    sigmas: Sequence[float] | None = None,
+    record: Recording | None = None,
+    batch: int = 256,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: bool = True,
+) -> Run:
+    """Draw one sample for each seed.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        The model.
+    seeds : sequence of int
+        One a sample; everything random about sample i comes from seeds[i].
+    condition : optional
+        One row a sample; None samples unconditionally.
+    shape : tuple of int, optional
+        Shape of one sample; by default `denoiser.shape`.
+    rule : Rule, optional
+        Guidance rule; by default none, `CFG(1.0)`. Without a condition no rule applies.
+    solver : Solver, optional
+        By default `Heun()`.
+    sigmas : sequence of float, optional
+        Falling noise levels; by default `edm_sigmas(18)`.
+    record : Recording, optional
+        Scalars to record; None records nothing.
+    batch : int
+        Samples computed together. Bounds the memory; does not change the result.
+    device, dtype
+        Where and in which precision the state is kept.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Run
+        Samples on `device`, shape (len(seeds), *shape), and the trace.
+
+    Raises
+    ------
+    InputError
+        For arguments that do not fit together, a prediction of another shape or dtype, and predictions
+        that are not finite, naming the first step and branch where that happened.
+    """
+    shape = _shape(denoiser, shape)
+    rule, solver = rule or CFG(1.0), solver or Heun()
+    sigmas = list(edm_sigmas() if sigmas is None else sigmas)
+    check_sigmas(sigmas)
+    seeds = [int(seed) for seed in seeds]
+    if not seeds or batch < 1:
+        raise InputError("seeds, batch", found=f"{len(seeds)} seeds, batch {batch}", expected="at least one of each")
+    _check_condition(denoiser, condition, rule, len(seeds))
+    started = time.perf_counter()
+    samples, tables = [], []
+    for start in tqdm(range(0, len(seeds), batch), desc="sampling", disable=not progress, leave=False):
+        rows = slice(start, min(start + batch, len(seeds)))
+        noise = SampleNoise(seeds[rows], shape, torch.device(device), dtype)
+        part = to_device(select(condition, rows), torch.device(device))
+        guided = _Guided(denoiser, part, rule, ScalarRecorder(record) if record else None)
+        samples.append(solver.run(guided, sigmas[0] * noise.draw(), sigmas, noise.draw))
+        guided.check_finite()
+        if guided.recorder:
+            tables.append(guided.recorder.table(first=start))
+    result = torch.cat(samples)
+    if record is None:
+        return Run(result, None)
+    manifest = {
+        "status": "complete",
+        "denoiser": _name(denoiser),
+        "rule": type(rule).__name__,
+        "rule_parameters": _parameters(rule),
+        "weight": rule.weight,
+        "solver": type(solver).__name__,
+        "solver_parameters": _parameters(solver),
+        "sigmas": sigmas,
+        "shape": list(shape),
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": str(device),
+        "recording": asdict(record),
+        "torch": torch.__version__,
+        "seconds": time.perf_counter() - started,
+    }
+    rows_table = pd.DataFrame({"sample": range(len(seeds)), "seed": seeds, "condition": _labels(condition, len(seeds))})
+    return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest))
+
+
+class _Guided:
+    """The guided prediction of one batch: calls the branches that the rule needs, applies it, records."""
+
+    def __init__(self, denoiser: Denoiser, condition: Condition, rule: Rule, recorder: ScalarRecorder | None) -> None:
+        self.denoiser, self.condition, self.rule, self.recorder = denoiser, condition, rule, recorder
+        self.memory: dict[str, Tensor] = {}
+        self._finite: list[tuple[int, float, str, Tensor]] = []
+
+    def __call__(self, x: Tensor, *, sigma: float, sigma_next: float, step: int, call: int) -> Tensor:
+        levels = torch.full((len(x),), sigma, device=x.device, dtype=x.dtype)
+        cond = self._predict(COND, x, levels, self.condition, step, sigma)
+        if self.condition is None:
+            self._record(x, cond, None, cond, sigma, sigma_next, step, call, needed=1, missing="unconditional run")
+            return cond
+        state = GuidanceState(x, sigma, sigma_next, step, call, self.memory)
+        needs = UNCOND in self.rule.branches(state)
+        observes = not needs and self.recorder is not None and self.recorder.recording.all_branches
+        uncond = self._predict(UNCOND, x, levels, None, step, sigma) if needs or observes else None
+        guided = self.rule(cond, uncond if needs else None, state)
+        missing = "" if uncond is not None else f"not needed by {type(self.rule).__name__}"
+        self._record(x, cond, uncond, guided, sigma, sigma_next, step, call, needed=1 + needs, missing=missing)
+        return guided
+
+    def check_finite(self) -> None:
+        """Read back, once a batch, whether every prediction was finite."""
+        flags = torch.stack([flag for *_, flag in self._finite]).tolist()
+        for (step, sigma, branch, _), finite in zip(self._finite, flags, strict=True):
+            if not finite:
+                where = f"denoiser ({branch}, step {step}, sigma {sigma:.4g})"
+                raise InputError(where, found="NaN or infinite values", expected="finite predictions")
+
+    def _predict(self, branch: str, x: Tensor, levels: Tensor, condition: Condition, step: int, sigma: float) -> Tensor:
+        prediction = evaluate(self.denoiser, x, levels, condition, branch=branch)
+        self._finite.append((step, sigma, branch, torch.isfinite(prediction).all()))
+        return prediction
+
+    def _record(
+        self, x: Tensor, cond: Tensor, uncond: Tensor | None, guided: Tensor,
+        sigma: float, sigma_next: float, step: int, call: int, *, needed: int, missing: str,
+    ) -> None:  # fmt: skip
+        if self.recorder is None:
+            return
+        observed = 1 + (uncond is not None) - needed
+        self.recorder.add(
+            x, cond, uncond, guided,
+            step=step, call=call, sigma=sigma, sigma_next=sigma_next, needed=needed, observed=observed, missing=missing,
+        )  # fmt: skip
+
+
+def _shape(denoiser: Denoiser, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    found = shape if shape is not None else getattr(denoiser, "shape", None)
+    if not found or any(size < 1 for size in found):
+        raise InputError(
+            "shape", found=str(found), expected="the shape of one sample, as argument or as denoiser.shape"
+        )
+    return tuple(found)
+
+
+def _check_condition(denoiser: Denoiser, condition: Condition, rule: Rule, count: int) -> None:
+    if condition is None:
+        if rule.weight != 1:
+            raise InputError("condition", found="None", expected=f"one row a sample: {rule} needs a conditional branch")
+        return
+    rows = _rows(condition)
+    if rows != count:
+        raise InputError("condition", found=f"{rows} rows", expected=f"{count}, one for each seed")
+    if check := getattr(denoiser, "check_condition", None):
+        check(condition, count)
+
+
+def _rows(condition: Condition) -> int:
+    sizes = {_rows(value) for value in condition.values()} if isinstance(condition, dict) else {len(condition)}
+    return sizes.pop() if len(sizes) == 1 else -1
+
+
+def _labels(condition: Condition, count: int) -> list[Any]:
+    """What the sample table says of the condition: the label where it is one, else nothing."""
+    if isinstance(condition, Tensor) and condition.ndim == 1:
+        return list(condition.tolist())
+    return [None] * count
+
+
+def _name(denoiser: Denoiser) -> str:
+    return getattr(denoiser, "__qualname__", type(denoiser).__qualname__)
+
+
+def _parameters(thing: Any) -> dict[str, Any]:
+    return asdict(thing) if is_dataclass(thing) and not isinstance(thing, type) else {}
