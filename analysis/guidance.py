@@ -56,7 +56,12 @@ DECOMPOSITION = Schema(
         Column("applied_norm", float, "data", "L2 norm of guided - D_c, denoised space"),
         Column("norm_floor", float, "data", "update_norm that rounding the two branches would give by itself"),
         Column("cos_floor", float, "1", "one_minus_cos_denoised that rounding would give by itself"),
-        Column("overshoot_share", float, "1", "share of the guided prediction's elements outside the range"),
+        Column(
+            "overshoot_share",
+            float,
+            "1",
+            "share of guided's elements outside the range, see image_statistics",
+        ),
         Column("overshoot_mean", float, "data", "mean distance of its elements from the range"),
         Column("contrast", float, "data", "standard deviation over the guided prediction (luma for colour)"),
         Column("saturation", float, "1", "mean HSV saturation of the guided prediction, colour only"),
