@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from scorescope.probes import Model, load_model, sample
+from scorescope.data import InputError
+from scorescope.probes import APG, Model, load_model, sample
 from scorescope.reports import guidance
 
 
@@ -20,9 +21,8 @@ def test_report_is_complete(report):
     out, outcome = report
     assert outcome.status == "complete" and not outcome.failures
     figures = {path.stem for path in (out / "figures").glob("*.svg")}
-    assert figures == {
-        "update_parts", "parallel_share", "branch_cosine", "applied_gain", "value_density", "overshoot", "contrast", "samples",
-    }  # fmt: skip
+    assert {"update_parts", "parallel_share", "branch_cosine", "applied_gain"} <= figures
+    assert {"value_density", "overshoot", "contrast", "samples"} <= figures
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["samples_per_setting"] == 24 and "sha256" in manifest["model_source"]
 
@@ -67,33 +67,33 @@ def test_trace_of_the_report_is_that_of_the_sampler(report):
 
 
 class Rows:
-    """A model of table rows: one-dimensional data, no range, fails where it is told to."""
-
-    def __init__(self, fails=False):
-        self.fails = fails
+    """A model of table rows: one-dimensional data without a range."""
 
     def __call__(self, x, sigma, condition):
-        if self.fails and condition is None and sigma[0] < 1:
-            return x * float("nan")
         mean = 0.0 if condition is None else condition[:, None] * 0.1
         return mean + (x - mean) / (1 + sigma[:, None] ** 2)
 
 
-def row_model(**options):
-    return Model(Rows(**options), "rows", (6,), lambda count: torch.arange(count) % 3)
+ROWS = Model(Rows(), "rows", (6,), lambda count: torch.arange(count) % 3)
 
 
 def test_any_denoiser_has_a_report(tmp_path):
-    outcome = guidance.build(tmp_path, row_model(), command="test", count=6, progress=False)
+    outcome = guidance.build(tmp_path, ROWS, command="test", count=6, progress=False)
     assert outcome.status == "complete"
     assert not (tmp_path / "figures/samples.svg").exists() and not (tmp_path / "figures/overshoot.svg").exists()
     assert "none shown" in (tmp_path / "index.html").read_text()
 
 
-def test_a_model_that_fails_at_some_settings_gets_an_incomplete_report(tmp_path, capsys):
-    outcome = guidance.build(tmp_path, row_model(fails=True), command="test", count=6, progress=False)
-    assert outcome.status == "incomplete"
-    # every setting needs the unconditional branch, here at the latest for the recording
-    assert {"CFG, w = 2", "APG, w = 8"} <= set(outcome.failures)
+def test_a_setting_that_fails_is_named_and_the_others_are_reported(tmp_path, monkeypatch, capsys):
+    def failing(denoiser, *, rule, **options):
+        if rule == APG(8.0):
+            raise InputError("denoiser (cond)", found="NaN or infinite values", expected="finite predictions")
+        return sample(denoiser, rule=rule, **options)
+
+    monkeypatch.setattr(guidance, "sample", failing)
+    outcome = guidance.build(tmp_path, ROWS, command="test", count=6, progress=False)
+    assert outcome.status == "incomplete" and "APG, w = 8" in outcome.failures
     assert "NaN or infinite values" in (tmp_path / "index.html").read_text()
-    assert "is missing" in capsys.readouterr().err
+    rows = pd.read_parquet(tmp_path / "tables/decomposition.parquet")
+    assert len(rows[["rule", "weight"]].drop_duplicates()) == 7
+    assert "APG, w = 8 is missing" in capsys.readouterr().err
