@@ -19,7 +19,7 @@ from scorescope.data.errors import InputError
 BRANCH_PRODUCTS = ("cond_sq", "uncond_sq", "update_sq", "update_cond", "noise_sq", "update_noise")
 GUIDED_PRODUCTS = ("applied_sq", "applied_cond", "overshoot_share", "overshoot_mean", "contrast", "saturation")
 
-_CACHE_ELEMENTS = 2**17  # 1 MB of float64: three such blocks fit a level-two cache
+_CACHE_ELEMENTS = 2**16  # 512 kB of float64: three such blocks fit a level-two cache
 _DEVICE_ELEMENTS = 2**23  # accelerators want few, large kernels: 64 MB of float64 a block
 _DOT_ELEMENTS = 2048  # from here on a BLAS dot a row beats multiplying and summing all rows
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601 weights of R, G, B
