@@ -11,6 +11,11 @@ from scorescope.probes.decomposition import (
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.guidance import APG, CFG, GuidanceState, Rule
 from scorescope.probes.noise import SampleNoise, edm_sigmas
+from scorescope.probes.recording.levels import Level
+from scorescope.probes.recording.plan import BudgetError
+from scorescope.probes.recording.session import record
+from scorescope.probes.recording.sites import Site
+from scorescope.probes.recording.store import TraceError
 from scorescope.probes.sampling import Run, sample
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, Heun, Solver
 from scorescope.probes.spaces import SPACES, NoiseLevel, Space, from_denoised, to_denoised
@@ -20,21 +25,25 @@ __all__ = [
     "APG",
     "CFG",
     "SPACES",
+    "BudgetError",
     "Condition",
     "DPMSolverPP2M",
     "Denoiser",
     "Euler",
     "GuidanceState",
     "Heun",
+    "Level",
     "NoiseLevel",
     "Recording",
     "Rule",
     "Run",
     "SampleNoise",
     "ScalarRecorder",
+    "Site",
     "Solver",
     "Space",
     "Trace",
+    "TraceError",
     "band_products",
     "branch_products",
     "centred_products",
@@ -43,6 +52,7 @@ __all__ = [
     "guided_products",
     "image_statistics",
     "projection_products",
+    "record",
     "sample",
     "to_denoised",
 ]
