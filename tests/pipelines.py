@@ -54,7 +54,7 @@ def sd15(scheduler: Any = None, *, batch: int = 1, unet: Any = None, steps: int 
 
     pipe = StableDiffusionPipeline(
         vae=_vae(), text_encoder=None, tokenizer=None, unet=unet if unet is not None else _unet(),
-        scheduler=scheduler if scheduler is not None else DDIMScheduler(clip_sample=False, set_alpha_to_one=False),
+        scheduler=scheduler if scheduler is not None else DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
@@ -282,7 +282,7 @@ def cogvideox() -> Built:
 
 def stable_audio() -> Built:
     """Stable Audio: one-dimensional latents, EDM preconditioning."""
-    from diffusers import AutoencoderOobleck, CosineDPMSolverMultistepScheduler, StableAudioDiTModel, StableAudioPipeline
+    from diffusers import AutoencoderOobleck, EDMDPMSolverMultistepScheduler, StableAudioDiTModel, StableAudioPipeline
     from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioProjectionModel
     from transformers import T5Config, T5EncoderModel
 
@@ -300,9 +300,7 @@ def stable_audio() -> Built:
     pipe = StableAudioPipeline(
         vae=vae, text_encoder=encoder, tokenizer=None, transformer=transformer,
         projection_model=StableAudioProjectionModel(text_encoder_dim=4, conditioning_dim=4, min_value=0, max_value=32),
-        scheduler=CosineDPMSolverMultistepScheduler(
-            solver_order=2, prediction_type="v_prediction", sigma_data=1.0, sigma_schedule="exponential"
-        ),
+        scheduler=EDMDPMSolverMultistepScheduler(prediction_type="v_prediction", sigma_data=1.0, sigma_max=80.0),
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     mask = torch.ones(1, 5, dtype=torch.long)
@@ -327,15 +325,37 @@ def ddpm() -> Built:
     return pipe, {"num_inference_steps": 4, "output_type": "np", "generator": generator(), "batch_size": 2}
 
 
+def modular_sdxl() -> Built:
+    """Modular SDXL: the same network as two calls of one branch each, named by the guider."""
+    from diffusers import ClassifierFreeGuidance, EulerDiscreteScheduler
+    from diffusers.modular_pipelines.stable_diffusion_xl import StableDiffusionXLAutoBlocks
+
+    blocks = StableDiffusionXLAutoBlocks()
+    for name in ("text_encoder", "ip_adapter", "decode"):
+        blocks.sub_blocks.pop(name, None)
+    pipe = blocks.init_pipeline()
+    pipe.update_components(
+        unet=_sdxl_unet(), vae=_vae(), scheduler=EulerDiscreteScheduler(), guider=ClassifierFreeGuidance(GUIDANCE)
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, {
+        "prompt_embeds": embeddings(1, 5, 16, seed=2), "negative_prompt_embeds": embeddings(1, 5, 16, seed=3),
+        "pooled_prompt_embeds": embeddings(1, 8, seed=4), "negative_pooled_prompt_embeds": embeddings(1, 8, seed=5),
+        "num_inference_steps": 4, "height": 16, "width": 16, "generator": generator(), "output": "latents",
+    }  # fmt: skip
+
+
 PIPELINES: dict[str, Callable[[], Built]] = {
     "sd15": sd15, "sdxl": sdxl, "sd3": sd3, "dit": dit, "pixart": pixart, "flux_true": flux_true,
     "flux_distilled": flux_distilled, "wan21": wan, "wan22": wan22, "ltx": ltx, "cogvideox": cogvideox,
-    "stable_audio": stable_audio, "ddpm": ddpm,
+    "stable_audio": stable_audio, "ddpm": ddpm, "modular_sdxl": modular_sdxl,
 }  # fmt: skip
 
 
 def output_of(result: Any) -> torch.Tensor:
     """What a pipeline made, as a tensor."""
+    if isinstance(result, torch.Tensor):
+        return result
     for name in ("images", "frames", "audios"):
         if (value := getattr(result, name, None)) is not None:
             return torch.as_tensor(value)

@@ -141,10 +141,10 @@ class Arrays:
             assert target is not None  # the step was recorded with it
             value = target
         x = x[: len(value)]
-        scale = [_scale(verdict) if name != "guided" else (1.0, 0.0) for verdict in step.verdicts[: len(value)]]
+        scale = [_scale(verdict) for verdict in step.verdicts] if name != "guided" else [(1.0, 0.0)] * len(value)
         skip, out = (_column(event["level"][key], len(value), x) for key in ("skip", "out"))
-        total = torch.tensor([one for one, _ in scale]).double().reshape(skip.shape)
-        mix = torch.tensor([two for _, two in scale]).double().reshape(skip.shape)
+        total = torch.tensor([one for one, _ in scale], dtype=torch.float64).reshape(skip.shape)
+        mix = torch.tensor([two for _, two in scale], dtype=torch.float64).reshape(skip.shape)
         return (skip + out * mix) * x + out * total * value.double()
 
     def dataset(self, run: int) -> xr.Dataset:
@@ -253,7 +253,7 @@ def _scale(verdict: Verdict) -> tuple[float, float]:
 
 
 def _column(value: Any, rows: int, like: Tensor) -> Tensor:
-    numbers = torch.tensor(value if isinstance(value, list) else [value] * rows).double()[:rows]
+    numbers = torch.tensor(value if isinstance(value, list) else [value] * rows, dtype=torch.float64)[:rows]
     return numbers.reshape(-1, *(1,) * (like.ndim - 1))
 
 
