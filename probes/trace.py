@@ -26,7 +26,12 @@ from scorescope.probes.recording.proof import Proved
 from scorescope.probes.recording.sink import Recorded
 from scorescope.probes.recording.store import ShardReader, read, read_table
 from scorescope.probes.recording.table import (
-    SCALAR_COLUMNS, proof_table, prove_all, sample_offsets, sample_table, scalar_table,
+    SCALAR_COLUMNS,
+    proof_table,
+    prove_all,
+    sample_offsets,
+    sample_table,
+    scalar_table,
 )  # fmt: skip
 
 
@@ -82,7 +87,9 @@ class Trace:
     @classmethod
     def empty(cls) -> "Trace":
         """A trace that a recording will fill."""
-        return cls(pd.DataFrame(columns=list(SCALAR_COLUMNS)), pd.DataFrame(columns=["sample", "seed", "condition", "run"]), {})
+        return cls(
+            pd.DataFrame(columns=list(SCALAR_COLUMNS)), pd.DataFrame(columns=["sample", "seed", "condition", "run"]), {}
+        )
 
     @classmethod
     def open(cls, path: str | Path) -> "Trace":
@@ -204,7 +211,9 @@ class Trace:
     @cached_property
     def _steps(self) -> tuple[list[dict[str, Any]], list[Proved]]:
         if self._recorded is None:
-            raise InputError("trace", found="a trace without recorded steps", expected="one made by record() or Trace.open()")
+            raise InputError(
+                "trace", found="a trace without recorded steps", expected="one made by record() or Trace.open()"
+            )
         events = self._recorded.contents.events()
         return events, prove_all(events)
 

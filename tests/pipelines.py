@@ -31,9 +31,15 @@ def _vae(channels: int = 4, **more: Any) -> Any:
 
     torch.manual_seed(1)
     return AutoencoderKL(
-        block_out_channels=(8, 8), in_channels=3, out_channels=3, latent_channels=channels, norm_num_groups=4,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **more,
-    )  # fmt: skip
+        block_out_channels=(8, 8),
+        in_channels=3,
+        out_channels=3,
+        latent_channels=channels,
+        norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        **more,
+    )
 
 
 def _unet(cross: int = 16, size: int = 8, **more: Any) -> Any:
@@ -41,11 +47,18 @@ def _unet(cross: int = 16, size: int = 8, **more: Any) -> Any:
 
     torch.manual_seed(0)
     return UNet2DConditionModel(
-        block_out_channels=(8, 16), layers_per_block=1, sample_size=size, in_channels=more.pop("in_channels", 4),
-        out_channels=more.pop("out_channels", 4), cross_attention_dim=cross, norm_num_groups=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=4, **more,
-    ).eval()  # fmt: skip
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        sample_size=size,
+        in_channels=more.pop("in_channels", 4),
+        out_channels=more.pop("out_channels", 4),
+        cross_attention_dim=cross,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+        **more,
+    ).eval()
 
 
 def sd15(scheduler: Any = None, *, batch: int = 1, unet: Any = None, steps: int = 4) -> Built:
@@ -53,23 +66,38 @@ def sd15(scheduler: Any = None, *, batch: int = 1, unet: Any = None, steps: int 
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline(
-        vae=_vae(), text_encoder=None, tokenizer=None, unet=unet if unet is not None else _unet(),
-        scheduler=scheduler if scheduler is not None else DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=_vae(),
+        text_encoder=None,
+        tokenizer=None,
+        unet=unet if unet is not None else _unet(),
+        scheduler=scheduler
+        if scheduler is not None
+        else DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe, {
-        "prompt_embeds": embeddings(batch, 5, 16, seed=2), "negative_prompt_embeds": embeddings(batch, 5, 16, seed=3),
-        "guidance_scale": GUIDANCE, "num_inference_steps": steps, "height": 16, "width": 16, "output_type": "latent",
+        "prompt_embeds": embeddings(batch, 5, 16, seed=2),
+        "negative_prompt_embeds": embeddings(batch, 5, 16, seed=3),
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": steps,
+        "height": 16,
+        "width": 16,
+        "output_type": "latent",
         "generator": generator(),
-    }  # fmt: skip
+    }
 
 
 def _sdxl_unet() -> Any:
     return _unet(
-        addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=6 * 4 + 8,
-        use_linear_projection=True, transformer_layers_per_block=(1, 1),
-    )  # fmt: skip
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=6 * 4 + 8,
+        use_linear_projection=True,
+        transformer_layers_per_block=(1, 1),
+    )
 
 
 def sdxl() -> Built:
@@ -77,16 +105,28 @@ def sdxl() -> Built:
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
     pipe = StableDiffusionXLPipeline(
-        vae=_vae(), text_encoder=None, text_encoder_2=None, tokenizer=None, tokenizer_2=None, unet=_sdxl_unet(),
-        scheduler=EulerDiscreteScheduler(), add_watermarker=False,
-    )  # fmt: skip
+        vae=_vae(),
+        text_encoder=None,
+        text_encoder_2=None,
+        tokenizer=None,
+        tokenizer_2=None,
+        unet=_sdxl_unet(),
+        scheduler=EulerDiscreteScheduler(),
+        add_watermarker=False,
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe, {
-        "prompt_embeds": embeddings(1, 5, 16, seed=2), "negative_prompt_embeds": embeddings(1, 5, 16, seed=3),
-        "pooled_prompt_embeds": embeddings(1, 8, seed=4), "negative_pooled_prompt_embeds": embeddings(1, 8, seed=5),
-        "guidance_scale": GUIDANCE, "num_inference_steps": 4, "height": 16, "width": 16, "output_type": "latent",
+        "prompt_embeds": embeddings(1, 5, 16, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 16, seed=3),
+        "pooled_prompt_embeds": embeddings(1, 8, seed=4),
+        "negative_pooled_prompt_embeds": embeddings(1, 8, seed=5),
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": 4,
+        "height": 16,
+        "width": 16,
+        "output_type": "latent",
         "generator": generator(),
-    }  # fmt: skip
+    }
 
 
 def sd3() -> Built:
@@ -95,20 +135,41 @@ def sd3() -> Built:
 
     torch.manual_seed(0)
     transformer = SD3Transformer2DModel(
-        sample_size=8, patch_size=1, in_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=4,
-        caption_projection_dim=32, joint_attention_dim=32, pooled_projection_dim=64, out_channels=4,
-    ).eval()  # fmt: skip
+        sample_size=8,
+        patch_size=1,
+        in_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        caption_projection_dim=32,
+        joint_attention_dim=32,
+        pooled_projection_dim=64,
+        out_channels=4,
+    ).eval()
     pipe = StableDiffusion3Pipeline(
-        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=_vae(4, shift_factor=0.1),
-        text_encoder=None, tokenizer=None, text_encoder_2=None, tokenizer_2=None, text_encoder_3=None, tokenizer_3=None,
-    )  # fmt: skip
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=_vae(4, shift_factor=0.1),
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe, {
-        "prompt_embeds": embeddings(1, 5, 32, seed=2), "negative_prompt_embeds": embeddings(1, 5, 32, seed=3),
-        "pooled_prompt_embeds": embeddings(1, 64, seed=4), "negative_pooled_prompt_embeds": embeddings(1, 64, seed=5),
-        "guidance_scale": GUIDANCE, "num_inference_steps": 4, "height": 16, "width": 16, "output_type": "latent",
+        "prompt_embeds": embeddings(1, 5, 32, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 32, seed=3),
+        "pooled_prompt_embeds": embeddings(1, 64, seed=4),
+        "negative_pooled_prompt_embeds": embeddings(1, 64, seed=5),
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": 4,
+        "height": 16,
+        "width": 16,
+        "output_type": "latent",
         "generator": generator(),
-    }  # fmt: skip
+    }
 
 
 def dit() -> Built:
@@ -117,16 +178,28 @@ def dit() -> Built:
 
     torch.manual_seed(0)
     transformer = DiTTransformer2DModel(
-        sample_size=8, num_layers=2, patch_size=4, attention_head_dim=8, num_attention_heads=2, in_channels=4,
-        out_channels=8, attention_bias=True, activation_fn="gelu-approximate", num_embeds_ada_norm=1000,
-        norm_type="ada_norm_zero", norm_elementwise_affine=False,
-    ).eval()  # fmt: skip
+        sample_size=8,
+        num_layers=2,
+        patch_size=4,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        in_channels=4,
+        out_channels=8,
+        attention_bias=True,
+        activation_fn="gelu-approximate",
+        num_embeds_ada_norm=1000,
+        norm_type="ada_norm_zero",
+        norm_elementwise_affine=False,
+    ).eval()
     pipe = DiTPipeline(transformer=transformer, vae=_vae(), scheduler=DDIMScheduler(clip_sample=False))
     pipe.set_progress_bar_config(disable=True)
     return pipe, {
-        "class_labels": [1, 2], "guidance_scale": GUIDANCE, "num_inference_steps": 4, "output_type": "np",
+        "class_labels": [1, 2],
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": 4,
+        "output_type": "np",
         "generator": generator(),
-    }  # fmt: skip
+    }
 
 
 def pixart() -> Built:
@@ -135,23 +208,43 @@ def pixart() -> Built:
 
     torch.manual_seed(0)
     transformer = PixArtTransformer2DModel(
-        sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3, caption_channels=32,
-        in_channels=4, cross_attention_dim=24, out_channels=8, attention_bias=True, activation_fn="gelu-approximate",
-        num_embeds_ada_norm=1000, norm_type="ada_norm_single", norm_elementwise_affine=False, norm_eps=1e-6,
+        sample_size=8,
+        num_layers=2,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=3,
+        caption_channels=32,
+        in_channels=4,
+        cross_attention_dim=24,
+        out_channels=8,
+        attention_bias=True,
+        activation_fn="gelu-approximate",
+        num_embeds_ada_norm=1000,
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
         use_additional_conditions=False,
-    ).eval()  # fmt: skip
+    ).eval()
     pipe = PixArtSigmaPipeline(
         transformer=transformer, vae=_vae(), scheduler=DPMSolverMultistepScheduler(), text_encoder=None, tokenizer=None
     )
     pipe.set_progress_bar_config(disable=True)
     mask = torch.ones(1, 5, dtype=torch.long)
     return pipe, {
-        "prompt": None, "negative_prompt": None,
-        "prompt_embeds": embeddings(1, 5, 32, seed=2), "negative_prompt_embeds": embeddings(1, 5, 32, seed=3),
-        "prompt_attention_mask": mask, "negative_prompt_attention_mask": mask,
-        "guidance_scale": GUIDANCE, "num_inference_steps": 4, "height": 16, "width": 16, "output_type": "latent",
-        "use_resolution_binning": False, "generator": generator(),
-    }  # fmt: skip
+        "prompt": None,
+        "negative_prompt": None,
+        "prompt_embeds": embeddings(1, 5, 32, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 32, seed=3),
+        "prompt_attention_mask": mask,
+        "negative_prompt_attention_mask": mask,
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": 4,
+        "height": 16,
+        "width": 16,
+        "output_type": "latent",
+        "use_resolution_binning": False,
+        "generator": generator(),
+    }
 
 
 def _flux(*, guidance_embeds: bool) -> Any:
@@ -159,22 +252,40 @@ def _flux(*, guidance_embeds: bool) -> Any:
 
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(
-        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=[4, 4, 8], guidance_embeds=guidance_embeds,
-    ).eval()  # fmt: skip
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+        axes_dims_rope=[4, 4, 8],
+        guidance_embeds=guidance_embeds,
+    ).eval()
     pipe = FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(), vae=_vae(4, shift_factor=0.0), text_encoder=None, tokenizer=None,
-        text_encoder_2=None, tokenizer_2=None, transformer=transformer,
-    )  # fmt: skip
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(4, shift_factor=0.0),
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        transformer=transformer,
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def _flux_arguments() -> dict[str, Any]:
     return {
-        "prompt_embeds": embeddings(1, 5, 32, seed=2), "pooled_prompt_embeds": embeddings(1, 32, seed=4),
-        "num_inference_steps": 4, "height": 16, "width": 16, "output_type": "latent", "generator": generator(),
-    }  # fmt: skip
+        "prompt_embeds": embeddings(1, 5, 32, seed=2),
+        "pooled_prompt_embeds": embeddings(1, 32, seed=4),
+        "num_inference_steps": 4,
+        "height": 16,
+        "width": 16,
+        "output_type": "latent",
+        "generator": generator(),
+    }
 
 
 def flux_true() -> Built:
@@ -196,9 +307,19 @@ def _wan_transformer(seed: int) -> Any:
 
     torch.manual_seed(seed)
     return WanTransformer3DModel(
-        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=16, out_channels=16, text_dim=32,
-        freq_dim=256, ffn_dim=32, num_layers=2, cross_attn_norm=True, qk_norm="rms_norm_across_heads", rope_max_seq_len=32,
-    ).eval()  # fmt: skip
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=32,
+        freq_dim=256,
+        ffn_dim=32,
+        num_layers=2,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=32,
+    ).eval()
 
 
 def wan(*, experts: int = 1) -> Built:
@@ -206,20 +327,32 @@ def wan(*, experts: int = 1) -> Built:
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline
 
     torch.manual_seed(1)
-    vae = AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True])
+    vae = AutoencoderKLWan(
+        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
     pipe = WanPipeline(
-        tokenizer=None, text_encoder=None, vae=vae,
+        tokenizer=None,
+        text_encoder=None,
+        vae=vae,
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
-        transformer=_wan_transformer(0), transformer_2=_wan_transformer(5) if experts == 2 else None,
+        transformer=_wan_transformer(0),
+        transformer_2=_wan_transformer(5) if experts == 2 else None,
         boundary_ratio=0.8 if experts == 2 else None,
-    )  # fmt: skip
+    )
     pipe.set_progress_bar_config(disable=True)
     more = {"guidance_scale_2": 3.0} if experts == 2 else {}
     return pipe, {
-        "prompt_embeds": embeddings(1, 8, 32, seed=2), "negative_prompt_embeds": embeddings(1, 8, 32, seed=3),
-        "guidance_scale": GUIDANCE, "num_inference_steps": 4, "height": 16, "width": 16, "num_frames": 9,
-        "output_type": "latent", "generator": generator(), **more,
-    }  # fmt: skip
+        "prompt_embeds": embeddings(1, 8, 32, seed=2),
+        "negative_prompt_embeds": embeddings(1, 8, 32, seed=3),
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": 4,
+        "height": 16,
+        "width": 16,
+        "num_frames": 9,
+        "output_type": "latent",
+        "generator": generator(),
+        **more,
+    }
 
 
 def wan22() -> Built:
@@ -229,29 +362,62 @@ def wan22() -> Built:
 
 def ltx() -> Built:
     """LTX-Video: packed video tokens."""
-    from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
+    from diffusers import (
+        AutoencoderKLLTXVideo,
+        FlowMatchEulerDiscreteScheduler,
+        LTXPipeline,
+        LTXVideoTransformer3DModel,
+    )
 
     torch.manual_seed(0)
     transformer = LTXVideoTransformer3DModel(
-        in_channels=8, out_channels=8, patch_size=1, patch_size_t=1, num_attention_heads=4, attention_head_dim=8,
-        cross_attention_dim=32, num_layers=1, caption_channels=32,
-    ).eval()  # fmt: skip
+        in_channels=8,
+        out_channels=8,
+        patch_size=1,
+        patch_size_t=1,
+        num_attention_heads=4,
+        attention_head_dim=8,
+        cross_attention_dim=32,
+        num_layers=1,
+        caption_channels=32,
+    ).eval()
     vae = AutoencoderKLLTXVideo(
-        in_channels=3, out_channels=3, latent_channels=8, block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
-        layers_per_block=(1, 1, 1, 1, 1), decoder_layers_per_block=(1, 1, 1, 1, 1), spatio_temporal_scaling=(True, True, False, False),
-        decoder_spatio_temporal_scaling=(True, True, False, False), decoder_inject_noise=(False,) * 5, upsample_residual=(False,) * 4,
-        upsample_factor=(1,) * 4, timestep_conditioning=False, patch_size=1, patch_size_t=1, encoder_causal=True, decoder_causal=False,
-    )  # fmt: skip
+        in_channels=3,
+        out_channels=3,
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        spatio_temporal_scaling=(True, True, False, False),
+        decoder_spatio_temporal_scaling=(True, True, False, False),
+        decoder_inject_noise=(False,) * 5,
+        upsample_residual=(False,) * 4,
+        upsample_factor=(1,) * 4,
+        timestep_conditioning=False,
+        patch_size=1,
+        patch_size_t=1,
+        encoder_causal=True,
+        decoder_causal=False,
+    )
     pipe = LTXPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(), vae=vae, text_encoder=None, tokenizer=None, transformer=transformer
     )
     pipe.set_progress_bar_config(disable=True)
     mask = torch.ones(1, 5, dtype=torch.bool)
     return pipe, {
-        "prompt_embeds": embeddings(1, 5, 32, seed=2), "negative_prompt_embeds": embeddings(1, 5, 32, seed=3),
-        "prompt_attention_mask": mask, "negative_prompt_attention_mask": mask, "guidance_scale": GUIDANCE,
-        "num_inference_steps": 4, "height": 32, "width": 32, "num_frames": 9, "output_type": "latent", "generator": generator(),
-    }  # fmt: skip
+        "prompt_embeds": embeddings(1, 5, 32, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 32, seed=3),
+        "prompt_attention_mask": mask,
+        "negative_prompt_attention_mask": mask,
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": 4,
+        "height": 32,
+        "width": 32,
+        "num_frames": 9,
+        "output_type": "latent",
+        "generator": generator(),
+    }
 
 
 def cogvideox() -> Built:
@@ -260,24 +426,53 @@ def cogvideox() -> Built:
 
     torch.manual_seed(0)
     transformer = CogVideoXTransformer3DModel(
-        num_attention_heads=4, attention_head_dim=8, in_channels=4, out_channels=4, time_embed_dim=2, text_embed_dim=32,
-        num_layers=1, sample_width=2, sample_height=2, sample_frames=9, patch_size=2, temporal_compression_ratio=4,
+        num_attention_heads=4,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=4,
+        time_embed_dim=2,
+        text_embed_dim=32,
+        num_layers=1,
+        sample_width=2,
+        sample_height=2,
+        sample_frames=9,
+        patch_size=2,
+        temporal_compression_ratio=4,
         max_text_seq_length=16,
-    ).eval()  # fmt: skip
+    ).eval()
     vae = AutoencoderKLCogVideoX(
-        in_channels=3, out_channels=3, down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4,
-        block_out_channels=(8, 8, 8, 8), latent_channels=4, layers_per_block=1, norm_num_groups=2, temporal_compression_ratio=4,
-    )  # fmt: skip
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("CogVideoXDownBlock3D",) * 4,
+        up_block_types=("CogVideoXUpBlock3D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+        temporal_compression_ratio=4,
+    )
     pipe = CogVideoXPipeline(
-        tokenizer=None, text_encoder=None, vae=vae, transformer=transformer,
-        scheduler=CogVideoXDDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"),
-    )  # fmt: skip
+        tokenizer=None,
+        text_encoder=None,
+        vae=vae,
+        transformer=transformer,
+        scheduler=CogVideoXDDIMScheduler(
+            prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
+        ),
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe, {
-        "prompt_embeds": embeddings(1, 16, 32, seed=2), "negative_prompt_embeds": embeddings(1, 16, 32, seed=3),
-        "guidance_scale": GUIDANCE, "num_inference_steps": 4, "height": 16, "width": 16, "num_frames": 8,
-        "max_sequence_length": 16, "output_type": "latent", "generator": generator(),
-    }  # fmt: skip
+        "prompt_embeds": embeddings(1, 16, 32, seed=2),
+        "negative_prompt_embeds": embeddings(1, 16, 32, seed=3),
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": 4,
+        "height": 16,
+        "width": 16,
+        "num_frames": 8,
+        "max_sequence_length": 16,
+        "output_type": "latent",
+        "generator": generator(),
+    }
 
 
 def stable_audio() -> Built:
@@ -288,27 +483,48 @@ def stable_audio() -> Built:
 
     torch.manual_seed(0)
     transformer = StableAudioDiTModel(
-        sample_size=4, in_channels=3, num_layers=2, attention_head_dim=4, num_key_value_attention_heads=2,
-        out_channels=3, cross_attention_dim=4, time_proj_dim=8, global_states_input_dim=8, cross_attention_input_dim=4,
+        sample_size=4,
+        in_channels=3,
+        num_layers=2,
+        attention_head_dim=4,
+        num_key_value_attention_heads=2,
+        out_channels=3,
+        cross_attention_dim=4,
+        time_proj_dim=8,
+        global_states_input_dim=8,
+        cross_attention_input_dim=4,
         num_attention_heads=2,
-    ).eval()  # fmt: skip
+    ).eval()
     vae = AutoencoderOobleck(
-        encoder_hidden_size=6, downsampling_ratios=[1, 2], decoder_channels=3, decoder_input_channels=3, audio_channels=2,
-        channel_multiples=[2, 4], sampling_rate=4,
-    )  # fmt: skip
+        encoder_hidden_size=6,
+        downsampling_ratios=[1, 2],
+        decoder_channels=3,
+        decoder_input_channels=3,
+        audio_channels=2,
+        channel_multiples=[2, 4],
+        sampling_rate=4,
+    )
     encoder = T5EncoderModel(T5Config(vocab_size=16, d_model=4, d_kv=2, d_ff=8, num_layers=1, num_heads=2)).eval()
     pipe = StableAudioPipeline(
-        vae=vae, text_encoder=encoder, tokenizer=None, transformer=transformer,
+        vae=vae,
+        text_encoder=encoder,
+        tokenizer=None,
+        transformer=transformer,
         projection_model=StableAudioProjectionModel(text_encoder_dim=4, conditioning_dim=4, min_value=0, max_value=32),
         scheduler=EDMDPMSolverMultistepScheduler(prediction_type="v_prediction", sigma_data=1.0, sigma_max=80.0),
-    )  # fmt: skip
+    )
     pipe.set_progress_bar_config(disable=True)
     mask = torch.ones(1, 5, dtype=torch.long)
     return pipe, {
-        "prompt_embeds": embeddings(1, 5, 4, seed=2), "negative_prompt_embeds": embeddings(1, 5, 4, seed=3),
-        "attention_mask": mask, "negative_attention_mask": mask, "guidance_scale": GUIDANCE, "num_inference_steps": 4,
-        "output_type": "latent", "generator": generator(),
-    }  # fmt: skip
+        "prompt_embeds": embeddings(1, 5, 4, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 4, seed=3),
+        "attention_mask": mask,
+        "negative_attention_mask": mask,
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": 4,
+        "output_type": "latent",
+        "generator": generator(),
+    }
 
 
 def ddpm() -> Built:
@@ -317,9 +533,15 @@ def ddpm() -> Built:
 
     torch.manual_seed(0)
     unet = UNet2DModel(
-        block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, sample_size=8, in_channels=3, out_channels=3,
-        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
-    ).eval()  # fmt: skip
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+    ).eval()
     pipe = DDPMPipeline(unet=unet, scheduler=DDPMScheduler())
     pipe.set_progress_bar_config(disable=True)
     return pipe, {"num_inference_steps": 4, "output_type": "np", "generator": generator(), "batch_size": 2}
@@ -339,17 +561,34 @@ def modular_sdxl() -> Built:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe, {
-        "prompt_embeds": embeddings(1, 5, 16, seed=2), "negative_prompt_embeds": embeddings(1, 5, 16, seed=3),
-        "pooled_prompt_embeds": embeddings(1, 8, seed=4), "negative_pooled_prompt_embeds": embeddings(1, 8, seed=5),
-        "num_inference_steps": 4, "height": 16, "width": 16, "generator": generator(), "output": "latents",
-    }  # fmt: skip
+        "prompt_embeds": embeddings(1, 5, 16, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 16, seed=3),
+        "pooled_prompt_embeds": embeddings(1, 8, seed=4),
+        "negative_pooled_prompt_embeds": embeddings(1, 8, seed=5),
+        "num_inference_steps": 4,
+        "height": 16,
+        "width": 16,
+        "generator": generator(),
+        "output": "latents",
+    }
 
 
 PIPELINES: dict[str, Callable[[], Built]] = {
-    "sd15": sd15, "sdxl": sdxl, "sd3": sd3, "dit": dit, "pixart": pixart, "flux_true": flux_true,
-    "flux_distilled": flux_distilled, "wan21": wan, "wan22": wan22, "ltx": ltx, "cogvideox": cogvideox,
-    "stable_audio": stable_audio, "ddpm": ddpm, "modular_sdxl": modular_sdxl,
-}  # fmt: skip
+    "sd15": sd15,
+    "sdxl": sdxl,
+    "sd3": sd3,
+    "dit": dit,
+    "pixart": pixart,
+    "flux_true": flux_true,
+    "flux_distilled": flux_distilled,
+    "wan21": wan,
+    "wan22": wan22,
+    "ltx": ltx,
+    "cogvideox": cogvideox,
+    "stable_audio": stable_audio,
+    "ddpm": ddpm,
+    "modular_sdxl": modular_sdxl,
+}
 
 
 def output_of(result: Any) -> torch.Tensor:

@@ -100,7 +100,9 @@ class Arrays:
         event, step = self.events[place], self.proved[place]
         hypothesis = step.hypothesis
         if hypothesis is None:
-            raise InputError("branch", found=branch, expected=f"a step whose branches are known: {step.verdicts[0].reason}")
+            raise InputError(
+                "branch", found=branch, expected=f"a step whose branches are known: {step.verdicts[0].reason}"
+            )
         index = _place_of(step.verdicts, branch)
         stored = [key for key in event["arrays"] if key.startswith(f"site|{name}|") and key.endswith(f"|{turn}")]
         if not stored:
@@ -122,15 +124,21 @@ class Arrays:
     def _cut(self, event: Mapping[str, Any], step: Proved) -> Hypothesis:
         hypothesis = step.hypothesis
         if hypothesis is None:
-            raise InputError("name", found="a branch", expected=f"a step whose branches are known: {step.verdicts[0].reason}")
-        stored = [name for name in event["arrays"] if name.startswith("call") and name.split("|")[1] == hypothesis["view"]]
+            raise InputError(
+                "name", found="a branch", expected=f"a step whose branches are known: {step.verdicts[0].reason}"
+            )
+        stored = [
+            name for name in event["arrays"] if name.startswith("call") and name.split("|")[1] == hypothesis["view"]
+        ]
         if not stored:
             raise InputError("name", found="a branch, not kept in this step", expected='keep="branches" or "all"')
         rows = [self._load(event, name) for name in sorted(stored, key=lambda name: int(name[4:].split("|")[0]))]
         aligned = [Aligned(hypothesis["view"], Call("", []), part) for part in rows]
         like = torch.empty(event["shape"])
         cuts = cut(aligned, like, like)
-        return next(c for c in cuts if c.layout.order == hypothesis["order"] and list(c.layout.parts) == hypothesis["parts"])
+        return next(
+            c for c in cuts if c.layout.order == hypothesis["order"] and list(c.layout.parts) == hypothesis["parts"]
+        )
 
     def _denoised(self, event: Mapping[str, Any], step: Proved, name: str, value: Tensor) -> Tensor:
         if "x" not in event["arrays"]:
@@ -150,7 +158,7 @@ class Arrays:
     def dataset(self, run: int) -> xr.Dataset:
         """The arrays of one run as a lazy Dataset with dimensions (step, sample, ...); see `Trace.to_xarray`."""
         places = [place for place, event in enumerate(self.events) if event["run"] == run]
-        variables = {}
+        variables: dict[str, xr.Variable] = {}
         for name in (name for name in self.names() if not name.startswith("site:")):
             kept = [place for place in places if self._has(name, place)]
             if not kept:
@@ -178,7 +186,9 @@ class Arrays:
         first = self.load(name, kept[0])
         shapes = {tuple(self.events[place]["shape"]) for place in kept}
         if len(shapes) > 1:
-            raise InputError("run", found=f"states of shapes {sorted(shapes)}", expected="one shape; read them with load()")
+            raise InputError(
+                "run", found=f"states of shapes {sorted(shapes)}", expected="one shape; read them with load()"
+            )
         data = _Lazy(self, name, places, set(kept), tuple(first.shape), _numpy_type(first.dtype))
         inner = _DIMENSIONS.get(first.ndim - 1, tuple(f"axis{i}" for i in range(first.ndim - 1)))
         lazy = indexing.LazilyIndexedArray(data)
@@ -210,7 +220,9 @@ class _Lazy(BackendArray):
             return self._one(int(step))[rest]
         chosen = range(len(self._places))[step]
         parts = [self._one(place)[rest] for place in chosen]
-        return np.stack(parts) if parts else np.empty((0, *np.empty(self.shape[1:], self.dtype)[rest].shape), self.dtype)
+        return (
+            np.stack(parts) if parts else np.empty((0, *np.empty(self.shape[1:], self.dtype)[rest].shape), self.dtype)
+        )
 
     def _one(self, place: int) -> np.ndarray[Any, Any]:
         where = self._places[place]

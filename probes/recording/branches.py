@@ -228,7 +228,7 @@ def _cuts(view: str, chosen: list[tuple[Call, Tensor]], target: Tensor, state: T
         layout = Layout(view, "joined", modules, (count,))
         yield Hypothesis(layout, [""] * count, list(joined.split(rows)), target, state)
     if len(chosen) == 1 and sizes[0] == rows and rows % 2 == 0:
-        call, tensor = chosen[0]
+        tensor = chosen[0][1]
         half = rows // 2
         layout = Layout(view, "doubled", modules, (2,))
         yield Hypothesis(layout, ["", ""], list(tensor.split(half)), target[:half], state[:half])
@@ -239,14 +239,14 @@ def _whole_cuts(
     target: Tensor, state: Tensor,
 ) -> Iterator[Hypothesis]:  # fmt: skip
     rows = len(target)
-    labels = [call.label if count == 1 else "" for (call, _), count in zip(chosen, parts, strict=True) for _ in range(count)]
+    labels = [
+        call.label if count == 1 else "" for (call, _), count in zip(chosen, parts, strict=True) for _ in range(count)
+    ]
     blocks = [part for _, tensor in chosen for part in tensor.split(rows)]
     order = "halves" if max(parts) > 1 else "calls"
     yield Hypothesis(Layout(view, order, modules, parts), labels, blocks, target, state)
     if max(parts) > 1 and rows > 1:
         strided = [
-            tensor[place::count]
-            for (_, tensor), count in zip(chosen, parts, strict=True)
-            for place in range(count)
+            tensor[place::count] for (_, tensor), count in zip(chosen, parts, strict=True) for place in range(count)
         ]
         yield Hypothesis(Layout(view, "interleaved", modules, parts), labels, strided, target, state)

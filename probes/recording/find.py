@@ -48,7 +48,9 @@ def denoisers(pipe: Any, chosen: Modules) -> dict[str, nn.Module]:
         names = [chosen] if isinstance(chosen, str) else list(chosen)
         for name in names:
             if name not in parts:
-                raise InputError("modules", found=repr(name), expected=f"one of {', '.join(parts) or 'no module at all'}")
+                raise InputError(
+                    "modules", found=repr(name), expected=f"one of {', '.join(parts) or 'no module at all'}"
+                )
         return {name: parts[name] for name in names}
     rest = {name: part for name, part in parts.items() if not any(other in name.lower() for other in _OTHERS)}
     customary = {name: part for name, part in rest.items() if any(word in name.lower() for word in _DENOISERS)}

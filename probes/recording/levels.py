@@ -259,8 +259,8 @@ class LevelReader:
             index = timestep.to(state.device).long().flatten()
             product = self._on(scheduler, "alphas_cumprod", state.device)[index]
             return Level.of(product.sqrt(), (1 - product).sqrt(), space)
-        product, after = self._products(scheduler, time)
-        return Level.of(math.sqrt(product), math.sqrt(1 - product), space, sigma_next=_ratio(after))
+        now, after = self._products(scheduler, time)
+        return Level.of(math.sqrt(now), math.sqrt(1 - now), space, sigma_next=_ratio(after))
 
     def _products(self, scheduler: Any, time: float) -> tuple[float, float]:
         products = self._table(scheduler, "alphas_cumprod")

@@ -14,7 +14,8 @@ from scorescope.probes.decomposition import GUIDED_PRODUCTS, image_statistics
 from scorescope.probes.recording.branches import Aligned, Hypothesis, cut
 from scorescope.probes.recording.levels import Level
 
-VERY_LONG = 512
+_MOST_POSITIONS = 512  # a longer axis is not one of frames
+_NUMBERS = ("sigma", "sigma_next", "alpha", "skip", "out")
 
 
 class Packed:
@@ -55,7 +56,7 @@ def measure(
         if _differs_inside(level, state):
             packed.add(f"denoised/{place}", _upper(_denoised(hypothesis, level).gram()))
         described.append(_describe(hypothesis, target))
-    for name in ("sigma", "sigma_next", "alpha", "skip", "out"):
+    for name in _NUMBERS:
         if isinstance(value := getattr(level, name), Tensor):
             packed.add(f"level/{name}", _per_sample(value, len(state)))
     return described
@@ -97,12 +98,8 @@ def _per_sample(value: Tensor, batch: int) -> Tensor:
 
 def _denoised(hypothesis: Hypothesis, level: Level) -> Hypothesis:
     rows = len(hypothesis.target)
-    part = Level(
-        **{
-            name: value[:rows] if isinstance(value := getattr(level, name), Tensor) else value
-            for name in ("sigma", "sigma_next", "alpha", "skip", "out", "space", "note")
-        }
-    )
+    skip, out, alpha = (v[:rows] if isinstance(v, Tensor) else v for v in (level.skip, level.out, level.alpha))
+    part = Level(alpha=alpha, skip=skip, out=out)
     state = hypothesis.state
     return Hypothesis(
         hypothesis.layout,
@@ -115,7 +112,7 @@ def _denoised(hypothesis: Hypothesis, level: Level) -> Hypothesis:
 
 def _axes(target: Tensor) -> list[int]:
     """Axes along which the weight may differ: those of video that may be frames."""
-    return [axis for axis in (1, 2) if 1 < target.shape[axis] <= VERY_LONG] if target.ndim == 5 else []
+    return [axis for axis in (1, 2) if 1 < target.shape[axis] <= _MOST_POSITIONS] if target.ndim == 5 else []
 
 
 def _upper(gram: Tensor) -> Tensor:
@@ -126,13 +123,16 @@ def _upper(gram: Tensor) -> Tensor:
 def _describe(hypothesis: Hypothesis, target: Tensor) -> dict[str, Any]:
     layout = hypothesis.layout
     kinds = {target.dtype, *(branch.dtype for branch in hypothesis.branches)}
+    precision = max(torch.finfo(kind).eps for kind in kinds if kind.is_floating_point)
     return {
         "view": layout.view, "order": layout.order, "modules": list(layout.modules), "parts": list(layout.parts),
-        "labels": hypothesis.labels, "precision": max(torch.finfo(kind).eps for kind in kinds if kind.is_floating_point),
+        "labels": hypothesis.labels, "precision": precision,
     }  # fmt: skip
 
 
-def unread(record: dict[str, Any], found: dict[str, Any], described: list[dict[str, Any]], level: Level) -> dict[str, Any]:
+def unread(
+    record: dict[str, Any], found: dict[str, Any], described: list[dict[str, Any]], level: Level
+) -> dict[str, Any]:
     """The part of a step's record that came from the device, from what `Packed.read` gave."""
     for place, hypothesis in enumerate(described):
         hypothesis["gram"] = found[f"gram/{place}"]
@@ -150,7 +150,7 @@ def unread(record: dict[str, Any], found: dict[str, Any], described: list[dict[s
         "statistics": {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)},
         "x0_gap": found.get("x0_gap"),
         "level": {
-            **{n: found.get(f"level/{n}", _plain(getattr(level, n))) for n in ("sigma", "sigma_next", "alpha", "skip", "out")},
+            **{name: found.get(f"level/{name}", _plain(getattr(level, name))) for name in _NUMBERS},
             "space": level.space,
             "note": level.note,
         },

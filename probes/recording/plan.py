@@ -20,7 +20,10 @@ _SETS: dict[str, frozenset[str]] = {
     "all": frozenset({"x", "x_prev", "guided", "branches", "x0"}),
 }
 _NAMES = {"x", "x_prev", "guided", "branches", "cond", "uncond", "x0"}
-_UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_UNITS = {
+    "": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
 
 
 class BudgetError(InputError):
@@ -83,7 +86,9 @@ def plan(keep: Keep, every: Every, budget: Budget) -> Plan:
         names = {keep} if isinstance(keep, str) else set(keep)
         if not names <= _NAMES:
             wrong = ", ".join(sorted(names - _NAMES))
-            raise InputError("keep", found=wrong, expected=f"{', '.join(_SETS)}, or names among {', '.join(sorted(_NAMES))}")
+            raise InputError(
+                "keep", found=wrong, expected=f"{', '.join(_SETS)}, or names among {', '.join(sorted(_NAMES))}"
+            )
         paired = names & {"cond", "uncond"}
         arrays = frozenset((names - paired) | ({"branches", "guided"} if paired or "branches" in names else set()))
     stride, interval = 1, None

@@ -107,7 +107,8 @@ def _norms(gram: Array) -> Array:
     """|a|, |b|, ... of the branches."""
     extra = len(gram) - 2
     squares = [gram[0, 0]] + [gram[0, 0] + 2 * gram[0, j] + gram[j, j] for j in range(1, extra)]
-    return np.sqrt(np.maximum(np.array(squares), 0))
+    norms: Array = np.sqrt(np.maximum(np.array(squares), 0))
+    return norms
 
 
 @dataclass

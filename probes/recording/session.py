@@ -21,11 +21,18 @@ from scorescope.probes.recording import find
 from scorescope.probes.recording.levels import LevelFunction
 from scorescope.probes.recording.plan import Budget, Every, Keep, plan
 from scorescope.probes.recording.runs import Runs
-from scorescope.probes.recording.sites import Site, hook, resolve
 from scorescope.probes.recording.sink import Sink
+from scorescope.probes.recording.sites import Site, hook, resolve
 from scorescope.probes.recording.steps import Recorder
 from scorescope.probes.recording.taps import (
-    Call, LabelTap, Listener, StepTap, embeds_guidance, is_compiled, leaves, tap_step,
+    Call,
+    LabelTap,
+    Listener,
+    StepTap,
+    embeds_guidance,
+    is_compiled,
+    leaves,
+    tap_step,
 )  # fmt: skip
 from scorescope.probes.trace import Trace
 
@@ -239,11 +246,13 @@ class Session(Listener):
         return self._group
 
     def _call(self, entry: Any, place: int) -> Call:
-        if not isinstance(entry, Call):
+        if isinstance(entry, Call):
+            call = entry
+        else:
             name, arguments, output = entry
-            entry = Call(name, [leaf.detach() for leaf in leaves(output)], embedded=embeds_guidance(arguments))
-        entry.label = self._labels.of(place)
-        return entry
+            call = Call(name, [leaf.detach() for leaf in leaves(output)], embedded=embeds_guidance(arguments))
+        call.label = self._labels.of(place)
+        return call
 
     def _manifest(self) -> dict[str, Any]:
         return {

@@ -1,6 +1,6 @@
 """Activations inside a denoiser: named inner modules, reduced on the device, kept with their denoiser call.
 
-    record(pipe, sites=["unet.mid_block", Site("unet.up_blocks.1", reduce="space")])
+record(pipe, sites=["unet.mid_block", Site("unet.up_blocks.1", reduce="space")])
 """
 
 from collections.abc import Callable, Mapping
@@ -46,7 +46,9 @@ class Site:
             value = value.float().mean(tuple(range(1, value.ndim - 1))) if value.ndim > 2 else value
         if self.projection is None:
             return value.clone()
-        return torch.movedim(torch.movedim(value.float(), axis, -1) @ self.projection.to(value.device).float(), -1, axis)
+        return torch.movedim(
+            torch.movedim(value.float(), axis, -1) @ self.projection.to(value.device).float(), -1, axis
+        )
 
 
 def resolve(sites: "tuple[str | Site, ...]", denoisers: Mapping[str, nn.Module]) -> list[tuple[Site, nn.Module]]:
@@ -72,7 +74,9 @@ def _inner(module: nn.Module, path: str, site: Site) -> nn.Module:
     for name in filter(None, path.split(".")):
         children = dict(module.named_children())
         if name not in children:
-            raise InputError("sites", found=repr(site.module), expected=f"one of {', '.join(children) or 'no child'} at {name!r}")
+            raise InputError(
+                "sites", found=repr(site.module), expected=f"one of {', '.join(children) or 'no child'} at {name!r}"
+            )
         module = children[name]
     return module
 
@@ -80,7 +84,9 @@ def _inner(module: nn.Module, path: str, site: Site) -> nn.Module:
 def _check_eager(module: nn.Module, name: str) -> None:
     if is_compiled(module):
         raise InputError(
-            "sites", found=f"{name}, compiled as a whole", expected="a module that is not compiled: its inner hooks are never called"
+            "sites",
+            found=f"{name}, compiled as a whole",
+            expected="a module that is not compiled: its inner hooks are never called",
         )
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from scorescope.probes.recording.branches import Aligned, align, without_variance
@@ -85,7 +84,13 @@ class Recorder:
     def end_run(self) -> None:
         """Finish a run."""
         if self._run is not None:
-            line = {"kind": "end", "run": self._run, "attempt": self.sink.attempt, "spec": self._spec, "steps": self._event}
+            line = {
+                "kind": "end",
+                "run": self._run,
+                "attempt": self.sink.attempt,
+                "spec": self._spec,
+                "steps": self._event,
+            }
             self._run = None
             self.sink.end_run(line)
 
@@ -133,7 +138,9 @@ class Recorder:
         described = [part | {"embedded": embedded} for part in described]
         record = self._record(stream, given, reader, tap.owner, packed, place)
         record["follows"] = self._follows(stream, state, packed)
-        wanted = bool(self.plan.arrays or any(call.sites for call in calls)) and self.plan.wants(self._event, level.sigma)
+        wanted = bool(self.plan.arrays or any(call.sites for call in calls)) and self.plan.wants(
+            self._event, level.sigma
+        )
         arrays = self._arrays(prediction, state, aligned, calls) if wanted else {}
         return Begun(record, packed, described, level, arrays, state, guided, stream, wanted)
 
@@ -191,12 +198,13 @@ class Recorder:
             time = reader.time(owner, given.timestep)
             if time is None and given.timestep.numel() in (1, len(given.state)):
                 packed.add("t", given.timestep.flatten())
+        small = given.prediction.numel() < given.state.numel()
         return {
             "kind": "step", "run": self._run, "attempt": self.sink.attempt, "event": self._event,
             "stream": stream.number, "step": stream.step, "call": stream.call, "t": time, "place": place,
             "rows": len(given.state), "size": given.state[0].numel() if len(given.state) else 0,
             "shape": list(given.state.shape), "dtype": str(given.state.dtype).removeprefix("torch."),
-            "missing": "" if given.prediction.numel() >= given.state.numel() else "the prediction is smaller than the state",
+            "missing": "the prediction is smaller than the state" if small else "",
         }  # fmt: skip
 
     def _follows(self, stream: Stream, state: Tensor, packed: Packed) -> list[list[Any]]:
@@ -204,7 +212,11 @@ class Recorder:
         events = []
         for event, earlier in stream.returned:
             if earlier.shape == state.shape and earlier.dtype == state.dtype and earlier.device == state.device:
-                same = (earlier == state) | (earlier.isnan() & state.isnan()) if state.is_floating_point() else earlier == state
+                same = (
+                    (earlier == state) | (earlier.isnan() & state.isnan())
+                    if state.is_floating_point()
+                    else earlier == state
+                )
                 packed.add(f"follows/{event}", same.flatten(1).all(1))
                 events.append(event)
         return [[event, None] for event in events]

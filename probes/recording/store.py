@@ -97,7 +97,11 @@ class Writer:
             if contents.torn:
                 os.truncate(path / STEPS, contents.valid_bytes)
             (path / SCALARS).unlink(missing_ok=True)
-            manifest = {k: v for k, v in contents.manifest.items() if k not in ("lines", "steps_sha256", "scalars_sha256", "error")}
+            manifest = {
+                k: v
+                for k, v in contents.manifest.items()
+                if k not in ("lines", "steps_sha256", "scalars_sha256", "error")
+            }
             manifest["status"] = "recording"
             write_manifest(path, manifest)
             used = [int(p.name[:8]) for p in (path / SHARDS).iterdir() if _SHARD.fullmatch(p.name)]
@@ -277,7 +281,9 @@ def _read_lines(contents: Contents, data: bytes) -> None:
             last = contents.valid_bytes + len(line) == len(data)
             contents.torn = last and not line.endswith(b"\n")
             contents.damaged = not contents.torn
-            what = "was not written to its end" if contents.torn else "does not match its hash; later steps are left out"
+            what = (
+                "was not written to its end" if contents.torn else "does not match its hash; later steps are left out"
+            )
             contents.problems.append(f"{STEPS} line {number + 1} {what}")
             return
         contents.lines.append(record)
@@ -290,7 +296,9 @@ def _compare_with_manifest(contents: Contents, data: bytes) -> None:
         return
     if len(contents.lines) != manifest["lines"] or hashlib.sha256(data).hexdigest() != manifest["steps_sha256"]:
         contents.damaged, contents.torn = True, False
-        contents.problems.append(f"{STEPS} has {len(contents.lines)} sound lines; the manifest says {manifest['lines']}")
+        contents.problems.append(
+            f"{STEPS} has {len(contents.lines)} sound lines; the manifest says {manifest['lines']}"
+        )
 
 
 def _inside(folder: Path, file: Path) -> bool:
@@ -361,9 +369,9 @@ def verify(path: Path) -> Iterator[str]:
     before = len(contents.problems)
     table = read_table(contents)
     yield from contents.problems[before:]
-    if table is None and contents.manifest["status"] in CLOSED and not contents.damaged:
-        if len(contents.problems) == before:
-            yield f"{SCALARS} is missing"
+    closed = contents.manifest["status"] in CLOSED and not contents.damaged
+    if table is None and closed and len(contents.problems) == before:
+        yield f"{SCALARS} is missing"
     shards = ShardReader(path)
     for record in contents.lines:
         if record.get("shard") is not None:

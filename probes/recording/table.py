@@ -97,7 +97,9 @@ def sample_table(
     return pd.DataFrame([found[k] for k in sorted(found)], columns=["sample", "seed", "condition", "run"])
 
 
-def scalar_table(events: Sequence[Mapping[str, Any]], proved: Sequence[Proved], first: Mapping[int, int]) -> pd.DataFrame:
+def scalar_table(
+    events: Sequence[Mapping[str, Any]], proved: Sequence[Proved], first: Mapping[int, int]
+) -> pd.DataFrame:
     """One row a (sample, step, call); columns are `SCALAR_COLUMNS`.
 
     Parameters
@@ -117,7 +119,9 @@ def scalar_table(events: Sequence[Mapping[str, Any]], proved: Sequence[Proved], 
     return pd.DataFrame(rows, columns=list(SCALAR_COLUMNS))
 
 
-def proof_table(events: Sequence[Mapping[str, Any]], proved: Sequence[Proved], first: Mapping[int, int]) -> pd.DataFrame:
+def proof_table(
+    events: Sequence[Mapping[str, Any]], proved: Sequence[Proved], first: Mapping[int, int]
+) -> pd.DataFrame:
     """One row a (sample, step, call); columns are `PROOF_COLUMNS`."""
     rows = []
     for event, step in zip(events, proved, strict=True):
@@ -229,12 +233,14 @@ def _branch_scale(verdict: Verdict) -> tuple[float, float]:
 
 
 def _basis(m: int, place: int) -> Array:
-    return np.eye(m)[place]
+    vector = np.zeros(m)
+    vector[place] = 1
+    return vector
 
 
 def _branch(m: int, place: int) -> Array:
     """Branch `place` in the basis (a, b - a, c - a, ..., g - a, x)."""
-    return _basis(m, 0) + (_basis(m, place) if place else 0)
+    return _basis(m, 0) + _basis(m, place) if place else _basis(m, 0)
 
 
 def _dot(gram: Array, a: Array, b: Array) -> float:

@@ -96,6 +96,7 @@ class StepTap:
         self.signature = inspect.signature(below)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Step, and tell the listener."""
         return self.listener.on_step(self, args, kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StepTap":

@@ -182,7 +182,10 @@ def test_levels_agree_with_the_schedulers_own_add_noise(name: str) -> None:
         assert event["level"]["sigma"] == pytest.approx(expected, rel=2e-4)
 
 
-@pytest.mark.parametrize("name", ["euler", "euler_karras", "euler_ancestral", "heun", "kdpm2", "kdpm2_ancestral", "lms"])
+EXPLODING = ["euler", "euler_karras", "euler_ancestral", "heun", "kdpm2", "kdpm2_ancestral", "lms"]
+
+
+@pytest.mark.parametrize("name", EXPLODING)
 def test_levels_agree_with_what_the_network_was_given(name: str) -> None:
     """Variance-exploding schedulers divide the state by sqrt(sigma^2 + 1): the ratio tells sigma."""
     pipe, arguments = _with_scheduler(name)
@@ -201,7 +204,8 @@ def test_heun_counts_two_calls_a_step() -> None:
     pipe, arguments = sd15(_schedulers()["heun"](), steps=3)
     with record(pipe) as trace:
         pipe(**arguments)
-    assert list(zip(trace.scalars["step"], trace.scalars["call"], strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+    assert trace.scalars["step"].tolist() == [0, 0, 1, 1, 2]
+    assert trace.scalars["call"].tolist() == [0, 1, 0, 1, 0]
     assert not trace.scalars.duplicated(["sample", "step", "call"]).any()
 
 
