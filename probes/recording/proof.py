@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scorescope.data.errors import InputError
+
 Array = NDArray[np.float64]
 
 RULES = ("cfg", "negated cfg", "mixed cfg", "multi-branch", "none", "equal", "unknown")
@@ -24,6 +26,19 @@ _LABELS = {
     "pred_cond_skip": "perturbed", "skip": "perturbed", "perturbed": "perturbed", "pred_perturbed": "perturbed",
 }  # fmt: skip
 _NOTHING_FITS = "no denoiser output has the shape of the prediction"
+
+
+def check_names(branches: Sequence[str]) -> tuple[str, ...]:
+    """The names that a user gives to branches, in the order of the calls.
+
+    Raises
+    ------
+    InputError
+        For a name that is none, or two branches of the same name.
+    """
+    if not set(branches) <= {"cond", "uncond", "perturbed"} or len(set(branches)) != len(branches):
+        raise InputError("branches", found=str(tuple(branches)), expected="cond, uncond and perturbed, each at most once")
+    return tuple(branches)
 
 
 @dataclass(frozen=True)
@@ -203,7 +218,15 @@ def _judge(gram: Array, hypothesis: Mapping[str, Any], event: Mapping[str, Any],
     for packed in hypothesis.get("slices", {}).values():
         if (verdict := _by_position(unpack(packed)[place], hypothesis, event)) is not None:
             return verdict
-    return Verdict("unknown", plain, reason="not a combination of the branches: the rule is not linear")
+    verdict = Verdict("unknown", plain)
+    _order(verdict, plain, [], _roles(hypothesis))
+    if verdict.cond is None:
+        verdict.reason = "not a combination of the branches: the rule is not linear"
+    return verdict
+
+
+def _roles(hypothesis: Mapping[str, Any]) -> list[str]:
+    return [_LABELS.get(label, "") for label in hypothesis["labels"]]
 
 
 def _by_position(grams: Array, hypothesis: Mapping[str, Any], event: Mapping[str, Any]) -> Verdict | None:
@@ -227,7 +250,7 @@ def _is_one(value: float, fitted: Fit, precision: float) -> bool:
 
 
 def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any], precision: float) -> Verdict:
-    labels = [_LABELS.get(label, "") for label in hypothesis["labels"]]
+    labels = _roles(hypothesis)
     count, used = len(labels), fitted.used()
     if count == 1:
         return Verdict("none", fitted, cond=0, evidence="weights", reason=_unguided(hypothesis))
@@ -236,7 +259,7 @@ def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any], precision: fl
         return Verdict("equal", fitted, cond=0, uncond=1, evidence="weights")
     verdict = Verdict(rule, fitted)
     _order(verdict, fitted, used, labels)
-    if verdict.cond is not None:
+    if verdict.cond is not None and rule != "unknown":
         total = fitted.total if rule != "multi-branch" else 1.0
         verdict.weight = float(fitted.weights[verdict.cond] / total)
         verdict.low = verdict.high = verdict.weight
@@ -267,8 +290,9 @@ def _order(verdict: Verdict, fitted: Fit, used: list[int], labels: list[str]) ->
         verdict.reason = "" if verdict.uncond is not None else "no branch is labelled unconditional"
         return
     total = fitted.total
-    if not total:
-        verdict.reason = "the weights sum to zero"
+    if verdict.rule == "unknown" or not total:
+        # a projection or a change of sign and scale can turn the weights round: their sum has to be known
+        verdict.reason = "the weights sum neither to 1 nor to -1: the rule is not plain guidance"
         return
     shares = fitted.weights / total
     beyond = [i for i in used if shares[i] > 1 + 1e-5]
@@ -305,5 +329,5 @@ def _adopt(step: Proved, order: tuple[int, int]) -> None:
             continue
         verdict.cond, verdict.uncond = order
         verdict.evidence, verdict.reason = "other steps", ""
-        if verdict.fit is not None and verdict.fit.exact and verdict.fit.total and verdict.rule != "equal":
+        if verdict.fit is not None and verdict.fit.exact and verdict.rule not in ("equal", "unknown"):
             verdict.weight = verdict.low = verdict.high = float(verdict.fit.weights[order[0]] / verdict.fit.total)

@@ -49,6 +49,7 @@ def record(
     resume: bool = False,
     level: LevelFunction | None = None,
     value_range: tuple[float, float] | None = None,
+    branches: Sequence[str] = (),
 ) -> "Session":
     """Record what a pipeline's denoiser does at every step, without changing the pipeline.
 
@@ -75,6 +76,9 @@ def record(
         (scheduler, timestep, state) -> Level, for a scheduler whose noise levels cannot be recognised.
     value_range : (float, float), optional
         Range of the data, for pixel models; adds overshoot and saturation.
+    branches : sequence of str
+        Names of the branches in the order of the calls, for instance ("uncond", "cond"), for rules under which
+        numbers cannot tell them apart. Not needed for plain guidance; labels of the pipeline come first.
 
     Returns
     -------
@@ -91,7 +95,7 @@ def record(
     found = find.schedulers(pipe)
     sink = Sink(Path(path) if path is not None else None, resume=resume)
     inner = resolve(tuple(sites), denoisers)
-    return Session(pipe, denoisers, found, inner, Recorder(what, sink, level, value_range), sink)
+    return Session(pipe, denoisers, found, inner, Recorder(what, sink, level, value_range, branches), sink)
 
 
 class Session(Listener):

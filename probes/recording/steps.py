@@ -11,6 +11,7 @@ from scorescope.probes.recording.branches import Aligned, align, without_varianc
 from scorescope.probes.recording.levels import Level, LevelFunction, LevelReader
 from scorescope.probes.recording.measure import Packed, add_gap, add_statistics, denoised, measure
 from scorescope.probes.recording.plan import Plan, size_of
+from scorescope.probes.recording.proof import check_names
 from scorescope.probes.recording.sink import Sink, Step
 from scorescope.probes.recording.taps import Call, StepArguments, StepTap, step_arguments, step_results
 
@@ -54,9 +55,11 @@ class Recorder:
     """Turns steps into records and hands them to the sink."""
 
     def __init__(
-        self, plan: Plan, sink: Sink, level: LevelFunction | None, value_range: tuple[float, float] | None
-    ) -> None:
+        self, plan: Plan, sink: Sink, level: LevelFunction | None, value_range: tuple[float, float] | None,
+        branches: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.plan, self.sink, self.value_range = plan, sink, value_range
+        self._branches = check_names(branches)
         self.steps = 0
         self._custom = level
         self._readers: dict[int, tuple[Any, LevelReader]] = {}
@@ -135,7 +138,7 @@ class Recorder:
             guided = denoised(target, state, level)
             add_statistics(packed, guided, self.value_range)
         embedded = any(call.embedded for call in calls)
-        described = [part | {"embedded": embedded} for part in described]
+        described = [part | {"embedded": embedded, "labels": self._named(part["labels"])} for part in described]
         record = self._record(stream, given, reader, tap.owner, packed, place)
         record["follows"] = self._follows(stream, state, packed)
         wanted = bool(self.plan.arrays or any(call.sites for call in calls)) and self.plan.wants(
@@ -164,6 +167,10 @@ class Recorder:
         self.sink.put(Step(step.record, step.packed, step.described, step.level, step.arrays, step.state.device))
         self._event += 1
         self.steps += 1
+
+    def _named(self, labels: list[str]) -> list[str]:
+        """The pipeline's own labels, else the names that the user gave."""
+        return list(self._branches) if not any(labels) and len(labels) == len(self._branches) else labels
 
     def _check_budget(self, step: Begun) -> None:
         if not self._checked:
