@@ -114,7 +114,7 @@ class Writer:
         try:
             if arrays:
                 record |= self._shard(arrays)
-            self.line(record)
+            self._append(record)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -133,6 +133,12 @@ class Writer:
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Append one line and flush it."""
+        try:
+            self._append(record)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def _append(self, record: Mapping[str, Any]) -> None:
         body = _text({**record, "line": self._lines})
         check = _check_of(self.manifest["id"], body)
         data = b'{"check":"' + check.encode() + b'","record":' + body + b"}\n"

@@ -42,6 +42,15 @@ SCALAR_COLUMNS: dict[str, str] = {
     "note": "what is peculiar about the noise level; empty else",
 }
 
+_TYPES: dict[str, str] = {
+    **dict.fromkeys(SCALAR_COLUMNS, "float64"),
+    **dict.fromkeys(
+        ("sample", "run", "event", "stream", "step", "call", "needed", "observed", "follows"), "int64"
+    ),
+    **dict.fromkeys(("missing", "rule", "evidence", "note"), "object"),
+    "chained": "bool",
+}
+
 PROOF_COLUMNS: dict[str, str] = {
     "sample": "sample, counted over all runs",
     "run": "run",
@@ -116,7 +125,7 @@ def scalar_table(
         for event, step in zip(events, proved, strict=True)
         for place in range(len(step.verdicts))
     ]
-    return pd.DataFrame(rows, columns=list(SCALAR_COLUMNS))
+    return pd.DataFrame(rows, columns=list(SCALAR_COLUMNS)).astype(_TYPES)
 
 
 def proof_table(

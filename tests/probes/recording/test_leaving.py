@@ -222,6 +222,7 @@ def test_the_signature_of_step_is_still_there() -> None:
         assert inspect.signature(pipe.scheduler.step) == before
 
 
+@torch.no_grad()
 def test_a_copied_scheduler_steps_its_own_state_and_is_recorded() -> None:
     pipe, arguments = sd15()
     from diffusers import EulerDiscreteScheduler
@@ -251,6 +252,7 @@ def test_a_copied_scheduler_steps_its_own_state_and_is_recorded() -> None:
     assert trace.scalars.query("step > 0")["chained"].all()
 
 
+@torch.no_grad()
 def test_a_scheduler_whose_dict_is_saved_and_restored() -> None:
     """As the panorama pipeline does for each of its views."""
     from diffusers import DPMSolverMultistepScheduler
