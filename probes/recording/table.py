@@ -47,7 +47,7 @@ _TYPES: dict[str, str] = {
     **dict.fromkeys(
         ("sample", "run", "event", "stream", "step", "call", "needed", "observed", "follows"), "int64"
     ),
-    **dict.fromkeys(("missing", "rule", "evidence", "note"), "object"),
+    **dict.fromkeys(("missing", "rule", "evidence", "note"), "str"),
     "chained": "bool",
 }
 
