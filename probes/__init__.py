@@ -10,6 +10,7 @@ from scorescope.probes.decomposition import (
 )
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.guidance import APG, CFG, GuidanceState, Rule
+from scorescope.probes.models import Model, load_model
 from scorescope.probes.noise import SampleNoise, edm_sigmas
 from scorescope.probes.recording.levels import Level
 from scorescope.probes.recording.plan import BudgetError
@@ -33,6 +34,7 @@ __all__ = [
     "GuidanceState",
     "Heun",
     "Level",
+    "Model",
     "NoiseLevel",
     "Recording",
     "Rule",
@@ -51,6 +53,7 @@ __all__ = [
     "from_denoised",
     "guided_products",
     "image_statistics",
+    "load_model",
     "projection_products",
     "record",
     "sample",

@@ -32,7 +32,8 @@ from scorescope.probes.recording.table import (
     sample_offsets,
     sample_table,
     scalar_table,
-)  # fmt: skip
+    summary,
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Trace:
 
     scalars: pd.DataFrame
     samples: pd.DataFrame
-    manifest: Mapping[str, Any]
+    manifest: dict[str, Any]
     problems: list[str] = field(default_factory=list)
     _recorded: Recorded | None = field(default=None, repr=False)
     _runs: Callable[..., Iterator[Mapping[str, Any]]] | None = field(default=None, repr=False)
@@ -121,6 +122,7 @@ class Trace:
         specs = {run: line["spec"] or {} for run, line in contents.finished_runs().items()}
         self.samples = sample_table(events, proved, specs)
         self.scalars = scalar_table(events, proved, sample_offsets(events, proved)) if table is None else table
+        self.manifest |= summary(events, self.scalars)
 
     @property
     def status(self) -> str:

@@ -37,7 +37,9 @@ def check_names(branches: Sequence[str]) -> tuple[str, ...]:
         For a name that is none, or two branches of the same name.
     """
     if not set(branches) <= {"cond", "uncond", "perturbed"} or len(set(branches)) != len(branches):
-        raise InputError("branches", found=str(tuple(branches)), expected="cond, uncond and perturbed, each at most once")
+        raise InputError(
+            "branches", found=str(tuple(branches)), expected="cond, uncond and perturbed, each at most once"
+        )
     return tuple(branches)
 
 

@@ -44,9 +44,7 @@ SCALAR_COLUMNS: dict[str, str] = {
 
 _TYPES: dict[str, str] = {
     **dict.fromkeys(SCALAR_COLUMNS, "float64"),
-    **dict.fromkeys(
-        ("sample", "run", "event", "stream", "step", "call", "needed", "observed", "follows"), "int64"
-    ),
+    **dict.fromkeys(("sample", "run", "event", "stream", "step", "call", "needed", "observed", "follows"), "int64"),
     **dict.fromkeys(("missing", "rule", "evidence", "note"), "str"),
     "chained": "bool",
 }
@@ -95,15 +93,41 @@ def sample_offsets(events: Sequence[Mapping[str, Any]], proved: Sequence[Proved]
 def sample_table(
     events: Sequence[Mapping[str, Any]], proved: Sequence[Proved], specs: Mapping[int, Mapping[str, Any]]
 ) -> pd.DataFrame:
-    """One row a sample: `sample`, `seed`, `condition`, `run`; seed and prompt as the run's spec names them."""
+    """One row a sample: `sample`, `seed`, `condition`, `run`; seed and prompt as the run's spec names them.
+
+    The seed is -1 and the condition missing where no spec named them.
+    """
     offsets = sample_offsets(events, proved)
     found: dict[int, tuple[int, Any, Any, int]] = {}
     for event, step in zip(events, proved, strict=True):
         spec = specs.get(event["run"]) or {}
         for place in range(len(step.verdicts)):
             sample = offsets[event["run"]] + place
-            found[sample] = (sample, spec.get("seed"), spec.get("prompt", spec.get("condition")), event["run"])
-    return pd.DataFrame([found[k] for k in sorted(found)], columns=["sample", "seed", "condition", "run"])
+            seed = spec.get("seed")
+            found[sample] = (
+                sample,
+                -1 if seed is None else int(seed),
+                spec.get("prompt", spec.get("condition")),
+                event["run"],
+            )
+    table = pd.DataFrame([found[k] for k in sorted(found)], columns=["sample", "seed", "condition", "run"])
+    return table.astype({"sample": "int64", "seed": "int64", "run": "int64"})
+
+
+def summary(events: Sequence[Mapping[str, Any]], scalars: pd.DataFrame) -> dict[str, Any]:
+    """What a manifest says of a run as a whole: rule, weight, shape of one sample, type.
+
+    The weight is the mean where it differs by step, and 1 without guidance; see `weight` in the scalars.
+    """
+    if not events:
+        return {}
+    rules, weights = sorted(set(scalars["rule"])), scalars["weight"].dropna()
+    return {
+        "rule": ", ".join(rules),
+        "weight": 1.0 if weights.empty else float(f"{weights.mean():.6g}"),
+        "shape": list(events[0]["shape"][1:]),
+        "dtype": events[0]["dtype"],
+    }
 
 
 def scalar_table(

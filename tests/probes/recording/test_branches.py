@@ -490,7 +490,9 @@ def test_what_is_not_finite_is_missing() -> None:
 
 
 def test_no_output_of_the_right_shape() -> None:
-    trace = run(lambda out, **_: out.mean() * torch.ones(1, 4, 6, 6), calls=[[UNCOND, COND]], wrap=lambda out: out[:, :3, :5])
+    trace = run(
+        lambda out, **_: out.mean() * torch.ones(1, 4, 6, 6), calls=[[UNCOND, COND]], wrap=lambda out: out[:, :3, :5]
+    )
     assert trace.scalars["missing"].str.contains("no denoiser output").all()
 
 

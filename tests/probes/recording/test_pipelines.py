@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from scorescope.analysis.guidance import decompose
 from scorescope.probes import record
 from scorescope.probes.decomposition import branch_products, guided_products
 from tests.pipelines import GUIDANCE, PIPELINES, generator, output_of, sd3, sd15
@@ -230,6 +231,23 @@ def test_samples_of_a_batch_are_rows_of_their_own(batch: int) -> None:
     assert list(trace.samples["sample"]) == list(range(batch))
     _check_rebuilt(trace, [GUIDANCE] * 4)
     _check_scalars(trace)
+
+
+@pytest.mark.parametrize("name", ["sd15", "flux_true", "flux_distilled", "wan22"])
+def test_a_recorded_pipeline_is_decomposed_like_any_run(name: str) -> None:
+    pipe, arguments = PIPELINES[name]()
+    with record(pipe, keep="branches") as trace:
+        pipe(**arguments)
+    table = decompose(trace)
+    assert len(table) == 4
+    if name == "flux_distilled":
+        assert table["update_norm"].isna().all()
+        assert table["missing"].str.contains("distilled").all()
+        return
+    cond, uncond = (trace.load(branch, 1, space="denoised") for branch in ("cond", "uncond"))
+    assert table["update_norm"][1] == pytest.approx((cond - uncond).norm().item(), rel=1e-6)
+    cosine = (cond * uncond).sum() / cond.norm() / uncond.norm()
+    assert table["cos_denoised"][1] == pytest.approx(cosine.item(), abs=1e-12)
 
 
 def test_decomposed_columns_are_those_of_the_sampler() -> None:

@@ -180,7 +180,13 @@ def test_a_budget_between_the_first_bound_and_the_truth(tmp_path: Path) -> None:
 
 def test_bad_arguments() -> None:
     pipe, _ = sd15()
-    for options in ({"keep": "everything"}, {"keep": ["x", "y"]}, {"every": 0}, {"every": (2.0, 1.0)}, {"budget": "much"}):
+    for options in (
+        {"keep": "everything"},
+        {"keep": ["x", "y"]},
+        {"every": 0},
+        {"every": (2.0, 1.0)},
+        {"budget": "much"},
+    ):
         with pytest.raises(InputError):
             record(pipe, **options)
     with pytest.raises(InputError, match="resume"):
@@ -377,7 +383,9 @@ class Damage:
         lines = (path / "steps.jsonl").read_bytes().splitlines(keepends=True)
         number = int(self.random.integers(4))
         line = json.loads(lines[number])["record"]
-        line["shard"] = ["../secret.safetensors", "/etc/passwd", "..", "0000000a.safetensors", 7][self.random.integers(5)]
+        line["shard"] = ["../secret.safetensors", "/etc/passwd", "..", "0000000a.safetensors", 7][
+            self.random.integers(5)
+        ]
         body = store._text(line)
         lines[number] = b'{"check":"' + store._check_of(identity, body).encode() + b'","record":' + body + b"}\n"
         (path / "steps.jsonl").write_bytes(b"".join(lines))
@@ -497,7 +505,9 @@ def _record_runs(path: Path, *, resume: bool = False, fail: tuple[int, int] | No
 
 
 @pytest.mark.parametrize("fail", [(0, 1), (1, 0), (2, 2), (3, 1)])
-def test_a_recording_that_was_cut_off_goes_on_with_its_first_unfinished_run(fail: tuple[int, int], tmp_path: Path) -> None:
+def test_a_recording_that_was_cut_off_goes_on_with_its_first_unfinished_run(
+    fail: tuple[int, int], tmp_path: Path
+) -> None:
     unbroken = _record_runs(tmp_path / "whole")
     with pytest.raises(RuntimeError, match="cut off"):
         _record_runs(tmp_path / "parts", fail=fail)
@@ -583,7 +593,11 @@ def test_sites_are_kept_by_branch(tmp_path: Path) -> None:
     seen: list[Tensor] = []
     handle = pipe.unet.mid_block.register_forward_hook(lambda m, i, out: seen.append(out.clone()))
     projection = torch.randn(16, 3)
-    sites = ["unet.mid_block", Site("unet.conv_in", reduce="space"), Site("unet.down_blocks.0.resnets.0", projection=None)]
+    sites = [
+        "unet.mid_block",
+        Site("unet.conv_in", reduce="space"),
+        Site("unet.down_blocks.0.resnets.0", projection=None),
+    ]
     sites.append(Site("unet.conv_norm_out", reduce="space", projection=torch.randn(8, 3)))
     with record(pipe, path=tmp_path / "a", sites=sites) as trace:
         pipe(**arguments)
