@@ -38,6 +38,11 @@ from scorescope.probes.guidance import (
 )
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.noise import SampleNoise, edm_sigmas
+from scorescope.probes.recording.levels import Level
+from scorescope.probes.recording.plan import BudgetError
+from scorescope.probes.recording.session import record
+from scorescope.probes.recording.sites import Site
+from scorescope.probes.recording.store import TraceError
 from scorescope.probes.sampling import Run, sample
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, EulerRenoised, Heun, Solver
 from scorescope.probes.spaces import SPACES, NoiseLevel, Space, from_denoised, to_denoised
@@ -53,6 +58,7 @@ __all__ = [
     "TSG",
     "AdaptiveGuidance",
     "Autoguidance",
+    "BudgetError",
     "CFGZeroStar",
     "Condition",
     "CosineWeight",
@@ -65,6 +71,7 @@ __all__ = [
     "GuidanceState",
     "Heun",
     "Interval",
+    "Level",
     "LinearAG",
     "LinearWeight",
     "MagnitudeAware",
@@ -77,11 +84,13 @@ __all__ = [
     "SampleNoise",
     "ScalarRecorder",
     "Scheduled",
+    "Site",
     "Solver",
     "Space",
     "StepInterval",
     "TangentialCFG",
     "Trace",
+    "TraceError",
     "Visit",
     "band_products",
     "branch_products",
@@ -95,6 +104,7 @@ __all__ = [
     "load_model",
     "projection_products",
     "random_labels",
+    "record",
     "sample",
     "to_denoised",
 ]

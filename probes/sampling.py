@@ -140,7 +140,7 @@ def sample(
         "seconds": time.perf_counter() - started,
     }
     rows_table = pd.DataFrame({"sample": range(len(seeds)), "seed": seeds, "condition": _labels(condition, len(seeds))})
-    return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest, visits=visits))
+    return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest, kept=visits))
 
 
 def _shape(denoiser: Denoiser, shape: tuple[int, ...] | None) -> tuple[int, ...]:
