@@ -158,7 +158,7 @@ def group_table(influences: ArrayLike, labels: Sequence[Any], *, distance: float
         raise InputError("labels", found=f"{len(names)} labels", expected=f"{len(values)}, one an image")
     rows = []
     for name, part in pd.Series(values).groupby(names):
-        mean, low, high = mean_interval(part.to_numpy(np.float64))
+        mean, low, high = mean_interval(np.asarray(part, np.float64))
         share = len(part) / len(values) * mean / distance
         rows.append((str(name), len(part), mean, low, high, share))
     table = pd.DataFrame(rows, columns=GROUPS.names).astype({"total_share": float})

@@ -37,13 +37,16 @@ class ClassifierRecipe:
     seed: int = 0
 
 
-SCENE_SIZES = {"shape": SHAPE, "channels": (16, 32, 32, 32), "strides": (1, 2, 2, 1)}
+def _scene_recipe(classes: tuple[str, ...]) -> ClassifierRecipe:
+    return ClassifierRecipe(ClassifierConfig(SHAPE, (16, 32, 32, 32), (1, 2, 2, 1), classes), steps=2000, sparsity=0.03)
+
+
 RECIPES = {
     "digits": ClassifierRecipe(
         ClassifierConfig((1, 8, 8), (32, 48, 48, 32), (1, 1, 1, 1), tuple("0123456789")), steps=2500, sparsity=1e-2
     ),
-    "accessory": ClassifierRecipe(ClassifierConfig(**SCENE_SIZES, classes=ACCESSORIES), steps=2000, sparsity=0.03),
-    "subject": ClassifierRecipe(ClassifierConfig(**SCENE_SIZES, classes=SUBJECTS), steps=2000, sparsity=0.03),
+    "accessory": _scene_recipe(ACCESSORIES),
+    "subject": _scene_recipe(SUBJECTS),
 }
 
 

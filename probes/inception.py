@@ -77,16 +77,15 @@ class InceptionC(nn.Module):
 
     def __init__(self, inputs: int, inner: int) -> None:
         super().__init__()
-        wide, tall = {"kernel": (1, 7), "padding": (0, 3)}, {"kernel": (7, 1), "padding": (3, 0)}
         self.branch1x1 = BasicConv2d(inputs, 192, 1)
         self.branch7x7_1 = BasicConv2d(inputs, inner, 1)
-        self.branch7x7_2 = BasicConv2d(inner, inner, **wide)
-        self.branch7x7_3 = BasicConv2d(inner, 192, **tall)
+        self.branch7x7_2 = BasicConv2d(inner, inner, (1, 7), padding=(0, 3))
+        self.branch7x7_3 = BasicConv2d(inner, 192, (7, 1), padding=(3, 0))
         self.branch7x7dbl_1 = BasicConv2d(inputs, inner, 1)
-        self.branch7x7dbl_2 = BasicConv2d(inner, inner, **tall)
-        self.branch7x7dbl_3 = BasicConv2d(inner, inner, **wide)
-        self.branch7x7dbl_4 = BasicConv2d(inner, inner, **tall)
-        self.branch7x7dbl_5 = BasicConv2d(inner, 192, **wide)
+        self.branch7x7dbl_2 = BasicConv2d(inner, inner, (7, 1), padding=(3, 0))
+        self.branch7x7dbl_3 = BasicConv2d(inner, inner, (1, 7), padding=(0, 3))
+        self.branch7x7dbl_4 = BasicConv2d(inner, inner, (7, 1), padding=(3, 0))
+        self.branch7x7dbl_5 = BasicConv2d(inner, 192, (1, 7), padding=(0, 3))
         self.branch_pool = BasicConv2d(inputs, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -80,6 +80,29 @@ def resize_tensorflow(images: Tensor, size: int) -> Tensor:
     return images
 
 
+def resize_pillow(images: Tensor, size: int) -> Tensor:
+    """Pillow's antialiased bicubic, each channel in float, clipped to 0..255 and not rounded, as clean-fid does.
+
+    Parameters
+    ----------
+    images : Tensor, shape (batch, channel, y, x), uint8
+        Pixels.
+    size : int
+        Height and width of the result.
+
+    Returns
+    -------
+    Tensor, shape (batch, channel, size, size), float32
+        Values in 0..255, on the device of `images`.
+    """
+    planes = images.cpu().numpy().astype(np.float32)
+    out = np.empty((*planes.shape[:2], size, size), np.float32)
+    for index in np.ndindex(planes.shape[:2]):
+        plane = Image.fromarray(planes[index])  # mode F: resized without rounding to 8 bits
+        out[index] = np.asarray(plane.resize((size, size), Image.Resampling.BICUBIC))
+    return torch.from_numpy(out).clamp(0, 255).to(images.device)
+
+
 def _tensorflow(images: Tensor, size: int) -> Tensor:
     return (resize_tensorflow(images.float(), size) - 128) / 128
 
@@ -90,12 +113,7 @@ def _pytorch_fid(images: Tensor, size: int) -> Tensor:
 
 
 def _clean_fid(images: Tensor, size: int) -> Tensor:
-    planes = images.cpu().numpy().astype(np.float32)
-    out = np.empty((*planes.shape[:2], size, size), np.float32)
-    for index in np.ndindex(planes.shape[:2]):
-        image = Image.fromarray(planes[index])  # mode F: Pillow resizes it without rounding to 8 bits
-        out[index] = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-    return (torch.from_numpy(out).clamp(0, 255).to(images.device) - 128) / 128
+    return (resize_pillow(images, size) - 128) / 128
 
 
 def _plain(images: Tensor, size: int) -> Tensor:
