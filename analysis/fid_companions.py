@@ -178,7 +178,7 @@ def companion_table(
     if len(x) > 4 * x.shape[1] and len(y) > x.shape[1]:
         found = fid_infinity(x, y)
         rows.append(("FID_infinity", found.value, found.low, found.high, math.nan, "15 sizes; interval of the fit"))
-    kernel = kid(x, y)
+
     found_kid = kid(x, y)
     scaled = 1000 * found_kid.value, 1000 * found_kid.low, 1000 * found_kid.high
     rows.append(("KID x 1000", *scaled, 0.0, "all pairs; jackknife"))
