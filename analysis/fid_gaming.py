@@ -11,6 +11,7 @@ and what happens to a second feature space and to KID, precision and recall: a d
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,8 +92,8 @@ class FeaturePair:
         One row an image.
     """
 
-    first: Floats
-    second: Floats
+    first: NDArray[np.floating[Any]]
+    second: NDArray[np.floating[Any]]
 
     def __post_init__(self) -> None:
         for name in ("first", "second"):

@@ -26,7 +26,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.images import ImageSource, ReadLog
 from scorescope.probes.inception_weights import STATE_DICT, load_inception
 from scorescope.probes.moments import Moments, RunningMoments
-from scorescope.probes.preprocessing import prepare
+from scorescope.probes.preprocessing import prepare, resize_pillow
 
 Singles = NDArray[np.float32]
 
@@ -198,6 +198,17 @@ def classifier_extractor(name: str | Path, *, device: str = "cpu") -> Extractor:
         f"{Path(name).stem} classifier", "none", to_input, lambda x: network.activations(x).mean(dim=(2, 3)),
         network.activations, network.head, network.config.classes, network, device,
     )  # fmt: skip
+
+
+def pixel_extractor(size: int = 8) -> Extractor:
+    """Gray pixels at a low resolution, size^2 features: a second feature space that needs no network."""
+
+    def to_gray(images: Tensor) -> Tensor:
+        same = images.shape[2:] == (size, size)
+        scaled = images.float() if same else resize_pillow(images, size)
+        return scaled.mean(dim=1) / 127.5 - 1
+
+    return Extractor(f"gray pixels {size} x {size}", f"pillow bicubic {size}", to_gray, lambda x: x.flatten(1))
 
 
 def inception_extractor(

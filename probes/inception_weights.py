@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors.torch import save_file
@@ -133,7 +132,7 @@ def _read_state_dict(path: Path, expected_sha256: str | None) -> dict[str, Tenso
     _check_hash(path, expected_sha256)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+    except Exception as error:  # whatever the reader trips over, it is no state dict
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(str(path), found=f"no plain state dict ({reason})", expected=_how()) from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):

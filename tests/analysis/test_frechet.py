@@ -195,3 +195,14 @@ def test_bad_input():
         frechet_interval(x[:6], x)
     with pytest.raises(InputError, match="groups"):
         frechet_interval(x[:10], x, method="jackknife")
+
+
+@pytest.mark.parametrize("duplicates", [0, 20])
+def test_cross_gram_falls_back_on_singular_values(duplicates):
+    """Repeated images make small singular values that eigenvalues of a Gram matrix would lose."""
+    x, y = draw(60, 100, 0), draw(60, 100, 1)
+    x[:duplicates] = x[30 : 30 + duplicates] + 1e-9 * x[:duplicates]
+    a, b = (rows - rows.mean(axis=0) for rows in (x, y))
+    exact = linalg.svdvals(a @ b.T).sum() / 59
+    expected = np.square(a).sum() / 59 + np.square(b).sum() / 59 - 2 * exact
+    assert frechet_distance(x, y).covariance_part == pytest.approx(expected, rel=1e-12)
