@@ -7,8 +7,8 @@
 `ScalarRecorder` fills the scalars while a sampler runs: everything stays on the device until the run ends.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,12 +34,45 @@ class Recording:
         Add the inner products with each channel's mean removed.
     band_edges : tuple of float
         Add energies in radial frequency bands with these inner edges, in cycles per sample.
+    keep : bool
+        Keep the states and branches themselves, for replaying rules: 4 tensors an evaluation, on the device.
     """
 
     value_range: tuple[float, float] | None = None
     all_branches: bool = False
     centred: bool = False
     band_edges: tuple[float, ...] = ()
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One evaluation whose tensors were kept: a state that a run visited, and what was predicted there.
+
+    Attributes
+    ----------
+    step, call, sigma, sigma_next
+        As in `Trace.scalars`.
+    x : Tensor, shape (batch, *shape)
+        State, variance-exploding convention.
+    cond, uncond, guided : Tensor, shape (batch, *shape)
+        Denoised predictions; `uncond` None where it was not computed, NaN in samples that did not need it.
+    others : mapping
+        Further branches by name.
+    first : int
+        Sample of the first row.
+    """
+
+    step: int
+    call: int
+    sigma: float
+    sigma_next: float
+    x: Tensor
+    cond: Tensor
+    uncond: Tensor | None
+    guided: Tensor
+    others: Mapping[str, Tensor] = field(default_factory=dict)
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,11 +89,14 @@ class Trace:
         One row a sample: `sample`, `seed`, `condition`.
     manifest : mapping
         What was run.
+    visits : list of Visit
+        Kept states and branches, batch after batch in the order of the run; empty without `Recording(keep=True)`.
     """
 
     scalars: pd.DataFrame
     samples: pd.DataFrame
     manifest: Mapping[str, Any]
+    visits: Sequence[Visit] = ()
 
 
 class ScalarRecorder:
@@ -79,7 +115,7 @@ class ScalarRecorder:
         x, cond, uncond, guided : Tensor, shape (batch, *shape)
             State (variance exploding) and denoised predictions.
         **keys
-            What the row is known by, the same for all samples: step, call, sigma and so on.
+            What the rows are known by: step, call, sigma and so on, one value or one a sample.
         """
         values = branch_products(cond, uncond, x)
         values |= guided_products(guided, cond, self.recording.value_range)
