@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.augment import augment
+from scorescope.data.bank import Bank, denoising_errors, error_bank
 from scorescope.data.checkpoints import Card, replace_file, save_denoiser
 from scorescope.data.digits import Digits, load_digits
 from scorescope.data.errors import InputError
@@ -53,44 +54,6 @@ RECIPES = {
 }
 
 
-@dataclass(frozen=True)
-class Bank:
-    """Fixed (x0, sigma, noise) at which denoising errors are compared."""
-
-    images: Tensor
-    labels: Tensor
-    sigma: Tensor
-    noise: Tensor
-
-
-def error_bank(images: Tensor, labels: Tensor, *, sigmas: Tensor, seed: int = 1) -> Bank:
-    """Pair every image with every noise level, one noise draw each.
-
-    Returns a bank of len(images) * len(sigmas) rows, noise level varying slowest.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    count = len(sigmas)
-    noise = torch.randn(count * len(images), *images.shape[1:], generator=generator)
-    return Bank(images.repeat(count, 1, 1, 1), labels.repeat(count), sigmas.repeat_interleave(len(images)), noise)
-
-
-@torch.inference_mode()
-def denoising_errors(denoiser: EDMDenoiser, bank: Bank, *, chunk: int = 1024) -> Tensor:
-    """Squared error per pixel of each row, |D - x0|^2 / N, with the row's label.
-
-    Returns
-    -------
-    Tensor, shape (rows,)
-        In squared units of the data.
-    """
-    parts = []
-    for rows in torch.arange(len(bank.images)).split(chunk):
-        clean, sigma = bank.images[rows], bank.sigma[rows]
-        x = clean + sigma[:, None, None, None] * bank.noise[rows]
-        parts.append((denoiser(x, sigma, bank.labels[rows]) - clean).square().mean(dim=(1, 2, 3)))
-    return torch.cat(parts)
-
-
 def train(recipe: Recipe, digits: Digits, folder: Path) -> tuple[EDMDenoiser, list[dict[str, float]]]:
     """Train by `recipe`, continuing from `folder` where a run of the same recipe was cut off.
 
@@ -102,7 +65,6 @@ def train(recipe: Recipe, digits: Digits, folder: Path) -> tuple[EDMDenoiser, li
         Loss curve: step, train_loss (weighted, running mean), held_out_error (weighted).
     """
     sigma_data = float(digits.train.images.std())
-    denoiser = EDMDenoiser(recipe.network, sigma_data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         denoiser = EDMDenoiser(recipe.network, sigma_data)

@@ -148,7 +148,8 @@ def image_statistics(images: Tensor, value_range: tuple[float, float] | None) ->
     Returns
     -------
     dict of Tensor, shape (batch,), float64
-        `overshoot_share`: share of elements outside the range. `overshoot_mean`: mean distance by which
+        `overshoot_share`: share of elements outside the range by more than half an 8-bit level, (high - low) /
+        510, which is what rounding to a picture cannot undo. `overshoot_mean`: mean distance by which
         elements lie outside, zero for those inside, in units of the data. `contrast`: standard deviation over
         the sample, of BT.601 luma for colour, in units of the data. `saturation`: mean over pixels of HSV
         saturation (max - min) / max after clipping to the range, 0 where max is 0, without linearisation.
@@ -164,7 +165,7 @@ def image_statistics(images: Tensor, value_range: tuple[float, float] | None) ->
         if value_range is not None:
             low, high = value_range
             beyond = (flat - flat.clamp(low, high)).abs_()
-            share, excess = (beyond > 0).double().mean(1), beyond.mean(1)
+            share, excess = (beyond > (high - low) / 510).double().mean(1), beyond.mean(1)
             if colour:
                 saturation = _saturation(((g - low) / (high - low)).clamp_(0, 1))
         luma = torch.tensordot(g, g.new_tensor(_LUMA), dims=([1], [0])).flatten(1) if colour else flat

@@ -1,0 +1,138 @@
+"""How good a class-conditional model of a small labelled set is: is it faithful, and has it memorised?
+
+class_agreement(samples, labels, train=digits.train, held_out=digits.held_out)
+nearest_distances({"samples": samples, "held out": digits.held_out.images}, digits.train.images)
+error_by_sigma(denoiser, digits.train, digits.held_out, sigmas)
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor
+
+from scorescope.analysis.summaries import summarise_by
+from scorescope.analysis.tables import Column, Schema
+from scorescope.data.bank import denoising_errors, error_bank
+from scorescope.data.digits import Labelled
+from scorescope.probes.denoiser import Denoiser
+
+AGREEMENT = Schema(
+    "agreement",
+    (
+        Column("what", str, "", "samples, or real held-out images"),
+        Column("n", int, "", "images"),
+        Column("agreement", float, "1", "share whose class by the classifier is the requested (real: true) one"),
+        Column("low", float, "1", "lower end of the exact 95 % interval (Clopper & Pearson)"),
+        Column("high", float, "1", "upper end"),
+    ),
+)
+
+DISTANCES = Schema(
+    "distances",
+    (
+        Column("what", str, "", "which images"),
+        Column("n", int, "", "images"),
+        Column("mean", float, "data", "mean L2 distance to the nearest training image"),
+        Column("quantile05", float, "data", "5 % quantile of that distance"),
+        Column("median", float, "data", "its median"),
+        Column("nearer_share", float, "1", "share nearer than the 5 % quantile of the reference images"),
+    ),
+)
+
+ERRORS = Schema(
+    "denoising_errors",
+    (
+        Column("images", str, "", "train or held out"),
+        Column("sigma", float, "data", "noise level"),
+        Column("n", int, "", "images, one noise draw each"),
+        Column("mean", float, "data^2", "mean squared denoising error per element"),
+        Column("low", float, "data^2", "lower end of its 95 % interval, bootstrap over images"),
+        Column("high", float, "data^2", "upper end"),
+    ),
+)
+
+
+def class_agreement(samples: Tensor, labels: Tensor, *, train: Labelled, held_out: Labelled) -> pd.DataFrame:
+    """How often a classifier of real images names the class that was asked for.
+
+    The classifier is a support-vector machine with an RBF kernel, fitted on `train`; its accuracy on `held_out`
+    stands beside the agreement, since it bounds what agreement can mean.
+
+    Parameters
+    ----------
+    samples : Tensor, shape (n, *shape)
+        Generated images.
+    labels : Tensor, shape (n,)
+        Class requested of each.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `AGREEMENT`.
+    """
+    from sklearn.svm import SVC  # a second to import
+
+    classifier = SVC(C=10.0).fit(_flat(train.images), train.labels.numpy())
+    rows = []
+    for what, images, wanted in (("samples", samples, labels), ("held out", held_out.images, held_out.labels)):
+        right = int((classifier.predict(_flat(images)) == wanted.cpu().numpy()).sum())
+        interval = stats.binomtest(right, len(images)).proportion_ci(method="exact")
+        rows.append((what, len(images), right / len(images), interval.low, interval.high))
+    return AGREEMENT.check(pd.DataFrame(rows, columns=AGREEMENT.names))
+
+
+def nearest_distances(sets: Mapping[str, Tensor], train: Tensor, *, reference: str = "held out") -> pd.DataFrame:
+    """Distance to the nearest training image, for several sets of images.
+
+    A model that has memorised gives samples nearer to the training images than fresh real ones are.
+
+    Parameters
+    ----------
+    sets : mapping of str to Tensor, shape (n, *shape)
+        Images by name; must hold `reference`.
+    train : Tensor, shape (m, *shape)
+        Training images.
+    reference : str
+        The set whose 5 % quantile is the yardstick.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `DISTANCES`.
+    """
+    found = {name: torch.cdist(images.flatten(1), train.flatten(1)).amin(1).numpy() for name, images in sets.items()}
+    limit = float(np.quantile(found[reference], 0.05))
+    rows = [
+        (name, len(d), float(d.mean()), float(np.quantile(d, 0.05)), float(np.median(d)), float((d < limit).mean()))
+        for name, d in found.items()
+    ]
+    return DISTANCES.check(pd.DataFrame(rows, columns=DISTANCES.names))
+
+
+def error_by_sigma(
+    denoiser: Denoiser, train: Labelled, held_out: Labelled, sigmas: Sequence[float], *, seed: int = 1
+) -> pd.DataFrame:
+    """Denoising error on training and on held-out images at each noise level.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `ERRORS`. As many training as held-out images are used: the first ones.
+    """
+    count = len(held_out.images)
+    parts = {"train": Labelled(train.images[:count], train.labels[:count]), "held out": held_out}
+    tables = []
+    for name, part in parts.items():
+        bank = error_bank(part.images, part.labels, sigmas=torch.tensor(list(sigmas)), seed=seed)
+        errors = denoising_errors(denoiser, bank).double().numpy()
+        sample = np.tile(np.arange(count), len(sigmas))
+        rows = pd.DataFrame({"images": name, "sigma": bank.sigma.double().numpy(), "sample": sample, "error": errors})
+        tables.append(summarise_by(rows, by=["images", "sigma"], quantities=["error"]))
+    return ERRORS.check(pd.concat(tables, ignore_index=True)[ERRORS.names])
+
+
+def _flat(images: Tensor) -> np.ndarray:
+    return images.flatten(1).cpu().numpy()

@@ -1,0 +1,87 @@
+"""Tidy tables whose columns are declared once, beside the function that makes them.
+
+    SCHEMA = Schema("decomposition", (Column("sigma", float, "data", "noise level"), ...))
+    return SCHEMA.check(table)
+
+This module knows no table of its own.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from scorescope.data.errors import InputError
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    kind : type
+        `int`, `float`, `str` or `bool`. Only `float` may be missing (NaN).
+    unit : str
+        "data" (the unit of x), "data^2", "1" (dimensionless), "nats" and so on; "" for labels.
+    meaning : str
+        One line; names the prediction space where the column depends on it.
+    """
+
+    name: str
+    kind: type
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a table, in order."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Column names, in order."""
+        return [column.name for column in self.columns]
+
+    def check(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with its columns in order, after checking that they are those declared.
+
+        Raises
+        ------
+        InputError
+            If a column is missing, undeclared or of another kind.
+        """
+        found_names = {str(name) for name in table}
+        missing, extra = set(self.names) - found_names, found_names - set(self.names)
+        if missing or extra:
+            found = f"missing {sorted(missing)}, undeclared {sorted(extra)}"
+            raise InputError(f"table {self.name!r}", found=found, expected=f"the columns {self.names}")
+        for column in self.columns:
+            if not _is_kind(table[column.name], column.kind):
+                found = f"dtype {table[column.name].dtype}"
+                raise InputError(
+                    f"table {self.name!r}, column {column.name!r}", found=found, expected=column.kind.__name__
+                )
+        return table[self.names].reset_index(drop=True)
+
+    def describe(self) -> pd.DataFrame:
+        """The declaration itself as a table: column, kind, unit, meaning."""
+        rows = [(c.name, c.kind.__name__, c.unit, c.meaning) for c in self.columns]
+        return pd.DataFrame(rows, columns=["column", "kind", "unit", "meaning"])
+
+
+def require_columns(argument: str, table: pd.DataFrame, names: list[str]) -> None:
+    """Raise `InputError` unless `table` has all of `names`."""
+    if absent := [name for name in names if name not in table]:
+        raise InputError(argument, found=f"a table without {absent}", expected=f"columns {names}")
+
+
+def _is_kind(values: pd.Series, kind: type) -> bool:
+    if kind is str:
+        return bool(values.map(lambda value: isinstance(value, str)).all())
+    tests = {int: pd.api.types.is_integer_dtype, float: pd.api.types.is_float_dtype, bool: pd.api.types.is_bool_dtype}
+    return bool(tests[kind](values))

@@ -1,0 +1,86 @@
+"""The command line: `scorescope report`, `scorescope card`."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scorescope.data.errors import InputError
+from scorescope.probes.models import load_model
+from scorescope.reports import card as cards
+from scorescope.reports import guidance
+from scorescope.reports.page import Outcome, write_index
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what a diffusion model does at every step."
+)
+report_app = typer.Typer(help="Make reports; without a name, every report there is, at --quick size.")
+app.add_typer(report_app, name="report")
+
+Out = Annotated[Path, typer.Option(help="Folder of the report.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer samples: wider intervals, nothing else changed.")]
+DenoiserName = Annotated[str, typer.Option("--denoiser", help="A shipped model, or package.module:factory.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
+Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (64 with --quick).")]
+
+# every report that `scorescope report` makes, in the order of the index page
+REPORTS: dict[str, Callable[[Path], Outcome]] = {
+    "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
+}
+
+
+@report_app.callback(invoke_without_command=True)
+def report(context: typer.Context, out: Out = Path("report")) -> None:
+    """Make every report at --quick size, with an index page."""
+    if context.invoked_subcommand is not None:
+        return
+    outcomes = []
+    for name, build in REPORTS.items():
+        outcomes.append(build(out / name))
+        write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
+    typer.echo(f"wrote {out / 'index.html'}")
+    _exit(outcomes)
+
+
+@report_app.command("guidance")
+def report_guidance(
+    out: Out = Path("report/guidance"),
+    denoiser: DenoiserName = "digits",
+    quick: Quick = False,
+    count: Count = None,
+    device: Device = "cpu",
+) -> None:
+    """What guidance does at each noise level."""
+    model = load_model(denoiser, device=device)
+    outcome = guidance.build(out, model, quick=quick, count=count, device=device, command=_command())
+    typer.echo(f"wrote {outcome.path}")
+    _exit([outcome])
+
+
+@app.command()
+def card(
+    weights: Annotated[Path, typer.Argument(help="A safetensors file whose card is to get its quality figures.")],
+) -> None:
+    """Measure the quality of a digits denoiser and write it on the card beside its weights."""
+    typer.echo(cards.measure_card(weights).to_string(index=False))
+
+
+def main() -> None:
+    """Entry point: wrong input ends with one line and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+def _exit(outcomes: list[Outcome]) -> None:
+    if any(outcome.status != "complete" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _command() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,311 @@
+"""Reports: an ordered set of sections with figures and tables, written as they are made.
+
+    with ReportWriter(out, name="guidance", title="...", question="...", command="...") as writer:
+        writer.section("update", "The update", lambda: Section(figures=[...], tables=[...]))
+
+Each section's tables and figures are on disk before the next section starts. A section that fails is named on
+the page, and the others stand. Leaving the block writes one self-contained `index.html` and `manifest.json`.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jinja2
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from scorescope.data.errors import InputError
+
+PACKAGES = ("scorescope", "torch", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn")
+MOST_ROWS = 40
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure with the sentence that its numbers say.
+
+    Attributes
+    ----------
+    name : str
+        File name without suffix.
+    figure : Figure
+        The figure.
+    reading : str
+        One sentence made from the numbers.
+    caption : str
+        What is drawn, and how it was measured.
+    wide : bool
+        Take the whole width of the page.
+    """
+
+    name: str
+    figure: Figure
+    reading: str
+    caption: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table: written whole as Parquet and CSV, and shown on the page if `shown`.
+
+    Attributes
+    ----------
+    name : str
+        File name without suffix.
+    table : DataFrame
+        Its rows.
+    caption : str
+        What a row is.
+    shown : bool
+        Show it on the page; at most the first `MOST_ROWS` rows.
+    """
+
+    name: str
+    table: pd.DataFrame
+    caption: str = ""
+    shown: bool = True
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one section holds."""
+
+    figures: list[ReportFigure] = field(default_factory=list)
+    tables: list[ReportTable] = field(default_factory=list)
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a report ended.
+
+    Attributes
+    ----------
+    name, title, question, status : str
+        `status` is "complete", "incomplete" (a part failed) or "interrupted".
+    path : Path
+        Its index.html.
+    failures : dict
+        Part to error message.
+    readings : list of str
+        The sentences of its figures.
+    seconds : float
+        Wall time.
+    """
+
+    name: str
+    title: str
+    question: str
+    status: str
+    path: Path
+    failures: dict[str, str]
+    readings: list[str]
+    seconds: float
+
+
+class ReportWriter:
+    """Writes a report into a folder, section by section.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the report, made if needed.
+    name, title, question : str
+        Short name, heading, and the question that the report answers.
+    command : str
+        What made it, for the manifest.
+    manifest : dict
+        More for the manifest: settings, seeds, hashes, device.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written to.
+    """
+
+    def __init__(
+        self, out: Path, *, name: str, title: str, question: str, command: str, manifest: dict[str, Any] | None = None
+    ) -> None:
+        self.out, self.name, self.title, self.question = out, name, title, question
+        self.manifest: dict[str, Any] = {"command": command, **(manifest or {})}
+        self.outcome: Outcome | None = None
+        self._shown: list[dict[str, Any]] = []
+        self._failures: dict[str, str] = {}
+        self._files: dict[str, str] = {}
+        self._started = time.perf_counter()
+        make_folder(out)
+
+    def __enter__(self) -> "ReportWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.fail("the rest of the report", error or kind())
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        self._close("interrupted" if interrupted else "incomplete" if self._failures else "complete")
+
+    def section(self, name: str, title: str, make: Callable[[], Section]) -> None:
+        """Make a section and write its parts; if that fails, note it and go on."""
+        try:
+            section = make()
+            figures = [self._write_figure(figure) for figure in section.figures]
+            tables = [self._write_table(table) for table in section.tables]
+        except Exception as error:
+            self.fail(title, error)
+            return
+        self._shown.append({"id": name, "title": title, "text": section.text, "figures": figures, "tables": tables})
+
+    def fail(self, part: str, error: BaseException) -> None:
+        """Note that a part is missing, and why."""
+        self._failures[part] = f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"{self.name}: {part} is missing: {self._failures[part]}\n")
+
+    def _write_figure(self, item: ReportFigure) -> dict[str, Any]:
+        with mpl.rc_context({"svg.hashsalt": item.name, "svg.fonttype": "path"}):
+            svg = _render(item.figure, "svg", metadata={"Date": None})
+        png = _render(item.figure, "png", dpi=200)
+        self._write(f"figures/{item.name}.svg", svg)
+        self._write(f"figures/{item.name}.png", png)
+        # an image element keeps one figure's ids from meeting another's; pictures of many cells are smaller as PNG
+        kind, data = ("svg+xml", svg) if len(svg) < len(png) else ("png", png)
+        uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        return {"uri": uri, "reading": item.reading, "caption": item.caption, "wide": item.wide, "name": item.name}
+
+    def _write_table(self, item: ReportTable) -> dict[str, Any]:
+        self._write(f"tables/{item.name}.csv", item.table.to_csv(index=False).encode())
+        buffer = io.BytesIO()
+        item.table.to_parquet(buffer, index=False)
+        self._write(f"tables/{item.name}.parquet", buffer.getvalue())
+        head = item.table.head(MOST_ROWS) if item.shown else item.table.head(0)
+        rows = [
+            [(format_cell(v), v if isinstance(v, int | float) else "") for v in row]
+            for row in head.itertuples(index=False)
+        ]
+        return {
+            "name": item.name, "caption": item.caption, "shown": item.shown, "count": len(item.table),
+            "columns": list(item.table.columns), "rows": rows,
+        }  # fmt: skip
+
+    def _write(self, relative: str, content: bytes) -> None:
+        write_file(self.out / relative, content)
+        self._files[relative] = hashlib.sha256(content).hexdigest()
+
+    def _close(self, status: str) -> None:
+        seconds = time.perf_counter() - self._started
+        readings = [figure["reading"] for part in self._shown for figure in part["figures"]]
+        path = self.out / "index.html"
+        self.outcome = Outcome(
+            self.name, self.title, self.question, status, path, dict(self._failures), readings, seconds
+        )
+        facts = {
+            "report": self.name, "status": status, "failures": self._failures, "finished": _now(), "seconds": seconds,
+            **self.manifest, **environment(), "files": self._files,
+        }  # fmt: skip
+        page = render("report.html.j2", outcome=self.outcome, sections=self._shown, facts=_flat(facts))
+        write_file(path, page.encode())
+        write_file(self.out / "manifest.json", (json.dumps(plain(facts), indent=1) + "\n").encode())
+
+
+def write_index(out: Path, outcomes: list[Outcome]) -> Path:
+    """Write a page that links to several reports below `out`."""
+    make_folder(out)
+    rows = [{**asdict(o), "href": o.path.relative_to(out).as_posix()} for o in outcomes]
+    page = render("index.html.j2", reports=rows, facts=_flat(environment()))
+    write_file(out / "index.html", page.encode())
+    return out / "index.html"
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of this package; all text is escaped."""
+    environment_ = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment_.get_template(template).render(**values)
+
+
+def format_cell(value: Any) -> str:
+    """A table cell as text: four significant digits, an en dash for what is missing."""
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.4g}"
+    return "–" if value is None else str(value)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and platform, for manifests."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed as a package"
+    return {"python": platform.python_version(), "platform": platform.platform(), "versions": versions}
+
+
+def plain(value: Any) -> Any:
+    """A value as strict JSON holds it: tuples as lists, infinite and missing numbers as text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def make_folder(out: Path) -> None:
+    """Make a folder, and raise `InputError` if it cannot be made or written to."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_file(out / ".writable", b"")
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise InputError("out", found=f"{out} ({error.strerror})", expected="a folder that can be written to") from None
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file through a temporary name: it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def _cell(value: Any) -> tuple[str, Any]:
+    """A cell's text, and its number for sorting."""
+    return format_cell(value), value if isinstance(value, int | float) else ""
+
+
+def _render(figure: Figure, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, bbox_inches="tight", **options)
+    return buffer.getvalue()
+
+
+def _flat(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Facts for the foot of the page: one line each, files left out."""
+    texts = {key: value for key, value in plain(facts).items() if key != "files" and value not in ({}, [])}
+    return [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in texts.items()]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
