@@ -43,6 +43,7 @@ def sample(
     rule: Rule | None = None,
     solver: Solver | None = None,
     sigmas: Sequence[float] | None = None,
+    start: Tensor | None = None,
     record: Recording | None = None,
     batch: int = 256,
     device: str | torch.device = "cpu",
@@ -67,6 +68,8 @@ def sample(
         By default `Heun()`.
     sigmas : sequence of float, optional
         Falling noise levels; by default `edm_sigmas(18)`.
+    start : Tensor, shape (len(seeds), *shape), optional
+        States at sigmas[0]; by default sigmas[0] times each seed's first noise. Later noise is the same either way.
     record : Recording, optional
         Scalars to record; None records nothing.
     batch : int
@@ -95,17 +98,24 @@ def sample(
     if not seeds or batch < 1:
         raise InputError("seeds, batch", found=f"{len(seeds)} seeds, batch {batch}", expected="at least one of each")
     _check_condition(denoiser, condition, rule, len(seeds))
+    if start is not None and tuple(start.shape) != (len(seeds), *shape):
+        raise InputError(
+            "start", found=f"shape {tuple(start.shape)}", expected=f"{(len(seeds), *shape)}, one row a seed"
+        )
     started = time.perf_counter()
     samples, tables = [], []
-    for start in tqdm(range(0, len(seeds), batch), desc="sampling", disable=not progress, leave=False):
-        rows = slice(start, min(start + batch, len(seeds)))
+    for first in tqdm(range(0, len(seeds), batch), desc="sampling", disable=not progress, leave=False):
+        rows = slice(first, min(first + batch, len(seeds)))
         noise = SampleNoise(seeds[rows], shape, torch.device(device), dtype)
         part = to_device(select(condition, rows), torch.device(device))
         guided = _Guided(denoiser, part, rule, ScalarRecorder(record) if record else None)
-        samples.append(solver.run(guided, sigmas[0] * noise.draw(), sigmas, noise.draw))
+        state = sigmas[0] * noise.draw()
+        if start is not None:
+            state = start[rows].to(state)
+        samples.append(solver.run(guided, state, sigmas, noise.draw))
         guided.check_finite()
         if guided.recorder:
-            tables.append(guided.recorder.table(first=start))
+            tables.append(guided.recorder.table(first=first))
     result = torch.cat(samples)
     if record is None:
         return Run(result, None)
@@ -118,6 +128,7 @@ def sample(
         "solver": type(solver).__name__,
         "solver_parameters": _parameters(solver),
         "sigmas": sigmas,
+        "start": "noise" if start is None else "given states",
         "shape": list(shape),
         "dtype": str(dtype).removeprefix("torch."),
         "device": str(device),
