@@ -10,7 +10,7 @@ many components there are. There is no closed form for the probability flow of a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -103,7 +103,8 @@ class Mixture:
         """
         rows, s2 = self._enter(x, sigma)
         if condition is not None and self.labels is not None:
-            return self._conditional(x, s2, condition)
+            levels = s2[:, 0].sqrt()
+            return self._by_class(x, condition, lambda law, part, rows: law(part, levels[rows]))
         step = max(1, _CHUNK_ELEMENTS // max(1, len(self._stack.owner) + self.dimension))
         pieces = zip(rows.split(step), s2.split(step), strict=True)
         return restore(torch.cat([self._denoise(part, level) for part, level in pieces]), x)
@@ -123,6 +124,16 @@ class Mixture:
         """Posterior probability of each component, shape (batch, components); rows sum to 1."""
         rows, s2 = self._enter(x, sigma)
         return self._log_joint(rows, s2, self._coefficients(rows)).softmax(1)
+
+    def flow(self, x: Tensor, sigma_from: float, sigma_to: float, condition: Condition) -> Tensor:
+        """Carry each state along the probability flow of its class; see `Gaussian.flow`.
+
+        The mixture as a whole has no closed form, so labels are needed.
+        """
+        if self.labels is None or condition is None:
+            found = "no condition" if condition is None else "components without labels"
+            raise InputError("condition", found=found, expected="a label a sample: a mixture's own flow is not closed")
+        return self._by_class(x, condition, lambda law, part, rows: law.flow(part, sigma_from, sigma_to))
 
     def sample(self, count: int, *, generator: torch.Generator, sigma: float = 0.0) -> Tensor:
         """Draw from the law noised to sigma, shape (count, *shape), dtype of the statistics."""
@@ -197,17 +208,19 @@ class Mixture:
         denoised = (share - moved) @ stack.means + moved.sum(1, keepdim=True) * (rows - stack.origin)
         return denoised + (gain * coefficients) @ stack.basis.mT + stack.origin
 
-    def _conditional(self, x: Tensor, s2: Tensor, condition: Condition) -> Tensor:
+    def _by_class(self, x: Tensor, condition: Condition, apply: Callable[[Gaussian, Tensor, Tensor], Tensor]) -> Tensor:
+        """apply(component, its states, their rows), for the samples of each class."""
         assert self.labels is not None  # the caller has seen to it
         labels = torch.as_tensor(condition).reshape(-1).cpu()
-        if len(labels) != len(x) or not set(labels.tolist()) <= set(self.labels):
-            raise InputError("condition", found=f"labels {sorted(set(labels.tolist()))} for {len(x)} samples",
-                             expected=f"one of {list(self.labels)} for each sample")  # fmt: skip
+        found = sorted(set(labels.tolist()))
+        if len(labels) != len(x) or not set(found) <= set(self.labels):
+            expected = f"one of {list(self.labels)} for each sample"
+            raise InputError("condition", found=f"labels {found} for {len(x)} samples", expected=expected)
         out = torch.empty_like(x)
         for label, gaussian in zip(self.labels, self.components, strict=True):
             where = (labels == label).nonzero()[:, 0].to(x.device)
             if len(where):
-                out[where] = gaussian(x[where], s2[where, 0].sqrt())
+                out[where] = apply(gaussian, x[where], where)
         return out
 
 
