@@ -75,13 +75,13 @@ def run_path(
     denoised: list[Tensor] = []
     calls = 0
 
-    def guided(state: Tensor, *, sigma: float, sigma_next: float, step: int, call: int) -> Tensor:
+    def guided(x: Tensor, *, sigma: float, sigma_next: float, step: int, call: int) -> Tensor:
         nonlocal calls
         calls += 1
-        levels = torch.full((len(state),), sigma, dtype=state.dtype, device=state.device)
-        prediction = evaluate(denoiser, state, levels, condition, branch="cond")
+        levels = torch.full((len(x),), sigma, dtype=x.dtype, device=x.device)
+        prediction = evaluate(denoiser, x, levels, condition, branch="cond")
         if call == 0:
-            states.append(state)
+            states.append(x)
             denoised.append(prediction)
         return prediction
 

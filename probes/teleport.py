@@ -10,6 +10,8 @@ matrix product in place of several denoiser calls (Wang & Vastola 2024, arXiv 24
 fitted in the units of the model's x0: for latent models, on latents with the scaling factor applied.
 """
 
+import copy
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +27,7 @@ from scorescope.probes.sampling import Run, sample
 from scorescope.probes.spaces import NoiseLevel
 
 Carrier = Gaussian | Mixture
+PURE_NOISE = 1e5  # stands for the infinite noise level of a flow model's start
 
 
 def teleport(law: Carrier, x: Tensor, sigma_from: float, sigma_skip: float, *, condition: Condition = None) -> Tensor:
@@ -161,26 +164,34 @@ def pipeline_start(
     Raises
     ------
     InputError
-        If no level of the scheduler is at or below sigma_skip, or its noise levels are not known.
+        If no level of the scheduler is at or below sigma_skip, its noise levels are not known, or it takes no timesteps.
     """
     level, timesteps = scheduler_levels(scheduler)
     below = (level.sigma <= sigma_skip * (1 + 1e-6)).nonzero()[:, 0]
-    if not len(below) or not float(level.sigma[below[0]]) > 0:
+    if not len(below):
         found = f"{sigma_skip:g}, below the scheduler's last level {float(level.sigma[-1]):g}"
         raise InputError("sigma_skip", found=found, expected="a level that the scheduler visits")
-    at = int(below[0])
-    top, sigma = float(level.sigma[0]), float(level.sigma[at])
+    skipped = int(below[0])
+    shortened = copy.deepcopy(scheduler)  # what the pipeline will make of the remaining timesteps
+    if "timesteps" not in inspect.signature(shortened.set_timesteps).parameters:
+        found = f"{type(scheduler).__name__}, which takes no timesteps of one's own"
+        raise InputError("scheduler", found=found, expected="one whose set_timesteps does, such as DPM-Solver or Euler")
+    shortened.set_timesteps(timesteps=timesteps[skipped:])
+    level_after, _ = scheduler_levels(shortened)
+    top, sigma = min(float(level.sigma[0]), PURE_NOISE), float(level_after.sigma[0])
     state = teleport(law, top * noise, top, sigma, condition=condition)
-    alpha = float(level.alpha[at])
-    latents = alpha * state / float(scheduler.init_noise_sigma)
-    return PipelineStart(latents, timesteps[at:], sigma, at)
+    latents = float(level_after.alpha[0]) * state / float(getattr(shortened, "init_noise_sigma", 1.0))
+    return PipelineStart(latents, timesteps[skipped:], sigma, skipped)
 
 
 def scheduler_levels(scheduler: Any) -> tuple[NoiseLevel, list[float]]:
     """(alpha, s) and timestep of every step of a diffusers scheduler whose timesteps are set, falling."""
     timesteps = torch.as_tensor(scheduler.timesteps).cpu()
-    if (sigmas := getattr(scheduler, "sigmas", None)) is not None and len(sigmas) >= len(timesteps):
+    sigmas, flow = getattr(scheduler, "sigmas", None), getattr(scheduler.config, "use_flow_sigmas", False)
+    if sigmas is not None and len(sigmas) >= len(timesteps):
         sigma = torch.as_tensor(sigmas).double().cpu()[: len(timesteps)]
+        if flow or "FlowMatch" in type(scheduler).__name__:
+            return NoiseLevel.flow(sigma), timesteps.tolist()
         # Euler, Heun and LMS schedulers keep x0 + sigma n; DPM-Solver, UniPC and DEIS scale it by alpha
         if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
             return NoiseLevel.vp(sigma), timesteps.tolist()
@@ -188,8 +199,5 @@ def scheduler_levels(scheduler: Any) -> tuple[NoiseLevel, list[float]]:
     if (kept := getattr(scheduler, "alphas_cumprod", None)) is not None:
         share = torch.as_tensor(kept).double().cpu()[timesteps.long()]
         return NoiseLevel(share.sqrt(), (1 - share).sqrt()), timesteps.tolist()
-    raise InputError(
-        "scheduler",
-        found=type(scheduler).__name__,
-        expected="one with `sigmas` or `alphas_cumprod`; else use `teleport`",
-    )
+    expected = "one with `sigmas` or `alphas_cumprod`; else use `teleport`"
+    raise InputError("scheduler", found=type(scheduler).__name__, expected=expected)
