@@ -10,6 +10,7 @@ from scorescope.probes.decomposition import (
 )
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.guidance import APG, CFG, GuidanceState, Rule
+from scorescope.probes.models import Model, load_model
 from scorescope.probes.noise import SampleNoise, edm_sigmas
 from scorescope.probes.sampling import Run, sample
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, Heun, Solver
@@ -26,6 +27,7 @@ __all__ = [
     "Euler",
     "GuidanceState",
     "Heun",
+    "Model",
     "NoiseLevel",
     "Recording",
     "Rule",
@@ -42,6 +44,7 @@ __all__ = [
     "from_denoised",
     "guided_products",
     "image_statistics",
+    "load_model",
     "projection_products",
     "sample",
     "to_denoised",
