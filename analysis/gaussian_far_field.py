@@ -54,12 +54,14 @@ def covariance_floor(approximation: Gaussian, full: Gaussian) -> float:
     return float((exact - approximation.covariance()).square().sum() / exact.square().sum())
 
 
-def predicted_state_error(constant: float, gaussian: Gaussian, sigma: float) -> float:
+def predicted_state_error(
+    constant: float, gaussian: Gaussian, sigma: float, *, sigma_max: float = float("inf")
+) -> float:
     """Relative squared error of a state carried to sigma by the closed form, to leading order.
 
     E |x - x_gauss|^2 / E |x - mean|^2 with x on the exact path of the cloud from the same start:
 
-        c |C|_F^2 / (9 sigma^4 (d sigma^2 + tr C))
+        c |C|_F^2 (1 - (sigma / sigma_max)^3)^2 / (9 sigma^4 (d sigma^2 + tr C))
 
     The denoiser's error points the same way all along the path and grows as 1 / s^2, so the state's is the integral
     of (sigma / s) |K3 error| / s down from high noise, one third of what it is at the end. Falls as sigma^-6.
@@ -72,10 +74,13 @@ def predicted_state_error(constant: float, gaussian: Gaussian, sigma: float) -> 
         The law that carries.
     sigma : float
         Where to.
+    sigma_max : float
+        Where from.
     """
     energy = float(gaussian.eigenvalues.double().square().sum())
     energy += (gaussian.dimension - gaussian.rank) * gaussian.residual**2
-    return constant * energy / (9 * sigma**4 * (gaussian.dimension * sigma**2 + gaussian.variance))
+    path = (1 - (sigma / sigma_max) ** 3) ** 2
+    return constant * energy * path / (9 * sigma**4 * (gaussian.dimension * sigma**2 + gaussian.variance))
 
 
 def skip_level(constant: float, gaussian: Gaussian, *, tolerance: float) -> float:

@@ -253,7 +253,7 @@ def _mode_energy(pair: PathPair, modes: int) -> Floats:
 
 
 def _crossings(energy: Floats, sigmas: Floats) -> Floats:
-    """Where sqrt(energy / last) first reaches `HALF_POWER` on the way down, linear in log sigma; NaN if it always is."""
+    """Where sqrt(energy / last) first reaches `HALF_POWER`, linear in log sigma; NaN where it is from the start."""
     size = np.sqrt(energy / energy[-1])
     out = np.full(energy.shape[1], np.nan)
     for mode in range(energy.shape[1]):

@@ -27,7 +27,7 @@ from scorescope.probes.approximations import Gaussian
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.noise import SampleNoise, edm_sigmas
 from scorescope.probes.paths import run_path
-from scorescope.probes.solvers import Heun, Solver
+from scorescope.probes.solvers import Solver
 from scorescope.probes.teleport import Carrier, levels_below, teleport
 
 FEWER_CALLS, FINER_STEPS = "same steps, fewer calls", "same calls, finer steps"
@@ -149,10 +149,11 @@ def suggest_skip(
     error = (network - exact.double()).flatten(2).square().sum(2).numpy()
     total = (network - gaussian.mean.double()).flatten(2).square().sum(2).numpy()
     found = ratios(error, total, np.arange(len(start)))
+    predicted = [predicted_state_error(constant, gaussian, level, sigma_max=sigma_max) for level in levels]
     table = CANDIDATES.check(
         pd.DataFrame(
             {
-                "sigma": levels, "predicted_error": [predicted_state_error(constant, gaussian, s) for s in levels],
+                "sigma": levels, "predicted_error": predicted,
                 "measured_error": found.of_sums, "low": found.of_sums_low, "high": found.of_sums_high, "n": len(start),
             }
         )
@@ -217,20 +218,21 @@ def skip_table(
     reference = run_path(
         denoiser, start, edm_sigmas(FINE_STEPS, sigma_min=sigma_min, sigma_max=top), condition=condition
     ).end
-    rows: list[dict[str, object]] = []
+    rows: dict[tuple[object, ...], dict[str, object]] = {}
     jobs = [(name, count, skip) for name in solvers for count in steps for skip in sorted(skips, reverse=True)]
     for name, count, skip in tqdm(jobs, desc="teleporting", disable=not progress, leave=False):
         for spent, grid in _grids(count, skip, top, sigma_min).items():
+            key = (name, count, spent, grid[0])
+            if key in rows:  # two skips between the same two levels of the grid
+                continue
             state = teleport(law, start, top, grid[0], condition=condition)
             path = run_path(denoiser, state, grid, condition=condition, solver=solvers[name])
             found = end_agreement({name: path.end}, reference, law.mean, classify).drop(columns="what").iloc[0]
-            rows.append(
-                {
-                    "solver": name, "steps": count, "spent": spent, "sigma_skip": grid[0], "calls": path.calls,
-                    **found.to_dict(), "frechet": frechet(path.end, real),
-                }
-            )  # fmt: skip
-    return SKIPS.check(pd.DataFrame(rows).astype({"n": int, "calls": int, "steps": int}))
+            rows[key] = {str(column): value for column, value in found.items()} | {
+                "solver": name, "steps": count, "spent": spent, "sigma_skip": grid[0], "calls": path.calls,
+                "frechet": frechet(path.end, real),
+            }  # fmt: skip
+    return SKIPS.check(pd.DataFrame(list(rows.values())).astype({"n": int}))
 
 
 def frechet(samples: Tensor, real: Tensor) -> float:
@@ -246,12 +248,11 @@ def frechet(samples: Tensor, real: Tensor) -> float:
 
 def _grids(steps: int, skip: float, top: float, sigma_min: float) -> dict[str, list[float]]:
     """The two ways to spend a skip; the first keeps whole levels, so it jumps to the level at or below the skip."""
-    whole = edm_sigmas(steps, sigma_min=sigma_min, sigma_max=top)
-    if skip >= top:
-        return {FEWER_CALLS: whole, FINER_STEPS: whole}
+    whole, finer = (
+        [high, *edm_sigmas(steps, sigma_min=sigma_min, sigma_max=high)[1:]] for high in (top, min(skip, top))
+    )
     level = max(sigma for sigma in whole if sigma <= skip * (1 + 1e-6))
-    grids = {FINER_STEPS: edm_sigmas(steps, sigma_min=sigma_min, sigma_max=skip)}
-    return grids if level == 0 else {FEWER_CALLS: levels_below(whole, level), **grids}
+    return {FINER_STEPS: finer} if level == 0 else {FEWER_CALLS: levels_below(whole, level), FINER_STEPS: finer}
 
 
 def _noise(seeds: Sequence[int], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

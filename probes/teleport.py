@@ -164,7 +164,7 @@ def pipeline_start(
     Raises
     ------
     InputError
-        If no level of the scheduler is at or below sigma_skip, its noise levels are not known, or it takes no timesteps.
+        If no level of the scheduler is at or below sigma_skip, its levels are not known, or it takes no timesteps.
     """
     level, timesteps = scheduler_levels(scheduler)
     below = (level.sigma <= sigma_skip * (1 + 1e-6)).nonzero()[:, 0]
