@@ -130,8 +130,7 @@ class Gaussian:
             For another shape, or a level that is not positive.
         """
         s2 = variances(sigma, len(x), like=self.mean)
-        denoised = self._spectral(self._offset(x), self._shrink(self.eigenvalues, s2), self._shrink(self.residual, s2))
-        return restore(denoised.add_(self._centre), x)
+        return self._about_mean(x, self._shrink(self.eigenvalues, s2), self._shrink(self.residual, s2))
 
     def score(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Gradient of `log_density`, shape of x, in 1 / units of the data. Arguments as in calling."""
@@ -174,7 +173,7 @@ class Gaussian:
         after = variances(sigma_to, len(x), like=self.mean, argument="sigma_to", zero=True)
         on = ((self.eigenvalues + after) / (self.eigenvalues + before)).sqrt()
         off = ((self.residual + after) / (self.residual + before)).sqrt()
-        return restore(self._spectral(self._offset(x), on, off).add_(self._centre), x)
+        return self._about_mean(x, on, off)
 
     def denoised_on_path(self, x: Tensor, sigma_from: Tensor | float, sigma: Tensor | float) -> Tensor:
         """D at noise level sigma on the path that passes x at sigma_from, shape of x."""
@@ -182,7 +181,7 @@ class Gaussian:
         s2 = variances(sigma, len(x), like=self.mean)
         on = self.eigenvalues / ((self.eigenvalues + s2) * (self.eigenvalues + before)).sqrt()
         off = self.residual / ((self.residual + s2) * (self.residual + before)).sqrt()
-        return restore(self._spectral(self._offset(x), on, off).add_(self._centre), x)
+        return self._about_mean(x, on, off)
 
     def sample(self, count: int, *, generator: torch.Generator, sigma: float = 0.0) -> Tensor:
         """Draw from the law noised to sigma, shape (count, *shape), dtype of the statistics."""
@@ -223,6 +222,20 @@ class Gaussian:
     @staticmethod
     def _shrink(variance: Tensor | float, s2: Tensor) -> Tensor:
         return variance / (variance + s2)
+
+    @cached_property
+    def _mean_modes(self) -> Tensor:
+        return self._centre @ self.basis
+
+    def _about_mean(self, x: Tensor, on: Tensor, off: Tensor) -> Tensor:
+        """mean + M (x - mean), with the matrix M of `_spectral`, in as few passes over x as possible."""
+        if self.rank == self.dimension:
+            return restore(self._spectral(self._offset(x), on, off).add_(self._centre), x)
+        rows = flatten(x, self.shape, like=self.mean)
+        out = torch.lerp(self._centre, rows, off)
+        if self.rank:
+            out = out.addmm_((rows @ self.basis - self._mean_modes).mul_(on - off), self.basis.mT)
+        return restore(out, x)
 
     def _spectral(self, rows: Tensor, on: Tensor, off: Tensor) -> Tensor:
         """Apply the matrix with eigenvalues `on` (batch, r) along the basis and `off` (batch, 1) elsewhere to rows."""

@@ -164,7 +164,7 @@ class TrainingSet:
             part = slice(start, start + self.chunk)
             points, half_norms = self._rows[part], self._half_norms[part]
             # -|x - y|^2 / (2 sigma^2) but for a constant of the row, counted from the centre
-            logits = torch.addcmul(query @ points.mT, inverse, half_norms, value=-1)
+            logits = (query @ points.mT).addcmul_(inverse, half_norms, value=-1)
             if labels is not None:
                 assert self.labels is not None
                 logits.masked_fill_(labels[:, None] != self.labels[part], -math.inf)
@@ -201,6 +201,8 @@ class _Running:
     def __init__(self, rows: Tensor, vector: Tensor | None) -> None:
         batch = len(rows)
         self.vector = vector
+        # smaller weights are raised to e^least, which changes nothing: denormal numbers slow products down tenfold
+        self.least = math.log(torch.finfo(rows.dtype).tiny) / 2
         self.top = rows.new_full((batch, 1), -math.inf)
         self.total, self.squares, self.norms, self.product = (rows.new_zeros(batch, 1) for _ in range(4))
         self.points = torch.zeros_like(rows)
@@ -208,19 +210,21 @@ class _Running:
 
     def add(self, logits: Tensor, points: Tensor, half_norms: Tensor, centre: Tensor) -> None:
         """Take in one chunk: logits (batch, chunk), points (chunk, d)."""
-        top = torch.maximum(self.top, logits.amax(1, keepdim=True))
-        scale = torch.where(top > self.top, (self.top - top).exp(), 1.0)
-        # a class absent from all chunks so far has no maximum yet; its weights are all 0
-        weights = (logits - top.clamp_min(torch.finfo(top.dtype).min)).exp()
+        # where the maximum lies does not change the averages, so no gradient goes through it
+        top = torch.maximum(self.top, logits.detach().amax(1, keepdim=True))
+        scale = torch.where(top > self.top, (self.top - top).clamp_min_(self.least).exp_(), 1.0)
+        scale = scale.masked_fill(self.top == -math.inf, 0.0)
         self.top = top
+        # a class absent from all chunks so far has no maximum yet; what it adds is wiped out by a scale of 0
+        weights = logits.sub_(top.clamp_min(torch.finfo(top.dtype).min)).clamp_min_(self.least).exp_()
         self.total = self.total * scale + weights.sum(1, keepdim=True)
-        self.squares = self.squares * scale**2 + weights.square().sum(1, keepdim=True)
+        self.squares = self.squares * scale**2 + torch.linalg.vector_norm(weights, dim=1, keepdim=True).square()
         self.norms = self.norms * scale + (weights @ half_norms)[:, None] * 2
-        self.points = torch.addmm(self.points * scale, weights, points)
+        self.points = self.points.mul_(scale).addmm_(weights, points)
         if self.vector is not None and self.products is not None:
             along = (self.vector @ points.mT - (self.vector @ centre)[:, None]) * weights
             self.product = self.product * scale + along.sum(1, keepdim=True)
-            self.products = torch.addmm(self.products * scale, along, points)
+            self.products = self.products.mul_(scale).addmm_(along, points)
 
     def result(self, centre: Tensor, query: Tensor) -> _Average:
         """The averages. `query` = (x - centre) / sigma^2 takes the centre out of the exponents."""
