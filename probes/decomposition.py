@@ -19,21 +19,21 @@ from scorescope.data.errors import InputError
 BRANCH_PRODUCTS = ("cond_sq", "uncond_sq", "update_sq", "update_cond", "noise_sq", "update_noise")
 GUIDED_PRODUCTS = ("applied_sq", "applied_cond", "overshoot_share", "overshoot_mean", "contrast", "saturation")
 
-_CACHE_ELEMENTS = 2**17  # 1 MB of float64: three such blocks fit a level-two cache
+_CACHE_ELEMENTS = 2**16  # 512 kB of float64: three such blocks fit a level-two cache
 _DEVICE_ELEMENTS = 2**23  # accelerators want few, large kernels: 64 MB of float64 a block
 _DOT_ELEMENTS = 2048  # from here on a BLAS dot a row beats multiplying and summing all rows
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601 weights of R, G, B
 
 
-def branch_products(cond: Tensor, uncond: Tensor | None, x: Tensor) -> dict[str, Tensor]:
+def branch_products(cond: Tensor, uncond: Tensor | None, x: Tensor | None = None) -> dict[str, Tensor]:
     """Inner products of c = D_c, u = D_u, d = c - u and e = x - c, for each sample.
 
     Parameters
     ----------
     cond, uncond : Tensor, shape (batch, *shape)
         Denoised predictions, any floating dtype; uncond None where that branch was not computed.
-    x : Tensor, shape (batch, *shape)
-        The state, variance-exploding convention.
+    x : Tensor, shape (batch, *shape), optional
+        The state, variance-exploding convention; without it the products with e are missing.
 
     Returns
     -------
@@ -49,11 +49,24 @@ def branch_products(cond: Tensor, uncond: Tensor | None, x: Tensor) -> dict[str,
     """
     _check_same("uncond", uncond, cond)
     _check_same("x", x, cond)
-    if uncond is None:
-        found = dict(zip(("cond_sq", "noise_sq"), _accumulate(_lone_products, cond, x), strict=True))
-        missing = torch.full_like(found["cond_sq"], torch.nan)
-        return {name: found.get(name, missing) for name in BRANCH_PRODUCTS}
-    return dict(zip(BRANCH_PRODUCTS, _accumulate(_pair_products, cond, uncond, x), strict=True))
+    update = () if uncond is None else (uncond,)
+    state = () if x is None else (x,)
+    branches = ("cond_sq",) if uncond is None else BRANCH_PRODUCTS[:4]
+    noise = () if x is None else ("noise_sq",) if uncond is None else BRANCH_PRODUCTS[4:]
+
+    def products(c: Tensor, *others: Tensor) -> list[Tensor]:
+        d = c - others[0] if update else None
+        e = others[-1] - c if state else None
+        sums = [_dot(c, c)]
+        if d is not None:
+            sums += [_dot(others[0], others[0]), _dot(d, d), _dot(d, c)]
+        if e is not None:
+            sums += [_dot(e, e)] if d is None else [_dot(e, e), _dot(d, e)]
+        return sums
+
+    found = dict(zip((*branches, *noise), _accumulate(products, cond, *update, *state), strict=True))
+    missing = torch.full_like(found["cond_sq"], torch.nan)
+    return {name: found.get(name, missing) for name in BRANCH_PRODUCTS}
 
 
 def projection_products(update: Tensor, cond: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -176,16 +189,6 @@ def image_statistics(images: Tensor, value_range: tuple[float, float] | None) ->
 def _saturation(rgb: Tensor) -> Tensor:
     high, low = rgb.amax(1), rgb.amin(1)
     return torch.where(high > 0, (high - low) / high.clamp_min(torch.finfo(high.dtype).tiny), 0.0).flatten(1).mean(1)
-
-
-def _pair_products(c: Tensor, u: Tensor, x: Tensor) -> list[Tensor]:
-    d, e = c - u, x - c
-    return [_dot(c, c), _dot(u, u), _dot(d, d), _dot(d, c), _dot(e, e), _dot(d, e)]
-
-
-def _lone_products(c: Tensor, x: Tensor) -> list[Tensor]:
-    e = x - c
-    return [_dot(c, c), _dot(e, e)]
 
 
 def _applied_products(g: Tensor, c: Tensor) -> list[Tensor]:

@@ -81,6 +81,13 @@ def test_missing_branch_is_missing():
     assert all(found[name].isnan().all() for name in ("uncond_sq", "update_sq", "update_cond", "update_noise"))
 
 
+def test_products_without_a_state():
+    cond, uncond, x = branches((3, 4), torch.float32)
+    found, whole = branch_products(cond, uncond), branch_products(cond, uncond, x)
+    assert all(torch.equal(found[name], whole[name]) for name in ("cond_sq", "uncond_sq", "update_sq", "update_cond"))
+    assert found["noise_sq"].isnan().all() and found["update_noise"].isnan().all()
+
+
 def test_projection_products():
     cond, uncond, _ = branches((3, 9, 5), torch.float32)
     dd, dc, cc = projection_products(cond - uncond, cond)
