@@ -218,7 +218,7 @@ class _Running:
         # a class absent from all chunks so far has no maximum yet; what it adds is wiped out by a scale of 0
         weights = logits.sub_(top.clamp_min(torch.finfo(top.dtype).min)).clamp_min_(self.least).exp_()
         self.total = self.total * scale + weights.sum(1, keepdim=True)
-        self.squares = self.squares * scale**2 + torch.linalg.vector_norm(weights, dim=1, keepdim=True).square()
+        self.squares = self.squares * scale**2 + weights.square().sum(1, keepdim=True)
         self.norms = self.norms * scale + (weights @ half_norms)[:, None] * 2
         self.points = self.points.mul_(scale).addmm_(weights, points)
         if self.vector is not None and self.products is not None:
