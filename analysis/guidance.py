@@ -67,6 +67,7 @@ DECOMPOSITION = Schema(
         Column("saturation", float, "1", "mean HSV saturation of the guided prediction, colour only"),
         Column("needed", int, "", "denoiser evaluations that the rule needed"),
         Column("observed", int, "", "denoiser evaluations made for the recording only"),
+        Column("reference", str, "", "branch that stands for D_u: uncond, weak (autoguidance) or perturbed"),
         Column("missing", str, "", "why the unconditional branch is missing; empty where it is not"),
     ),
 )
@@ -98,7 +99,7 @@ BANDS = Schema(
 )
 
 STEP_KEYS = ["step", "call", "sigma", "log_snr"]
-KEYS = ["rule", "weight", "sample", "seed", "needed", "observed", "missing", *STEP_KEYS]
+KEYS = ["rule", "weight", "sample", "seed", "needed", "observed", "reference", "missing", *STEP_KEYS]
 QUANTITIES = [name for name in DECOMPOSITION.names if name not in KEYS]
 
 
@@ -159,6 +160,7 @@ def decompose(trace: Trace) -> pd.DataFrame:
         "applied_norm": np.sqrt(scalars["applied_sq"]),
         "norm_floor": unit * np.sqrt(cc + uu),
         "cos_floor": np.where(np.isfinite(dd), unit**2, np.nan),
+        "reference": scalars.get("reference", "uncond"),
     }
     kept = ["sample", "step", "call", "sigma", "needed", "observed", "missing"]
     kept += ["overshoot_share", "overshoot_mean", "contrast", "saturation"]

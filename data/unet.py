@@ -91,6 +91,12 @@ class SelfAttention(nn.Module):
         projected: Tensor = self.out(mixed.reshape(batch, channels, height, width))
         return h + projected
 
+    def without_mixing(self, h: Tensor) -> Tensor:
+        """The same with the identity in place of the attention map: each position keeps its own value."""
+        values = self.qkv(self.norm(h)).chunk(3, dim=1)[2]
+        projected: Tensor = self.out(values)
+        return h + projected
+
 
 class UNet(nn.Module):
     """Class-conditional U-Net: the raw network F of the EDM preconditioning."""

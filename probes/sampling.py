@@ -9,7 +9,7 @@ Sample i depends on its seed and condition only, not on how samples were batched
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 import pandas as pd
@@ -18,11 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
-from scorescope.probes.denoiser import Condition, Denoiser, evaluate, select, to_device
-from scorescope.probes.guidance import CFG, COND, UNCOND, GuidanceState, Rule
+from scorescope.probes.denoiser import Condition, Denoiser, select, to_device
+from scorescope.probes.guidance import CFG, Rule, describe
+from scorescope.probes.guided import GuidedDenoiser
 from scorescope.probes.noise import SampleNoise, check_sigmas, edm_sigmas
 from scorescope.probes.solvers import Heun, Solver
-from scorescope.probes.trace import Recording, ScalarRecorder, Trace
+from scorescope.probes.trace import Recording, Trace, Visit
 
 
 @dataclass(frozen=True)
@@ -104,25 +105,27 @@ def sample(
         )
     started = time.perf_counter()
     samples, tables = [], []
+    visits: list[Visit] = []
     for first in tqdm(range(0, len(seeds), batch), desc="sampling", disable=not progress, leave=False):
         rows = slice(first, min(first + batch, len(seeds)))
         noise = SampleNoise(seeds[rows], shape, torch.device(device), dtype)
         part = to_device(select(condition, rows), torch.device(device))
-        guided = _Guided(denoiser, part, rule, ScalarRecorder(record) if record else None)
+        guided = GuidedDenoiser(denoiser, part, rule, seeds[rows], record)
         state = sigmas[0] * noise.draw()
         if start is not None:
             state = start[rows].to(state)
         samples.append(solver.run(guided, state, sigmas, noise.draw))
         guided.check_finite()
-        if guided.recorder:
-            tables.append(guided.recorder.table(first=first))
+        if record is not None:
+            tables.append(guided.table(first=first))
+            visits += guided.visits(first=first)
     result = torch.cat(samples)
     if record is None:
         return Run(result, None)
     manifest = {
         "status": "complete",
         "denoiser": _name(denoiser),
-        "rule": type(rule).__name__,
+        "rule": describe(rule),
         "rule_parameters": _parameters(rule),
         "weight": rule.weight,
         "solver": type(solver).__name__,
@@ -137,56 +140,7 @@ def sample(
         "seconds": time.perf_counter() - started,
     }
     rows_table = pd.DataFrame({"sample": range(len(seeds)), "seed": seeds, "condition": _labels(condition, len(seeds))})
-    return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest))
-
-
-class _Guided:
-    """The guided prediction of one batch: calls the branches that the rule needs, applies it, records."""
-
-    def __init__(self, denoiser: Denoiser, condition: Condition, rule: Rule, recorder: ScalarRecorder | None) -> None:
-        self.denoiser, self.condition, self.rule, self.recorder = denoiser, condition, rule, recorder
-        self.memory: dict[str, Tensor] = {}
-        self._finite: list[tuple[int, float, str, Tensor]] = []
-
-    def __call__(self, x: Tensor, *, sigma: float, sigma_next: float, step: int, call: int) -> Tensor:
-        levels = torch.full((len(x),), sigma, device=x.device, dtype=x.dtype)
-        cond = self._predict(COND, x, levels, self.condition, step, sigma)
-        if self.condition is None:
-            self._record(x, cond, None, cond, sigma, sigma_next, step, call, needed=1, missing="unconditional run")
-            return cond
-        state = GuidanceState(x, sigma, sigma_next, step, call, self.memory)
-        needs = UNCOND in self.rule.branches(state)
-        observes = not needs and self.recorder is not None and self.recorder.recording.all_branches
-        uncond = self._predict(UNCOND, x, levels, None, step, sigma) if needs or observes else None
-        guided = self.rule(cond, uncond if needs else None, state)
-        missing = "" if uncond is not None else f"not needed by {type(self.rule).__name__}"
-        self._record(x, cond, uncond, guided, sigma, sigma_next, step, call, needed=1 + needs, missing=missing)
-        return guided
-
-    def check_finite(self) -> None:
-        """Read back, once a batch, whether every prediction was finite."""
-        flags = torch.stack([flag for *_, flag in self._finite]).tolist()
-        for (step, sigma, branch, _), finite in zip(self._finite, flags, strict=True):
-            if not finite:
-                where = f"denoiser ({branch}, step {step}, sigma {sigma:.4g})"
-                raise InputError(where, found="NaN or infinite values", expected="finite predictions")
-
-    def _predict(self, branch: str, x: Tensor, levels: Tensor, condition: Condition, step: int, sigma: float) -> Tensor:
-        prediction = evaluate(self.denoiser, x, levels, condition, branch=branch)
-        self._finite.append((step, sigma, branch, torch.isfinite(prediction).all()))
-        return prediction
-
-    def _record(
-        self, x: Tensor, cond: Tensor, uncond: Tensor | None, guided: Tensor,
-        sigma: float, sigma_next: float, step: int, call: int, *, needed: int, missing: str,
-    ) -> None:  # fmt: skip
-        if self.recorder is None:
-            return
-        observed = 1 + (uncond is not None) - needed
-        self.recorder.add(
-            x, cond, uncond, guided,
-            step=step, call=call, sigma=sigma, sigma_next=sigma_next, needed=needed, observed=observed, missing=missing,
-        )  # fmt: skip
+    return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest, kept=visits))
 
 
 def _shape(denoiser: Denoiser, shape: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -200,8 +154,9 @@ def _shape(denoiser: Denoiser, shape: tuple[int, ...] | None) -> tuple[int, ...]
 
 def _check_condition(denoiser: Denoiser, condition: Condition, rule: Rule, count: int) -> None:
     if condition is None:
-        if rule.weight != 1:
-            raise InputError("condition", found="None", expected=f"one row a sample: {rule} needs a conditional branch")
+        if rule != CFG(1.0):
+            expected = f"one row a sample: {describe(rule)} needs a conditional branch"
+            raise InputError("condition", found="None", expected=expected)
         return
     rows = _rows(condition)
     if rows != count:
@@ -222,9 +177,19 @@ def _labels(condition: Condition, count: int) -> list[Any]:
     return [None] * count
 
 
-def _name(denoiser: Denoiser) -> str:
+def _name(denoiser: Any) -> str:
     return getattr(denoiser, "__qualname__", type(denoiser).__qualname__)
 
 
 def _parameters(thing: Any) -> dict[str, Any]:
-    return asdict(thing) if is_dataclass(thing) and not isinstance(thing, type) else {}
+    """Parameters of a rule or solver for the manifest; models and functions by their name."""
+    if not is_dataclass(thing) or isinstance(thing, type):
+        return {}
+    found = {item.name: getattr(thing, item.name) for item in fields(thing)}
+    return {name: _plain(value) for name, value in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"class": type(value).__name__, **_parameters(value)}
+    return value if isinstance(value, str | int | float | bool | tuple | dict | None) else _name(value)

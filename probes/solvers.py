@@ -10,13 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
 
 
 class Evaluate(Protocol):
-    """The guided denoised prediction at a state."""
+    """The guided denoised prediction at a state.
+
+    An object with an attribute `reference`, the unconditional prediction of the latest call or None, also serves
+    `EulerRenoised`.
+    """
 
     def __call__(self, x: Tensor, *, sigma: float, sigma_next: float, step: int, call: int) -> Tensor:
         """D at (x, sigma), in step `step`, as its `call`-th prediction."""
@@ -57,6 +62,25 @@ class Euler:
         for step, (sigma, after) in enumerate(itertools.pairwise(sigmas)):
             denoised = evaluate(x, sigma=sigma, sigma_next=after, step=step, call=0)
             x = x + (after - sigma) / sigma * (x - denoised)
+        return x
+
+
+@dataclass(frozen=True)
+class EulerRenoised:
+    """First order, re-noised by the unconditional prediction: x' = D + sigma' (x - D_u) / sigma.
+
+    With the rule `CFG(lambda)` this is CFG++ as written (Chung et al. 2025, arXiv 2406.08070, algorithm 2).
+    """
+
+    def run(self, evaluate: Evaluate, x: Tensor, sigmas: Sequence[float], noise: Callable[[], Tensor]) -> Tensor:
+        """See `Solver.run`."""
+        for step, (sigma, after) in enumerate(itertools.pairwise(sigmas)):
+            guided = evaluate(x, sigma=sigma, sigma_next=after, step=step, call=0)
+            reference: Tensor | None = getattr(evaluate, "reference", None)
+            if reference is None:
+                expected = "one that computes the unconditional branch at every step"
+                raise InputError("rule", found="no unconditional prediction to re-noise with", expected=expected)
+            x = torch.lerp(guided, guided + (x - reference), after / sigma)
         return x
 
 

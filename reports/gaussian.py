@@ -32,8 +32,15 @@ from scorescope.analysis.solver_gains import linear_error, solver_gains
 from scorescope.data.checkpoints import load_snapshots
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import (
-    Approximation, Gaussian, Mixture, TrainingSet, fit_gaussian, fit_isotropic, fit_kmeans, fit_per_class,
-)  # fmt: skip
+    Approximation,
+    Gaussian,
+    Mixture,
+    TrainingSet,
+    fit_gaussian,
+    fit_isotropic,
+    fit_kmeans,
+    fit_per_class,
+)
 from scorescope.probes.models import Model
 from scorescope.probes.noise import edm_sigmas
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, Heun, Solver
@@ -281,8 +288,8 @@ def _teleport(study: _Study) -> Section:
         }
     )  # fmt: skip
     return Section(
-        text="The closed form carries the starting noise to σ_skip, and the network goes on from there. The calls saved "
-        "can be kept, or spent on finer steps below.",
+        text="The closed form carries the starting noise to σ_skip, and the network goes on from there. The calls "
+        "saved can be kept, or spent on finer steps below.",
         figures=[
             ReportFigure(
                 "skips", figures.skips(table), readings.read_skips(table, advice, TOLERANCE),
@@ -302,7 +309,8 @@ def _solvers(study: _Study) -> Section:
     eigenvalues = np.logspace(-4, np.log10(max(25.0, float(study.gaussian.eigenvalues[0]))), 60)
     schedules: list[tuple[Solver, int]] = [(Euler(), 35), (DPMSolverPP2M(), 35), (Heun(), 18), (Heun(), 9)]
     grids = [(solver, edm_sigmas(steps)[:-1]) for solver, steps in schedules]
-    table = pd.concat([solver_gains(solver, grid, eigenvalues) for solver, grid in grids], ignore_index=True)
+    every = [solver_gains(solver, grid, torch.from_numpy(eigenvalues)) for solver, grid in grids]
+    table = pd.concat(every, ignore_index=True)
     own = study.gaussian.eigenvalues[study.gaussian.eigenvalues > 1e-10]
     errors = [
         {"solver": type(s).__name__, "levels": len(grid), "error": linear_error(solver_gains(s, grid, own))}
@@ -319,7 +327,7 @@ def _solvers(study: _Study) -> Section:
             )
         ],
         tables=[
-            ReportTable("linear_error", summary, "Relative root-mean-square error of end samples on the data's spectrum."),
+            ReportTable("linear_error", summary, "Relative root-mean-square error of end samples, data's spectrum."),
             ReportTable("gains", table, "One row a (schedule, eigenvalue).", shown=False),
         ],
     )  # fmt: skip
@@ -335,8 +343,8 @@ def _training(study: _Study) -> Section:
     nearest = nearest_step(table)
     names = [law.name for law in laws]
     return Section(
-        text="Three snapshots of one short training run of a smaller network (shipped with the package). A network comes "
-        "near the Gaussian first; at low noise it then moves away as it learns what is not Gaussian.",
+        text="Three snapshots of one short training run of a smaller network (shipped with the package). A network "
+        "comes near the Gaussian first; at low noise it then moves away as it learns what is not Gaussian.",
         figures=[
             ReportFigure(
                 "dynamics", figures.dynamics(table, names=names, sigmas=DYNAMICS_SIGMAS),

@@ -142,8 +142,8 @@ def skips(table: pd.DataFrame) -> Figure:
             for spent, group in part.groupby("spent"):
                 group = group.sort_values("sigma_skip")
                 style = "-" if str(spent).startswith("same calls") else "--"
-                ax.plot(group["sigma_skip"], group["median"], color=PALETTE[index], linestyle=style, marker="o", markersize=3,
-                        label=f"{steps} steps: {spent}")  # fmt: skip
+                line = {"color": PALETTE[index], "linestyle": style, "label": f"{steps} steps: {spent}"}
+                ax.plot(group["sigma_skip"], group["median"], marker="o", markersize=3, **line)
         ax.set(xscale="log", yscale="log", title=solver, xlabel="σ at which the network takes over")
     axes[0][0].set_ylabel("squared error of end samples,\nmedian, relative")
     figure.legend(*axes[0][0].get_legend_handles_labels(), ncols=2, loc="outside upper center")

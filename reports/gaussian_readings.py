@@ -34,8 +34,8 @@ def read_metrics(scores: pd.DataFrame, gaussian: str) -> str:
     top, bottom = rows.loc[rows.index.max()], rows.loc[rows.index.min()]
     return (
         f"The same disagreement reads {top['centred']:.2g} (centred), {top['denoised']:.2g} (denoised) and "
-        f"{top['score']:.2g} (score) at σ = {rows.index.max():g}, and {bottom['centred']:.2g}, {bottom['denoised']:.2g} "
-        f"and {bottom['score']:.2g} at σ = {rows.index.min():g}."
+        f"{top['score']:.2g} (score) at σ = {rows.index.max():g}, and {bottom['centred']:.2g}, "
+        f"{bottom['denoised']:.2g} and {bottom['score']:.2g} at σ = {rows.index.min():g}."
     )
 
 

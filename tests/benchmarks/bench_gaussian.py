@@ -111,8 +111,8 @@ def fit() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     error = (held[0].eigenvalues.double() / exact[:rank] - 1).abs()
     print(
-        f"fit, n = 10 000, d = 12 288, r = 512: {taken:.0f} s (bound 120), peak {max(peak, start):.1f} GB with the data "
-        f"(bound 4), eigenvalue error {error[: rank // 2].max():.1e} in the first half (bound 1e-3), "
+        f"fit, n = 10 000, d = 12 288, r = 512: {taken:.0f} s (bound 120), peak {max(peak, start):.1f} GB with the "
+        f"data (bound 4), eigenvalue error {error[: rank // 2].max():.1e} in the first half (bound 1e-3), "
         f"{error.max():.1e} in all"
     )
 
