@@ -43,9 +43,11 @@ from scorescope.probes.recording.plan import BudgetError
 from scorescope.probes.recording.session import record
 from scorescope.probes.recording.sites import Site
 from scorescope.probes.recording.store import TraceError
+from scorescope.probes.replay import replay, replay_all, visits
 from scorescope.probes.sampling import Run, sample
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, EulerRenoised, Heun, Solver
 from scorescope.probes.spaces import SPACES, NoiseLevel, Space, from_denoised, to_denoised
+from scorescope.probes.sweep import Setting, sweep
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
 __all__ = [
@@ -84,6 +86,7 @@ __all__ = [
     "SampleNoise",
     "ScalarRecorder",
     "Scheduled",
+    "Setting",
     "Site",
     "Solver",
     "Space",
@@ -105,6 +108,10 @@ __all__ = [
     "projection_products",
     "random_labels",
     "record",
+    "replay",
+    "replay_all",
     "sample",
+    "sweep",
     "to_denoised",
+    "visits",
 ]

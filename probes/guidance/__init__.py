@@ -8,7 +8,6 @@ from scorescope.probes.guidance.adaptive import AdaptiveGuidance, LinearAG, fit_
 from scorescope.probes.guidance.bands import FrequencyDecoupled, laplacian_pyramid
 from scorescope.probes.guidance.base import (
     COND,
-    GUIDED,
     PERTURBED,
     UNCOND,
     WEAK,
@@ -36,7 +35,6 @@ __all__ = [
     "CFG",
     "CFGPP",
     "COND",
-    "GUIDED",
     "ICG",
     "PAG",
     "PERTURBED",

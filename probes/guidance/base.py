@@ -16,7 +16,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.spaces import NoiseLevel
 
-COND, UNCOND, WEAK, PERTURBED, GUIDED = "cond", "uncond", "weak", "perturbed", "guided"
+COND, UNCOND, WEAK, PERTURBED = "cond", "uncond", "weak", "perturbed"
 
 
 @dataclass
