@@ -17,15 +17,14 @@ from scorescope.probes.guidance.base import (
     Rule,
     describe,
 )
+from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
 from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance, random_labels
 from scorescope.probes.guidance.perturbed import PAG, TSG
 from scorescope.probes.guidance.projected import APG, CFGZeroStar, MagnitudeAware, TangentialCFG
 from scorescope.probes.guidance.wrappers import (
     CosineWeight,
-    DynamicThreshold,
     Interval,
     LinearWeight,
-    Rescaled,
     Scheduled,
     StepInterval,
 )

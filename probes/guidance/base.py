@@ -117,6 +117,26 @@ def require_finite(argument: str, value: float) -> None:
         raise InputError(argument, found=str(value), expected="a finite number")
 
 
+def required(branch: Tensor | None, cond: Tensor, *, name: str = UNCOND) -> Tensor:
+    """The branch, or `InputError` where a rule that needs it was called without it or with another shape."""
+    if branch is None:
+        expected = "the prediction that the rule's `branches` asked for: record that branch, or use another rule"
+        raise InputError(name, found="None", expected=expected)
+    if branch.shape != cond.shape:
+        raise InputError(name, found=f"shape {tuple(branch.shape)}", expected=f"{tuple(cond.shape)}, the shape of cond")
+    return branch
+
+
+def skip(sigma: float, space: str) -> float:
+    """k in D - k x, which is what a network of `space` predicts but for a factor.
+
+    Projections, angles and ratios of norms do not see the factor, so they need no conversion: eps is
+    (D - x) / -sigma, v is (D - x / (1 + sigma^2)) sqrt(1 + sigma^2) / -sigma, flow is
+    (D - x / (1 + sigma)) (1 + sigma) / -sigma.
+    """
+    return {"denoised": 0.0, "eps": 1.0, "v": 1 / (1 + sigma**2), "flow": 1 / (1 + sigma)}[space]
+
+
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """Give one value a sample the dtype and the trailing axes of `like`."""
     return values.to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
