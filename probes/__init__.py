@@ -36,6 +36,7 @@ from scorescope.probes.guidance import (
     fit_linear_ag,
     random_labels,
 )
+from scorescope.probes.guider import Guide, as_guider, guide
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.noise import SampleNoise, edm_sigmas
 from scorescope.probes.recording.levels import Level
@@ -71,6 +72,7 @@ __all__ = [
     "EulerRenoised",
     "FrequencyDecoupled",
     "GuidanceState",
+    "Guide",
     "Heun",
     "Interval",
     "Level",
@@ -95,6 +97,7 @@ __all__ = [
     "Trace",
     "TraceError",
     "Visit",
+    "as_guider",
     "band_products",
     "branch_products",
     "centred_products",
@@ -102,6 +105,7 @@ __all__ = [
     "edm_sigmas",
     "fit_linear_ag",
     "from_denoised",
+    "guide",
     "guided_products",
     "image_statistics",
     "load_model",
