@@ -12,7 +12,7 @@ from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.guidance import APG, CFG, GuidanceState, Rule
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.noise import SampleNoise, edm_sigmas
-from scorescope.probes.recording.levels import Level
+from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.plan import BudgetError
 from scorescope.probes.recording.session import record
 from scorescope.probes.recording.sites import Site
