@@ -39,7 +39,7 @@ from scorescope.probes.guidance import (
 from scorescope.probes.guider import Guide, as_guider, guide
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.noise import SampleNoise, edm_sigmas
-from scorescope.probes.recording.levels import Level
+from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.plan import BudgetError
 from scorescope.probes.recording.session import record
 from scorescope.probes.recording.sites import Site

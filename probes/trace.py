@@ -29,8 +29,8 @@ from scorescope.probes.decomposition import (
 )
 from scorescope.probes.recording.arrays import Arrays
 from scorescope.probes.recording.proof import Proved
+from scorescope.probes.recording.reading import ShardReader, read, read_table
 from scorescope.probes.recording.sink import Recorded
-from scorescope.probes.recording.store import ShardReader, read, read_table
 from scorescope.probes.recording.table import (
     SCALAR_COLUMNS,
     proof_table,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes import record
-from scorescope.probes.recording.proof import fit
+from scorescope.probes.recording.fit import fit
 
 
 class Net(nn.Module):
