@@ -28,9 +28,9 @@ from scorescope.analysis.ratios import draw_units, interval, per_unit, ratios
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation, Gaussian
-from scorescope.probes.denoiser import Condition, Denoiser, evaluate, select
+from scorescope.probes.denoiser import Condition, Denoiser, select_rows
 from scorescope.probes.noise import SampleNoise, edm_sigmas
-from scorescope.probes.paths import run_path
+from scorescope.probes.paths import evaluate, run_path
 
 Floats = NDArray[np.float64]
 
@@ -168,7 +168,7 @@ def score_gaps(
     rows = torch.from_numpy(unit)
     for start in range(0, count, batch):
         part = slice(start, min(start + batch, count))
-        clean, labels = data[rows[part]], _rows(condition, rows[part])
+        clean, labels = data[rows[part]], select_rows(condition, rows[part])
         noise = _noise(range(start, part.stop), seed, data)
         states = _states(denoiser, clean, noise, labels, query, sigmas)
         for level, x in enumerate(
@@ -273,16 +273,6 @@ def _check(approximations: Sequence[Approximation], query: str, sigmas: Sequence
 def _has_moments(approximation: Approximation) -> bool:
     """Whether mean and covariance are meant to be those of the data."""
     return not (isinstance(approximation, Gaussian) and approximation.rank < approximation.dimension)
-
-
-def _rows(condition: Condition, rows: Tensor) -> Condition:
-    if condition is None:
-        return None
-    if isinstance(condition, dict):
-        return {key: _rows(value, rows) for key, value in condition.items()}
-    if isinstance(condition, Tensor | np.ndarray):
-        return condition[rows]
-    return [select(condition, slice(i, i + 1))[0] for i in rows.tolist()]
 
 
 def _noise(points: range, seed: int, data: Tensor) -> Tensor:
