@@ -72,11 +72,17 @@ REGIMES = Schema(
         Column("gaussian_excess", float, "1", "gaussian_fraction - best_fraction"),
         Column("gaussian_excess_low", float, "1", "lower end of its 95 % interval, paired bootstrap over images"),
         Column("gaussian_excess_high", float, "1", "upper end"),
-        Column("gaussian_is_best", bool, "", "the Gaussian is the best, or its excess is not distinguishable from 0"),
+        Column(
+            "gaussian_is_best",
+            bool,
+            "",
+            "the Gaussian's excess is, by its interval, not above a hundredth of best_fraction",
+        ),
         Column("disagreement", float, "1", "largest centred distance of the Gaussian from a law with its moments"),
         Column("network_error", bool, "", "the laws agree to a tenth of best_fraction: the rest is the network's own"),
     ),
 )
+NEAR = 0.01  # of the best fraction: a difference that is certain but smaller says nothing
 AGREEMENT = 0.1  # of the best fraction: below that, which law is taken does not matter
 
 
@@ -240,7 +246,7 @@ def regimes(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.Data
             "gaussian_fraction": fractions[gaps.gaussian],
             "gaussian_excess": fractions[gaps.gaussian] - best_fraction,
             "gaussian_excess_low": low, "gaussian_excess_high": high,
-            "gaussian_is_best": [name == gaps.gaussian for name in best] | (low <= 0),
+            "gaussian_is_best": low <= NEAR * best_fraction,
             "disagreement": disagreement, "network_error": disagreement < AGREEMENT * best_fraction,
         }
     )  # fmt: skip

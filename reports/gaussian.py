@@ -34,6 +34,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.approximations import (
     Approximation,
     Gaussian,
+    ImageFolder,
     Mixture,
     TrainingSet,
     fit_gaussian,
@@ -87,7 +88,7 @@ class _Study:
 
     @property
     def seeds(self) -> range:
-        return range(48 if self.quick else 192)
+        return range(48 if self.quick else 128)
 
     @cached_property
     def train(self) -> Tensor:
@@ -196,10 +197,10 @@ def _digits(model: Model) -> Data:
 
 
 def _laws(study: _Study) -> Section:
-    draws = 1 if study.quick else 3
+    draws = 1 if study.quick else 2
     asked = {"held_out": study.held_out, "train": study.data.train[: len(study.held_out)]}
     if not study.quick:
-        asked |= {"noise": study.held_out, "path": study.held_out[:128]}
+        asked |= {"noise": study.held_out, "path": study.held_out[:64]}
     gaps = {
         query: score_gaps(
             study.model.denoiser, study.laws, points, SIGMAS, query=query, draws=draws if query == "held_out" else 1,
@@ -241,7 +242,7 @@ def _laws(study: _Study) -> Section:
 
 
 def _paths(study: _Study) -> Section:
-    steps = 40 if study.quick else 80
+    steps = 40 if study.quick else 60
     grid = edm_sigmas(steps)
     pair = path_pair(study.model.denoiser, study.gaussian, seeds=study.seeds, sigmas=grid)
     errors, modes = path_errors(pair), min(16, study.gaussian.rank)
@@ -383,7 +384,23 @@ def _memory(study: _Study) -> Section:
 
 
 def split(images: Tensor, *, share: float = 0.2, name: str = "data", seed: int = 0) -> Data:
-    """A training and a held-out set from one set of images; the model must not have seen the latter."""
+    """A training and a held-out set from one set of images; the model should not have seen the latter."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     count = max(2, int(share * len(images)))
     return Data(images[order[count:]], images[order[:count]], name=name)
+
+
+def from_folder(folder: Path, model: Model, *, size: int | None = None) -> Data:
+    """The images of a folder, as the model's shape, in [-1, 1]; grey where the model has one channel.
+
+    Raises
+    ------
+    InputError
+        For a folder that `ImageFolder` refuses, or images of another shape than the model's.
+    """
+    images = torch.cat(list(ImageFolder(folder, size=size)))
+    if model.shape[0] == 1:
+        images = images.mean(1, keepdim=True)
+    if tuple(images.shape[1:]) != model.shape:
+        raise InputError(str(folder), found=f"images of shape {tuple(images.shape[1:])}", expected=f"{model.shape}")
+    return split(images, name=str(folder))
