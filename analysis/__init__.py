@@ -1,8 +1,27 @@
 """Pure functions: traces and arrays in, tidy DataFrames out. No plotting, printing or file output."""
 
+from scorescope.analysis.gaussian_far_field import (
+    covariance_floor,
+    far_field_constant,
+    predicted_state_error,
+    skip_level,
+)
+from scorescope.analysis.gaussian_paths import (
+    emergence,
+    end_agreement,
+    mode_amplitudes,
+    mode_of,
+    path_errors,
+    path_pair,
+)
+from scorescope.analysis.gaussian_scores import compare_scores, regimes, score_gaps
+from scorescope.analysis.gaussian_skip import skip_table, suggest_skip
+from scorescope.analysis.gaussian_training import nearest_step, training_dynamics
 from scorescope.analysis.guidance import compare, decompose, decompose_bands, decompose_centred, summarise
 from scorescope.analysis.images import image_table, value_density
+from scorescope.analysis.memorisation import memorisation
 from scorescope.analysis.quality import class_agreement, error_by_sigma, nearest_distances
+from scorescope.analysis.solver_gains import linear_error, solver_gains
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.tables import Column, Schema
 
@@ -11,13 +30,33 @@ __all__ = [
     "Schema",
     "class_agreement",
     "compare",
+    "compare_scores",
+    "covariance_floor",
     "decompose",
     "decompose_bands",
     "decompose_centred",
+    "emergence",
+    "end_agreement",
     "error_by_sigma",
+    "far_field_constant",
     "image_table",
+    "linear_error",
+    "memorisation",
+    "mode_amplitudes",
+    "mode_of",
     "nearest_distances",
+    "nearest_step",
+    "path_errors",
+    "path_pair",
+    "predicted_state_error",
+    "regimes",
+    "score_gaps",
+    "skip_level",
+    "skip_table",
+    "solver_gains",
+    "suggest_skip",
     "summarise",
     "summarise_by",
+    "training_dynamics",
     "value_density",
 ]

