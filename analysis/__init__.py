@@ -14,7 +14,7 @@ from scorescope.analysis.gaussian_paths import (
     path_errors,
     path_pair,
 )
-from scorescope.analysis.gaussian_scores import compare_scores, regimes, score_gaps
+from scorescope.analysis.gaussian_scores import compare_scores, regimes, score_gaps, score_table
 from scorescope.analysis.gaussian_skip import skip_table, suggest_skip
 from scorescope.analysis.gaussian_training import nearest_step, training_dynamics
 from scorescope.analysis.guidance import compare, decompose, decompose_bands, decompose_centred, summarise
@@ -51,6 +51,7 @@ __all__ = [
     "predicted_state_error",
     "regimes",
     "score_gaps",
+    "score_table",
     "skip_level",
     "skip_table",
     "solver_gains",

@@ -1,7 +1,9 @@
 """How far a denoiser is from laws whose denoiser is known, at every noise level.
 
+    table = compare_scores(denoiser, [gaussian, per_class, exact], images, sigmas, query="held_out")
+
     gaps = score_gaps(denoiser, [gaussian, per_class, exact], images, sigmas, query="held_out")
-    table = compare_scores(gaps)                  # unexplained fractions with intervals
+    table = score_table(gaps)                     # the same: unexplained fractions with intervals
     levels = regimes(gaps)                        # which law is best where, and where the network itself errs
 
 An unexplained fraction is |D - A|^2 over a total; the total is what differs between published metrics:
@@ -195,7 +197,41 @@ def score_gaps(
     return ScoreGaps(query, tuple(map(float, sigmas)), unit, every, totals, apart, notes, gaussian.name)
 
 
-def compare_scores(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def compare_scores(
+    denoiser: Denoiser,
+    approximations: Sequence[Approximation],
+    data: Tensor,
+    sigmas: Sequence[float],
+    *,
+    query: str = "held_out",
+    condition: Condition = None,
+    draws: int = 1,
+    seed: int = 0,
+    resamples: int = 1000,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Unexplained fraction of every approximation in every metric: `score_gaps` and `score_table` in one call.
+
+    Parameters
+    ----------
+    denoiser, approximations, data, sigmas, query, condition, draws, seed, progress
+        As in `score_gaps`.
+    resamples : int
+        Bootstrap draws.
+
+    Returns
+    -------
+    DataFrame
+        `SCORES`: one row a (sigma, approximation, metric).
+    """
+    gaps = score_gaps(
+        denoiser, approximations, data, sigmas, query=query, condition=condition, draws=draws, seed=seed,
+        progress=progress,
+    )  # fmt: skip
+    return score_table(gaps, resamples=resamples)
+
+
+def score_table(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Unexplained fraction of every approximation in every metric.
 
     Returns

@@ -24,7 +24,7 @@ from scorescope.analysis.gaussian_paths import (
     path_errors,
     path_pair,
 )
-from scorescope.analysis.gaussian_scores import QUERIES, SCORES, compare_scores, regimes, score_gaps
+from scorescope.analysis.gaussian_scores import QUERIES, SCORES, regimes, score_gaps, score_table
 from scorescope.analysis.gaussian_skip import Suggestion, skip_table, suggest_skip
 from scorescope.analysis.gaussian_training import nearest_step, training_dynamics
 from scorescope.analysis.memorisation import memorisation
@@ -54,6 +54,7 @@ DYNAMICS_SIGMAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
 MEMORY_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 SKIPS = (80.0, 19.352453, 8.4, 5.3151957, 3.2568218, 2.0, 1.0881714)
 TOLERANCE = 1e-3
+FULL_LIMIT = 2048  # features up to which full covariances are fitted
 INTERVALS = "Bands are 95 % bootstrap intervals over images. "
 
 
@@ -98,16 +99,21 @@ class _Study:
     def held_out(self) -> Tensor:
         return self.data.held_out[: 120 if self.quick else None]
 
+    @property
+    def rank(self) -> int | None:
+        """Modes kept; all of them up to a size at which a full covariance is a matter of seconds."""
+        return None if self.train[0].numel() <= FULL_LIMIT else min(512, len(self.train) - 1)
+
     @cached_property
     def gaussian(self) -> Gaussian:
-        return fit_gaussian(self.train, value_range=self.model.value_range)
+        return fit_gaussian(self.train, rank=self.rank, name="gaussian", value_range=self.model.value_range)
 
     @cached_property
     def modes(self) -> Mixture:
         """What 'the same mode' means: the classes where there are labels, else k-means clusters."""
         if self.data.labels is not None:
-            return fit_per_class(self.train, self.data.labels)
-        return fit_kmeans(self.train, clusters=10)
+            return fit_per_class(self.train, self.data.labels, rank=self.rank)
+        return fit_kmeans(self.train, clusters=10, rank=self.rank, name="k-means 10")
 
     @cached_property
     def laws(self) -> list[Approximation]:
@@ -208,8 +214,8 @@ def _laws(study: _Study) -> Section:
         )
         for query, points in asked.items()
     }  # fmt: skip
-    held_out = compare_scores(gaps["held_out"])
-    every = pd.concat([held_out, *(compare_scores(g) for query, g in gaps.items() if query != "held_out")])
+    held_out = score_table(gaps["held_out"])
+    every = pd.concat([held_out, *(score_table(g) for query, g in gaps.items() if query != "held_out")])
     levels = regimes(gaps["held_out"])
     name = study.gaussian.name
     how = INTERVALS + f"Asked at {QUERIES['held_out']}, {draws} noise draws an image, unconditional branch. "
