@@ -30,12 +30,13 @@ from scorescope.probes.guiding import (
 )
 from scorescope.probes.recording import find
 from scorescope.probes.recording.branches import without_variance
-from scorescope.probes.recording.levels import Level, LevelFunction, LevelReader
+from scorescope.probes.recording.labels import LabelTap
+from scorescope.probes.recording.level import Level
+from scorescope.probes.recording.levels import LevelFunction, LevelReader
 from scorescope.probes.recording.proof import check_names
 from scorescope.probes.recording.steps import Stream
 from scorescope.probes.recording.taps import (
     Call,
-    LabelTap,
     Listener,
     StepArguments,
     StepTap,
@@ -381,9 +382,7 @@ class Guide(Listener):
         calls = self._calls()
         found = path.separator.separate(calls, given.prediction.detach(), given.state.detach(), level, self._place)
         self._place += 1
-        state = step_state(
-            found.state, level, step=path.stream.step, call=path.stream.call, memory=path.memory
-        )
+        state = step_state(found.state, level, step=path.stream.step, call=path.stream.call, memory=path.memory)
         predicted, guided = predict(self._rule, found.cond, found.uncond, found.state, level, state)
         if found.doubled:
             predicted = torch.cat([predicted, predicted])

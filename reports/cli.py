@@ -11,7 +11,7 @@ import typer
 from scorescope.data.errors import InputError
 from scorescope.probes.models import load_model
 from scorescope.reports import card as cards
-from scorescope.reports import guidance
+from scorescope.reports import gaussian, guidance
 from scorescope.reports.page import Outcome, write_index
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in pl
 # every report that `scorescope report` makes, in the order of the index page
 REPORTS: dict[str, Callable[[Path], Outcome]] = {
     "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
+    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=_command()),
 }
 
 
@@ -58,6 +59,26 @@ def report_guidance(
     """What guidance does at each noise level."""
     model = load_model(denoiser, device=device)
     outcome = guidance.build(out, model, quick=quick, count=count, device=device, command=_command())
+    typer.echo(f"wrote {outcome.path}")
+    _exit([outcome])
+
+
+@report_app.command("gaussian")
+def report_gaussian(
+    out: Out = Path("report/gaussian"),
+    denoiser: DenoiserName = "digits",
+    quick: Quick = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images in [-1, 1] units, a fifth of them held out; for other models.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side in pixels that images of --data are brought to.")
+    ] = None,
+) -> None:
+    """Where the learned score is a Gaussian's, and what that saves."""
+    model = load_model(denoiser)
+    given = None if data is None else gaussian.from_folder(data, model, size=size)
+    outcome = gaussian.build(out, model, data=given, quick=quick, command=_command())
     typer.echo(f"wrote {outcome.path}")
     _exit([outcome])
 

@@ -214,7 +214,7 @@ def test_rules_with_branches_of_their_own_are_refused(rule):
 
 def test_guidance_has_to_be_on_in_the_pipeline():
     pipe, arguments = sd15()
-    with pytest.raises(InputError, match="one prediction in step 0.*guidance_scale above 1"):
+    with pytest.raises(InputError, match=r"one prediction in step 0.*guidance_scale above 1"):
         guided(pipe, arguments | {"guidance_scale": 1.0}, CFG(3.0))
     assert_clean(pipe)
     assert guided(pipe, arguments | {"guidance_scale": 1.0}, CFG(1.0)).isfinite().all()  # that one needs no other
@@ -223,7 +223,7 @@ def test_guidance_has_to_be_on_in_the_pipeline():
 def test_branches_that_cannot_be_told_apart_are_an_error_until_they_are_named():
     pipe, arguments = sd15()
     rescaled = arguments | {"guidance_rescale": 0.7}
-    with pytest.raises(InputError, match="not a combination|neither to 1"):
+    with pytest.raises(InputError, match=r"not a combination|neither to 1"):
         guided(pipe, rescaled, CFG(GUIDANCE))
     found = guided(pipe, rescaled, CFG(GUIDANCE), branches=("uncond", "cond"))
     assert close(found, output_of(pipe(**(arguments | {"generator": generator()}))))
@@ -335,7 +335,9 @@ def test_apg_of_the_peer_is_not_the_papers_by_default():
     assert torch.allclose(default, rule - parallel, rtol=0, atol=1e-10)  # the unguided difference loses it too
     assert diffusers.AdaptiveProjectedGuidance().eta == 1.0  # and by default nothing is projected
     # on what the network says, eps, the parallel part is another one
-    in_eps = peer_apg.normalized_guidance(raw(cond, x, 2.0, "eps"), raw(uncond, x, 2.0, "eps"), 3.0, None, 0.0, 0.0, True)
+    in_eps = peer_apg.normalized_guidance(
+        raw(cond, x, 2.0, "eps"), raw(uncond, x, 2.0, "eps"), 3.0, None, 0.0, 0.0, True
+    )
     assert (back(in_eps, x, 2.0, "eps") - rule).abs().max() > 0.01
 
 
