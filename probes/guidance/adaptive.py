@@ -130,7 +130,7 @@ class LinearAG:
             return cond
         conds: list[Tensor] = state.memory.setdefault("linear_ag_cond", [])
         unconds: list[Tensor] = state.memory.setdefault("linear_ag_uncond", [])
-        conds.append((state.x - cond) / state.sigma)
+        conds.append((state.x - cond).div_(state.sigma))
         if state.step in self.coefficients:
             terms = [*conds, *unconds]
             if len(terms) != len(self.coefficients[state.step]):
@@ -140,9 +140,9 @@ class LinearAG:
             for coefficient, term in pairs:
                 estimate.add_(term, alpha=coefficient)
             unconds.append(estimate)
-            uncond = state.x - state.sigma * estimate
+            uncond = torch.sub(state.x, estimate, alpha=state.sigma)
         else:
-            unconds.append((state.x - required(uncond, cond)) / state.sigma)
+            unconds.append((state.x - required(uncond, cond)).div_(state.sigma))
         return CFG(self.weight)(cond, uncond, state)
 
 
