@@ -225,7 +225,7 @@ def _audit_one(
         "fed": space, "sample": visit.first + np.arange(len(x)), "step": visit.step, "call": visit.call,
         "sigma": float(visit.sigma), "error": error,
     }  # fmt: skip
-    found = _act(guided, cond, uncond, x, level, None if error else scale)
+    found = _act(guided, cond, uncond, x, level, space, None if error else scale)
     reference = None
     if paper is not None:
         state = GuidanceState(x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory[1])
@@ -250,13 +250,15 @@ def _call(
 
 
 def _act(
-    guided: Tensor, cond: Tensor, uncond: Tensor, x: Tensor, level: NoiseLevel, scale: float | None
+    guided: Tensor, cond: Tensor, uncond: Tensor, x: Tensor, level: NoiseLevel, space: Space, scale: float | None
 ) -> dict[str, Any]:
     """Where the guider acted, and with which weights, for each sample."""
     found = {space: _weights(guided, cond, uncond, x, level, space) for space in CANDIDATES}
     residuals = torch.stack([found[space][2] for space in CANDIDATES])
     inside = (residuals <= SPAN_TOLERANCE).cpu().numpy()
     best = residuals.nan_to_num(torch.inf).argmin(0).cpu().numpy()
+    fed = CANDIDATES.index(space)
+    best = np.where(inside[fed], fed, best)  # at sigma 1 v and flow are the same but for a factor
     linear, failed = inside.all(0), ~inside.any(0)
     names = np.where(linear, "any", np.where(failed, "none", np.array(CANDIDATES)[best]))
     chosen = np.where(linear | failed, 0, best)  # denoised where the space is no matter, or none fits
