@@ -293,4 +293,4 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _norm(t: Tensor) -> Tensor:
-    return t.flatten(1).norm(dim=1)
+    return torch.linalg.vector_norm(t.flatten(1), dim=1)

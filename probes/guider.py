@@ -381,9 +381,7 @@ class Guide(Listener):
         calls = self._calls()
         found = path.separator.separate(calls, given.prediction.detach(), given.state.detach(), level, self._place)
         self._place += 1
-        state = step_state(
-            found.state, level, step=path.stream.step, call=path.stream.call, memory=path.memory
-        )
+        state = step_state(found.state, level, step=path.stream.step, call=path.stream.call, memory=path.memory)
         predicted, guided = predict(self._rule, found.cond, found.uncond, found.state, level, state)
         if found.doubled:
             predicted = torch.cat([predicted, predicted])

@@ -5,13 +5,13 @@ import pytest
 import torch
 from diffusers import guiders
 from diffusers.guiders import frequency_decoupled_guidance as bands
+from tests.pipelines import sd3, sd15
 
 from scorescope.analysis import AUDIT, audit, paper_rule
 from scorescope.data import InputError, load_denoiser
 from scorescope.probes import APG, CFG, Recording, Rescaled, StepInterval, as_guider, record, sample
 from scorescope.probes.guidance import FrequencyDecoupled, laplacian_pyramid
 from scorescope.probes.trace import Visit
-from tests.pipelines import sd3, sd15
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # raised by the libraries under the pipelines

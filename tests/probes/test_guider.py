@@ -214,7 +214,7 @@ def test_rules_with_branches_of_their_own_are_refused(rule):
 
 def test_guidance_has_to_be_on_in_the_pipeline():
     pipe, arguments = sd15()
-    with pytest.raises(InputError, match="one prediction in step 0.*guidance_scale above 1"):
+    with pytest.raises(InputError, match=r"one prediction in step 0.*guidance_scale above 1"):
         guided(pipe, arguments | {"guidance_scale": 1.0}, CFG(3.0))
     assert_clean(pipe)
     assert guided(pipe, arguments | {"guidance_scale": 1.0}, CFG(1.0)).isfinite().all()  # that one needs no other
@@ -223,7 +223,7 @@ def test_guidance_has_to_be_on_in_the_pipeline():
 def test_branches_that_cannot_be_told_apart_are_an_error_until_they_are_named():
     pipe, arguments = sd15()
     rescaled = arguments | {"guidance_rescale": 0.7}
-    with pytest.raises(InputError, match="not a combination|neither to 1"):
+    with pytest.raises(InputError, match=r"not a combination|neither to 1"):
         guided(pipe, rescaled, CFG(GUIDANCE))
     found = guided(pipe, rescaled, CFG(GUIDANCE), branches=("uncond", "cond"))
     assert close(found, output_of(pipe(**(arguments | {"generator": generator()}))))
@@ -325,6 +325,23 @@ def test_apg_equals_the_peer_on_denoised_predictions_in_its_other_convention(nor
         assert torch.allclose(found, rule(cond, uncond, state), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 80, 80), (2, 5, 128, 128), (2, 3, 5, 40, 40)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, "other"])
+def test_apg_of_large_samples_equals_the_peer_too(shape, layout):
+    x, cond, uncond = draw(2.0, shape)
+    if layout == "other":
+        cond, uncond = (tensor.transpose(1, -1).contiguous().transpose(1, -1) for tensor in (cond, uncond))
+    kept = cond.clone(), uncond.clone()
+    buffer, memory, rule = peer_apg.MomentumBuffer(-0.5), {}, APG(4.0, eta=0.3, norm=20.0, momentum=-0.5)
+    for step in range(3):
+        found = rule(cond, uncond, GuidanceState(x, 2.0, 0.0, step, 0, memory))
+        expected = peer_apg.normalized_guidance(cond, uncond, 3.0, buffer, 0.3, 20.0, use_original_formulation=True)
+        assert torch.allclose(found, expected, rtol=0, atol=1e-10)
+    assert torch.equal(cond, kept[0]) and torch.equal(uncond, kept[1])
+    zero = torch.zeros(shape)
+    assert torch.equal(APG(4.0, norm=1.0)(zero, zero, at(zero, 2.0)), zero)
+
+
 def test_apg_of_the_peer_is_not_the_papers_by_default():
     x, cond, uncond = draw(2.0)
     rule = APG(4.0)(cond, uncond, at(x, 2.0))
@@ -335,7 +352,9 @@ def test_apg_of_the_peer_is_not_the_papers_by_default():
     assert torch.allclose(default, rule - parallel, rtol=0, atol=1e-10)  # the unguided difference loses it too
     assert diffusers.AdaptiveProjectedGuidance().eta == 1.0  # and by default nothing is projected
     # on what the network says, eps, the parallel part is another one
-    in_eps = peer_apg.normalized_guidance(raw(cond, x, 2.0, "eps"), raw(uncond, x, 2.0, "eps"), 3.0, None, 0.0, 0.0, True)
+    in_eps = peer_apg.normalized_guidance(
+        raw(cond, x, 2.0, "eps"), raw(uncond, x, 2.0, "eps"), 3.0, None, 0.0, 0.0, True
+    )
     assert (back(in_eps, x, 2.0, "eps") - rule).abs().max() > 0.01
 
 
