@@ -1,7 +1,9 @@
 """How far a denoiser is from laws whose denoiser is known, at every noise level.
 
+    table = compare_scores(denoiser, [gaussian, per_class, exact], images, sigmas, query="held_out")
+
     gaps = score_gaps(denoiser, [gaussian, per_class, exact], images, sigmas, query="held_out")
-    table = compare_scores(gaps)                  # unexplained fractions with intervals
+    table = score_table(gaps)                     # the same: unexplained fractions with intervals
     levels = regimes(gaps)                        # which law is best where, and where the network itself errs
 
 An unexplained fraction is |D - A|^2 over a total; the total is what differs between published metrics:
@@ -28,9 +30,9 @@ from scorescope.analysis.ratios import draw_units, interval, per_unit, ratios
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation, Gaussian
-from scorescope.probes.denoiser import Condition, Denoiser, evaluate, select
+from scorescope.probes.denoiser import Condition, Denoiser, select_rows
 from scorescope.probes.noise import SampleNoise, edm_sigmas
-from scorescope.probes.paths import run_path
+from scorescope.probes.paths import evaluate, run_path
 
 Floats = NDArray[np.float64]
 
@@ -72,11 +74,17 @@ REGIMES = Schema(
         Column("gaussian_excess", float, "1", "gaussian_fraction - best_fraction"),
         Column("gaussian_excess_low", float, "1", "lower end of its 95 % interval, paired bootstrap over images"),
         Column("gaussian_excess_high", float, "1", "upper end"),
-        Column("gaussian_is_best", bool, "", "the Gaussian is the best, or its excess is not distinguishable from 0"),
+        Column(
+            "gaussian_is_best",
+            bool,
+            "",
+            "the Gaussian's excess is, by its interval, not above a hundredth of best_fraction",
+        ),
         Column("disagreement", float, "1", "largest centred distance of the Gaussian from a law with its moments"),
         Column("network_error", bool, "", "the laws agree to a tenth of best_fraction: the rest is the network's own"),
     ),
 )
+NEAR = 0.01  # of the best fraction: a difference that is certain but smaller says nothing
 AGREEMENT = 0.1  # of the best fraction: below that, which law is taken does not matter
 
 
@@ -168,7 +176,7 @@ def score_gaps(
     rows = torch.from_numpy(unit)
     for start in range(0, count, batch):
         part = slice(start, min(start + batch, count))
-        clean, labels = data[rows[part]], _rows(condition, rows[part])
+        clean, labels = data[rows[part]], select_rows(condition, rows[part])
         noise = _noise(range(start, part.stop), seed, data)
         states = _states(denoiser, clean, noise, labels, query, sigmas)
         for level, x in enumerate(
@@ -189,7 +197,41 @@ def score_gaps(
     return ScoreGaps(query, tuple(map(float, sigmas)), unit, every, totals, apart, notes, gaussian.name)
 
 
-def compare_scores(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def compare_scores(
+    denoiser: Denoiser,
+    approximations: Sequence[Approximation],
+    data: Tensor,
+    sigmas: Sequence[float],
+    *,
+    query: str = "held_out",
+    condition: Condition = None,
+    draws: int = 1,
+    seed: int = 0,
+    resamples: int = 1000,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Unexplained fraction of every approximation in every metric: `score_gaps` and `score_table` in one call.
+
+    Parameters
+    ----------
+    denoiser, approximations, data, sigmas, query, condition, draws, seed, progress
+        As in `score_gaps`.
+    resamples : int
+        Bootstrap draws.
+
+    Returns
+    -------
+    DataFrame
+        `SCORES`: one row a (sigma, approximation, metric).
+    """
+    gaps = score_gaps(
+        denoiser, approximations, data, sigmas, query=query, condition=condition, draws=draws, seed=seed,
+        progress=progress,
+    )  # fmt: skip
+    return score_table(gaps, resamples=resamples)
+
+
+def score_table(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Unexplained fraction of every approximation in every metric.
 
     Returns
@@ -240,7 +282,7 @@ def regimes(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.Data
             "gaussian_fraction": fractions[gaps.gaussian],
             "gaussian_excess": fractions[gaps.gaussian] - best_fraction,
             "gaussian_excess_low": low, "gaussian_excess_high": high,
-            "gaussian_is_best": [name == gaps.gaussian for name in best] | (low <= 0),
+            "gaussian_is_best": low <= NEAR * best_fraction,
             "disagreement": disagreement, "network_error": disagreement < AGREEMENT * best_fraction,
         }
     )  # fmt: skip
@@ -273,16 +315,6 @@ def _check(approximations: Sequence[Approximation], query: str, sigmas: Sequence
 def _has_moments(approximation: Approximation) -> bool:
     """Whether mean and covariance are meant to be those of the data."""
     return not (isinstance(approximation, Gaussian) and approximation.rank < approximation.dimension)
-
-
-def _rows(condition: Condition, rows: Tensor) -> Condition:
-    if condition is None:
-        return None
-    if isinstance(condition, dict):
-        return {key: _rows(value, rows) for key, value in condition.items()}
-    if isinstance(condition, Tensor | np.ndarray):
-        return condition[rows]
-    return [select(condition, slice(i, i + 1))[0] for i in rows.tolist()]
 
 
 def _noise(points: range, seed: int, data: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-from scorescope.analysis.gaussian_scores import SCORES, compare_scores, score_gaps
+from scorescope.analysis.gaussian_scores import SCORES, score_gaps, score_table
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation
@@ -71,7 +71,7 @@ def training_dynamics(
     frames = []
     for step in tqdm(sorted(snapshots), desc="training dynamics", disable=not progress, leave=False):
         gaps = score_gaps(snapshots[step], approximations, data, sigmas, **options)
-        frames.append(compare_scores(gaps).assign(training_step=int(step)))
+        frames.append(score_table(gaps).assign(training_step=int(step)))
     return DYNAMICS.check(pd.concat(frames, ignore_index=True))
 
 

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
-from scorescope.probes.denoiser import Condition, Denoiser, evaluate, select
+from scorescope.probes.denoiser import Condition, Denoiser, select
+from scorescope.probes.paths import evaluate
 
 MEMORISATION = Schema(
     "memorisation",

@@ -30,12 +30,13 @@ from scorescope.probes.guiding import (
 )
 from scorescope.probes.recording import find
 from scorescope.probes.recording.branches import without_variance
-from scorescope.probes.recording.levels import Level, LevelFunction, LevelReader
+from scorescope.probes.recording.labels import LabelTap
+from scorescope.probes.recording.level import Level
+from scorescope.probes.recording.levels import LevelFunction, LevelReader
 from scorescope.probes.recording.proof import check_names
 from scorescope.probes.recording.steps import Stream
 from scorescope.probes.recording.taps import (
     Call,
-    LabelTap,
     Listener,
     StepArguments,
     StepTap,

@@ -16,7 +16,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.guidance import CFGPP, UNCOND, BranchRule, GuidanceState, Rule, describe
 from scorescope.probes.guidance.wrappers import Wrapper
 from scorescope.probes.recording.branches import align, cut, without_variance
-from scorescope.probes.recording.levels import Level
+from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.measure import Packed, measure, unread
 from scorescope.probes.recording.proof import Proved, Verdict, prove, settle
 from scorescope.probes.recording.taps import Call

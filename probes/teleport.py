@@ -12,6 +12,7 @@ fitted in the units of the model's x0: for latent models, on latents with the sc
 
 import copy
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,9 @@ from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian, Mixture
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.noise import SampleNoise, check_sigmas
+from scorescope.probes.recording.level import Level
+from scorescope.probes.recording.levels import LevelReader
 from scorescope.probes.sampling import Run, sample
-from scorescope.probes.spaces import NoiseLevel
 
 Carrier = Gaussian | Mixture
 PURE_NOISE = 1e5  # stands for the infinite noise level of a flow model's start
@@ -152,8 +154,7 @@ def pipeline_start(
     law : Gaussian, or Mixture with labels
         Fitted in units of the pipeline's x0 (latents: scaling factor applied).
     scheduler : diffusers scheduler
-        With `set_timesteps` called for the whole run. Variance-preserving ones (with `alphas_cumprod`) and
-        sigma-based ones (with `sigmas`), noise-prediction or v alike, are understood.
+        With `set_timesteps` called for the whole run; every family that `LevelReader` knows.
     noise : Tensor, shape (batch, *shape)
         Standard normal: what the pipeline would have drawn.
     sigma_skip : float
@@ -166,38 +167,35 @@ def pipeline_start(
     InputError
         If no level of the scheduler is at or below sigma_skip, its levels are not known, or it takes no timesteps.
     """
-    level, timesteps = scheduler_levels(scheduler)
-    below = (level.sigma <= sigma_skip * (1 + 1e-6)).nonzero()[:, 0]
-    if not len(below):
-        found = f"{sigma_skip:g}, below the scheduler's last level {float(level.sigma[-1]):g}"
+    levels, timesteps = scheduler_levels(scheduler)
+    below = [index for index, level in enumerate(levels) if level.sigma <= sigma_skip * (1 + 1e-6)]
+    if not below:
+        found = f"{sigma_skip:g}, below the scheduler's last level {levels[-1].sigma:g}"
         raise InputError("sigma_skip", found=found, expected="a level that the scheduler visits")
-    skipped = int(below[0])
     shortened = copy.deepcopy(scheduler)  # what the pipeline will make of the remaining timesteps
     if "timesteps" not in inspect.signature(shortened.set_timesteps).parameters:
         found = f"{type(scheduler).__name__}, which takes no timesteps of one's own"
         raise InputError("scheduler", found=found, expected="one whose set_timesteps does, such as DPM-Solver or Euler")
-    shortened.set_timesteps(timesteps=timesteps[skipped:])
-    level_after, _ = scheduler_levels(shortened)
-    top, sigma = min(float(level.sigma[0]), PURE_NOISE), float(level_after.sigma[0])
+    shortened.set_timesteps(timesteps=timesteps[below[0] :])
+    first = scheduler_levels(shortened)[0][0]
+    top, sigma = min(float(levels[0].sigma), PURE_NOISE), float(first.sigma)
     state = teleport(law, top * noise, top, sigma, condition=condition)
-    latents = float(level_after.alpha[0]) * state / float(getattr(shortened, "init_noise_sigma", 1.0))
-    return PipelineStart(latents, timesteps[skipped:], sigma, skipped)
+    latents = first.alpha * state / float(getattr(shortened, "init_noise_sigma", 1.0))
+    return PipelineStart(latents, timesteps[below[0] :], sigma, below[0])
 
 
-def scheduler_levels(scheduler: Any) -> tuple[NoiseLevel, list[float]]:
-    """(alpha, s) and timestep of every step of a diffusers scheduler whose timesteps are set, falling."""
-    timesteps = torch.as_tensor(scheduler.timesteps).cpu()
-    sigmas, flow = getattr(scheduler, "sigmas", None), getattr(scheduler.config, "use_flow_sigmas", False)
-    if sigmas is not None and len(sigmas) >= len(timesteps):
-        sigma = torch.as_tensor(sigmas).double().cpu()[: len(timesteps)]
-        if flow or "FlowMatch" in type(scheduler).__name__:
-            return NoiseLevel.flow(sigma), timesteps.tolist()
-        # Euler, Heun and LMS schedulers keep x0 + sigma n; DPM-Solver, UniPC and DEIS scale it by alpha
-        if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
-            return NoiseLevel.vp(sigma), timesteps.tolist()
-        return NoiseLevel.ve(sigma), timesteps.tolist()
-    if (kept := getattr(scheduler, "alphas_cumprod", None)) is not None:
-        share = torch.as_tensor(kept).double().cpu()[timesteps.long()]
-        return NoiseLevel(share.sqrt(), (1 - share).sqrt()), timesteps.tolist()
-    expected = "one with `sigmas` or `alphas_cumprod`; else use `teleport`"
-    raise InputError("scheduler", found=type(scheduler).__name__, expected=expected)
+def scheduler_levels(scheduler: Any) -> tuple[list[Level], list[float]]:
+    """Noise level and timestep of every step of a diffusers scheduler whose timesteps are set.
+
+    Raises
+    ------
+    InputError
+        If its noise levels are not known, or differ between samples.
+    """
+    reader, timesteps, state = LevelReader(), torch.as_tensor(scheduler.timesteps).cpu(), torch.zeros(1)
+    levels = [reader.read(scheduler, timestep, state) for timestep in timesteps]
+    for level in levels:
+        if not isinstance(level.sigma, float) or math.isnan(level.sigma):
+            found = f"{type(scheduler).__name__} ({level.note or 'levels that differ inside a batch'})"
+            raise InputError("scheduler", found=found, expected="one with known noise levels; else use `teleport`")
+    return levels, timesteps.tolist()

@@ -24,7 +24,7 @@ from scorescope.analysis.gaussian_paths import (
     path_errors,
     path_pair,
 )
-from scorescope.analysis.gaussian_scores import QUERIES, SCORES, compare_scores, regimes, score_gaps
+from scorescope.analysis.gaussian_scores import QUERIES, SCORES, regimes, score_gaps, score_table
 from scorescope.analysis.gaussian_skip import Suggestion, skip_table, suggest_skip
 from scorescope.analysis.gaussian_training import nearest_step, training_dynamics
 from scorescope.analysis.memorisation import memorisation
@@ -34,6 +34,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.approximations import (
     Approximation,
     Gaussian,
+    ImageFolder,
     Mixture,
     TrainingSet,
     fit_gaussian,
@@ -53,6 +54,7 @@ DYNAMICS_SIGMAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
 MEMORY_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 SKIPS = (80.0, 19.352453, 8.4, 5.3151957, 3.2568218, 2.0, 1.0881714)
 TOLERANCE = 1e-3
+FULL_LIMIT = 2048  # features up to which full covariances are fitted
 INTERVALS = "Bands are 95 % bootstrap intervals over images. "
 
 
@@ -87,7 +89,7 @@ class _Study:
 
     @property
     def seeds(self) -> range:
-        return range(48 if self.quick else 192)
+        return range(48 if self.quick else 128)
 
     @cached_property
     def train(self) -> Tensor:
@@ -97,16 +99,21 @@ class _Study:
     def held_out(self) -> Tensor:
         return self.data.held_out[: 120 if self.quick else None]
 
+    @property
+    def rank(self) -> int | None:
+        """Modes kept; all of them up to a size at which a full covariance is a matter of seconds."""
+        return None if self.train[0].numel() <= FULL_LIMIT else min(512, len(self.train) - 1)
+
     @cached_property
     def gaussian(self) -> Gaussian:
-        return fit_gaussian(self.train, value_range=self.model.value_range)
+        return fit_gaussian(self.train, rank=self.rank, name="gaussian", value_range=self.model.value_range)
 
     @cached_property
     def modes(self) -> Mixture:
         """What 'the same mode' means: the classes where there are labels, else k-means clusters."""
         if self.data.labels is not None:
-            return fit_per_class(self.train, self.data.labels)
-        return fit_kmeans(self.train, clusters=10)
+            return fit_per_class(self.train, self.data.labels, rank=self.rank)
+        return fit_kmeans(self.train, clusters=10, rank=self.rank, name="k-means 10")
 
     @cached_property
     def laws(self) -> list[Approximation]:
@@ -196,10 +203,10 @@ def _digits(model: Model) -> Data:
 
 
 def _laws(study: _Study) -> Section:
-    draws = 1 if study.quick else 3
+    draws = 1 if study.quick else 2
     asked = {"held_out": study.held_out, "train": study.data.train[: len(study.held_out)]}
     if not study.quick:
-        asked |= {"noise": study.held_out, "path": study.held_out[:128]}
+        asked |= {"noise": study.held_out, "path": study.held_out[:64]}
     gaps = {
         query: score_gaps(
             study.model.denoiser, study.laws, points, SIGMAS, query=query, draws=draws if query == "held_out" else 1,
@@ -207,8 +214,8 @@ def _laws(study: _Study) -> Section:
         )
         for query, points in asked.items()
     }  # fmt: skip
-    held_out = compare_scores(gaps["held_out"])
-    every = pd.concat([held_out, *(compare_scores(g) for query, g in gaps.items() if query != "held_out")])
+    held_out = score_table(gaps["held_out"])
+    every = pd.concat([held_out, *(score_table(g) for query, g in gaps.items() if query != "held_out")])
     levels = regimes(gaps["held_out"])
     name = study.gaussian.name
     how = INTERVALS + f"Asked at {QUERIES['held_out']}, {draws} noise draws an image, unconditional branch. "
@@ -241,7 +248,7 @@ def _laws(study: _Study) -> Section:
 
 
 def _paths(study: _Study) -> Section:
-    steps = 40 if study.quick else 80
+    steps = 40 if study.quick else 60
     grid = edm_sigmas(steps)
     pair = path_pair(study.model.denoiser, study.gaussian, seeds=study.seeds, sigmas=grid)
     errors, modes = path_errors(pair), min(16, study.gaussian.rank)
@@ -383,7 +390,23 @@ def _memory(study: _Study) -> Section:
 
 
 def split(images: Tensor, *, share: float = 0.2, name: str = "data", seed: int = 0) -> Data:
-    """A training and a held-out set from one set of images; the model must not have seen the latter."""
+    """A training and a held-out set from one set of images; the model should not have seen the latter."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     count = max(2, int(share * len(images)))
     return Data(images[order[count:]], images[order[:count]], name=name)
+
+
+def from_folder(folder: Path, model: Model, *, size: int | None = None) -> Data:
+    """The images of a folder, as the model's shape, in [-1, 1]; grey where the model has one channel.
+
+    Raises
+    ------
+    InputError
+        For a folder that `ImageFolder` refuses, or images of another shape than the model's.
+    """
+    images = torch.cat(list(ImageFolder(folder, size=size)))
+    if model.shape[0] == 1:
+        images = images.mean(1, keepdim=True)
+    if tuple(images.shape[1:]) != model.shape:
+        raise InputError(str(folder), found=f"images of shape {tuple(images.shape[1:])}", expected=f"{model.shape}")
+    return split(images, name=str(folder))

@@ -109,13 +109,17 @@ def read_dynamics(nearest: pd.DataFrame, gaussian: str) -> str:
 
 
 def read_memory(tables: Mapping[str, pd.DataFrame], name: str) -> str:
-    """The ratio of held-out to training error of the network and of the memoriser, near sigma = 0.2."""
+    """The error on training and held-out points of the network and of the memoriser, near sigma = 0.2."""
     texts = []
     for denoiser in (name, "memoriser"):
         table = tables[denoiser]
-        rows = table[(table["quantity"] == "error") & np.isclose(table["sigma"], 0.2)].set_index("images")["mean"]
-        texts.append(f"{rows['held out'] / rows['train']:.3g} for {denoiser}")
-    return "At σ = 0.2 the held-out error over the training error is " + ", ".join(texts) + "."
+        rows = table[(table["quantity"] == "error") & np.isclose(table["sigma"], 0.2)].set_index("images")
+        train, fresh = (
+            f"{row['mean']:.2g} (95 % {row['low']:.2g} to {row['high']:.2g})"
+            for _, row in rows.loc[["train", "held out"]].iterrows()
+        )
+        texts.append(f"{train} on training and {fresh} on held-out points for {denoiser}")
+    return "At σ = 0.2 the squared error an element is " + ", and ".join(texts) + "."
 
 
 def _sentence(text: str) -> str:

@@ -11,7 +11,7 @@ from scorescope.analysis.gaussian_far_field import (
     predicted_state_error,
     skip_level,
 )  # fmt: skip
-from scorescope.analysis.gaussian_scores import compare_scores, lowest_run, regimes, score_gaps
+from scorescope.analysis.gaussian_scores import compare_scores, lowest_run, regimes, score_gaps, score_table
 from scorescope.data import InputError, load_denoiser
 from scorescope.probes.approximations import (
     Mixture,
@@ -48,7 +48,7 @@ def exact(split):
 
 
 def fractions(denoiser, laws, data, sigmas, metric="centred", **options):
-    table = compare_scores(score_gaps(denoiser, list(laws.values()), data, sigmas, **options), resamples=50)
+    table = score_table(score_gaps(denoiser, list(laws.values()), data, sigmas, **options), resamples=50)
     table = table[table["metric"] == metric]
     return table.pivot(index="approximation", columns="sigma", values="ratio_of_sums")
 
@@ -128,12 +128,13 @@ def test_intervals_cover_and_do_not_depend_on_the_batch(split, laws, exact):
     other = score_gaps(exact, listed, split[2][:150], [1.0, 3.0], draws=3, batch=37)
     for name in gaps.errors:
         np.testing.assert_allclose(gaps.errors[name], other.errors[name], rtol=1e-9)
-    table = compare_scores(gaps)
+    table = score_table(gaps)
     assert (table["n"] == 450).all()
     assert (table["images"] == 150).all()
     for kind in ("ratio_of_sums", "mean_of_ratios"):
         assert (table[f"{kind}_low"] < table[kind]).all()
         assert (table[kind] < table[f"{kind}_high"]).all()
+    assert table.equals(compare_scores(exact, listed, split[2][:150], [1.0, 3.0], draws=3))
     row = table.query("approximation == 'gaussian' and metric == 'centred' and sigma == 1").iloc[0]
     assert (row["ratio_of_sums_high"] - row["ratio_of_sums_low"]) / row["ratio_of_sums"] < 0.3
 
@@ -159,7 +160,7 @@ def test_every_query_on_a_network(split, laws):
     data = split[2][:20].float()
     for query in ("held_out", "train", "noise", "path"):
         gaps = score_gaps(denoiser, list(laws.values()), data, [80.0, 5.0, 0.5], query=query)
-        assert compare_scores(gaps, resamples=20)["query"].unique().tolist() == [query]
+        assert score_table(gaps, resamples=20)["query"].unique().tolist() == [query]
     labels = torch.arange(20) % 10
     conditional = score_gaps(denoiser, list(laws.values()), data, [1.0], condition=labels)
     plain = score_gaps(denoiser, list(laws.values()), data, [1.0])

@@ -6,7 +6,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -118,10 +117,8 @@ def fit() -> None:
 
 
 def report_time() -> None:
-    for arguments, bound in (["--quick"], 60), ([], 180):
+    for size, bound in (("--quick", 60), ("", 180)):
         with tempfile.TemporaryDirectory() as out:
-            command = [sys.executable, "-m", "scorescope.reports.cli", "report", "gaussian", "--out", str(Path(out))]
-            taken = seconds(
-                lambda command=command, arguments=arguments: subprocess.run([*command, *arguments], check=True)
-            )
-        print(f"report gaussian {' '.join(arguments)}: {taken:.0f} s (bound {bound})")
+            command = [sys.executable, "-m", "scorescope.reports", "report", "gaussian", "--out", out, *size.split()]
+            took = seconds(lambda command=command: subprocess.run(command, check=True, capture_output=True))
+        print(f"scorescope report gaussian {size or '(full size)'}: {took:.1f} s (bound {bound})")

@@ -1,14 +1,16 @@
 import copy
+import math
 
 import pytest
 import torch
 
 from scorescope.data import InputError, load_denoiser, load_digits
-from scorescope.probes import DPMSolverPP2M, Heun, Recording, SampleNoise, edm_sigmas, sample
+from scorescope.probes import DPMSolverPP2M, Heun, Recording, SampleNoise, edm_sigmas, record, sample
 from scorescope.probes.approximations import fit_gaussian, fit_kmeans, fit_per_class
 from scorescope.probes.paths import run_path
-from scorescope.probes.spaces import from_denoised
+from scorescope.probes.spaces import NoiseLevel, from_denoised
 from scorescope.probes.teleport import levels_below, pipeline_start, sample_teleported, scheduler_levels, teleport
+from tests.pipelines import sd15
 
 
 @pytest.fixture(scope="module")
@@ -102,15 +104,16 @@ def run_scheduler(scheduler, latents, gaussian, timesteps=None, steps=60):
     """What a diffusers pipeline does with `latents` and `timesteps`, with the Gaussian as its network."""
     scheduler = copy.deepcopy(scheduler)
     scheduler.set_timesteps(timesteps=timesteps) if timesteps else scheduler.set_timesteps(steps)
-    level, _ = scheduler_levels(scheduler)
+    levels, _ = scheduler_levels(scheduler)
     state = latents * float(getattr(scheduler, "init_noise_sigma", 1.0))
     flow = "FlowMatch" in type(scheduler).__name__
-    for index, timestep in enumerate(scheduler.timesteps):
-        here = type(level)(level.alpha[index : index + 1], level.s[index : index + 1])
-        if float(here.sigma) > 1e6:  # pure noise of a flow model: the denoised prediction is the mean
+    for level, timestep in zip(levels, scheduler.timesteps, strict=True):
+        here = NoiseLevel(*torch.tensor([[level.alpha], [level.alpha * level.sigma]], dtype=torch.float64))
+        if math.isinf(level.sigma):  # pure noise of a flow model: the denoised prediction is the mean
+            here = NoiseLevel.flow(torch.ones(1, dtype=torch.float64))
             denoised = gaussian.mean.expand_as(state).to(state)
         else:
-            denoised = gaussian(here.to_ve(state), here.sigma.expand(len(state)))
+            denoised = gaussian(here.to_ve(state), level.sigma)
         prediction = from_denoised(denoised, state, here, space="flow" if flow else "eps")
         state = scheduler.step(prediction, timestep, state).prev_sample
     return state
@@ -133,8 +136,8 @@ def test_pipelines_go_on_from_a_teleported_state(gaussian, name):
     skipped = run_scheduler(scheduler, start.latents, gaussian, timesteps=start.timesteps)
     assert (skipped - whole).norm() / (whole - gaussian.mean).norm() < 0.05
     # and nearer to the exact flow than the whole run is: the skipped part has no solver error
-    level, _ = scheduler_levels(scheduler)
-    top = min(float(level.sigma[0]), 1e5)
+    levels, _ = scheduler_levels(scheduler)
+    top = min(levels[0].sigma, 1e5)
     exact = gaussian.flow(top * noise, top, 0.0)
     assert (skipped - exact).norm() <= (whole - exact).norm() * 1.05
 
@@ -151,3 +154,29 @@ def test_schedulers_that_cannot_start_midway_are_refused(gaussian):
     euler.set_timesteps(10)
     with pytest.raises(InputError, match="visits"):
         pipeline_start(gaussian, euler, noise, sigma_skip=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside diffusers
+def test_a_recorded_pipeline_starts_where_the_teleport_ends():
+    """A latent diffusion pipeline through the recorder: first state, first level and number of steps."""
+    diffusers = pytest.importorskip("diffusers")
+    generator = torch.Generator().manual_seed(0)
+    latents = 0.8 * torch.randn(300, 4, 8, 8, generator=generator) + 0.3
+    law = fit_gaussian(latents, rank=20, units="latents, scaling factor applied")
+    for kind in (diffusers.DPMSolverMultistepScheduler, diffusers.EulerDiscreteScheduler):
+        scheduler = kind(steps_offset=1)
+        pipe, arguments = sd15(scheduler)
+        scheduler.set_timesteps(12)
+        noise = torch.randn(1, 4, 8, 8, generator=generator)
+        top = scheduler_levels(scheduler)[0][0].sigma  # before the pipeline sets its own timesteps
+        start = pipeline_start(law, scheduler, noise, sigma_skip=5.0)
+        arguments = {**arguments, "latents": start.latents, "timesteps": start.timesteps}
+        with record(pipe, keep="latents") as trace:
+            pipe(**arguments)
+        assert trace.scalars["step"].nunique() == 12 - start.skipped
+        first = trace.scalars.iloc[0]
+        assert first["sigma"] == pytest.approx(start.sigma, rel=1e-5)
+        level = trace.arrays.events[0]["level"]
+        state = trace.load("x", 0) / level["alpha"]
+        expected = teleport(law, top * noise, top, start.sigma)
+        torch.testing.assert_close(state, expected, rtol=1e-3, atol=1e-3)
