@@ -1,5 +1,6 @@
 """Pure functions: traces and arrays in, tidy DataFrames out. No plotting, printing or file output."""
 
+from scorescope.analysis.audit import AUDIT, audit, paper_rule
 from scorescope.analysis.gaussian_far_field import (
     covariance_floor,
     far_field_constant,
@@ -29,8 +30,10 @@ from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_me
 from scorescope.analysis.tables import Column, Schema
 
 __all__ = [
+    "AUDIT",
     "Column",
     "Schema",
+    "audit",
     "changes",
     "class_agreement",
     "clip_activity",
@@ -54,6 +57,7 @@ __all__ = [
     "mode_of",
     "nearest_distances",
     "nearest_step",
+    "paper_rule",
     "pareto",
     "path_errors",
     "path_pair",
