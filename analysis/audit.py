@@ -35,7 +35,7 @@ from scorescope.probes.guidance import (
     TangentialCFG,
 )
 from scorescope.probes.guider import RuleGuider
-from scorescope.probes.recording.levels import Level
+from scorescope.probes.recording.level import Level
 from scorescope.probes.spaces import NoiseLevel, Space, from_denoised, to_denoised
 from scorescope.probes.trace import Trace, Visit
 
@@ -293,4 +293,5 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _norm(t: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(t.flatten(1), dim=1)
+    norm: Tensor = torch.linalg.vector_norm(t.flatten(1), dim=1)
+    return norm
