@@ -162,7 +162,8 @@ def gains(table: pd.DataFrame) -> Figure:
     ax.axhline(0, color=REFERENCE, linewidth=0.7)
     ax.set(xscale="log", xlabel="variance of the mode (units of data²)", ylabel="error of its standard deviation, %")
     ax.set_yscale("symlog", linthresh=1)
-    ax.legend(loc="best")
+    ax.set_yticks([-10, -1, 0, 1, 10], ["−10", "−1", "0", "1", "10"])
+    figure.legend(ncols=2, loc="outside upper center")
     return figure
 
 
