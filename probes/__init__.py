@@ -49,17 +49,20 @@ from scorescope.probes.guidance import (
     fit_linear_ag,
     random_labels,
 )
+from scorescope.probes.guider import Guide, as_guider, guide
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.noise import SampleNoise, edm_sigmas
 from scorescope.probes.paths import Path, run_path
-from scorescope.probes.recording.levels import Level
+from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.plan import BudgetError
 from scorescope.probes.recording.session import record
 from scorescope.probes.recording.sites import Site
 from scorescope.probes.recording.store import TraceError
+from scorescope.probes.replay import replay, replay_all, visits
 from scorescope.probes.sampling import Run, sample
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, EulerRenoised, Heun, Solver
 from scorescope.probes.spaces import SPACES, NoiseLevel, Space, from_denoised, to_denoised
+from scorescope.probes.sweep import Setting, sweep
 from scorescope.probes.teleport import pipeline_start, sample_teleported, teleport
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
@@ -86,6 +89,7 @@ __all__ = [
     "FrequencyDecoupled",
     "Gaussian",
     "GuidanceState",
+    "Guide",
     "Heun",
     "ImageFolder",
     "Interval",
@@ -104,6 +108,7 @@ __all__ = [
     "SampleNoise",
     "ScalarRecorder",
     "Scheduled",
+    "Setting",
     "Site",
     "Solver",
     "Space",
@@ -113,6 +118,7 @@ __all__ = [
     "TraceError",
     "TrainingSet",
     "Visit",
+    "as_guider",
     "band_products",
     "branch_products",
     "centred_products",
@@ -124,6 +130,7 @@ __all__ = [
     "fit_linear_ag",
     "fit_per_class",
     "from_denoised",
+    "guide",
     "guided_products",
     "image_statistics",
     "load_approximation",
@@ -132,10 +139,14 @@ __all__ = [
     "projection_products",
     "random_labels",
     "record",
+    "replay",
+    "replay_all",
     "run_path",
     "sample",
     "sample_teleported",
     "save_approximation",
+    "sweep",
     "teleport",
     "to_denoised",
+    "visits",
 ]

@@ -24,7 +24,8 @@ from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian, Mixture
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.noise import SampleNoise, check_sigmas
-from scorescope.probes.recording.levels import Level, LevelReader
+from scorescope.probes.recording.level import Level
+from scorescope.probes.recording.levels import LevelReader
 from scorescope.probes.sampling import Run, sample
 
 Carrier = Gaussian | Mixture

@@ -20,11 +20,17 @@ import xarray as xr
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import band_products, branch_products, centred_products, guided_products
+from scorescope.probes.decomposition import (
+    band_products,
+    branch_products,
+    centred_products,
+    check_value_range,
+    guided_products,
+)
 from scorescope.probes.recording.arrays import Arrays
 from scorescope.probes.recording.proof import Proved
+from scorescope.probes.recording.reading import ShardReader, read, read_table
 from scorescope.probes.recording.sink import Recorded
-from scorescope.probes.recording.store import ShardReader, read, read_table
 from scorescope.probes.recording.table import (
     SCALAR_COLUMNS,
     proof_table,
@@ -60,6 +66,9 @@ class Recording:
     centred: bool = False
     band_edges: tuple[float, ...] = ()
     keep: bool = False
+
+    def __post_init__(self) -> None:
+        check_value_range(self.value_range)
 
 
 @dataclass(frozen=True)

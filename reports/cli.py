@@ -39,10 +39,12 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
     """Make every report at --quick size, with an index page."""
     if context.invoked_subcommand is not None:
         return
-    outcomes = []
+    outcomes: list[Outcome] = []
     for name, build in REPORTS.items():
-        outcomes.append(build(out / name))
-        write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
+        try:
+            outcomes.append(build(out / name))
+        finally:
+            write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
     typer.echo(f"wrote {out / 'index.html'}")
     _exit(outcomes)
 

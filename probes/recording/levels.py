@@ -11,15 +11,13 @@ timestep that is a view of `scheduler.timesteps` is found by its place in memory
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-
-Number = float | Tensor
+from scorescope.probes.recording.level import Level, divide
 
 _SPACES = {
     "epsilon": "eps",
@@ -29,64 +27,8 @@ _SPACES = {
     "trigflow": "v",
 }
 
-
-@dataclass(frozen=True)
-class Level:
-    """Noise level of one state and the meaning of the prediction made there.
-
-    Attributes
-    ----------
-    sigma, sigma_next : float or Tensor
-        Variance-exploding noise levels s / alpha, in units of the data, now and after the step. A Tensor has
-        shape (batch,), or broadcasts against the state where the level differs inside a sample.
-    alpha : float or Tensor
-        Weight of the data in the state; x / alpha is the state in the variance-exploding convention.
-    skip, out : float or Tensor
-        D = skip * state + out * prediction.
-    space : str
-        Prediction space of the scheduler's input.
-    note : str
-        Why the level or D is undefined; empty where both are known.
-    """
-
-    sigma: Number = math.nan
-    sigma_next: Number = math.nan
-    alpha: Number = math.nan
-    skip: Number = math.nan
-    out: Number = math.nan
-    space: str = "unknown"
-    note: str = ""
-
-    @classmethod
-    def of(cls, alpha: Number, s: Number, space: str, *, sigma_next: Number = math.nan, note: str = "") -> "Level":
-        """The level of a state alpha * x0 + s * n with a prediction in `space` (Salimans & Ho 2022 for v)."""
-        skip, out = _coefficients(alpha, s, space)
-        if not note and isinstance(alpha, float) and alpha == 0 and space == "eps":
-            note = "an eps prediction does not determine D where the state holds no data (alpha 0)"
-        return cls(_divide(s, alpha), sigma_next, alpha, skip, out, space, note)
-
-
 LevelFunction = Callable[[Any, Any, Tensor], Level]
 """A user's own conversion: (scheduler, timestep, state) -> Level."""
-
-
-def _coefficients(alpha: Number, s: Number, space: str) -> tuple[Number, Number]:
-    if space == "denoised":
-        return 0.0, 1.0
-    if space == "eps":
-        return _divide(1.0, alpha), _divide(-s, alpha)
-    if space == "flow":
-        return _divide(1.0, alpha + s), _divide(-s, alpha + s)
-    if space == "v":
-        total = alpha**2 + s**2
-        return _divide(alpha, total), _divide(-s, total**0.5)
-    return math.nan, math.nan
-
-
-def _divide(a: Number, b: Number) -> Number:
-    if isinstance(b, float) and b == 0:
-        return math.inf if not isinstance(a, Tensor) and a > 0 else math.nan
-    return a / b
 
 
 class LevelReader:
@@ -208,7 +150,7 @@ class LevelReader:
             for sigma in self._sigmas(scheduler, timestep)
         ]
         (alpha, s), (alpha_next, s_next) = pair
-        return Level.of(alpha, s, _space(scheduler), sigma_next=_divide(s_next, alpha_next))
+        return Level.of(alpha, s, _space(scheduler), sigma_next=divide(s_next, alpha_next))
 
     def _exploding(self, scheduler: Any, timestep: Any, state: Tensor) -> Level:
         sigma, after = self._sigmas(scheduler, timestep)
@@ -232,9 +174,9 @@ class LevelReader:
         now, after = self._sigmas(scheduler, timestep)
         inverted = bool(getattr(getattr(scheduler, "config", None), "invert_sigmas", False))
         if not inverted:
-            return Level.of(1 - now, now, "flow", sigma_next=_divide(after, 1 - after))
+            return Level.of(1 - now, now, "flow", sigma_next=divide(after, 1 - after))
         # with inverted sigmas the network predicts x0 - n and sigma counts the data
-        level = Level.of(now, 1 - now, "flow", sigma_next=_divide(1 - after, after))
+        level = Level.of(now, 1 - now, "flow", sigma_next=divide(1 - after, after))
         return Level(level.sigma, level.sigma_next, level.alpha, level.skip, -level.out, "flow", level.note)
 
     def _table_pair(self, scheduler: Any, timestep: Any, state: Tensor) -> Level:
@@ -244,7 +186,7 @@ class LevelReader:
         after = min(index + 1, len(alphas) - 1)
         return Level.of(
             float(alphas[index]), float(noises[index]), "eps",
-            sigma_next=_divide(float(noises[after]), float(alphas[after])),
+            sigma_next=divide(float(noises[after]), float(alphas[after])),
         )  # fmt: skip
 
     def _wuerstchen(self, scheduler: Any, timestep: Any, state: Tensor) -> Level:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorescope.probes.decomposition import GUIDED_PRODUCTS, image_statistics
 from scorescope.probes.recording.branches import Aligned, Hypothesis, cut
-from scorescope.probes.recording.levels import Level
+from scorescope.probes.recording.level import Level
 
 _MOST_POSITIONS = 512  # a longer axis is not one of frames
 _NUMBERS = ("sigma", "sigma_next", "alpha", "skip", "out")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording import find
+from scorescope.probes.recording.labels import LabelTap
 from scorescope.probes.recording.levels import LevelFunction
 from scorescope.probes.recording.plan import Budget, Every, Keep, plan
 from scorescope.probes.recording.runs import Runs
@@ -26,7 +27,6 @@ from scorescope.probes.recording.sites import Site, hook, resolve
 from scorescope.probes.recording.steps import Recorder
 from scorescope.probes.recording.taps import (
     Call,
-    LabelTap,
     Listener,
     StepTap,
     embeds_guidance,

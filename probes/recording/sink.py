@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.recording.levels import Level
+from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.measure import Packed, unread
 from scorescope.probes.recording.offload import Ring
-from scorescope.probes.recording.store import Contents, Writer, read
+from scorescope.probes.recording.reading import Contents, read, reopen
+from scorescope.probes.recording.store import Writer
 from scorescope.probes.recording.table import prove_all, sample_offsets, scalar_table
 
 _HELD = 256  # steps whose numbers may wait on the device before they are read back
@@ -131,7 +132,7 @@ class Sink:
         if self._path is None:
             return
         if self._resume and self._path.exists() and any(self._path.iterdir()):
-            self._writer, self._earlier = Writer.reopen(self._path)
+            self._writer, self._earlier = reopen(self._path)
         else:
             self._writer = Writer.create(self._path, manifest)
 

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from scorescope.probes.recording.branches import Aligned, align, without_variance
-from scorescope.probes.recording.levels import Level, LevelFunction, LevelReader
+from scorescope.probes.recording.level import Level
+from scorescope.probes.recording.levels import LevelFunction, LevelReader
 from scorescope.probes.recording.measure import Packed, add_gap, add_statistics, denoised, measure
 from scorescope.probes.recording.plan import Plan, size_of
 from scorescope.probes.recording.proof import check_names
@@ -123,7 +125,7 @@ class Recorder:
     ) -> Begun:
         """Everything that has to be read before the scheduler steps."""
         given = step_arguments(tap.signature, args, kwargs, set(self._known))
-        self._follow_run(tap)
+        self._follow_run(tap, given.timestep)
         stream = self._stream(tap.owner)
         stream.count()
         reader = self._reader(tap.owner)
@@ -178,14 +180,24 @@ class Recorder:
             count = _grid_length(step.stream.owner)
             self.plan.check(self.plan.estimate(size_of(step.arrays), count), count)
 
-    def _follow_run(self, tap: StepTap) -> None:
+    def _follow_run(self, tap: StepTap, timestep: Any) -> None:
         """A new grid of timesteps on a scheduler that has stepped is a new run."""
         grid = getattr(tap.root, "timesteps", None)
         seen = self._grids.get(id(tap.root), grid)
-        if self._run is None or (self._spec is None and seen is not grid):
+        fresh = self._spec is None and seen is not grid and self._starts(tap.root, seen, grid, timestep)
+        if self._run is None or fresh:
             self.end_run()
             self.begin_run(None, None)
         self._grids[id(tap.root)] = grid
+
+    def _starts(self, scheduler: Any, seen: Any, grid: Any, timestep: Any) -> bool:
+        """Whether another grid means another run: not where a copy of the same one was put back half-way."""
+        if not isinstance(seen, Tensor) or not isinstance(grid, Tensor) or not torch.equal(seen, grid):
+            return True
+        index = getattr(scheduler, "step_index", None)
+        if index is not None:
+            return bool(index == (getattr(scheduler, "begin_index", None) or 0))
+        return hasattr(scheduler, "step_index") or bool(torch.as_tensor(timestep).flatten()[0] == grid[0])
 
     def _stream(self, owner: Any) -> Stream:
         return self._streams.setdefault(id(owner), Stream(owner, len(self._streams)))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes import record
-from scorescope.probes.recording.proof import fit
+from scorescope.probes.recording.fit import fit
 
 
 class Net(nn.Module):
@@ -366,7 +366,7 @@ def test_where_nothing_is_proved_branches_are_numbered_and_numbers_missing(rule:
     trace = run(rule, calls=[[UNCOND, COND]])
     assert trace.scalars[["cond_sq", "uncond_sq", "update_sq"]].isna().all().all()
     assert trace.scalars["missing"].str.contains("not linear|not plain").all()
-    with pytest.raises(InputError, match="not linear|not plain"):
+    with pytest.raises(InputError, match=r"not linear|not plain"):
         trace.load("cond", 0)
     assert torch.equal(trace.load("call0", 0), truth(trace, UNCOND))
     assert torch.equal(trace.load("call1", 0), truth(trace, COND))

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes import Trace, TraceError, record
-from scorescope.probes.recording import store
-from scorescope.probes.recording.store import Writer, verify
+from scorescope.probes.recording import reading, store
+from scorescope.probes.recording.reading import reopen, verify
 from tests.pipelines import generator, sd15, wan
 
 pytestmark = [
@@ -87,13 +87,13 @@ def test_half_precision_is_stored_as_it_is(tmp_path: Path) -> None:
 def test_arrays_are_read_when_they_are_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trace = Trace.open(folder)
     reads: list[str] = []
-    inner = store.ShardReader.load
+    inner = reading.ShardReader.load
 
     def load(self: Any, event: Any, name: str) -> Tensor:
         reads.append(name)
         return inner(self, event, name)
 
-    monkeypatch.setattr(store.ShardReader, "load", load)
+    monkeypatch.setattr(reading.ShardReader, "load", load)
     data = trace.to_xarray()
     assert dict(data.sizes) == {"step": 4, "sample": 1, "channel": 4, "y": 8, "x": 8}
     reads.clear()
@@ -386,8 +386,8 @@ class Damage:
         line["shard"] = ["../secret.safetensors", "/etc/passwd", "..", "0000000a.safetensors", 7][
             self.random.integers(5)
         ]
-        body = store._text(line)
-        lines[number] = b'{"check":"' + store._check_of(identity, body).encode() + b'","record":' + body + b"}\n"
+        body = store.text_of(line)
+        lines[number] = b'{"check":"' + store.check_of(identity, body).encode() + b'","record":' + body + b"}\n"
         (path / "steps.jsonl").write_bytes(b"".join(lines))
 
     def link(self, path: Path) -> None:
@@ -542,11 +542,11 @@ def test_a_killed_recording_goes_on_after_its_torn_line(folder: Path, tmp_path: 
     path = _unfinished(folder, tmp_path / "a")
     lines = (path / "steps.jsonl").read_bytes()
     (path / "steps.jsonl").write_bytes(lines[:-50])
-    writer, contents = Writer.reopen(path)
+    writer, contents = reopen(path)
     assert len(contents.lines) == 3
     writer.step({"kind": "step", "run": 0, "attempt": 0, "event": 3}, {"x": torch.zeros(2)})
     writer.abandon()
-    assert len(store.read(path).lines) == 4
+    assert len(reading.read(path).lines) == 4
     assert list(verify(path)) == []
 
 
