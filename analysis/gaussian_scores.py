@@ -173,9 +173,8 @@ def score_gaps(
         clean, labels = data[rows[part]], select_rows(condition, rows[part])
         noise = query_noise(range(start, part.stop), seed, data)
         states = query_states(denoiser, clean, noise, labels, query, sigmas)
-        for level, x in enumerate(
-            tqdm(states, total=len(sigmas), desc="comparing scores", disable=not progress, leave=False)
-        ):
+        bar = tqdm(states, total=len(sigmas), desc="comparing scores", disable=not progress, leave=False)
+        for level, x in enumerate(bar):
             sigma = torch.full((len(x),), float(sigmas[level]), dtype=x.dtype, device=x.device)
             denoised = evaluate(denoiser, x, sigma, labels, branch="denoiser")
             predictions = {a.name: evaluate(a, x, sigma, labels, branch=a.name) for a in approximations}
@@ -183,9 +182,8 @@ def score_gaps(
                 every[name][level, part] = _squared(denoised - prediction)
                 if name in apart:
                     apart[name][level, part] = _squared(prediction - predictions[gaussian.name])
-            centre = gaussian.mean.to(x)
-            for metric, total in (("centred", denoised - centre), ("denoised", denoised), ("score", denoised - x)):
-                totals[metric][level, part] = _squared(total)
+            for metric, zero in (("centred", gaussian.mean.to(x)), ("denoised", 0), ("score", x)):
+                totals[metric][level, part] = _squared(denoised - zero)
     _check_finite(every, sigmas)
     notes = {a.name: a.note for a in approximations}
     return ScoreGaps(query, tuple(map(float, sigmas)), unit, every, totals, apart, notes, gaussian.name)
