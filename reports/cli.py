@@ -12,6 +12,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.models import load_model
 from scorescope.reports import card as cards
 from scorescope.reports import gaussian, guidance
+from scorescope.reports.gaussian_study import from_folder
 from scorescope.reports.page import Outcome, write_index
 
 app = typer.Typer(
@@ -77,7 +78,7 @@ def report_gaussian(
 ) -> None:
     """Where the learned score is a Gaussian's, and what that saves."""
     model = load_model(denoiser)
-    given = None if data is None else gaussian.from_folder(data, model, size=size)
+    given = None if data is None else from_folder(data, model, size=size)
     outcome = gaussian.build(out, model, data=given, quick=quick, command=_command())
     typer.echo(f"wrote {outcome.path}")
     _exit([outcome])
