@@ -62,6 +62,7 @@ def train_classifier(name: str, *, progress: bool = True) -> tuple[Classifier, C
     """
     recipe = RECIPES[name]
     batches, (images, labels), source = _data(name)
+    sample, _ = batches(2000, torch.Generator().manual_seed(recipe.seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         classifier = Classifier(recipe.config)
@@ -77,6 +78,7 @@ def train_classifier(name: str, *, progress: bool = True) -> tuple[Classifier, C
         optimiser.step()
         schedule.step()
     classifier.eval().requires_grad_(False)
+    _standardise(classifier, sample)
     correct = int((classifier(images).argmax(dim=1) == labels).sum())
     card: Card = {
         "name": name,
@@ -88,6 +90,21 @@ def train_classifier(name: str, *, progress: bool = True) -> tuple[Classifier, C
         "torch": torch.__version__,
     }
     return classifier, card
+
+
+def _standardise(classifier: Classifier, images: Tensor) -> None:
+    """Give every feature that moves unit standard deviation over `images`; the logits stay as they are.
+
+    A ReLU commutes with positive scales, so that the last convolution takes them and the head gives them back.
+    Kernel distances need features of order 1.
+    """
+    scale = classifier.activations(images).mean(dim=(2, 3)).std(dim=0)
+    scale = torch.where(scale > 1e-6 * scale.max(), scale, torch.ones_like(scale))
+    last = classifier.layers[-1]
+    assert isinstance(last, torch.nn.Conv2d) and last.bias is not None
+    last.weight.div_(scale[:, None, None, None])
+    last.bias.div_(scale)
+    classifier.head.weight.mul_(scale)
 
 
 def _data(name: str) -> tuple[Batches, tuple[Tensor, Tensor], str]:

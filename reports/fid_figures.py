@@ -75,7 +75,9 @@ def class_gaps(table: pd.DataFrame, *, count: int = 12) -> Figure:
 
 
 @styled
-def extremes(raising: Pictures, lowering: Pictures, raised: Sequence[float], lowered: Sequence[float]) -> Figure:
+def extremes(
+    raising: Sequence[Pictures], lowering: Sequence[Pictures], raised: Sequence[float], lowered: Sequence[float]
+) -> Figure:
     """Images with the largest and the smallest influence, each with its value."""
     columns = max(len(raising), len(lowering))
     figure, axes = new_figure(width=7.0, height=7.0 / columns * 2 + 0.75, nrows=2, ncols=columns, squeeze=False)
@@ -91,7 +93,7 @@ def extremes(raising: Pictures, lowering: Pictures, raised: Sequence[float], low
 
 
 @styled
-def heatmaps(pictures: Pictures, squared: Floats, signed: Floats, titles: Sequence[str]) -> Figure:
+def heatmaps(pictures: Sequence[Pictures], squared: Floats, signed: Floats, titles: Sequence[str]) -> Figure:
     """Images with where the distance is sensitive and where each image raises or lowers it; one scale a row.
 
     Parameters
