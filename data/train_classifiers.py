@@ -93,16 +93,15 @@ def train_classifier(name: str, *, progress: bool = True) -> tuple[Classifier, C
 
 
 def _standardise(classifier: Classifier, images: Tensor) -> None:
-    """Give every feature that moves unit standard deviation over `images`; the logits stay as they are.
+    """Scale all features by one number to a root mean square deviation of 1; the logits stay as they are.
 
-    A ReLU commutes with positive scales, so that the last convolution takes them and the head gives them back.
-    Kernel distances need features of order 1.
+    A ReLU commutes with a positive scale, so that the last convolution takes it and the head gives it back. Kernel
+    distances need features of order 1. One number for all, or features that hardly ever move would gain weight.
     """
-    scale = classifier.activations(images).mean(dim=(2, 3)).std(dim=0)
-    scale = torch.where(scale > 1e-6 * scale.max(), scale, torch.ones_like(scale))
+    scale = classifier.activations(images).mean(dim=(2, 3)).var(dim=0).mean().sqrt()
     last = classifier.layers[-1]
     assert isinstance(last, torch.nn.Conv2d) and last.bias is not None
-    last.weight.div_(scale[:, None, None, None])
+    last.weight.div_(scale)
     last.bias.div_(scale)
     classifier.head.weight.mul_(scale)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from scorescope.analysis.fid_companions import COMPANIONS, companion_table
 from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
-from scorescope.analysis.fid_gaming import AUDIT, gaming_audit, match_histogram, verdict
+from scorescope.analysis.fid_gaming import AUDIT, HistogramMatch, gaming_audit, match_histogram, verdict
 from scorescope.analysis.fid_heatmaps import influence_maps, squared_maps
 from scorescope.analysis.fid_tables import CLASSES, class_table, group_table, influence_table, leave_one_out
 from scorescope.analysis.fid_transport import FIRST_ORDER, FirstOrderWarning, Transport, image_gradients, influence
@@ -283,14 +283,16 @@ def _audit(view: _View, progress: bool) -> Section:
     if n <= d:
         return Section(text=f"No audit: {n} candidates of {d} features; weights need more candidates than features.")
     found = optimise_weights(fake.first.features, study.real.first.features, evaluations=EVALUATIONS, progress=progress)
-    arms, notes = {"weights optimised": found.weights}, []
+    arms: dict[str, Floats | HistogramMatch] = {}
+    notes = []
     logits = fake.first.logits, study.real.first.logits
     if logits[0] is not None and logits[1] is not None:
         for size in (1, 2):
             tops = [np.argsort(-rows, axis=1)[:, :size] for rows in logits if rows is not None]
             match = match_histogram(*tops)
-            arms = {**arms, f"top-{size} matched": match.weights}
+            arms[f"top-{size} matched"] = match
             notes.append(f"top-{size}: rejection keeps {match.rate:.0%}, {match.unreachable:.1%} out of reach")
+    arms["weights optimised"] = found.weights
     spare = None if study.spare is None else study.spare.pair
     table = gaming_audit(fake.pair, study.real.pair, arms, spare=spare, spaces=study.spaces)
     others = [item for item in study.fakes if item is not fake]
@@ -301,7 +303,8 @@ def _audit(view: _View, progress: bool) -> Section:
         at_size = float(plain.loc[plain["metric"] == "FD", "value"].iloc[0])
     said = [verdict(table, arm, other_value=at_size, other_name=best.name if best else "") for arm in arms]
     how = (
-        "Labels: change against the random choice. Draws of one size with replacement; 95 % intervals over draws. "
+        "Labels: change against the random choice. Draws of one size, matched ones by rejection, optimised ones with "
+        "replacement; 95 % intervals over draws. "
         f"Effective size of the optimised weights: {found.effective_size:.0f} of {n}. " + "; ".join(notes) + "."
     )
     return Section(

@@ -133,9 +133,10 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
         rows = table[table["metric"] == metric].set_index("arm").loc[arms]
         errors = np.nan_to_num(np.abs(rows[["low", "high"]].to_numpy().T - rows["value"].to_numpy()))
         ax.barh(at, rows["value"], xerr=errors, color=color, height=0.6, capsize=2, error_kw={"linewidth": 1})
-        for position, (value, change) in enumerate(zip(rows["value"], rows["change"], strict=True)):
-            ax.annotate(f" {change:+.0%}", (value, position), xytext=(6, 0), textcoords="offset points", va="center")
-        ax.set(xlabel=f"Frechet distance, {space}", xlim=(0, 1.25 * float(rows["value"].max())))
+        ends = rows["high"].fillna(rows["value"])
+        for position, (end, change) in enumerate(zip(ends, rows["change"], strict=True)):
+            ax.annotate(f"{change:+.0%}", (end, position), xytext=(5, 0), textcoords="offset points", va="center")
+        ax.set(xlabel=f"Frechet distance, {space}", xlim=(0, 1.2 * float(ends.max())))
     axes[0].set_yticks(at, arms)
     return figure
 

@@ -205,4 +205,5 @@ def _read_groups(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     table = table.set_index("name")
     if absent := [name for name in names if name not in table.index]:
         raise InputError(str(path), found=f"no row for {absent[0]} and {len(absent) - 1} more", expected="one an image")
-    return {str(column): list(table.loc[list(names), column]) for column in table}
+    ordered = table.reindex(list(names))
+    return {str(column): list(ordered[column]) for column in ordered}
