@@ -17,6 +17,7 @@ from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.bank import denoising_errors, error_bank
 from scorescope.data.digits import Labelled
+from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Denoiser
 
 AGREEMENT = Schema(
@@ -103,6 +104,8 @@ def nearest_distances(sets: Mapping[str, Tensor], train: Tensor, *, reference: s
     DataFrame
         Columns declared in `DISTANCES`.
     """
+    if reference not in sets:
+        raise InputError("reference", found=repr(reference), expected=f"one of {list(sets)}")
     found = {name: _nearest(images, train) for name, images in sets.items()}
     limit = float(np.quantile(found[reference], 0.05))
     rows = [
@@ -129,7 +132,8 @@ def error_by_sigma(
         bank = error_bank(part.images, part.labels, sigmas=torch.tensor(list(sigmas)), seed=seed)
         errors = denoising_errors(denoiser, bank).double().numpy()
         sample = np.tile(np.arange(count), len(sigmas))
-        rows = pd.DataFrame({"images": name, "sigma": bank.sigma.double().numpy(), "sample": sample, "error": errors})
+        levels = np.repeat(np.asarray(sigmas, dtype=np.float64), count)  # as given: the bank's are float32
+        rows = pd.DataFrame({"images": name, "sigma": levels, "sample": sample, "error": errors})
         tables.append(summarise_by(rows, by=["images", "sigma"], quantities=["error"]))
     return ERRORS.check(pd.concat(tables, ignore_index=True)[ERRORS.names])
 

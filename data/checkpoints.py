@@ -100,6 +100,18 @@ def shipped_denoisers() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
 
 
+def load_snapshots() -> dict[int, EDMDenoiser]:
+    """Three shipped snapshots of one short training run, by training step, in evaluation mode.
+
+    Made by `python -m scorescope.data.train digits_small --snapshots 100 400 2000`.
+    """
+    snapshots = {}
+    for path in sorted((SHIPPED / "snapshots").glob("*.safetensors")):
+        denoiser, card = load_denoiser(path)
+        snapshots[int(card["training_step"])] = denoiser
+    return snapshots
+
+
 def sha256(path: Path) -> str:
     """Hash of a file, as hexadecimal."""
     with path.open("rb") as file:

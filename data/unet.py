@@ -216,13 +216,17 @@ class EDMDenoiser(nn.Module):
             )
         if condition is None:
             return self.denoise(x, sigma, torch.full((len(x),), self.classes, device=x.device))
-        if condition.device.type == "cpu":  # elsewhere this would wait for the device at every call
+        if (
+            not isinstance(condition, Tensor) or condition.device.type == "cpu"
+        ):  # elsewhere this would wait for the device at every call
             self.check_condition(condition, len(x))
         return self.denoise(x, sigma, condition)
 
     def check_condition(self, condition: Tensor, batch: int) -> None:
         """Raise `InputError` unless `condition` is (batch,) integer labels in [0, classes)."""
-        expected = f"({batch},) integer labels from 0 to {self.classes - 1}"
+        expected = f"a tensor of ({batch},) integer labels from 0 to {self.classes - 1}"
+        if not isinstance(condition, Tensor):
+            raise InputError("condition", found=f"a {type(condition).__name__}", expected=expected)
         if condition.dtype != torch.int64 or tuple(condition.shape) != (batch,):
             raise InputError(
                 "condition", found=f"{condition.dtype} of shape {tuple(condition.shape)}", expected=expected

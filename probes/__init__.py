@@ -1,5 +1,18 @@
 """Everything that touches a model: denoisers, sampling, guidance rules, and what is recorded of them."""
 
+from scorescope.probes.approximations import (
+    Batches,
+    Gaussian,
+    ImageFolder,
+    Mixture,
+    TrainingSet,
+    fit_gaussian,
+    fit_isotropic,
+    fit_kmeans,
+    fit_per_class,
+    load_approximation,
+    save_approximation,
+)
 from scorescope.probes.decomposition import (
     band_products,
     branch_products,
@@ -36,11 +49,21 @@ from scorescope.probes.guidance import (
     fit_linear_ag,
     random_labels,
 )
+from scorescope.probes.guider import Guide, as_guider, guide
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.noise import SampleNoise, edm_sigmas
+from scorescope.probes.paths import Path, run_path
+from scorescope.probes.recording.level import Level
+from scorescope.probes.recording.plan import BudgetError
+from scorescope.probes.recording.session import record
+from scorescope.probes.recording.sites import Site
+from scorescope.probes.recording.store import TraceError
+from scorescope.probes.replay import replay, replay_all, visits
 from scorescope.probes.sampling import Run, sample
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, EulerRenoised, Heun, Solver
 from scorescope.probes.spaces import SPACES, NoiseLevel, Space, from_denoised, to_denoised
+from scorescope.probes.sweep import Setting, sweep
+from scorescope.probes.teleport import pipeline_start, sample_teleported, teleport
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
 __all__ = [
@@ -53,6 +76,8 @@ __all__ = [
     "TSG",
     "AdaptiveGuidance",
     "Autoguidance",
+    "Batches",
+    "BudgetError",
     "CFGZeroStar",
     "Condition",
     "CosineWeight",
@@ -62,14 +87,20 @@ __all__ = [
     "Euler",
     "EulerRenoised",
     "FrequencyDecoupled",
+    "Gaussian",
     "GuidanceState",
+    "Guide",
     "Heun",
+    "ImageFolder",
     "Interval",
+    "Level",
     "LinearAG",
     "LinearWeight",
     "MagnitudeAware",
+    "Mixture",
     "Model",
     "NoiseLevel",
+    "Path",
     "Recording",
     "Rescaled",
     "Rule",
@@ -77,24 +108,45 @@ __all__ = [
     "SampleNoise",
     "ScalarRecorder",
     "Scheduled",
+    "Setting",
+    "Site",
     "Solver",
     "Space",
     "StepInterval",
     "TangentialCFG",
     "Trace",
+    "TraceError",
+    "TrainingSet",
     "Visit",
+    "as_guider",
     "band_products",
     "branch_products",
     "centred_products",
     "describe",
     "edm_sigmas",
+    "fit_gaussian",
+    "fit_isotropic",
+    "fit_kmeans",
     "fit_linear_ag",
+    "fit_per_class",
     "from_denoised",
+    "guide",
     "guided_products",
     "image_statistics",
+    "load_approximation",
     "load_model",
+    "pipeline_start",
     "projection_products",
     "random_labels",
+    "record",
+    "replay",
+    "replay_all",
+    "run_path",
     "sample",
+    "sample_teleported",
+    "save_approximation",
+    "sweep",
+    "teleport",
     "to_denoised",
+    "visits",
 ]

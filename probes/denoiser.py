@@ -3,7 +3,7 @@
     def my_denoiser(x, sigma, condition):          # x = x0 + sigma * n
         return model(x, sigma, condition)          # an estimate of x0, shaped like x
 
-Nothing is inherited and nothing is registered. `check_prediction` checks what came back.
+Nothing is inherited and nothing is registered. `evaluate` calls a denoiser and checks what came back.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -60,6 +60,13 @@ def check_prediction(prediction: object, x: Tensor, *, branch: str) -> None:
             found=f"a prediction of shape {tuple(prediction.shape)} and dtype {prediction.dtype}",
             expected=f"shape {tuple(x.shape)} and dtype {x.dtype}, like x",
         )
+
+
+def evaluate(denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, *, branch: str) -> Tensor:
+    """Call a denoiser once, with `check_prediction` on what comes back."""
+    prediction = denoiser(x, sigma, condition)
+    check_prediction(prediction, x, branch=branch)
+    return prediction
 
 
 def select(condition: Condition, rows: slice) -> Condition:

@@ -138,7 +138,8 @@ class GuidedDenoiser:
         self._recorder.add(
             state.x, cond, compared, guided,
             step=state.step, call=state.call, sigma=state.sigma, sigma_next=state.sigma_next,
-            needed=(computed.int() + sum(branch != UNCOND for branch in needed)).numpy(), observed=observed.int().numpy(),
+            needed=(computed.int() + sum(branch != UNCOND for branch in needed)).numpy(),
+            observed=observed.int().numpy(),
             reference=reference, missing=["" if known_ else reason for known_ in known.tolist()],
         )  # fmt: skip
         if self.record.keep:

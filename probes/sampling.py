@@ -4,7 +4,7 @@
     run.samples                    # (64, *shape)
     run.trace.scalars              # one row a (sample, step, call)
 
-Sample i depends on its seed and condition only, not on how samples were batched.
+Sample i depends on its seed and condition only; how samples are batched shows in the rounding at most.
 """
 
 import time
@@ -34,7 +34,7 @@ class Run:
     trace: Trace | None
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sample(
     denoiser: Denoiser,
     *,
@@ -64,7 +64,7 @@ def sample(
     shape : tuple of int, optional
         Shape of one sample; by default `denoiser.shape`.
     rule : Rule, optional
-        Guidance rule; by default none, `CFG(1.0)`. Without a condition no rule applies.
+        Guidance rule; by default none, `CFG(1.0)`, the only one that goes without a condition.
     solver : Solver, optional
         By default `Heun()`.
     sigmas : sequence of float, optional
@@ -74,7 +74,7 @@ def sample(
     record : Recording, optional
         Scalars to record; None records nothing.
     batch : int
-        Samples computed together. Bounds the memory; does not change the result.
+        Samples computed together. Bounds the memory; changes the result by rounding at most.
     device, dtype
         Where and in which precision the state is kept.
     progress : bool
@@ -93,7 +93,7 @@ def sample(
     """
     shape = _shape(denoiser, shape)
     rule, solver = rule or CFG(1.0), solver or Heun()
-    sigmas = list(edm_sigmas() if sigmas is None else sigmas)
+    sigmas = [float(sigma) for sigma in (edm_sigmas() if sigmas is None else sigmas)]
     check_sigmas(sigmas)
     seeds = [int(seed) for seed in seeds]
     if not seeds or batch < 1:
@@ -126,10 +126,10 @@ def sample(
         "status": "complete",
         "denoiser": _name(denoiser),
         "rule": describe(rule),
-        "rule_parameters": _parameters(rule),
+        "rule_parameters": parameters_of(rule),
         "weight": rule.weight,
         "solver": type(solver).__name__,
-        "solver_parameters": _parameters(solver),
+        "solver_parameters": parameters_of(solver),
         "sigmas": sigmas,
         "start": "noise" if start is None else "given states",
         "shape": list(shape),
@@ -140,7 +140,7 @@ def sample(
         "seconds": time.perf_counter() - started,
     }
     rows_table = pd.DataFrame({"sample": range(len(seeds)), "seed": seeds, "condition": _labels(condition, len(seeds))})
-    return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest, visits=visits))
+    return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest, kept=visits))
 
 
 def _shape(denoiser: Denoiser, shape: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -160,14 +160,19 @@ def _check_condition(denoiser: Denoiser, condition: Condition, rule: Rule, count
         return
     rows = _rows(condition)
     if rows != count:
-        raise InputError("condition", found=f"{rows} rows", expected=f"{count}, one for each seed")
+        found = f"{rows} rows" if rows >= 0 else f"{type(condition).__name__} without rows"
+        raise InputError("condition", found=found, expected=f"{count}, one for each seed")
     if check := getattr(denoiser, "check_condition", None):
         check(condition, count)
 
 
 def _rows(condition: Condition) -> int:
-    sizes = {_rows(value) for value in condition.values()} if isinstance(condition, dict) else {len(condition)}
-    return sizes.pop() if len(sizes) == 1 else -1
+    """Rows of a condition; -1 where it has none, or where a dict's entries differ."""
+    if isinstance(condition, dict):
+        sizes = {_rows(value) for value in condition.values()}
+        return sizes.pop() if len(sizes) == 1 else -1
+    single = not hasattr(condition, "__len__") or (isinstance(condition, Tensor) and condition.ndim == 0)
+    return -1 if single else len(condition)
 
 
 def _labels(condition: Condition, count: int) -> list[Any]:
@@ -181,7 +186,7 @@ def _name(denoiser: Any) -> str:
     return getattr(denoiser, "__qualname__", type(denoiser).__qualname__)
 
 
-def _parameters(thing: Any) -> dict[str, Any]:
+def parameters_of(thing: Any) -> dict[str, Any]:
     """Parameters of a rule or solver for the manifest; models and functions by their name."""
     if not is_dataclass(thing) or isinstance(thing, type):
         return {}
@@ -191,5 +196,5 @@ def _parameters(thing: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {"class": type(value).__name__, **_parameters(value)}
+        return {"class": type(value).__name__, **parameters_of(value)}
     return value if isinstance(value, str | int | float | bool | tuple | dict | None) else _name(value)

@@ -106,6 +106,10 @@ class Heun:
     def __post_init__(self) -> None:
         if not 0 <= self.churn < float("inf"):
             raise InputError("churn", found=str(self.churn), expected="a finite S_churn >= 0")
+        if not 0 <= self.churn_min <= self.churn_max or not 0 <= self.churn_noise < float("inf"):
+            found = f"{self.churn_min}, {self.churn_max}, {self.churn_noise}"
+            expected = "0 <= churn_min <= churn_max and a finite churn_noise >= 0"
+            raise InputError("churn_min, churn_max, churn_noise", found=found, expected=expected)
 
     def run(self, evaluate: Evaluate, x: Tensor, sigmas: Sequence[float], noise: Callable[[], Tensor]) -> Tensor:
         """See `Solver.run`."""

@@ -7,16 +7,39 @@
 `ScalarRecorder` fills the scalars while a sampler runs: everything stays on the device until the run ends.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 from torch import Tensor
 
-from scorescope.probes.decomposition import band_products, branch_products, centred_products, guided_products
+from scorescope.data.errors import InputError
+from scorescope.probes.decomposition import (
+    band_products,
+    branch_products,
+    centred_products,
+    check_value_range,
+    guided_products,
+)
+from scorescope.probes.recording.arrays import Arrays
+from scorescope.probes.recording.proof import Proved
+from scorescope.probes.recording.reading import ShardReader, read, read_table
+from scorescope.probes.recording.sink import Recorded
+from scorescope.probes.recording.table import (
+    SCALAR_COLUMNS,
+    proof_table,
+    prove_all,
+    sample_offsets,
+    sample_table,
+    scalar_table,
+    summary,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +66,9 @@ class Recording:
     centred: bool = False
     band_edges: tuple[float, ...] = ()
     keep: bool = False
+
+    def __post_init__(self) -> None:
+        check_value_range(self.value_range)
 
 
 @dataclass(frozen=True)
@@ -75,28 +101,168 @@ class Visit:
     first: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Trace:
-    """A record of one run.
+    """A record of one or more runs.
 
     Attributes
     ----------
     scalars : DataFrame
         One row a (sample, step, call), with sigma, sigma_next, `needed` and `observed` (denoiser evaluations
         that the rule needed, and that only the recording asked for) and the quantities of
-        `probes.decomposition`, NaN where a branch is missing, with the reason in `missing`.
+        `probes.decomposition`, NaN where a branch is missing, with the reason in `missing`. A recorded pipeline
+        adds the columns of `recording.table.SCALAR_COLUMNS`.
     samples : DataFrame
         One row a sample: `sample`, `seed`, `condition`.
     manifest : mapping
         What was run.
-    visits : list of Visit
-        Kept states and branches, batch after batch in the order of the run; empty without `Recording(keep=True)`.
+    kept : list of Visit
+        States and branches kept by `sample` with `Recording(keep=True)`; see `visits`, which serves any trace.
+    problems : list of str
+        What is wrong with a trace that was read from disk; empty for a sound one.
     """
 
     scalars: pd.DataFrame
     samples: pd.DataFrame
-    manifest: Mapping[str, Any]
-    visits: Sequence[Visit] = ()
+    manifest: dict[str, Any]
+    kept: Sequence[Visit] = ()
+    problems: list[str] = field(default_factory=list)
+    _recorded: Recorded | None = field(default=None, repr=False)
+    _runs: Callable[..., Iterator[Mapping[str, Any]]] | None = field(default=None, repr=False)
+
+    @classmethod
+    def empty(cls) -> "Trace":
+        """A trace that a recording will fill."""
+        return cls(
+            pd.DataFrame(columns=list(SCALAR_COLUMNS)), pd.DataFrame(columns=["sample", "seed", "condition", "run"]), {}
+        )
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Trace":
+        """Open a trace folder: complete, interrupted, failed or damaged.
+
+        Steps up to the first damaged line are there, and correct; `status` and `problems` say what is wrong.
+        Arrays are read, and checked against their hash, when they are asked for.
+
+        Raises
+        ------
+        TraceError
+            Where the folder holds no trace, or its manifest does not pass its hash.
+        """
+        contents = read(Path(path))
+        trace = cls.empty()
+        trace.fill(Recorded(contents, None), read_table(contents))
+        return trace
+
+    def begin(self, runs: Callable[..., Iterator[Mapping[str, Any]]]) -> None:
+        """Called by a recording when it starts."""
+        self._runs, self.manifest = runs, {"status": "recording"}
+
+    def fill(self, recorded: Recorded, table: pd.DataFrame | None = None) -> None:
+        """Called by a recording when it ends."""
+        self._recorded, self._runs = recorded, None
+        contents = recorded.contents
+        self.manifest, self.problems = {**contents.manifest, "status": contents.status}, contents.problems
+        events, proved = self._steps
+        specs = {run: line["spec"] or {} for run, line in contents.finished_runs().items()}
+        self.samples = sample_table(events, proved, specs)
+        self.scalars = scalar_table(events, proved, sample_offsets(events, proved)) if table is None else table
+        self.manifest |= summary(events, self.scalars)
+
+    @property
+    def status(self) -> str:
+        """recording, complete, interrupted, failed or damaged."""
+        return str(self.manifest.get("status", "complete"))
+
+    @property
+    def proof(self) -> pd.DataFrame:
+        """How the branches were told apart, one row a (sample, step, call); see `recording.table.PROOF_COLUMNS`."""
+        events, proved = self._steps
+        return proof_table(events, proved, sample_offsets(events, proved))
+
+    @property
+    def arrays(self) -> Arrays:
+        """The arrays that were kept; `arrays.names()` and `arrays.load(name, place)`.
+
+        Raises
+        ------
+        InputError
+            Where the trace was not recorded from a pipeline.
+        """
+        events, proved = self._steps
+        recorded = self._recorded
+        assert recorded is not None  # _steps has seen to it
+        memory = recorded.memory
+        if memory is not None:
+            return Arrays(events, proved, lambda event, name: memory.arrays[event["line"]][name])
+        return Arrays(events, proved, ShardReader(recorded.contents.path).load)
+
+    def runs(self, specs: Sequence[Mapping[str, Any]], *, progress: bool = True) -> Iterator[Mapping[str, Any]]:
+        """The runs that are still to be made, inside a recording.
+
+            with record(pipe, path="runs/a", resume=True) as trace:
+                for spec in trace.runs([{"prompt": p, "seed": s} for p in prompts for s in range(4)]):
+                    pipe(spec["prompt"], generator=torch.Generator().manual_seed(spec["seed"]))
+
+        Parameters
+        ----------
+        specs : sequence of mapping
+            What each run is made from; JSON values. `seed` and `prompt` go to the table of samples.
+        progress : bool
+            Show a progress bar.
+
+        Yields
+        ------
+        mapping
+            Each spec that has no finished run in the trace.
+        """
+        if self._runs is None:
+            raise InputError("trace", found=f"a trace that is {self.status}", expected="one that is being recorded")
+        return self._runs(specs, progress=progress)
+
+    def load(self, name: str, place: int, *, space: str = "prediction") -> Tensor:
+        """One array of one step; see `Arrays.load`."""
+        return self.arrays.load(name, place, space=space)
+
+    def to_xarray(self, run: int | None = None) -> xr.Dataset:
+        """The arrays of one run, lazily.
+
+        Parameters
+        ----------
+        run : int, optional
+            Which run; needed where there are several.
+
+        Returns
+        -------
+        Dataset
+            Dimensions (step, sample, channel, y, x) and kin; coordinates sigma, t, solver_step and call on step.
+            Values are read when they are used; bfloat16 is read as float32. NaN in steps that were not kept.
+        """
+        arrays = self.arrays
+        found = sorted({event["run"] for event in arrays.events})
+        if run is None and len(found) != 1:
+            raise InputError("run", found=f"None, with {len(found)} runs", expected=f"one of {found}")
+        chosen = found[0] if run is None else run
+        if chosen not in found:
+            raise InputError("run", found=str(run), expected=f"one of {found}")
+        return arrays.dataset(chosen)
+
+    def to_zarr(self, path: str | Path, run: int | None = None) -> None:
+        """Write `to_xarray(run)` as a zarr group, for readers that want one."""
+        try:
+            import zarr  # noqa: F401
+        except ImportError as error:
+            raise InputError("zarr", found="no such package", expected="pip install 'scorescope[zarr]'") from error
+        self.to_xarray(run).to_zarr(path, zarr_format=3, consolidated=False)
+
+    @cached_property
+    def _steps(self) -> tuple[list[dict[str, Any]], list[Proved]]:
+        if self._recorded is None:
+            raise InputError(
+                "trace", found="a trace without recorded steps", expected="one made by record() or Trace.open()"
+            )
+        events = self._recorded.contents.events()
+        return events, prove_all(events)
 
 
 class ScalarRecorder:

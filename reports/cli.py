@@ -11,7 +11,7 @@ import typer
 from scorescope.data.errors import InputError
 from scorescope.probes.models import load_model
 from scorescope.reports import card as cards
-from scorescope.reports import guidance
+from scorescope.reports import gaussian, guidance
 from scorescope.reports.page import Outcome, write_index
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in pl
 # every report that `scorescope report` makes, in the order of the index page
 REPORTS: dict[str, Callable[[Path], Outcome]] = {
     "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
+    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=_command()),
 }
 
 
@@ -37,10 +38,12 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
     """Make every report at --quick size, with an index page."""
     if context.invoked_subcommand is not None:
         return
-    outcomes = []
+    outcomes: list[Outcome] = []
     for name, build in REPORTS.items():
-        outcomes.append(build(out / name))
-        write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
+        try:
+            outcomes.append(build(out / name))
+        finally:
+            write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
     typer.echo(f"wrote {out / 'index.html'}")
     _exit(outcomes)
 
@@ -56,6 +59,26 @@ def report_guidance(
     """What guidance does at each noise level."""
     model = load_model(denoiser, device=device)
     outcome = guidance.build(out, model, quick=quick, count=count, device=device, command=_command())
+    typer.echo(f"wrote {outcome.path}")
+    _exit([outcome])
+
+
+@report_app.command("gaussian")
+def report_gaussian(
+    out: Out = Path("report/gaussian"),
+    denoiser: DenoiserName = "digits",
+    quick: Quick = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images in [-1, 1] units, a fifth of them held out; for other models.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side in pixels that images of --data are brought to.")
+    ] = None,
+) -> None:
+    """Where the learned score is a Gaussian's, and what that saves."""
+    model = load_model(denoiser)
+    given = None if data is None else gaussian.from_folder(data, model, size=size)
+    outcome = gaussian.build(out, model, data=given, quick=quick, command=_command())
     typer.echo(f"wrote {outcome.path}")
     _exit([outcome])
 

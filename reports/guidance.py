@@ -78,7 +78,8 @@ def build(
     ) as writer:
         runs = _record(writer, model, count, device, progress)
         if not runs:
-            raise InputError("model", found="no setting that could be sampled", expected="at least one")
+            cause = next(iter(writer.failures.values()))
+            raise InputError("model", found=f"no setting that could be sampled ({cause})", expected="at least one")
         tables = _tables(runs)
         writer.section("update", "The update at each noise level", lambda: _update(tables))
         writer.section("saturation", "The parallel part as a gain", lambda: _gain(tables))
@@ -105,7 +106,7 @@ def _record(writer: ReportWriter, model: Model, count: int, device: str, progres
         try:
             run = sample(
                 model.denoiser, seeds=range(SEED, SEED + count), condition=model.conditions(count), shape=model.shape,
-                rule=rule, record=recording, device=device, progress=progress,
+                rule=rule, record=recording, device=device, progress=False,
             )  # fmt: skip
         except Exception as error:
             writer.fail(f"{type(rule).__name__}, w = {rule.weight:g}", error)
@@ -144,7 +145,7 @@ def _update(tables: _Tables) -> Section:
                 "branch_cosine",
                 figures.branch_cosine(steps, rule="CFG", weight=SHOWN),
                 readings.read_cosine(steps, SHOWN),
-                HOW + "The two spaces mirror each other: a threshold taken in one means nothing in the other.",
+                HOW + "The curves depend on the space: a threshold taken in one means nothing in the other.",
             ),
         ],
     )
@@ -153,7 +154,7 @@ def _update(tables: _Tables) -> Section:
 def _gain(tables: _Tables) -> Section:
     return Section(
         text="Along D_c a rule acts as a gain: CFG multiplies D_c by 1 + (w − 1) a, with a the coefficient of the "
-        "update along D_c; APG with eta = 0 removes that part.",
+        "update along D_c; APG, here with eta = 0, no norm clip and no momentum, removes that part.",
         figures=[
             ReportFigure(
                 "applied_gain",
@@ -177,7 +178,8 @@ def _values(runs: Runs, model: Model) -> Section:
             "value_density",
             figures.value_densities(density, weights=WEIGHTS, value_range=model.value_range),
             readings.read_density(images, max(WEIGHTS)),
-            "Gaussian kernel of the same bandwidth (0.03) for every curve; dotted: the range of the data.",
+            "Gaussian kernel of the same bandwidth (0.03) for every curve; dotted: the range of the data. "
+            + ("" if real is None else "The real digits have 17 grey levels, which show as peaks."),
         )
     ]
     if model.value_range is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from scorescope.data.errors import InputError
 from scorescope.reports.figures import pick
 
 
@@ -104,6 +105,8 @@ def row_of(images: pd.DataFrame, rule: str, weight: float, quantity: str) -> "pd
 
 
 def _peak(rows: pd.DataFrame) -> "pd.Series[float]":
+    if rows.empty:
+        raise InputError("summary", found="no rows of the run that this reads", expected="a setting that was recorded")
     return rows.iloc[int(rows["mean"].to_numpy().argmax())]
 
 

@@ -8,7 +8,6 @@ from scorescope.probes.guidance.adaptive import AdaptiveGuidance, LinearAG, fit_
 from scorescope.probes.guidance.bands import FrequencyDecoupled, laplacian_pyramid
 from scorescope.probes.guidance.base import (
     COND,
-    GUIDED,
     PERTURBED,
     UNCOND,
     WEAK,
@@ -18,15 +17,14 @@ from scorescope.probes.guidance.base import (
     Rule,
     describe,
 )
+from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
 from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance, random_labels
 from scorescope.probes.guidance.perturbed import PAG, TSG
 from scorescope.probes.guidance.projected import APG, CFGZeroStar, MagnitudeAware, TangentialCFG
 from scorescope.probes.guidance.wrappers import (
     CosineWeight,
-    DynamicThreshold,
     Interval,
     LinearWeight,
-    Rescaled,
     Scheduled,
     StepInterval,
 )
@@ -36,7 +34,6 @@ __all__ = [
     "CFG",
     "CFGPP",
     "COND",
-    "GUIDED",
     "ICG",
     "PAG",
     "PERTURBED",

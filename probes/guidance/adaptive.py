@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition import projection_products
-from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, per_sample, require_finite
+from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, describe, require_finite, required
 from scorescope.probes.guidance.linear import CFG
 from scorescope.probes.guidance.wrappers import Wrapper
 
@@ -18,7 +18,8 @@ class AdaptiveGuidance(Wrapper):
     """AG: guide until the branches agree, then follow the condition alone, sample by sample.
 
     A sample stops being guided after the first step at which the cosine of its two eps predictions reaches the
-    threshold; from then on it costs one call a prediction.
+    threshold; from then on it costs one call a prediction. All calls of that step are still guided, as in
+    `StepInterval`.
 
     Attributes
     ----------
@@ -31,29 +32,46 @@ class AdaptiveGuidance(Wrapper):
     threshold: float = 0.991
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not -1 <= self.threshold <= 1:
             raise InputError("threshold", found=str(self.threshold), expected="a cosine, in [-1, 1]")
 
     def branches(self, state: GuidanceState) -> tuple[str, ...]:
-        """Only `cond` once every sample has stopped."""
-        return self.rule.branches(state) if self.rows(state).any() else (COND,)
+        """Only `cond` once every sample has stopped.
+
+        Raises
+        ------
+        InputError
+            If the inner rule guides by another branch: then there is no cosine to stop at.
+        """
+        needed = self.rule.branches(state)
+        if len(needed) > 1 and UNCOND not in needed:
+            found = f"{describe(self.rule)}, which needs {', '.join(needed)}"
+            raise InputError("rule", found=found, expected="one that needs the unconditional branch, to compare with")
+        return needed if self.rows(state).any() else (COND,)
 
     def rows(self, state: GuidanceState) -> Tensor:
         """Samples that are still guided."""
-        guided: Tensor | None = state.memory.get("ag")
-        return torch.ones(len(state.x), dtype=torch.bool, device=state.x.device) if guided is None else guided
+        if "ag" not in state.memory:
+            return torch.ones(len(state.x), dtype=torch.bool, device=state.x.device)
+        step, now, after = state.memory["ag"]
+        guided: Tensor = now if state.step == step else after
+        return guided
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """The inner rule for samples that are still guided, `cond` for the others."""
-        if uncond is None:
-            return cond
         rows = self.rows(state)
-        # eps_c is (x - D_c) / sigma: the cosine needs no sigma
-        cu, norms = _cosine_products(state.x - cond, state.x - uncond)
-        if state.call == 0:
-            state.memory["ag"] = rows & ~(cu >= self.threshold * norms)
-        guided = self.rule(cond, torch.where(per_sample(rows, cond).bool(), uncond, cond), state)
-        return torch.where(per_sample(rows, cond).bool(), guided, cond)
+        if uncond is not None and state.call == 0:
+            # eps_c is (x - D_c) / sigma: the cosine needs no sigma
+            cu, norms = _cosine_products(state.x - cond, state.x - uncond)
+            state.memory["ag"] = (state.step, rows, rows & ~(cu >= self.threshold * norms))
+        if rows.all():
+            return self.rule(cond, uncond, state)
+        if not rows.any():
+            return cond
+        still = rows.reshape(-1, *(1,) * (cond.ndim - 1))
+        guided = self.rule(cond, None if uncond is None else torch.where(still, uncond, cond), state)
+        return torch.where(still, guided, cond)
 
 
 def _cosine_products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,16 +107,20 @@ class LinearAG:
             if len(values) != 2 * step + 1:
                 expected = f"{2 * step + 1} for step {step}"
                 raise InputError("coefficients", found=f"{len(values)} values", expected=expected)
+            for value in values:
+                require_finite("coefficients", value)
 
     def branches(self, state: GuidanceState) -> tuple[str, ...]:
-        """Only `cond` at estimated steps."""
+        """Only `cond` at estimated steps, and at w = 1."""
         if state.call:
             expected = "one with one prediction a step (Euler, DPM-Solver++ 2M)"
             raise InputError("solver", found="a second prediction within a step", expected=expected)
-        return (COND,) if state.step in self.coefficients else (COND, UNCOND)
+        return (COND,) if self.weight == 1 or state.step in self.coefficients else (COND, UNCOND)
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """CFG, with the unconditional prediction of estimated steps from the history."""
+        if self.weight == 1:
+            return cond
         conds: list[Tensor] = state.memory.setdefault("linear_ag_cond", [])
         unconds: list[Tensor] = state.memory.setdefault("linear_ag_uncond", [])
         conds.append((state.x - cond) / state.sigma)
@@ -113,8 +135,7 @@ class LinearAG:
             unconds.append(estimate)
             uncond = state.x - state.sigma * estimate
         else:
-            assert uncond is not None  # branches asked for it
-            unconds.append((state.x - uncond) / state.sigma)
+            unconds.append((state.x - required(uncond, cond)) / state.sigma)
         return CFG(self.weight)(cond, uncond, state)
 
 

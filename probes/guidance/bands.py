@@ -1,5 +1,6 @@
 """Frequency-decoupled guidance: a weight for each level of a Laplacian pyramid."""
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorescope.data.errors import InputError
-from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, require_finite
+from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, require_finite, required
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class FrequencyDecoupled:
     """FDG (Sadat et al. 2025, arXiv 2506.19713): D_u + sum over bands of w_band times the band of D_c - D_u.
 
     The pyramid is linear, so guiding each level of D_c and D_u is guiding each level of their difference, and the
-    rule is the same in every prediction space.
+    rule is the same in every prediction space. The paper's optional weights of parallel parts, which would not be,
+    are left out.
 
     Attributes
     ----------
@@ -42,18 +44,21 @@ class FrequencyDecoupled:
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_c plus (w_band - 1) times each band of the update."""
-        if uncond is None:
+        if set(self.weights) == {1.0}:
             return cond
-        guided = cond.clone()
-        for weight, band in zip(
-            reversed(self.weights), laplacian_pyramid(cond - uncond, len(self.weights)), strict=True
-        ):
-            guided.add_(band, alpha=weight - 1)
-        return guided
+        gaussian = _gaussian(cond - required(uncond, cond), len(self.weights))
+        # a band is the difference of two levels: gathered by level, each level is expanded once
+        change, finer = torch.zeros_like(gaussian[-1]), [*self.weights[1:], 1.0]
+        for images, weight, beside in zip(reversed(gaussian), self.weights, finer, strict=True):
+            change = _expand(change, images.shape[-2:]).add_(images, alpha=weight - beside)
+        return change.add_(cond)
 
 
 def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
     """Bands of a Laplacian pyramid at full resolution, from high to low frequency; they sum to `images`.
+
+    On sides that halve without remainder this is the pyramid of kornia, which the paper and diffusers use; other
+    sides, which kornia pads to a power of two, keep their length here.
 
     Parameters
     ----------
@@ -71,32 +76,41 @@ def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
     InputError
         If the data have no two spatial axes, or are too small for that many bands.
     """
+    gaussian = _gaussian(images, levels)
+    smooth = [images]
+    for level in range(1, levels):
+        expanded = gaussian[level]
+        for finer in reversed(gaussian[:level]):
+            expanded = _expand(expanded, finer.shape[-2:])
+        smooth.append(expanded)
+    return [*(fine - coarse for fine, coarse in itertools.pairwise(smooth)), smooth[-1]]
+
+
+def _gaussian(images: Tensor, levels: int) -> list[Tensor]:
+    """The images and their smaller versions: each blurred, then halved by bilinear interpolation."""
     if images.ndim != 4 or min(images.shape[-2:]) < 2 ** (levels - 1):
         found = f"data of shape {tuple(images.shape[1:])}"
         raise InputError("cond", found=found, expected=f"(channel, y, x) of at least {2 ** (levels - 1)} pixels a side")
-    smooth, bands = images, []
-    for level in range(levels - 1):
-        smoother = _expand(_reduce(images, level + 1), images.shape[-2:], level + 1)
-        bands.append(smooth - smoother)
-        smooth = smoother
-    return [*bands, smooth]
+    pyramid = [images]
+    for _ in range(levels - 1):
+        blurred = _blur(pyramid[-1])
+        pyramid.append(_resize(blurred, torch.Size(length // 2 for length in blurred.shape[-2:])))
+    return pyramid
 
 
-def _reduce(images: Tensor, times: int) -> Tensor:
-    """Blur by the binomial kernel (1 4 6 4 1) / 16 and keep every second pixel, several times."""
+def _expand(images: Tensor, size: torch.Size) -> Tensor:
+    """The next finer size: bilinear interpolation, then the same blur. The finest one is left as it is."""
+    return images if images.shape[-2:] == size else _blur(_resize(images, size))
+
+
+def _resize(images: Tensor, size: torch.Size) -> Tensor:
+    # pixels are areas (align_corners False): a pixel of half the resolution lies between the pixels that it covers
+    return functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
+
+
+def _blur(images: Tensor) -> Tensor:
+    """The binomial kernel (1 4 6 4 1) / 16 along both axes, mirrored at the borders where they are long enough."""
     line = images.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     kernel = torch.outer(line, line)[None, None].expand(images.shape[1], 1, 5, 5)
-    for _ in range(times):
-        pad = "reflect" if min(images.shape[-2:]) > 2 else "replicate"
-        images = functional.conv2d(
-            functional.pad(images, (2, 2, 2, 2), mode=pad), kernel, stride=2, groups=images.shape[1]
-        )
-    return images
-
-
-def _expand(images: Tensor, size: torch.Size, times: int) -> Tensor:
-    """Bilinear interpolation back to `size`, doubling at each level."""
-    for k in range(times - 1, -1, -1):
-        target = [-(-length // 2**k) for length in size]
-        images = functional.interpolate(images, size=target, mode="bilinear", align_corners=False)
-    return images
+    mode = "reflect" if min(images.shape[-2:]) > 2 else "replicate"
+    return functional.conv2d(functional.pad(images, (2, 2, 2, 2), mode=mode), kernel, groups=images.shape[1])

@@ -16,7 +16,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.spaces import NoiseLevel
 
-COND, UNCOND, WEAK, PERTURBED, GUIDED = "cond", "uncond", "weak", "perturbed", "guided"
+COND, UNCOND, WEAK, PERTURBED = "cond", "uncond", "weak", "perturbed"
 
 
 @dataclass
@@ -115,6 +115,26 @@ def require_finite(argument: str, value: float) -> None:
     """Raise `InputError` unless `value` is a finite number."""
     if not abs(value) < float("inf"):
         raise InputError(argument, found=str(value), expected="a finite number")
+
+
+def required(branch: Tensor | None, cond: Tensor, *, name: str = UNCOND) -> Tensor:
+    """The branch, or `InputError` where a rule that needs it was called without it or with another shape."""
+    if branch is None:
+        expected = "the prediction that the rule's `branches` asked for: record that branch, or use another rule"
+        raise InputError(name, found="None", expected=expected)
+    if branch.shape != cond.shape:
+        raise InputError(name, found=f"shape {tuple(branch.shape)}", expected=f"{tuple(cond.shape)}, the shape of cond")
+    return branch
+
+
+def skip(sigma: float, space: str) -> float:
+    """k in D - k x, which is what a network of `space` predicts but for a factor.
+
+    Projections, angles and ratios of norms do not see the factor, so they need no conversion: eps is
+    (D - x) / -sigma, v is (D - x / (1 + sigma^2)) sqrt(1 + sigma^2) / -sigma, flow is
+    (D - x / (1 + sigma)) (1 + sigma) / -sigma.
+    """
+    return {"denoised": 0.0, "eps": 1.0, "v": 1 / (1 + sigma**2), "flow": 1 / (1 + sigma)}[space]
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Condition, Denoiser
-from scorescope.probes.guidance.base import COND, UNCOND, WEAK, GuidanceState, require_finite, sample_generators
+from scorescope.probes.guidance.base import (
+    COND,
+    UNCOND,
+    WEAK,
+    GuidanceState,
+    require_finite,
+    required,
+    sample_generators,
+)
 
 
 @dataclass(frozen=True)
@@ -32,9 +40,9 @@ class CFG:
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_u + w (D_c - D_u)."""
-        if uncond is None or self.weight == 1:
+        if self.weight == 1:
             return cond
-        return torch.lerp(uncond, cond, self.weight)
+        return torch.lerp(required(uncond, cond), cond, self.weight)
 
 
 @dataclass(frozen=True)
@@ -63,16 +71,19 @@ class Autoguidance:
         self, branch: str, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
     ) -> Tensor | None:
         """The weak model's prediction under the same condition."""
-        return self.weak(x, sigma, condition) if branch == WEAK else None
+        if branch != WEAK:
+            return None
+        shape = getattr(self.weak, "shape", None)
+        if shape is not None and tuple(shape) != tuple(x.shape[1:]):
+            expected = f"one of {tuple(x.shape[1:])}, like the model that it guides"
+            raise InputError("weak", found=f"a model of data of shape {tuple(shape)}", expected=expected)
+        return self.weak(x, sigma, condition)
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_0 + w (D_1 - D_0)."""
         if self.weight == 1:
             return cond
-        weak = state.others[WEAK]
-        if weak.shape != cond.shape:
-            raise InputError("weak", found=f"predictions of shape {tuple(weak.shape)}", expected=f"{tuple(cond.shape)}")
-        return torch.lerp(weak, cond, self.weight)
+        return torch.lerp(required(state.others.get(WEAK), cond, name=WEAK), cond, self.weight)
 
 
 @dataclass(frozen=True)

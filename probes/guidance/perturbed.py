@@ -15,7 +15,9 @@ from scorescope.probes.guidance.base import (
     PERTURBED,
     UNCOND,
     GuidanceState,
+    per_sample,
     require_finite,
+    required,
     sample_generators,
 )
 
@@ -54,7 +56,7 @@ class TSG:
     def branches(self, state: GuidanceState) -> tuple[str, ...]:
         """The perturbed branch inside the range of noise levels."""
         inside = self.low < state.sigma <= self.high
-        return (COND, PERTURBED) if inside and self.weight != 1 else (COND,)
+        return (COND, PERTURBED) if inside and self.weight != 1 and self.scale else (COND,)
 
     def predict(
         self, branch: str, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
@@ -67,7 +69,7 @@ class TSG:
         def add_noise(module: nn.Module, inputs: Any, embedding: Tensor) -> Tensor:
             draws = [torch.randn(embedding.shape[1:], generator=generator) for generator in generators]
             noise = torch.stack(draws).to(embedding)
-            return embedding + self.scale * embedding.flatten(1).std(1)[:, None] * noise
+            return embedding + self.scale * per_sample(embedding.flatten(1).std(1), embedding) * noise
 
         with _hooked(denoiser, [self.site], lambda module: add_noise):
             return denoiser(x, sigma, condition)
@@ -76,7 +78,7 @@ class TSG:
         """D_p + w (D_c - D_p) inside the range, D_c outside."""
         if PERTURBED not in self.branches(state):
             return cond
-        return torch.lerp(state.others[PERTURBED], cond, self.weight)
+        return torch.lerp(required(state.others.get(PERTURBED), cond, name=PERTURBED), cond, self.weight)
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,11 @@ class PAG:
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_c + (w - 1) (D_c - D_u) + s (D_c - D_p)."""
-        guided = cond if uncond is None or self.weight == 1 else torch.lerp(uncond, cond, self.weight)
+        guided = cond if self.weight == 1 else torch.lerp(required(uncond, cond), cond, self.weight)
         if not self.scale:
             return guided
-        return guided + self.scale * (cond - state.others[PERTURBED])
+        away = cond - required(state.others.get(PERTURBED), cond, name=PERTURBED)
+        return away.mul_(self.scale).add_(guided)
 
 
 def _hooked(denoiser: Denoiser, sites: Sequence[str], make: Callable[[nn.Module], Callable[..., Tensor]]) -> ExitStack:

@@ -7,8 +7,16 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition import projection_products
-from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, combine, per_sample, require_finite
-from scorescope.probes.spaces import from_denoised, to_denoised
+from scorescope.probes.guidance.base import (
+    COND,
+    UNCOND,
+    GuidanceState,
+    combine,
+    per_sample,
+    require_finite,
+    required,
+    skip,
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,9 @@ class APG:
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_c + (w - 1) (orthogonal + eta * parallel)."""
-        if uncond is None or self.weight == 1:
+        if self.weight == 1:
             return cond
-        update = cond - uncond
+        update = cond - required(uncond, cond)
         if self.momentum:
             if (buffer := state.memory.get("apg")) is not None:
                 update.add_(buffer, alpha=self.momentum)
@@ -92,16 +100,17 @@ class TangentialCFG:
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_u' + w (D_c - D_u'), with D_u' from the projected score."""
-        if uncond is None or self.weight == 1:
+        if self.weight == 1:
             return cond
-        a, b = uncond - state.x, cond - state.x
+        a, b = required(uncond, cond) - state.x, cond - state.x
         aa, ab, bb = projection_products(a, b)
-        # the 2 x 2 Gram matrix has the singular vectors: v1 = (p a + q b) / s1 gives <a, v1> v1 = p (p a + q b)
-        gram = torch.stack([aa, ab, ab, bb], dim=1).reshape(-1, 2, 2)
-        p, q = torch.linalg.eigh(gram).eigenvectors[:, :, 1].unbind(1)
+        # v1 = (p a + q b) / s1 with (p, q) = (cos t, sin t) the first eigenvector of the Gram matrix
+        # [[aa, ab], [ab, bb]], where tan 2t = 2 ab / (aa - bb); so <a, v1> v1 = p (p a + q b)
+        turn = torch.atan2(2 * ab, aa - bb)  # 2t
+        pp, pq = (1 + turn.cos()) / 2, turn.sin() / 2
         # x + p (p a + q b), then CFG: w D_c + (1 - w) D_u', in the memory of a
-        projected = a.mul_(per_sample(p * p, cond)).addcmul_(per_sample(p * q, cond), b).add_(state.x)
-        return torch.lerp(projected, cond, self.weight)
+        projected = a.mul_(per_sample(pp, cond)).addcmul_(per_sample(pq, cond), b).add_(state.x)
+        return projected.lerp_(cond, self.weight)
 
 
 @dataclass(frozen=True)
@@ -134,20 +143,22 @@ class CFGZeroStar:
         """D of the velocity s* v_u + w (v_c - s* v_u); x / (1 + sigma), the D of v = 0, in the first steps."""
         if state.step < self.zero_steps:
             return state.x / (1 + state.sigma)
-        if uncond is None or self.weight == 1:
+        if self.weight == 1:
             return cond
-        v_c, v_u = (from_denoised(d, state.x, state.level, space="flow") for d in (cond, uncond))
+        k = skip(state.sigma, "flow")  # velocities are D - k x but for one factor
+        v_c, v_u = (torch.sub(d, state.x, alpha=k) for d in (cond, required(uncond, cond)))
         _, cu, uu = projection_products(v_c, v_u)
         scale = torch.where(uu > 0, cu / uu, 1.0)
-        velocity = v_c.mul_(self.weight).addcmul_(per_sample((1 - self.weight) * scale, cond), v_u)
-        return to_denoised(velocity, state.x, state.level, space="flow")
+        guided = v_c.mul_(self.weight).addcmul_(per_sample((1 - self.weight) * scale, cond), v_u)
+        return guided.add_(state.x, alpha=k)
 
 
 @dataclass(frozen=True)
 class MagnitudeAware:
-    """A weight damped by the update's size, w_eff = 1 + (w - 1) exp(-alpha |d| / |u|), per sample.
+    """A weight damped by the update's size, w_eff = 1 + (w - 1) exp(-alpha |d| / |u|), per sample (MAMBO-G).
 
-    As in the magnitude-aware guider of diffusers, on flow velocities: the ratio depends on the space.
+    As in the magnitude-aware guider of diffusers, on flow velocities: the ratio depends on the space. (The paper
+    that the guider's documentation links to, arXiv 2508.03442, is about another method.)
 
     Attributes
     ----------
@@ -171,12 +182,13 @@ class MagnitudeAware:
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_c + (w_eff - 1) (D_c - D_u)."""
-        if uncond is None or self.weight == 1:
+        if self.weight == 1:
             return cond
-        v_u = from_denoised(uncond, state.x, state.level, space="flow")
+        uncond = required(uncond, cond)
         update = cond - uncond
+        v_u = torch.sub(uncond, state.x, alpha=skip(state.sigma, "flow"))  # the velocity, but for a factor
         dd, _, uu = projection_products(update, v_u)
-        # velocities differ by -(1 + sigma) / sigma times what denoised predictions differ by
-        ratio = (1 + state.sigma) / state.sigma * (dd / uu).sqrt()
-        keep = (self.weight - 1) * torch.exp(-self.alpha * torch.where(uu > 0, ratio, 0.0))
+        # no update is kept whole, 0 / 0; an update beside a velocity of zero is infinitely large
+        damping = (self.alpha * (dd / uu).sqrt()).nan_to_num(nan=0.0, posinf=float("inf"))
+        keep = (self.weight - 1) * torch.exp(-damping)
         return combine(torch.ones_like(keep), cond, keep, update)

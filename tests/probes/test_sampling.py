@@ -3,10 +3,10 @@ import math
 
 import pytest
 import torch
-from tests.oracles import diagonal_pair, random_pair
 
 from scorescope.data import InputError, load_denoiser
 from scorescope.probes import APG, CFG, DPMSolverPP2M, Euler, Heun, Recording, edm_sigmas, sample
+from tests.oracles import diagonal_pair, random_pair
 
 PAIR = diagonal_pair([1.5, 0.4, 0.09], [1.0, 0.7, 0.3], mean=[0.2, -0.5, 1.0])
 LABELS = torch.zeros(5, dtype=torch.long)

@@ -1,0 +1,1 @@
+"""Recording unmodified pipelines: taps, proof of branches, noise levels, traces on disk."""

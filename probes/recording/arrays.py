@@ -1,0 +1,274 @@
+"""The arrays of a trace, read when they are asked for, one step at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from scorescope.data.errors import InputError
+from scorescope.probes.recording.branches import Aligned, Hypothesis, cut, without_variance
+from scorescope.probes.recording.proof import Proved, Verdict
+from scorescope.probes.recording.taps import Call
+
+Load = Callable[[Mapping[str, Any], str], Tensor]
+
+_DERIVED = ("cond", "uncond")
+_DIMENSIONS = {
+    1: ("element",),
+    2: ("token", "channel"),
+    3: ("channel", "y", "x"),
+    4: ("channel", "frame", "y", "x"),
+}
+
+
+class Arrays:
+    """Named arrays of each step.
+
+    Parameters
+    ----------
+    events, proved
+        Recorded steps and their proofs.
+    load : callable
+        (record, stored name) -> Tensor on the host.
+    """
+
+    def __init__(self, events: Sequence[Mapping[str, Any]], proved: Sequence[Proved], load: Load) -> None:
+        self.events, self.proved, self._load = events, proved, load
+
+    def names(self) -> list[str]:
+        """What can be loaded in at least one step."""
+        stored = {name for event in self.events for name in event["arrays"]}
+        plain = {name for name in stored if "|" not in name}
+        sites = {name.split("|")[1] for name in stored if name.startswith("site|")}
+        branches = set(_DERIVED) if any(name.startswith("call") for name in stored) else set()
+        return sorted(plain | branches | {f"site:{site}" for site in sites})
+
+    def load(self, name: str, place: int, *, space: str = "prediction") -> Tensor:
+        """One array of one step.
+
+        Parameters
+        ----------
+        name : str
+            x, x_prev, guided, x0, cond, uncond, call0, call1, ... (branches in the order of the calls).
+        place : int
+            Place of the step among all recorded steps (a row of `Trace.steps`).
+        space : {"prediction", "denoised"}
+            `prediction` gives what the denoiser or scheduler produced, in its own type; `denoised` converts
+            predictions to D, float64 (needs x to have been kept).
+
+        Returns
+        -------
+        Tensor, shape (batch, *shape)
+
+        Raises
+        ------
+        InputError
+            Where it was not kept in this step, or the branch was not proved (with the reason).
+        """
+        event, step = self.events[place], self.proved[place]
+        if space not in ("prediction", "denoised"):
+            raise InputError("space", found=repr(space), expected="prediction or denoised")
+        if name in _DERIVED or (name.startswith("call") and name[4:].isdigit()):
+            value = self._branch(event, step, name)
+        elif name in event["arrays"]:
+            value = self._load(event, name)
+        else:
+            raise InputError("name", found=f"{name}, not kept in step {place}", expected=f"one of {self._kept(event)}")
+        if space == "prediction" or name not in (*_DERIVED, "guided"):
+            return value
+        return self._denoised(event, step, name, value)
+
+    def site(self, name: str, place: int, branch: str, *, turn: int = 0) -> Tensor:
+        """The activation at a site in one branch of one step.
+
+        Parameters
+        ----------
+        name : str
+            Site, for instance `unet.mid_block`.
+        place : int
+            Place of the step.
+        branch : str
+            cond, uncond, or call0, call1, ...
+        turn : int
+            Which time, where the module runs more than once in a denoiser call.
+        """
+        event, step = self.events[place], self.proved[place]
+        hypothesis = step.hypothesis
+        if hypothesis is None:
+            raise InputError(
+                "branch", found=branch, expected=f"a step whose branches are known: {step.verdicts[0].reason}"
+            )
+        index = _place_of(step.verdicts, branch)
+        stored = [key for key in event["arrays"] if key.startswith(f"site|{name}|") and key.endswith(f"|{turn}")]
+        if not stored:
+            raise InputError("site", found=f"{name}, not kept in step {place}", expected=f"one of {self.names()}")
+        values = [self._load(event, key) for key in sorted(stored, key=lambda key: int(key.split("|")[2]))]
+        return _branches_of(values, hypothesis)[index]
+
+    @staticmethod
+    def _kept(event: Mapping[str, Any]) -> str:
+        return ", ".join(event["arrays"]) or "nothing: arrays are kept with keep="
+
+    def _branch(self, event: Mapping[str, Any], step: Proved, name: str) -> Tensor:
+        index = _place_of(step.verdicts, name)
+        found = self._cut(event, step).branches
+        if index >= len(found):
+            raise InputError("name", found=name, expected=f"call0 to call{len(found) - 1}")
+        return found[index]
+
+    def _cut(self, event: Mapping[str, Any], step: Proved) -> Hypothesis:
+        hypothesis = step.hypothesis
+        if hypothesis is None:
+            raise InputError(
+                "name", found="a branch", expected=f"a step whose branches are known: {step.verdicts[0].reason}"
+            )
+        stored = [
+            name for name in event["arrays"] if name.startswith("call") and name.split("|")[1] == hypothesis["view"]
+        ]
+        if not stored:
+            raise InputError("name", found="a branch, not kept in this step", expected='keep="branches" or "all"')
+        rows = [self._load(event, name) for name in sorted(stored, key=lambda name: int(name[4:].split("|")[0]))]
+        aligned = [Aligned(hypothesis["view"], Call("", []), part) for part in rows]
+        like = torch.empty(event["shape"])
+        cuts = cut(aligned, like, like)
+        return next(
+            c for c in cuts if c.layout.order == hypothesis["order"] and list(c.layout.parts) == hypothesis["parts"]
+        )
+
+    def _denoised(self, event: Mapping[str, Any], step: Proved, name: str, value: Tensor) -> Tensor:
+        if "x" not in event["arrays"]:
+            raise InputError("space", found="denoised, where x was not kept", expected="x among the kept arrays")
+        x = self._load(event, "x").double()
+        if name == "guided":
+            target = without_variance(value, x)
+            assert target is not None  # the step was recorded with it
+            value = target
+        x = x[: len(value)]
+        scale = [_scale(verdict) for verdict in step.verdicts] if name != "guided" else [(1.0, 0.0)] * len(value)
+        skip, out = (_column(event["level"][key], len(value), x) for key in ("skip", "out"))
+        total = torch.tensor([one for one, _ in scale], dtype=torch.float64).reshape(skip.shape)
+        mix = torch.tensor([two for _, two in scale], dtype=torch.float64).reshape(skip.shape)
+        return (skip + out * mix) * x + out * total * value.double()
+
+    def dataset(self, run: int) -> xr.Dataset:
+        """The arrays of one run as a lazy Dataset with dimensions (step, sample, ...); see `Trace.to_xarray`."""
+        places = [place for place, event in enumerate(self.events) if event["run"] == run]
+        variables: dict[str, xr.Variable] = {}
+        for name in (name for name in self.names() if not name.startswith("site:")):
+            kept = [place for place in places if self._has(name, place)]
+            if not kept:
+                continue
+            variables |= self._variable(name, places, kept)
+        events = [self.events[place] for place in places]
+        coordinates = {
+            "step": np.arange(len(places)),
+            "sigma": ("step", np.array([_first(event["level"]["sigma"]) for event in events])),
+            "t": ("step", np.array([_first(event["t"]) for event in events])),
+            "solver_step": ("step", np.array([event["step"] for event in events])),
+            "call": ("step", np.array([event["call"] for event in events])),
+        }
+        return xr.Dataset(variables, coords=coordinates, attrs={"run": run})
+
+    def _has(self, name: str, place: int) -> bool:
+        event, step = self.events[place], self.proved[place]
+        if name not in _DERIVED:
+            return name in event["arrays"]
+        verdicts = step.verdicts
+        known = step.hypothesis is not None and all(getattr(v, name) is not None for v in verdicts)
+        return known and any(key.startswith("call") for key in event["arrays"])
+
+    def _variable(self, name: str, places: list[int], kept: list[int]) -> dict[str, xr.Variable]:
+        first = self.load(name, kept[0])
+        shapes = {tuple(self.events[place]["shape"]) for place in kept}
+        if len(shapes) > 1:
+            raise InputError(
+                "run", found=f"states of shapes {sorted(shapes)}", expected="one shape; read them with load()"
+            )
+        data = _Lazy(self, name, places, set(kept), tuple(first.shape), _numpy_type(first.dtype))
+        inner = _DIMENSIONS.get(first.ndim - 1, tuple(f"axis{i}" for i in range(first.ndim - 1)))
+        lazy = indexing.LazilyIndexedArray(data)
+        attributes = {"dtype_recorded": str(first.dtype).removeprefix("torch."), "space": "prediction"}
+        # names that differ where the sizes do: a prediction may carry learned variance beside it
+        names = ["step", "sample", *inner]
+        if name == "guided" and list(first.shape) != self.events[kept[0]]["shape"]:
+            names = ["step", "guided_sample", *(f"guided_{axis}" for axis in inner)]
+        elif name in _DERIVED and first.shape[0] != self.events[kept[0]]["shape"][0]:
+            names[1] = "branch_sample"
+        return {name: xr.Variable(names, lazy, attributes)}
+
+
+class _Lazy(BackendArray):
+    """One array over the steps of a run; NaN where it was not kept."""
+
+    def __init__(
+        self, arrays: Arrays, name: str, places: list[int], kept: set[int], shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
+        self._arrays, self._name, self._places, self._kept = arrays, name, places, kept
+        self.shape, self.dtype = (len(places), *shape), dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        step, rest = key[0], key[1:]
+        if not isinstance(step, slice):
+            return self._one(int(step))[rest]
+        chosen = range(len(self._places))[step]
+        parts = [self._one(place)[rest] for place in chosen]
+        return (
+            np.stack(parts) if parts else np.empty((0, *np.empty(self.shape[1:], self.dtype)[rest].shape), self.dtype)
+        )
+
+    def _one(self, place: int) -> np.ndarray[Any, Any]:
+        where = self._places[place]
+        if where not in self._kept:
+            return np.full(self.shape[1:], np.nan, self.dtype)
+        tensor = self._arrays.load(self._name, where)
+        return tensor.to(torch.float32).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
+def _numpy_type(dtype: torch.dtype) -> np.dtype[Any]:
+    """The numpy type of an array; bfloat16 has none and is read as float32, which holds it exactly."""
+    return torch.empty(0, dtype=torch.float32 if dtype == torch.bfloat16 else dtype).numpy().dtype
+
+
+def _place_of(verdicts: Sequence[Verdict], name: str) -> int:
+    if name not in _DERIVED:
+        return int(name[4:])
+    found = {getattr(verdict, name) for verdict in verdicts}
+    if len(found) != 1 or None in found:
+        reason = next((v.reason for v in verdicts if v.reason), "samples of this step differ")
+        raise InputError("name", found=name, expected=f"call0, call1, ...: {reason}")
+    return int(found.pop())
+
+
+def _branches_of(values: list[Tensor], hypothesis: Mapping[str, Any]) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value, count in zip(values, hypothesis["parts"], strict=True):
+        if hypothesis["order"] == "interleaved":
+            found += [value[place::count] for place in range(count)]
+        else:
+            found += list(value.chunk(count))
+    return found
+
+
+def _scale(verdict: Verdict) -> tuple[float, float]:
+    fitted = verdict.fit
+    if verdict.rule == "mixed cfg" and fitted is not None:
+        return fitted.total, fitted.mix
+    return (-1.0, 0.0) if fitted is not None and fitted.total < 0 else (1.0, 0.0)
+
+
+def _column(value: Any, rows: int, like: Tensor) -> Tensor:
+    numbers = torch.tensor(value if isinstance(value, list) else [value] * rows, dtype=torch.float64)[:rows]
+    return numbers.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def _first(value: Any) -> float:
+    value = value[0] if isinstance(value, list) else value
+    return float("nan") if value is None else float(value)

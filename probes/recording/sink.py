@@ -1,0 +1,212 @@
+"""Where recorded steps go: a folder, or memory. The session fills it, the trace is made from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorescope.data.errors import InputError
+from scorescope.probes.recording.level import Level
+from scorescope.probes.recording.measure import Packed, unread
+from scorescope.probes.recording.offload import Ring
+from scorescope.probes.recording.reading import Contents, read, reopen
+from scorescope.probes.recording.store import Writer
+from scorescope.probes.recording.table import prove_all, sample_offsets, scalar_table
+
+_HELD = 256  # steps whose numbers may wait on the device before they are read back
+
+
+@dataclass
+class Step:
+    """One recorded step on its way to the host.
+
+    Attributes
+    ----------
+    record : dict
+        What the host knows already.
+    packed : Packed
+        Names of the numbers in `vector`.
+    described : list of dict
+        The hypotheses that the numbers judge.
+    level : Level
+        Noise level.
+    arrays : dict of Tensor
+        What is kept.
+    device : torch.device
+        Where the numbers are.
+    """
+
+    record: dict[str, Any]
+    packed: Packed
+    described: list[dict[str, Any]]
+    level: Level
+    arrays: dict[str, Tensor]
+    device: torch.device
+
+    def whole(self, vector: Tensor) -> dict[str, Any]:
+        """The complete record, with the numbers from the host."""
+        return self.record | unread(self.record, self.packed.read(vector), self.described, self.level)
+
+
+@dataclass
+class Memory:
+    """Lines and arrays of a trace that is not on disk."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    arrays: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Append a line."""
+        self.lines.append({**record, "line": len(self.lines)})
+
+
+@dataclass
+class Recorded:
+    """What a finished recording leaves.
+
+    Attributes
+    ----------
+    contents : Contents
+        Manifest and lines.
+    memory : Memory or None
+        Arrays, where they are not on disk.
+    """
+
+    contents: Contents
+    memory: Memory | None
+
+
+class Sink:
+    """Takes steps without waiting for the device.
+
+    Parameters
+    ----------
+    path : Path or None
+        Folder of the trace; None holds it in memory.
+    resume : bool
+        Continue the trace that is there.
+    """
+
+    def __init__(self, path: Path | None, *, resume: bool) -> None:
+        if resume and path is None:
+            raise InputError("resume", found="True without a path", expected="the path of the trace to continue")
+        self._path, self._resume = path, resume
+        self._writer: Writer | None = None
+        self._memory = Memory()
+        self._ring: Ring | None = None
+        self._held: list[tuple[Step, Tensor]] = []
+        self._manifest: dict[str, Any] = {}
+        self._earlier: Contents | None = None
+
+    @property
+    def attempt(self) -> int:
+        """Number of this recording of the same trace."""
+        lines = self._earlier.lines if self._earlier is not None else []
+        return 1 + max((line["attempt"] for line in lines), default=-1)
+
+    @property
+    def next_run(self) -> int:
+        """The first run number that is free."""
+        lines = self._earlier.lines if self._earlier is not None else []
+        return 1 + max((line["run"] for line in lines), default=-1)
+
+    def is_finished(self, run: int, spec: Mapping[str, Any]) -> bool:
+        """Whether a run was finished by an earlier recording.
+
+        Raises
+        ------
+        InputError
+            Where that recording did another run under this number.
+        """
+        end = self._earlier.finished_runs().get(run) if self._earlier is not None else None
+        if end is not None and end["spec"] != dict(spec):
+            raise InputError("specs", found=f"{dict(spec)} as run {run}", expected=f"{end['spec']}, as in the trace")
+        return end is not None
+
+    def open(self, manifest: dict[str, Any]) -> None:
+        """Make or continue the folder."""
+        self._manifest = {"status": "recording", **manifest}
+        if self._path is None:
+            return
+        if self._resume and self._path.exists() and any(self._path.iterdir()):
+            self._writer, self._earlier = reopen(self._path)
+        else:
+            self._writer = Writer.create(self._path, manifest)
+
+    def put(self, step: Step) -> None:
+        """Take one step."""
+        vector = step.packed.vector(step.device)
+        if self._writer is None and not step.arrays:
+            self._held.append((step, vector))
+            if len(self._held) >= _HELD:
+                self._read_held()
+            return
+        self._read_held()
+        if self._ring is None:
+            self._ring = Ring()
+        self._ring.put({"": vector, **step.arrays}, lambda host: self._consume(step, host))
+
+    def _consume(self, step: Step, host: dict[str, Tensor]) -> None:
+        record = step.whole(host.pop(""))
+        step.arrays.clear()
+        if self._writer is not None:
+            self._writer.step(record, host)
+            return
+        self._memory.arrays[len(self._memory.lines)] = {name: tensor.clone() for name, tensor in host.items()}
+        self._memory.add(record)
+
+    def _read_held(self) -> None:
+        """Read everything back at once."""
+        if not self._held:
+            return
+        if self._ring is not None:
+            self.flush(raise_errors=True)
+        vectors = [vector for _, vector in self._held]
+        whole = torch.cat([vector.to(vectors[0].device) for vector in vectors]).cpu()
+        start = 0
+        for step, vector in self._held:
+            self._memory.add(step.whole(whole[start : start + len(vector)]))
+            start += len(vector)
+        self._held.clear()
+
+    def end_run(self, line: dict[str, Any]) -> None:
+        """Note that a run came to its end."""
+        self.flush(raise_errors=True)
+        if self._writer is not None:
+            self._writer.line(line)
+        else:
+            self._memory.add(line)
+
+    def flush(self, *, raise_errors: bool) -> None:
+        """Wait until every step has arrived."""
+        if self._ring is not None:
+            ring, self._ring = self._ring, None
+            ring.close(raise_errors=raise_errors)
+        self._read_held()
+
+    def close(self, status: str, *, raise_errors: bool) -> None:
+        """Give up before anything was recorded."""
+        self.flush(raise_errors=raise_errors)
+        if self._writer is not None:
+            self._writer.abandon()
+
+    def finish(self, status: str, more: Mapping[str, Any]) -> Recorded:
+        """Write what is written last, and hand over."""
+        self.flush(raise_errors=False)
+        if self._writer is None:
+            manifest = self._manifest | {"status": status, **more}
+            return Recorded(Contents(Path(), manifest, self._memory.lines), self._memory)
+        path = self._writer.path
+        contents = read(path)
+        events = contents.events()
+        proved = prove_all(events)
+        try:
+            self._writer.close(status, scalar_table(events, proved, sample_offsets(events, proved)), **more)
+        except InputError:
+            self._writer.abandon()
+            if status == "complete":
+                raise
+        return Recorded(read(path), None)

@@ -1,0 +1,262 @@
+"""Makes a record of every scheduler step: what it was, where its state came from, what is kept of it."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorescope.probes.recording.branches import Aligned, align, without_variance
+from scorescope.probes.recording.level import Level
+from scorescope.probes.recording.levels import LevelFunction, LevelReader
+from scorescope.probes.recording.measure import Packed, add_gap, add_statistics, denoised, measure
+from scorescope.probes.recording.plan import Plan, size_of
+from scorescope.probes.recording.proof import check_names
+from scorescope.probes.recording.sink import Sink, Step
+from scorescope.probes.recording.taps import Call, StepArguments, StepTap, step_arguments, step_results
+
+_REMEMBERED = 8  # earlier states of one scheduler that a new state is compared with
+
+
+@dataclass
+class Stream:
+    """One scheduler in one run."""
+
+    owner: Any
+    number: int
+    step: int = -1
+    call: int = 0
+    returned: deque[tuple[int, Tensor]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+
+    def count(self) -> None:
+        """The next (step, call); Heun and kin make a second call in the same step."""
+        if getattr(self.owner, "state_in_first_order", True) or self.step < 0:
+            self.step, self.call = self.step + 1, 0
+        else:
+            self.call += 1
+
+
+@dataclass
+class Begun:
+    """A step that the scheduler is busy with."""
+
+    record: dict[str, Any]
+    packed: Packed
+    described: list[dict[str, Any]]
+    level: Level
+    arrays: dict[str, Tensor]
+    state: Tensor
+    guided: Tensor | None
+    stream: Stream
+    wanted: bool
+
+
+class Recorder:
+    """Turns steps into records and hands them to the sink."""
+
+    def __init__(
+        self, plan: Plan, sink: Sink, level: LevelFunction | None, value_range: tuple[float, float] | None,
+        branches: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.plan, self.sink, self.value_range = plan, sink, value_range
+        self._branches = check_names(branches)
+        self.steps = 0
+        self._custom = level
+        self._readers: dict[int, tuple[Any, LevelReader]] = {}
+        self._streams: dict[int, Stream] = {}
+        self._grids: dict[int, Any] = {}
+        self._known: deque[int] = deque(maxlen=32)
+        self._run: int | None = None
+        self._spec: dict[str, Any] | None = None
+        self._event = 0
+        self._next: int | None = None
+        self._checked = False
+
+    def describe(self) -> dict[str, Any]:
+        """What the manifest says of the plan."""
+        kept = asdict(self.plan) | {"arrays": sorted(self.plan.arrays)}
+        return {"recording": kept | {"value_range": list(self.value_range) if self.value_range else None}}
+
+    def begin_run(self, number: int | None, spec: dict[str, Any] | None) -> None:
+        """Start a run."""
+        if number is None:
+            number = self.sink.next_run if self._next is None else self._next
+        self._run, self._spec, self._event, self._next = number, spec, 0, number + 1
+        self._streams, self._grids, self._checked = {}, {}, False
+
+    def end_run(self) -> None:
+        """Finish a run."""
+        if self._run is not None:
+            line = {
+                "kind": "end",
+                "run": self._run,
+                "attempt": self.sink.attempt,
+                "spec": self._spec,
+                "steps": self._event,
+            }
+            self._run = None
+            self.sink.end_run(line)
+
+    def finish(self, complete: bool) -> None:
+        """The block was left."""
+        if complete and self._spec is None:
+            self.end_run()
+
+    def saw(self, tensors: Sequence[Tensor]) -> None:
+        """Remember where denoiser inputs lie; tells states from predictions in a `step` with unhelpful names."""
+        self._known.extend(tensor.data_ptr() for tensor in tensors)
+
+    def announce(self, module: nn.Module, state: Tensor, schedulers: Mapping[str, Any]) -> None:
+        """Refuse, before the first denoiser call, a run that cannot fit its budget."""
+        if self._checked or self.plan.budget is None or not self.plan.arrays:
+            return
+        config = getattr(module, "config", None)
+        inputs, outputs = (getattr(config, name, None) for name in ("in_channels", "out_channels"))
+        ratio = outputs / inputs if isinstance(inputs, int) and isinstance(outputs, int) else 1.0
+        size = state.numel() * state.element_size()
+        least = size * min(1.0, ratio) * ("branches" in self.plan.arrays)  # states may be a fraction of the batch
+        count = max((_grid_length(part) for part in schedulers.values()), default=0)
+        self.plan.check(self.plan.estimate(int(least), count), count)
+
+    def before(
+        self, tap: StepTap, args: tuple[Any, ...], kwargs: dict[str, Any], calls: Sequence[Call], place: int
+    ) -> Begun:
+        """Everything that has to be read before the scheduler steps."""
+        given = step_arguments(tap.signature, args, kwargs, set(self._known))
+        self._follow_run(tap, given.timestep)
+        stream = self._stream(tap.owner)
+        stream.count()
+        reader = self._reader(tap.owner)
+        level = reader.read(tap.owner, given.timestep, given.state, given.extra)
+        prediction, state = given.prediction.detach(), given.state.detach()
+        aligned = align(calls, prediction, state, place)
+        packed = Packed()
+        target = without_variance(prediction, state)
+        described, guided = [], None
+        if target is not None and state.is_floating_point() and target.numel():
+            described = measure(packed, aligned, target, state, level)
+            guided = denoised(target, state, level)
+            add_statistics(packed, guided, self.value_range)
+        embedded = any(call.embedded for call in calls)
+        described = [part | {"embedded": embedded, "labels": self._named(part["labels"])} for part in described]
+        record = self._record(stream, given, reader, tap.owner, packed, place)
+        record["follows"] = self._follows(stream, state, packed)
+        wanted = bool(self.plan.arrays or any(call.sites for call in calls)) and self.plan.wants(
+            self._event, level.sigma
+        )
+        arrays = self._arrays(prediction, state, aligned, calls) if wanted else {}
+        return Begun(record, packed, described, level, arrays, state, guided, stream, wanted)
+
+    def after(self, step: Begun, result: Any) -> None:
+        """What the scheduler returned."""
+        returned, estimate = step_results(result, step.state)
+        if returned is not None:
+            returned = returned.detach().clone()  # may be edited in place from here on
+            step.stream.returned.appendleft((self._event, returned))
+            self._known.append(returned.data_ptr())
+        if estimate is not None and step.guided is not None:
+            add_gap(step.packed, step.guided, estimate.detach())
+        kept = {"x_prev": returned, "x0": None if estimate is None else estimate.detach().clone()}
+        if step.wanted:
+            step.arrays |= {n: t for n, t in kept.items() if t is not None and n in self.plan.arrays}
+            self._check_budget(step)
+        step.record["arrays"] = {
+            name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+            for name, tensor in step.arrays.items()
+        }
+        self.sink.put(Step(step.record, step.packed, step.described, step.level, step.arrays, step.state.device))
+        self._event += 1
+        self.steps += 1
+
+    def _named(self, labels: list[str]) -> list[str]:
+        """The pipeline's own labels, else the names that the user gave."""
+        return list(self._branches) if not any(labels) and len(labels) == len(self._branches) else labels
+
+    def _check_budget(self, step: Begun) -> None:
+        if not self._checked:
+            self._checked = True
+            count = _grid_length(step.stream.owner)
+            self.plan.check(self.plan.estimate(size_of(step.arrays), count), count)
+
+    def _follow_run(self, tap: StepTap, timestep: Any) -> None:
+        """A new grid of timesteps on a scheduler that has stepped is a new run."""
+        grid = getattr(tap.root, "timesteps", None)
+        seen = self._grids.get(id(tap.root), grid)
+        fresh = self._spec is None and seen is not grid and self._starts(tap.root, seen, grid, timestep)
+        if self._run is None or fresh:
+            self.end_run()
+            self.begin_run(None, None)
+        self._grids[id(tap.root)] = grid
+
+    def _starts(self, scheduler: Any, seen: Any, grid: Any, timestep: Any) -> bool:
+        """Whether another grid means another run: not where a copy of the same one was put back half-way."""
+        if not isinstance(seen, Tensor) or not isinstance(grid, Tensor) or not torch.equal(seen, grid):
+            return True
+        index = getattr(scheduler, "step_index", None)
+        if index is not None:
+            return bool(index == (getattr(scheduler, "begin_index", None) or 0))
+        return hasattr(scheduler, "step_index") or bool(torch.as_tensor(timestep).flatten()[0] == grid[0])
+
+    def _stream(self, owner: Any) -> Stream:
+        return self._streams.setdefault(id(owner), Stream(owner, len(self._streams)))
+
+    def _reader(self, owner: Any) -> LevelReader:
+        kept = self._readers.get(id(owner))
+        if kept is None or kept[0] is not owner:
+            kept = (owner, LevelReader(self._custom))
+            self._readers[id(owner)] = kept
+        return kept[1]
+
+    def _record(
+        self, stream: Stream, given: StepArguments, reader: LevelReader, owner: Any, packed: Packed, place: int
+    ) -> dict[str, Any]:
+        time: Any = None
+        if given.timestep is not None:
+            time = reader.time(owner, given.timestep)
+            if time is None and given.timestep.numel() in (1, len(given.state)):
+                packed.add("t", given.timestep.flatten())
+        small = given.prediction.numel() < given.state.numel()
+        return {
+            "kind": "step", "run": self._run, "attempt": self.sink.attempt, "event": self._event,
+            "stream": stream.number, "step": stream.step, "call": stream.call, "t": time, "place": place,
+            "rows": len(given.state), "size": given.state[0].numel() if len(given.state) else 0,
+            "shape": list(given.state.shape), "dtype": str(given.state.dtype).removeprefix("torch."),
+            "missing": "the prediction is smaller than the state" if small else "",
+        }  # fmt: skip
+
+    def _follows(self, stream: Stream, state: Tensor, packed: Packed) -> list[list[Any]]:
+        """Earlier events of this scheduler, the latest first, whose returned states may be this one."""
+        events = []
+        for event, earlier in stream.returned:
+            if earlier.shape == state.shape and earlier.dtype == state.dtype and earlier.device == state.device:
+                same = (
+                    (earlier == state) | (earlier.isnan() & state.isnan())
+                    if state.is_floating_point()
+                    else earlier == state
+                )
+                packed.add(f"follows/{event}", same.flatten(1).all(1))
+                events.append(event)
+        return [[event, None] for event in events]
+
+    def _arrays(
+        self, prediction: Tensor, state: Tensor, aligned: Sequence[Aligned], calls: Sequence[Call]
+    ) -> dict[str, Tensor]:
+        wanted, found = self.plan.arrays, {}
+        if "x" in wanted:
+            found["x"] = state.clone()
+        if "guided" in wanted:
+            found["guided"] = prediction.clone()
+        place = {id(call): number for number, call in enumerate(calls)}
+        if "branches" in wanted:
+            found |= {f"call{place[id(part.call)]}|{part.view}": part.rows for part in aligned}
+        for number, call in enumerate(calls):
+            for site, values in call.sites.items():
+                found |= {f"site|{site}|{number}|{turn}": value for turn, value in enumerate(values)}
+        return found
+
+
+def _grid_length(scheduler: Any) -> int:
+    grid = getattr(scheduler, "timesteps", None)
+    return len(grid) if grid is not None and hasattr(grid, "__len__") else 0

@@ -1,0 +1,182 @@
+"""A trace on disk: written one flushed line a step, readable after any crash.
+
+    manifest.json              what was run; status recording, complete, interrupted or failed
+    steps.jsonl                one line a step: {"check": hash, "record": {...}}, with the shard's name and hash
+    shards/00000000.safetensors  arrays of one step, in the type they were produced in
+    scalars.parquet            the table, written at close; it follows from steps.jsonl
+
+Shards are written under a temporary name, synced and renamed before their line is. Every line is hashed together
+with the id of its trace, so that lines of another trace are not taken for its own. Only JSON, safetensors and
+Parquet are read; a shard's name must look like one, and nothing outside the folder is opened.
+"""
+
+import hashlib
+import json
+import os
+import re
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors.torch import save
+from torch import Tensor
+
+from scorescope.data.errors import InputError
+
+FORMAT, VERSION = "scorescope-trace", 1
+MANIFEST, STEPS, SHARDS, SCALARS = "manifest.json", "steps.jsonl", "shards", "scalars.parquet"
+
+SHARD_NAME = re.compile(r"\d{8}\.safetensors")
+
+
+class TraceError(InputError):
+    """A trace folder that cannot be read or written."""
+
+
+def text_of(value: Any) -> bytes:
+    """JSON, always the same for the same value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def check_of(identity: str, body: bytes) -> str:
+    """Hash of a text together with the id of its trace."""
+    return hashlib.sha256(identity.encode() + b"\0" + body).hexdigest()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, sync it, and rename it."""
+    partial = path.with_name(path.name + ".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(partial, path)
+
+
+class Writer:
+    """Appends to a trace folder; made by `create` or `reopen`."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], lines: int, shards: int) -> None:
+        self.path, self.manifest = path, manifest
+        self._lines, self._shards = lines, shards
+        self._file = open(path / STEPS, "ab", buffering=0)  # noqa: SIM115 (kept open until close)
+
+    @classmethod
+    def create(cls, path: Path, manifest: Mapping[str, Any]) -> "Writer":
+        """Start a new trace in a new or empty folder."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise TraceError(
+                "path", found=f"{path}, which is there already", expected="a new or empty folder, or resume=True"
+            )
+        try:
+            (path / SHARDS).mkdir(parents=True, exist_ok=True)
+            whole = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "status": "recording", **manifest}
+            write_manifest(path, whole)
+            return cls(path, whole, 0, 0)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+    @classmethod
+    def reopen(cls, path: Path, manifest: Mapping[str, Any], *, lines: int, length: int) -> "Writer":
+        """Continue a trace after so many sound lines and bytes of them; a torn last line goes.
+
+        Parameters
+        ----------
+        path : Path
+            The folder.
+        manifest : mapping
+            As it was read.
+        lines, length : int
+            Number of sound step lines, and their bytes.
+        """
+        closing = ("lines", "steps_sha256", "scalars_sha256", "error")
+        kept = {name: value for name, value in manifest.items() if name not in closing}
+        try:
+            os.truncate(path / STEPS, length)
+            (path / SCALARS).unlink(missing_ok=True)
+            write_manifest(path, kept | {"status": "recording"})
+            used = [int(p.name[:8]) for p in (path / SHARDS).iterdir() if SHARD_NAME.fullmatch(p.name)]
+            return cls(path, kept | {"status": "recording"}, lines, max(used, default=-1) + 1)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+    def step(self, record: dict[str, Any], arrays: Mapping[str, Tensor]) -> None:
+        """Write one step: its shard, then its line."""
+        try:
+            if arrays:
+                record |= self._shard(arrays)
+            self._append(record)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def _shard(self, arrays: Mapping[str, Tensor]) -> dict[str, Any]:
+        name = f"{self._shards:08d}.safetensors"
+        self._shards += 1
+        data = save({key: tensor.contiguous() for key, tensor in arrays.items()})
+        digest: list[str] = []
+        hashing = threading.Thread(target=lambda: digest.append(hashlib.sha256(data).hexdigest()))
+        hashing.start()  # hashing releases the interpreter and runs beside the write
+        try:
+            write_whole(self.path / SHARDS / name, data)
+        finally:
+            hashing.join()
+        return {"shard": name, "shard_sha256": digest[0], "shard_bytes": len(data)}
+
+    def line(self, record: Mapping[str, Any]) -> None:
+        """Append one line and flush it."""
+        try:
+            self._append(record)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        body = text_of({**record, "line": self._lines})
+        check = check_of(self.manifest["id"], body)
+        data = b'{"check":"' + check.encode() + b'","record":' + body + b"}\n"
+        written = os.write(self._file.fileno(), data)
+        if written != len(data):  # a full disk: take the half line back
+            os.truncate(self.path / STEPS, os.fstat(self._file.fileno()).st_size - written)
+            raise OSError(28, "no space left for a step line")
+        os.fsync(self._file.fileno())
+        self._lines += 1
+
+    def close(self, status: str, table: pd.DataFrame, **more: Any) -> None:
+        """Write the table and the final manifest."""
+        self._file.close()
+        try:
+            digest = hashlib.sha256((self.path / STEPS).read_bytes()).hexdigest()
+            partial = self.path / (SCALARS + ".partial")
+            table.to_parquet(partial, index=False)
+            os.replace(partial, self.path / SCALARS)
+            closing = {
+                "status": status,
+                "lines": self._lines,
+                "steps_sha256": digest,
+                "scalars_sha256": hashlib.sha256((self.path / SCALARS).read_bytes()).hexdigest(),
+            }
+            self.manifest = self.manifest | closing | more
+            write_manifest(self.path, self.manifest)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def abandon(self) -> None:
+        """Close without a final manifest, as a crash would leave it."""
+        self._file.close()
+
+
+def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write `manifest.json` with a hash of itself."""
+    body = {key: value for key, value in manifest.items() if key != "check"}
+    check = check_of(str(body["id"]), text_of(body))
+    write_whole(path / MANIFEST, json.dumps({**body, "check": check}, indent=1, sort_keys=True).encode())
+
+
+def _cannot_write(path: Path, error: OSError) -> TraceError:
+    return TraceError(str(path), found=f"{error.strerror or error}", expected="a folder with room that can be written")

@@ -1,0 +1,265 @@
+"""Recording pipelines: cost of scalars, of writing branches, and the memory it takes.
+
+Beside ours stand a naive hook that moves every branch to the host and nnsight's diffusion wrapper (where it is
+installed), and for writing plain safetensors files of the same bytes, synced one by one.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from scorescope.probes import record
+from tests.benchmarks.timing import seconds, side_by_side
+from tests.pipelines import sd15
+
+STEPS = 5
+
+
+def main() -> None:
+    scalars_cost()
+    writing_cost()
+    resident_memory()
+    if torch.cuda.is_available():
+        device_scalars_cost()
+        device_offload_cost()
+    else:
+        print("no GPU: the benchmarks on an SDXL-sized network are left out")
+
+
+def _heavy_unet() -> Any:
+    """A random network of at least 50 ms a doubled call on two cores, at 64 x 64 latents."""
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        block_out_channels=(32, 64), layers_per_block=1, sample_size=64, in_channels=4, out_channels=4,
+        cross_attention_dim=64, norm_num_groups=8, attention_head_dim=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    ).eval()  # fmt: skip
+
+
+def _pipeline() -> tuple[Any, dict[str, Any]]:
+    pipe, arguments = sd15(unet=_heavy_unet(), steps=STEPS)
+    generator = torch.Generator()
+    return pipe, arguments | {
+        "prompt_embeds": torch.randn(1, 77, 64), "negative_prompt_embeds": torch.randn(1, 77, 64),
+        "height": 128, "width": 128, "generator": generator,
+    }  # fmt: skip
+
+
+def naive(pipe: Any, run: Callable[[], object]) -> list[tuple[Tensor, ...]]:
+    """What one writes by hand: every branch to the host, norms there."""
+    kept: list[tuple[Tensor, ...]] = []
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        uncond, cond = (part.float().cpu().clone() for part in output[0].chunk(2))
+        kept.append((cond, uncond, (cond - uncond).norm(), cond.norm()))
+
+    handle = pipe.unet.register_forward_hook(hook)
+    try:
+        run()
+    finally:
+        handle.remove()
+    return kept
+
+
+def scalars_cost() -> None:
+    pipe, arguments = _pipeline()
+
+    def run() -> None:
+        pipe(**arguments)
+
+    def ours() -> None:
+        with record(pipe):
+            run()
+
+    call = statistics.median(seconds(run) for _ in range(3)) / STEPS
+    print(f"a denoiser call: {1000 * call:.0f} ms (at least 50 asked for)")
+    recorded, bare, ratio = side_by_side(ours, run)
+    print(f"scalars: {recorded:.3f} s against {bare:.3f} s bare, median ratio of 7 pairs {ratio:.4f} (bound 1.02)")
+    by_hand, bare, ratio = side_by_side(lambda: naive(pipe, run), run)
+    print(f"naive hook, branches to the host: {by_hand:.3f} s against {bare:.3f} s bare, ratio {ratio:.4f}")
+    nnsight_cost(pipe, run)
+
+
+def nnsight_cost(pipe: Any, run: Callable[[], object]) -> None:
+    """The same branches saved with nnsight's wrapper around the same network."""
+    try:
+        from nnsight import NNsight
+    except ImportError:
+        print("nnsight: not installed")
+        return
+    model = NNsight(pipe.unet)
+    inner = pipe.unet
+
+    class Traced:
+        """Stands in for the network: each call is one trace that saves its output."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inner, name)
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            with model.trace(*args, **kwargs):
+                saved = model.output.save()
+            return saved
+
+    def traced() -> None:
+        pipe.__dict__["unet"] = Traced()
+        try:
+            run()
+        finally:
+            pipe.__dict__["unet"] = inner
+
+    theirs, bare, ratio = side_by_side(traced, run)
+    print(f"nnsight, branches saved: {theirs:.3f} s against {bare:.3f} s bare, ratio {ratio:.4f}")
+
+
+class _Scheduler:
+    """Next to no work, so that what is timed is the writing."""
+
+    def __init__(self, steps: int) -> None:
+        self.sigmas = torch.linspace(0.99, 0.0, steps + 1)
+        self.timesteps, self.step_index = self.sigmas[:-1] * 1000, 0
+
+    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor) -> tuple[Tensor]:
+        self.step_index += 1
+        return (sample,)
+
+
+class _Pattern(nn.Module):
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.pattern = torch.randn(2 * shape[0], *shape[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pattern
+
+
+def _loop(path: Path | None, steps: int, shape: tuple[int, ...]) -> None:
+    pipe = SimpleNamespace(net=_Pattern(shape), scheduler=_Scheduler(steps))
+    x = torch.randn(shape)
+    guided = torch.lerp(*pipe.net.pattern.chunk(2), 5.0)
+    with torch.no_grad(), record(pipe, keep="branches", path=path):
+        for t in pipe.scheduler.timesteps:
+            pipe.net(x)
+            x = pipe.scheduler.step(guided, t, x)[0]
+
+
+def _plain(folder: Path, steps: int, shape: tuple[int, ...]) -> None:
+    """The same arrays, one file a step, each synced."""
+    branches, x = torch.randn(2 * shape[0], *shape[1:]), torch.randn(shape)
+    for step in range(steps):
+        file = folder / f"{step:08d}.safetensors"
+        save_file({"call0": branches, "guided": x, "x": x.clone()}, file)
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def writing_cost(steps: int = 16, shape: tuple[int, ...] = (4, 16, 128, 128)) -> None:
+    size = steps * 4 * 4 * torch.Size(shape).numel() / 1e6
+    ratios, ours, plain = [], [], []
+    for pair in range(7):
+        for first in (pair % 2, 1 - pair % 2):
+            with tempfile.TemporaryDirectory() as folder:
+                start = time.perf_counter()
+                if first:
+                    _loop(Path(folder) / "a", steps, shape)
+                    ours.append(time.perf_counter() - start)
+                else:
+                    _plain(Path(folder), steps, shape)
+                    plain.append(time.perf_counter() - start)
+        ratios.append(plain[-1] / ours[-1])
+    print(
+        f"branches to disk, {size:.0f} MB: {size / statistics.median(ours):.0f} MB/s against "
+        f"{size / statistics.median(plain):.0f} MB/s plain with fsync, median ratio of 7 pairs "
+        f"{statistics.median(ratios):.2f} (bound 0.70)"
+    )
+
+
+_MEMORY = """
+import resource, sys, tempfile
+from pathlib import Path
+from tests.benchmarks.bench_recording import _loop
+with tempfile.TemporaryDirectory() as folder:
+    _loop(Path(folder) / "a", int(sys.argv[1]), (1, 16, 64, 64))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def resident_memory() -> None:
+    peaks = []
+    for steps in (100, 1000):
+        done = subprocess.run([sys.executable, "-c", _MEMORY, str(steps)], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout) / 1024)
+    print(
+        f"peak resident memory, branches to disk: {peaks[0]:.0f} MB for 100 steps, {peaks[1]:.0f} MB for 1000, "
+        f"ratio {peaks[1] / peaks[0]:.3f} (bound 1.05)"
+    )
+
+
+def _sdxl_on_device() -> tuple[nn.Module, Any, dict[str, Any]]:
+    """A network of SDXL's size with random weights in bfloat16, and its inputs at 1024 pixels."""
+    from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        unet = UNet2DConditionModel(
+            sample_size=128, in_channels=4, out_channels=4, block_out_channels=(320, 640, 1280), layers_per_block=2,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 10), attention_head_dim=(5, 10, 20), cross_attention_dim=2048,
+            addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
+            use_linear_projection=True,
+        ).to(torch.bfloat16).eval()  # fmt: skip
+        added = {"text_embeds": torch.randn(2, 1280).bfloat16(), "time_ids": torch.ones(2, 6).bfloat16()}
+        condition = {"encoder_hidden_states": torch.randn(2, 77, 2048).bfloat16(), "added_cond_kwargs": added}
+    return unet, EulerDiscreteScheduler(), condition
+
+
+def _device_run(pipe: Any, condition: dict[str, Any], steps: int = 20) -> None:
+    scheduler = pipe.scheduler
+    scheduler.set_timesteps(steps, device="cuda")
+    x = torch.randn(1, 4, 128, 128, device="cuda", dtype=torch.bfloat16) * scheduler.init_noise_sigma
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            given = scheduler.scale_model_input(torch.cat([x, x]), t)
+            uncond, cond = pipe.unet(given, t, **condition, return_dict=False)[0].chunk(2)
+            x = scheduler.step(uncond + 5.0 * (cond - uncond), t, x, return_dict=False)[0]
+    torch.cuda.synchronize()
+
+
+def _device_cost(title: str, bound: float, **options: Any) -> None:
+    unet, scheduler, condition = _sdxl_on_device()
+    pipe = SimpleNamespace(unet=unet, scheduler=scheduler)
+
+    def ours() -> None:
+        with record(pipe, **options):
+            _device_run(pipe, condition)
+
+    recorded, bare, ratio = side_by_side(ours, lambda: _device_run(pipe, condition))
+    print(f"{title}: {recorded:.3f} s against {bare:.3f} s bare, median ratio of 7 pairs {ratio:.4f} (bound {bound})")
+
+
+def device_scalars_cost() -> None:
+    _device_cost("GPU, scalars, SDXL-sized network at 1024 px", 1.01)
+
+
+def device_offload_cost() -> None:
+    _device_cost("GPU, all branches to pinned host memory", 1.05, keep="branches")
+
+
+if __name__ == "__main__":
+    print("recording")
+    main()

@@ -1,0 +1,636 @@
+"""Traces on disk: what was flushed can be read, what is damaged is never taken for data."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scorescope.data.errors import InputError
+from scorescope.probes import Trace, TraceError, record
+from scorescope.probes.recording import reading, store
+from scorescope.probes.recording.reading import reopen, verify
+from tests.pipelines import generator, sd15, wan
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # raised by the libraries under the pipelines
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+NAMES = ("x", "cond", "uncond", "guided", "x_prev")
+
+
+def recorded(path: Path | None, **options: Any) -> Trace:
+    """A short guided run."""
+    pipe, arguments = sd15(steps=4)
+    with record(pipe, path=path, **{"keep": "all"} | options) as trace:
+        pipe(**arguments)
+    return trace
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("trace") / "a"
+    recorded(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def memory() -> Trace:
+    return recorded(None)
+
+
+def test_a_trace_on_disk_equals_one_in_memory(folder: Path, memory: Trace) -> None:
+    trace = Trace.open(folder)
+    assert trace.status == "complete"
+    assert trace.problems == []
+    pd.testing.assert_frame_equal(trace.scalars, memory.scalars)
+    pd.testing.assert_frame_equal(trace.proof, memory.proof)
+    pd.testing.assert_frame_equal(trace.samples, memory.samples)
+    for place in range(4):
+        for name in NAMES:
+            assert torch.equal(trace.load(name, place), memory.load(name, place))
+
+
+def test_the_folder_is_what_the_manual_says(folder: Path) -> None:
+    assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "scalars.parquet", "shards", "steps.jsonl"]
+    assert len(list((folder / "shards").glob("*.safetensors"))) == 4
+    assert not list(folder.rglob("*.partial"))
+    assert json.loads((folder / "manifest.json").read_text())["pipeline"] == "StableDiffusionPipeline"
+    assert list(verify(folder)) == []
+
+
+def test_half_precision_is_stored_as_it_is(tmp_path: Path) -> None:
+    pipe, arguments = sd15(steps=2)
+    pipe.to(torch.bfloat16)
+    arguments |= {k: v.bfloat16() for k, v in arguments.items() if isinstance(v, Tensor)}
+    with record(pipe, path=tmp_path / "a", keep="all") as trace:
+        pipe(**arguments)
+    assert Trace.open(tmp_path / "a").load("cond", 0).dtype == torch.bfloat16
+    data = trace.to_xarray()
+    assert data["cond"].dtype == np.float32
+    assert data["cond"].attrs["dtype_recorded"] == "bfloat16"
+
+
+def test_arrays_are_read_when_they_are_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = Trace.open(folder)
+    reads: list[str] = []
+    inner = reading.ShardReader.load
+
+    def load(self: Any, event: Any, name: str) -> Tensor:
+        reads.append(name)
+        return inner(self, event, name)
+
+    monkeypatch.setattr(reading.ShardReader, "load", load)
+    data = trace.to_xarray()
+    assert dict(data.sizes) == {"step": 4, "sample": 1, "channel": 4, "y": 8, "x": 8}
+    reads.clear()
+    part = data["x"].isel(step=2, channel=1)
+    assert reads == []
+    np.testing.assert_array_equal(part.values, trace.load("x", 2)[:, 1].numpy())
+    assert reads.count("x") == 2  # one for each side of the comparison
+
+
+def test_a_dataset_has_the_noise_level_as_a_coordinate(folder: Path) -> None:
+    data = Trace.open(folder).to_xarray()
+    np.testing.assert_array_equal(data["sigma"], Trace.open(folder).scalars["sigma"])
+    chosen = data["guided"].where(data["sigma"] > 1, drop=True)
+    assert chosen.sizes["step"] == 2
+    np.testing.assert_array_equal(data["cond"].isel(step=slice(1, 3)).values.shape, (2, 1, 4, 8, 8))
+
+
+def test_video_keeps_its_layout(tmp_path: Path) -> None:
+    pipe, arguments = wan()
+    with record(pipe, path=tmp_path / "a", keep="all") as trace:
+        pipe(**arguments)
+    assert trace.to_xarray()["cond"].dims == ("step", "sample", "channel", "frame", "y", "x")
+
+
+def test_export_to_zarr(folder: Path, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    trace = Trace.open(folder)
+    trace.to_zarr(tmp_path / "z")
+    group = zarr.open_group(tmp_path / "z", mode="r")
+    np.testing.assert_array_equal(group["cond"][1], trace.load("cond", 1).numpy())
+
+
+@pytest.mark.parametrize("every", [2, (0.9, 10.0)])
+def test_arrays_may_be_kept_in_some_steps(every: Any, tmp_path: Path) -> None:
+    trace = recorded(tmp_path / "a", every=every)
+    kept = [place for place, event in enumerate(trace.arrays.events) if event["arrays"]]
+    sigma = trace.scalars["sigma"]
+    assert kept == ([0, 2] if every == 2 else [p for p in range(4) if 0.9 <= sigma[p] <= 10.0])
+    assert len(trace.scalars) == 4
+    with pytest.raises(InputError, match="not kept"):
+        trace.load("x", 3)
+    data = trace.to_xarray()
+    assert np.isnan(data["x"].isel(step=3)).all()
+
+
+@pytest.mark.parametrize(
+    ("keep", "names"),
+    [
+        ("scalars", []),
+        ("latents", ["x", "x_prev"]),
+        ("branches", ["cond", "guided", "uncond", "x"]),
+        ("all", ["cond", "guided", "uncond", "x", "x0", "x_prev"]),
+        (["x_prev"], ["x_prev"]),
+        (["cond"], ["cond", "guided", "uncond"]),
+    ],
+)
+def test_what_is_kept(keep: Any, names: list[str], tmp_path: Path) -> None:
+    trace = recorded(tmp_path / "a", keep=keep)
+    assert [name for name in trace.arrays.names() if not name.startswith("call")] == names
+
+
+def test_a_budget_that_would_be_exceeded_is_an_error_before_the_run(tmp_path: Path) -> None:
+    pipe, arguments = sd15(steps=4)
+    calls: list[int] = []
+    handle = pipe.unet.conv_in.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(InputError, match="budget"), record(pipe, keep="all", budget="5 kB") as trace:
+        pipe(**arguments)
+    assert calls == []  # the network had not been asked yet
+    assert trace.status == "failed"
+    handle.remove()
+    step = 1024 * 7  # x, x_prev, guided, x0, two branches of (1, 4, 8, 8) floats, rounded up
+    with record(pipe, keep="all", budget=4 * step) as trace:
+        pipe(**arguments)
+    assert len(trace.scalars) == 4
+
+
+def test_a_budget_between_the_first_bound_and_the_truth(tmp_path: Path) -> None:
+    """The exact size is known at the first step: the error comes there, before the second."""
+    pipe, arguments = sd15(steps=4)
+    with pytest.raises(InputError, match="budget"), record(pipe, keep="all", budget=10_000) as trace:
+        pipe(**arguments)
+    assert len(trace.scalars) == 0
+
+
+def test_bad_arguments() -> None:
+    pipe, _ = sd15()
+    for options in (
+        {"keep": "everything"},
+        {"keep": ["x", "y"]},
+        {"every": 0},
+        {"every": (2.0, 1.0)},
+        {"budget": "much"},
+    ):
+        with pytest.raises(InputError):
+            record(pipe, **options)
+    with pytest.raises(InputError, match="resume"):
+        record(pipe, resume=True)
+    with pytest.raises(InputError, match="branches"):
+        record(pipe, branches=("cond", "weak"))
+
+
+def test_a_folder_that_is_there_is_not_written_over(folder: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+    with pytest.raises(InputError, match="resume"):
+        recorded(folder)
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("call", ["mkdir", "open"])
+def test_a_read_only_folder(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by the system, as root is not by a folder's mode."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path if call == "mkdir" else os, call, refuse)
+    pipe, _ = sd15()
+    with pytest.raises(TraceError, match="Read-only"), record(pipe, path=tmp_path / "a"):
+        pass
+    monkeypatch.undo()
+    assert "step" not in vars(pipe.scheduler)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TraceError):
+        recorded(tmp_path / "file" / "a")
+
+
+@pytest.mark.parametrize("failing", range(2, 9, 2))
+def test_a_disk_that_fills_up(failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failing-th write to a shard or to the step lines finds no room."""
+    count = iter(range(1000))
+    inner = os.write
+
+    def write(descriptor: int, data: Any) -> int:
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if (name.endswith("steps.jsonl") or "shards" in name) and next(count) == failing:
+            inner(descriptor, bytes(data)[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        return inner(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(TraceError, match="No space"):
+        recorded(tmp_path / "a")
+    monkeypatch.undo()
+    trace = Trace.open(tmp_path / "a")
+    assert trace.status in ("failed", "interrupted")
+    assert len(trace.scalars) == failing // 2
+    check_flushed(trace)
+
+
+def check_flushed(trace: Trace) -> None:
+    """Every step that is there can be read and is right: the branches give the guided prediction."""
+    for place in range(len(trace.arrays.events)):
+        cond, uncond, guided = (trace.load(name, place) for name in ("cond", "uncond", "guided"))
+        assert torch.equal(uncond + 5.0 * (cond - uncond), guided)
+
+
+_ENDLESS = """
+import sys, torch
+from types import SimpleNamespace
+from scorescope.probes import record
+
+class Scheduler:
+    def __init__(self):
+        self.sigmas = torch.linspace(0.99, 0.0, 100_001)
+        self.timesteps, self.step_index = self.sigmas[:-1] * 1000, 0
+    def step(self, model_output, timestep, sample):
+        self.step_index += 1
+        return (sample - 1e-5 * model_output,)
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        return torch.tanh(x) + self.pattern
+torch.manual_seed(0)
+net = Net()
+net.pattern = torch.randn(2, 4, 16, 16)
+pipe = SimpleNamespace(net=net, scheduler=Scheduler())
+x = torch.randn(1, 4, 16, 16)
+with record(pipe, keep="branches", path=sys.argv[1]):
+    for t in pipe.scheduler.timesteps:
+        uncond, cond = net(torch.cat([x, x])).chunk(2)
+        x = pipe.scheduler.step(uncond + 5.0 * (cond - uncond), t, x)[0]
+        if pipe.scheduler.step_index == 3:
+            print("running", flush=True)
+"""
+
+
+def _killed(path: Path, delay: float) -> Trace:
+    """A trace whose process was killed so long after its third step."""
+    process = subprocess.Popen([sys.executable, "-c", _ENDLESS, str(path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"running\n"
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    return Trace.open(path)
+
+
+def _check_killed(path: Path, delay: float) -> int:
+    trace = _killed(path, delay)
+    assert trace.status == "interrupted"
+    flushed = (path / "steps.jsonl").read_bytes().count(b"\n")
+    assert len(trace.scalars) == flushed
+    assert [p for p in verify(path) if "written to its end" not in p] == []
+    check_flushed(trace)
+    return flushed
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    delays = np.random.default_rng(0).uniform(0, 0.3, 3)
+    assert sum(_check_killed(tmp_path / str(n), delay) for n, delay in enumerate(delays)) > 3
+
+
+@pytest.mark.slow
+def test_killed_fifty_times_at_random_moments(tmp_path: Path) -> None:
+    delays = np.random.default_rng(1).uniform(0, 0.5, 50)
+    assert sum(_check_killed(tmp_path / str(n), delay) for n, delay in enumerate(delays)) > 50
+
+
+@pytest.mark.parametrize("cut", range(1, 400, 7))
+def test_a_torn_last_line_is_left_out(cut: int, folder: Path, tmp_path: Path) -> None:
+    """As a crash leaves it: the manifest still says recording."""
+    path = _unfinished(folder, tmp_path / "a")
+    lines = (path / "steps.jsonl").read_bytes()
+    (path / "steps.jsonl").write_bytes(lines[:-cut])
+    trace = Trace.open(path)
+    assert trace.status == "interrupted"
+    assert len(trace.scalars) == 3
+    check_flushed(trace)
+
+
+def _unfinished(folder: Path, to: Path) -> Path:
+    """A copy of a trace as it was before its run had ended."""
+    shutil.copytree(folder, to)
+    manifest = json.loads((to / "manifest.json").read_text())
+    for name in ("lines", "steps_sha256", "scalars_sha256"):
+        del manifest[name]
+    store.write_manifest(to, manifest | {"status": "recording"})
+    lines = (to / "steps.jsonl").read_bytes().splitlines(keepends=True)
+    (to / "steps.jsonl").write_bytes(b"".join(lines[:4]))
+    (to / "scalars.parquet").unlink()
+    return to
+
+
+class Damage:
+    """Ways to corrupt a copy of a trace, drawn at random."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+
+    def apply(self, path: Path) -> str:
+        kinds = [self.truncate, self.flip, self.remove, self.foreign, self.escape, self.link, self.swap, self.garbage]
+        kind = kinds[self.random.integers(len(kinds))]
+        kind(path)
+        return kind.__name__
+
+    def _file(self, path: Path) -> Path:
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        return files[self.random.integers(len(files))]
+
+    def truncate(self, path: Path) -> None:
+        file = self._file(path)
+        data = file.read_bytes()
+        file.write_bytes(data[: self.random.integers(len(data))])
+
+    def flip(self, path: Path) -> None:
+        file = self._file(path)
+        data = bytearray(file.read_bytes())
+        for _ in range(self.random.integers(1, 4)):
+            data[self.random.integers(len(data))] ^= 1 << int(self.random.integers(8))
+        file.write_bytes(data)
+
+    def remove(self, path: Path) -> None:
+        self._file(path).unlink()
+
+    def foreign(self, path: Path) -> None:
+        """The manifest of another trace."""
+        manifest = json.loads((path / "manifest.json").read_text())
+        store.write_manifest(path, manifest | {"id": "0" * 32})
+
+    def escape(self, path: Path) -> None:
+        """A line, with a good hash, that names a shard outside the folder."""
+        identity = json.loads((path / "manifest.json").read_text())["id"]
+        lines = (path / "steps.jsonl").read_bytes().splitlines(keepends=True)
+        number = int(self.random.integers(4))
+        line = json.loads(lines[number])["record"]
+        line["shard"] = ["../secret.safetensors", "/etc/passwd", "..", "0000000a.safetensors", 7][
+            self.random.integers(5)
+        ]
+        body = store.text_of(line)
+        lines[number] = b'{"check":"' + store.check_of(identity, body).encode() + b'","record":' + body + b"}\n"
+        (path / "steps.jsonl").write_bytes(b"".join(lines))
+
+    def link(self, path: Path) -> None:
+        """A file replaced by a link out of the folder."""
+        file = self._file(path)
+        outside = path.parent / "outside"
+        shutil.copy(file, outside)
+        file.unlink()
+        file.symlink_to(outside)
+
+    def swap(self, path: Path) -> None:
+        """Two shards, or two lines, exchanged."""
+        if self.random.integers(2):
+            a, b = path / "shards/00000000.safetensors", path / "shards/00000001.safetensors"
+            first = a.read_bytes()
+            a.write_bytes(b.read_bytes())
+            b.write_bytes(first)
+        else:
+            lines = (path / "steps.jsonl").read_bytes().splitlines(keepends=True)
+            lines[0], lines[1] = lines[1], lines[0]
+            (path / "steps.jsonl").write_bytes(b"".join(lines))
+
+    def garbage(self, path: Path) -> None:
+        self._file(path).write_bytes(self.random.bytes(200))
+
+
+def _tree(path: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def _check_damaged(folder: Path, at: Path, seed: int, sound: Trace, arrays: list[dict[str, Tensor]]) -> str:
+    """Open a damaged copy: an error of ours, or the sound numbers, or a part of them."""
+    copy = at / "a"
+    shutil.copytree(folder, copy)
+    kind = Damage(seed).apply(copy)
+    before = _tree(at)
+    try:
+        trace = Trace.open(copy)
+        found = trace.scalars
+        pd.testing.assert_frame_equal(found, sound.scalars.iloc[: len(found)].reset_index(drop=True))
+        assert len(found) == len(sound.scalars) or trace.status == "damaged"
+        for place in range(len(trace.arrays.events)):
+            for name in NAMES:
+                assert torch.equal(trace.load(name, place), arrays[place][name])
+        outcome = trace.status
+    except TraceError:
+        outcome = "refused"
+    assert _tree(at) == before, "reading wrote something"
+    assert outcome == "refused" or not (problems := list(verify(copy))) or problems
+    shutil.rmtree(at)
+    return f"{kind}: {outcome}"
+
+
+def _check_many(folder: Path, tmp_path: Path, seeds: range) -> set[str]:
+    sound = Trace.open(folder)
+    arrays = [{name: sound.load(name, place) for name in NAMES} for place in range(4)]
+    outcomes = set()
+    for seed in seeds:
+        at = tmp_path / "copy"
+        at.mkdir()
+        outcomes.add(_check_damaged(folder, at, seed, sound, arrays))
+    return outcomes
+
+
+def test_damaged_copies_never_give_wrong_numbers(folder: Path, tmp_path: Path) -> None:
+    outcomes = _check_many(folder, tmp_path, range(200))
+    assert len({outcome.split(":")[0] for outcome in outcomes}) == 8
+
+
+@pytest.mark.slow
+def test_a_thousand_damaged_copies_never_give_wrong_numbers(folder: Path, tmp_path: Path) -> None:
+    _check_many(folder, tmp_path, range(200, 1200))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "steps.jsonl", "scalars.parquet", "shards/00000002.safetensors"])
+def test_verify_names_what_is_damaged(name: str, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "a"
+    shutil.copytree(folder, copy)
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 4
+    (copy / name).write_bytes(data)
+    try:
+        problems = list(verify(copy))
+    except TraceError as error:
+        problems = [str(error)]
+    assert any(name.split("/")[-1] in problem for problem in problems)
+
+
+def test_no_pickle_is_written_or_read() -> None:
+    from scorescope.probes import recording
+
+    sources = "".join(file.read_text() for file in Path(recording.__file__).parent.glob("*.py"))
+    for word in ("pickle", "torch.load", "torch.save", "allow_pickle=True", "eval(", "exec("):
+        assert word not in sources
+
+
+SPECS = [{"prompt": f"p{n}", "seed": n} for n in range(4)]
+
+
+def _record_runs(path: Path, *, resume: bool = False, fail: tuple[int, int] | None = None) -> Trace:
+    """Four runs of three steps; fails at (run, denoiser call)."""
+    pipe, arguments = sd15(steps=3)
+    calls = iter(range(1000))
+
+    def failing(*_: Any) -> None:
+        if fail is not None and next(calls) == fail[0] * 3 + fail[1]:
+            raise RuntimeError("cut off")
+
+    handle = pipe.unet.mid_block.register_forward_pre_hook(failing)
+    with record(pipe, path=path, keep="branches", resume=resume) as trace:
+        for spec in trace.runs(SPECS, progress=False):
+            pipe(**arguments | {"generator": generator(spec["seed"])})
+    handle.remove()
+    return trace
+
+
+@pytest.mark.parametrize("fail", [(0, 1), (1, 0), (2, 2), (3, 1)])
+def test_a_recording_that_was_cut_off_goes_on_with_its_first_unfinished_run(
+    fail: tuple[int, int], tmp_path: Path
+) -> None:
+    unbroken = _record_runs(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="cut off"):
+        _record_runs(tmp_path / "parts", fail=fail)
+    partial = Trace.open(tmp_path / "parts")
+    assert partial.status == "failed"
+    assert len(partial.scalars) == 3 * fail[0] + fail[1]
+    resumed = _record_runs(tmp_path / "parts", resume=True)
+    assert resumed.status == "complete"
+    pd.testing.assert_frame_equal(resumed.scalars, unbroken.scalars)
+    pd.testing.assert_frame_equal(resumed.samples, unbroken.samples)
+    assert unbroken.samples["condition"].tolist() == ["p0", "p1", "p2", "p3"]
+    for place in range(12):
+        assert torch.equal(resumed.load("cond", place), unbroken.load("cond", place))
+    assert list(verify(tmp_path / "parts")) == []
+
+
+def test_a_finished_recording_has_nothing_left_to_do(tmp_path: Path) -> None:
+    first = _record_runs(tmp_path / "a")
+    again = _record_runs(tmp_path / "a", resume=True)
+    pd.testing.assert_frame_equal(first.scalars, again.scalars)
+
+
+def test_other_runs_than_before_are_refused(tmp_path: Path) -> None:
+    _record_runs(tmp_path / "a")
+    pipe, _ = sd15()
+    with pytest.raises(InputError, match="specs"), record(pipe, path=tmp_path / "a", resume=True) as trace:
+        for _ in trace.runs([{"prompt": "other", "seed": 9}], progress=False):
+            pass
+
+
+def test_a_killed_recording_goes_on_after_its_torn_line(folder: Path, tmp_path: Path) -> None:
+    path = _unfinished(folder, tmp_path / "a")
+    lines = (path / "steps.jsonl").read_bytes()
+    (path / "steps.jsonl").write_bytes(lines[:-50])
+    writer, contents = reopen(path)
+    assert len(contents.lines) == 3
+    writer.step({"kind": "step", "run": 0, "attempt": 0, "event": 3}, {"x": torch.zeros(2)})
+    writer.abandon()
+    assert len(reading.read(path).lines) == 4
+    assert list(verify(path)) == []
+
+
+def test_a_damaged_trace_is_not_continued(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "a")
+    lines = (tmp_path / "a/steps.jsonl").read_bytes()
+    (tmp_path / "a/steps.jsonl").write_bytes(lines[:300] + b"x" + lines[301:])
+    with pytest.raises(TraceError, match="continue"):
+        recorded(tmp_path / "a", resume=True)
+
+
+def test_memory_does_not_grow_with_the_number_of_slots(tmp_path: Path) -> None:
+    """The ring holds four steps at most, however slow the writer is."""
+    from scorescope.probes.recording.offload import Ring
+
+    waiting: list[int] = []
+    ring = Ring(slots=4)
+    for _ in range(20):
+        ring.put({"x": torch.zeros(1000)}, lambda host: (time.sleep(0.002), waiting.append(1))[1])
+        assert ring._full.qsize() <= 4
+    ring.close()
+    assert len(waiting) == 20
+
+
+def test_an_error_of_the_writer_reaches_the_next_put() -> None:
+    from scorescope.probes.recording.offload import Ring
+
+    def fail(host: Any) -> None:
+        raise TraceError("disk", found="no room", expected="room")
+
+    ring = Ring()
+    ring.put({"x": torch.zeros(1)}, fail)
+    with pytest.raises(TraceError, match="no room"):
+        for _ in range(100):
+            ring.put({"x": torch.zeros(1)}, fail)
+            time.sleep(0.01)
+    ring.close(raise_errors=False)
+
+
+def test_sites_are_kept_by_branch(tmp_path: Path) -> None:
+    from scorescope.probes import Site
+
+    pipe, arguments = sd15(steps=2)
+    seen: list[Tensor] = []
+    handle = pipe.unet.mid_block.register_forward_hook(lambda m, i, out: seen.append(out.clone()))
+    projection = torch.randn(16, 3)
+    sites = [
+        "unet.mid_block",
+        Site("unet.conv_in", reduce="space"),
+        Site("unet.down_blocks.0.resnets.0", projection=None),
+    ]
+    sites.append(Site("unet.conv_norm_out", reduce="space", projection=torch.randn(8, 3)))
+    with record(pipe, path=tmp_path / "a", sites=sites) as trace:
+        pipe(**arguments)
+    handle.remove()
+    arrays = Trace.open(tmp_path / "a").arrays
+    for place in range(2):
+        uncond, cond = seen[place].chunk(2)
+        assert torch.equal(arrays.site("unet.mid_block", place, "cond"), cond)
+        assert torch.equal(arrays.site("unet.mid_block", place, "uncond"), uncond)
+        assert arrays.site("unet.conv_in", place, "cond").shape == (1, 8)
+        assert arrays.site("unet.conv_norm_out", place, "cond").shape == (1, 3)
+    assert len(projection) == 16
+    with pytest.raises(InputError, match="site"):
+        arrays.site("unet.other", 0, "cond")
+    assert len(trace.scalars) == 2
+
+
+def test_sites_of_two_calls(tmp_path: Path) -> None:
+    pipe, arguments = wan()
+    seen: list[Tensor] = []
+    handle = pipe.transformer.blocks[1].register_forward_hook(lambda m, i, out: seen.append(out.mean(1)))
+    from scorescope.probes import Site
+
+    with record(pipe, sites=[Site("transformer.blocks.1", reduce="tokens")]) as trace:
+        pipe(**arguments)
+    handle.remove()
+    for place in range(4):
+        torch.testing.assert_close(trace.arrays.site("transformer.blocks.1", place, "cond"), seen[2 * place])
+        torch.testing.assert_close(trace.arrays.site("transformer.blocks.1", place, "uncond"), seen[2 * place + 1])
+
+
+def test_an_empty_recording() -> None:
+    with record(SimpleNamespace(unet=nn.Identity(), scheduler=sd15()[0].scheduler)) as trace:
+        pass
+    assert trace.status == "complete"
+    assert len(trace.scalars) == 0
