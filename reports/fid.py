@@ -137,7 +137,9 @@ def _distances(study: Study) -> Section:
     agreed = other["set"] == best["set"]
     text = f"{best['set']} has the smallest distance, {best['value']:.3g}{_interval(best)}"
     text += (
-        "" if math.isnan(best["floor"]) else f", {best['value'] / best['floor']:.1f} times the floor of two real sets"
+        ""
+        if math.isnan(best["floor"])
+        else f", {best['value'] / best['floor']:.1f} times the floor of two Gaussian sets"
     )
     if len(first) > 1:
         text += f"; the second space {'agrees' if agreed else 'prefers another set'}"
@@ -308,8 +310,8 @@ def _audit(view: _View, progress: bool) -> Section:
         f"Effective size of the optimised weights: {found.effective_size:.0f} of {n}. " + "; ".join(notes) + "."
     )
     return Section(
-        text=" ".join(v.text for v in said),
-        figures=[ReportFigure("audit", fid_figures.audit(table, study.spaces), said[0].text, how, wide=True)],
+        text=" ".join(v.text for v in said[:-1]),
+        figures=[ReportFigure("audit", fid_figures.audit(table, study.spaces), said[-1].text, how, wide=True)],
         tables=[
             ReportTable("audit", table, "Every arm and metric: " + "; ".join(c.meaning for c in AUDIT.columns[6:])),
             ReportTable("optimisation", found.history, "Loss at each evaluation.", shown=False),

@@ -31,7 +31,9 @@ def distances(table: pd.DataFrame) -> Figure:
         at = np.arange(len(rows))
         errors = np.abs(rows[["low", "high"]].to_numpy().T - rows["value"].to_numpy())
         ax.bar(at, rows["value"], color=PALETTE[0], width=0.6, yerr=errors, capsize=3, error_kw={"linewidth": 1})
-        ax.hlines(rows["floor"], at - 0.38, at + 0.38, color=REFERENCE, linestyle=":", label="floor: two real sets")
+        ax.hlines(
+            rows["floor"], at - 0.38, at + 0.38, color=REFERENCE, linestyle=":", label="floor of two Gaussian sets"
+        )
         ax.set_xticks(at, rows["set"])
         ax.set(ylabel="Frechet distance", title=space, ylim=(0, None))
         ax.legend(loc="best")
