@@ -11,7 +11,7 @@ import typer
 from scorescope.data.errors import InputError
 from scorescope.probes.models import load_model
 from scorescope.reports import card as cards
-from scorescope.reports import gaussian, guidance
+from scorescope.reports import fid, fid_cli, gaussian, guidance
 from scorescope.reports.page import Outcome, write_index
 
 app = typer.Typer(
@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 report_app = typer.Typer(help="Make reports; without a name, every report there is, at --quick size.")
 app.add_typer(report_app, name="report")
+app.add_typer(fid_cli.weights_app, name="weights")
+report_app.command("fid")(fid_cli.report_fid)
 
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer samples: wider intervals, nothing else changed.")]
@@ -30,6 +32,7 @@ Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in pl
 REPORTS: dict[str, Callable[[Path], Outcome]] = {
     "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
     "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=_command()),
+    "fid": lambda out: fid.build(out, quick=True, command=_command()),
 }
 
 
