@@ -197,6 +197,11 @@ class Trace:
         return {**self._manifest, **summary(self._steps[0], self.scalars)}
 
     @property
+    def of_pipeline(self) -> bool:
+        """Whether the trace was recorded from a pipeline, step by step, and not by `sample`."""
+        return self._recorded is not None
+
+    @property
     def status(self) -> str:
         """recording, complete, interrupted, failed or damaged."""
         return str(self._manifest.get("status", "complete"))

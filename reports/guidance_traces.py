@@ -4,6 +4,7 @@ build(Path("report"), [Path("runs/a"), Path("runs/b")], command="...")
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -38,7 +39,7 @@ def build(out: Path, paths: Sequence[Path], *, command: str) -> Outcome:
         out, name="guidance", title=title, question=question, command=command, manifest=manifest
     ) as writer:
         for place, path in enumerate(paths):
-            writer.section(f"trace{place}", str(path), lambda path=path, place=place: _trace(path, place))
+            writer.section(f"trace{place}", str(path), partial(_trace, path, place))
     assert writer.outcome is not None  # set on leaving the block
     return writer.outcome
 
