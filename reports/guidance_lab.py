@@ -161,6 +161,7 @@ def known() -> list[Effect]:
     found = [
         Effect("overshoot grows with w under CFG", "overshoot_share", cfg[STRONG], cfg[1.0], 1),
         Effect("APG overshoots less than CFG", "overshoot_share", f"APG, w = {STRONG:g}", cfg[STRONG], -1),
+        Effect("diversity falls with w under CFG", "diversity", cfg[WEIGHT], cfg[1.0], -1),
         Effect("diversity falls with w under CFG", "diversity", cfg[STRONG], cfg[1.0], -1),
         Effect("an interval restores diversity", "diversity", f"interval, w = {STRONG:g}", cfg[STRONG], 1),
         Effect("an interval keeps class agreement", "score", f"interval, w = {STRONG:g}", cfg[STRONG], 0, 0.02),
@@ -186,7 +187,9 @@ def metrics_of(settings: Sequence[Setting], model: Model, labels: Tensor | None)
 def read_information(curve: pd.DataFrame, interval: pd.DataFrame) -> str:
     """Where the information is gained, its total, and the bound."""
     row, last = interval.iloc[0], curve[curve["sigma"] > 0].iloc[-1]
-    bound = "" if np.isnan(last["bound"]) else f", against {last['bound']:.3g} that there are"
+    bound = "" if np.isnan(last["bound"]) else f", against {last['bound']:.3g} that the condition has"
+    if last["information_low"] > last["bound"]:
+        bound += ": what the branches differ by below the interval is the network's own inconsistency"
     return (
         f"{row['share']:.0%} of what the condition tells is told between σ = {row['high']:.3g} "
         f"({row['high_low']:.3g} to {row['high_high']:.3g}) and {row['low']:.3g} ({row['low_low']:.3g} to "

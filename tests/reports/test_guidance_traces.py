@@ -2,10 +2,10 @@ import json
 
 import pandas as pd
 import pytest
+from tests.pipelines import flux_distilled, sd15
+
 from scorescope.probes import APG, CFG, record, replay_all
 from scorescope.reports import guidance_traces
-
-from tests.pipelines import flux_distilled, sd15
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_a_run_without_guidance_says_why_there_is_no_update(tmp_path):
 
 
 def test_rules_are_replayed_on_a_pipeline_in_denoised_space(trace_folder):
-    path, trace, weight = trace_folder
+    _path, trace, weight = trace_folder
     same, other = replay_all(trace, [CFG(weight), APG(weight)])
     # the pipeline computed in float32: its own rule comes back to rounding
     assert ((same.scalars["difference_sq"] / same.scalars["guided_sq"]).pow(0.5) < 1e-5).all()
