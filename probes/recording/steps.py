@@ -1,7 +1,8 @@
 """Makes a record of every scheduler step: what it was, where its state came from, what is kept of it."""
 
+import functools
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -57,7 +58,7 @@ class Begun:
     level: Level
     arrays: dict[str, Tensor]
     state: Tensor
-    guided: Tensor | None
+    guided: Callable[[], Tensor] | None
     stream: Stream
     wanted: bool
 
@@ -139,15 +140,16 @@ class Recorder:
         stream.count()
         reader = self._reader(tap.owner)
         level = reader.read(tap.owner, given.timestep, given.state, given.extra)
-        prediction, state = given.prediction.detach(), given.state.detach()
-        aligned = align(calls, prediction, state, place)
+        prediction, state = given.prediction.detach().clone(), given.state.detach().clone()  # a step may edit both
+        aligned = align(calls, prediction, state, place, given.prediction)
         packed = Packed()
         target = without_variance(prediction, state)
         described, guided = [], None
         if target is not None and state.is_floating_point() and target.numel():
             described = measure(packed, aligned, target, state, level)
-            guided = denoised(target, state, level)
-            add_statistics(packed, guided, self.value_range)
+            guided = functools.partial(denoised, target, state, level)
+            if self.value_range is not None or (target.ndim == 4 and target.shape[1] == 3):
+                add_statistics(packed, guided(), self.value_range)
         embedded = any(call.embedded for call in calls)
         described = [part | {"embedded": embedded, "labels": self._named(part["labels"])} for part in described]
         record = self._record(stream, given, reader, tap.owner, packed, place)
@@ -166,7 +168,7 @@ class Recorder:
             step.stream.returned.appendleft(Returned(self._event, original, returned))
             self._known.append(original.data_ptr())
         if estimate is not None and step.guided is not None:
-            add_gap(step.packed, step.guided, estimate.detach())
+            add_gap(step.packed, step.guided(), estimate.detach())
         kept = {"x_prev": returned, "x0": None if estimate is None else estimate.detach().clone()}
         if step.wanted:
             step.arrays |= {n: t for n, t in kept.items() if t is not None and n in self.plan.arrays}
@@ -253,9 +255,9 @@ class Recorder:
     ) -> dict[str, Tensor]:
         wanted, found = self.plan.arrays, {}
         if "x" in wanted:
-            found["x"] = state.clone()
+            found["x"] = state
         if "guided" in wanted:
-            found["guided"] = prediction.clone()
+            found["guided"] = prediction
         place = {id(call): number for number, call in enumerate(calls)}
         if "branches" in wanted:
             found |= {f"call{place[id(part.call)]}|{part.view}": part.rows for part in aligned}
