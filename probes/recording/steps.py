@@ -1,6 +1,7 @@
 """Makes a record of every scheduler step: what it was, where its state came from, what is kept of it."""
 
 import functools
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,8 @@ from scorescope.probes.recording.plan import Plan, size_of
 from scorescope.probes.recording.proof import check_names
 from scorescope.probes.recording.sink import Sink, Step
 from scorescope.probes.recording.taps import Call, StepArguments, StepTap, step_arguments, step_results
+
+logger = logging.getLogger(__name__)
 
 _REMEMBERED = 8  # earlier states of one scheduler that a new state is compared with
 
@@ -73,6 +76,7 @@ class Recorder:
         self.plan, self.sink, self.value_range = plan, sink, value_range
         self._branches = check_names(branches)
         self.steps = 0
+        self.estimate = 0  # bytes of arrays in the latest run, as known at its first step
         self._custom = level
         self._readers: dict[int, tuple[Any, LevelReader]] = {}
         self._streams: dict[int, Stream] = {}
@@ -189,7 +193,9 @@ class Recorder:
         if not self._checked:
             self._checked = True
             count = _grid_length(step.stream.owner)
-            self.plan.check(self.plan.estimate(size_of(step.arrays), count), count)
+            self.estimate = self.plan.estimate(size_of(step.arrays), count)
+            logger.info("arrays of run %s: about %s bytes in %s steps", self._run, f"{self.estimate:,}", count)
+            self.plan.check(self.estimate, count)
 
     def _follow_run(self, tap: StepTap, timestep: Any) -> None:
         """A new grid of timesteps on a scheduler that has stepped is a new run."""

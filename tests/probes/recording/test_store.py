@@ -70,6 +70,9 @@ def test_the_folder_is_what_the_manual_says(folder: Path) -> None:
     assert not list(folder.rglob("*.partial"))
     assert json.loads((folder / "manifest.json").read_text())["pipeline"] == "StableDiffusionPipeline"
     assert list(verify(folder)) == []
+    line = json.loads((folder / "steps.jsonl").read_text().splitlines()[1])["record"]
+    assert (line["step"], line["rule"], line["shard"]) == (1, ["cfg"], "00000001.safetensors")
+    assert line["weight"][0] == pytest.approx(5.0, rel=1e-5) and line["residual"][0] < 1e-6
 
 
 def test_half_precision_is_stored_as_it_is(tmp_path: Path) -> None:
@@ -168,6 +171,8 @@ def test_a_budget_that_would_be_exceeded_is_an_error_before_the_run(tmp_path: Pa
     with record(pipe, keep="all", budget=4 * step) as trace:
         pipe(**arguments)
     assert len(trace.scalars) == 4
+    kept = [trace.load(name, p) for p in range(4) for name in ("x", "x_prev", "guided", "x0", "cond", "uncond")]
+    assert trace.manifest["estimated_bytes"] == sum(tensor.nbytes for tensor in kept)
 
 
 def test_a_budget_between_the_first_bound_and_the_truth(tmp_path: Path) -> None:
