@@ -5,7 +5,8 @@
     shards/00000000.safetensors  arrays of one step, in the type they were produced in
     scalars.parquet            the table, written at close; it follows from steps.jsonl
 
-Shards are written under a temporary name, synced and renamed before their line is. Every line is hashed together
+Shards are written under a temporary name, synced and renamed before their line is. Lines reach the system one by
+one, so a process that is killed loses none, and the disk at the end of each run. Every line is hashed together
 with the id of its trace, so that lines of another trace are not taken for its own. Only JSON, safetensors and
 Parquet are read; a shard's name must look like one, and nothing outside the folder is opened.
 """
@@ -130,9 +131,10 @@ class Writer:
         return {"shard": name, "shard_sha256": digest[0], "shard_bytes": len(data)}
 
     def line(self, record: Mapping[str, Any]) -> None:
-        """Append one line and flush it."""
+        """Append one line, flush it, and sync what was written so far."""
         try:
             self._append(record)
+            os.fsync(self._file.fileno())
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -144,7 +146,6 @@ class Writer:
         if written != len(data):  # a full disk: take the half line back
             os.truncate(self.path / STEPS, os.fstat(self._file.fileno()).st_size - written)
             raise OSError(28, "no space left for a step line")
-        os.fsync(self._file.fileno())
         self._lines += 1
 
     def close(self, status: str, table: pd.DataFrame, **more: Any) -> None:
