@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from scorescope.data.errors import InputError
@@ -120,15 +121,24 @@ class Writer:
     def _shard(self, arrays: Mapping[str, Tensor]) -> dict[str, Any]:
         name = f"{self._shards:08d}.safetensors"
         self._shards += 1
-        data = save({key: tensor.contiguous() for key, tensor in arrays.items()})
-        digest: list[str] = []
-        hashing = threading.Thread(target=lambda: digest.append(hashlib.sha256(data).hexdigest()))
-        hashing.start()  # hashing releases the interpreter and runs beside the write
+        file = self.path / SHARDS / name
+        partial = file.with_name(name + ".partial")
         try:
-            write_whole(self.path / SHARDS / name, data)
-        finally:
-            hashing.join()
-        return {"shard": name, "shard_sha256": digest[0], "shard_bytes": len(data)}
+            save_file({key: tensor.contiguous() for key, tensor in arrays.items()}, partial)
+        except SafetensorError as error:  # what the library makes of a full disk
+            raise OSError(28, str(error)) from error
+        digest: list[str] = []
+        with open(partial, "rb") as stream:
+            # hashing releases the interpreter and runs while the disk is waited for
+            hashing = threading.Thread(target=lambda: digest.append(hashlib.file_digest(stream, "sha256").hexdigest()))
+            hashing.start()
+            try:
+                os.fsync(stream.fileno())
+            finally:
+                hashing.join()
+        size = partial.stat().st_size
+        os.replace(partial, file)
+        return {"shard": name, "shard_sha256": digest[0], "shard_bytes": size}
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Append one line, flush it, and sync what was written so far."""
