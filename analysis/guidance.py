@@ -9,7 +9,7 @@ saturation, the rest as quality (Sadat, Hilliges & Weber 2025, arXiv 2410.02416)
 inner products that a trace holds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -56,6 +56,7 @@ DECOMPOSITION = Schema(
         Column("applied_norm", float, "data", "L2 norm of guided - D_c, denoised space"),
         Column("norm_floor", float, "data", "update_norm that rounding the two branches would give by itself"),
         Column("cos_floor", float, "1", "one_minus_cos_denoised that rounding would give by itself"),
+        Column("cos_eps_floor", float, "1", "one_minus_cos_eps that rounding D_c and D_u would give by itself"),
         Column(
             "overshoot_share",
             float,
@@ -67,6 +68,7 @@ DECOMPOSITION = Schema(
         Column("saturation", float, "1", "mean HSV saturation of the guided prediction, colour only"),
         Column("needed", int, "", "denoiser evaluations that the rule needed"),
         Column("observed", int, "", "denoiser evaluations made for the recording only"),
+        Column("reference", str, "", "branch that stands for D_u: uncond, weak (autoguidance) or perturbed"),
         Column("missing", str, "", "why the unconditional branch is missing; empty where it is not"),
     ),
 )
@@ -98,7 +100,7 @@ BANDS = Schema(
 )
 
 STEP_KEYS = ["step", "call", "sigma", "log_snr"]
-KEYS = ["rule", "weight", "sample", "seed", "needed", "observed", "missing", *STEP_KEYS]
+KEYS = ["rule", "weight", "sample", "seed", "needed", "observed", "reference", "missing", *STEP_KEYS]
 QUANTITIES = [name for name in DECOMPOSITION.names if name not in KEYS]
 
 
@@ -159,6 +161,8 @@ def decompose(trace: Trace) -> pd.DataFrame:
         "applied_norm": np.sqrt(scalars["applied_sq"]),
         "norm_floor": unit * np.sqrt(cc + uu),
         "cos_floor": np.where(np.isfinite(dd), unit**2, np.nan),
+        "cos_eps_floor": unit**2 * (cc + uu) / (2 * ee),
+        "reference": scalars.get("reference", "uncond"),
     }
     kept = ["sample", "step", "call", "sigma", "needed", "observed", "missing"]
     kept += ["overshoot_share", "overshoot_mean", "contrast", "saturation"]
@@ -235,23 +239,37 @@ def decompose_bands(trace: Trace) -> pd.DataFrame:
     return BANDS.check(pd.concat(tables, ignore_index=True))
 
 
-def compare(traces: Iterable[Trace], *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Summaries of several runs side by side, told apart by `rule` and `weight`.
+def compare(traces: Mapping[str, Trace] | Iterable[Trace], *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Summaries of several runs side by side, told apart by `run`.
+
+    Parameters
+    ----------
+    traces : mapping of str to Trace, or iterable of Trace
+        Runs by name; without names they are called by rule and weight.
+
+    Returns
+    -------
+    DataFrame
+        As from `summarise`, with a first column `run`.
 
     Raises
     ------
     InputError
-        If two traces have the same rule and weight, or there is none.
+        If there is no trace, or two unnamed ones have the same rule and weight.
     """
-    tables = [decompose(trace) for trace in traces]
-    settings = [(table["rule"].iloc[0], table["weight"].iloc[0]) for table in tables]
-    if not tables or len(set(settings)) < len(settings):
-        raise InputError(
-            "traces",
-            found=f"{len(tables)} traces of {settings}",
-            expected="at least one, each of another rule or weight",
-        )
-    return summarise(pd.concat(tables, ignore_index=True), resamples=resamples, seed=seed)
+    if not isinstance(traces, Mapping):
+        listed = list(traces)
+        traces = {f"{trace.manifest['rule']}, w = {float(trace.manifest['weight']):g}": trace for trace in listed}
+        if len(traces) < len(listed):
+            expected = "a name for each: a mapping of str to Trace"
+            raise InputError("traces", found=f"{len(listed)} traces of rules {list(traces)}", expected=expected)
+    if not traces:
+        raise InputError("traces", found="0 traces", expected="at least one")
+    tables = [
+        summarise(decompose(trace), resamples=resamples, seed=seed).assign(run=name) for name, trace in traces.items()
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table[["run", *table.columns.drop("run")]]
 
 
 def _keyed(trace: Trace) -> pd.DataFrame:
@@ -268,7 +286,8 @@ def _one_minus_cos(aa: Floats, bb: Floats, dd: Floats, da: Floats) -> Floats:
     """1 - cos(a, b) from <a,a>, <b,b>, <d,d>, <d,a> with d = a - b.
 
     |a/|a| - b/|b||^2 / 2 = (|d|^2 - (|a| - |b|)^2) / (2 |a| |b|), where the difference of the norms comes from
-    (|a|^2 - |b|^2) / (|a| + |b|): no two nearly equal numbers are subtracted, however close a and b are.
+    (|a|^2 - |b|^2) / (|a| + |b|): digits do not get lost however close a and b are. They do where d is all but
+    parallel to a (orthogonal part below 1e-7 of d), which rounding of float32 predictions does not let happen.
     """
     a, b = np.sqrt(aa), np.sqrt(bb)
     gap = (2 * da - dd) / (a + b)

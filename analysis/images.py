@@ -79,6 +79,8 @@ def value_density(
     values = images.double().flatten().cpu().numpy()
     if len(values) > most:
         values = np.random.default_rng(seed).choice(values, most, replace=False)
+    if values.std() == 0 or not np.isfinite(values).all():
+        raise InputError("images", found="constant or non-finite values", expected="values that have a density")
     # scipy takes the bandwidth in units of the sample's standard deviation
     kernel = stats.gaussian_kde(values, bw_method=bandwidth / values.std(ddof=1))
     table = pd.DataFrame({"rule": rule, "weight": float(weight), "value": grid, "density": kernel(grid)})

@@ -5,11 +5,12 @@ nearest_distances({"samples": samples, "held out": digits.held_out.images}, digi
 error_by_sigma(denoiser, digits.train, digits.held_out, sigmas)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
@@ -17,7 +18,10 @@ from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.bank import denoising_errors, error_bank
 from scorescope.data.digits import Labelled
+from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Denoiser
+
+Floats = NDArray[np.float64]
 
 AGREEMENT = Schema(
     "agreement",
@@ -73,15 +77,29 @@ def class_agreement(samples: Tensor, labels: Tensor, *, train: Labelled, held_ou
     DataFrame
         Columns declared in `AGREEMENT`.
     """
-    from sklearn.svm import SVC  # a second to import
-
-    classifier = SVC(C=10.0).fit(_flat(train.images), train.labels.numpy())
     rows = []
     for what, images, wanted in (("samples", samples, labels), ("held out", held_out.images, held_out.labels)):
-        right = int((classifier.predict(_flat(images)) == wanted.cpu().numpy()).sum())
+        right = int(class_scorer(wanted, train=train)(images).sum())
         interval = stats.binomtest(right, len(images)).proportion_ci(method="exact")
         rows.append((what, len(images), right / len(images), interval.low, interval.high))
     return AGREEMENT.check(pd.DataFrame(rows, columns=AGREEMENT.names))
+
+
+def class_scorer(labels: Tensor, *, train: Labelled) -> Callable[[Tensor], Floats]:
+    """A scorer for sweeps: 1 where the classifier gives a sample the class requested of it, else 0.
+
+    The classifier is that of `class_agreement`, fitted once.
+    """
+    from sklearn.svm import SVC  # a second to import
+
+    classifier = SVC(C=10.0).fit(_flat(train.images), train.labels.numpy())
+    wanted = labels.cpu().numpy()
+
+    def score(samples: Tensor) -> Floats:
+        found: Floats = (classifier.predict(_flat(samples)) == wanted).astype(np.float64)
+        return found
+
+    return score
 
 
 def nearest_distances(sets: Mapping[str, Tensor], train: Tensor, *, reference: str = "held out") -> pd.DataFrame:
@@ -103,6 +121,8 @@ def nearest_distances(sets: Mapping[str, Tensor], train: Tensor, *, reference: s
     DataFrame
         Columns declared in `DISTANCES`.
     """
+    if reference not in sets:
+        raise InputError("reference", found=repr(reference), expected=f"one of {list(sets)}")
     found = {name: _nearest(images, train) for name, images in sets.items()}
     limit = float(np.quantile(found[reference], 0.05))
     rows = [
@@ -129,7 +149,8 @@ def error_by_sigma(
         bank = error_bank(part.images, part.labels, sigmas=torch.tensor(list(sigmas)), seed=seed)
         errors = denoising_errors(denoiser, bank).double().numpy()
         sample = np.tile(np.arange(count), len(sigmas))
-        rows = pd.DataFrame({"images": name, "sigma": bank.sigma.double().numpy(), "sample": sample, "error": errors})
+        levels = np.repeat(np.asarray(sigmas, dtype=np.float64), count)  # as given: the bank's are float32
+        rows = pd.DataFrame({"images": name, "sigma": levels, "sample": sample, "error": errors})
         tables.append(summarise_by(rows, by=["images", "sigma"], quantities=["error"]))
     return ERRORS.check(pd.concat(tables, ignore_index=True)[ERRORS.names])
 

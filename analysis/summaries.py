@@ -2,8 +2,8 @@
 
     summarise_by(table, by=["rule", "weight", "step", "call"])
 
-Samples, not rows, are what is drawn again: rows that share a sample stay together. The same draws serve every
-group, so that rows of paired runs (same seeds) are drawn as pairs.
+Samples, not rows, are what is drawn again: rows that share a sample stay together. The same draws serve all
+groups that hold the same samples, so that paired runs (same seeds) are drawn as pairs.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def summarise_by(
     by : sequence of str
         Columns that make the groups.
     quantities : sequence of str, optional
-        Columns to summarise_by; by default every float column that is neither in `by` nor `cluster`.
+        Columns to summarise; by default every float column that is neither in `by` nor `cluster`.
     cluster : str
         Column of the unit that the bootstrap draws.
     resamples : int
@@ -49,7 +49,7 @@ def summarise_by(
     Returns
     -------
     DataFrame
-        One row a (group, quantity): the columns of `by`, `quantity`, `n` (rows that are not missing), `mean`,
+        One row a (group, quantity): the columns of `by`, `quantity`, `n` (rows that are finite), `mean`,
         `median`, and `low`, `high`: the 95 % percentile-bootstrap interval of the mean. With fewer than two
         samples the interval is missing.
 
@@ -66,34 +66,57 @@ def summarise_by(
         quantities = [name for name in floats if name not in {*by, cluster}]
     groups = table.groupby(list(by), sort=False, dropna=False)
     code = groups.ngroup().to_numpy()
-    keys = groups.size().index.to_frame(index=False).drop(columns="size", errors="ignore")
+    keys = table[list(by)].iloc[np.unique(code, return_index=True)[1]].reset_index(drop=True)
     unit, units = pd.factorize(table[cluster])
-    draws = np.random.default_rng(seed).multinomial(len(units), np.full(len(units), 1 / len(units)), size=resamples)
+    draws = _Draws(unit, code, (len(units), len(keys)), resamples, seed)
     frames = []
     for name in quantities:
         values = table[name].to_numpy(np.float64)
-        low, high = _interval(values, unit, code, (len(units), len(keys)), draws.astype(np.float64))
-        found = groups[name].agg(["count", "mean", "median"]).reset_index(drop=True)
+        values = np.where(np.isfinite(values), values, np.nan)
+        low, high = draws.interval(values)
+        found = pd.Series(values).groupby(code).agg(["count", "mean", "median"]).reset_index(drop=True)
         found.columns = pd.Index(["n", "mean", "median"])
         frames.append(pd.concat([keys.assign(quantity=name), found.assign(low=low, high=high)], axis=1))
     return pd.concat(frames, ignore_index=True)
 
 
-def _interval(
-    values: Floats, unit: NDArray[np.integer[Any]], code: NDArray[np.integer[Any]], size: tuple[int, int], draws: Floats
-) -> tuple[Floats, Floats]:
-    """Percentile interval of each group's mean, from sums and counts of each (unit, group)."""
-    units, groups = size
-    known = np.isfinite(values)
-    cell = unit[known] * groups + code[known]
-    sums = np.bincount(cell, values[known], minlength=units * groups).reshape(size)
-    counts = np.bincount(cell, minlength=units * groups).reshape(size).astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = (draws @ sums) / (draws @ counts)
-    # a group that a draw missed altogether has no mean in that draw; a group of one unit has no interval
-    lone = (counts > 0).sum(0) < 2
-    means[:, lone] = np.nan
-    low, high = np.full(groups, np.nan), np.full(groups, np.nan)
-    if (~lone).any():
-        low[~lone], high[~lone] = np.nanquantile(means[:, ~lone], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return low, high
+class _Draws:
+    """Bootstrap draws of units, the same for all groups that hold the same units."""
+
+    def __init__(
+        self,
+        unit: NDArray[np.integer[Any]],
+        code: NDArray[np.integer[Any]],
+        size: tuple[int, int],
+        resamples: int,
+        seed: int,
+    ) -> None:
+        self.unit, self.code, self.size = unit, code, size
+        held = np.zeros(size, dtype=bool)
+        held[unit, code] = True
+        patterns, self.pattern = np.unique(held, axis=1, return_inverse=True)
+        self.weights: list[Floats] = []
+        for members in patterns.T:
+            count = int(members.sum())
+            drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+            weights = np.zeros((resamples, size[0]))
+            weights[:, members] = drawn
+            self.weights.append(weights)
+
+    def interval(self, values: Floats) -> tuple[Floats, Floats]:
+        """Percentile interval of each group's mean, from sums and counts of each (unit, group)."""
+        units, groups = self.size
+        known = np.isfinite(values)
+        cell = self.unit[known] * groups + self.code[known]
+        sums = np.bincount(cell, values[known], minlength=units * groups).reshape(self.size)
+        counts = np.bincount(cell, minlength=units * groups).reshape(self.size).astype(np.float64)
+        low, high = np.full(groups, np.nan), np.full(groups, np.nan)
+        for number, weights in enumerate(self.weights):
+            # a group with one known unit has no interval
+            chosen = (self.pattern == number) & ((counts > 0).sum(0) >= 2)
+            if chosen.any():
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    means = (weights @ sums[:, chosen]) / (weights @ counts[:, chosen])
+                ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+                low[chosen], high[chosen] = np.nanquantile(means, ends, axis=0)
+        return low, high

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.data.unet import EDMDenoiser, UNetConfig
@@ -64,6 +65,20 @@ def load_denoiser(name: str | Path, *, device: str | torch.device = "cpu") -> tu
     path = SHIPPED / f"{name}.safetensors" if str(name) in shipped_denoisers() else Path(name)
     if not path.is_file():
         raise InputError("name", found=f"{str(name)!r}", expected=f"a safetensors file or one of {shipped_denoisers()}")
+    metadata, weights, card = read_weights(path, device=device)
+    return _build(path, metadata, weights).to(device), card
+
+
+def read_weights(path: Path, *, device: str | torch.device = "cpu") -> tuple[dict[str, str], dict[str, Tensor], Card]:
+    """Metadata, tensors and card of a safetensors file, which must match the hash on its card where there is one.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or does not match its card.
+    """
+    if not path.is_file():
+        raise InputError(str(path), found="no such file", expected="a safetensors file")
     card = _read_card(path)
     if card.get("weights_sha256", (digest := sha256(path))) != digest:
         raise InputError(
@@ -77,12 +92,24 @@ def load_denoiser(name: str | Path, *, device: str | torch.device = "cpu") -> tu
         weights = load_file(path, device=str(device))
     except SafetensorError as error:
         raise InputError(str(path), found=f"a damaged file ({error})", expected="a safetensors file") from None
-    return _build(path, metadata, weights).to(device), card
+    return metadata, weights, card
 
 
 def shipped_denoisers() -> list[str]:
     """Names that `load_denoiser` knows without a path."""
     return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+def load_snapshots() -> dict[int, EDMDenoiser]:
+    """Three shipped snapshots of one short training run, by training step, in evaluation mode.
+
+    Made by `python -m scorescope.data.train digits_small --snapshots 100 400 2000`.
+    """
+    snapshots = {}
+    for path in sorted((SHIPPED / "snapshots").glob("*.safetensors")):
+        denoiser, card = load_denoiser(path)
+        snapshots[int(card["training_step"])] = denoiser
+    return snapshots
 
 
 def sha256(path: Path) -> str:

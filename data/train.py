@@ -9,6 +9,7 @@ the least denoising error on held-out images.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,11 +52,18 @@ RECIPES = {
     "digits": Recipe(),
     # autoguidance needs a sibling that is worse in the same way: fewer channels and less training
     "digits_weak": Recipe(network=UNetConfig(channels=(16, 32), embedding=64), steps=1_000, check_every=100),
+    # for the dynamics of training: small enough to ship several of its snapshots
+    "digits_small": Recipe(network=UNetConfig(channels=(16, 32), embedding=64), steps=2_000, check_every=100),
 }
 
 
-def train(recipe: Recipe, digits: Digits, folder: Path) -> tuple[EDMDenoiser, list[dict[str, float]]]:
+def train(
+    recipe: Recipe, digits: Digits, folder: Path, *, snapshots: Sequence[int] = ()
+) -> tuple[EDMDenoiser, list[dict[str, float]]]:
     """Train by `recipe`, continuing from `folder` where a run of the same recipe was cut off.
+
+    The averaged weights after each of the steps in `snapshots` are written to `folder` as step-00100.safetensors
+    and so on, in half precision: `load_denoiser` reads them.
 
     Returns
     -------
@@ -77,12 +85,18 @@ def train(recipe: Recipe, digits: Digits, folder: Path) -> tuple[EDMDenoiser, li
     )
     for step in progress:
         run.update(*_draw(recipe, digits, step))
+        if step + 1 in snapshots:
+            _write_snapshot(run.averaged, folder / f"step-{step + 1:05d}.safetensors", recipe, step + 1)
         if (step + 1) % recipe.check_every == 0 or step + 1 == recipe.steps:
             row = run.check(bank)
             progress.set_postfix(loss=f"{row['train_loss']:.4f}", held_out=f"{row['held_out_error']:.4f}")
     best = deepcopy(run.averaged)
     best.load_state_dict(load_file(folder / "best.safetensors"))
     return best.eval().requires_grad_(False), run.curve
+
+
+def _write_snapshot(averaged: EDMDenoiser, path: Path, recipe: Recipe, step: int) -> None:
+    save_denoiser(path, deepcopy(averaged).half(), {"training_step": step, "recipe": _plain(recipe)})
 
 
 def _draw(recipe: Recipe, digits: Digits, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int]:
@@ -226,9 +240,12 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs"), help="folder of the run and the result (default: runs)"
     )
+    parser.add_argument(
+        "--snapshots", type=int, nargs="*", default=[], metavar="STEP", help="also keep the weights after these steps"
+    )
     arguments = parser.parse_args()
     recipe, digits = RECIPES[arguments.name], load_digits()
-    denoiser, curve = train(recipe, digits, arguments.out / arguments.name)
+    denoiser, curve = train(recipe, digits, arguments.out / arguments.name, snapshots=arguments.snapshots)
     path = arguments.out / f"{arguments.name}.safetensors"
     save_denoiser(path, denoiser, training_card(arguments.name, recipe, digits, denoiser, curve))
     sys.stderr.write(f"wrote {path} and its card\n")

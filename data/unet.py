@@ -91,6 +91,12 @@ class SelfAttention(nn.Module):
         projected: Tensor = self.out(mixed.reshape(batch, channels, height, width))
         return h + projected
 
+    def without_mixing(self, h: Tensor) -> Tensor:
+        """The same with the identity in place of the attention map: each position keeps its own value."""
+        values = self.qkv(self.norm(h)).chunk(3, dim=1)[2]
+        projected: Tensor = self.out(values)
+        return h + projected
+
 
 class UNet(nn.Module):
     """Class-conditional U-Net: the raw network F of the EDM preconditioning."""
@@ -210,13 +216,17 @@ class EDMDenoiser(nn.Module):
             )
         if condition is None:
             return self.denoise(x, sigma, torch.full((len(x),), self.classes, device=x.device))
-        if condition.device.type == "cpu":  # elsewhere this would wait for the device at every call
+        if (
+            not isinstance(condition, Tensor) or condition.device.type == "cpu"
+        ):  # elsewhere this would wait for the device at every call
             self.check_condition(condition, len(x))
         return self.denoise(x, sigma, condition)
 
     def check_condition(self, condition: Tensor, batch: int) -> None:
         """Raise `InputError` unless `condition` is (batch,) integer labels in [0, classes)."""
-        expected = f"({batch},) integer labels from 0 to {self.classes - 1}"
+        expected = f"a tensor of ({batch},) integer labels from 0 to {self.classes - 1}"
+        if not isinstance(condition, Tensor):
+            raise InputError("condition", found=f"a {type(condition).__name__}", expected=expected)
         if condition.dtype != torch.int64 or tuple(condition.shape) != (batch,):
             raise InputError(
                 "condition", found=f"{condition.dtype} of shape {tuple(condition.shape)}", expected=expected

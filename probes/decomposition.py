@@ -17,7 +17,8 @@ from torch.nn import functional
 from scorescope.data.errors import InputError
 
 BRANCH_PRODUCTS = ("cond_sq", "uncond_sq", "update_sq", "update_cond", "noise_sq", "update_noise")
-GUIDED_PRODUCTS = ("applied_sq", "applied_cond", "overshoot_share", "overshoot_mean", "contrast", "saturation")
+IMAGE_STATISTICS = ("overshoot_share", "overshoot_mean", "contrast", "saturation")
+GUIDED_PRODUCTS = ("applied_sq", "applied_cond", *IMAGE_STATISTICS)
 
 _CACHE_ELEMENTS = 2**16  # 512 kB of float64: three such blocks fit a level-two cache
 _DEVICE_ELEMENTS = 2**23  # accelerators want few, large kernels: 64 MB of float64 a block
@@ -115,7 +116,9 @@ def band_products(cond: Tensor, uncond: Tensor, edges: Sequence[float]) -> dict[
         )
     axes = tuple(range(min(2, cond.ndim - 1), cond.ndim))
     sizes = [cond.shape[axis] for axis in axes]
-    frequencies = torch.meshgrid(*(torch.fft.fftfreq(n, device=cond.device).double() for n in sizes), indexing="ij")
+    frequencies = torch.meshgrid(
+        *(torch.fft.fftfreq(n, device=cond.device, dtype=torch.float64) for n in sizes), indexing="ij"
+    )
     radius = torch.stack(frequencies).square().sum(0).sqrt()
     band = torch.bucketize(radius, torch.tensor(edges, dtype=torch.float64, device=cond.device), right=True)
     masks = functional.one_hot(band.flatten(), len(edges) + 1).double()  # (frequency, band)
@@ -168,6 +171,7 @@ def image_statistics(images: Tensor, value_range: tuple[float, float] | None) ->
         saturation (max - min) / max after clipping to the range, 0 where max is 0, without linearisation.
         NaN where a quantity does not apply.
     """
+    check_value_range(value_range)
     parts = []
     for block in images.split(_rows_a_block(images)):
         g = block.double()
@@ -183,7 +187,13 @@ def image_statistics(images: Tensor, value_range: tuple[float, float] | None) ->
                 saturation = _saturation(((g - low) / (high - low)).clamp_(0, 1))
         luma = torch.tensordot(g, g.new_tensor(_LUMA), dims=([1], [0])).flatten(1) if colour else flat
         parts.append(torch.stack([share, excess, luma.std(1, correction=0), saturation]))
-    return dict(zip(GUIDED_PRODUCTS[2:], torch.cat(parts, dim=1), strict=True))
+    return dict(zip(IMAGE_STATISTICS, torch.cat(parts, dim=1), strict=True))
+
+
+def check_value_range(value_range: tuple[float, float] | None) -> None:
+    """Raise `InputError` unless the range is None or two finite numbers, low < high."""
+    if value_range is not None and not float("-inf") < value_range[0] < value_range[1] < float("inf"):
+        raise InputError("value_range", found=str(value_range), expected="(low, high) with low < high, or None")
 
 
 def _saturation(rgb: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ class Denoiser(Protocol):
         ...
 
 
-def evaluate(denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, *, branch: str) -> Tensor:
-    """Call a denoiser once and check the shape and dtype of its prediction.
+def check_prediction(prediction: object, x: Tensor, *, branch: str) -> None:
+    """Check the type, shape and dtype of what a denoiser returned for x.
 
     Values are not looked at: on an accelerator that would wait for the device.
 
@@ -51,17 +51,21 @@ def evaluate(denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition,
     InputError
         Naming the branch, what came back and what was expected.
     """
-    prediction = denoiser(x, sigma, condition)
     if not isinstance(prediction, Tensor):
-        raise InputError(
-            f"denoiser ({branch})", found=f"a {type(prediction).__name__}", expected="a Tensor shaped like x"
-        )
+        found = f"a {type(prediction).__name__}"
+        raise InputError(f"denoiser ({branch})", found=found, expected="a Tensor shaped like x")
     if prediction.shape != x.shape or prediction.dtype != x.dtype:
         raise InputError(
             f"denoiser ({branch})",
             found=f"a prediction of shape {tuple(prediction.shape)} and dtype {prediction.dtype}",
             expected=f"shape {tuple(x.shape)} and dtype {x.dtype}, like x",
         )
+
+
+def evaluate(denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, *, branch: str) -> Tensor:
+    """Call a denoiser once, with `check_prediction` on what comes back."""
+    prediction = denoiser(x, sigma, condition)
+    check_prediction(prediction, x, branch=branch)
     return prediction
 
 
@@ -72,6 +76,15 @@ def select(condition: Condition, rows: slice) -> Condition:
     if isinstance(condition, dict):
         return {key: select(value, rows) for key, value in condition.items()}
     return condition[rows]
+
+
+def select_rows(condition: Condition, index: Tensor) -> Condition:
+    """The rows of a condition at integer positions."""
+    if condition is None:
+        return None
+    if isinstance(condition, dict):
+        return {key: select_rows(value, index) for key, value in condition.items()}
+    return condition[index] if isinstance(condition, Tensor) else [condition[i] for i in index.tolist()]
 
 
 def to_device(condition: Condition, device: torch.device) -> Condition:

@@ -16,6 +16,7 @@ import torch
 from scorescope.data.checkpoints import load_denoiser, shipped_denoisers
 from scorescope.data.digits import Digits, load_digits
 from scorescope.data.errors import InputError
+from scorescope.probes.decomposition import check_value_range
 from scorescope.probes.denoiser import Condition, Denoiser
 
 
@@ -49,6 +50,9 @@ class Model:
     digits: Digits | None = None
     source: str = ""
 
+    def __post_init__(self) -> None:
+        check_value_range(self.value_range)
+
 
 def load_model(name: str, *, device: str = "cpu") -> Model:
     """The model that a name stands for.
@@ -67,12 +71,18 @@ def load_model(name: str, *, device: str = "cpu") -> Model:
     InputError
         If there is no such model, or the factory returns something else.
     """
+    check_device(device)
     if name in shipped_denoisers():
         denoiser, card = load_denoiser(name, device=device)
         digits = load_digits()
         source = f"sha256 {card.get('weights_sha256', 'unknown')}"
         return Model(denoiser, name, denoiser.shape, _cycle(denoiser.classes), (-1.0, 1.0), digits, source)
-    found = _import(name)()
+    factory = _import(name)
+    try:
+        found = factory()
+    except Exception as error:
+        found_text = f"{name!r}, which failed with {type(error).__name__}: {error}"
+        raise InputError("denoiser", found=found_text, expected="a factory that returns a denoiser") from error
     if isinstance(found, Model):
         return found
     shape, classes = getattr(found, "shape", None), getattr(found, "classes", None)
@@ -80,6 +90,15 @@ def load_model(name: str, *, device: str = "cpu") -> Model:
         expected = "a Model, or a callable denoiser with attributes shape and classes"
         raise InputError(f"denoiser {name!r}", found=f"a {type(found).__name__}", expected=expected)
     return Model(found, name, tuple(shape), _cycle(int(classes)), getattr(found, "value_range", None), source=name)
+
+
+def check_device(device: str) -> None:
+    """Raise `InputError` unless torch can put a tensor there."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        found = f"{device!r} ({str(error).splitlines()[0]})"
+        raise InputError("device", found=found, expected="a device that this torch has, such as cpu") from None
 
 
 def _cycle(classes: int) -> Callable[[int], Condition]:

@@ -55,6 +55,8 @@ def edm_sigmas(steps: int = 18, *, sigma_min: float = 0.002, sigma_max: float = 
     """
     if steps < 1:
         raise InputError("steps", found=str(steps), expected="at least 1")
+    if not 0 < rho < float("inf"):
+        raise InputError("rho", found=str(rho), expected="a positive number")
     if not 0 < sigma_min < sigma_max < float("inf"):
         raise InputError(
             "sigma_min, sigma_max", found=f"{sigma_min}, {sigma_max}", expected="0 < sigma_min < sigma_max"

@@ -4,12 +4,12 @@
     run.samples                    # (64, *shape)
     run.trace.scalars              # one row a (sample, step, call)
 
-Sample i depends on its seed and condition only, not on how samples were batched.
+Sample i depends on its seed and condition only; how samples are batched shows in the rounding at most.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 import pandas as pd
@@ -18,11 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
-from scorescope.probes.denoiser import Condition, Denoiser, evaluate, select, to_device
-from scorescope.probes.guidance import CFG, COND, UNCOND, GuidanceState, Rule
+from scorescope.probes.denoiser import Condition, Denoiser, select, to_device
+from scorescope.probes.guidance import CFG, Rule, describe
+from scorescope.probes.guided import GuidedDenoiser
 from scorescope.probes.noise import SampleNoise, check_sigmas, edm_sigmas
 from scorescope.probes.solvers import Heun, Solver
-from scorescope.probes.trace import Recording, ScalarRecorder, Trace
+from scorescope.probes.trace import Recording, Trace, Visit
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Run:
     trace: Trace | None
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sample(
     denoiser: Denoiser,
     *,
@@ -43,6 +44,7 @@ def sample(
     rule: Rule | None = None,
     solver: Solver | None = None,
     sigmas: Sequence[float] | None = None,
+    start: Tensor | None = None,
     record: Recording | None = None,
     batch: int = 256,
     device: str | torch.device = "cpu",
@@ -62,15 +64,17 @@ def sample(
     shape : tuple of int, optional
         Shape of one sample; by default `denoiser.shape`.
     rule : Rule, optional
-        Guidance rule; by default none, `CFG(1.0)`. Without a condition no rule applies.
+        Guidance rule; by default none, `CFG(1.0)`, the only one that goes without a condition.
     solver : Solver, optional
         By default `Heun()`.
     sigmas : sequence of float, optional
         Falling noise levels; by default `edm_sigmas(18)`.
+    start : Tensor, shape (len(seeds), *shape), optional
+        States at sigmas[0]; by default sigmas[0] times each seed's first noise. Later noise is the same either way.
     record : Recording, optional
         Scalars to record; None records nothing.
     batch : int
-        Samples computed together. Bounds the memory; does not change the result.
+        Samples computed together. Bounds the memory; changes the result by rounding at most.
     device, dtype
         Where and in which precision the state is kept.
     progress : bool
@@ -89,35 +93,46 @@ def sample(
     """
     shape = _shape(denoiser, shape)
     rule, solver = rule or CFG(1.0), solver or Heun()
-    sigmas = list(edm_sigmas() if sigmas is None else sigmas)
+    sigmas = [float(sigma) for sigma in (edm_sigmas() if sigmas is None else sigmas)]
     check_sigmas(sigmas)
     seeds = [int(seed) for seed in seeds]
     if not seeds or batch < 1:
         raise InputError("seeds, batch", found=f"{len(seeds)} seeds, batch {batch}", expected="at least one of each")
     _check_condition(denoiser, condition, rule, len(seeds))
+    if start is not None and tuple(start.shape) != (len(seeds), *shape):
+        raise InputError(
+            "start", found=f"shape {tuple(start.shape)}", expected=f"{(len(seeds), *shape)}, one row a seed"
+        )
     started = time.perf_counter()
     samples, tables = [], []
-    for start in tqdm(range(0, len(seeds), batch), desc="sampling", disable=not progress, leave=False):
-        rows = slice(start, min(start + batch, len(seeds)))
+    visits: list[Visit] = []
+    for first in tqdm(range(0, len(seeds), batch), desc="sampling", disable=not progress, leave=False):
+        rows = slice(first, min(first + batch, len(seeds)))
         noise = SampleNoise(seeds[rows], shape, torch.device(device), dtype)
         part = to_device(select(condition, rows), torch.device(device))
-        guided = _Guided(denoiser, part, rule, ScalarRecorder(record) if record else None)
-        samples.append(solver.run(guided, sigmas[0] * noise.draw(), sigmas, noise.draw))
+        reference = getattr(solver, "needs_reference", False)
+        guided = GuidedDenoiser(denoiser, part, rule, seeds[rows], record, needs_reference=reference)
+        state = sigmas[0] * noise.draw()
+        if start is not None:
+            state = start[rows].to(state)
+        samples.append(solver.run(guided, state, sigmas, noise.draw))
         guided.check_finite()
-        if guided.recorder:
-            tables.append(guided.recorder.table(first=start))
+        if record is not None:
+            tables.append(guided.table(first=first))
+            visits += guided.visits(first=first)
     result = torch.cat(samples)
     if record is None:
         return Run(result, None)
     manifest = {
         "status": "complete",
         "denoiser": _name(denoiser),
-        "rule": type(rule).__name__,
-        "rule_parameters": _parameters(rule),
+        "rule": describe(rule),
+        "rule_parameters": parameters_of(rule),
         "weight": rule.weight,
         "solver": type(solver).__name__,
-        "solver_parameters": _parameters(solver),
+        "solver_parameters": parameters_of(solver),
         "sigmas": sigmas,
+        "start": "noise" if start is None else "given states",
         "shape": list(shape),
         "dtype": str(dtype).removeprefix("torch."),
         "device": str(device),
@@ -126,56 +141,7 @@ def sample(
         "seconds": time.perf_counter() - started,
     }
     rows_table = pd.DataFrame({"sample": range(len(seeds)), "seed": seeds, "condition": _labels(condition, len(seeds))})
-    return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest))
-
-
-class _Guided:
-    """The guided prediction of one batch: calls the branches that the rule needs, applies it, records."""
-
-    def __init__(self, denoiser: Denoiser, condition: Condition, rule: Rule, recorder: ScalarRecorder | None) -> None:
-        self.denoiser, self.condition, self.rule, self.recorder = denoiser, condition, rule, recorder
-        self.memory: dict[str, Tensor] = {}
-        self._finite: list[tuple[int, float, str, Tensor]] = []
-
-    def __call__(self, x: Tensor, *, sigma: float, sigma_next: float, step: int, call: int) -> Tensor:
-        levels = torch.full((len(x),), sigma, device=x.device, dtype=x.dtype)
-        cond = self._predict(COND, x, levels, self.condition, step, sigma)
-        if self.condition is None:
-            self._record(x, cond, None, cond, sigma, sigma_next, step, call, needed=1, missing="unconditional run")
-            return cond
-        state = GuidanceState(x, sigma, sigma_next, step, call, self.memory)
-        needs = UNCOND in self.rule.branches(state)
-        observes = not needs and self.recorder is not None and self.recorder.recording.all_branches
-        uncond = self._predict(UNCOND, x, levels, None, step, sigma) if needs or observes else None
-        guided = self.rule(cond, uncond if needs else None, state)
-        missing = "" if uncond is not None else f"not needed by {type(self.rule).__name__}"
-        self._record(x, cond, uncond, guided, sigma, sigma_next, step, call, needed=1 + needs, missing=missing)
-        return guided
-
-    def check_finite(self) -> None:
-        """Read back, once a batch, whether every prediction was finite."""
-        flags = torch.stack([flag for *_, flag in self._finite]).tolist()
-        for (step, sigma, branch, _), finite in zip(self._finite, flags, strict=True):
-            if not finite:
-                where = f"denoiser ({branch}, step {step}, sigma {sigma:.4g})"
-                raise InputError(where, found="NaN or infinite values", expected="finite predictions")
-
-    def _predict(self, branch: str, x: Tensor, levels: Tensor, condition: Condition, step: int, sigma: float) -> Tensor:
-        prediction = evaluate(self.denoiser, x, levels, condition, branch=branch)
-        self._finite.append((step, sigma, branch, torch.isfinite(prediction).all()))
-        return prediction
-
-    def _record(
-        self, x: Tensor, cond: Tensor, uncond: Tensor | None, guided: Tensor,
-        sigma: float, sigma_next: float, step: int, call: int, *, needed: int, missing: str,
-    ) -> None:  # fmt: skip
-        if self.recorder is None:
-            return
-        observed = 1 + (uncond is not None) - needed
-        self.recorder.add(
-            x, cond, uncond, guided,
-            step=step, call=call, sigma=sigma, sigma_next=sigma_next, needed=needed, observed=observed, missing=missing,
-        )  # fmt: skip
+    return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest, kept=visits))
 
 
 def _shape(denoiser: Denoiser, shape: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -189,19 +155,25 @@ def _shape(denoiser: Denoiser, shape: tuple[int, ...] | None) -> tuple[int, ...]
 
 def _check_condition(denoiser: Denoiser, condition: Condition, rule: Rule, count: int) -> None:
     if condition is None:
-        if rule.weight != 1:
-            raise InputError("condition", found="None", expected=f"one row a sample: {rule} needs a conditional branch")
+        if rule != CFG(1.0):
+            expected = f"one row a sample: {describe(rule)} needs a conditional branch"
+            raise InputError("condition", found="None", expected=expected)
         return
     rows = _rows(condition)
     if rows != count:
-        raise InputError("condition", found=f"{rows} rows", expected=f"{count}, one for each seed")
+        found = f"{rows} rows" if rows >= 0 else f"{type(condition).__name__} without rows"
+        raise InputError("condition", found=found, expected=f"{count}, one for each seed")
     if check := getattr(denoiser, "check_condition", None):
         check(condition, count)
 
 
 def _rows(condition: Condition) -> int:
-    sizes = {_rows(value) for value in condition.values()} if isinstance(condition, dict) else {len(condition)}
-    return sizes.pop() if len(sizes) == 1 else -1
+    """Rows of a condition; -1 where it has none, or where a dict's entries differ."""
+    if isinstance(condition, dict):
+        sizes = {_rows(value) for value in condition.values()}
+        return sizes.pop() if len(sizes) == 1 else -1
+    single = not hasattr(condition, "__len__") or (isinstance(condition, Tensor) and condition.ndim == 0)
+    return -1 if single else len(condition)
 
 
 def _labels(condition: Condition, count: int) -> list[Any]:
@@ -211,9 +183,19 @@ def _labels(condition: Condition, count: int) -> list[Any]:
     return [None] * count
 
 
-def _name(denoiser: Denoiser) -> str:
+def _name(denoiser: Any) -> str:
     return getattr(denoiser, "__qualname__", type(denoiser).__qualname__)
 
 
-def _parameters(thing: Any) -> dict[str, Any]:
-    return asdict(thing) if is_dataclass(thing) and not isinstance(thing, type) else {}
+def parameters_of(thing: Any) -> dict[str, Any]:
+    """Parameters of a rule or solver for the manifest; models and functions by their name."""
+    if not is_dataclass(thing) or isinstance(thing, type):
+        return {}
+    found = {item.name: getattr(thing, item.name) for item in fields(thing)}
+    return {name: _plain(value) for name, value in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"class": type(value).__name__, **parameters_of(value)}
+    return value if isinstance(value, str | int | float | bool | tuple | dict | None) else _name(value)

@@ -8,15 +8,20 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
 
 
 class Evaluate(Protocol):
-    """The guided denoised prediction at a state."""
+    """The guided denoised prediction at a state.
+
+    An object with an attribute `reference`, the unconditional prediction of the latest call or None, also serves
+    `EulerRenoised`.
+    """
 
     def __call__(self, x: Tensor, *, sigma: float, sigma_next: float, step: int, call: int) -> Tensor:
         """D at (x, sigma), in step `step`, as its `call`-th prediction."""
@@ -61,6 +66,28 @@ class Euler:
 
 
 @dataclass(frozen=True)
+class EulerRenoised:
+    """First order, re-noised by the unconditional prediction: x' = D + sigma' (x - D_u) / sigma.
+
+    With the rule `CFG(lambda)` this is CFG++ as written (Chung et al. 2025, arXiv 2406.08070, algorithm 2). The
+    unconditional branch is computed at every step, also where the rule does without (lambda = 1).
+    """
+
+    needs_reference: ClassVar[bool] = True
+
+    def run(self, evaluate: Evaluate, x: Tensor, sigmas: Sequence[float], noise: Callable[[], Tensor]) -> Tensor:
+        """See `Solver.run`."""
+        for step, (sigma, after) in enumerate(itertools.pairwise(sigmas)):
+            guided = evaluate(x, sigma=sigma, sigma_next=after, step=step, call=0)
+            reference: Tensor | None = getattr(evaluate, "reference", None)
+            if reference is None:
+                expected = "one that computes the unconditional branch at every step"
+                raise InputError("rule", found="no unconditional prediction to re-noise with", expected=expected)
+            x = torch.lerp(guided, guided + (x - reference), after / sigma)
+        return x
+
+
+@dataclass(frozen=True)
 class Heun:
     """Second order, two predictions a step but for a last one to 0 (Karras et al. 2022, algorithms 1 and 2).
 
@@ -82,6 +109,10 @@ class Heun:
     def __post_init__(self) -> None:
         if not 0 <= self.churn < float("inf"):
             raise InputError("churn", found=str(self.churn), expected="a finite S_churn >= 0")
+        if not 0 <= self.churn_min <= self.churn_max or not 0 <= self.churn_noise < float("inf"):
+            found = f"{self.churn_min}, {self.churn_max}, {self.churn_noise}"
+            expected = "0 <= churn_min <= churn_max and a finite churn_noise >= 0"
+            raise InputError("churn_min, churn_max, churn_noise", found=found, expected=expected)
 
     def run(self, evaluate: Evaluate, x: Tensor, sigmas: Sequence[float], noise: Callable[[], Tensor]) -> Tensor:
         """See `Solver.run`."""

@@ -52,7 +52,7 @@ class NoiseLevel:
 
     @classmethod
     def flow(cls, time: Tensor) -> "NoiseLevel":
-        """Linear flow: alpha = 1 - time, s = time."""
+        """Linear flow: alpha = 1 - time, s = time, with time in [0, 1]; time = sigma / (1 + sigma)."""
         return cls(1 - time, time)
 
     @property
@@ -114,8 +114,8 @@ def to_denoised(
         return (x - s * prediction) / (alpha + s)
     if space == "score":
         return (x + s**2 * prediction) / alpha
-    c_skip, c_out = _edm(level.sigma, sigma_data)
-    return c_skip * level.to_ve(x) + c_out * prediction
+    skip, c_out = _edm(alpha, s, sigma_data)
+    return skip * x + c_out * prediction
 
 
 def from_denoised(
@@ -134,8 +134,8 @@ def from_denoised(
     if space == "score":
         return (alpha * denoised - x) / s**2
     if space == "edm":
-        c_skip, c_out = _edm(level.sigma, sigma_data)
-        return (denoised - c_skip * level.to_ve(x)) / c_out
+        skip, c_out = _edm(alpha, s, sigma_data)
+        return (denoised - skip * x) / c_out
     eps = (x - alpha * denoised) / s
     if space == "eps":
         return eps
@@ -144,16 +144,20 @@ def from_denoised(
     return (alpha * eps - s * denoised) / (alpha**2 + s**2).sqrt()
 
 
-def _edm(sigma: Tensor, sigma_data: float | None) -> tuple[Tensor, Tensor]:
+def _edm(alpha: Tensor, s: Tensor, sigma_data: float | None) -> tuple[Tensor, Tensor]:
+    """c_skip / alpha and c_out, finite at alpha = 0 too."""
     assert sigma_data is not None  # _check has seen to it
-    total = sigma**2 + sigma_data**2
-    return sigma_data**2 / total, sigma * sigma_data / total.sqrt()
+    total = s**2 + (alpha * sigma_data) ** 2
+    return alpha * sigma_data**2 / total, s * sigma_data / total.sqrt()
 
 
 def _spread(value: Tensor, x: Tensor) -> Tensor:
     """Give per-sample values the trailing axes of x."""
-    if value.ndim == 1 and len(value) == len(x):
+    if value.ndim == 1 and len(value) in (1, len(x)):
         return value.reshape(-1, *(1,) * (x.ndim - 1))
+    if value.ndim == 1:
+        found = f"{len(value)} values for {len(x)} samples"
+        raise InputError("level", found=found, expected="one, one a sample, or a shape that broadcasts against x")
     return value
 
 

@@ -8,7 +8,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,13 @@ import xarray as xr
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import band_products, branch_products, centred_products, guided_products
+from scorescope.probes.decomposition import (
+    band_products,
+    branch_products,
+    centred_products,
+    check_value_range,
+    guided_products,
+)
 from scorescope.probes.recording.arrays import Arrays
 from scorescope.probes.recording.proof import Proved
 from scorescope.probes.recording.reading import ShardReader, read, read_table
@@ -50,12 +56,48 @@ class Recording:
         Add the inner products with each channel's mean removed.
     band_edges : tuple of float
         Add energies in radial frequency bands with these inner edges, in cycles per sample.
+    keep : bool
+        Keep the states and branches themselves, for replaying rules: 4 tensors an evaluation, on the device.
     """
 
     value_range: tuple[float, float] | None = None
     all_branches: bool = False
     centred: bool = False
     band_edges: tuple[float, ...] = ()
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        check_value_range(self.value_range)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One evaluation whose tensors were kept: a state that a run visited, and what was predicted there.
+
+    Attributes
+    ----------
+    step, call, sigma, sigma_next
+        As in `Trace.scalars`.
+    x : Tensor, shape (batch, *shape)
+        State, variance-exploding convention.
+    cond, uncond, guided : Tensor, shape (batch, *shape)
+        Denoised predictions; `uncond` None where it was not computed, NaN in samples that did not need it.
+    others : mapping
+        Further branches by name.
+    first : int
+        Sample of the first row.
+    """
+
+    step: int
+    call: int
+    sigma: float
+    sigma_next: float
+    x: Tensor
+    cond: Tensor
+    uncond: Tensor | None
+    guided: Tensor
+    others: Mapping[str, Tensor] = field(default_factory=dict)
+    first: int = 0
 
 
 class Trace:
@@ -72,18 +114,22 @@ class Trace:
         One row a sample: `sample`, `seed`, `condition`.
     manifest : mapping
         What was run.
-
-    Attributes
-    ----------
-    scalars, samples, manifest
-        The same. Tables of a recorded pipeline are made when they are first asked for.
+    kept : list of Visit
+        States and branches kept by `sample` with `Recording(keep=True)`; see `visits`, which serves any trace.
     problems : list of str
         What is wrong with a trace that was read from disk; empty for a sound one.
     """
 
-    def __init__(self, scalars: pd.DataFrame, samples: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        scalars: pd.DataFrame,
+        samples: pd.DataFrame,
+        manifest: Mapping[str, Any],
+        kept: Sequence[Visit] = (),
+    ) -> None:
         self._tables: dict[str, pd.DataFrame] = {"scalars": scalars, "samples": samples}
         self._manifest = dict(manifest)
+        self.kept = kept
         self.problems: list[str] = []
         self._recorded: Recorded | None = None
         self._runs: Callable[..., Iterator[Mapping[str, Any]]] | None = None
@@ -150,6 +196,11 @@ class Trace:
         if self._recorded is None:
             return self._manifest
         return {**self._manifest, **summary(self._steps[0], self.scalars)}
+
+    @property
+    def of_pipeline(self) -> bool:
+        """Whether the trace was recorded from a pipeline, step by step, and not by `sample`."""
+        return self._recorded is not None
 
     @property
     def status(self) -> str:
@@ -263,7 +314,7 @@ class ScalarRecorder:
         x, cond, uncond, guided : Tensor, shape (batch, *shape)
             State (variance exploding) and denoised predictions.
         **keys
-            What the row is known by, the same for all samples: step, call, sigma and so on.
+            What the rows are known by: step, call, sigma and so on, one value or one a sample.
         """
         values = branch_products(cond, uncond, x)
         values |= guided_products(guided, cond, self.recording.value_range)

@@ -1,4 +1,4 @@
-"""The command line: `scorescope report`, `scorescope card`."""
+"""The command line: `scorescope report`, `scorescope trace`, `scorescope weights`, `scorescope card`."""
 
 import shlex
 import sys
@@ -11,7 +11,8 @@ import typer
 from scorescope.data.errors import InputError
 from scorescope.probes.models import load_model
 from scorescope.reports import card as cards
-from scorescope.reports import guidance
+from scorescope.reports import fid, fid_cli, gaussian, guidance, guidance_traces, trace_cli
+from scorescope.reports.gaussian_study import from_folder
 from scorescope.reports.page import Outcome, write_index
 
 app = typer.Typer(
@@ -19,16 +20,21 @@ app = typer.Typer(
 )
 report_app = typer.Typer(help="Make reports; without a name, every report there is, at --quick size.")
 app.add_typer(report_app, name="report")
+app.add_typer(fid_cli.weights_app, name="weights")
+app.add_typer(trace_cli.trace_app, name="trace")
+report_app.command("fid")(fid_cli.report_fid)
 
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer samples: wider intervals, nothing else changed.")]
 DenoiserName = Annotated[str, typer.Option("--denoiser", help="A shipped model, or package.module:factory.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
-Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (64 with --quick).")]
+Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (96 with --quick).")]
 
 # every report that `scorescope report` makes, in the order of the index page
 REPORTS: dict[str, Callable[[Path], Outcome]] = {
     "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
+    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=_command()),
+    "fid": lambda out: fid.build(out, quick=True, command=_command()),
 }
 
 
@@ -37,10 +43,12 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
     """Make every report at --quick size, with an index page."""
     if context.invoked_subcommand is not None:
         return
-    outcomes = []
+    outcomes: list[Outcome] = []
     for name, build in REPORTS.items():
-        outcomes.append(build(out / name))
-        write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
+        try:
+            outcomes.append(build(out / name))
+        finally:
+            write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
     typer.echo(f"wrote {out / 'index.html'}")
     _exit(outcomes)
 
@@ -52,10 +60,38 @@ def report_guidance(
     quick: Quick = False,
     count: Count = None,
     device: Device = "cpu",
+    trace: Annotated[
+        list[Path] | None, typer.Option(help="Recorded traces to report on, in place of sampling; may be repeated.")
+    ] = None,
 ) -> None:
     """What guidance does at each noise level."""
+    if trace:
+        outcome = guidance_traces.build(out, trace, command=_command())
+        typer.echo(f"wrote {outcome.path}")
+        _exit([outcome])
+        return
     model = load_model(denoiser, device=device)
     outcome = guidance.build(out, model, quick=quick, count=count, device=device, command=_command())
+    typer.echo(f"wrote {outcome.path}")
+    _exit([outcome])
+
+
+@report_app.command("gaussian")
+def report_gaussian(
+    out: Out = Path("report/gaussian"),
+    denoiser: DenoiserName = "digits",
+    quick: Quick = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images in [-1, 1] units, a fifth of them held out; for other models.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side in pixels that images of --data are brought to.")
+    ] = None,
+) -> None:
+    """Where the learned score is a Gaussian's, and what that saves."""
+    model = load_model(denoiser)
+    given = None if data is None else from_folder(data, model, size=size)
+    outcome = gaussian.build(out, model, data=given, quick=quick, command=_command())
     typer.echo(f"wrote {outcome.path}")
     _exit([outcome])
 

@@ -45,18 +45,19 @@ def update_parts(summary: pd.DataFrame, *, rule: str, weight: float) -> Figure:
 def parallel_share(
     summary: pd.DataFrame, centred: pd.DataFrame, *, weights: Sequence[float], centred_weight: float
 ) -> Figure:
-    """Parallel share of the update's energy against sigma, per weight and rule, with its chance level.
+    """Parallel share of the update's energy against sigma: CFG at every weight, APG at the highest, chance.
 
     `centred` is a summary of `decompose_centred` for CFG: the share with channel means removed.
     """
     figure, ax = new_figure(height=3.2)
-    for rule, style in (("CFG", "-"), ("APG", "--")):
-        for weight, color in zip(weights, shades(RULE_COLORS[rule], len(weights)), strict=True):
-            rows = pick(summary, "parallel_share", rule, weight)
-            with_band(ax, rows, color=color, label=f"{rule} w = {weight:g}", linestyle=style)
+    for weight, color in zip(weights, shades(RULE_COLORS["CFG"], len(weights)), strict=True):
+        rows = pick(summary, "parallel_share", "CFG", weight)
+        with_band(ax, rows, color=color, label=f"CFG w = {weight:g}")
+    rows = pick(summary, "parallel_share", "APG", max(weights))
+    with_band(ax, rows, color=RULE_COLORS["APG"], label=f"APG w = {max(weights):g}", linestyle="--")
     rows = pick(centred, "centred_parallel_share", "CFG", centred_weight)
     with_band(ax, rows, color=PALETTE[2], label=f"w = {centred_weight:g}, mean removed", linestyle="-.")
-    chance = pick(summary, "chance_share", "CFG", weights[0])["mean"].iloc[0]
+    chance = summary[summary["quantity"] == "chance_share"]["mean"].iloc[0]
     ax.axhline(chance, color=REFERENCE, linestyle=":", label="chance, 1/N")
     ax.set(xscale="log", xlabel=SIGMA_LABEL, ylabel="parallel share of the update's energy", ylim=(0, None))
     figure.legend(ncols=3, loc="outside upper center", columnspacing=1.0)
@@ -69,8 +70,9 @@ def branch_cosine(summary: pd.DataFrame, *, rule: str, weight: float) -> Figure:
     figure, ax = new_figure()
     with_band(ax, pick(summary, "one_minus_cos_denoised", rule, weight), color=PALETTE[0], label="denoised space")
     with_band(ax, pick(summary, "one_minus_cos_eps", rule, weight), color=PALETTE[4], label="eps space", linestyle="--")
-    floor = pick(summary, "cos_floor", rule, weight).sort_values("sigma")
-    ax.plot(floor["sigma"], floor["mean"], color=REFERENCE, linestyle=":", label="rounding floor")
+    for quantity, style, space in (("cos_floor", ":", "denoised"), ("cos_eps_floor", "-.", "eps")):
+        floor = pick(summary, quantity, rule, weight).sort_values("sigma")
+        ax.plot(floor["sigma"], floor["mean"], color=REFERENCE, linestyle=style, label=f"rounding floor, {space}")
     ax.set(xscale="log", yscale="log", xlabel=SIGMA_LABEL, ylabel="1 − cosine of cond and uncond")
     ax.set_title(f"Branches along {rule}, w = {weight:g}")
     ax.legend(loc="best")
@@ -79,7 +81,7 @@ def branch_cosine(summary: pd.DataFrame, *, rule: str, weight: float) -> Figure:
 
 @styled
 def applied_gain(summary: pd.DataFrame, *, weights: Sequence[float]) -> Figure:
-    """The factor by which each rule scales D_c, against sigma."""
+    """The factor by which CFG at every weight, and APG at the highest, scales D_c, against sigma."""
     figure, ax = new_figure()
     for rule, style in (("CFG", "-"), ("APG", "--")):
         shown = [weight for weight in weights if weight != 1]

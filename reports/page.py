@@ -12,8 +12,8 @@ import hashlib
 import io
 import json
 import math
-import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -27,8 +27,10 @@ from typing import Any
 import jinja2
 import matplotlib as mpl
 import pandas as pd
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from scorescope.data.checkpoints import replace_file
 from scorescope.data.errors import InputError
 
 PACKAGES = ("scorescope", "torch", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn")
@@ -146,7 +148,7 @@ class ReportWriter:
         self.manifest: dict[str, Any] = {"command": command, **(manifest or {})}
         self.outcome: Outcome | None = None
         self._shown: list[dict[str, Any]] = []
-        self._failures: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
         self._files: dict[str, str] = {}
         self._started = time.perf_counter()
         make_folder(out)
@@ -160,7 +162,7 @@ class ReportWriter:
         if kind is not None:
             self.fail("the rest of the report", error or kind())
         interrupted = kind is not None and not issubclass(kind, Exception)
-        self._close("interrupted" if interrupted else "incomplete" if self._failures else "complete")
+        self._close("interrupted" if interrupted else "incomplete" if self.failures else "complete")
 
     def section(self, name: str, title: str, make: Callable[[], Section]) -> None:
         """Make a section and write its parts; if that fails, note it and go on."""
@@ -175,8 +177,8 @@ class ReportWriter:
 
     def fail(self, part: str, error: BaseException) -> None:
         """Note that a part is missing, and why."""
-        self._failures[part] = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"{self.name}: {part} is missing: {self._failures[part]}\n")
+        self.failures[part] = f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"{self.name}: {part} is missing: {self.failures[part]}\n")
 
     def _write_figure(self, item: ReportFigure) -> dict[str, Any]:
         with mpl.rc_context({"svg.hashsalt": item.name, "svg.fonttype": "path"}):
@@ -195,13 +197,10 @@ class ReportWriter:
         item.table.to_parquet(buffer, index=False)
         self._write(f"tables/{item.name}.parquet", buffer.getvalue())
         head = item.table.head(MOST_ROWS) if item.shown else item.table.head(0)
-        rows = [
-            [(format_cell(v), v if isinstance(v, int | float) else "") for v in row]
-            for row in head.itertuples(index=False)
-        ]
+        rows = [[_cell(value) for value in row] for row in head.itertuples(index=False)]
         return {
             "name": item.name, "caption": item.caption, "shown": item.shown, "count": len(item.table),
-            "columns": list(item.table.columns), "rows": rows,
+            "columns": [(name, pd.api.types.is_numeric_dtype(item.table[name])) for name in item.table], "rows": rows,
         }  # fmt: skip
 
     def _write(self, relative: str, content: bytes) -> None:
@@ -213,10 +212,10 @@ class ReportWriter:
         readings = [figure["reading"] for part in self._shown for figure in part["figures"]]
         path = self.out / "index.html"
         self.outcome = Outcome(
-            self.name, self.title, self.question, status, path, dict(self._failures), readings, seconds
+            self.name, self.title, self.question, status, path, dict(self.failures), readings, seconds
         )
         facts = {
-            "report": self.name, "status": status, "failures": self._failures, "finished": _now(), "seconds": seconds,
+            "report": self.name, "status": status, "failures": self.failures, "finished": _now(), "seconds": seconds,
             **self.manifest, **environment(), "files": self._files,
         }  # fmt: skip
         page = render("report.html.j2", outcome=self.outcome, sections=self._shown, facts=_flat(facts))
@@ -235,12 +234,10 @@ def write_index(out: Path, outcomes: list[Outcome]) -> Path:
 
 def render(template: str, **values: Any) -> str:
     """Fill a template of this package; all text is escaped."""
-    environment_ = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment_.get_template(template).render(**values)
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    templates.filters["subscripts"] = _subscripts
+    return templates.get_template(template).render(**values)
 
 
 def format_cell(value: Any) -> str:
@@ -283,16 +280,19 @@ def make_folder(out: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file through a temporary name: it is there whole or not at all."""
+    """Write a file, in a folder made if needed: it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    replace_file(path, lambda temporary: temporary.write_bytes(content))
 
 
 def _cell(value: Any) -> tuple[str, Any]:
-    """A cell's text, and its number for sorting."""
+    """A cell's text, and its number for sorting ("" where it is text)."""
     return format_cell(value), value if isinstance(value, int | float) else ""
+
+
+def _subscripts(text: str) -> Markup:
+    """Escaped text with D_c and D_u as subscripts."""
+    return Markup(re.sub(r"D_([cu])\b", r"D<sub>\1</sub>", str(escape(text))))
 
 
 def _render(figure: Figure, kind: str, **options: Any) -> bytes:

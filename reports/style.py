@@ -58,6 +58,8 @@ def new_figure(width: float = COLUMN, height: float = 2.6, **grid: Any) -> tuple
 
 def with_band(ax: Axes, rows: pd.DataFrame, *, x: str = "sigma", color: str, label: str, **line: Any) -> None:
     """Draw `mean` against `x` with the interval from `low` to `high`."""
+    if rows.empty:  # a setting that failed has no curve and no place in the legend
+        return
     rows = rows.sort_values(x)
     ax.plot(rows[x], rows["mean"], color=color, label=label, **line)
     ax.fill_between(rows[x], rows["low"], rows["high"], color=color, alpha=0.2, linewidth=0)

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -76,6 +77,12 @@ def test_constraints_pin_what_pyproject_asks_for():
         assert requirement.specifier.contains(version, prereleases=True), f"{line}, but constraints.txt has {version}"
 
 
+def test_every_folder_of_code_is_a_listed_package():
+    folders = {path.parent.relative_to(ROOT) for path in sources()}
+    listed = set(PROJECT["tool"]["setuptools"]["packages"])
+    assert listed == {"scorescope." + ".".join(folder.parts) for folder in folders}
+
+
 def test_conda_users_get_the_same():
     text = (ROOT / "environment.yml").read_text()
     constraints = pins((ROOT / "constraints.txt").read_text())
@@ -95,19 +102,11 @@ def test_ci_runs_the_readmes_test_command():
 
 def test_wheel_installs_and_imports_outside_the_checkout(tmp_path):
     # dependencies come from this environment, by a path file: what is tested is the wheel's own contents
-    build = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        str(ROOT),
-        "--no-deps",
-        "--no-build-isolation",
-        "-q",
-        "-w",
-        str(tmp_path),
-    ]
-    done = subprocess.run(build, capture_output=True, text=True)
+    source = tmp_path / "source"
+    skipped = shutil.ignore_patterns(".*", "build", "runs", "report", "__pycache__", "*.egg-info")
+    shutil.copytree(ROOT, source, ignore=skipped)  # a build folder in the checkout may hold files of earlier builds
+    options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-m", "pip", "wheel", str(source), *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())

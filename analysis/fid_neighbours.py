@@ -1,0 +1,105 @@
+"""Precision, recall, density and coverage: which images lie near those of the other set.
+
+    neighbour_table(fake, real)
+
+Precision and recall are those of Kynkaanniemi et al. 2019 (arXiv 1904.06991; k = 3, distance <= radius), density and
+coverage those of Naeem et al. 2020 (arXiv 2002.09797; k = 5, distance < radius). Both change with the number of
+images: compare only sets of the same size.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from scorescope.analysis.fid_tables import mean_interval, wilson
+from scorescope.analysis.tables import Column, Schema
+from scorescope.data.errors import InputError
+from scorescope.probes.moments import check_features, check_same_dimension
+
+Floats = NDArray[np.float64]
+BLOCK = 1024
+
+NEIGHBOURS = Schema(
+    "neighbours",
+    (
+        Column("metric", str, "", "precision, recall, density or coverage"),
+        Column("k", int, "", "which neighbour's distance is the radius"),
+        Column("value", float, "1", "the metric"),
+        Column("n", int, "", "images that it is a mean over"),
+        Column("low", float, "1", "lower end of its 95 % interval, the other set being given (Wilson; density: t)"),
+        Column("high", float, "1", "upper end"),
+    ),
+)
+
+
+def neighbour_table(fake: ArrayLike, real: ArrayLike, *, k_precision: int = 3, k_density: int = 5) -> pd.DataFrame:
+    """The four metrics, one row each; see `NEIGHBOURS`.
+
+    Parameters
+    ----------
+    fake, real : array, shape (n, d)
+        Features; more rows than either k.
+    k_precision : int
+        Neighbour for precision and recall.
+    k_density : int
+        Neighbour for density and coverage.
+    """
+    x, y = check_features("fake", fake), check_features("real", real)
+    check_same_dimension("real", x.shape[1], y.shape[1])
+    most = max(k_precision, k_density)
+    if min(len(x), len(y)) <= most or min(k_precision, k_density) < 1:
+        found = f"{len(x)} and {len(y)} images"
+        raise InputError("fake, real", found=found, expected=f"more than k = {most} images on each side, k >= 1")
+    fake_radius = _radii(x, (k_precision,))[0]
+    real_radius, density_radius = _radii(y, (k_precision, k_density))
+    inside, near, reached, closest = _cross(x, y, real_radius, density_radius, fake_radius)
+    counts = {"precision": inside, "recall": reached, "coverage": closest < density_radius}
+    rows: list[tuple[str, int, float, int, float, float]] = []
+    for metric, k in (
+        ("precision", k_precision),
+        ("recall", k_precision),
+        ("density", k_density),
+        ("coverage", k_density),
+    ):
+        if metric == "density":
+            rows.append((metric, k, *_with_count(mean_interval(near / k), len(x))))
+        else:
+            hits = counts[metric]
+            value, low, high = (float(v) for v in wilson(int(hits.sum()), len(hits)))
+            rows.append((metric, k, value, len(hits), low, high))
+    return NEIGHBOURS.check(pd.DataFrame(rows, columns=NEIGHBOURS.names))
+
+
+def _with_count(found: tuple[float, float, float], n: int) -> tuple[float, int, float, float]:
+    return found[0], n, found[1], found[2]
+
+
+def _radii(rows: Floats, ks: tuple[int, ...]) -> list[Floats]:
+    """Squared distance of each row to its k-th neighbour, itself not counted, for each k."""
+    parts = []
+    for start in range(0, len(rows), BLOCK):
+        distances = _squared_distances(rows[start : start + BLOCK], rows)
+        distances[np.arange(len(distances)), start + np.arange(len(distances))] = -1.0  # itself comes first
+        parts.append(np.partition(distances, sorted(set(ks)), axis=1)[:, list(ks)])
+    return list(np.concatenate(parts).T)
+
+
+def _cross(
+    x: Floats, y: Floats, real_radius: Floats, density_radius: Floats, fake_radius: Floats
+) -> tuple[NDArray[np.bool_], Floats, NDArray[np.bool_], Floats]:
+    """Fake in a real ball; number of density balls that hold it; real in a fake ball; nearest fake of each real."""
+    inside, near = [], []
+    reached, closest = np.zeros(len(y), bool), np.full(len(y), np.inf)
+    for start in range(0, len(x), BLOCK):
+        distances = _squared_distances(x[start : start + BLOCK], y)
+        inside.append((distances <= real_radius).any(axis=1))
+        near.append((distances < density_radius).sum(axis=1).astype(np.float64))
+        reached |= (distances <= fake_radius[start : start + BLOCK, None]).any(axis=0)
+        closest = np.minimum(closest, distances.min(axis=0))
+    return np.concatenate(inside), np.concatenate(near), reached, closest
+
+
+def _squared_distances(a: Floats, b: Floats) -> Floats:
+    squares = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
+    distances: Floats = np.maximum(squares - 2 * a @ b.T, 0.0)
+    return distances

@@ -1,0 +1,251 @@
+"""What the settings of a sweep are worth: one tidy table, and which settings no other dominates.
+
+table = measure_sweep(settings, value_range=(-1, 1), reference=real_images, labels=labels, scorer=agreement)
+pareto(table, better={"class_agreement": "high", "diversity": "high", "calls": "low"})
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from scorescope.analysis.fid_neighbours import neighbour_table
+from scorescope.analysis.frechet import frechet_distance
+from scorescope.analysis.frechet_error import frechet_interval
+from scorescope.analysis.summaries import summarise_by
+from scorescope.analysis.tables import Column, Schema, require_columns
+from scorescope.data.errors import InputError
+from scorescope.probes.decomposition import image_statistics
+from scorescope.probes.sweep import Setting
+
+Floats = NDArray[np.float64]
+Features = Callable[[Tensor], Tensor]
+
+SWEEP = Schema(
+    "sweep",
+    (
+        Column("setting", str, "", "name of the setting"),
+        Column("rule", str, "", "its guidance rule"),
+        Column("weight", float, "1", "its weight"),
+        Column("metric", str, "", "see METRICS"),
+        Column("n", int, "", "samples"),
+        Column("value", float, "", "unit as in METRICS"),
+        Column("low", float, "", "lower end of the 95 % interval"),
+        Column("high", float, "", "upper end"),
+    ),
+)
+
+METRICS = {
+    "overshoot_share": "share of elements outside the range, mean over samples",
+    "overshoot_mean": "mean distance of elements from the range, units of the data",
+    "contrast": "standard deviation within a sample, units of the data",
+    "saturation": "mean HSV saturation, colour only",
+    "score": "the user's scorer, for class labels the share of samples that a classifier gives the requested class",
+    "calls": "denoiser evaluations that the rule needed, a sample",
+    "diversity": "mean distance from a sample to the others of its condition, units of the features",
+    "frechet": "Frechet distance to the reference, squared units of the features",
+    "precision": "share of samples within the reference's neighbourhoods",
+    "recall": "share of reference images within the samples' neighbourhoods",
+}
+
+CHANGES = Schema(
+    "changes",
+    (
+        Column("setting", str, "", "name of the setting"),
+        Column("against", str, "", "setting that it is compared with, sample by sample (same seeds)"),
+        Column("metric", str, "", "a metric that each sample has"),
+        Column("n", int, "", "pairs"),
+        Column("value", float, "", "mean difference"),
+        Column("low", float, "", "lower end of its 95 % interval, bootstrap over pairs"),
+        Column("high", float, "", "upper end"),
+    ),
+)
+
+
+def sample_metrics(
+    settings: Sequence[Setting],
+    *,
+    value_range: tuple[float, float] | None = None,
+    scorer: Callable[[Tensor], Sequence[float] | Floats] | None = None,
+    labels: Tensor | None = None,
+    features: Features | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Metrics that each sample has: one row a (setting, sample).
+
+    Parameters
+    ----------
+    settings : sequence of Setting
+        From `probes.sweep`.
+    value_range : (float, float), optional
+        Range of the data, for overshoot and saturation.
+    scorer : callable, optional
+        Samples to one number a sample.
+    labels : Tensor, shape (n,), optional
+        Condition of each sample, for the diversity within conditions.
+    features : callable, optional
+        Samples to (n, d) features, for the diversity; by default the values themselves.
+
+    Returns
+    -------
+    DataFrame
+        `setting`, `rule`, `weight`, `sample` and the sample-level names of `METRICS`; NaN where one does not apply.
+    """
+    frames = []
+    for setting in tqdm(settings, desc="measuring", disable=not progress):
+        samples, trace = setting.run.samples.cpu(), setting.run.trace
+        columns: dict[str, Any] = {name: v.numpy() for name, v in image_statistics(samples, value_range).items()}
+        columns["score"] = np.nan if scorer is None else np.asarray(scorer(samples), dtype=np.float64)
+        columns["calls"] = np.nan
+        if trace is not None:
+            columns["calls"] = trace.scalars.groupby("sample")["needed"].sum().to_numpy(np.float64)
+        columns["diversity"] = np.nan if labels is None else _spread(_flat(features, samples), labels.cpu().numpy())
+        keys = {"setting": setting.name, "rule": type(setting.rule).__name__, "weight": float(setting.rule.weight)}
+        frames.append(pd.DataFrame({**keys, "sample": np.arange(len(samples)), **columns}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def measure_sweep(
+    settings: Sequence[Setting],
+    *,
+    value_range: tuple[float, float] | None = None,
+    scorer: Callable[[Tensor], Sequence[float] | Floats] | None = None,
+    labels: Tensor | None = None,
+    reference: Tensor | None = None,
+    features: Features | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Sample-level and set-level metrics of every setting, each with its interval.
+
+    Parameters
+    ----------
+    settings, value_range, scorer, labels, features
+        As for `sample_metrics`.
+    reference : Tensor, shape (m, *shape), optional
+        Real data, for Frechet distance, precision and recall; more rows than features.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `SWEEP`, metrics in `METRICS`. Intervals are bootstrap over samples, for precision and
+        recall those of `neighbour_table`, for the Frechet distance the jackknife, missing where there are fewer
+        than 20/19 as many images as features.
+    """
+    rows = sample_metrics(
+        settings, value_range=value_range, scorer=scorer, labels=labels, features=features, progress=progress
+    )
+    found = summarise_by(rows, by=["setting", "rule", "weight"]).dropna(subset=["mean"])
+    table = found.rename(columns={"quantity": "metric", "mean": "value"}).drop(columns="median")
+    parts = [table]
+    if reference is not None:
+        real = _flat(features, reference.cpu())
+        for setting in tqdm(settings, desc="comparing with the reference", disable=not progress):
+            keys = {"setting": setting.name, "rule": type(setting.rule).__name__, "weight": float(setting.rule.weight)}
+            parts.append(_against(_flat(features, setting.run.samples.cpu()), real).assign(**keys))
+    return SWEEP.check(pd.concat(parts, ignore_index=True))
+
+
+def changes(rows: pd.DataFrame, *, against: str, metrics: Sequence[str] | None = None) -> pd.DataFrame:
+    """Paired differences of every setting from one of them, over the same seeds.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From `sample_metrics`.
+    against : str
+        Name of the setting that is subtracted.
+    metrics : sequence of str, optional
+        Which; by default all that are there.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `CHANGES`.
+    """
+    require_columns("rows", rows, ["setting", "sample"])
+    if against not in set(rows["setting"]):
+        raise InputError("against", found=repr(against), expected=f"one of {sorted(set(rows['setting']))}")
+    names = [name for name in (metrics or METRICS) if name in rows]
+    base = rows[rows["setting"] == against].set_index("sample")[names]
+    parts = []
+    for setting, group in rows.groupby("setting", sort=False):
+        if setting == against:
+            continue
+        difference = (group.set_index("sample")[names] - base).reset_index()
+        parts.append(summarise_by(difference.assign(setting=setting), by=["setting"], quantities=names))
+    if not parts:
+        raise InputError("rows", found="one setting", expected="at least one other to compare with")
+    table = pd.concat(parts, ignore_index=True).dropna(subset=["mean"]).assign(against=against)
+    return CHANGES.check(table.rename(columns={"quantity": "metric", "mean": "value"}).drop(columns="median"))
+
+
+def pareto(table: pd.DataFrame, *, better: Mapping[str, Literal["high", "low"]]) -> pd.DataFrame:
+    """Mark the settings that no other dominates.
+
+    One setting dominates another if it is at least as good in every named metric and better in one, by their
+    values; intervals are not looked at.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `measure_sweep`.
+    better : mapping
+        Metric to "high" or "low".
+
+    Returns
+    -------
+    DataFrame
+        One row a setting: `setting`, the metrics, `pareto` (bool) and `dominated_by` (first one that does, or "").
+    """
+    require_columns("table", table, ["setting", "metric", "value"])
+    wide = table.pivot(index="setting", columns="metric", values="value").reindex(table["setting"].unique())
+    if absent := [name for name in better if name not in wide]:
+        raise InputError(
+            "better", found=f"metrics {absent}", expected=f"metrics of the table: {sorted(map(str, wide))}"
+        )
+    wide = wide[list(better)].dropna()
+    signs = np.array([1.0 if way == "high" else -1.0 for way in better.values()])
+    values = wide.to_numpy(np.float64) * signs
+    dominated_by = []
+    for row in values:
+        dominates = (values >= row).all(1) & (values > row).any(1)
+        dominated_by.append(str(wide.index[dominates.argmax()]) if dominates.any() else "")
+    found = wide.reset_index().assign(pareto=[not name for name in dominated_by], dominated_by=dominated_by)
+    found.columns.name = None
+    return found
+
+
+def _spread(features: Floats, labels: NDArray[Any]) -> Floats:
+    """Mean distance from each row to the others of its label; NaN for a label of one row."""
+    found = np.full(len(features), np.nan)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) > 1:
+            points = torch.from_numpy(features[rows])
+            distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+            found[rows] = distances.sum(1) / (len(rows) - 1)
+    return found
+
+
+def _against(fake: Floats, real: Floats) -> pd.DataFrame:
+    value = frechet_distance(fake, real).value
+    # the jackknife leaves out parts of the images: what remains must still exceed the number of features
+    groups = 20
+    enough = min(len(fake), len(real)) * (groups - 1) > fake.shape[1] * groups
+    ends = frechet_interval(fake, real, method="jackknife", groups=groups) if enough else None
+    low, high = (ends.low, ends.high) if ends is not None else (np.nan, np.nan)
+    first = pd.DataFrame({"metric": ["frechet"], "n": [len(fake)], "value": [value], "low": [low], "high": [high]})
+    neighbours = neighbour_table(fake, real)
+    chosen = neighbours[neighbours["metric"].isin(["precision", "recall"])]
+    return pd.concat([first, chosen[["metric", "n", "value", "low", "high"]]], ignore_index=True)
+
+
+def _flat(features: Features | None, samples: Tensor) -> Floats:
+    found = samples if features is None else features(samples)
+    values: Floats = found.flatten(1).double().numpy()
+    return values

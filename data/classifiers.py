@@ -1,0 +1,131 @@
+"""Small convolutional classifiers that ship with the package, as feature networks that need no download.
+
+    classifier, card = load_classifier("digits")
+    maps = classifier.activations(images)       # (batch, channel, y, x), after a ReLU
+    features = maps.mean(dim=(2, 3))            # what the distances use
+    logits = classifier(images)
+
+Features are the plain spatial average of the last maps, as in the Inception network of the FID.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scorescope.data.checkpoints import SHIPPED, Card, read_weights, replace_file, sha256, write_card
+from scorescope.data.errors import InputError
+
+FORMAT = "scorescope-classifier-1"
+FOLDER = SHIPPED / "classifiers"
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Size of a classifier; stored beside its weights.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (channel, height, width) of the images.
+    channels : tuple of int
+        Output channels of each 3 x 3 convolution.
+    strides : tuple of int
+        Its stride.
+    classes : tuple of str
+        Class names, in the order of the logits.
+    """
+
+    shape: tuple[int, int, int]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    classes: tuple[str, ...]
+
+
+class Classifier(nn.Module):
+    """Convolutions with ReLU, spatial average, and one linear layer.
+
+    Parameters
+    ----------
+    config : ClassifierConfig
+        Its size.
+    """
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        inputs = (config.shape[0], *config.channels[:-1])
+        self.layers = nn.ModuleList(
+            nn.Conv2d(i, o, 3, stride=s, padding=1)
+            for i, o, s in zip(inputs, config.channels, config.strides, strict=True)
+        )
+        self.head = nn.Linear(config.channels[-1], len(config.classes))
+
+    def activations(self, images: Tensor) -> Tensor:
+        """Last maps, shape (batch, channel, y, x), not negative.
+
+        Parameters
+        ----------
+        images : Tensor, shape (batch, *config.shape)
+            Pixel values in [-1, 1].
+        """
+        if tuple(images.shape[1:]) != self.config.shape:
+            expected = f"(batch, {', '.join(map(str, self.config.shape))})"
+            raise InputError("images", found=f"shape {tuple(images.shape)}", expected=expected)
+        h = images
+        for layer in self.layers:
+            h = functional.relu(layer(h))
+        return h
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, shape (batch, classes)."""
+        logits: Tensor = self.head(self.activations(images).mean(dim=(2, 3)))
+        return logits
+
+
+def save_classifier(path: Path, classifier: Classifier, card: Card) -> None:
+    """Write weights to `path` (safetensors, with the network's size) and `card` beside it."""
+    metadata = {"format": FORMAT, "config": json.dumps(asdict(classifier.config))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda temporary: save_file(classifier.state_dict(), temporary, metadata))
+    write_card(path.with_suffix(".json"), {**card, "weights_sha256": sha256(path)})
+
+
+def load_classifier(name: str | Path, *, device: str | torch.device = "cpu") -> tuple[Classifier, Card]:
+    """Load a classifier in evaluation mode, with its card.
+
+    Parameters
+    ----------
+    name : str or Path
+        One of `shipped_classifiers()`, or a file that `save_classifier` wrote.
+    device : str or torch.device
+        Where the weights go.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, of another kind, or does not match the hash on its card.
+    """
+    path = FOLDER / f"{name}.safetensors" if str(name) in shipped_classifiers() else Path(name)
+    if not path.is_file():
+        expected = f"a safetensors file or one of {shipped_classifiers()}"
+        raise InputError("name", found=repr(str(name)), expected=expected)
+    metadata, weights, card = read_weights(path, device=device)
+    if metadata.get("format") != FORMAT:
+        raise InputError(str(path), found=f"format {metadata.get('format')!r}", expected=repr(FORMAT))
+    try:
+        config = {key: tuple(value) for key, value in json.loads(metadata["config"]).items()}
+        classifier = Classifier(ClassifierConfig(**config))
+        classifier.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(str(path), found=f"weights that do not fit ({error})", expected=FORMAT) from None
+    return classifier.eval().requires_grad_(False).to(device), card
+
+
+def shipped_classifiers() -> list[str]:
+    """Names that `load_classifier` knows without a path."""
+    return sorted(path.stem for path in FOLDER.glob("*.safetensors"))

@@ -1,0 +1,65 @@
+"""Guidance rules in denoised space, and how they are put together.
+
+rule = Interval(APG(4.0, norm=2.5, momentum=-0.75), low=0.28, high=5.42)
+guided = rule(cond, uncond, state)
+"""
+
+from scorescope.probes.guidance.adaptive import AdaptiveGuidance, LinearAG, fit_linear_ag
+from scorescope.probes.guidance.bands import FrequencyDecoupled, laplacian_pyramid
+from scorescope.probes.guidance.base import (
+    COND,
+    PERTURBED,
+    UNCOND,
+    WEAK,
+    BranchRule,
+    GuidanceState,
+    RowRule,
+    Rule,
+    describe,
+)
+from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
+from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance, random_labels
+from scorescope.probes.guidance.perturbed import PAG, TSG
+from scorescope.probes.guidance.projected import APG, CFGZeroStar, MagnitudeAware, TangentialCFG
+from scorescope.probes.guidance.wrappers import (
+    CosineWeight,
+    Interval,
+    LinearWeight,
+    Scheduled,
+    StepInterval,
+)
+
+__all__ = [
+    "APG",
+    "CFG",
+    "CFGPP",
+    "COND",
+    "ICG",
+    "PAG",
+    "PERTURBED",
+    "TSG",
+    "UNCOND",
+    "WEAK",
+    "AdaptiveGuidance",
+    "Autoguidance",
+    "BranchRule",
+    "CFGZeroStar",
+    "CosineWeight",
+    "DynamicThreshold",
+    "FrequencyDecoupled",
+    "GuidanceState",
+    "Interval",
+    "LinearAG",
+    "LinearWeight",
+    "MagnitudeAware",
+    "Rescaled",
+    "RowRule",
+    "Rule",
+    "Scheduled",
+    "StepInterval",
+    "TangentialCFG",
+    "describe",
+    "fit_linear_ag",
+    "laplacian_pyramid",
+    "random_labels",
+]

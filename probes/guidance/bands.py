@@ -1,0 +1,132 @@
+"""Frequency-decoupled guidance: a weight for each level of a Laplacian pyramid."""
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scorescope.data.errors import InputError
+from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, require_finite, required
+from scorescope.probes.guidance.linear import CFG
+
+
+@dataclass(frozen=True)
+class FrequencyDecoupled:
+    """FDG (Sadat et al. 2025, arXiv 2506.19713): D_u + sum over bands of w_band times the band of D_c - D_u.
+
+    The pyramid is linear, so guiding each level of D_c and D_u is guiding each level of their difference, and the
+    rule is the same in every prediction space. The paper's optional weights of parallel parts, which would not be,
+    are left out.
+
+    Attributes
+    ----------
+    weights : tuple of float
+        One weight a band, from low to high frequency (diffusers lists them from high to low).
+    """
+
+    weights: tuple[float, ...] = (1.0, 3.0)
+
+    def __post_init__(self) -> None:
+        if len(self.weights) < 1:
+            raise InputError("weights", found="none", expected="one weight a band, from low to high frequency")
+        for value in self.weights:
+            require_finite("weights", value)
+
+    @property
+    def weight(self) -> float:
+        """Weight of the highest band."""
+        return self.weights[-1]
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """At w = 1 in every band the unconditional branch is not needed."""
+        return (COND,) if set(self.weights) == {1.0} else (COND, UNCOND)
+
+    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
+        """D_c plus (w_band - 1) times each band of the update."""
+        if set(self.weights) == {1.0}:
+            return cond
+        levels = len(self.weights)
+        if levels == 1:
+            return CFG(self.weight)(cond, uncond, state)
+        _check(cond, levels)
+        uncond = required(uncond, cond)
+        # a band is the difference of two levels: gathered by level, each level is expanded once
+        smaller = [_halve(cond - uncond)]
+        for _ in range(levels - 2):
+            smaller.append(_halve(smaller[-1]))
+        change = smaller.pop().mul_(self.weights[0] - self.weights[1])
+        for images, weight, finer in zip(reversed(smaller), self.weights[1:-1], self.weights[2:], strict=True):
+            change = _expand(change, images.shape[-2:]).add_(images, alpha=weight - finer)
+        return _expand(change, cond.shape[-2:]).add_(cond, alpha=self.weight).add_(uncond, alpha=1 - self.weight)
+
+
+def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
+    """Bands of a Laplacian pyramid at full resolution, from high to low frequency; they sum to `images`.
+
+    On sides that halve without remainder this is the pyramid of kornia, which the paper and diffusers use; other
+    sides, which kornia pads to a power of two, keep their length here.
+
+    Parameters
+    ----------
+    images : Tensor, shape (batch, channel, y, x)
+        Pictures or latents.
+    levels : int
+        Number of bands; each but the last halves the resolution of the next.
+
+    Returns
+    -------
+    list of Tensor, shape (batch, channel, y, x)
+
+    Raises
+    ------
+    InputError
+        If the data have no two spatial axes, or are too small for that many bands.
+    """
+    _check(images, levels)
+    gaussian, smooth = [images], [images]
+    for level in range(1, levels):
+        gaussian.append(_halve(gaussian[-1]))
+        expanded = gaussian[level]
+        for finer in reversed(gaussian[:level]):
+            expanded = _expand(expanded, finer.shape[-2:])
+        smooth.append(expanded)
+    return [*(fine - coarse for fine, coarse in itertools.pairwise(smooth)), smooth[-1]]
+
+
+def _check(images: Tensor, levels: int) -> None:
+    if levels < 1 or images.ndim != 4 or min(images.shape[-2:]) < 2 ** (levels - 1):
+        found = f"data of shape {tuple(images.shape[1:])}"
+        expected = f"(channel, y, x) of at least {2 ** (levels - 1)} pixels a side for {levels} bands"
+        raise InputError("cond", found=found, expected=expected)
+
+
+def _halve(images: Tensor) -> Tensor:
+    """The next coarser level: blurred, then halved by bilinear interpolation."""
+    size = torch.Size(length // 2 for length in images.shape[-2:])
+    images = _pad(images)  # the larger images are not needed any more: no name holds them
+    images = _convolve(images)
+    return _resize(images, size)
+
+
+def _expand(images: Tensor, size: torch.Size) -> Tensor:
+    """The next finer size: bilinear interpolation, then the same blur."""
+    return _convolve(_pad(_resize(images, size)))
+
+
+def _resize(images: Tensor, size: torch.Size) -> Tensor:
+    # pixels are areas (align_corners False): a pixel of half the resolution lies between the pixels that it covers
+    return functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
+
+
+def _pad(images: Tensor) -> Tensor:
+    # mirrored at the borders where the images are long enough
+    return functional.pad(images, (2, 2, 2, 2), mode="reflect" if min(images.shape[-2:]) > 2 else "replicate")
+
+
+def _convolve(images: Tensor) -> Tensor:
+    """The binomial kernel (1 4 6 4 1) / 16 along both axes."""
+    line = images.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    kernel = torch.outer(line, line)[None, None].expand(images.shape[1], 1, 5, 5)
+    return functional.conv2d(images, kernel, groups=images.shape[1])

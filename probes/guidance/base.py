@@ -1,0 +1,149 @@
+"""The `Rule` protocol, the state a rule is called with, and the pieces that rules share.
+
+A rule is a small frozen dataclass, called on (cond, uncond, state) in denoised space. The weight convention is
+w = 1 for no guidance: D_u + w (D_c - D_u). What a rule remembers from step to step lives in `state.memory`, which
+belongs to the run, so one rule object serves any number of runs.
+"""
+
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from scorescope.data.errors import InputError
+from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.spaces import NoiseLevel
+
+COND, UNCOND, WEAK, PERTURBED = "cond", "uncond", "weak", "perturbed"
+
+
+@dataclass
+class GuidanceState:
+    """Where on its path a run is when a rule is called.
+
+    Attributes
+    ----------
+    x : Tensor, shape (batch, *shape)
+        State, variance-exploding convention.
+    sigma : float
+        Its noise level.
+    sigma_next : float
+        Noise level the step goes to; 0 at the last step, equal to sigma in a solver's correction.
+    step, call : int
+        Scheduler step, and denoiser call within it (Heun has two).
+    memory : dict
+        What rules remember from step to step; starts empty with the run.
+    seeds : sequence of int
+        Seeds of the samples, for rules that draw at random.
+    others : dict
+        Predictions of branches other than cond and uncond, by branch name.
+    """
+
+    x: Tensor
+    sigma: float
+    sigma_next: float
+    step: int
+    call: int
+    memory: MutableMapping[str, Any] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
+    others: MutableMapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def level(self) -> NoiseLevel:
+        """The noise level for conversions between spaces."""
+        return NoiseLevel.ve(torch.full((len(self.x),), self.sigma, dtype=self.x.dtype, device=self.x.device))
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """A guidance rule."""
+
+    @property
+    def weight(self) -> float:
+        """Guidance weight w; 1 is no guidance."""
+        ...
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """Branches that the rule needs at this state, `cond` first; the others are not computed."""
+        ...
+
+    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
+        """The guided prediction, in denoised space, shaped like `cond`.
+
+        `uncond` is None where `branches` did not ask for it; branches other than the two are in `state.others`.
+        """
+        ...
+
+
+@runtime_checkable
+class RowRule(Rule, Protocol):
+    """A rule that may need the unconditional branch for some samples only."""
+
+    def rows(self, state: GuidanceState) -> Tensor:
+        """Which samples need it, bool, shape (batch,); asked only where `branches` names that branch."""
+        ...
+
+
+@runtime_checkable
+class BranchRule(Rule, Protocol):
+    """A rule that computes a branch in its own way: another model, another condition, a perturbed network."""
+
+    def predict(
+        self, branch: str, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
+    ) -> Tensor | None:
+        """The prediction of `branch`, or None where the rule has nothing of its own for it."""
+        ...
+
+
+def describe(rule: Rule) -> str:
+    """A short name: the class, and in brackets the rule that it wraps."""
+    inner = getattr(rule, "rule", None)
+    return type(rule).__name__ if inner is None else f"{type(rule).__name__}[{describe(inner)}]"
+
+
+def sample_generators(state: GuidanceState, tag: int) -> list[torch.Generator]:
+    """One CPU generator a sample, made from its seed, the step and the call: batches do not change what it draws."""
+    if len(state.seeds) != len(state.x):
+        raise InputError("state.seeds", found=f"{len(state.seeds)} seeds", expected=f"{len(state.x)}, one a sample")
+    place = (state.step * 8 + state.call) * 16 + tag
+    # an odd factor maps 32 bits onto themselves, and away from the small numbers that seed the samples' own noise
+    seeds = [(int(seed) * 1_000_003 + place) * 2_654_435_761 % 2**32 for seed in state.seeds]
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def require_finite(argument: str, value: float) -> None:
+    """Raise `InputError` unless `value` is a finite number."""
+    if not abs(value) < float("inf"):
+        raise InputError(argument, found=str(value), expected="a finite number")
+
+
+def required(branch: Tensor | None, cond: Tensor, *, name: str = UNCOND) -> Tensor:
+    """The branch, or `InputError` where a rule that needs it was called without it or with another shape."""
+    if branch is None:
+        expected = "the prediction that the rule's `branches` asked for: record that branch, or use another rule"
+        raise InputError(name, found="None", expected=expected)
+    if branch.shape != cond.shape:
+        raise InputError(name, found=f"shape {tuple(branch.shape)}", expected=f"{tuple(cond.shape)}, the shape of cond")
+    return branch
+
+
+def skip(sigma: float, space: str) -> float:
+    """k in D - k x, which is what a network of `space` predicts but for a factor.
+
+    Projections, angles and ratios of norms do not see the factor, so they need no conversion: eps is
+    (D - x) / -sigma, v is (D - x / (1 + sigma^2)) sqrt(1 + sigma^2) / -sigma, flow is
+    (D - x / (1 + sigma)) (1 + sigma) / -sigma.
+    """
+    return {"denoised": 0.0, "eps": 1.0, "v": 1 / (1 + sigma**2), "flow": 1 / (1 + sigma)}[space]
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """Give one value a sample the dtype and the trailing axes of `like`."""
+    return values.to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def combine(scale: Tensor, cond: Tensor, keep: Tensor, update: Tensor) -> Tensor:
+    """scale * cond + keep * update, one factor a sample, in the memory of `update`."""
+    return update.mul_(per_sample(keep, cond)).addcmul_(per_sample(scale, cond), cond)

@@ -1,0 +1,158 @@
+"""Guidance by a perturbed network: away from what the same network says when part of it is disturbed."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorescope.data.errors import InputError
+from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.guidance.base import (
+    COND,
+    PERTURBED,
+    UNCOND,
+    GuidanceState,
+    per_sample,
+    require_finite,
+    required,
+    sample_generators,
+)
+
+
+@dataclass(frozen=True)
+class TSG:
+    """Time-step guidance (Sadat et al. 2025, arXiv 2407.02687): the perturbed branch has noise on its time embedding.
+
+    D = D_p + w (D_c - D_p), with D_p at embedding + scale * std(embedding) * noise.
+
+    Attributes
+    ----------
+    weight : float
+        w.
+    scale : float
+        Strength of the noise, in standard deviations of the embedding.
+    low, high : float
+        Noise levels between which it acts, low < sigma <= high.
+    site : str
+        Name of the module whose output is the time embedding, in the denoiser (an `nn.Module`).
+    """
+
+    weight: float
+    scale: float = 1.0
+    low: float = 0.0
+    high: float = float("inf")
+    site: str = "network.noise_embedding"
+
+    def __post_init__(self) -> None:
+        require_finite("weight", self.weight)
+        if not 0 <= self.scale < float("inf"):
+            raise InputError("scale", found=str(self.scale), expected="a finite number >= 0")
+        if not 0 <= self.low < self.high:
+            raise InputError("low, high", found=f"{self.low}, {self.high}", expected="0 <= low < high")
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """The perturbed branch inside the range of noise levels."""
+        inside = self.low < state.sigma <= self.high
+        return (COND, PERTURBED) if inside and self.weight != 1 and self.scale else (COND,)
+
+    def predict(
+        self, branch: str, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
+    ) -> Tensor | None:
+        """The prediction with a noisy time embedding."""
+        if branch != PERTURBED:
+            return None
+        generators = sample_generators(state, 2)
+
+        def add_noise(module: nn.Module, inputs: Any, embedding: Tensor) -> Tensor:
+            draws = [torch.randn(embedding.shape[1:], generator=generator) for generator in generators]
+            noise = torch.stack(draws).to(embedding)
+            return embedding + self.scale * per_sample(embedding.flatten(1).std(1), embedding) * noise
+
+        with _hooked(denoiser, [self.site], lambda module: add_noise):
+            return denoiser(x, sigma, condition)
+
+    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
+        """D_p + w (D_c - D_p) inside the range, D_c outside."""
+        if PERTURBED not in self.branches(state):
+            return cond
+        return torch.lerp(required(state.others.get(PERTURBED), cond, name=PERTURBED), cond, self.weight)
+
+
+@dataclass(frozen=True)
+class PAG:
+    """Perturbed-attention guidance (Ahn et al. 2024, arXiv 2403.17377), with or without CFG beside it.
+
+    D = D_c + (w - 1) (D_c - D_u) + s (D_c - D_p), with D_p from the network whose self-attention maps at the named
+    sites are the identity: each position keeps its own value.
+
+    Attributes
+    ----------
+    scale : float
+        s.
+    sites : tuple of str
+        Names of self-attention modules in the denoiser (an `nn.Module`). Each must have a method `without_mixing`
+        that takes what its forward takes and returns what it would with an identity attention map.
+    weight : float
+        w of the CFG term; 1 is none, and then the unconditional branch is not computed.
+    """
+
+    scale: float
+    sites: tuple[str, ...] = ("network.attention",)
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_finite("scale", self.scale)
+        require_finite("weight", self.weight)
+        if not self.sites:
+            raise InputError("sites", found="none", expected="at least one self-attention module")
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """Two or three branches."""
+        uncond = (UNCOND,) if self.weight != 1 else ()
+        return (COND, *uncond, PERTURBED) if self.scale else (COND, *uncond)
+
+    def predict(
+        self, branch: str, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
+    ) -> Tensor | None:
+        """The prediction without mixing between positions at the sites."""
+        if branch != PERTURBED:
+            return None
+
+        def replace_by_values(module: Any) -> Callable[..., Tensor]:
+            if not hasattr(module, "without_mixing"):
+                expected = "a self-attention module with a method without_mixing"
+                raise InputError("sites", found=type(module).__name__, expected=expected)
+
+            def hook(_: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+                values: Tensor = module.without_mixing(*inputs)
+                return values
+
+            return hook
+
+        with _hooked(denoiser, self.sites, replace_by_values):
+            return denoiser(x, sigma, condition)
+
+    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
+        """D_c + (w - 1) (D_c - D_u) + s (D_c - D_p)."""
+        guided = cond if self.weight == 1 else torch.lerp(required(uncond, cond), cond, self.weight)
+        if not self.scale:
+            return guided
+        away = cond - required(state.others.get(PERTURBED), cond, name=PERTURBED)
+        return away.mul_(self.scale).add_(guided)
+
+
+def _hooked(denoiser: Denoiser, sites: Sequence[str], make: Callable[[nn.Module], Callable[..., Tensor]]) -> ExitStack:
+    """Forward hooks at named modules, for the length of a with block."""
+    if not isinstance(denoiser, nn.Module):
+        found = type(denoiser).__name__
+        raise InputError("denoiser", found=found, expected="an nn.Module, whose inner modules can be reached by name")
+    modules = dict(denoiser.named_modules())
+    if absent := [site for site in sites if site not in modules]:
+        raise InputError("site", found=str(absent), expected=f"names of modules, such as {sorted(modules)[1:6]}")
+    with ExitStack() as stack:
+        for site in sites:
+            stack.callback(modules[site].register_forward_hook(make(modules[site])).remove)
+        return stack.pop_all()

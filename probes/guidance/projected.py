@@ -1,0 +1,214 @@
+"""Rules that work with the geometry of the branches: projections, norms and angles."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorescope.data.errors import InputError
+from scorescope.probes.decomposition import projection_products
+from scorescope.probes.guidance.base import (
+    COND,
+    UNCOND,
+    GuidanceState,
+    combine,
+    per_sample,
+    require_finite,
+    required,
+    skip,
+)
+
+_ROW_ELEMENTS = 2**14  # from here on a Python loop over samples costs less than passes over a whole batch
+_SCRATCH_ELEMENTS = 2**16  # float64 copies that fit a level-two cache
+
+
+@dataclass(frozen=True)
+class APG:
+    """Adaptive projected guidance (Sadat, Hilliges & Weber 2025, arXiv 2410.02416, algorithm 1).
+
+    In the order of the paper's listing: reverse momentum, norm clip, projection. The momentum advances once
+    a step, with the step's first call: a solver's further calls see it and leave it as it is, where a buffer
+    advanced by every call would count a Heun step twice.
+
+    Attributes
+    ----------
+    weight : float
+        w; the guided prediction is D_c + (w - 1) * update.
+    eta : float
+        Share of the parallel part that is kept; 0 removes it (the paper's choice), 1 keeps it.
+    norm : float
+        Largest L2 norm of the update, over all axes of a sample, in units of the data; infinity is off.
+        It scales with the square root of the number of elements.
+    momentum : float
+        beta; negative values push away from earlier updates. |beta| < 1, or the buffer diverges.
+    """
+
+    weight: float
+    eta: float = 0.0
+    norm: float = float("inf")
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_finite("weight", self.weight)
+        require_finite("eta", self.eta)
+        if not self.norm > 0:
+            raise InputError("norm", found=str(self.norm), expected="a positive L2 norm, or infinity for none")
+        if not abs(self.momentum) < 1:
+            expected = "|momentum| < 1; beyond it the buffer diverges"
+            raise InputError("momentum", found=str(self.momentum), expected=expected)
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """Both branches, except at w = 1 where the update has no effect."""
+        return (COND,) if self.weight == 1 else (COND, UNCOND)
+
+    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
+        """D_c + (w - 1) (orthogonal + eta * parallel)."""
+        if self.weight == 1:
+            return cond
+        update = cond - required(uncond, cond)
+        if self.momentum:
+            if (buffer := state.memory.get("apg")) is not None:
+                update.add_(buffer, alpha=self.momentum)
+            if state.call == 0:
+                state.memory["apg"] = update.clone()
+        if update.device.type == "cpu" and update.is_contiguous() and update[:1].numel() >= _ROW_ELEMENTS:
+            return self._by_sample(update, cond)
+        scale, keep = self._factors(*projection_products(update, cond))
+        return combine(scale, cond, keep, update)
+
+    def _factors(self, update_sq: Tensor, update_cond: Tensor, cond_sq: Tensor) -> tuple[Tensor, Tensor]:
+        """p and q of p c + q d = c + (w - 1) clip (d - (1 - eta) a c), which forms neither part of d."""
+        clip = (self.norm / update_sq.sqrt()).clamp(max=1)  # norm > 0, so this is never 0 / 0
+        coefficient = torch.where(cond_sq > 0, update_cond / cond_sq, 0.0)
+        keep = (self.weight - 1) * clip
+        return 1 - keep * (1 - self.eta) * coefficient, keep
+
+    def _by_sample(self, update: Tensor, cond: Tensor) -> Tensor:
+        """The same in the memory of `update`, sample by sample: each stays in the cache from first to last use."""
+        scratch = torch.empty(2, min(update[0].numel(), _SCRATCH_ELEMENTS), dtype=torch.float64)
+        for d, c in zip(update.flatten(1), cond.flatten(1), strict=True):
+            total = torch.zeros(3, dtype=torch.float64)
+            for part, other in zip(d.split(scratch.shape[1]), c.split(scratch.shape[1]), strict=True):
+                a, b = scratch[0, : len(part)].copy_(part), scratch[1, : len(part)].copy_(other)
+                total += torch.stack([torch.dot(a, a), torch.dot(a, b), torch.dot(b, b)])
+            scale, keep = self._factors(*total)
+            d.mul_(keep.item()).add_(c, alpha=scale.item())
+        return update
+
+
+@dataclass(frozen=True)
+class TangentialCFG:
+    """Tangential damping CFG (Kwon et al. 2025, arXiv 2503.18137).
+
+    The unconditional score is replaced by its projection on the first right singular vector of the two scores,
+    [s_u; s_c] as rows of a 2 x N matrix; then CFG. Scores are (D - x) / sigma^2, so the factor drops out.
+
+    Attributes
+    ----------
+    weight : float
+        w.
+    """
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        require_finite("weight", self.weight)
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """As CFG."""
+        return (COND,) if self.weight == 1 else (COND, UNCOND)
+
+    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
+        """D_u' + w (D_c - D_u'), with D_u' from the projected score."""
+        if self.weight == 1:
+            return cond
+        a, b = required(uncond, cond) - state.x, cond - state.x
+        aa, ab, bb = projection_products(a, b)
+        # v1 = (p a + q b) / s1 with (p, q) = (cos t, sin t) the first eigenvector of the Gram matrix
+        # [[aa, ab], [ab, bb]], where tan 2t = 2 ab / (aa - bb); so <a, v1> v1 = p (p a + q b)
+        turn = torch.atan2(2 * ab, aa - bb)  # 2t
+        pp, pq = (1 + turn.cos()) / 2, turn.sin() / 2
+        # x + p (p a + q b), then CFG: w D_c + (1 - w) D_u', in the memory of a
+        projected = a.mul_(per_sample(pp, cond)).addcmul_(per_sample(pq, cond), b).add_(state.x)
+        return projected.lerp_(cond, self.weight)
+
+
+@dataclass(frozen=True)
+class CFGZeroStar:
+    """CFG-Zero* (Fan et al. 2025, arXiv 2503.18886), on flow velocities v = n - x0.
+
+    v_u is scaled by s* = <v_c, v_u> / |v_u|^2 before CFG, and the first steps stand still (v = 0).
+
+    Attributes
+    ----------
+    weight : float
+        w.
+    zero_steps : int
+        Steps at the start whose velocity is zero.
+    """
+
+    weight: float
+    zero_steps: int = 1
+
+    def __post_init__(self) -> None:
+        require_finite("weight", self.weight)
+        if self.zero_steps < 0:
+            raise InputError("zero_steps", found=str(self.zero_steps), expected="at least 0")
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """Both: s* scales the unconditional velocity at every weight but 1."""
+        return (COND,) if self.weight == 1 or state.step < self.zero_steps else (COND, UNCOND)
+
+    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
+        """D of the velocity s* v_u + w (v_c - s* v_u); x / (1 + sigma), the D of v = 0, in the first steps."""
+        if state.step < self.zero_steps:
+            return state.x / (1 + state.sigma)
+        if self.weight == 1:
+            return cond
+        k = skip(state.sigma, "flow")  # velocities are D - k x but for one factor
+        v_c, v_u = (torch.sub(d, state.x, alpha=k) for d in (cond, required(uncond, cond)))
+        _, cu, uu = projection_products(v_c, v_u)
+        scale = torch.where(uu > 0, cu / uu, 1.0)
+        guided = v_c.mul_(self.weight).addcmul_(per_sample((1 - self.weight) * scale, cond), v_u)
+        return guided.add_(state.x, alpha=k)
+
+
+@dataclass(frozen=True)
+class MagnitudeAware:
+    """A weight damped by the update's size, w_eff = 1 + (w - 1) exp(-alpha |d| / |u|), per sample (MAMBO-G).
+
+    As in the magnitude-aware guider of diffusers, on flow velocities: the ratio depends on the space. (The paper
+    that the guider's documentation links to, arXiv 2508.03442, is about another method.)
+
+    Attributes
+    ----------
+    weight : float
+        w, the weight of a vanishing update.
+    alpha : float
+        How fast it falls; 0 is CFG.
+    """
+
+    weight: float
+    alpha: float = 8.0
+
+    def __post_init__(self) -> None:
+        require_finite("weight", self.weight)
+        if not 0 <= self.alpha < float("inf"):
+            raise InputError("alpha", found=str(self.alpha), expected="a finite number >= 0")
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """As CFG."""
+        return (COND,) if self.weight == 1 else (COND, UNCOND)
+
+    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
+        """D_c + (w_eff - 1) (D_c - D_u)."""
+        if self.weight == 1:
+            return cond
+        uncond = required(uncond, cond)
+        update = cond - uncond
+        v_u = torch.sub(uncond, state.x, alpha=skip(state.sigma, "flow"))  # the velocity, but for a factor
+        dd, _, uu = projection_products(update, v_u)
+        # no update is kept whole, 0 / 0; an update beside a velocity of zero is infinitely large
+        damping = (self.alpha * (dd / uu).sqrt()).nan_to_num(nan=0.0, posinf=float("inf"))
+        keep = (self.weight - 1) * torch.exp(-damping)
+        return combine(torch.ones_like(keep), cond, keep, update)

@@ -1,0 +1,171 @@
+"""The one-step counterfactual: what a rule would have predicted at the states that a run visited.
+
+    trace = sample(denoiser, ..., record=Recording(keep=True)).trace     # or a recorded pipeline, branches kept
+    other = replay(trace, APG(8.0))
+    guidance.decompose(other)                                            # the same tables as of a run
+
+Exact, and no model is called. It is not a rollout: the states stay those of the recorded run.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+from tqdm import tqdm
+
+from scorescope.data.errors import InputError
+from scorescope.probes.guidance import COND, UNCOND, GuidanceState, RowRule, Rule, describe
+from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
+
+
+def visits(trace: Trace) -> Iterator[Visit]:
+    """The kept states and branches of any trace, in denoised space and the variance-exploding convention.
+
+    Raises
+    ------
+    InputError
+        Where states and branches were not kept, or the branches of a pipeline were not told apart.
+    """
+    if trace.kept:
+        yield from trace.kept
+        return
+    if not trace.of_pipeline:
+        expected = "a run recorded with Recording(keep=True)"
+        raise InputError("trace", found="a trace whose states and branches were not kept", expected=expected)
+    yield from _recorded(trace)
+
+
+@dataclass
+class _Replayed:
+    """One rule on its way through a trace."""
+
+    rule: Rule
+    recorder: ScalarRecorder
+    tables: list[pd.DataFrame]
+    kept: list[Visit]
+    memory: dict[str, Any]
+    run: object = None
+
+
+def replay(trace: Trace, rule: Rule, *, keep: bool = False, progress: bool = False) -> Trace:
+    """Apply one rule at the states of a recorded run; see `replay_all`."""
+    return replay_all(trace, [rule], keep=keep, progress=progress)[0]
+
+
+def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progress: bool = False) -> list[Trace]:
+    """Apply rules at the states of a recorded run. The trace is read once, however many rules there are.
+
+    Parameters
+    ----------
+    trace : Trace
+        A run of `sample` with `Recording(keep=True)`, or of a recorded pipeline with its branches and x kept.
+    rules : sequence of Rule
+        What to apply.
+    keep : bool
+        Keep the counterfactual predictions too, in `kept`.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of Trace
+        One a rule. `scalars` are those of a run, with the rule's prediction as `guided`, `needed` the evaluations
+        that the rule would have needed, and in addition `difference_sq`, |g_rule - g_recorded|^2, and `guided_sq`,
+        |g_recorded|^2, both in denoised space.
+
+    Raises
+    ------
+    InputError
+        Where states or branches were not kept or not told apart, or a rule needs a branch that was not recorded.
+    """
+    if not rules:
+        raise InputError("rules", found="none", expected="at least one rule")
+    recording = {} if trace.of_pipeline else trace.manifest.get("recording", {})
+    options = Recording(value_range=_pair(recording.get("value_range")))
+    under_way = [_Replayed(rule, ScalarRecorder(options), [], [], {}) for rule in rules]
+    seeds = trace.samples.set_index("sample")["seed"]
+    shape: list[int] = []
+    for visit in tqdm(visits(trace), desc="replaying", disable=not progress):
+        shape = list(visit.x.shape[1:])
+        own = [int(seed) for seed in seeds.loc[visit.first : visit.first + len(visit.x) - 1].fillna(0)]
+        for one in under_way:
+            _apply(one, visit, own, keep)
+    return [_finished(trace, one, shape, options) for one in under_way]
+
+
+def _apply(one: _Replayed, visit: Visit, seeds: Sequence[int], keep: bool) -> None:
+    if one.run != visit.first:  # another batch of samples: what the rule remembers starts afresh
+        one.run, one.memory = visit.first, {}
+    state = GuidanceState(
+        visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, one.memory, seeds, dict(visit.others)
+    )
+    needed = one.rule.branches(state)
+    rows = one.rule.rows(state) if UNCOND in needed and isinstance(one.rule, RowRule) else None
+    _check_branches(one.rule, needed, rows, visit)
+    guided = one.rule(visit.cond, visit.uncond if UNCOND in needed else None, state)
+    difference = (guided - visit.guided).double().flatten(1).square().sum(1)
+    reference, compared = UNCOND, visit.uncond
+    if compared is None and visit.others:
+        reference, compared = next(iter(visit.others.items()))
+    one.recorder.add(
+        visit.x, visit.cond, compared, guided,
+        first=visit.first, step=visit.step, call=visit.call, sigma=visit.sigma, sigma_next=visit.sigma_next,
+        needed=len(needed) if rows is None else (rows.int() + len(needed) - 1).cpu().numpy(), observed=0,
+        reference=reference, missing="" if compared is not None else "not recorded",
+        difference_sq=difference.cpu().numpy(),
+        guided_sq=visit.guided.double().flatten(1).square().sum(1).cpu().numpy(),
+    )  # fmt: skip
+    if keep:
+        one.kept.append(replace(visit, guided=guided))
+
+
+def _check_branches(rule: Rule, needed: Sequence[str], rows: Tensor | None, visit: Visit) -> None:
+    for branch in needed:
+        if branch == COND:
+            continue
+        recorded = visit.uncond if branch == UNCOND else visit.others.get(branch)
+        if recorded is not None and branch == UNCOND and rows is not None:
+            recorded = recorded[rows]
+        if recorded is None or bool(recorded.isnan().any()):
+            where = f"step {visit.step}, sigma {visit.sigma:.4g}"
+            expected = f"a trace with it: record with Recording(all_branches=True), or sample with {describe(rule)}"
+            raise InputError("trace", found=f"no {branch} branch at {where}", expected=expected)
+
+
+def _finished(trace: Trace, one: _Replayed, shape: list[int], options: Recording) -> Trace:
+    table = one.recorder.table()
+    table["sample"] += table.pop("first")
+    manifest: dict[str, Any] = {
+        **trace.manifest,
+        "rule": describe(one.rule),
+        "weight": one.rule.weight,
+        "shape": shape,
+        "replayed_from": trace.manifest.get("rule", "a recorded pipeline"),
+        "recording": {"value_range": options.value_range, "band_edges": ()},
+    }
+    return Trace(table, trace.samples, manifest, kept=one.kept)
+
+
+def _recorded(trace: Trace) -> Iterator[Visit]:
+    """States and branches of a recorded pipeline, step by step."""
+    arrays = trace.arrays
+    rows = trace.scalars.groupby(["run", "event"], sort=False).first()
+    for place, event in enumerate(arrays.events):
+        row = rows.loc[(event["run"], event["event"])]
+        level = event["level"]
+        if not isinstance(level["alpha"], float | int):
+            expected = "one noise level for all samples of a step"
+            raise InputError("trace", found=f"levels that differ by sample at step {row['step']}", expected=expected)
+        x = arrays.load("x", place).double() / float(level["alpha"])
+        cond = arrays.load("cond", place, space="denoised")
+        uncond = arrays.load("uncond", place, space="denoised")
+        yield Visit(
+            int(row["step"]), int(row["call"]), float(row["sigma"]), float(row["sigma_next"]), x[: len(cond)], cond,
+            uncond, arrays.load("guided", place, space="denoised")[: len(cond)], first=int(row["sample"]),
+        )  # fmt: skip
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    return None if value is None else (float(value[0]), float(value[1]))

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from scorescope.analysis import guidance_information, suggest_interval
+from scorescope.data import InputError
+from scorescope.probes import CFG, Recording, edm_sigmas, sample
+
+
+class Mixture:
+    """Exact conditional and unconditional denoisers of K equal Gaussians N(m_k, s^2 I)."""
+
+    shape = (2,)
+
+    def __init__(self, count=5, spread=1.5, std=0.3):
+        angles = torch.arange(count) * 2 * torch.pi / count
+        self.means = spread * torch.stack([angles.cos(), angles.sin()], dim=1).double()
+        self.variance, self.count = std**2, count
+
+    def posterior(self, x: Tensor, sigma: float) -> Tensor:
+        distance = (x[:, None] - self.means).square().sum(2)
+        return torch.softmax(-distance / (2 * (self.variance + sigma**2)), dim=1)
+
+    def __call__(self, x: Tensor, sigma: Tensor, condition: Tensor | None) -> Tensor:
+        share = self.variance / (self.variance + sigma[0] ** 2)
+        if condition is not None:
+            return self.means[condition] + share * (x - self.means[condition])
+        weights = self.posterior(x, float(sigma[0]))
+        return weights @ self.means + share * (x - weights @ self.means)
+
+
+def unguided(count=1500, **options):
+    mixture = Mixture()
+    labels = torch.arange(count) % mixture.count
+    recording = Recording(all_branches=True)
+    options = {"sigmas": edm_sigmas(120), "dtype": torch.float64, "batch": count, "progress": False} | options
+    return mixture, sample(mixture, seeds=range(count), condition=labels, record=recording, **options).trace
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return unguided()
+
+
+def test_the_integral_is_the_information_about_the_class(recorded):
+    # I(c; x_sigma) = H(c) - H(c | x_sigma), by Monte Carlo with 20000 independent draws, at ten noise levels
+    mixture, trace = recorded
+    curve = guidance_information(trace)
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(20_000) % mixture.count
+    for place in np.linspace(20, 110, 10).astype(int):
+        row = curve.iloc[place]
+        std = np.sqrt(mixture.variance + row["sigma"] ** 2)
+        x = mixture.means[labels] + std * torch.randn(len(labels), 2, generator=generator, dtype=torch.float64)
+        posterior = mixture.posterior(x, row["sigma"])
+        entropy = -(posterior * posterior.clamp_min(1e-300).log()).sum(1)
+        exact = np.log(mixture.count) - entropy.mean().item()
+        error = 3 * entropy.std().item() / np.sqrt(len(labels))
+        # its own interval, the Monte Carlo error of the exact value, and 1 % for the trapezoid rule
+        slack = error + 0.01 * exact + 2e-3
+        assert row["information_low"] - slack <= exact <= row["information_high"] + slack, row["sigma"]
+
+
+def test_the_whole_information_reaches_its_bound(recorded):
+    curve = guidance_information(recorded[1])
+    last = curve.iloc[-2]  # the last level before 0
+    assert last["bound"] == pytest.approx(np.log(5))
+    assert last["information"] == pytest.approx(last["bound"], rel=0.05)
+    assert (curve["information"].diff().dropna() >= 0).all()
+
+
+def test_the_suggested_interval_holds_its_share(recorded):
+    _, trace = recorded
+    curve = guidance_information(trace)
+    found = suggest_interval(trace, share=0.8).iloc[0]
+    inside = np.interp(-np.log([found["high"], found["low"]]), -np.log(curve["sigma"]), curve["information"])
+    assert inside[1] - inside[0] == pytest.approx(0.8 * found["information"], rel=1e-6)
+    assert found["information"] == min(curve["information"].iloc[-1], curve["bound"].iloc[-1])
+    assert (
+        found["low_low"] <= found["low"] <= found["low_high"]
+        and found["high_low"] <= found["high"] <= found["high_high"]
+    )
+
+
+def test_guided_runs_and_missing_branches_are_refused():
+    mixture = Mixture()
+    labels = torch.zeros(4, dtype=torch.long)
+    options = {"seeds": range(4), "condition": labels, "dtype": torch.float64, "progress": False}
+    guided = sample(mixture, rule=CFG(2.0), record=Recording(), **options).trace
+    with pytest.raises(InputError, match=r"found a run at w = 2\.0; expected an unguided run"):
+        guidance_information(guided)
+    blind = sample(mixture, record=Recording(), **options).trace
+    with pytest.raises(InputError, match="missing updates"):
+        suggest_interval(blind)
+    with pytest.raises(InputError, match="share"):
+        suggest_interval(guided, share=1.0)

@@ -1,0 +1,170 @@
+import json
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from sklearn.covariance import ledoit_wolf, oas
+
+from scorescope.data import InputError, load_digits
+from scorescope.probes.approximations import (
+    Batches,
+    ImageFolder,
+    TrainingSet,
+    fit_gaussian,
+    fit_isotropic,
+    fit_kmeans,
+    fit_per_class,
+    load_approximation,
+    save_approximation,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images():
+    return load_digits().train.images.double()
+
+
+def same(one, other, tolerance=1e-10):
+    torch.testing.assert_close(one.mean, other.mean, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(one.covariance(), other.covariance(), rtol=tolerance, atol=tolerance)
+
+
+def test_every_kind_of_source_gives_the_same_fit(images):
+    direct = fit_gaussian(images)
+    parts = list(images.split(100))
+    labelled = [(part, torch.zeros(len(part))) for part in parts]
+    for source in (images.numpy(), parts, labelled, lambda: iter(parts), Batches(images, batch=33)):
+        same(fit_gaussian(source), direct)
+
+
+@pytest.mark.parametrize("rank", [None, 5])
+def test_a_stream_is_passed_over_twice_and_no_batch_is_kept(images, rank):
+    alive, most, passes = [], [], []
+
+    def stream():
+        passes.append(1)
+        for part in images.split(100):
+            most.append(sum(reference() is not None for reference in alive))
+            batch = part.clone()
+            alive.append(weakref.ref(batch))
+            yield batch
+
+    fit_gaussian(stream, rank=rank)
+    assert max(most) <= 2  # the one before may still be in the loop's variable
+    assert len(passes) == 3  # a look at the first batch for its shape, the mean, the covariance
+
+
+@pytest.mark.parametrize("count", [20, 90, 300])
+@pytest.mark.parametrize(("kind", "reference"), [("ledoit_wolf", ledoit_wolf), ("oas", oas)])
+def test_shrinkage_is_that_of_scikit_learn(images, count, kind, reference):
+    data = images[:count]
+    covariance, weight = reference(data.flatten(1).numpy())
+    gaussian = fit_gaussian(data, shrinkage=kind)
+    torch.testing.assert_close(gaussian.covariance(), torch.from_numpy(covariance), rtol=1e-9, atol=1e-10)
+    assert f"{weight:.3f}" in gaussian.note
+
+
+def test_shrinkage_is_chosen_by_samples_over_features(images):
+    assert "Ledoit-Wolf" in fit_gaussian(images[:127]).note
+    assert "shrinkage" not in fit_gaussian(images[:128]).note
+
+
+def test_randomised_fit_equals_the_exact_one():
+    """1e-3 on the first half of the eigenvalues, with a slowly falling spectrum and float32 products."""
+    generator = torch.Generator().manual_seed(0)
+    d, n, rank = 4200, 600, 100  # above the size up to which a matrix is formed
+    scales = torch.arange(1, d + 1).double() ** -0.5
+    data = (torch.randn(n, d, generator=generator).double() * scales + 3.0).float()
+    fitted = fit_gaussian(data, rank=rank, oversample=32)
+    centred = data.double() - data.double().mean(0)
+    exact = torch.linalg.eigvalsh(centred @ centred.mT / n).flip(0)  # n x n Gram matrix: the same eigenvalues
+    error = (fitted.eigenvalues.double() / exact[:rank] - 1).abs()
+    assert error[: rank // 2].max() < 1e-3
+    assert fitted.variance == pytest.approx(float(exact.sum()), rel=1e-5)
+    overlap = fitted.basis.mT @ fitted.basis
+    torch.testing.assert_close(overlap, torch.eye(rank), atol=1e-5, rtol=0)
+    with pytest.raises(InputError, match="power_iterations"):
+        fit_gaussian(data, rank=rank, power_iterations=2)
+
+
+def test_constant_features_are_counted_and_harmless(images):
+    gaussian = fit_gaussian(images)
+    assert gaussian.note == "4 constant features"
+    assert torch.isfinite(gaussian(images[:3], 0.002)).all()
+    assert torch.isfinite(gaussian.log_density(images[:3], 0.002)).all()
+
+
+def test_data_that_do_not_fit_are_refused(images):
+    broken = images.clone()
+    broken[1200, 0, 0, 0] = float("nan")
+    cases = [
+        (lambda: fit_gaussian(images[:10], rank=10), "at most 9"),
+        (lambda: fit_gaussian(images, rank=65), "rank"),
+        (lambda: fit_gaussian(images[:1]), "at least 2"),
+        (lambda: fit_gaussian(images[:1].expand(5, -1, -1, -1)), "data that vary"),
+        (lambda: fit_gaussian(broken), r"batch 1\): found NaN"),
+        (lambda: fit_gaussian((images + 1) / 2 * 255, value_range=(-1, 1)), "value_range"),
+        (lambda: fit_gaussian(iter([images])), "iterator"),
+        (lambda: fit_gaussian([]), "no batches"),
+        (lambda: fit_gaussian(images[:0]), "no samples"),
+        (lambda: fit_gaussian([images[:5], images[:5, :, :4]]), "like the first"),
+        (lambda: fit_gaussian(images.long()), "floating point"),
+        (lambda: fit_gaussian(images, shrinkage="some"), "shrinkage"),
+    ]
+    for case, message in cases:
+        with pytest.raises(InputError, match=message):
+            case()
+
+
+def test_image_folders(tmp_path):
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
+    (tmp_path / "deeper").mkdir()
+    for index, array in enumerate(pixels):
+        Image.fromarray(array).save(tmp_path / ("deeper" if index > 8 else "") / f"{index:02d}.png")
+    folder = ImageFolder(tmp_path, batch=5)
+    assert len(folder) == 3
+    expected = torch.from_numpy(pixels).permute(0, 3, 1, 2).double() / 127.5 - 1
+    same(fit_gaussian(folder, value_range=(-1, 1), rank=4), fit_gaussian(expected, rank=4), tolerance=1e-6)
+    assert fit_gaussian(ImageFolder(tmp_path, size=4), rank=3).shape == (3, 4, 4)
+    Image.fromarray(pixels[0, :4]).save(tmp_path / "99.png")
+    with pytest.raises(InputError, match=r"99\.png"):
+        fit_isotropic(folder := ImageFolder(tmp_path))
+    (tmp_path / "99.png").write_text("not an image")
+    with pytest.raises(InputError, match="cannot be read"):
+        fit_isotropic(folder)
+    with pytest.raises(InputError, match="no images"):
+        ImageFolder(tmp_path / "nothing")
+
+
+def test_saving_keeps_everything(tmp_path, images):
+    labels = load_digits().train.labels
+    fits = [
+        fit_gaussian(images, rank=5, units="pixels in [-1, 1]"),
+        fit_per_class(images, labels, rank=3, units="pixels in [-1, 1]"),
+        fit_kmeans(images, clusters=4, rank=3),
+        TrainingSet(images[:50], labels[:50], chunk=7, units="pixels in [-1, 1]"),
+    ]
+    for fitted in fits:
+        path = tmp_path / "fit.safetensors"
+        save_approximation(path, fitted)
+        loaded = load_approximation(path)
+        assert (loaded.name, loaded.note, loaded.units) == (fitted.name, fitted.note, fitted.units)
+        assert torch.equal(loaded(images[:3], 0.7), fitted(images[:3], 0.7))
+        assert torch.equal(loaded(images[:3], 0.7, labels[:3]), fitted(images[:3], 0.7, labels[:3]))
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path):
+    (tmp_path / "text.safetensors").write_text("no")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    about = json.dumps({"kind": "gaussian"})
+    save_file(
+        {"a": torch.zeros(1)}, tmp_path / "short.safetensors", {"format": "scorescope-approximation-1", "about": about}
+    )
+    for name, message in (("text", "readable"), ("other", "format"), ("short", "do not fit"), ("none", "readable")):
+        with pytest.raises(InputError, match=message):
+            load_approximation(tmp_path / f"{name}.safetensors")
