@@ -140,7 +140,9 @@ class Trace:
     @classmethod
     def empty(cls) -> "Trace":
         """A trace that a recording will fill."""
-        return cls(scalar_table([], [], {}), sample_table([], [], {}), {})
+        trace = cls(pd.DataFrame(), pd.DataFrame(), {})
+        trace._tables = {}  # made when asked for: a recording does not wait for them
+        return trace
 
     @classmethod
     def open(cls, path: str | Path) -> "Trace":
@@ -174,7 +176,7 @@ class Trace:
     def scalars(self) -> pd.DataFrame:
         """One row a (sample, step, call)."""
         if "scalars" not in self._tables:
-            events, proved = self._steps
+            events, proved = self._steps if self._recorded is not None else ([], [])
             self._tables["scalars"] = scalar_table(events, proved, sample_offsets(events, proved))
         return self._tables["scalars"]
 
@@ -182,9 +184,8 @@ class Trace:
     def samples(self) -> pd.DataFrame:
         """One row a sample."""
         if "samples" not in self._tables:
-            events, proved = self._steps
-            assert self._recorded is not None  # _steps has seen to it
-            ends = self._recorded.contents.finished_runs()
+            events, proved = self._steps if self._recorded is not None else ([], [])
+            ends = self._recorded.contents.finished_runs() if self._recorded is not None else {}
             specs = {run: line["spec"] or {} for run, line in ends.items()}
             self._tables["samples"] = sample_table(events, proved, specs)
         return self._tables["samples"]

@@ -56,7 +56,7 @@ class Arrays:
         name : str
             x, x_prev, guided, x0, cond, uncond, call0, call1, ... (branches in the order of the calls).
         place : int
-            Place of the step among all recorded steps (a row of `Trace.steps`).
+            Place of the step among all recorded steps, from 0, in order of run and event.
         space : {"prediction", "denoised"}
             `prediction` gives what the denoiser or scheduler produced, in its own type; `denoised` converts
             predictions to D, float64 (needs x to have been kept).

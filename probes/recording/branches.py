@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scorescope.probes.recording.taps import Call
 
-_CACHE_ELEMENTS = 2**17
+_CACHE_ELEMENTS = 2**14  # with five vectors of float64, 640 kB
 _DEVICE_ELEMENTS = 2**23
 _MOST_BRANCHES = 6
 
@@ -56,11 +56,11 @@ class Hypothesis:
     state: Tensor
 
     def gram(self) -> Tensor:
-        """Inner products per sample, shape (batch, m, m), float64."""
+        """Inner products per sample, shape (batch, m + 1, m + 1), float64; the last vector is one of ones."""
         return _gram(self._rows(self.branches, self.target, self.state))
 
     def gram_along(self, axis: int) -> Tensor:
-        """Inner products per sample and position on one axis, shape (batch, positions, m, m)."""
+        """The same per position on one axis, shape (batch, positions, m + 1, m + 1)."""
         moved = [tensor.movedim(axis, 1) for tensor in (*self.branches, self.target, self.state)]
         batch, count = moved[0].shape[:2]
         flat = [tensor.flatten(0, 1) for tensor in moved]
@@ -73,19 +73,22 @@ class Hypothesis:
 
 
 def _gram(rows: list[Tensor]) -> Tensor:
-    """Accumulate over blocks of columns; branches are subtracted before anything is squared."""
+    """Accumulate over blocks of columns; branches are subtracted before anything is squared.
+
+    The last row and column of the result belong to a vector of ones: they hold the sums.
+    """
     batch, size = rows[0].shape
     limit = _CACHE_ELEMENTS if rows[0].device.type == "cpu" else _DEVICE_ELEMENTS
-    width = max(1, limit // batch)
-    total: Tensor | None = None
+    width = min(size, max(1, limit // batch))
+    buffer = rows[0].new_empty((batch, len(rows) + 1, width), dtype=torch.float64)
+    buffer[:, -1] = 1
+    total = rows[0].new_zeros((batch, len(rows) + 1, len(rows) + 1), dtype=torch.float64)
     for start in range(0, size, width):
-        block = [row[:, start : start + width].double() for row in rows]
-        first = block[0]
-        basis = [first, *(part - first for part in block[1:-1]), block[-1]]
-        stacked = torch.stack(basis, dim=1)
-        part = stacked @ stacked.mT
-        total = part if total is None else total.add_(part)
-    assert total is not None
+        block = buffer[:, :, : min(width, size - start)]
+        for place, row in enumerate(rows):
+            block[:, place].copy_(row[:, start : start + width])
+        block[:, 1 : len(rows) - 1] -= block[:, :1]
+        total += block @ block.mT
     return total
 
 
@@ -108,7 +111,9 @@ class Aligned:
     rows: Tensor
 
 
-def align(calls: Sequence[Call], prediction: Tensor, state: Tensor, place: int) -> list[Aligned]:
+def align(
+    calls: Sequence[Call], prediction: Tensor, state: Tensor, place: int, original: Tensor | None = None
+) -> list[Aligned]:
     """Every output that could be a branch of this step.
 
     Parameters
@@ -119,6 +124,8 @@ def align(calls: Sequence[Call], prediction: Tensor, state: Tensor, place: int) 
         What `scheduler.step` received.
     place : int
         How many steps these calls have already fed (per frame or per modality).
+    original : Tensor, optional
+        The very object that the step was given, where `prediction` is a copy: its place in memory tells a frame.
 
     Returns
     -------
@@ -130,7 +137,7 @@ def align(calls: Sequence[Call], prediction: Tensor, state: Tensor, place: int) 
         return []
     found: list[Aligned] = []
     for call in calls:
-        views = dict(_views(call, target, prediction, place))
+        views = dict(_views(call, target, prediction if original is None else original, place))
         found += [Aligned(view, call, rows) for view, rows in views.items()]
     return found
 

@@ -104,7 +104,7 @@ def prove(event: Mapping[str, Any]) -> Proved:
     """Judge one step by itself."""
     best: tuple[tuple[int, int, float], Proved] | None = None
     for hypothesis in event["hypotheses"]:
-        grams = unpack(hypothesis["gram"])
+        grams = unpack(hypothesis["gram"])[:, :-1, :-1]
         verdicts = [_judge(row, hypothesis, event, place) for place, row in enumerate(grams)]
         failed = sum(verdict.rule == "unknown" for verdict in verdicts)
         loose = sum(verdict.fit is None or not verdict.fit.exact for verdict in verdicts)
@@ -131,7 +131,7 @@ def _judge(gram: Array, hypothesis: Mapping[str, Any], event: Mapping[str, Any],
     if chosen.exact:
         return _name(gram, chosen, hypothesis, precision)
     for packed in hypothesis.get("slices", {}).values():
-        if (verdict := _by_position(unpack(packed)[place], hypothesis, event)) is not None:
+        if (verdict := _by_position(unpack(packed)[place, :, :-1, :-1], hypothesis, event)) is not None:
             return verdict
     verdict = Verdict("unknown", plain)
     _order(verdict, plain, [], _roles(hypothesis))

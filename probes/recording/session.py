@@ -63,7 +63,8 @@ def record(
     every : int or (float, float), optional
         In which steps to keep arrays: a stride, or an interval of noise levels. Scalars are kept in all.
     budget : int or str, optional
-        Bytes of arrays that one run may take, for instance "2 GB"; more is an error before the first step.
+        Bytes of arrays that one run may take, for instance "2 GB". What certainly exceeds it is an error before the
+        first denoiser call; the exact estimate is made, logged and checked at the first step.
     modules : str, sequence or mapping, optional
         Denoisers: names of components, or modules by name. By default those with customary names.
     sites : sequence of str or Site
@@ -142,13 +143,15 @@ class Session(Listener):
     ) -> None:
         self._leave()
         status = "complete" if error is None else "failed" if isinstance(error, Exception) else "interrupted"
-        more = {} if error is None else {"error": f"{type(error).__name__}: {error}"}
+        more: dict[str, Any] = {} if error is None else {"error": f"{type(error).__name__}: {error}"}
+        if self._recorder.estimate:
+            more["estimated_bytes"] = self._recorder.estimate
         try:
             self._recorder.finish(error is None)
             self._sink.flush(raise_errors=error is None)
             self._check_used(error)
         except BaseException as late:
-            status, more = "failed", {"error": f"{type(late).__name__}: {late}"}
+            status, more = "failed", more | {"error": f"{type(late).__name__}: {late}"}
             if error is None:
                 raise
         finally:

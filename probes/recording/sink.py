@@ -12,6 +12,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.measure import Packed, unread
 from scorescope.probes.recording.offload import Ring
+from scorescope.probes.recording.proof import prove
 from scorescope.probes.recording.reading import Contents, read, reopen
 from scorescope.probes.recording.store import Writer
 from scorescope.probes.recording.table import prove_all, sample_offsets, scalar_table
@@ -77,6 +78,16 @@ class Recorded:
 
     contents: Contents
     memory: Memory | None
+
+
+def _verdicts(record: dict[str, Any]) -> dict[str, Any]:
+    """What the step proves by itself, for people who read the lines; tables are made from the inner products."""
+    found = prove(record).verdicts
+    return {
+        "rule": [verdict.rule for verdict in found],
+        "weight": [verdict.weight for verdict in found],
+        "residual": [None if verdict.fit is None else verdict.fit.residual for verdict in found],
+    }
 
 
 class Sink:
@@ -153,7 +164,7 @@ class Sink:
         record = step.whole(host.pop(""))
         step.arrays.clear()
         if self._writer is not None:
-            self._writer.step(record, host)
+            self._writer.step(record | _verdicts(record), host)
             return
         self._memory.arrays[len(self._memory.lines)] = {name: tensor.clone() for name, tensor in host.items()}
         self._memory.add(record)

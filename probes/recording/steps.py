@@ -1,7 +1,9 @@
 """Makes a record of every scheduler step: what it was, where its state came from, what is kept of it."""
 
+import functools
+import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +18,8 @@ from scorescope.probes.recording.plan import Plan, size_of
 from scorescope.probes.recording.proof import check_names
 from scorescope.probes.recording.sink import Sink, Step
 from scorescope.probes.recording.taps import Call, StepArguments, StepTap, step_arguments, step_results
+
+logger = logging.getLogger(__name__)
 
 _REMEMBERED = 8  # earlier states of one scheduler that a new state is compared with
 
@@ -57,7 +61,7 @@ class Begun:
     level: Level
     arrays: dict[str, Tensor]
     state: Tensor
-    guided: Tensor | None
+    guided: Callable[[], Tensor] | None
     stream: Stream
     wanted: bool
 
@@ -72,6 +76,7 @@ class Recorder:
         self.plan, self.sink, self.value_range = plan, sink, value_range
         self._branches = check_names(branches)
         self.steps = 0
+        self.estimate = 0  # bytes of arrays in the latest run, as known at its first step
         self._custom = level
         self._readers: dict[int, tuple[Any, LevelReader]] = {}
         self._streams: dict[int, Stream] = {}
@@ -139,15 +144,16 @@ class Recorder:
         stream.count()
         reader = self._reader(tap.owner)
         level = reader.read(tap.owner, given.timestep, given.state, given.extra)
-        prediction, state = given.prediction.detach(), given.state.detach()
-        aligned = align(calls, prediction, state, place)
+        prediction, state = given.prediction.detach().clone(), given.state.detach().clone()  # a step may edit both
+        aligned = align(calls, prediction, state, place, given.prediction)
         packed = Packed()
         target = without_variance(prediction, state)
         described, guided = [], None
         if target is not None and state.is_floating_point() and target.numel():
             described = measure(packed, aligned, target, state, level)
-            guided = denoised(target, state, level)
-            add_statistics(packed, guided, self.value_range)
+            guided = functools.partial(denoised, target, state, level)
+            if self.value_range is not None or (target.ndim == 4 and target.shape[1] == 3):
+                add_statistics(packed, guided(), self.value_range)
         embedded = any(call.embedded for call in calls)
         described = [part | {"embedded": embedded, "labels": self._named(part["labels"])} for part in described]
         record = self._record(stream, given, reader, tap.owner, packed, place)
@@ -166,7 +172,7 @@ class Recorder:
             step.stream.returned.appendleft(Returned(self._event, original, returned))
             self._known.append(original.data_ptr())
         if estimate is not None and step.guided is not None:
-            add_gap(step.packed, step.guided, estimate.detach())
+            add_gap(step.packed, step.guided(), estimate.detach())
         kept = {"x_prev": returned, "x0": None if estimate is None else estimate.detach().clone()}
         if step.wanted:
             step.arrays |= {n: t for n, t in kept.items() if t is not None and n in self.plan.arrays}
@@ -187,7 +193,9 @@ class Recorder:
         if not self._checked:
             self._checked = True
             count = _grid_length(step.stream.owner)
-            self.plan.check(self.plan.estimate(size_of(step.arrays), count), count)
+            self.estimate = self.plan.estimate(size_of(step.arrays), count)
+            logger.info("arrays of run %s: about %s bytes in %s steps", self._run, f"{self.estimate:,}", count)
+            self.plan.check(self.estimate, count)
 
     def _follow_run(self, tap: StepTap, timestep: Any) -> None:
         """A new grid of timesteps on a scheduler that has stepped is a new run."""
@@ -253,9 +261,9 @@ class Recorder:
     ) -> dict[str, Tensor]:
         wanted, found = self.plan.arrays, {}
         if "x" in wanted:
-            found["x"] = state.clone()
+            found["x"] = state
         if "guided" in wanted:
-            found["guided"] = prediction.clone()
+            found["guided"] = prediction
         place = {id(call): number for number, call in enumerate(calls)}
         if "branches" in wanted:
             found |= {f"call{place[id(part.call)]}|{part.view}": part.rows for part in aligned}

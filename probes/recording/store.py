@@ -5,7 +5,8 @@
     shards/00000000.safetensors  arrays of one step, in the type they were produced in
     scalars.parquet            the table, written at close; it follows from steps.jsonl
 
-Shards are written under a temporary name, synced and renamed before their line is. Every line is hashed together
+Shards are written under a temporary name, synced and renamed before their line is. Lines reach the system one by
+one, so a process that is killed loses none, and the disk at the end of each run. Every line is hashed together
 with the id of its trace, so that lines of another trace are not taken for its own. Only JSON, safetensors and
 Parquet are read; a shard's name must look like one, and nothing outside the folder is opened.
 """
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from scorescope.data.errors import InputError
@@ -119,20 +121,30 @@ class Writer:
     def _shard(self, arrays: Mapping[str, Tensor]) -> dict[str, Any]:
         name = f"{self._shards:08d}.safetensors"
         self._shards += 1
-        data = save({key: tensor.contiguous() for key, tensor in arrays.items()})
-        digest: list[str] = []
-        hashing = threading.Thread(target=lambda: digest.append(hashlib.sha256(data).hexdigest()))
-        hashing.start()  # hashing releases the interpreter and runs beside the write
+        file = self.path / SHARDS / name
+        partial = file.with_name(name + ".partial")
         try:
-            write_whole(self.path / SHARDS / name, data)
-        finally:
-            hashing.join()
-        return {"shard": name, "shard_sha256": digest[0], "shard_bytes": len(data)}
+            save_file({key: tensor.contiguous() for key, tensor in arrays.items()}, partial)
+        except SafetensorError as error:  # what the library makes of a full disk
+            raise OSError(28, str(error)) from error
+        digest: list[str] = []
+        with open(partial, "rb") as stream:
+            # hashing releases the interpreter and runs while the disk is waited for
+            hashing = threading.Thread(target=lambda: digest.append(hashlib.file_digest(stream, "sha256").hexdigest()))
+            hashing.start()
+            try:
+                os.fsync(stream.fileno())
+            finally:
+                hashing.join()
+        size = partial.stat().st_size
+        os.replace(partial, file)
+        return {"shard": name, "shard_sha256": digest[0], "shard_bytes": size}
 
     def line(self, record: Mapping[str, Any]) -> None:
-        """Append one line and flush it."""
+        """Append one line, flush it, and sync what was written so far."""
         try:
             self._append(record)
+            os.fsync(self._file.fileno())
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -144,7 +156,6 @@ class Writer:
         if written != len(data):  # a full disk: take the half line back
             os.truncate(self.path / STEPS, os.fstat(self._file.fileno()).st_size - written)
             raise OSError(28, "no space left for a step line")
-        os.fsync(self._file.fileno())
         self._lines += 1
 
     def close(self, status: str, table: pd.DataFrame, **more: Any) -> None:

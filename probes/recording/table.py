@@ -189,6 +189,7 @@ def _scalar_row(event: Mapping[str, Any], step: Proved, place: int, first: int) 
         "missing": "" if verdict.uncond is not None else verdict.reason,
         **products,
         **{name: at(event["statistics"].get(name, math.nan), place) for name in GUIDED_PRODUCTS[2:]},
+        **_contrast(event, step, place, level),
         "weight": verdict.weight,
         "rule": verdict.rule,
         "residual": verdict.fit.residual if verdict.fit else math.nan,
@@ -223,12 +224,27 @@ def _products(event: Mapping[str, Any], step: Proved, place: int, level: Mapping
     if step.hypothesis is None or verdict.cond is None:
         return absent
     if "denoised_gram" in step.hypothesis:  # the level differs inside a sample: converted before multiplying
-        gram, skip, out, alpha = unpack(step.hypothesis["denoised_gram"])[place], 0.0, 1.0, 1.0
+        gram, skip, out, alpha = unpack(step.hypothesis["denoised_gram"])[place, :-1, :-1], 0.0, 1.0, 1.0
     else:
         gram, skip, out, alpha = step.grams[place], level["skip"], level["out"], level["alpha"]
     if not (math.isfinite(skip) and math.isfinite(out)):
         return absent
     return absent | _forms(gram, verdict, skip, out, alpha)
+
+
+def _contrast(event: Mapping[str, Any], step: Proved, place: int, level: Mapping[str, float]) -> dict[str, float]:
+    """Standard deviation of D_g from its sum and its square, where it was not measured with the pixels."""
+    if "contrast" in event["statistics"] or step.hypothesis is None:
+        return {}
+    flat = "denoised_gram" in step.hypothesis
+    gram = unpack(step.hypothesis["denoised_gram" if flat else "gram"])[place]
+    skip, out = (0.0, 1.0) if flat else (level["skip"], level["out"])
+    if not (math.isfinite(skip) and math.isfinite(out)):
+        return {}
+    m = len(gram)
+    guided = skip * _basis(m, m - 2) + out * (_basis(m, 0) + _basis(m, m - 3))
+    mean = _dot(gram, guided, _basis(m, m - 1)) / event["size"]
+    return {"contrast": math.sqrt(max(_dot(gram, guided, guided) / event["size"] - mean**2, 0.0))}
 
 
 def _forms(gram: Array, verdict: Verdict, skip: float, out: float, alpha: float) -> dict[str, float]:

@@ -88,9 +88,21 @@ def scalars_cost() -> None:
     print(f"a denoiser call: {1000 * call:.0f} ms (at least 50 asked for)")
     recorded, bare, ratio = side_by_side(ours, run)
     print(f"scalars: {recorded:.3f} s against {bare:.3f} s bare, median ratio of 7 pairs {ratio:.4f} (bound 1.02)")
+    print(f"  processor time, all threads: ratio {processor_ratio(ours, run):.4f}, steadier on a busy machine")
     by_hand, bare, ratio = side_by_side(lambda: naive(pipe, run), run)
     print(f"naive hook, branches to the host: {by_hand:.3f} s against {bare:.3f} s bare, ratio {ratio:.4f}")
     nnsight_cost(pipe, run)
+
+
+def processor_ratio(ours: Callable[[], object], bare: Callable[[], object], pairs: int = 7) -> float:
+    """Median ratio of processor time over pairs run in turn."""
+
+    def spent(work: Callable[[], object]) -> float:
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+
+    return statistics.median(spent(ours) / spent(bare) for _ in range(pairs))
 
 
 def nnsight_cost(pipe: Any, run: Callable[[], object]) -> None:
@@ -189,12 +201,13 @@ def writing_cost(steps: int = 16, shape: tuple[int, ...] = (4, 16, 128, 128)) ->
 
 
 _MEMORY = """
-import resource, sys, tempfile
+import sys, tempfile
 from pathlib import Path
+from tests.benchmarks.bench_guidance import peak_kilobytes
 from tests.benchmarks.bench_recording import _loop
 with tempfile.TemporaryDirectory() as folder:
     _loop(Path(folder) / "a", int(sys.argv[1]), (1, 16, 64, 64))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_kilobytes())
 """
 
 
