@@ -25,7 +25,8 @@ from scorescope.analysis.fid_weights import WeightedDistance, optimise_weights
 from scorescope.analysis.frechet import frechet_distance, trace_of_root
 from scorescope.data.classifiers import load_classifier
 from scorescope.data.scenes import render_scenes
-from scorescope.probes.features import classifier_extractor, extract, extract_maps, inception_extractor
+from scorescope.probes.extractors import classifier_extractor, inception_extractor
+from scorescope.probes.features import extract, extract_maps
 from scorescope.probes.images import tensor_images
 from scorescope.probes.inception import Inception2015
 from scorescope.probes.moments import Moments, RunningMoments

@@ -10,7 +10,7 @@ from PIL import Image
 
 from scorescope.data.checkpoints import sha256
 from scorescope.data.errors import InputError
-from scorescope.probes.features import inception_extractor, spatial_extractor
+from scorescope.probes.extractors import inception_extractor, spatial_extractor
 from scorescope.probes.inception import Inception2015
 from scorescope.probes.inception_weights import convert_inception, load_class_names, load_inception, load_torchscript
 from scorescope.probes.preprocessing import prepare, resize_tensorflow
