@@ -1,5 +1,6 @@
 """Pure functions: traces and arrays in, tidy DataFrames out. No plotting, printing or file output."""
 
+from scorescope.analysis.audit import AUDIT, audit, paper_rule
 from scorescope.analysis.fid_companions import companion_table, fid_infinity, inception_score
 from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
 from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, verdict
@@ -41,9 +42,11 @@ from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_me
 from scorescope.analysis.tables import Column, Schema
 
 __all__ = [
+    "AUDIT",
     "Column",
     "FeaturePair",
     "Schema",
+    "audit",
     "changes",
     "class_agreement",
     "class_table",
@@ -90,6 +93,7 @@ __all__ = [
     "neighbour_table",
     "null_floor",
     "optimise_weights",
+    "paper_rule",
     "pareto",
     "path_errors",
     "path_pair",

@@ -42,6 +42,7 @@ INTERVAL = Schema(
     "suggested_interval",
     (
         Column("share", float, "1", "share of the information inside the interval"),
+        Column("information", float, "nats", "what it is a share of: the integral, or the condition's entropy if less"),
         Column("low", float, "data", "its lower noise level"),
         Column("low_low", float, "data", "lower end of the 95 % interval of that level"),
         Column("low_high", float, "data", "upper end"),
@@ -96,7 +97,8 @@ def guidance_information(trace: Trace, *, resamples: int = 1000, seed: int = 0) 
 def suggest_interval(trace: Trace, *, share: float = 0.9, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """The central noise levels that hold `share` of the information: a guidance interval with its uncertainty.
 
-    Equal shares, (1 - share) / 2, are left out above and below.
+    Equal shares, (1 - share) / 2, are left out above and below. Where the integral exceeds the entropy of the
+    condition, it is cut there: what a network adds below that noise level is no information about the condition.
 
     Returns
     -------
@@ -107,9 +109,10 @@ def suggest_interval(trace: Trace, *, share: float = 0.9, resamples: int = 1000,
         raise InputError("share", found=str(share), expected="a number between 0 and 1")
     sigma, values = _densities(trace)
     draws = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples)
-    ends = np.array([_central(sigma, row, share) for row in draws @ values / len(values)])
-    low, high = _central(sigma, values.mean(0), share)
-    row = {"share": share, "low": low, **_ends("low_low", "low_high", ends[:, :1]), "high": high}
+    bound = _entropy(trace.samples["condition"])
+    ends = np.array([_central(sigma, row, share, bound)[:2] for row in draws @ values / len(values)])
+    low, high, total = _central(sigma, values.mean(0), share, bound)
+    row = {"share": share, "information": total, "low": low, **_ends("low_low", "low_high", ends[:, :1]), "high": high}
     row |= _ends("high_low", "high_high", ends[:, 1:])
     return INTERVAL.check(pd.DataFrame(row))
 
@@ -137,11 +140,13 @@ def _integral(sigma: Floats, density: Floats) -> Floats:
     return np.concatenate([[0.0], np.cumsum(steps)])
 
 
-def _central(sigma: Floats, density: Floats, share: float) -> tuple[float, float]:
+def _central(sigma: Floats, density: Floats, share: float, bound: float) -> tuple[float, float, float]:
+    """Ends of the central share, and the total that it is a share of."""
     integral = _integral(sigma, density)
-    tail = (1 - share) / 2 * integral[-1]
-    ends = np.interp([integral[-1] - tail, tail], integral, np.log(sigma))
-    return float(np.exp(ends[0])), float(np.exp(ends[1]))
+    total = float(np.fmin(integral[-1], bound))  # an unknown bound is NaN
+    tail = (1 - share) / 2 * total
+    ends = np.interp([total - tail, tail], integral, np.log(sigma))
+    return float(np.exp(ends[0])), float(np.exp(ends[1])), total
 
 
 def _entropy(condition: pd.Series) -> float:

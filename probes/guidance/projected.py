@@ -18,6 +18,9 @@ from scorescope.probes.guidance.base import (
     skip,
 )
 
+_ROW_ELEMENTS = 2**14  # from here on a Python loop over samples costs less than passes over a whole batch
+_SCRATCH_ELEMENTS = 2**16  # float64 copies that fit a level-two cache
+
 
 @dataclass(frozen=True)
 class APG:
@@ -68,12 +71,29 @@ class APG:
                 update.add_(buffer, alpha=self.momentum)
             if state.call == 0:
                 state.memory["apg"] = update.clone()
-        update_sq, update_cond, cond_sq = projection_products(update, cond)
+        if update.device.type == "cpu" and update.is_contiguous() and update[:1].numel() >= _ROW_ELEMENTS:
+            return self._by_sample(update, cond)
+        scale, keep = self._factors(*projection_products(update, cond))
+        return combine(scale, cond, keep, update)
+
+    def _factors(self, update_sq: Tensor, update_cond: Tensor, cond_sq: Tensor) -> tuple[Tensor, Tensor]:
+        """p and q of p c + q d = c + (w - 1) clip (d - (1 - eta) a c), which forms neither part of d."""
         clip = (self.norm / update_sq.sqrt()).clamp(max=1)  # norm > 0, so this is never 0 / 0
         coefficient = torch.where(cond_sq > 0, update_cond / cond_sq, 0.0)
-        # D_c + (w - 1) clip (d - (1 - eta) a c), without forming either part
         keep = (self.weight - 1) * clip
-        return combine(1 - keep * (1 - self.eta) * coefficient, cond, keep, update)
+        return 1 - keep * (1 - self.eta) * coefficient, keep
+
+    def _by_sample(self, update: Tensor, cond: Tensor) -> Tensor:
+        """The same in the memory of `update`, sample by sample: each stays in the cache from first to last use."""
+        scratch = torch.empty(2, min(update[0].numel(), _SCRATCH_ELEMENTS), dtype=torch.float64)
+        for d, c in zip(update.flatten(1), cond.flatten(1), strict=True):
+            total = torch.zeros(3, dtype=torch.float64)
+            for part, other in zip(d.split(scratch.shape[1]), c.split(scratch.shape[1]), strict=True):
+                a, b = scratch[0, : len(part)].copy_(part), scratch[1, : len(part)].copy_(other)
+                total += torch.stack([torch.dot(a, a), torch.dot(a, b), torch.dot(b, b)])
+            scale, keep = self._factors(*total)
+            d.mul_(keep.item()).add_(c, alpha=scale.item())
+        return update
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ def test_the_suggested_interval_holds_its_share(recorded):
     curve = guidance_information(trace)
     found = suggest_interval(trace, share=0.8).iloc[0]
     inside = np.interp(-np.log([found["high"], found["low"]]), -np.log(curve["sigma"]), curve["information"])
-    assert inside[1] - inside[0] == pytest.approx(0.8 * curve["information"].iloc[-1], rel=1e-6)
+    assert inside[1] - inside[0] == pytest.approx(0.8 * found["information"], rel=1e-6)
+    assert found["information"] == min(curve["information"].iloc[-1], curve["bound"].iloc[-1])
     assert (
         found["low_low"] <= found["low"] <= found["low_high"]
         and found["high_low"] <= found["high"] <= found["high_high"]

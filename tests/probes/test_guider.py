@@ -325,6 +325,23 @@ def test_apg_equals_the_peer_on_denoised_predictions_in_its_other_convention(nor
         assert torch.allclose(found, rule(cond, uncond, state), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 80, 80), (2, 5, 128, 128), (2, 3, 5, 40, 40)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, "other"])
+def test_apg_of_large_samples_equals_the_peer_too(shape, layout):
+    x, cond, uncond = draw(2.0, shape)
+    if layout == "other":
+        cond, uncond = (tensor.transpose(1, -1).contiguous().transpose(1, -1) for tensor in (cond, uncond))
+    kept = cond.clone(), uncond.clone()
+    buffer, memory, rule = peer_apg.MomentumBuffer(-0.5), {}, APG(4.0, eta=0.3, norm=20.0, momentum=-0.5)
+    for step in range(3):
+        found = rule(cond, uncond, GuidanceState(x, 2.0, 0.0, step, 0, memory))
+        expected = peer_apg.normalized_guidance(cond, uncond, 3.0, buffer, 0.3, 20.0, use_original_formulation=True)
+        assert torch.allclose(found, expected, rtol=0, atol=1e-10)
+    assert torch.equal(cond, kept[0]) and torch.equal(uncond, kept[1])
+    zero = torch.zeros(shape)
+    assert torch.equal(APG(4.0, norm=1.0)(zero, zero, at(zero, 2.0)), zero)
+
+
 def test_apg_of_the_peer_is_not_the_papers_by_default():
     x, cond, uncond = draw(2.0)
     rule = APG(4.0)(cond, uncond, at(x, 2.0))

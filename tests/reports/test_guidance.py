@@ -23,6 +23,7 @@ def test_report_is_complete(report):
     figures = {path.stem for path in (out / "figures").glob("*.svg")}
     assert {"update_parts", "parallel_share", "branch_cosine", "applied_gain"} <= figures
     assert {"value_density", "overshoot", "contrast", "samples"} <= figures
+    assert {"information", "bands", "calls_quality", "frechet", "diversity", "thresholds"} <= figures
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["samples_per_setting"] == 24 and "sha256" in manifest["model_source"]
 
@@ -45,6 +46,20 @@ def test_the_report_shows_the_known_effect(report):
     found = images.set_index(["rule", "weight"])
     assert found.loc[("CFG", 8.0), "low"] > found.loc[("CFG", 1.0), "high"]
     assert found.loc[("CFG", 8.0), "low"] > found.loc[("APG", 8.0), "high"]
+
+
+def test_known_effects_are_tested_and_said(report):
+    out, outcome = report
+    found = pd.read_parquet(out / "tables/effects.parquet").drop_duplicates("effect").set_index("effect")
+    for effect in ("overshoot grows with w under CFG", "APG overshoots less than CFG"):
+        assert found.loc[effect, "verdict"] == "shown", effect
+    page = (out / "index.html").read_text()
+    assert "overshoot grows with w under CFG: shown" in page
+    front = pd.read_parquet(out / "tables/front.parquet")
+    assert front["pareto"].any() and (front["dominated_by"] == "").equals(front["pareto"])
+    interval = pd.read_parquet(out / "tables/suggested_interval.parquet").iloc[0]
+    assert 0.05 < interval["low"] < interval["high"] < 20
+    assert any(f"between σ = {interval['high']:.3g}" in reading for reading in outcome.readings)
 
 
 def test_readings_are_made_from_the_numbers(report):

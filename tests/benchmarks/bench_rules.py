@@ -1,0 +1,105 @@
+"""Rules: APG against diffusers' `normalized_guidance`, and the memory that each rule takes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scorescope.probes import (
+    APG,
+    CFG,
+    CFGPP,
+    AdaptiveGuidance,
+    CFGZeroStar,
+    DynamicThreshold,
+    FrequencyDecoupled,
+    GuidanceState,
+    Interval,
+    MagnitudeAware,
+    Rescaled,
+    Rule,
+    Scheduled,
+    TangentialCFG,
+)
+from tests.benchmarks.timing import side_by_side
+
+SHAPE = (64, 4, 128, 128)
+RULES: dict[str, Rule] = {
+    "CFG": CFG(4.0),
+    "CFGPP": CFGPP(0.6),
+    "APG": APG(4.0, norm=15.0),
+    "APG with momentum": APG(4.0, norm=15.0, momentum=-0.5),
+    "Interval": Interval(APG(4.0, norm=15.0)),
+    "Scheduled": Scheduled(CFG(4.0)),
+    "Rescaled": Rescaled(CFG(4.0)),
+    "DynamicThreshold": DynamicThreshold(CFG(4.0)),
+    "AdaptiveGuidance": AdaptiveGuidance(CFG(4.0)),
+    "TangentialCFG": TangentialCFG(4.0),
+    "CFGZeroStar": CFGZeroStar(4.0),
+    "MagnitudeAware": MagnitudeAware(4.0),
+    "FrequencyDecoupled": FrequencyDecoupled((1.5, 4.0)),
+}
+
+
+def main() -> None:
+    apg_cost()
+    rule_memory()
+
+
+def states() -> tuple[Tensor, Tensor, GuidanceState]:
+    """cond, uncond and the state that a rule is called with."""
+    generator = torch.Generator().manual_seed(0)
+    cond, noise, other = (torch.randn(SHAPE, generator=generator) for _ in range(3))
+    x = cond.add(noise, alpha=2.0)
+    return cond, other.mul_(0.1).add_(cond), GuidanceState(x, 2.0, 1.0, 3, 0)
+
+
+def apg_cost() -> None:
+    from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normalized_guidance
+
+    cond, uncond, state = states()
+    for momentum in (0.0, -0.5):
+        rule = APG(4.0, norm=15.0, momentum=momentum)
+
+        def ours(rule: APG = rule) -> Tensor:
+            state.memory.clear()
+            return rule(cond, uncond, state)
+
+        def peer(momentum: float = momentum) -> Tensor:
+            buffer = MomentumBuffer(momentum) if momentum else None
+            return normalized_guidance(cond, uncond, 3.0, buffer, 0.0, 15.0, use_original_formulation=True)
+
+        exact = normalized_guidance(cond.double(), uncond.double(), 3.0, None, 0.0, 15.0, True)
+        errors = [((found - exact).abs().max() / exact.abs().max()).item() for found in (ours(), peer())]
+        took, usual, ratio = side_by_side(ours, peer)
+        print(
+            f"APG on {SHAPE} float32, momentum {momentum}: {1e3 * took:.1f} ms against {1e3 * usual:.1f} ms, "
+            f"{1 / ratio:.1f} times faster (bound 6); error against float64 {errors[0]:.1e}, theirs {errors[1]:.1e} "
+            f"(bound 1e-6)"
+        )
+
+
+def rule_memory() -> None:
+    """Peak memory of each rule in a process of its own, above its inputs and its result, in branches."""
+    branch = torch.Size(SHAPE).numel() * 4 / 1024
+    for name in RULES:
+        code = f"from tests.benchmarks.bench_rules import *; memory_of({name!r})"
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        print(f"{name}: {int(done.stdout) / branch - 1:.2f} temporaries of one branch's size (bound 2)")
+
+
+def memory_of(name: str) -> None:
+    cond, uncond, state = states()
+    first = GuidanceState(state.x[:1], state.sigma, state.sigma_next, state.step, state.call)
+    RULES[name](cond[:1], uncond[:1], first)
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+    before = peak_kilobytes()
+    RULES[name](cond, uncond, state)
+    print(peak_kilobytes() - before)
+
+
+def peak_kilobytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
