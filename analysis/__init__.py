@@ -3,9 +3,10 @@
 from scorescope.analysis.audit import AUDIT, audit, paper_rule
 from scorescope.analysis.fid_companions import companion_table, fid_infinity, inception_score
 from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
-from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, match_histogram, verdict
+from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, verdict
 from scorescope.analysis.fid_heatmaps import influence_maps, mask_share, signed_maps, squared_maps
 from scorescope.analysis.fid_kernels import cmmd, kid, kid_subsets
+from scorescope.analysis.fid_matching import match_histogram
 from scorescope.analysis.fid_neighbours import neighbour_table
 from scorescope.analysis.fid_tables import class_table, group_table, influence_table, leave_one_out
 from scorescope.analysis.fid_transport import image_gradients, influence, transport

@@ -24,18 +24,15 @@ from scorescope.probes.decomposition import (
 )
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.edm2_references import read_edm2_reference
-from scorescope.probes.features import (
+from scorescope.probes.extractors import (
     Extractor,
-    Features,
     classifier_extractor,
-    extract,
-    extract_maps,
     inception_extractor,
     module_extractor,
     pixel_extractor,
     spatial_extractor,
-    stream_moments,
 )
+from scorescope.probes.features import Features, extract, extract_maps, stream_moments
 from scorescope.probes.guidance import (
     APG,
     CFG,

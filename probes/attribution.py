@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes.features import Extractor
+from scorescope.probes.extractors import Extractor
 
 
 def gradcam_maps(extractor: Extractor, layer: nn.Module, inputs: Tensor, directions: Tensor) -> Tensor:

@@ -1,8 +1,6 @@
-"""Features of images from any network, streaming.
+"""Features of sets of images, streaming.
 
-    extractor = classifier_extractor("digits")             # shipped; no download
-    extractor = inception_extractor(Path("inception-2015.safetensors"), preprocessing="tf")
-    extractor = module_extractor(my_network, layer="stage4", prepare=my_transform)
+    extractor = classifier_extractor("digits")
     found = extract(open_images("samples/"), extractor)
     found.features, found.logits, found.names
     moments = stream_moments(open_images("samples/"), extractor)   # constant memory
@@ -10,67 +8,22 @@
 This module knows nothing of distances.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from scorescope.data.classifiers import load_classifier
 from scorescope.data.errors import InputError
+from scorescope.probes.extractors import Extractor
 from scorescope.probes.images import ImageSource, ReadLog
-from scorescope.probes.inception_weights import STATE_DICT, load_inception
 from scorescope.probes.moments import Moments, RunningMoments
-from scorescope.probes.preprocessing import prepare, resize_pillow
 
 Singles = NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Extractor:
-    """A feature network and how images reach it.
-
-    Attributes
-    ----------
-    name : str
-        What tables call the feature space.
-    preprocessing : str
-        What `prepare` does, for tables.
-    prepare : callable
-        uint8 images (batch, 3, y, x) to the network's input.
-    features : callable
-        Network input to features (batch, d).
-    activations : callable or None
-        Network input to last maps (batch, d, y, x) whose spatial mean are the features, where there are such.
-    head : nn.Linear or None
-        Logits from features, where the network is a classifier.
-    classes : tuple of str
-        Names of the logits; empty where unknown.
-    module : nn.Module or None
-        The network, for gradients.
-    device : str
-        Where it runs.
-    """
-
-    name: str
-    preprocessing: str
-    prepare: Callable[[Tensor], Tensor]
-    features: Callable[[Tensor], Tensor]
-    activations: Callable[[Tensor], Tensor] | None = None
-    head: nn.Linear | None = None
-    classes: tuple[str, ...] = ()
-    module: nn.Module | None = None
-    device: str = "cpu"
-
-    @property
-    def weight(self) -> NDArray[np.float64] | None:
-        """The head's weight, shape (classes, d), or None."""
-        return None if self.head is None else self.head.weight.detach().cpu().double().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,161 +134,6 @@ def extract_maps(
     if absent := [row for row in order if row not in kept]:
         raise InputError("rows", found=f"{absent[:5]}", expected=f"rows from 0 to {first - 1}")
     return np.stack([kept[row] for row in order])
-
-
-def classifier_extractor(name: str | Path, *, device: str = "cpu") -> Extractor:
-    """One of the shipped classifiers (`digits`, `accessory`, `subject`), or a file of the same kind."""
-    network, _ = load_classifier(name, device=device)
-    channels, *size = network.config.shape
-
-    def to_input(images: Tensor) -> Tensor:
-        if list(images.shape[2:]) != size:
-            found, wanted = "x".join(map(str, images.shape[2:])), "x".join(map(str, size))
-            raise InputError("images", found=f"size {found}", expected=f"{wanted}: this network does not resize")
-        return prepare(images, "none")[:, :channels]  # channels of a gray image are copies
-
-    return Extractor(
-        f"{Path(name).stem} classifier", "none", to_input, lambda x: network.activations(x).mean(dim=(2, 3)),
-        network.activations, network.head, network.config.classes, network, device,
-    )  # fmt: skip
-
-
-def pixel_extractor(size: int = 8) -> Extractor:
-    """Gray pixels at a low resolution, size^2 features: a second feature space that needs no network."""
-
-    def to_gray(images: Tensor) -> Tensor:
-        same = images.shape[2:] == (size, size)
-        scaled = images.float() if same else resize_pillow(images, size)
-        return scaled.mean(dim=1) / 127.5 - 1
-
-    return Extractor(f"gray pixels {size} x {size}", f"pillow bicubic {size}", to_gray, lambda x: x.flatten(1))
-
-
-def inception_extractor(
-    weights: Path | None,
-    *,
-    preprocessing: str = "tf",
-    class_names: tuple[str, ...] = (),
-    device: str = "cpu",
-    expected_sha256: str | None = STATE_DICT.sha256,
-) -> Extractor:
-    """The Inception network of the FID.
-
-    Parameters
-    ----------
-    weights : Path or None
-        Weight file; None raises the error that says where to find one.
-    preprocessing : str
-        See `prepare`.
-    class_names : tuple of str
-        From `load_class_names`.
-    device : str
-        Where it runs.
-    expected_sha256 : str, optional
-        As in `load_inception`; None accepts weights of your own.
-    """
-    network = load_inception(weights, expected_sha256=expected_sha256).to(device)
-    return Extractor(
-        "Inception 2015 pool3", preprocessing, lambda images: prepare(images, preprocessing),
-        lambda x: network.activations(x).mean(dim=(2, 3)), network.activations, network.head, class_names, network,
-        device,
-    )  # fmt: skip
-
-
-def spatial_extractor(base: Extractor, reading: str) -> Extractor:
-    """The 2023 features of sFID from an Inception extractor, by one of its two readings; see `Inception2015`."""
-    spatial = getattr(base.module, "spatial_features", None)
-    if spatial is None or reading not in ("mixed_6_conv", "mixed_6e"):
-        expected = "an Inception extractor, and 'mixed_6_conv' or 'mixed_6e'"
-        raise InputError("base, reading", found=f"{base.name}, {reading!r}", expected=expected)
-    name = f"{base.name} sFID {reading}"
-    return replace(base, name=name, features=lambda x: spatial(x)[reading], activations=None, head=None)
-
-
-def module_extractor(
-    module: nn.Module,
-    *,
-    layer: str | None = None,
-    prepare: Callable[[Tensor], Tensor],
-    name: str = "",
-    preprocessing: str = "own",
-    head: nn.Linear | None = None,
-    classes: tuple[str, ...] = (),
-    device: str = "cpu",
-) -> Extractor:
-    """Any network as a feature space.
-
-    Parameters
-    ----------
-    module : nn.Module
-        Called on what `prepare` returns; put into evaluation mode.
-    layer : str, optional
-        Name of the submodule whose output is used; by default the network's own output. Outputs (batch, d, y, x) are
-        averaged over space and give maps; (batch, token, d) give the first token; (batch, d) stay.
-    prepare : callable
-        uint8 images (batch, 3, y, x) to the network's input.
-    name, preprocessing : str
-        What tables say.
-    head : nn.Linear, optional
-        Logits from the features.
-    classes : tuple of str
-        Names of the logits.
-    device : str
-        Where it runs.
-
-    Raises
-    ------
-    InputError
-        If there is no such layer, or its output has another shape.
-    """
-    module = module.to(device).eval()
-    layers = dict(module.named_modules())
-    if layer is not None and layer not in layers:
-        shown = ", ".join([key for key in layers if key][-8:])
-        raise InputError("layer", found=repr(layer), expected=f"a submodule, such as {shown}")
-
-    def run(x: Tensor) -> Tensor:
-        return _output_of(module, None if layer is None else layers[layer], x)
-
-    def pooled(x: Tensor) -> Tensor:
-        out = run(x)
-        if out.ndim == 4:
-            return out.mean(dim=(2, 3))
-        if out.ndim == 3:
-            return out[:, 0]
-        if out.ndim != 2:
-            found = f"output of shape {tuple(out.shape)}"
-            raise InputError("layer", found=found, expected="(batch, d), (batch, token, d) or (batch, d, y, x)")
-        return out
-
-    def maps(x: Tensor) -> Tensor:
-        out = run(x)
-        if out.ndim != 4:
-            found = f"output of shape {tuple(out.shape)}"
-            raise InputError("layer", found=found, expected="(batch, d, y, x), for maps in closed form")
-        return out
-
-    label = name or f"{type(module).__name__}{'' if layer is None else '.' + layer}"
-    return Extractor(label, preprocessing, prepare, pooled, maps, head, classes, module, device)
-
-
-def _output_of(module: nn.Module, layer: nn.Module | None, x: Tensor) -> Tensor:
-    """Output of a network or, by a hook that leaves at once, of one of its layers."""
-    if layer is None:
-        out = module(x)
-    else:
-        caught: list[Any] = []
-        handle = layer.register_forward_hook(lambda _module, _inputs, output: caught.append(output))
-        try:
-            module(x)
-        finally:
-            handle.remove()
-        if len(caught) != 1:
-            raise InputError("layer", found=f"{len(caught)} calls in one forward pass", expected="exactly one")
-        out = caught[0]
-    if not isinstance(out, Tensor):
-        raise InputError("layer", found=f"a {type(out).__name__} as output", expected="a layer that returns a tensor")
-    return out
 
 
 def _stream(

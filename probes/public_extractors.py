@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.features import Extractor, module_extractor
+from scorescope.probes.extractors import Extractor, module_extractor
 from scorescope.probes.preprocessing import resize_pillow
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

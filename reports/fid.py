@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from scorescope.analysis.fid_companions import COMPANIONS, companion_table
 from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
-from scorescope.analysis.fid_gaming import AUDIT, HistogramMatch, gaming_audit, match_histogram, verdict
+from scorescope.analysis.fid_gaming import AUDIT, gaming_audit, verdict
 from scorescope.analysis.fid_heatmaps import influence_maps, squared_maps
+from scorescope.analysis.fid_kernels import cmmd
+from scorescope.analysis.fid_matching import HistogramMatch, match_histogram
 from scorescope.analysis.fid_tables import CLASSES, class_table, group_table, influence_table, leave_one_out
 from scorescope.analysis.fid_transport import FIRST_ORDER, FirstOrderWarning, Transport, image_gradients, influence
 from scorescope.analysis.fid_transport import transport as find_transport
@@ -127,6 +129,8 @@ def _distances(study: Study) -> Section:
             item.first.features, study.real.first.features, space=study.spaces[0], logits=item.first.logits, bias=bias
         )
         second = companion_table(item.second.features, study.real.second.features, space=study.spaces[1])
+        if study.second.name == "CLIP":
+            second = pd.concat([second, _cmmd_row(second, item, study)], ignore_index=True)
         parts.append(pd.concat([first, second], ignore_index=True).assign(set=item.name))
     table = pd.concat(parts, ignore_index=True)
     table = table[["set", *COMPANIONS.names]]
@@ -151,6 +155,12 @@ def _distances(study: Study) -> Section:
             ReportTable("companion_columns", COMPANIONS.describe(), "Columns of the table above.", shown=False),
         ],
     )
+
+
+def _cmmd_row(table: pd.DataFrame, item: ImageSet, study: Study) -> pd.DataFrame:
+    value = cmmd(item.second.features, study.real.second.features)
+    note = "RBF of width 10 on unit vectors, times 1000, biased as published"
+    return table.head(1).assign(metric="CMMD", value=value, low=math.nan, high=math.nan, floor=math.nan, note=note)
 
 
 def _features(view: _View) -> Section:

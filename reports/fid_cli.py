@@ -10,7 +10,7 @@ import typer
 from scorescope.data.classifiers import shipped_classifiers
 from scorescope.data.digits import SHAPE
 from scorescope.data.errors import InputError
-from scorescope.probes.features import Extractor, classifier_extractor, inception_extractor, pixel_extractor
+from scorescope.probes.extractors import Extractor, classifier_extractor, inception_extractor, pixel_extractor
 from scorescope.probes.images import open_images
 from scorescope.probes.inception_weights import convert_inception, load_class_names
 from scorescope.probes.public_extractors import clip_extractor, dinov2_extractor, timm_extractor

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, match_histogram, verdict
+from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, verdict
 from scorescope.analysis.fid_heatmaps import mask_share, squared_maps
+from scorescope.analysis.fid_matching import match_histogram
 from scorescope.analysis.fid_transport import image_gradients, transport
 from scorescope.data.scenes import Scenes, render_scenes
-from scorescope.probes.features import Extractor, classifier_extractor, extract, extract_maps
+from scorescope.probes.extractors import Extractor, classifier_extractor
+from scorescope.probes.features import extract, extract_maps
 from scorescope.probes.images import ImageSource, tensor_images
 from scorescope.reports import fid_figures
 from scorescope.reports.page import ReportFigure, ReportTable, Section

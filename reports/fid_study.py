@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from scorescope.analysis.fid_gaming import FeaturePair
 from scorescope.data.errors import InputError
-from scorescope.probes.features import Extractor, Features, classifier_extractor, extract, pixel_extractor
+from scorescope.probes.extractors import Extractor, classifier_extractor, pixel_extractor
+from scorescope.probes.features import Features, extract
 from scorescope.probes.guidance import CFG
 from scorescope.probes.images import ImageSource, open_images, tensor_images
 from scorescope.probes.models import Model, load_model

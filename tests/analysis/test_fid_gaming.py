@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from scorescope.analysis.fid_gaming import PLAIN, REAL, FeaturePair, gaming_audit, match_histogram, verdict
+from scorescope.analysis.fid_gaming import PLAIN, REAL, FeaturePair, gaming_audit, verdict
+from scorescope.analysis.fid_matching import match_histogram
 from scorescope.analysis.fid_weights import WeightedDistance, effective_size, normalised, optimise_weights
 from scorescope.analysis.frechet import frechet_distance
 from scorescope.data.errors import InputError

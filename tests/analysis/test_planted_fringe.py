@@ -2,12 +2,14 @@
 
 import pytest
 
-from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, match_histogram, verdict
+from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, verdict
 from scorescope.analysis.fid_heatmaps import influence_maps, mask_share, signed_maps, squared_maps
+from scorescope.analysis.fid_matching import match_histogram
 from scorescope.analysis.fid_tables import class_table, group_table
 from scorescope.analysis.fid_transport import image_gradients, influence, transport
 from scorescope.data.scenes import ACCESSORIES, render_scenes
-from scorescope.probes.features import classifier_extractor, extract, extract_maps
+from scorescope.probes.extractors import classifier_extractor
+from scorescope.probes.features import extract, extract_maps
 from scorescope.probes.images import tensor_images
 
 SKEWED = (0.55, 0.15, 0.15, 0.15)

@@ -9,8 +9,10 @@ import importlib
 import importlib.util
 import resource
 import sys
+import tempfile
 import time
 import types
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,11 +25,11 @@ from scorescope.analysis.fid_weights import WeightedDistance, optimise_weights
 from scorescope.analysis.frechet import frechet_distance, trace_of_root
 from scorescope.data.classifiers import load_classifier
 from scorescope.data.scenes import render_scenes
-from scorescope.probes.features import classifier_extractor, extract, extract_maps
+from scorescope.probes.extractors import classifier_extractor, inception_extractor
+from scorescope.probes.features import extract, extract_maps
 from scorescope.probes.images import tensor_images
 from scorescope.probes.inception import Inception2015
 from scorescope.probes.moments import Moments, RunningMoments
-from scorescope.probes.preprocessing import prepare
 
 D = 2048
 
@@ -144,11 +146,14 @@ def extraction_part():
         peer = peer_module.FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path="none")
     finally:
         torch.load = original
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(network.state_dict(), Path(folder) / "random.pth")
+        extractor = inception_extractor(Path(folder) / "random.pth", expected_sha256=None)
     images = torch.randint(0, 256, (16, 3, 256, 256), dtype=torch.uint8)
     print("Extraction of 16 images of 256 x 256, batch 16, from uint8 to pool3")
     with torch.inference_mode():
         theirs, a = best(lambda: peer(images)[0], 3)
-        ours, b = best(lambda: network.activations(prepare(images, "tf")).mean(dim=(2, 3)), 3)
+        ours, b = best(lambda: extractor.features(extractor.prepare(images)), 3)
     line("torch-fidelity (peer)", theirs, theirs)
     line("ours", ours, theirs, f"largest difference {float((a - b).abs().max() / a.abs().max()):.1e}")
 

@@ -11,7 +11,8 @@ from scorescope.data.digits import load_digits
 from scorescope.data.errors import InputError
 from scorescope.probes.attribution import gradcam_maps, occlusion_maps
 from scorescope.probes.edm2_references import read_edm2_reference
-from scorescope.probes.features import classifier_extractor, extract, extract_maps, module_extractor, stream_moments
+from scorescope.probes.extractors import classifier_extractor, module_extractor
+from scorescope.probes.features import extract, extract_maps, stream_moments
 from scorescope.probes.images import made_images, tensor_images
 from scorescope.probes.moments import Moments
 from scorescope.probes.preprocessing import prepare

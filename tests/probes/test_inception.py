@@ -10,7 +10,7 @@ from PIL import Image
 
 from scorescope.data.checkpoints import sha256
 from scorescope.data.errors import InputError
-from scorescope.probes.features import inception_extractor, spatial_extractor
+from scorescope.probes.extractors import inception_extractor, spatial_extractor
 from scorescope.probes.inception import Inception2015
 from scorescope.probes.inception_weights import convert_inception, load_class_names, load_inception, load_torchscript
 from scorescope.probes.preprocessing import prepare, resize_tensorflow
@@ -154,6 +154,10 @@ def test_files(network, tmp_path):
     assert extractor.weight.shape == (1008, 2048)
     x = torch.zeros(1, 3, 299, 299)
     assert spatial_extractor(extractor, "mixed_6e").features(x).shape == (1, 2023)
+    pixels = torch.randint(0, 256, (1, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    plain = network.activations(prepare(pixels, "tf")).mean(dim=(2, 3))
+    features = extractor.features(extractor.prepare(pixels))
+    torch.testing.assert_close(features, plain, rtol=0, atol=2e-6 * float(plain.abs().max()))
     with pytest.raises(InputError, match="mixed_6_conv"):
         spatial_extractor(extractor, "mixed_7")
 

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from scorescope.data.digits import load_digits
 from scorescope.data.scenes import render_scenes
-from scorescope.probes.features import classifier_extractor, pixel_extractor
+from scorescope.probes.extractors import classifier_extractor, pixel_extractor
 from scorescope.reports import fid
 from scorescope.reports.cli import app
 from scorescope.reports.fid_study import folder_study
@@ -96,18 +97,16 @@ def test_few_images_are_left_out_one_by_one(tmp_path):
     scenes = render_scenes(40, seed=0)
     np.savez(tmp_path / "fake.npz", ((scenes.images[:20] + 1) * 127.5).round().byte().movedim(1, 3).numpy())
     np.savez(tmp_path / "real.npz", ((scenes.images[20:] + 1) * 127.5).round().byte().movedim(1, 3).numpy())
-    study = folder_study(
-        tmp_path / "real.npz",
-        tmp_path / "fake.npz",
-        classifier_extractor("subject"),
-        pixel_extractor(4),
-        progress=False,
-    )
+    second = replace(pixel_extractor(4), name="CLIP")  # a stand-in: CLIP is what gets a CMMD
+    sets = tmp_path / "real.npz", tmp_path / "fake.npz"
+    study = folder_study(*sets, classifier_extractor("subject"), second, progress=False)
     outcome = fid.build(tmp_path / "out", command="test", study=study, progress=False)
     assert outcome.status == "complete", outcome.failures
     page = outcome.path.read_text()
     assert "wrong in kind at n &lt;= d" in page
     assert len(pd.read_parquet(tmp_path / "out/tables/left_out.parquet")) == 20
+    companions = pd.read_parquet(tmp_path / "out/tables/companions.parquet").set_index("metric")
+    assert companions.loc["CMMD", "value"] > 0
 
 
 def test_command_line_errors(tmp_path):
