@@ -217,7 +217,8 @@ class RuleGuider:
     def _block(self, values: dict[str, Any], name: str) -> Any:
         from diffusers.modular_pipelines.modular_pipeline import BlockState
 
-        return BlockState(**values, **{self._identifier_key: name})
+        make: Any = BlockState
+        return make(**values, **{self._identifier_key: name})
 
     def __call__(self, data: Any, pred_uncond: Tensor | None = None) -> Any:
         """Combine the predictions: block states with `noise_pred`, or the two tensors."""
