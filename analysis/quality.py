@@ -5,11 +5,12 @@ nearest_distances({"samples": samples, "held out": digits.held_out.images}, digi
 error_by_sigma(denoiser, digits.train, digits.held_out, sigmas)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from scorescope.data.bank import denoising_errors, error_bank
 from scorescope.data.digits import Labelled
 from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Denoiser
+
+Floats = NDArray[np.float64]
 
 AGREEMENT = Schema(
     "agreement",
@@ -74,15 +77,29 @@ def class_agreement(samples: Tensor, labels: Tensor, *, train: Labelled, held_ou
     DataFrame
         Columns declared in `AGREEMENT`.
     """
-    from sklearn.svm import SVC  # a second to import
-
-    classifier = SVC(C=10.0).fit(_flat(train.images), train.labels.numpy())
     rows = []
     for what, images, wanted in (("samples", samples, labels), ("held out", held_out.images, held_out.labels)):
-        right = int((classifier.predict(_flat(images)) == wanted.cpu().numpy()).sum())
+        right = int(class_scorer(wanted, train=train)(images).sum())
         interval = stats.binomtest(right, len(images)).proportion_ci(method="exact")
         rows.append((what, len(images), right / len(images), interval.low, interval.high))
     return AGREEMENT.check(pd.DataFrame(rows, columns=AGREEMENT.names))
+
+
+def class_scorer(labels: Tensor, *, train: Labelled) -> Callable[[Tensor], Floats]:
+    """A scorer for sweeps: 1 where the classifier gives a sample the class requested of it, else 0.
+
+    The classifier is that of `class_agreement`, fitted once.
+    """
+    from sklearn.svm import SVC  # a second to import
+
+    classifier = SVC(C=10.0).fit(_flat(train.images), train.labels.numpy())
+    wanted = labels.cpu().numpy()
+
+    def score(samples: Tensor) -> Floats:
+        found: Floats = (classifier.predict(_flat(samples)) == wanted).astype(np.float64)
+        return found
+
+    return score
 
 
 def nearest_distances(sets: Mapping[str, Tensor], train: Tensor, *, reference: str = "held out") -> pd.DataFrame:

@@ -10,6 +10,7 @@ This is what `sample` hands to a solver. It knows nothing of noise levels to com
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -36,14 +37,18 @@ class GuidedDenoiser:
         Seeds of the samples.
     record : Recording or None
         What to record.
+    needs_reference : bool
+        The solver uses the unconditional prediction of every sample, whatever the rule needs.
     """
 
     def __init__(
-        self, denoiser: Denoiser, condition: Condition, rule: Rule, seeds: Sequence[int], record: Recording | None
-    ) -> None:
+        self, denoiser: Denoiser, condition: Condition, rule: Rule, seeds: Sequence[int], record: Recording | None,
+        *, needs_reference: bool = False,
+    ) -> None:  # fmt: skip
         self.denoiser, self.condition, self.rule, self.seeds, self.record = denoiser, condition, rule, seeds, record
         self.reference: Tensor | None = None
-        self._memory: dict[str, Tensor] = {}
+        self._needs_reference = needs_reference
+        self._memory: dict[str, Any] = {}
         self._recorder = ScalarRecorder(record) if record else None
         self._finite: list[tuple[int, float, str, Tensor]] = []
         self._visits: list[Visit] = []
@@ -53,9 +58,12 @@ class GuidedDenoiser:
         state = GuidanceState(x, sigma, sigma_next, step, call, self._memory, self.seeds)
         cond = self._predict(COND, state, self.condition)
         if self.condition is None:
+            self.reference = cond
             self._add(state, cond, None, cond, needed=(COND,), rows=None)
             return cond
         needed = self.rule.branches(state)
+        if self._needs_reference and UNCOND not in needed:
+            needed = (*needed, UNCOND)
         rows = self._rows(state, needed)
         uncond = self._branch(UNCOND, state, rows) if UNCOND in needed else None
         for branch in needed:
@@ -85,7 +93,7 @@ class GuidedDenoiser:
 
     def _rows(self, state: GuidanceState, needed: Sequence[str]) -> Tensor | None:
         """Samples that need the unconditional branch, or None for all of them."""
-        if UNCOND not in needed or not isinstance(self.rule, RowRule):
+        if self._needs_reference or UNCOND not in needed or not isinstance(self.rule, RowRule):
             return None
         rows = self.rule.rows(state)
         return None if bool(rows.all()) else rows

@@ -110,7 +110,8 @@ def sample(
         rows = slice(first, min(first + batch, len(seeds)))
         noise = SampleNoise(seeds[rows], shape, torch.device(device), dtype)
         part = to_device(select(condition, rows), torch.device(device))
-        guided = GuidedDenoiser(denoiser, part, rule, seeds[rows], record)
+        reference = getattr(solver, "needs_reference", False)
+        guided = GuidedDenoiser(denoiser, part, rule, seeds[rows], record, needs_reference=reference)
         state = sigmas[0] * noise.draw()
         if start is not None:
             state = start[rows].to(state)

@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -69,8 +69,11 @@ class Euler:
 class EulerRenoised:
     """First order, re-noised by the unconditional prediction: x' = D + sigma' (x - D_u) / sigma.
 
-    With the rule `CFG(lambda)` this is CFG++ as written (Chung et al. 2025, arXiv 2406.08070, algorithm 2).
+    With the rule `CFG(lambda)` this is CFG++ as written (Chung et al. 2025, arXiv 2406.08070, algorithm 2). The
+    unconditional branch is computed at every step, also where the rule does without (lambda = 1).
     """
+
+    needs_reference: ClassVar[bool] = True
 
     def run(self, evaluate: Evaluate, x: Tensor, sigmas: Sequence[float], noise: Callable[[], Tensor]) -> Tensor:
         """See `Solver.run`."""

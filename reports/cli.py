@@ -24,7 +24,7 @@ Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer samples: wider intervals, nothing else changed.")]
 DenoiserName = Annotated[str, typer.Option("--denoiser", help="A shipped model, or package.module:factory.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
-Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (64 with --quick).")]
+Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (96 with --quick).")]
 
 # every report that `scorescope report` makes, in the order of the index page
 REPORTS: dict[str, Callable[[Path], Outcome]] = {

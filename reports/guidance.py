@@ -5,7 +5,7 @@
 Records CFG and APG at several weights from the same seeds, then makes tables, figures and a page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,21 @@ from tqdm import tqdm
 
 from scorescope.analysis.guidance import DECOMPOSITION, decompose, decompose_centred, summarise
 from scorescope.analysis.images import image_table, value_density
+from scorescope.analysis.information import suggest_interval
 from scorescope.analysis.quality import class_agreement
 from scorescope.analysis.summaries import summarise_by
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance import APG, CFG, Rule
 from scorescope.probes.models import Model
 from scorescope.probes.sampling import Run, sample
+from scorescope.probes.sweep import Setting
 from scorescope.probes.trace import Recording
 from scorescope.reports import figures, readings
+from scorescope.reports import guidance_lab as lab
 from scorescope.reports.page import Outcome, ReportFigure, ReportTable, ReportWriter, Section
 
 WEIGHTS = (1.0, 2.0, 4.0, 8.0)
-FULL, QUICK = 256, 64
+FULL, QUICK = 256, 96
 SHOWN = 4.0  # the weight of figures that show one run
 SEED = 0
 HOW = "First call of each step; bands are 95 % bootstrap intervals of the mean over samples. "
@@ -56,7 +59,7 @@ def build(
     command : str
         What the manifest says made it.
     quick : bool
-        64 samples a setting in place of 256: wider intervals, nothing else changed.
+        96 samples a setting in place of 256: wider intervals, nothing else changed.
     count : int, optional
         Samples a setting, in place of both.
     device : str
@@ -69,22 +72,31 @@ def build(
     """
     count = count or (QUICK if quick else FULL)
     manifest = {
-        "model": model.name, "model_source": model.source, "device": device, "samples_per_setting": count,
-        "seeds": f"{SEED} to {SEED + count - 1}", "weights": list(WEIGHTS), "rules": ["CFG", "APG"],
-    }  # fmt: skip
+        "model": model.name,
+        "model_source": model.source,
+        "device": device,
+        "samples_per_setting": count,
+        "seeds": f"{SEED} to {SEED + count - 1}",
+        "weights": list(WEIGHTS),
+        "rules": ["CFG", "APG with eta = 0, no norm clip, no momentum"],
+        "sampler": "Heun, 18 steps on the EDM grid from sigma 80 to 0.002",
+    }
     title, question = f"Guidance: {model.name}", "What does the guidance update do at each noise level?"
     with ReportWriter(
         out, name="guidance", title=title, question=question, command=command, manifest=manifest
     ) as writer:
-        runs = _record(writer, model, count, device, progress)
-        if not runs:
+        base = {f"{kind.__name__}, w = {w:g}": kind(w) for kind in (CFG, APG) for w in WEIGHTS}
+        settings = _record(writer, model, base, count, device, progress)
+        if not settings:
             cause = next(iter(writer.failures.values()))
             raise InputError("model", found=f"no setting that could be sampled ({cause})", expected="at least one")
+        runs = {(type(setting.rule).__name__, setting.rule.weight): setting.run for setting in settings}
         tables = _tables(runs)
         writer.section("update", "The update at each noise level", lambda: _update(tables))
         writer.section("saturation", "The parallel part as a gain", lambda: _gain(tables))
         writer.section("values", "Values and range of the samples", lambda: _values(runs, model))
         writer.section("samples", "The same seeds under every rule", lambda: _samples(runs, model))
+        _laboratory(writer, model, settings, count, device, progress)
         writer.section("tables", "Tables", lambda: _files(tables))
     assert writer.outcome is not None  # set on leaving the block
     return writer.outcome
@@ -97,22 +109,42 @@ class _Tables:
     centred: pd.DataFrame
 
 
-def _record(writer: ReportWriter, model: Model, count: int, device: str, progress: bool) -> Runs:
+def _record(
+    writer: ReportWriter, model: Model, rules: Mapping[str, Rule], count: int, device: str, progress: bool
+) -> list[Setting]:
     """Sample every setting; one that fails is noted, and the others go on."""
-    runs: Runs = {}
-    rules: list[Rule] = [kind(weight) for kind in (CFG, APG) for weight in WEIGHTS]
-    recording = Recording(value_range=model.value_range, all_branches=True, centred=True)
-    for rule in tqdm(rules, desc="recording guidance", disable=not progress):
+    settings: list[Setting] = []
+    edges = lab.BAND_EDGES if len(model.shape) == 3 else ()
+    recording = Recording(value_range=model.value_range, all_branches=True, centred=True, band_edges=edges)
+    for name, rule in tqdm(rules.items(), desc="recording guidance", disable=not progress):
         try:
             run = sample(
                 model.denoiser, seeds=range(SEED, SEED + count), condition=model.conditions(count), shape=model.shape,
                 rule=rule, record=recording, device=device, progress=False,
             )  # fmt: skip
         except Exception as error:
-            writer.fail(f"{type(rule).__name__}, w = {rule.weight:g}", error)
+            writer.fail(name, error)
             continue
-        runs[type(rule).__name__, rule.weight] = run
-    return runs
+        settings.append(Setting(name, rule, run))
+    return settings
+
+
+def _laboratory(
+    writer: ReportWriter, model: Model, settings: list[Setting], count: int, device: str, progress: bool
+) -> None:
+    """The information curve, and the rules that it leads to compared with CFG and APG."""
+    unguided = next((s.run.trace for s in settings if s.name == "CFG, w = 1"), None)
+    if unguided is None:
+        writer.fail("the comparison of rules", InputError("settings", found="no unguided run", expected="one at w = 1"))
+        return
+    interval = suggest_interval(unguided)
+    writer.section("information", "Where the condition tells", lambda: lab.information_section(unguided, interval))
+    settings = settings + _record(writer, model, lab.lab_rules(model, interval), count, device, progress)
+    condition = model.conditions(count)
+    labels = condition if isinstance(condition, Tensor) and condition.ndim == 1 else None
+    rows = lab.metrics_of(settings, model, labels)
+    writer.section("rules", "The rules compared", lambda: lab.comparison_section(settings, rows, model, labels))
+    writer.section("effects", "Known effects, tested", lambda: lab.effects_section(settings, rows))
 
 
 def _tables(runs: Runs) -> _Tables:

@@ -27,12 +27,19 @@ class AdaptiveGuidance(Wrapper):
         What acts until then.
     threshold : float
         Cosine in eps space, per sample, over all axes: 0.991 in the paper.
+    below : float
+        Largest noise level at which the cosine is looked at, variance exploding. The eps predictions also agree at
+        high noise, where both are the noise: a run that starts at sigma = 80 stops with its first step, and is not
+        guided, unless this keeps the cosine out of it. Infinity is the paper's rule, for runs that start lower.
     """
 
     threshold: float = 0.991
+    below: float = float("inf")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.below > 0:
+            raise InputError("below", found=str(self.below), expected="a positive noise level, or infinity")
         if not -1 <= self.threshold <= 1:
             raise InputError("threshold", found=str(self.threshold), expected="a cosine, in [-1, 1]")
 
@@ -61,7 +68,7 @@ class AdaptiveGuidance(Wrapper):
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """The inner rule for samples that are still guided, `cond` for the others."""
         rows = self.rows(state)
-        if uncond is not None and state.call == 0:
+        if uncond is not None and state.call == 0 and state.sigma <= self.below:
             # eps_c is (x - D_c) / sigma: the cosine needs no sigma
             cu, norms = _cosine_products(state.x - cond, state.x - uncond)
             state.memory["ag"] = (state.step, rows, rows & ~(cu >= self.threshold * norms))
@@ -123,7 +130,7 @@ class LinearAG:
             return cond
         conds: list[Tensor] = state.memory.setdefault("linear_ag_cond", [])
         unconds: list[Tensor] = state.memory.setdefault("linear_ag_uncond", [])
-        conds.append((state.x - cond) / state.sigma)
+        conds.append((state.x - cond).div_(state.sigma))
         if state.step in self.coefficients:
             terms = [*conds, *unconds]
             if len(terms) != len(self.coefficients[state.step]):
@@ -133,9 +140,9 @@ class LinearAG:
             for coefficient, term in pairs:
                 estimate.add_(term, alpha=coefficient)
             unconds.append(estimate)
-            uncond = state.x - state.sigma * estimate
+            uncond = torch.sub(state.x, estimate, alpha=state.sigma)
         else:
-            unconds.append((state.x - required(uncond, cond)) / state.sigma)
+            unconds.append((state.x - required(uncond, cond)).div_(state.sigma))
         return CFG(self.weight)(cond, uncond, state)
 
 
@@ -161,10 +168,14 @@ def fit_linear_ag(
     Raises
     ------
     InputError
-        For runs of different lengths, or none.
+        For runs of different lengths or shapes, or none.
     """
     grams: list[Tensor] = []
     for run in runs:
+        shapes = {tuple(t.shape) for pair in run for t in pair}
+        if len(shapes) != 1:
+            found = f"a run with tensors of shapes {sorted(shapes)}"
+            raise InputError("runs", found=found, expected="pairs (eps_c, eps_u) of one shape")
         terms = torch.stack([t.double().flatten() for pair in run for t in pair])  # c0, u0, c1, u1, ...
         grams.append(terms @ terms.T)
     if not grams or len({len(gram) for gram in grams}) > 1:
@@ -186,9 +197,10 @@ def _fit_step(gram: Tensor, step: int) -> tuple[tuple[float, ...], float]:
     target = 2 * step + 1
     normal, right = gram[inputs][:, inputs], gram[inputs, target]
     # predictions of neighbouring steps are nearly collinear: the minimum-norm solution of the scaled system
-    scale = normal.diagonal().rsqrt()
+    scale = torch.where(normal.diagonal() > 0, normal.diagonal().rsqrt(), 0.0)
     found = torch.linalg.lstsq(normal * scale * scale[:, None], (right * scale)[:, None], driver="gelsd", rcond=1e-12)
     solution = scale * found.solution[:, 0]
     residual = gram[target, target] - 2 * solution @ right + solution @ normal @ solution
-    error = (residual.clamp(min=0) / gram[target, target]).sqrt()
+    size = gram[target, target]
+    error = (residual.clamp(min=0) / size).sqrt() if size > 0 else size
     return tuple(solution.tolist()), float(error)

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, require_finite, required
+from scorescope.probes.guidance.linear import CFG
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,19 @@ class FrequencyDecoupled:
         """D_c plus (w_band - 1) times each band of the update."""
         if set(self.weights) == {1.0}:
             return cond
-        gaussian = _gaussian(cond - required(uncond, cond), len(self.weights))
+        levels = len(self.weights)
+        if levels == 1:
+            return CFG(self.weight)(cond, uncond, state)
+        _check(cond, levels)
+        uncond = required(uncond, cond)
         # a band is the difference of two levels: gathered by level, each level is expanded once
-        change, finer = torch.zeros_like(gaussian[-1]), [*self.weights[1:], 1.0]
-        for images, weight, beside in zip(reversed(gaussian), self.weights, finer, strict=True):
-            change = _expand(change, images.shape[-2:]).add_(images, alpha=weight - beside)
-        return change.add_(cond)
+        smaller = [_halve(cond - uncond)]
+        for _ in range(levels - 2):
+            smaller.append(_halve(smaller[-1]))
+        change = smaller.pop().mul_(self.weights[0] - self.weights[1])
+        for images, weight, finer in zip(reversed(smaller), self.weights[1:-1], self.weights[2:], strict=True):
+            change = _expand(change, images.shape[-2:]).add_(images, alpha=weight - finer)
+        return _expand(change, cond.shape[-2:]).add_(cond, alpha=self.weight).add_(uncond, alpha=1 - self.weight)
 
 
 def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
@@ -76,9 +84,10 @@ def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
     InputError
         If the data have no two spatial axes, or are too small for that many bands.
     """
-    gaussian = _gaussian(images, levels)
-    smooth = [images]
+    _check(images, levels)
+    gaussian, smooth = [images], [images]
     for level in range(1, levels):
+        gaussian.append(_halve(gaussian[-1]))
         expanded = gaussian[level]
         for finer in reversed(gaussian[:level]):
             expanded = _expand(expanded, finer.shape[-2:])
@@ -86,21 +95,24 @@ def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
     return [*(fine - coarse for fine, coarse in itertools.pairwise(smooth)), smooth[-1]]
 
 
-def _gaussian(images: Tensor, levels: int) -> list[Tensor]:
-    """The images and their smaller versions: each blurred, then halved by bilinear interpolation."""
-    if images.ndim != 4 or min(images.shape[-2:]) < 2 ** (levels - 1):
+def _check(images: Tensor, levels: int) -> None:
+    if levels < 1 or images.ndim != 4 or min(images.shape[-2:]) < 2 ** (levels - 1):
         found = f"data of shape {tuple(images.shape[1:])}"
-        raise InputError("cond", found=found, expected=f"(channel, y, x) of at least {2 ** (levels - 1)} pixels a side")
-    pyramid = [images]
-    for _ in range(levels - 1):
-        blurred = _blur(pyramid[-1])
-        pyramid.append(_resize(blurred, torch.Size(length // 2 for length in blurred.shape[-2:])))
-    return pyramid
+        expected = f"(channel, y, x) of at least {2 ** (levels - 1)} pixels a side for {levels} bands"
+        raise InputError("cond", found=found, expected=expected)
+
+
+def _halve(images: Tensor) -> Tensor:
+    """The next coarser level: blurred, then halved by bilinear interpolation."""
+    size = torch.Size(length // 2 for length in images.shape[-2:])
+    images = _pad(images)  # the larger images are not needed any more: no name holds them
+    images = _convolve(images)
+    return _resize(images, size)
 
 
 def _expand(images: Tensor, size: torch.Size) -> Tensor:
-    """The next finer size: bilinear interpolation, then the same blur. The finest one is left as it is."""
-    return images if images.shape[-2:] == size else _blur(_resize(images, size))
+    """The next finer size: bilinear interpolation, then the same blur."""
+    return _convolve(_pad(_resize(images, size)))
 
 
 def _resize(images: Tensor, size: torch.Size) -> Tensor:
@@ -108,9 +120,13 @@ def _resize(images: Tensor, size: torch.Size) -> Tensor:
     return functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
 
 
-def _blur(images: Tensor) -> Tensor:
-    """The binomial kernel (1 4 6 4 1) / 16 along both axes, mirrored at the borders where they are long enough."""
+def _pad(images: Tensor) -> Tensor:
+    # mirrored at the borders where the images are long enough
+    return functional.pad(images, (2, 2, 2, 2), mode="reflect" if min(images.shape[-2:]) > 2 else "replicate")
+
+
+def _convolve(images: Tensor) -> Tensor:
+    """The binomial kernel (1 4 6 4 1) / 16 along both axes."""
     line = images.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     kernel = torch.outer(line, line)[None, None].expand(images.shape[1], 1, 5, 5)
-    mode = "reflect" if min(images.shape[-2:]) > 2 else "replicate"
-    return functional.conv2d(functional.pad(images, (2, 2, 2, 2), mode=mode), kernel, groups=images.shape[1])
+    return functional.conv2d(images, kernel, groups=images.shape[1])

@@ -108,7 +108,9 @@ def sample_generators(state: GuidanceState, tag: int) -> list[torch.Generator]:
     if len(state.seeds) != len(state.x):
         raise InputError("state.seeds", found=f"{len(state.seeds)} seeds", expected=f"{len(state.x)}, one a sample")
     place = (state.step * 8 + state.call) * 16 + tag
-    return [torch.Generator().manual_seed((int(seed) * 1_000_003 + place) % 2**63) for seed in state.seeds]
+    # an odd factor maps 32 bits onto themselves, and away from the small numbers that seed the samples' own noise
+    seeds = [(int(seed) * 1_000_003 + place) * 2_654_435_761 % 2**32 for seed in state.seeds]
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def require_finite(argument: str, value: float) -> None:
