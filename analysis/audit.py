@@ -35,7 +35,7 @@ from scorescope.probes.guidance import (
     TangentialCFG,
 )
 from scorescope.probes.guider import RuleGuider
-from scorescope.probes.recording.levels import Level
+from scorescope.probes.recording.level import Level
 from scorescope.probes.replay import visits
 from scorescope.probes.spaces import NoiseLevel, Space, from_denoised, to_denoised
 from scorescope.probes.trace import Trace, Visit

@@ -31,7 +31,7 @@ def visits(trace: Trace) -> Iterator[Visit]:
     if trace.kept:
         yield from trace.kept
         return
-    if trace.manifest.get("recording"):
+    if "pipeline" not in trace.manifest:
         expected = "a run recorded with Recording(keep=True)"
         raise InputError("trace", found="a trace whose states and branches were not kept", expected=expected)
     yield from _recorded(trace)
