@@ -49,7 +49,8 @@ from scorescope.probes.guidance import (
     fit_linear_ag,
     random_labels,
 )
-from scorescope.probes.guider import Guide, as_guider, guide
+from scorescope.probes.guided_pipeline import Guide, guide
+from scorescope.probes.guider import as_guider
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.noise import SampleNoise, edm_sigmas
 from scorescope.probes.paths import Path, run_path
