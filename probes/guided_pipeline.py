@@ -10,6 +10,7 @@ on the pipeline afterwards. To record a guided run, put `record(pipe)` outside: 
 """
 
 import functools
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -129,7 +130,7 @@ class Guide(Listener):
         self._pending: list[Any] = []
         self._group: list[Call] = []
         self._place = 0
-        self._known: list[int] = []
+        self._known: deque[int] = deque(maxlen=32)  # where denoiser inputs and returned states lie
         self._taps: list[StepTap] = []
         self._handles: list[Any] = []
         self._undo: list[Any] = []
@@ -188,7 +189,7 @@ class Guide(Listener):
         self._paths, self._grids = {}, {}
 
     def _copy(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        self._known += [tensor.data_ptr() for tensor in leaves([*args, *kwargs.values()])[:1]]
+        self._known.extend(tensor.data_ptr() for tensor in leaves([*args, *kwargs.values()])[:1])
         self._pending.append(Call(name, [leaf.detach().clone() for leaf in leaves(output)]))
 
     def _append(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -221,7 +222,7 @@ class Guide(Listener):
         """See `Listener.on_step`: step with the rule's prediction in place of the pipeline's."""
         if not self._active:
             return tap.below(*args, **kwargs)
-        given = step_arguments(tap.signature, args, kwargs, set(self._known[-32:]))
+        given = step_arguments(tap.signature, args, kwargs, set(self._known))
         path = self._path(tap.owner, tap.root)
         path.stream.count()
         level = path.reader.read(tap.owner, given.timestep, given.state, given.extra)
