@@ -1,6 +1,17 @@
 """Pure functions: traces and arrays in, tidy DataFrames out. No plotting, printing or file output."""
 
 from scorescope.analysis.audit import AUDIT, audit, paper_rule
+from scorescope.analysis.fid_companions import companion_table, fid_infinity, inception_score
+from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
+from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, match_histogram, verdict
+from scorescope.analysis.fid_heatmaps import influence_maps, mask_share, signed_maps, squared_maps
+from scorescope.analysis.fid_kernels import cmmd, kid, kid_subsets
+from scorescope.analysis.fid_neighbours import neighbour_table
+from scorescope.analysis.fid_tables import class_table, group_table, influence_table, leave_one_out
+from scorescope.analysis.fid_transport import image_gradients, influence, transport
+from scorescope.analysis.fid_weights import optimise_weights
+from scorescope.analysis.frechet import frechet_distance, null_floor
+from scorescope.analysis.frechet_error import frechet_interval, split_floor
 from scorescope.analysis.gaussian_far_field import (
     covariance_floor,
     far_field_constant,
@@ -32,31 +43,55 @@ from scorescope.analysis.tables import Column, Schema
 __all__ = [
     "AUDIT",
     "Column",
+    "FeaturePair",
     "Schema",
     "audit",
     "changes",
     "class_agreement",
+    "class_table",
     "clip_activity",
+    "cmmd",
+    "companion_table",
     "compare",
     "compare_scores",
     "covariance_floor",
     "decompose",
     "decompose_bands",
     "decompose_centred",
+    "direction_spectrum",
     "emergence",
     "end_agreement",
     "error_by_sigma",
     "far_field_constant",
+    "feature_contributions",
+    "fid_infinity",
+    "frechet_distance",
+    "frechet_interval",
     "gain_path",
+    "gaming_audit",
+    "group_table",
     "guidance_information",
+    "image_gradients",
     "image_table",
+    "inception_score",
+    "influence",
+    "influence_maps",
+    "influence_table",
+    "kid",
+    "kid_subsets",
+    "leave_one_out",
     "linear_error",
+    "mask_share",
+    "match_histogram",
     "measure_sweep",
     "memorisation",
     "mode_amplitudes",
     "mode_of",
     "nearest_distances",
     "nearest_step",
+    "neighbour_table",
+    "null_floor",
+    "optimise_weights",
     "paper_rule",
     "pareto",
     "path_errors",
@@ -68,13 +103,19 @@ __all__ = [
     "score_gaps",
     "score_table",
     "separation",
+    "signed_maps",
     "skip_level",
     "skip_table",
     "solver_gains",
+    "split_floor",
+    "squared_maps",
     "suggest_interval",
     "suggest_skip",
     "summarise",
     "summarise_by",
     "training_dynamics",
+    "transport",
     "value_density",
+    "verdict",
+    "visible_share",
 ]

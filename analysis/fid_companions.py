@@ -8,6 +8,7 @@ One number hides what the others show: `scorescope.analysis.fid_gaming` prints t
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy import special, stats
 
 from scorescope.analysis.fid_kernels import kid
 from scorescope.analysis.fid_neighbours import neighbour_table
-from scorescope.analysis.fid_transport import FIRST_ORDER
+from scorescope.analysis.fid_transport import FIRST_ORDER, FirstOrderWarning
 from scorescope.analysis.frechet import FeatureSet, as_moments, frechet_distance
 from scorescope.analysis.frechet_error import frechet_interval
 from scorescope.analysis.tables import Column, Schema
@@ -25,6 +26,8 @@ from scorescope.data.errors import InputError
 from scorescope.probes.moments import Moments, check_features
 
 Floats = NDArray[np.float64]
+JACKKNIFE_DIMENSIONS = 512  # more features make 40 distances a matter of minutes: ask frechet_interval
+_Row = tuple[str, float, float, float, float, str]
 
 COMPANIONS = Schema(
     "companions",
@@ -174,7 +177,7 @@ def companion_table(
     neighbours for n <= 5.
     """
     x, y = check_features("fake", fake, at_least=3), check_features("real", real, at_least=3)
-    rows = [_frechet_row(x, y)]
+    rows = _frechet_rows(x, y)
     if len(x) > 4 * x.shape[1] and len(y) > x.shape[1]:
         found = fid_infinity(x, y)
         rows.append(("FID_infinity", found.value, found.low, found.high, math.nan, "15 sizes; interval of the fit"))
@@ -194,17 +197,19 @@ def companion_table(
     return COMPANIONS.check(table.assign(space=space, n_fake=len(x), n_real=len(y)))
 
 
-def _frechet_row(x: Floats, y: Floats) -> tuple[str, float, float, float, float, str]:
+def _frechet_rows(x: Floats, y: Floats) -> list[_Row]:
+    """FD with the interval that n allows and, where groups can be left out at little cost, FD without its bias."""
     found = frechet_distance(x, y)
     note = f"route {found.route}, rank {found.rank}"
-    low, high = math.nan, math.nan
-    smallest = min(len(x), len(y))
-    if smallest > x.shape[1]:
-        interval = frechet_interval(x, y) if smallest >= FIRST_ORDER * x.shape[1] else None
-        if interval is not None:
-            low, high, note = interval.low, interval.high, note + "; influences"
-        elif smallest * 19 > x.shape[1] * 20 and smallest >= 40:
-            jackknife = frechet_interval(x, y, method="jackknife")
-            low, high = jackknife.low, jackknife.high
-            note += f"; jackknife, about {jackknife.debiased:.4g} without bias"
-    return "FD", found.value, low, high, found.floor, note
+    d, smallest = x.shape[1], min(len(x), len(y))
+    if smallest <= d:
+        return [("FD", found.value, math.nan, math.nan, found.floor, note + "; no interval for n <= d")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FirstOrderWarning)  # the note says so
+        interval = frechet_interval(x, y)
+    note += "; influences" + ("" if smallest >= FIRST_ORDER * d else f", rough below n = {FIRST_ORDER} d")
+    rows: list[_Row] = [("FD", found.value, interval.low, interval.high, found.floor, note)]
+    if smallest * 19 > d * 20 and smallest >= 40 and d <= JACKKNIFE_DIMENSIONS:
+        left = frechet_interval(x, y, method="jackknife")
+        rows.append(("FD without bias", left.debiased, left.low, left.high, 0.0, "20 groups left out on each side"))
+    return rows

@@ -181,7 +181,7 @@ def match_histogram(candidates: ArrayLike, real: ArrayLike) -> HistogramMatch:
 def gaming_audit(
     candidates: FeaturePair,
     real: FeaturePair,
-    arms: Mapping[str, Floats],
+    arms: Mapping[str, Floats | HistogramMatch],
     *,
     spare: FeaturePair | None = None,
     spaces: tuple[str, str] = ("first", "second"),
@@ -197,44 +197,34 @@ def gaming_audit(
         Generated images to choose from.
     real : FeaturePair
         The reference.
-    arms : mapping of str to array of shape (n,)
-        Weights of the candidates in each arm: from `match_histogram` or `optimise_weights`.
+    arms : mapping of str to HistogramMatch or array of shape (n,)
+        How to choose in each arm. A match draws by rejection, no image twice; plain weights, such as those of
+        `optimise_weights`, draw with replacement, as the published code does.
     spare : FeaturePair, optional
         Other real images, for the floor. Without them halves of `real` stand in, and `n` says so.
     spaces : (str, str)
         Names of the two feature spaces.
     size : int, optional
-        Images in each draw; by default the smallest effective size of the arms, but no more than the spare images.
+        Images in each draw, the same in every arm; by default half the candidates, but no more than 90 % of what
+        rejection is expected to keep, or than the spare images.
     draws : int
         Independent draws of each arm.
     seed : int
         Seed of the draws.
-
-    Notes
-    -----
-    Draws are with replacement in proportion to the weights, as in the published code; a random choice is drawn
-    without. The floor of an arm with replacement is therefore, if anything, a little too kind to the real images.
     """
     count = len(candidates.first)
-    for arm, weights in arms.items():
-        w = np.asarray(weights)
-        if w.shape != (count,) or not np.isfinite(w).all() or (w < 0).any() or not w.sum() > 0:
-            found = f"{arm!r} with shape {w.shape}"
-            raise InputError("arms", found=found, expected=f"{count} weights, not negative, not all zero")
-    sizes = {arm: effective_size(weights) for arm, weights in arms.items()}
-    size = size or _default_size([*sizes.values(), float(count)], real, spare)
     generator = np.random.default_rng(seed)
-    rows = _measure(
-        PLAIN, lambda: _pick(candidates, generator.choice(count, min(size, count), replace=False)), real, spaces, draws
-    )
-    parts = [rows.assign(effective_size=float(count))]
-    for arm, weights in arms.items():
-        p = np.asarray(weights, np.float64) / np.sum(weights)
-
-        def weighted(p: Floats = p) -> FeaturePair:
-            return _pick(candidates, generator.choice(count, size, p=p))
-
-        parts.append(_measure(arm, weighted, real, spaces, draws).assign(effective_size=sizes[arm]))
+    size = size or _default_size(count, arms, spare)
+    anything = _draw_rows(np.arange(count), size, generator)
+    parts = [_measure(PLAIN, candidates, anything, real, spaces, draws).assign(effective_size=float(count))]
+    for arm, how in arms.items():
+        weights = how.weights if isinstance(how, HistogramMatch) else np.asarray(how, np.float64)
+        _check_weights(arm, weights, count)
+        choose = (
+            _rejected(how, size, generator) if isinstance(how, HistogramMatch) else _drawn(weights, size, generator)
+        )
+        rows = _measure(arm, candidates, choose, real, spaces, draws)
+        parts.append(rows.assign(effective_size=effective_size(weights)))
     parts.append(_floor(real, spare, spaces, size, draws, generator))
     table = pd.concat(parts, ignore_index=True)
     plain = table[table["arm"] == PLAIN].set_index("metric")["value"]
@@ -277,15 +267,35 @@ def verdict(
     return Verdict(text + ".", arm, reduction, share, second, gap_share)
 
 
+def _draw_rows(rows: Rows, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
+    """Some of the rows, none twice."""
+    return lambda: generator.choice(rows, min(size, len(rows)), replace=False)
+
+
+def _drawn(weights: Floats, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
+    """Rows in proportion to weights, with replacement."""
+    return lambda: generator.choice(len(weights), size, p=weights / weights.sum())
+
+
+def _rejected(match: HistogramMatch, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
+    """What rejection keeps, cut at random to `size`."""
+
+    def choose() -> Rows:
+        kept = match.accept(int(generator.integers(2**62)))
+        return generator.choice(kept, min(size, len(kept)), replace=False)
+
+    return choose
+
+
 def _measure(
-    arm: str, draw: Callable[[], FeaturePair], real: FeaturePair, spaces: tuple[str, str], draws: int
+    arm: str, source: FeaturePair, choose: Callable[[], Rows], real: FeaturePair, spaces: tuple[str, str], draws: int
 ) -> pd.DataFrame:
     """All metrics of one arm over its draws."""
     found: dict[str, list[float]] = {}
-    size = 0
+    sizes = []
     for _ in range(draws):
-        chosen = draw()
-        size = len(chosen.first)
+        chosen = _pick(source, choose())
+        sizes.append(len(chosen.first))
         for metric, value in _metrics(chosen, real).items():
             found.setdefault(metric, []).append(value)
     rows = []
@@ -293,7 +303,7 @@ def _measure(
         mean, low, high = mean_interval(np.asarray(values))
         space = spaces[1] if metric == "second FD" else spaces[0]
         rows.append({"arm": arm, "metric": metric, "space": space, "value": mean, "low": low, "high": high})
-    return pd.DataFrame(rows).assign(n=size, draws=draws)
+    return pd.DataFrame(rows).assign(n=min(sizes), draws=draws)
 
 
 def _metrics(chosen: FeaturePair, real: FeaturePair) -> dict[str, float]:
@@ -312,23 +322,29 @@ def _floor(
     generator: np.random.Generator,
 ) -> pd.DataFrame:  # fmt: skip
     if spare is not None:
-        count = min(size, len(spare.first))
-        rows = _measure(
-            REAL, lambda: _pick(spare, generator.choice(len(spare.first), count, replace=False)), real, spaces, draws
-        )
-        return rows.assign(effective_size=float(len(spare.first)))
+        choose = _draw_rows(np.arange(len(spare.first)), size, generator)
+        return _measure(REAL, spare, choose, real, spaces, draws).assign(effective_size=float(len(spare.first)))
     order = generator.permutation(len(real.first))
     half = len(order) // 2
-    chosen, reference = _pick(real, order[:half]), _pick(real, order[half:])
-    return _measure(REAL, lambda: chosen, reference, spaces, 1).assign(effective_size=float(half))
+    reference = _pick(real, order[half:])
+    rows = _measure(REAL, real, lambda: order[:half], reference, spaces, 1)
+    return rows.assign(effective_size=float(half))
 
 
-def _default_size(sizes: list[float], real: FeaturePair, spare: FeaturePair | None) -> int:
-    limits = [*sizes, math.inf if spare is None else len(spare.first)]
+def _default_size(count: int, arms: Mapping[str, Floats | HistogramMatch], spare: FeaturePair | None) -> int:
+    kept = [0.9 * how.rate * count for how in arms.values() if isinstance(how, HistogramMatch)]
+    limits = [count / 2, *kept, math.inf if spare is None else len(spare.first)]
     return max(int(min(limits)), 10)
 
 
-def _pick(pair: FeaturePair, rows: NDArray[np.integer]) -> FeaturePair:
+def _check_weights(arm: str, weights: Floats, count: int) -> None:
+    fine = weights.shape == (count,) and np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0
+    if not fine:
+        found = f"{arm!r} with shape {weights.shape}"
+        raise InputError("arms", found=found, expected=f"{count} weights, not negative, not all zero")
+
+
+def _pick(pair: FeaturePair, rows: NDArray[np.integer[Any]]) -> FeaturePair:
     return FeaturePair(pair.first[rows], pair.second[rows])
 
 

@@ -15,7 +15,7 @@ An unexplained fraction is |D - A|^2 over a total; the total is what differs bet
 Everything is computed from D, never from a float32 score, and depends on where it is asked: see `QUERIES`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -26,22 +26,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.analysis.gaussian_queries import QUERIES, query_noise, query_states
 from scorescope.analysis.ratios import draw_units, interval, per_unit, ratios
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation, Gaussian
 from scorescope.probes.denoiser import Condition, Denoiser, select_rows
-from scorescope.probes.noise import SampleNoise, edm_sigmas
-from scorescope.probes.paths import evaluate, run_path
+from scorescope.probes.paths import evaluate
 
 Floats = NDArray[np.float64]
 
-QUERIES = {
-    "held_out": "held-out data + sigma n",
-    "train": "training data + sigma n",
-    "noise": "sigma n, no data in it",
-    "path": "states on the sampler's path",
-}
 METRICS = ("centred", "denoised", "score")
 
 SCORES = Schema(
@@ -177,11 +171,10 @@ def score_gaps(
     for start in range(0, count, batch):
         part = slice(start, min(start + batch, count))
         clean, labels = data[rows[part]], select_rows(condition, rows[part])
-        noise = _noise(range(start, part.stop), seed, data)
-        states = _states(denoiser, clean, noise, labels, query, sigmas)
-        for level, x in enumerate(
-            tqdm(states, total=len(sigmas), desc="comparing scores", disable=not progress, leave=False)
-        ):
+        noise = query_noise(range(start, part.stop), seed, data)
+        states = query_states(denoiser, clean, noise, labels, query, sigmas)
+        bar = tqdm(states, total=len(sigmas), desc="comparing scores", disable=not progress, leave=False)
+        for level, x in enumerate(bar):
             sigma = torch.full((len(x),), float(sigmas[level]), dtype=x.dtype, device=x.device)
             denoised = evaluate(denoiser, x, sigma, labels, branch="denoiser")
             predictions = {a.name: evaluate(a, x, sigma, labels, branch=a.name) for a in approximations}
@@ -189,9 +182,8 @@ def score_gaps(
                 every[name][level, part] = _squared(denoised - prediction)
                 if name in apart:
                     apart[name][level, part] = _squared(prediction - predictions[gaussian.name])
-            centre = gaussian.mean.to(x)
-            for metric, total in (("centred", denoised - centre), ("denoised", denoised), ("score", denoised - x)):
-                totals[metric][level, part] = _squared(total)
+            for metric, zero in (("centred", gaussian.mean.to(x)), ("denoised", 0), ("score", x)):
+                totals[metric][level, part] = _squared(denoised - zero)
     _check_finite(every, sigmas)
     notes = {a.name: a.note for a in approximations}
     return ScoreGaps(query, tuple(map(float, sigmas)), unit, every, totals, apart, notes, gaussian.name)
@@ -315,26 +307,6 @@ def _check(approximations: Sequence[Approximation], query: str, sigmas: Sequence
 def _has_moments(approximation: Approximation) -> bool:
     """Whether mean and covariance are meant to be those of the data."""
     return not (isinstance(approximation, Gaussian) and approximation.rank < approximation.dimension)
-
-
-def _noise(points: range, seed: int, data: Tensor) -> Tensor:
-    seeds = [seed * 1_000_003 + point for point in points]
-    return SampleNoise(seeds, tuple(data.shape[1:]), data.device, data.dtype).draw()
-
-
-def _states(
-    denoiser: Denoiser, clean: Tensor, noise: Tensor, condition: Condition, query: str, sigmas: Sequence[float]
-) -> Iterator[Tensor]:
-    """The points asked about, one noise level after the other."""
-    if query != "path":
-        base = torch.zeros_like(clean) if query == "noise" else clean
-        yield from (base + sigma * noise for sigma in sigmas)
-        return
-    top, bottom = max(80.0, sigmas[0]), min(0.002, sigmas[-1])
-    fine = sorted({*edm_sigmas(40, sigma_min=bottom, sigma_max=top)[:-1], *map(float, sigmas)}, reverse=True)
-    path = run_path(denoiser, top * noise, fine, condition=condition)
-    where = {sigma: index for index, sigma in enumerate(path.sigmas)}
-    yield from (path.states[where[float(sigma)]] for sigma in sigmas)
 
 
 def _squared(difference: Tensor) -> Floats:

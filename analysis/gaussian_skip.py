@@ -140,25 +140,9 @@ def suggest_skip(
     if not levels or not 0 < levels[-1] <= levels[0] < sigma_max:
         raise InputError("candidates", found=str(levels), expected=f"levels between 0 and {sigma_max:g}")
     lowest = skip_level(constant, gaussian, tolerance=tolerance)
-    fine = edm_sigmas(FINE_STEPS, sigma_min=min(levels[-1], 0.002), sigma_max=sigma_max)[:-1]
-    grid = sorted({*(s for s in fine if s > levels[-1]), *levels}, reverse=True)
-    start = sigma_max * _noise(seeds, gaussian.shape, dtype)
-    path = run_path(denoiser, start, grid, condition=condition)
-    where = [path.sigmas.index(level) for level in levels]
-    exact = torch.stack([gaussian.flow(start, sigma_max, level) for level in levels])
-    network = path.states[where].double()
-    error = (network - exact.double()).flatten(2).square().sum(2).numpy()
-    total = (network - gaussian.mean.double()).flatten(2).square().sum(2).numpy()
-    found = ratios(error, total, np.arange(len(start)))
-    predicted = [predicted_state_error(constant, gaussian, level, sigma_max=sigma_max) for level in levels]
-    table = CANDIDATES.check(
-        pd.DataFrame(
-            {
-                "sigma": levels, "predicted_error": predicted,
-                "measured_error": found.of_sums, "low": found.of_sums_low, "high": found.of_sums_high, "n": len(start),
-            }
-        )
-    )  # fmt: skip
+    table = _candidates(
+        denoiser, gaussian, constant, levels, sigma_max * _noise(seeds, gaussian.shape, dtype), sigma_max, condition
+    )
     within = (table["high"] <= tolerance).cummin()
     if not within.any():
         return Suggestion(sigma_max, 0.0, 0.0, 0.0, 0.0, lowest, table)
@@ -166,6 +150,30 @@ def suggest_skip(
     return Suggestion(
         float(row["sigma"]), float(row["predicted_error"]), float(row["measured_error"]), float(row["low"]),
         float(row["high"]), lowest, table,
+    )  # fmt: skip
+
+
+def _candidates(
+    denoiser: Denoiser, gaussian: Gaussian, constant: float, levels: list[float], start: Tensor, sigma_max: float,
+    condition: Condition,
+) -> pd.DataFrame:  # fmt: skip
+    """Predicted and measured error of the state at each level."""
+    fine = edm_sigmas(FINE_STEPS, sigma_min=min(levels[-1], 0.002), sigma_max=sigma_max)[1:-1]
+    grid = sorted({sigma_max, *(s for s in fine if s > levels[-1]), *levels}, reverse=True)
+    path = run_path(denoiser, start, grid, condition=condition)
+    exact = torch.stack([gaussian.flow(start, sigma_max, level) for level in levels])
+    network = path.states[[path.sigmas.index(level) for level in levels]].double()
+    error = (network - exact.double()).flatten(2).square().sum(2).numpy()
+    total = (network - gaussian.mean.double()).flatten(2).square().sum(2).numpy()
+    found = ratios(error, total, np.arange(len(start)))
+    predicted = [predicted_state_error(constant, gaussian, level, sigma_max=sigma_max) for level in levels]
+    return CANDIDATES.check(
+        pd.DataFrame(
+            {
+                "sigma": levels, "predicted_error": predicted, "measured_error": found.of_sums,
+                "low": found.of_sums_low, "high": found.of_sums_high, "n": len(start),
+            }
+        )
     )  # fmt: skip
 
 

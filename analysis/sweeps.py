@@ -132,8 +132,9 @@ def measure_sweep(
     Returns
     -------
     DataFrame
-        Columns declared in `SWEEP`, metrics in `METRICS`. Intervals are bootstrap over samples, for the Frechet
-        distance the jackknife (missing for fewer images than 20/19 of the features), for precision and recall those of `neighbour_table`.
+        Columns declared in `SWEEP`, metrics in `METRICS`. Intervals are bootstrap over samples, for precision and
+        recall those of `neighbour_table`, for the Frechet distance the jackknife, missing where there are fewer
+        than 20/19 as many images as features.
     """
     rows = sample_metrics(
         settings, value_range=value_range, scorer=scorer, labels=labels, features=features, progress=progress

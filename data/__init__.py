@@ -5,19 +5,26 @@ denoiser, card = load_denoiser("digits")
 """
 
 from scorescope.data.checkpoints import load_denoiser, load_snapshots, save_denoiser, shipped_denoisers
+from scorescope.data.classifiers import Classifier, load_classifier, shipped_classifiers
 from scorescope.data.digits import Digits, Labelled, load_digits
 from scorescope.data.errors import InputError
+from scorescope.data.scenes import Scenes, render_scenes
 from scorescope.data.unet import EDMDenoiser, UNetConfig
 
 __all__ = [
+    "Classifier",
     "Digits",
     "EDMDenoiser",
     "InputError",
     "Labelled",
+    "Scenes",
     "UNetConfig",
+    "load_classifier",
     "load_denoiser",
     "load_digits",
     "load_snapshots",
+    "render_scenes",
     "save_denoiser",
+    "shipped_classifiers",
     "shipped_denoisers",
 ]

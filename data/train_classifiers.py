@@ -62,6 +62,7 @@ def train_classifier(name: str, *, progress: bool = True) -> tuple[Classifier, C
     """
     recipe = RECIPES[name]
     batches, (images, labels), source = _data(name)
+    sample, _ = batches(2000, torch.Generator().manual_seed(recipe.seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         classifier = Classifier(recipe.config)
@@ -77,6 +78,7 @@ def train_classifier(name: str, *, progress: bool = True) -> tuple[Classifier, C
         optimiser.step()
         schedule.step()
     classifier.eval().requires_grad_(False)
+    _standardise(classifier, sample)
     correct = int((classifier(images).argmax(dim=1) == labels).sum())
     card: Card = {
         "name": name,
@@ -88,6 +90,20 @@ def train_classifier(name: str, *, progress: bool = True) -> tuple[Classifier, C
         "torch": torch.__version__,
     }
     return classifier, card
+
+
+def _standardise(classifier: Classifier, images: Tensor) -> None:
+    """Scale all features by one number to a root mean square deviation of 1; the logits stay as they are.
+
+    A ReLU commutes with a positive scale, so that the last convolution takes it and the head gives it back. Kernel
+    distances need features of order 1. One number for all, or features that hardly ever move would gain weight.
+    """
+    scale = classifier.activations(images).mean(dim=(2, 3)).var(dim=0).mean().sqrt()
+    last = classifier.layers[-1]
+    assert isinstance(last, torch.nn.Conv2d) and last.bias is not None
+    last.weight.div_(scale)
+    last.bias.div_(scale)
+    classifier.head.weight.mul_(scale)
 
 
 def _data(name: str) -> tuple[Batches, tuple[Tensor, Tensor], str]:

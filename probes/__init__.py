@@ -13,6 +13,7 @@ from scorescope.probes.approximations import (
     load_approximation,
     save_approximation,
 )
+from scorescope.probes.attribution import gradcam_maps, occlusion_maps
 from scorescope.probes.decomposition import (
     band_products,
     branch_products,
@@ -22,6 +23,19 @@ from scorescope.probes.decomposition import (
     projection_products,
 )
 from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.edm2_references import read_edm2_reference
+from scorescope.probes.features import (
+    Extractor,
+    Features,
+    classifier_extractor,
+    extract,
+    extract_maps,
+    inception_extractor,
+    module_extractor,
+    pixel_extractor,
+    spatial_extractor,
+    stream_moments,
+)
 from scorescope.probes.guidance import (
     APG,
     CFG,
@@ -51,9 +65,13 @@ from scorescope.probes.guidance import (
 )
 from scorescope.probes.guided_pipeline import Guide, guide
 from scorescope.probes.guider import as_guider
+from scorescope.probes.images import made_images, open_images, tensor_images
+from scorescope.probes.inception_weights import convert_inception, load_class_names
 from scorescope.probes.models import Model, load_model
+from scorescope.probes.moments import Moments, RunningMoments, read_moments, write_moments
 from scorescope.probes.noise import SampleNoise, edm_sigmas
 from scorescope.probes.paths import Path, run_path
+from scorescope.probes.public_extractors import clip_extractor, dinov2_extractor, timm_extractor
 from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.plan import BudgetError
 from scorescope.probes.recording.session import record
@@ -87,6 +105,8 @@ __all__ = [
     "DynamicThreshold",
     "Euler",
     "EulerRenoised",
+    "Extractor",
+    "Features",
     "FrequencyDecoupled",
     "Gaussian",
     "GuidanceState",
@@ -100,12 +120,14 @@ __all__ = [
     "MagnitudeAware",
     "Mixture",
     "Model",
+    "Moments",
     "NoiseLevel",
     "Path",
     "Recording",
     "Rescaled",
     "Rule",
     "Run",
+    "RunningMoments",
     "SampleNoise",
     "ScalarRecorder",
     "Scheduled",
@@ -123,22 +145,38 @@ __all__ = [
     "band_products",
     "branch_products",
     "centred_products",
+    "classifier_extractor",
+    "clip_extractor",
+    "convert_inception",
     "describe",
+    "dinov2_extractor",
     "edm_sigmas",
+    "extract",
+    "extract_maps",
     "fit_gaussian",
     "fit_isotropic",
     "fit_kmeans",
     "fit_linear_ag",
     "fit_per_class",
     "from_denoised",
+    "gradcam_maps",
     "guide",
     "guided_products",
     "image_statistics",
+    "inception_extractor",
     "load_approximation",
+    "load_class_names",
     "load_model",
+    "made_images",
+    "module_extractor",
+    "occlusion_maps",
+    "open_images",
     "pipeline_start",
+    "pixel_extractor",
     "projection_products",
     "random_labels",
+    "read_edm2_reference",
+    "read_moments",
     "record",
     "replay",
     "replay_all",
@@ -146,8 +184,13 @@ __all__ = [
     "sample",
     "sample_teleported",
     "save_approximation",
+    "spatial_extractor",
+    "stream_moments",
     "sweep",
     "teleport",
+    "tensor_images",
+    "timm_extractor",
     "to_denoised",
     "visits",
+    "write_moments",
 ]

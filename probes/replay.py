@@ -31,7 +31,7 @@ def visits(trace: Trace) -> Iterator[Visit]:
     if trace.kept:
         yield from trace.kept
         return
-    if "pipeline" not in trace.manifest:
+    if not trace.of_pipeline:
         expected = "a run recorded with Recording(keep=True)"
         raise InputError("trace", found="a trace whose states and branches were not kept", expected=expected)
     yield from _recorded(trace)
@@ -82,7 +82,7 @@ def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progr
     """
     if not rules:
         raise InputError("rules", found="none", expected="at least one rule")
-    recording = trace.manifest.get("recording", {})
+    recording = {} if trace.of_pipeline else trace.manifest.get("recording", {})
     options = Recording(value_range=_pair(recording.get("value_range")))
     under_way = [_Replayed(rule, ScalarRecorder(options), [], [], {}) for rule in rules]
     seeds = trace.samples.set_index("sample")["seed"]

@@ -32,7 +32,6 @@ from scorescope.probes.recording.proof import Proved
 from scorescope.probes.recording.reading import ShardReader, read, read_table
 from scorescope.probes.recording.sink import Recorded
 from scorescope.probes.recording.table import (
-    SCALAR_COLUMNS,
     proof_table,
     prove_all,
     sample_offsets,
@@ -101,11 +100,10 @@ class Visit:
     first: int = 0
 
 
-@dataclass(eq=False)
 class Trace:
     """A record of one or more runs.
 
-    Attributes
+    Parameters
     ----------
     scalars : DataFrame
         One row a (sample, step, call), with sigma, sigma_next, `needed` and `observed` (denoiser evaluations
@@ -122,20 +120,27 @@ class Trace:
         What is wrong with a trace that was read from disk; empty for a sound one.
     """
 
-    scalars: pd.DataFrame
-    samples: pd.DataFrame
-    manifest: dict[str, Any]
-    kept: Sequence[Visit] = ()
-    problems: list[str] = field(default_factory=list)
-    _recorded: Recorded | None = field(default=None, repr=False)
-    _runs: Callable[..., Iterator[Mapping[str, Any]]] | None = field(default=None, repr=False)
+    def __init__(
+        self,
+        scalars: pd.DataFrame,
+        samples: pd.DataFrame,
+        manifest: Mapping[str, Any],
+        kept: Sequence[Visit] = (),
+    ) -> None:
+        self._tables: dict[str, pd.DataFrame] = {"scalars": scalars, "samples": samples}
+        self._manifest = dict(manifest)
+        self.kept = kept
+        self.problems: list[str] = []
+        self._recorded: Recorded | None = None
+        self._runs: Callable[..., Iterator[Mapping[str, Any]]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Trace: {self.status}, {len(self.samples)} samples, {len(self.scalars)} rows>"
 
     @classmethod
     def empty(cls) -> "Trace":
         """A trace that a recording will fill."""
-        return cls(
-            pd.DataFrame(columns=list(SCALAR_COLUMNS)), pd.DataFrame(columns=["sample", "seed", "condition", "run"]), {}
-        )
+        return cls(scalar_table([], [], {}), sample_table([], [], {}), {})
 
     @classmethod
     def open(cls, path: str | Path) -> "Trace":
@@ -156,23 +161,50 @@ class Trace:
 
     def begin(self, runs: Callable[..., Iterator[Mapping[str, Any]]]) -> None:
         """Called by a recording when it starts."""
-        self._runs, self.manifest = runs, {"status": "recording"}
+        self._runs, self._manifest = runs, {"status": "recording"}
 
     def fill(self, recorded: Recorded, table: pd.DataFrame | None = None) -> None:
-        """Called by a recording when it ends."""
+        """Called by a recording when it ends; tables follow when they are asked for."""
         self._recorded, self._runs = recorded, None
         contents = recorded.contents
-        self.manifest, self.problems = {**contents.manifest, "status": contents.status}, contents.problems
-        events, proved = self._steps
-        specs = {run: line["spec"] or {} for run, line in contents.finished_runs().items()}
-        self.samples = sample_table(events, proved, specs)
-        self.scalars = scalar_table(events, proved, sample_offsets(events, proved)) if table is None else table
-        self.manifest |= summary(events, self.scalars)
+        self._manifest, self.problems = {**contents.manifest, "status": contents.status}, contents.problems
+        self._tables = {} if table is None else {"scalars": table}
+
+    @property
+    def scalars(self) -> pd.DataFrame:
+        """One row a (sample, step, call)."""
+        if "scalars" not in self._tables:
+            events, proved = self._steps
+            self._tables["scalars"] = scalar_table(events, proved, sample_offsets(events, proved))
+        return self._tables["scalars"]
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """One row a sample."""
+        if "samples" not in self._tables:
+            events, proved = self._steps
+            assert self._recorded is not None  # _steps has seen to it
+            ends = self._recorded.contents.finished_runs()
+            specs = {run: line["spec"] or {} for run, line in ends.items()}
+            self._tables["samples"] = sample_table(events, proved, specs)
+        return self._tables["samples"]
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What was run."""
+        if self._recorded is None:
+            return self._manifest
+        return {**self._manifest, **summary(self._steps[0], self.scalars)}
+
+    @property
+    def of_pipeline(self) -> bool:
+        """Whether the trace was recorded from a pipeline, step by step, and not by `sample`."""
+        return self._recorded is not None
 
     @property
     def status(self) -> str:
         """recording, complete, interrupted, failed or damaged."""
-        return str(self.manifest.get("status", "complete"))
+        return str(self._manifest.get("status", "complete"))
 
     @property
     def proof(self) -> pd.DataFrame:

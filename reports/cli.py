@@ -1,4 +1,4 @@
-"""The command line: `scorescope report`, `scorescope card`."""
+"""The command line: `scorescope report`, `scorescope trace`, `scorescope weights`, `scorescope card`."""
 
 import shlex
 import sys
@@ -11,7 +11,8 @@ import typer
 from scorescope.data.errors import InputError
 from scorescope.probes.models import load_model
 from scorescope.reports import card as cards
-from scorescope.reports import gaussian, guidance
+from scorescope.reports import fid, fid_cli, gaussian, guidance, guidance_traces, trace_cli
+from scorescope.reports.gaussian_study import from_folder
 from scorescope.reports.page import Outcome, write_index
 
 app = typer.Typer(
@@ -19,6 +20,9 @@ app = typer.Typer(
 )
 report_app = typer.Typer(help="Make reports; without a name, every report there is, at --quick size.")
 app.add_typer(report_app, name="report")
+app.add_typer(fid_cli.weights_app, name="weights")
+app.add_typer(trace_cli.trace_app, name="trace")
+report_app.command("fid")(fid_cli.report_fid)
 
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer samples: wider intervals, nothing else changed.")]
@@ -30,6 +34,7 @@ Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in pl
 REPORTS: dict[str, Callable[[Path], Outcome]] = {
     "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
     "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=_command()),
+    "fid": lambda out: fid.build(out, quick=True, command=_command()),
 }
 
 
@@ -55,8 +60,16 @@ def report_guidance(
     quick: Quick = False,
     count: Count = None,
     device: Device = "cpu",
+    trace: Annotated[
+        list[Path] | None, typer.Option(help="Recorded traces to report on, in place of sampling; may be repeated.")
+    ] = None,
 ) -> None:
     """What guidance does at each noise level."""
+    if trace:
+        outcome = guidance_traces.build(out, trace, command=_command())
+        typer.echo(f"wrote {outcome.path}")
+        _exit([outcome])
+        return
     model = load_model(denoiser, device=device)
     outcome = guidance.build(out, model, quick=quick, count=count, device=device, command=_command())
     typer.echo(f"wrote {outcome.path}")
@@ -77,7 +90,7 @@ def report_gaussian(
 ) -> None:
     """Where the learned score is a Gaussian's, and what that saves."""
     model = load_model(denoiser)
-    given = None if data is None else gaussian.from_folder(data, model, size=size)
+    given = None if data is None else from_folder(data, model, size=size)
     outcome = gaussian.build(out, model, data=given, quick=quick, command=_command())
     typer.echo(f"wrote {outcome.path}")
     _exit([outcome])

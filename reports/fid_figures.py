@@ -31,7 +31,9 @@ def distances(table: pd.DataFrame) -> Figure:
         at = np.arange(len(rows))
         errors = np.abs(rows[["low", "high"]].to_numpy().T - rows["value"].to_numpy())
         ax.bar(at, rows["value"], color=PALETTE[0], width=0.6, yerr=errors, capsize=3, error_kw={"linewidth": 1})
-        ax.hlines(rows["floor"], at - 0.38, at + 0.38, color=REFERENCE, linestyle=":", label="floor: two real sets")
+        ax.hlines(
+            rows["floor"], at - 0.38, at + 0.38, color=REFERENCE, linestyle=":", label="floor of two Gaussian sets"
+        )
         ax.set_xticks(at, rows["set"])
         ax.set(ylabel="Frechet distance", title=space, ylim=(0, None))
         ax.legend(loc="best")
@@ -75,7 +77,9 @@ def class_gaps(table: pd.DataFrame, *, count: int = 12) -> Figure:
 
 
 @styled
-def extremes(raising: Pictures, lowering: Pictures, raised: Sequence[float], lowered: Sequence[float]) -> Figure:
+def extremes(
+    raising: Sequence[Pictures], lowering: Sequence[Pictures], raised: Sequence[float], lowered: Sequence[float]
+) -> Figure:
     """Images with the largest and the smallest influence, each with its value."""
     columns = max(len(raising), len(lowering))
     figure, axes = new_figure(width=7.0, height=7.0 / columns * 2 + 0.75, nrows=2, ncols=columns, squeeze=False)
@@ -91,7 +95,7 @@ def extremes(raising: Pictures, lowering: Pictures, raised: Sequence[float], low
 
 
 @styled
-def heatmaps(pictures: Pictures, squared: Floats, signed: Floats, titles: Sequence[str]) -> Figure:
+def heatmaps(pictures: Sequence[Pictures], squared: Floats, signed: Floats, titles: Sequence[str]) -> Figure:
     """Images with where the distance is sensitive and where each image raises or lowers it; one scale a row.
 
     Parameters
@@ -131,9 +135,10 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
         rows = table[table["metric"] == metric].set_index("arm").loc[arms]
         errors = np.nan_to_num(np.abs(rows[["low", "high"]].to_numpy().T - rows["value"].to_numpy()))
         ax.barh(at, rows["value"], xerr=errors, color=color, height=0.6, capsize=2, error_kw={"linewidth": 1})
-        for position, (value, change) in enumerate(zip(rows["value"], rows["change"], strict=True)):
-            ax.annotate(f" {change:+.0%}", (value, position), xytext=(6, 0), textcoords="offset points", va="center")
-        ax.set(xlabel=f"Frechet distance, {space}", xlim=(0, 1.25 * float(rows["value"].max())))
+        ends = rows["high"].fillna(rows["value"])
+        for position, (end, change) in enumerate(zip(ends, rows["change"], strict=True)):
+            ax.annotate(f"{change:+.0%}", (end, position), xytext=(5, 0), textcoords="offset points", va="center")
+        ax.set(xlabel=f"Frechet distance, {space}", xlim=(0, 1.2 * float(ends.max())))
     axes[0].set_yticks(at, arms)
     return figure
 

@@ -57,7 +57,7 @@ def planted_section(count: int, *, progress: bool = True) -> Section:
     match = match_histogram(*top1)
     spaces = ("accessory network", "subject network")
     pairs = {name: FeaturePair(getattr(first, name), getattr(second, name)) for name in ("fake", "real", "spare")}
-    arms = {"accessories matched": match.weights}
+    arms = {"accessories matched": match}
     audit = gaming_audit(pairs["fake"], pairs["real"], arms, spare=pairs["spare"], spaces=spaces, draws=3)
     said = verdict(audit, "accessories matched")
     boxes = [mask[:SHOWN].double().numpy() for mask in (fake.accessory_mask, fake.subject_mask)]

@@ -6,16 +6,12 @@ For a model without the shipped digits, give `data`: a training and a held-out s
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from scorescope.analysis.gaussian_far_field import far_field_constant
 from scorescope.analysis.gaussian_paths import (
     emergence,
     end_agreement,
@@ -24,113 +20,27 @@ from scorescope.analysis.gaussian_paths import (
     path_errors,
     path_pair,
 )
-from scorescope.analysis.gaussian_scores import QUERIES, SCORES, regimes, score_gaps, score_table
-from scorescope.analysis.gaussian_skip import Suggestion, skip_table, suggest_skip
+from scorescope.analysis.gaussian_queries import QUERIES
+from scorescope.analysis.gaussian_scores import SCORES, regimes, score_gaps, score_table
+from scorescope.analysis.gaussian_skip import skip_table
 from scorescope.analysis.gaussian_training import nearest_step, training_dynamics
 from scorescope.analysis.memorisation import memorisation
 from scorescope.analysis.solver_gains import linear_error, solver_gains
 from scorescope.data.checkpoints import load_snapshots
-from scorescope.data.errors import InputError
-from scorescope.probes.approximations import (
-    Approximation,
-    Gaussian,
-    ImageFolder,
-    Mixture,
-    TrainingSet,
-    fit_gaussian,
-    fit_isotropic,
-    fit_kmeans,
-    fit_per_class,
-)
+from scorescope.probes.approximations import Approximation, TrainingSet
 from scorescope.probes.models import Model
 from scorescope.probes.noise import edm_sigmas
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, Heun, Solver
 from scorescope.reports import gaussian_figures as figures
 from scorescope.reports import gaussian_readings as readings
+from scorescope.reports.gaussian_study import TOLERANCE, Data, Study, digits_of
 from scorescope.reports.page import Outcome, ReportFigure, ReportTable, ReportWriter, Section
 
 SIGMAS = (80.0, 57.0, 40.0, 28.0, 20.0, 14.0, 10.0, 7.0, 5.0, 3.5, 2.5, 1.8, 1.3, 0.9, 0.6, 0.4, 0.25, 0.15, 0.08, 0.04)
 DYNAMICS_SIGMAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
 MEMORY_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 SKIPS = (80.0, 19.352453, 8.4, 5.3151957, 3.2568218, 2.0, 1.0881714)
-TOLERANCE = 1e-3
-FULL_LIMIT = 2048  # features up to which full covariances are fitted
 INTERVALS = "Bands are 95 % bootstrap intervals over images. "
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a model was trained on, and what it was not: in the model's units.
-
-    Attributes
-    ----------
-    train, held_out : Tensor, shape (n, *shape)
-        Images.
-    labels : Tensor, shape (n,), optional
-        Classes of the training images.
-    name : str
-        What the page calls them.
-    """
-
-    train: Tensor
-    held_out: Tensor
-    labels: Tensor | None = None
-    name: str = "data"
-
-
-@dataclass(frozen=True)
-class _Study:
-    """Everything that the sections share."""
-
-    model: Model
-    data: Data
-    quick: bool
-    progress: bool
-
-    @property
-    def seeds(self) -> range:
-        return range(48 if self.quick else 128)
-
-    @cached_property
-    def train(self) -> Tensor:
-        return self.data.train.double()
-
-    @cached_property
-    def held_out(self) -> Tensor:
-        return self.data.held_out[: 120 if self.quick else None]
-
-    @property
-    def rank(self) -> int | None:
-        """Modes kept; all of them up to a size at which a full covariance is a matter of seconds."""
-        return None if self.train[0].numel() <= FULL_LIMIT else min(512, len(self.train) - 1)
-
-    @cached_property
-    def gaussian(self) -> Gaussian:
-        return fit_gaussian(self.train, rank=self.rank, name="gaussian", value_range=self.model.value_range)
-
-    @cached_property
-    def modes(self) -> Mixture:
-        """What 'the same mode' means: the classes where there are labels, else k-means clusters."""
-        if self.data.labels is not None:
-            return fit_per_class(self.train, self.data.labels, rank=self.rank)
-        return fit_kmeans(self.train, clusters=10, rank=self.rank, name="k-means 10")
-
-    @cached_property
-    def laws(self) -> list[Approximation]:
-        rank = max(1, min(16, self.gaussian.dimension // 4))
-        few = min(50, len(self.train) // 20 + 1)
-        return [
-            fit_isotropic(self.train), self.gaussian, fit_gaussian(self.train, rank=rank), self.modes,
-            fit_kmeans(self.train, clusters=few, rank=min(8, rank)), TrainingSet(self.train),
-        ]  # fmt: skip
-
-    @cached_property
-    def constant(self) -> float:
-        return far_field_constant(self.train[:5000])
-
-    @cached_property
-    def advice(self) -> Suggestion:
-        return suggest_skip(self.model.denoiser, self.gaussian, self.constant, tolerance=TOLERANCE, seeds=self.seeds)
 
 
 def build(
@@ -169,7 +79,7 @@ def build(
     InputError
         If there are no data.
     """
-    study = _Study(model, data or _digits(model), quick, progress)
+    study = Study(model, data or digits_of(model), quick, progress)
     manifest = {
         "model": model.name, "model_source": model.source, "data": study.data.name, "train": len(study.train),
         "held_out": len(study.held_out), "seeds": len(study.seeds), "branch": "unconditional", "quick": quick,
@@ -178,7 +88,7 @@ def build(
         f"Gaussian score: {model.name}",
         "Where is the learned score a Gaussian's, and what does that save?",
     )
-    sections: list[tuple[str, str, Callable[[_Study], Section]]] = [
+    sections: list[tuple[str, str, Callable[[Study], Section]]] = [
         ("laws", "Which law the denoiser is nearest to", _laws),
         ("paths", "Paths against the closed form", _paths),
         ("teleport", "Skipping the first steps", _teleport),
@@ -195,14 +105,7 @@ def build(
     return writer.outcome
 
 
-def _digits(model: Model) -> Data:
-    if model.digits is None:
-        raise InputError("data", found=f"none for the model {model.name!r}", expected="training and held-out images")
-    train = model.digits.train
-    return Data(train.images, model.digits.held_out.images, train.labels, "scikit-learn digits, 8x8, split seed 0")
-
-
-def _laws(study: _Study) -> Section:
+def _laws(study: Study) -> Section:
     draws = 1 if study.quick else 2
     asked = {"held_out": study.held_out, "train": study.data.train[: len(study.held_out)]}
     if not study.quick:
@@ -247,7 +150,7 @@ def _laws(study: _Study) -> Section:
     )
 
 
-def _paths(study: _Study) -> Section:
+def _paths(study: Study) -> Section:
     steps = 40 if study.quick else 60
     grid = edm_sigmas(steps)
     pair = path_pair(study.model.denoiser, study.gaussian, seeds=study.seeds, sigmas=grid)
@@ -278,7 +181,7 @@ def _paths(study: _Study) -> Section:
     )  # fmt: skip
 
 
-def _teleport(study: _Study) -> Section:
+def _teleport(study: Study) -> Section:
     solvers: dict[str, Solver] = (
         {"Heun": Heun()} if study.quick else {"Heun": Heun(), "DPM-Solver++ 2M": DPMSolverPP2M()}
     )
@@ -312,7 +215,7 @@ def _teleport(study: _Study) -> Section:
     )  # fmt: skip
 
 
-def _solvers(study: _Study) -> Section:
+def _solvers(study: Study) -> Section:
     eigenvalues = np.logspace(-4, np.log10(max(25.0, float(study.gaussian.eigenvalues[0]))), 60)
     schedules: list[tuple[Solver, int]] = [(Euler(), 35), (DPMSolverPP2M(), 35), (Heun(), 18), (Heun(), 9)]
     grids = [(solver, edm_sigmas(steps)[:-1]) for solver, steps in schedules]
@@ -340,7 +243,7 @@ def _solvers(study: _Study) -> Section:
     )  # fmt: skip
 
 
-def _training(study: _Study) -> Section:
+def _training(study: Study) -> Section:
     if study.model.digits is None:
         return Section(
             text="Snapshots of training are shipped for the digits only; `training_dynamics` takes your own."
@@ -365,7 +268,7 @@ def _training(study: _Study) -> Section:
     )  # fmt: skip
 
 
-def _memory(study: _Study) -> Section:
+def _memory(study: Study) -> Section:
     count = len(study.held_out)
     sets = {"train": study.data.train[:count], "held out": study.held_out}
     exact = TrainingSet(study.train)
@@ -387,26 +290,3 @@ def _memory(study: _Study) -> Section:
         ],
         tables=[ReportTable("memorisation", whole, "One row a (denoiser, set, sigma, quantity).", shown=False)],
     )  # fmt: skip
-
-
-def split(images: Tensor, *, share: float = 0.2, name: str = "data", seed: int = 0) -> Data:
-    """A training and a held-out set from one set of images; the model should not have seen the latter."""
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    count = max(2, int(share * len(images)))
-    return Data(images[order[count:]], images[order[:count]], name=name)
-
-
-def from_folder(folder: Path, model: Model, *, size: int | None = None) -> Data:
-    """The images of a folder, as the model's shape, in [-1, 1]; grey where the model has one channel.
-
-    Raises
-    ------
-    InputError
-        For a folder that `ImageFolder` refuses, or images of another shape than the model's.
-    """
-    images = torch.cat(list(ImageFolder(folder, size=size)))
-    if model.shape[0] == 1:
-        images = images.mean(1, keepdim=True)
-    if tuple(images.shape[1:]) != model.shape:
-        raise InputError(str(folder), found=f"images of shape {tuple(images.shape[1:])}", expected=f"{model.shape}")
-    return split(images, name=str(folder))

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scorescope.reports.style import PALETTE, REFERENCE, SIGMA_LABEL, new_figure, shades, styled, with_band
 
 FRACTION = "centred unexplained fraction"
+LAW_COLORS = (0, 1, 2, 3, 4, 7, 9, 5, 6, 8)  # of the palette; neighbours far apart
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -162,7 +163,8 @@ def gains(table: pd.DataFrame) -> Figure:
     ax.axhline(0, color=REFERENCE, linewidth=0.7)
     ax.set(xscale="log", xlabel="variance of the mode (units of data²)", ylabel="error of its standard deviation, %")
     ax.set_yscale("symlog", linthresh=1)
-    ax.legend(loc="best")
+    ax.set_yticks([-10, -1, 0, 1, 10], ["−10", "−1", "0", "1", "10"])
+    figure.legend(ncols=2, loc="outside upper center")
     return figure
 
 
@@ -194,9 +196,9 @@ def memorisation(tables: dict[str, pd.DataFrame]) -> Figure:
             for images, rows in table[table["quantity"] == quantity].groupby("images", sort=False):
                 style = "-" if images == "held out" else ":"
                 with_band(ax, rows, color=PALETTE[index], label=f"{name}, {images}", linestyle=style)
-        ax.set(xscale="log", yscale="log", xlabel=SIGMA_LABEL, ylabel=label)
-    axes[0].set_ylim(1e-5, None)
-    axes[1].set_ylim(1e-2, None)
+        # on training points the memoriser falls to nothing: that much of the axis says nothing
+        top = max(float(table.loc[table["quantity"] == quantity, "high"].max()) for table in tables.values())
+        ax.set(xscale="log", yscale="log", xlabel=SIGMA_LABEL, ylabel=label, ylim=(1e-4 * top, 2 * top))
     figure.legend(*axes[0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
     return figure
 
@@ -208,7 +210,7 @@ def _banded(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _color(index: int) -> str:
-    return str(PALETTE[index % len(PALETTE)])
+    return str(PALETTE[LAW_COLORS[index % len(LAW_COLORS)]])
 
 
 def _plain_ticks(ax: Axes) -> None:

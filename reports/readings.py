@@ -10,12 +10,12 @@ from scorescope.data.errors import InputError
 from scorescope.reports.figures import pick
 
 
-def read_update(steps: pd.DataFrame, weight: float) -> str:
-    """Where along the noise axis the update of CFG is largest, and what its parts are there."""
-    whole = pick(steps, "update_norm", "CFG", weight)
+def read_update(steps: pd.DataFrame, weight: float, *, rule: str = "CFG") -> str:
+    """Where along the noise axis the update of a rule is largest, and what its parts are there."""
+    whole = pick(steps, "update_norm", rule, weight)
     peak = _peak(whole)
-    orthogonal = _at(pick(steps, "orthogonal_norm", "CFG", weight), peak["sigma"])
-    parallel = _at(pick(steps, "parallel_norm", "CFG", weight), peak["sigma"])
+    orthogonal = _at(pick(steps, "orthogonal_norm", rule, weight), peak["sigma"])
+    parallel = _at(pick(steps, "parallel_norm", rule, weight), peak["sigma"])
     half = whole[whole["mean"] >= peak["mean"] / 2]["sigma"]
     return (
         f"The update is largest at σ = {peak['sigma']:.3g} (norm {peak['mean']:.3g}, {_interval(peak)}) and at least "
@@ -36,11 +36,11 @@ def read_share(steps: pd.DataFrame, centred: pd.DataFrame, weight: float) -> str
     )
 
 
-def read_cosine(steps: pd.DataFrame, weight: float) -> str:
-    """Where the branches of CFG point apart most, in either space."""
+def read_cosine(steps: pd.DataFrame, weight: float, *, rule: str = "CFG") -> str:
+    """Where the branches of a rule point apart most, in either space."""
     texts = []
     for space, quantity in (("denoised", "one_minus_cos_denoised"), ("eps", "one_minus_cos_eps")):
-        peak = _peak(pick(steps, quantity, "CFG", weight))
+        peak = _peak(pick(steps, quantity, rule, weight))
         texts.append(f"{peak['mean']:.2g} at σ = {peak['sigma']:.3g} in {space} space")
     return f"The branches point apart most, by 1 − cosine, with {texts[0]} and {texts[1]}."
 

@@ -573,6 +573,234 @@ def modular_sdxl() -> Built:
     }
 
 
+def inpaint() -> Built:
+    """Inpainting with four channels: what is kept is put back after each step."""
+    from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
+
+    pipe = StableDiffusionInpaintPipeline(
+        vae=_vae(),
+        text_encoder=None,
+        tokenizer=None,
+        unet=_unet(),
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, {
+        "prompt_embeds": embeddings(1, 5, 16, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 16, seed=3),
+        "guidance_scale": 5.0,
+        "num_inference_steps": 4,
+        "image": torch.rand(1, 3, 16, 16, generator=generator(7)),
+        "mask_image": (torch.rand(1, 1, 16, 16, generator=generator(8)) > 0.5).float(),
+        "height": 16,
+        "width": 16,
+        "output_type": "latent",
+        "generator": generator(),
+    }
+
+
+def controlnet() -> Built:
+    """A side network beside the denoiser."""
+    from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionControlNetPipeline
+
+    torch.manual_seed(0)
+    u = _unet()
+    cn = ControlNetModel.from_unet(u, conditioning_embedding_out_channels=(4, 8))
+    pipe = StableDiffusionControlNetPipeline(
+        vae=_vae(),
+        text_encoder=None,
+        tokenizer=None,
+        unet=u,
+        controlnet=cn,
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, {
+        "prompt_embeds": embeddings(1, 5, 16, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 16, seed=3),
+        "guidance_scale": 5.0,
+        "num_inference_steps": 4,
+        "image": torch.rand(1, 3, 16, 16, generator=generator(7)),
+        "height": 16,
+        "width": 16,
+        "output_type": "latent",
+        "generator": generator(),
+    }
+
+
+def ip2p() -> Built:
+    """InstructPix2Pix: thirds, [text, image, uncond]."""
+    from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionInstructPix2PixPipeline
+
+    pipe = StableDiffusionInstructPix2PixPipeline(
+        vae=_vae(),
+        text_encoder=None,
+        tokenizer=None,
+        unet=_unet(in_channels=8),
+        scheduler=EulerAncestralDiscreteScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, {
+        "prompt_embeds": embeddings(1, 5, 16, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 16, seed=3),
+        "guidance_scale": 7.5,
+        "image_guidance_scale": 1.5,
+        "num_inference_steps": 4,
+        "image": torch.rand(1, 3, 16, 16, generator=generator(7)),
+        "output_type": "latent",
+        "generator": generator(),
+    }
+
+
+def pag() -> Built:
+    """Perturbed attention: thirds, [uncond, cond, perturbed]."""
+    from diffusers import DDIMScheduler, StableDiffusionPAGPipeline
+
+    pipe = StableDiffusionPAGPipeline(
+        vae=_vae(),
+        text_encoder=None,
+        tokenizer=None,
+        unet=_unet(),
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+        pag_applied_layers="mid",
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, {
+        "prompt_embeds": embeddings(1, 5, 16, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 16, seed=3),
+        "guidance_scale": 5.0,
+        "pag_scale": 3.0,
+        "num_inference_steps": 4,
+        "height": 16,
+        "width": 16,
+        "output_type": "latent",
+        "generator": generator(),
+    }
+
+
+def rescale() -> Built:
+    """Guidance rescale: not plain guidance."""
+    pipe, a = sd15()
+    return pipe, a | {"guidance_rescale": 0.7}
+
+
+def slg() -> Built:
+    """Skip-layer guidance: a third call in some steps."""
+    pipe, a = sd3()
+    return pipe, a | {"skip_guidance_layers": [1], "skip_layer_guidance_start": 0.1, "skip_layer_guidance_stop": 0.9}
+
+
+def skyreels() -> Built:
+    """Diffusion forcing: a copied scheduler for each frame."""
+    from diffusers import (
+        AutoencoderKLWan,
+        SkyReelsV2DiffusionForcingPipeline,
+        SkyReelsV2Transformer3DModel,
+        UniPCMultistepScheduler,
+    )
+
+    torch.manual_seed(0)
+    tr = SkyReelsV2Transformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=32,
+        freq_dim=256,
+        ffn_dim=32,
+        num_layers=2,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=32,
+    )
+    vae = AutoencoderKLWan(
+        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    pipe = SkyReelsV2DiffusionForcingPipeline(
+        tokenizer=None,
+        text_encoder=None,
+        vae=vae,
+        transformer=tr,
+        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, {
+        "prompt": None,
+        "prompt_embeds": embeddings(1, 8, 32, seed=2),
+        "negative_prompt_embeds": embeddings(1, 8, 32, seed=3),
+        "guidance_scale": 5.0,
+        "num_inference_steps": 3,
+        "height": 16,
+        "width": 16,
+        "num_frames": 9,
+        "ar_step": 1,
+        "causal_block_size": 1,
+        "output_type": "latent",
+        "generator": generator(),
+    }
+
+
+def zimage() -> Built:
+    """Lists in and out, [cond, uncond], the sign flipped, weight s + 1."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+
+    torch.manual_seed(0)
+    tr = ZImageTransformer2DModel(
+        all_patch_size=(2,),
+        all_f_patch_size=(1,),
+        in_channels=16,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        norm_eps=1e-5,
+        qk_norm=True,
+        cap_feat_dim=16,
+        rope_theta=256.0,
+        t_scale=1000.0,
+        axes_dims=[8, 4, 4],
+        axes_lens=[256, 32, 32],
+    )
+    with torch.no_grad():
+        for p in tr.parameters():
+            if p.isnan().any() or p.abs().sum() == 0:
+                p.normal_(0, 0.02)
+        for n in ("x_pad_token", "cap_pad_token"):
+            getattr(tr, n).normal_()
+    pipe = ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(16, shift_factor=0.0),
+        text_encoder=None,
+        tokenizer=None,
+        transformer=tr,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, {
+        "prompt_embeds": [embeddings(5, 16, seed=2)],
+        "negative_prompt_embeds": [embeddings(5, 16, seed=3)],
+        "guidance_scale": 5.0,
+        "num_inference_steps": 3,
+        "height": 32,
+        "width": 32,
+        "output_type": "latent",
+        "generator": generator(),
+    }
+
+
 PIPELINES: dict[str, Callable[[], Built]] = {
     "sd15": sd15,
     "sdxl": sdxl,
@@ -588,6 +816,18 @@ PIPELINES: dict[str, Callable[[], Built]] = {
     "stable_audio": stable_audio,
     "ddpm": ddpm,
     "modular_sdxl": modular_sdxl,
+}
+
+
+ODD: dict[str, Callable[[], Built]] = {
+    "inpaint": inpaint,
+    "controlnet": controlnet,
+    "ip2p": ip2p,
+    "pag": pag,
+    "rescale": rescale,
+    "slg": slg,
+    "skyreels": skyreels,
+    "zimage": zimage,
 }
 
 

@@ -82,7 +82,7 @@ def fit_gaussian(
     units : str
         What one unit of the data is; kept with the statistics.
     name : str, optional
-        By default "gaussian" or "ppca <rank>".
+        What tables call it; by default "gaussian" or "ppca <rank>".
     dtype : torch.dtype, optional
         Precision of products and of the result; by default float64 up to 1024 features, float32 beyond.
     power_iterations, oversample : int
@@ -96,7 +96,7 @@ def fit_gaussian(
     Returns
     -------
     Gaussian
-        `note` says what was shrunk and how many features are constant.
+        Its `note` says what was shrunk and how many features are constant.
 
     Raises
     ------
@@ -115,22 +115,16 @@ def fit_gaussian(
         eigenvalues, basis, note = _by_matrix(batches, totals, dtype, shrinkage if full else "none")
         total = float(eigenvalues.sum(dtype=torch.float64))
     else:
-        assert rank is not None  # full otherwise
-        if power_iterations < 4:
-            raise InputError(
-                "power_iterations", found=str(power_iterations), expected="at least 4: fewer lose the tail"
-            )
-        size = min(rank + oversample, batches.dimension)
+        size = min(int(rank or 0) + oversample, batches.dimension)
         eigenvalues, basis, total = _by_subspace(batches, totals, dtype, size, power_iterations, seed, progress)
         note = f"randomised subspace iteration, {power_iterations} power iterations"
     if not total > 0:
         raise InputError("source", found="the same sample throughout", expected="data that vary")
     kept = len(eigenvalues) if full else int(rank or 0)
-    left = batches.dimension - kept
-    residual = max(0.0, total - float(eigenvalues[:kept].sum(dtype=torch.float64))) / left if left else 0.0
-    mean = totals.mean.to(dtype).reshape(batches.shape)
+    eigenvalues, basis, left = eigenvalues[:kept].contiguous(), basis[:, :kept].contiguous(), batches.dimension - kept
+    residual = max(0.0, total - float(eigenvalues.sum(dtype=torch.float64))) / left if left else 0.0
     label = name or ("gaussian" if full else f"ppca {rank}")
-    return Gaussian(mean, basis[:, :kept].contiguous(), eigenvalues[:kept].contiguous(), residual, label, note, units)
+    return Gaussian(totals.mean.to(dtype).reshape(batches.shape), basis, eigenvalues, residual, label, note, units)
 
 
 def first_pass(batches: Batches) -> Totals:
@@ -208,6 +202,8 @@ def _by_subspace(
     batches: Batches, totals: Totals, dtype: torch.dtype, size: int, iterations: int, seed: int, progress: bool
 ) -> tuple[Tensor, Tensor, float]:
     """Leading eigenpairs by subspace iteration with QR (Halko et al. 2011, algorithm 4.4), and the trace."""
+    if iterations < 4:
+        raise InputError("power_iterations", found=str(iterations), expected="at least 4: fewer lose the tail")
     mean = totals.mean.to(dtype)
 
     def centred() -> Iterator[Tensor]:

@@ -147,7 +147,10 @@ class TrainingSet:
 
     @cached_property
     def _centre(self) -> Tensor:
-        return self._rows.mean(0, dtype=torch.float64).to(self.points.dtype)
+        total = torch.zeros(self._rows.shape[1], dtype=torch.float64, device=self.points.device)
+        for part in self._rows.split(self.chunk):  # a float64 sum of all at once would copy all
+            total += part.sum(0, dtype=torch.float64)
+        return (total / len(self.points)).to(self.points.dtype)
 
     def _enter(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor]:
         return flatten(x, self.shape, like=self.points), variances(sigma, len(x), like=self.points)

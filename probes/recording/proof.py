@@ -82,11 +82,11 @@ class Proved:
     grams: Array
     verdicts: list[Verdict] = field(default_factory=list)
 
-    @property
-    def signature(self) -> tuple[Any, ...]:
-        """Steps with the same signature have their branches at the same places."""
-        h = self.hypothesis or {}
-        return (h.get("view", "").split(":")[0], h.get("order"), tuple(h.get("parts", ())), len(h.get("labels", ())))
+    def signatures(self) -> list[tuple[Any, ...]]:
+        """Layouts that decide where branches lie: that of all calls, and that of the first one."""
+        h = self.hypothesis or {"view": "", "order": "", "parts": [0]}
+        view, order, parts = h["view"].split(":")[0], h["order"], tuple(h["parts"])
+        return [(view, order, parts), (view, order, parts[0])]
 
 
 def unpack(gram: Sequence[Sequence[float]] | Array) -> Array:
@@ -225,16 +225,24 @@ def _order(verdict: Verdict, fitted: Fit, used: list[int], labels: list[str]) ->
 
 
 def settle(proved: Sequence[Proved]) -> None:
-    """Give undecided steps the order that other steps of the same layout agree on."""
+    """Give undecided steps the order that other steps of the same layout agree on.
+
+    A doubled call that is followed by further calls in some steps only (a perturbed branch inside an interval)
+    keeps its order.
+    """
     votes: dict[tuple[Any, ...], Counter[tuple[int, int]]] = {}
     for step in proved:
         for verdict in step.verdicts:
             if verdict.cond is not None and verdict.uncond is not None and verdict.rule != "equal":
-                votes.setdefault(step.signature, Counter())[verdict.cond, verdict.uncond] += 1
+                whole, first = step.signatures()
+                order = (verdict.cond, verdict.uncond)
+                for signature in (whole, first) if max(order) < first[2] else (whole,):
+                    votes.setdefault(signature, Counter())[order] += 1
     for step in proved:
-        found = votes.get(step.signature, Counter())
-        if len(found) == 1:
-            _adopt(step, next(iter(found)))
+        for signature in step.signatures():
+            if len(found := votes.get(signature, Counter())) == 1:
+                _adopt(step, next(iter(found)))
+                break
 
 
 def _adopt(step: Proved, order: tuple[int, int]) -> None:

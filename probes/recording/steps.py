@@ -20,6 +20,15 @@ from scorescope.probes.recording.taps import Call, StepArguments, StepTap, step_
 _REMEMBERED = 8  # earlier states of one scheduler that a new state is compared with
 
 
+@dataclass(frozen=True)
+class Returned:
+    """A state that a scheduler returned: the object itself, and a copy of what it held then."""
+
+    event: int
+    original: Tensor
+    copy: Tensor
+
+
 @dataclass
 class Stream:
     """One scheduler in one run."""
@@ -28,7 +37,7 @@ class Stream:
     number: int
     step: int = -1
     call: int = 0
-    returned: deque[tuple[int, Tensor]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    returned: deque[Returned] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def count(self) -> None:
         """The next (step, call); Heun and kin make a second call in the same step."""
@@ -142,7 +151,7 @@ class Recorder:
         embedded = any(call.embedded for call in calls)
         described = [part | {"embedded": embedded, "labels": self._named(part["labels"])} for part in described]
         record = self._record(stream, given, reader, tap.owner, packed, place)
-        record["follows"] = self._follows(stream, state, packed)
+        record["follows"] = self._follows(stream, state, given.state, packed)
         wanted = bool(self.plan.arrays or any(call.sites for call in calls)) and self.plan.wants(
             self._event, level.sigma
         )
@@ -151,11 +160,11 @@ class Recorder:
 
     def after(self, step: Begun, result: Any) -> None:
         """What the scheduler returned."""
-        returned, estimate = step_results(result, step.state)
-        if returned is not None:
-            returned = returned.detach().clone()  # may be edited in place from here on
-            step.stream.returned.appendleft((self._event, returned))
-            self._known.append(returned.data_ptr())
+        original, estimate = step_results(result, step.state)
+        returned = None if original is None else original.detach().clone()  # may be edited in place from here on
+        if original is not None and returned is not None:
+            step.stream.returned.appendleft(Returned(self._event, original, returned))
+            self._known.append(original.data_ptr())
         if estimate is not None and step.guided is not None:
             add_gap(step.packed, step.guided, estimate.detach())
         kept = {"x_prev": returned, "x0": None if estimate is None else estimate.detach().clone()}
@@ -226,18 +235,17 @@ class Recorder:
             "missing": "the prediction is smaller than the state" if small else "",
         }  # fmt: skip
 
-    def _follows(self, stream: Stream, state: Tensor, packed: Packed) -> list[list[Any]]:
+    def _follows(self, stream: Stream, state: Tensor, given: Tensor, packed: Packed) -> list[list[Any]]:
         """Earlier events of this scheduler, the latest first, whose returned states may be this one."""
+        candidates = list(stream.returned)
+        if candidates and candidates[0].original is given:
+            candidates = candidates[:1]  # compared all the same: it may have been edited in place
         events = []
-        for event, earlier in stream.returned:
-            if earlier.shape == state.shape and earlier.dtype == state.dtype and earlier.device == state.device:
-                same = (
-                    (earlier == state) | (earlier.isnan() & state.isnan())
-                    if state.is_floating_point()
-                    else earlier == state
-                )
-                packed.add(f"follows/{event}", same.flatten(1).all(1))
-                events.append(event)
+        for earlier in candidates:
+            copy = earlier.copy
+            if copy.shape == state.shape and copy.dtype == state.dtype and copy.device == state.device:
+                packed.add(f"follows/{earlier.event}", _same_bits(copy, state))
+                events.append(earlier.event)
         return [[event, None] for event in events]
 
     def _arrays(
@@ -255,6 +263,16 @@ class Recorder:
             for site, values in call.sites.items():
                 found |= {f"site|{site}|{number}|{turn}": value for turn, value in enumerate(values)}
         return found
+
+
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _same_bits(a: Tensor, b: Tensor) -> Tensor:
+    """Whether each sample is the same, bit for bit."""
+    if not a.is_complex():
+        a, b = (tensor.view(_BITS[tensor.element_size()]) for tensor in (a, b))
+    return (a == b).flatten(1).all(1)
 
 
 def _grid_length(scheduler: Any) -> int:

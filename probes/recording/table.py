@@ -277,4 +277,5 @@ def _branch(m: int, place: int) -> Array:
 
 
 def _dot(gram: Array, a: Array, b: Array) -> float:
-    return float(a @ gram @ b)
+    i, j = np.flatnonzero(a), np.flatnonzero(b)  # what is not used may be infinite
+    return float(a[i] @ gram[np.ix_(i, j)] @ b[j])

@@ -134,11 +134,12 @@ def test_the_table_leaves_out_what_n_does_not_allow():
     x, y = draw(600, 6, 0, 1.2), draw(500, 6, 1)
     table = companion_table(x, y, space="toy", logits=x)
     assert list(table["metric"]) == [
-        "FD", "FID_infinity", "KID x 1000", "precision", "recall", "density", "coverage", "Inception Score",
+        "FD", "FD without bias", "FID_infinity", "KID x 1000", "precision", "recall", "density", "coverage",
+        "Inception Score",
     ]  # fmt: skip
     row = table.iloc[0]
     assert row["low"] < row["value"] < row["high"]
     few = companion_table(x[:5], y[:5])
     assert list(few["metric"]) == ["FD", "KID x 1000"]
     assert math.isnan(few.iloc[0]["low"])
-    assert "jackknife" in companion_table(x[:45], y)["note"][0]
+    assert "rough below" in companion_table(x[:45], y)["note"][0]

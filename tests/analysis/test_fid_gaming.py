@@ -139,6 +139,10 @@ def test_audit_measures_every_arm_at_one_size():
     assert row["low"] < row["value"] < row["high"]
     with_spare = gaming_audit(fake, real, {}, spare=FeaturePair(draw(300, d, 8), draw(300, d, 9)), draws=2)
     assert set(with_spare["n"]) == {300}
+    match = match_histogram(np.arange(900) % 2, np.array([0, 0, 1]))
+    assert match.rate == pytest.approx(0.75)
+    by_rejection = gaming_audit(fake, real, {"matched": match}, draws=2)
+    assert set(by_rejection.loc[by_rejection["arm"] != REAL, "n"]) == {450}
     said = verdict(table, "half", other_value=0.0)
     assert said.gap_share == pytest.approx(said.share)
     assert "of the gap to the other model" in said.text

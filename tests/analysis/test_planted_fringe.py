@@ -73,7 +73,7 @@ def test_matching_the_accessories_fools_one_space_only_and_the_audit_says_so(pla
     match = match_histogram(found["fake"]["accessory"].top1, found["real"]["accessory"].top1)
     assert match.unreachable == 0
     audit = gaming_audit(
-        pairs["fake"], pairs["real"], {"top-1 matched": match.weights}, spare=pairs["spare"],
+        pairs["fake"], pairs["real"], {"top-1 matched": match}, spare=pairs["spare"],
         spaces=("accessory", "subject"), draws=3,
     )  # fmt: skip
     said = verdict(audit, "top-1 matched")

@@ -10,6 +10,7 @@ from scorescope.data import InputError, load_digits
 from scorescope.probes import Model, load_model
 from scorescope.probes.approximations import fit_gaussian
 from scorescope.reports import gaussian
+from scorescope.reports.gaussian_study import from_folder, split
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_a_gaussian_network_is_found_to_be_one(tmp_path):
     law = fit_gaussian(load_digits().train.images)
     images = law.sample(400, generator=torch.Generator().manual_seed(0)).float()
     model = Model(law, "a Gaussian", (1, 8, 8), lambda count: torch.zeros(count, dtype=torch.int64))
-    outcome = gaussian.build(tmp_path, model, command="test", data=gaussian.split(images), quick=True, progress=False)
+    outcome = gaussian.build(tmp_path, model, command="test", data=split(images), quick=True, progress=False)
     assert outcome.status == "complete", outcome.failures
     scores = pd.read_parquet(tmp_path / "tables/scores.parquet").query("metric == 'centred' and query == 'held_out'")
     fitted = scores[scores["approximation"] == "gaussian"]
@@ -83,7 +84,7 @@ def test_a_folder_of_images_is_split(tmp_path):
         array = np.full((9, 9), 20 * index, dtype=np.uint8)
         Image.fromarray(array).save(tmp_path / f"{index}.png")
     model = load_model("digits_weak")
-    data = gaussian.from_folder(tmp_path, model, size=8)
+    data = from_folder(tmp_path, model, size=8)
     assert data.train.shape == (8, 1, 8, 8) and data.held_out.shape == (2, 1, 8, 8)
     with pytest.raises(InputError, match=r"\(1, 9, 9\)"):
-        gaussian.from_folder(tmp_path, model)
+        from_folder(tmp_path, model)

@@ -11,7 +11,7 @@ import torch
 from scorescope.analysis.guidance import decompose
 from scorescope.probes import record
 from scorescope.probes.decomposition import branch_products, guided_products
-from tests.pipelines import GUIDANCE, PIPELINES, generator, output_of, sd3, sd15
+from tests.pipelines import GUIDANCE, ODD, PIPELINES, generator, output_of, sd3, sd15
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # raised by the libraries under the pipelines
@@ -146,6 +146,33 @@ def test_every_pipeline_is_recorded_as_it_is(name: str) -> None:
     assert not trace.scalars.query("event == 0")["chained"].any()
     _check_chained(trace)
     _check_scalars(trace)
+
+
+@pytest.mark.parametrize(
+    ("name", "rules", "weight", "evidence"),
+    [
+        ("inpaint", {"cfg"}, 5.0, {"weights"}),
+        ("controlnet", {"cfg"}, 5.0, {"weights"}),
+        ("ip2p", {"multi-branch"}, 7.5, {"weights"}),
+        ("pag", {"multi-branch"}, 8.0, {"weights"}),
+        ("rescale", {"unknown"}, math.nan, {""}),
+        ("slg", {"cfg", "multi-branch"}, None, {"weights", "other steps"}),
+        ("skyreels", {"cfg"}, 5.0, {"labels"}),
+        ("zimage", {"negated cfg"}, 6.0, {"weights"}),
+    ],
+)
+def test_odd_pipelines_are_told_apart(name: str, rules: set[str], weight: float | None, evidence: set[str]) -> None:
+    bare, recorded, trace = _both(*ODD[name](), keep="all")
+    assert torch.equal(bare, recorded)
+    assert set(trace.scalars["rule"]) == rules
+    assert set(trace.scalars["evidence"]) == evidence
+    if weight is not None:
+        np.testing.assert_allclose(trace.scalars["weight"], weight, rtol=1e-4)
+    _check_chained(trace)
+    later = trace.scalars.query("follows < 0")
+    assert (later["event"].gt(0).any()) == (name in ("inpaint", "skyreels"))
+    if name in ("inpaint", "controlnet", "slg", "skyreels"):
+        _check_rebuilt(trace, [GUIDANCE] * (1 if name == "slg" else len(trace.arrays.events)))
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -1,0 +1,79 @@
+"""The guidance report of recorded pipelines: what the update did along traces that are on disk.
+
+build(Path("report"), [Path("runs/a"), Path("runs/b")], command="...")
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from scorescope.analysis.guidance import decompose, summarise
+from scorescope.probes.trace import Trace
+from scorescope.reports import figures, readings
+from scorescope.reports.page import Outcome, ReportFigure, ReportTable, ReportWriter, Section
+
+HOW = "First call of each step; bands are 95 % bootstrap intervals of the mean over samples. "
+
+
+def build(out: Path, paths: Sequence[Path], *, command: str) -> Outcome:
+    """Write a report on traces; one that cannot be read or decomposed is named on the page.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the report.
+    paths : sequence of Path
+        Trace folders.
+    command : str
+        What the manifest says made it.
+
+    Returns
+    -------
+    Outcome
+    """
+    manifest = {"traces": [str(path) for path in paths]}
+    title, question = "Guidance along recorded traces", "What did the guidance update do at each noise level?"
+    with ReportWriter(
+        out, name="guidance", title=title, question=question, command=command, manifest=manifest
+    ) as writer:
+        for place, path in enumerate(paths):
+            writer.section(f"trace{place}", str(path), partial(_trace, path, place))
+    assert writer.outcome is not None  # set on leaving the block
+    return writer.outcome
+
+
+def _trace(path: Path, place: int) -> Section:
+    trace = Trace.open(path)
+    table = decompose(trace)
+    steps = summarise(table)
+    rule, weight = str(table["rule"].iloc[0]), float(table["weight"].iloc[0])
+    shown = [
+        ReportTable(f"decomposition{place}", table, "One row a (sample, step, call).", shown=False),
+        ReportTable(f"steps{place}", steps, "One row a (step, call, quantity), with intervals.", shown=False),
+    ]
+    known = steps[(steps["quantity"] == "update_norm") & (steps["call"] == 0) & (steps["n"] > 0)]
+    if known.empty:
+        reasons = ", ".join(sorted(set(table["missing"])))
+        return Section(tables=shown, text=f"{_said(trace)} No update is known at any step: {reasons}.")
+    return Section(figures=_figures(steps, rule, weight, place), tables=shown, text=_said(trace))
+
+
+def _figures(steps: pd.DataFrame, rule: str, weight: float, place: int) -> list[ReportFigure]:
+    parts = figures.update_parts(steps, rule=rule, weight=weight)
+    cosine = figures.branch_cosine(steps, rule=rule, weight=weight)
+    return [
+        ReportFigure(
+            f"update_parts{place}",
+            parts,
+            readings.read_update(steps, weight, rule=rule),
+            HOW + "Dotted: the norm that rounding to the dtype gives by itself.",
+        ),
+        ReportFigure(f"branch_cosine{place}", cosine, readings.read_cosine(steps, weight, rule=rule), HOW),
+    ]
+
+
+def _said(trace: Trace) -> str:
+    problems = f" Problems: {'; '.join(trace.problems)}." if trace.problems else ""
+    return f"Status {trace.status}, {len(trace.samples)} samples.{problems}"

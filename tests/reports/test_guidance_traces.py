@@ -1,0 +1,52 @@
+import json
+
+import pandas as pd
+import pytest
+from scorescope.probes import APG, CFG, record, replay_all
+from scorescope.reports import guidance_traces
+
+from tests.pipelines import flux_distilled, sd15
+
+
+@pytest.fixture(scope="module")
+def trace_folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trace") / "run"
+    pipe, arguments = sd15(batch=2)
+    with record(pipe, keep="all", path=path) as trace:
+        pipe(**arguments)
+    return path, trace, arguments["guidance_scale"]
+
+
+def test_report_on_a_recorded_pipeline(trace_folder, tmp_path):
+    path, _, weight = trace_folder
+    outcome = guidance_traces.build(tmp_path, [path], command="test")
+    assert outcome.status == "complete" and len(outcome.readings) == 2
+    table = pd.read_parquet(tmp_path / "tables/decomposition0.parquet")
+    assert table["update_norm"].notna().all() and table["weight"].to_numpy() == pytest.approx(weight, rel=1e-5)
+    assert (tmp_path / "figures/update_parts0.svg").exists()
+
+
+def test_a_folder_without_a_trace_is_named_and_the_others_are_reported(trace_folder, tmp_path, capsys):
+    path, _, _ = trace_folder
+    outcome = guidance_traces.build(tmp_path / "out", [tmp_path / "nothing", path], command="test")
+    assert outcome.status == "incomplete" and list(outcome.failures) == [str(tmp_path / "nothing")]
+    assert "is missing" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["status"] == "incomplete"
+
+
+def test_a_run_without_guidance_says_why_there_is_no_update(tmp_path):
+    pipe, arguments = flux_distilled()
+    with record(pipe, path=tmp_path / "run"):
+        pipe(**arguments)
+    outcome = guidance_traces.build(tmp_path / "out", [tmp_path / "run"], command="test")
+    assert outcome.status == "complete"
+    assert "No update is known at any step" in (tmp_path / "out/index.html").read_text()
+
+
+def test_rules_are_replayed_on_a_pipeline_in_denoised_space(trace_folder):
+    path, trace, weight = trace_folder
+    same, other = replay_all(trace, [CFG(weight), APG(weight)])
+    # the pipeline computed in float32: its own rule comes back to rounding
+    assert ((same.scalars["difference_sq"] / same.scalars["guided_sq"]).pow(0.5) < 1e-5).all()
+    assert (other.scalars["difference_sq"] > same.scalars["difference_sq"]).all()
+    assert (same.scalars["sample"].nunique(), len(same.scalars)) == (2, len(trace.scalars))
