@@ -36,6 +36,7 @@ from scorescope.probes.guidance import (
 )
 from scorescope.probes.guider import RuleGuider
 from scorescope.probes.recording.level import Level
+from scorescope.probes.replay import visits
 from scorescope.probes.spaces import NoiseLevel, Space, from_denoised, to_denoised
 from scorescope.probes.trace import Trace, Visit
 
@@ -108,17 +109,17 @@ def audit(
     """
     if not spaces or not set(spaces) <= set(CANDIDATES):
         raise InputError("spaces", found=str(tuple(spaces)), expected=f"some of {', '.join(CANDIDATES)}")
-    visits = list(_visits(states))
-    if not visits:
+    chosen = list(_visits(states))
+    if not chosen:
         raise InputError("states", found="none", expected="at least one, with both branches")
-    count = max(visit.step for visit in visits) + 1
+    count = max(visit.step for visit in chosen) + 1
     paper = paper_rule(guider, count) if paper is None else paper
     scale = _scale(guider) if scale is None else scale
     parts = []
     for space in tqdm(spaces, desc="audit", disable=not progress, leave=False):
         peer = copy.deepcopy(guider) if hasattr(guider, "forward") else guider
         memory: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-        parts += [_audit_one(peer, visit, space, count, paper, scale, memory) for visit in visits]
+        parts += [_audit_one(peer, visit, space, count, paper, scale, memory) for visit in chosen]
     table = pd.concat(parts, ignore_index=True)
     same = (table["acts_in"] == table["fed"]).groupby([table[n] for n in ("step", "call", "sample")]).transform("all")
     table["raw"] = same & (len(set(spaces)) > 1)
@@ -172,8 +173,8 @@ def _scale(guider: Any) -> float | None:
 
 
 def _visits(states: Trace | Iterable[Visit]) -> Iterator[Visit]:
-    if isinstance(states, Trace):
-        states = states.kept or _recorded(states)
+    if isinstance(states, Trace):  # a flow starts at a state without data, which has no place in these conventions
+        states = (visit for visit in visits(states) if visit.sigma < float("inf"))
     for visit in states:
         if visit.uncond is None or not torch.isfinite(visit.uncond).all():
             found = f"step {visit.step} without the unconditional branch of every sample"
@@ -181,29 +182,6 @@ def _visits(states: Trace | Iterable[Visit]) -> Iterator[Visit]:
         if not 0 < visit.sigma < float("inf"):
             raise InputError("states", found=f"sigma {visit.sigma}", expected="a finite noise level above 0")
         yield visit
-
-
-def _recorded(trace: Trace) -> Iterator[Visit]:
-    """Visits of a recorded pipeline, from its kept arrays; a state without data has no place here."""
-    arrays = trace.arrays
-    first: dict[int, int] = {}
-    total = 0
-    for place, event in enumerate(arrays.events):
-        if event["run"] not in first:
-            first[event["run"]] = total
-            total += event["rows"]
-        level = event["level"]
-        if any(isinstance(level[name], list) for name in ("sigma", "alpha")):
-            raise InputError("states", found="levels that differ inside a batch", expected="one noise level a step")
-        if not level["alpha"]:
-            continue
-        cond, uncond, guided = (trace.load(name, place, space="denoised") for name in ("cond", "uncond", "guided"))
-        x = trace.load("x", place).double()[: len(cond)] / level["alpha"]
-        after = level["sigma_next"]
-        yield Visit(
-            event["step"], event["call"], level["sigma"], float("nan") if after is None else after, x, cond, uncond,
-            guided[: len(cond)], first=first[event["run"]],
-        )  # fmt: skip
 
 
 def _audit_one(
@@ -284,7 +262,7 @@ def _weights(
     along, rest = _dot(applied, unit), _dot(applied, across) / _dot(across, across)
     outside = applied - along[:, None] * unit - rest[:, None] * across
     size = _norm(applied)
-    share = torch.where(size > 0, _norm(outside) / size, torch.where(size == 0, 0.0, torch.nan))
+    share: Tensor = torch.where(size > 0, _norm(outside) / size, torch.where(size == 0, 0.0, torch.nan))
     return 1 + rest, 1 + along / _dot(update, unit), share
 
 
@@ -293,5 +271,5 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _norm(t: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(t.flatten(1), dim=1)
-    return norm
+    norms: Tensor = torch.linalg.vector_norm(t.flatten(1), dim=1)
+    return norms

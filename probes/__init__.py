@@ -60,7 +60,8 @@ from scorescope.probes.guidance import (
     fit_linear_ag,
     random_labels,
 )
-from scorescope.probes.guider import Guide, as_guider, guide
+from scorescope.probes.guided_pipeline import Guide, guide
+from scorescope.probes.guider import as_guider
 from scorescope.probes.images import made_images, open_images, tensor_images
 from scorescope.probes.inception_weights import convert_inception, load_class_names
 from scorescope.probes.models import Model, load_model

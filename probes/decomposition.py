@@ -86,7 +86,7 @@ def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
     _check_same("uncond", uncond, cond)
     names = ("centred_cond_sq", "centred_update_sq", "centred_update_cond")
     parts = []
-    for c, u in zip(*(t.split(_rows_a_block(cond)) for t in (cond, uncond)), strict=True):
+    for c, u in zip(*(t.split(rows_a_block(cond)) for t in (cond, uncond)), strict=True):
         c = _centre(c.double())
         d = c - _centre(u.double())
         parts.append(torch.stack([_dot(c, c), _dot(d, d), _dot(d, c)]))
@@ -123,7 +123,7 @@ def band_products(cond: Tensor, uncond: Tensor, edges: Sequence[float]) -> dict[
     band = torch.bucketize(radius, torch.tensor(edges, dtype=torch.float64, device=cond.device), right=True)
     masks = functional.one_hot(band.flatten(), len(edges) + 1).double()  # (frequency, band)
     parts = []
-    for c, u in zip(*(t.split(_rows_a_block(cond)) for t in (cond, uncond)), strict=True):
+    for c, u in zip(*(t.split(rows_a_block(cond)) for t in (cond, uncond)), strict=True):
         c = c.double()
         parts.append(torch.cat([_band_energy(c - u.double(), axes, masks), _band_energy(c, axes, masks)], dim=1))
     bands = range(len(edges) + 1)
@@ -173,7 +173,7 @@ def image_statistics(images: Tensor, value_range: tuple[float, float] | None) ->
     """
     check_value_range(value_range)
     parts = []
-    for block in images.split(_rows_a_block(images)):
+    for block in images.split(rows_a_block(images)):
         g = block.double()
         flat = g.flatten(1)
         missing = torch.full((len(g),), torch.nan, dtype=torch.float64, device=g.device)
@@ -210,7 +210,7 @@ def _accumulate(products: Callable[..., list[Tensor]], *tensors: Tensor) -> Tens
     """Sum `products` over blocks of rows and columns, each block upcast to float64; shape (products, batch)."""
     flat = [tensor.flatten(1) for tensor in tensors]
     batch, size = flat[0].shape
-    rows, columns = _rows_a_block(tensors[0]), min(size, _block_elements(tensors[0]))
+    rows, columns = rows_a_block(tensors[0]), min(size, _block_elements(tensors[0]))
     parts = []
     for row in range(0, batch, rows):
         total: Tensor | None = None
@@ -248,7 +248,8 @@ def _block_elements(like: Tensor) -> int:
     return _CACHE_ELEMENTS if like.device.type == "cpu" else _DEVICE_ELEMENTS
 
 
-def _rows_a_block(like: Tensor) -> int:
+def rows_a_block(like: Tensor) -> int:
+    """How many samples to work on at once, so that a block stays in a processor's cache."""
     return max(1, _block_elements(like) // max(1, like[0].numel()))
 
 

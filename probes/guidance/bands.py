@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorescope.data.errors import InputError
+from scorescope.probes.decomposition import rows_a_block
 from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, require_finite, required
 from scorescope.probes.guidance.linear import CFG
 
@@ -51,7 +52,14 @@ class FrequencyDecoupled:
         if levels == 1:
             return CFG(self.weight)(cond, uncond, state)
         _check(cond, levels)
-        uncond = required(uncond, cond)
+        uncond, guided = required(uncond, cond), torch.empty_like(cond)
+        rows = rows_a_block(cond)  # a convolution needs several times the memory of its images
+        for c, u, g in zip(*(tensor.split(rows) for tensor in (cond, uncond, guided)), strict=True):
+            g.copy_(self._guide(c, u))
+        return guided
+
+    def _guide(self, cond: Tensor, uncond: Tensor) -> Tensor:
+        levels = len(self.weights)
         # a band is the difference of two levels: gathered by level, each level is expanded once
         smaller = [_halve(cond - uncond)]
         for _ in range(levels - 2):

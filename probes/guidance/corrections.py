@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.probes.decomposition import rows_a_block
 from scorescope.probes.guidance.base import GuidanceState, per_sample, skip
 from scorescope.probes.guidance.wrappers import Wrapper
 
@@ -89,8 +90,9 @@ class DynamicThreshold(Wrapper):
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """The inner rule's prediction, within [-limit, limit]."""
         guided = self.rule(cond, uncond, state)
-        bound = _quantile(guided.flatten(1).abs(), self.quantile).clamp(min=self.limit)
-        bound = per_sample(bound, guided)
+        blocks = guided.split(rows_a_block(guided))  # ranking needs several times the memory of what is ranked
+        bounds = torch.cat([_quantile(block.flatten(1).abs(), self.quantile) for block in blocks])
+        bound = per_sample(bounds.clamp(min=self.limit), guided)
         return guided.clamp(-bound, bound).mul_(self.limit / bound)
 
 

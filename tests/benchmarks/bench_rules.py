@@ -1,5 +1,6 @@
 """Rules: APG against diffusers' `normalized_guidance`, and the memory that each rule takes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from scorescope.probes import (
     FrequencyDecoupled,
     GuidanceState,
     Interval,
+    LinearWeight,
     MagnitudeAware,
     Rescaled,
     Rule,
@@ -32,7 +34,7 @@ RULES: dict[str, Rule] = {
     "APG": APG(4.0, norm=15.0),
     "APG with momentum": APG(4.0, norm=15.0, momentum=-0.5),
     "Interval": Interval(APG(4.0, norm=15.0)),
-    "Scheduled": Scheduled(CFG(4.0)),
+    "Scheduled": Scheduled(CFG(4.0), LinearWeight(1.0, 4.0)),
     "Rescaled": Rescaled(CFG(4.0)),
     "DynamicThreshold": DynamicThreshold(CFG(4.0)),
     "AdaptiveGuidance": AdaptiveGuidance(CFG(4.0)),
@@ -84,9 +86,12 @@ def apg_cost() -> None:
 def rule_memory() -> None:
     """Peak memory of each rule in a process of its own, above its inputs and its result, in branches."""
     branch = torch.Size(SHAPE).numel() * 4 / 1024
+    # every tensor in a mapping of its own, so that what is freed is gone and the peak is what was held at once
+    settings = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000"}
     for name in RULES:
         code = f"from tests.benchmarks.bench_rules import *; memory_of({name!r})"
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=settings)
         print(f"{name}: {int(done.stdout) / branch - 1:.2f} temporaries of one branch's size (bound 2)")
 
 

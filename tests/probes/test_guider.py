@@ -31,6 +31,7 @@ from scorescope.probes import (
     guide,
     random_labels,
     record,
+    replay,
     to_denoised,
 )
 from scorescope.probes.spaces import NoiseLevel
@@ -164,6 +165,25 @@ def test_a_rule_saves_calls_where_the_pipeline_asks_the_guider():
     peer, arguments = modular_sdxl()
     peer.update_components(guider=diffusers.ClassifierFreeGuidance(GUIDANCE, start=0.25, stop=0.75))
     assert close(found, output_of(peer(**arguments)))
+
+
+def test_adaptive_guidance_saves_calls_from_the_step_after_the_one_that_decides():
+    pipe, arguments = modular_sdxl()
+    calls = []
+    handle = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+    with guide(pipe, AdaptiveGuidance(CFG(GUIDANCE), threshold=-1.0)):
+        for run in (1, 2):
+            output_of(pipe(**(arguments | {"generator": generator()})))
+            assert len(calls) == 5 * run  # 4 steps, the first of them guided, in every run
+    handle.remove()
+
+
+def test_replay_of_cfg_on_a_pipelines_trace_is_what_the_pipeline_did():
+    pipe, arguments = sd15()
+    with record(pipe, keep="branches") as trace:
+        pipe(**arguments)
+    again = replay(trace, CFG(GUIDANCE)).scalars
+    assert again["applied_sq"].to_numpy() == pytest.approx(trace.scalars["applied_sq"].to_numpy(), rel=1e-5)
 
 
 def test_cfgpp_is_the_papers_step_on_ddim():
