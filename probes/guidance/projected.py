@@ -1,5 +1,6 @@
 """Rules that work with the geometry of the branches: projections, norms and angles."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -87,12 +88,14 @@ class APG:
         """The same in the memory of `update`, sample by sample: each stays in the cache from first to last use."""
         scratch = torch.empty(2, min(update[0].numel(), _SCRATCH_ELEMENTS), dtype=torch.float64)
         for d, c in zip(update.flatten(1), cond.flatten(1), strict=True):
-            total = torch.zeros(3, dtype=torch.float64)
+            total = [0.0, 0.0, 0.0]
             for part, other in zip(d.split(scratch.shape[1]), c.split(scratch.shape[1]), strict=True):
                 a, b = scratch[0, : len(part)].copy_(part), scratch[1, : len(part)].copy_(other)
-                total += torch.stack([torch.dot(a, a), torch.dot(a, b), torch.dot(b, b)])
-            scale, keep = self._factors(*total)
-            d.mul_(keep.item()).add_(c, alpha=scale.item())
+                sums = torch.dot(a, a).item(), torch.dot(a, b).item(), torch.dot(b, b).item()
+                total = [one + more for one, more in zip(total, sums, strict=True)]
+            clip = min(1.0, self.norm / math.sqrt(total[0])) if total[0] else 1.0
+            keep = (self.weight - 1) * clip
+            d.mul_(keep).add_(c, alpha=1 - keep * (1 - self.eta) * (total[1] / total[2] if total[2] else 0.0))
         return update
 
 
