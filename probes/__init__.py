@@ -51,6 +51,7 @@ from scorescope.probes.guidance import (
     LinearAG,
     LinearWeight,
     MagnitudeAware,
+    RandomLabels,
     Rescaled,
     Rule,
     Scheduled,
@@ -58,7 +59,6 @@ from scorescope.probes.guidance import (
     TangentialCFG,
     describe,
     fit_linear_ag,
-    random_labels,
 )
 from scorescope.probes.guided_pipeline import Guide, guide
 from scorescope.probes.guider import as_guider
@@ -120,6 +120,7 @@ __all__ = [
     "Moments",
     "NoiseLevel",
     "Path",
+    "RandomLabels",
     "Recording",
     "Rescaled",
     "Rule",
@@ -171,7 +172,6 @@ __all__ = [
     "pipeline_start",
     "pixel_extractor",
     "projection_products",
-    "random_labels",
     "read_edm2_reference",
     "read_moments",
     "record",

@@ -18,7 +18,7 @@ from scorescope.probes.guidance.base import (
     describe,
 )
 from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
-from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance, random_labels
+from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance, RandomLabels
 from scorescope.probes.guidance.perturbed import PAG, TSG
 from scorescope.probes.guidance.projected import APG, CFGZeroStar, MagnitudeAware, TangentialCFG
 from scorescope.probes.guidance.wrappers import (
@@ -52,6 +52,7 @@ __all__ = [
     "LinearAG",
     "LinearWeight",
     "MagnitudeAware",
+    "RandomLabels",
     "Rescaled",
     "RowRule",
     "Rule",
@@ -61,5 +62,4 @@ __all__ = [
     "describe",
     "fit_linear_ag",
     "laplacian_pyramid",
-    "random_labels",
 ]

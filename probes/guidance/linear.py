@@ -96,7 +96,7 @@ class ICG:
         w.
     draw : callable
         (generators, condition) to a condition like `condition` that is independent of the sample; one generator
-        a sample. `random_labels(classes)` makes one for class labels.
+        a sample. `RandomLabels(classes)` makes one for class labels.
     """
 
     weight: float
@@ -120,14 +120,16 @@ class ICG:
         return CFG(self.weight)(cond, uncond, state)
 
 
-def random_labels(classes: int) -> Callable[[list[torch.Generator], Condition], Condition]:
-    """Uniform class labels for `ICG`, shape (batch,), int64."""
+@dataclass(frozen=True)
+class RandomLabels:
+    """Uniform class labels for `ICG`: called with generators and a condition, gives (batch,) labels, int64."""
 
-    def draw(generators: list[torch.Generator], condition: Condition) -> Condition:
-        labels = torch.cat([torch.randint(classes, (1,), generator=generator) for generator in generators])
+    classes: int
+
+    def __call__(self, generators: list[torch.Generator], condition: Condition) -> Condition:
+        """One label a generator, on the device of `condition`."""
+        labels = torch.cat([torch.randint(self.classes, (1,), generator=generator) for generator in generators])
         return labels.to(condition.device)
-
-    return draw
 
 
 @dataclass(frozen=True)

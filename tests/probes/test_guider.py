@@ -23,13 +23,13 @@ from scorescope.probes import (
     Interval,
     Level,
     MagnitudeAware,
+    RandomLabels,
     Rescaled,
     StepInterval,
     TangentialCFG,
     as_guider,
     from_denoised,
     guide,
-    random_labels,
     record,
     replay,
     to_denoised,
@@ -221,7 +221,7 @@ def test_cfgpp_is_refused_where_a_step_turns_out_not_to_be_first_order(name):
 
 @pytest.mark.parametrize(
     "rule",
-    [Autoguidance(2.0, lambda *_: None), ICG(2.0, random_labels(3)), PAG(1.0), TSG(2.0), Rescaled(PAG(1.0))],
+    [Autoguidance(2.0, lambda *_: None), ICG(2.0, RandomLabels(3)), PAG(1.0), TSG(2.0), Rescaled(PAG(1.0))],
     ids=lambda rule: type(rule).__name__,
 )
 def test_rules_with_branches_of_their_own_are_refused(rule):

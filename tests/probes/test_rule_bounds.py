@@ -27,12 +27,12 @@ from scorescope.probes.guidance import (
     LinearAG,
     LinearWeight,
     MagnitudeAware,
+    RandomLabels,
     Rescaled,
     Scheduled,
     StepInterval,
     TangentialCFG,
     describe,
-    random_labels,
 )
 
 NAN = float("nan")
@@ -45,7 +45,7 @@ RULES = [
     CFGZeroStar(3.0),
     MagnitudeAware(3.0),
     CFGPP(0.6),
-    ICG(3.0, random_labels(3)),
+    ICG(3.0, RandomLabels(3)),
     Autoguidance(3.0, MODEL),
     TSG(3.0),
     PAG(1.0),
@@ -179,7 +179,7 @@ BAD = [
     (lambda: CFG(NAN), "weight"),
     (lambda: CFG(float("inf")), "weight"),
     (lambda: Autoguidance(NAN, MODEL), "weight"),
-    (lambda: ICG(NAN, random_labels(3)), "weight"),
+    (lambda: ICG(NAN, RandomLabels(3)), "weight"),
     (lambda: CFGPP(NAN), "strength"),
     (lambda: APG(NAN), "weight"),
     (lambda: APG(2.0, eta=NAN), "eta"),

@@ -16,7 +16,7 @@ from scorescope.probes.guidance import (
     Autoguidance,
     GuidanceState,
     Interval,
-    random_labels,
+    RandomLabels,
 )
 from scorescope.probes.guidance.base import sample_generators
 from scorescope.probes.solvers import Euler
@@ -49,7 +49,7 @@ def hooks(denoiser):
     return sum(len(module._forward_hooks) for module in denoiser.modules())
 
 
-RULES = [ICG(2.0, random_labels(10)), TSG(2.0), PAG(1.0), PAG(1.0, weight=2.0), Interval(TSG(2.0), 0.1, 20.0)]
+RULES = [ICG(2.0, RandomLabels(10)), TSG(2.0), PAG(1.0), PAG(1.0, weight=2.0), Interval(TSG(2.0), 0.1, 20.0)]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=repr)
@@ -81,7 +81,7 @@ def test_icg_guides_away_from_a_random_label(digits):
     seen = []
 
     def drawing(generators, condition):
-        seen.append(random_labels(10)(generators, condition))
+        seen.append(RandomLabels(10)(generators, condition))
         return seen[-1]
 
     run = draw(digits, ICG(2.5, drawing))
@@ -96,7 +96,7 @@ def test_icg_guides_away_from_a_random_label(digits):
 
 
 def test_icg_in_adaptive_guidance_draws_what_a_whole_batch_would(digits):
-    rule = AdaptiveGuidance(ICG(2.0, random_labels(10)), 0.9995)
+    rule = AdaptiveGuidance(ICG(2.0, RandomLabels(10)), 0.9995)
     whole, parts = draw(digits, rule), draw(digits, rule, batch=1)
     assert torch.allclose(whole.samples, parts.samples, atol=2e-3)
     assert whole.trace.scalars["needed"].nunique() == 2

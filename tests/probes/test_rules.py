@@ -22,11 +22,11 @@ from scorescope.probes.guidance import (
     GuidanceState,
     Interval,
     MagnitudeAware,
+    RandomLabels,
     Rescaled,
     Scheduled,
     StepInterval,
     TangentialCFG,
-    random_labels,
 )
 from scorescope.probes.spaces import from_denoised, to_denoised
 
@@ -46,7 +46,7 @@ def everything(weight):
         CFGZeroStar(weight, zero_steps=0),
         MagnitudeAware(weight),
         MagnitudeAware(weight, alpha=0.0),
-        ICG(weight, random_labels(3)),
+        ICG(weight, RandomLabels(3)),
         Autoguidance(weight, WEAK_MODEL),
         TSG(weight),
         PAG(0.0, weight=weight),
@@ -91,7 +91,7 @@ def test_weight_zero_is_what_stands_for_uncond(rule, shape):
 def test_rules_that_are_cfg_at_one_value_of_a_parameter(shape):
     cond, uncond, state = drawn(shape)
     expected = uncond + 3.5 * (cond - uncond)
-    for rule in (CFG(3.5), APG(3.5, eta=1.0), MagnitudeAware(3.5, alpha=0.0), ICG(3.5, random_labels(2)), TSG(3.5)):
+    for rule in (CFG(3.5), APG(3.5, eta=1.0), MagnitudeAware(3.5, alpha=0.0), ICG(3.5, RandomLabels(2)), TSG(3.5)):
         assert torch.allclose(rule(cond, uncond, state), expected, **CLOSE)
     assert torch.allclose(PAG(2.5)(cond, None, state), expected, **CLOSE)  # s = w - 1 beside the perturbed branch
     both = PAG(1.5, weight=3.0)(cond, uncond, state)
