@@ -197,7 +197,9 @@ def image_statistics(images: Tensor, value_range: tuple[float, float] | None) ->
             if colour:
                 saturation = _saturation(((g - low) / (high - low)).clamp_(0, 1))
         luma = torch.tensordot(g, g.new_tensor(_LUMA), dims=([1], [0])).flatten(1) if colour else flat
-        parts.append(torch.stack([share, excess, luma.std(1, correction=0), saturation]))
+        spread = luma - luma.mean(1, keepdim=True)
+        contrast = (_dot(spread, spread) / spread.shape[1]).sqrt()
+        parts.append(torch.stack([share, excess, contrast, saturation]))
     return dict(zip(IMAGE_STATISTICS, torch.cat(parts, dim=1), strict=True))
 
 

@@ -335,14 +335,17 @@ class ScalarRecorder:
         names = list(dict.fromkeys(name for values in self._values for name in values))
         read = [torch.stack(list(values.values())) for values in self._values]
         packed = torch.cat([part.flatten() for part in read]).cpu().numpy()  # the only wait for the device
-        frames, start = [], 0
-        for keys, values, part in zip(self._keys, self._values, read, strict=True):
+        sizes = [part.shape[1] for part in read]
+        columns: dict[str, list[Any]] = {name: [] for name in ("sample", *self._keys[0], *names)}
+        start = 0
+        for keys, values, part, size in zip(self._keys, self._values, read, sizes, strict=True):
             block = packed[start : start + part.numel()].reshape(part.shape)
             start += part.numel()
-            columns = dict(zip(values, block, strict=True))
-            batch = block.shape[1]
-            absent = np.full(batch, np.nan)
-            frames.append(
-                pd.DataFrame({"sample": first + np.arange(batch), **keys, **{n: columns.get(n, absent) for n in names}})
-            )
-        return pd.concat(frames, ignore_index=True)
+            known = dict(zip(values, block, strict=True))
+            columns["sample"].append(first + np.arange(size))
+            for name, value in keys.items():
+                columns[name].append(np.broadcast_to(np.asarray(value), (size,)))
+            for name in names:
+                columns[name].append(known[name] if name in known else np.full(size, np.nan))
+        # one table at the end: thousands of small ones would cost more than the numbers in them
+        return pd.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})

@@ -258,7 +258,7 @@ def test_recorded_pipelines_can_be_audited(build):
     with record(pipe, keep="branches") as trace:
         pipe(**arguments)
     table = run(diffusers.AdaptiveProjectedGuidance(4.0, eta=0.0, adaptive_projected_guidance_rescale=0.0), trace)
-    assert len(table) == 4 * (4 if build is sd15 else 3)  # a flow starts at a state without data
+    assert len(table) == 4 * 4
     assert table["offset"].to_numpy() == pytest.approx(0.0, abs=1e-3)
     assert run(as_guider(APG(4.0)), trace)["difference"].max() < 1e-6
 
