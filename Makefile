@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= report
-PYTEST = $(BIN)/python -m pytest
+# one worker a core with one thread each: several threads a worker would only wait for each other
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
 .PHONY: setup report test test-slow lint types bench clean
 

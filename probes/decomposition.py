@@ -77,6 +77,17 @@ def projection_products(update: Tensor, cond: Tensor) -> tuple[Tensor, Tensor, T
     return update_sq, update_cond, cond_sq
 
 
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """|a - b|^2 of each sample, shape (batch,), float64."""
+    _check_same("b", b, a)
+
+    def product(p: Tensor, q: Tensor) -> list[Tensor]:
+        d = p - q
+        return [_dot(d, d)]
+
+    return _accumulate(product, a, b)[0]
+
+
 def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
     """The same after removing each channel's mean: `centred_cond_sq`, `_update_sq`, `_update_cond`.
 

@@ -23,7 +23,7 @@ from scorescope.probes.recording.taps import Call
 
 # Flow and zero-SNR models start at a state without data, where x / alpha is infinite. Rules then see it as if it
 # held this share of data: what it changes in float64 is of the same relative size.
-_LEAST_ALPHA = 1e-8
+LEAST_ALPHA = 1e-8
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ def step_state(
     sigma, after, alpha = (_one(getattr(level, name), name) for name in ("sigma", "sigma_next", "alpha"))
     if level.note or math.isnan(alpha) or math.isnan(sigma):
         raise InputError("level", found=level.note or "no noise level", expected="a scheduler whose level is known")
-    if alpha < _LEAST_ALPHA:
-        sigma, alpha = (sigma * alpha if alpha else 1.0) / _LEAST_ALPHA, _LEAST_ALPHA
+    if alpha < LEAST_ALPHA:
+        sigma, alpha = (sigma * alpha if alpha else 1.0) / LEAST_ALPHA, LEAST_ALPHA
     x = x.to(working_dtype(x)) / alpha
     return GuidanceState(x, sigma, after, step, call, {} if memory is None else memory)
 

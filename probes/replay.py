@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
+from scorescope.probes.decomposition import branch_products, squared_distance
 from scorescope.probes.guidance import COND, UNCOND, GuidanceState, RowRule, Rule, describe
+from scorescope.probes.guiding import LEAST_ALPHA
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
 
@@ -90,45 +93,62 @@ def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progr
     for visit in tqdm(visits(trace), desc="replaying", disable=not progress):
         shape = list(visit.x.shape[1:])
         own = [int(seed) for seed in seeds.loc[visit.first : visit.first + len(visit.x) - 1].fillna(0)]
+        shared = _shared(visit, own)
         for one in under_way:
-            _apply(one, visit, own, keep)
+            _apply(one, visit, shared, keep)
     return [_finished(trace, one, shape, options) for one in under_way]
 
 
-def _apply(one: _Replayed, visit: Visit, seeds: Sequence[int], keep: bool) -> None:
-    if one.run != visit.first:  # another batch of samples: what the rule remembers starts afresh
-        one.run, one.memory = visit.first, {}
-    state = GuidanceState(
-        visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, one.memory, seeds, dict(visit.others)
-    )
-    needed = one.rule.branches(state)
-    rows = one.rule.rows(state) if UNCOND in needed and isinstance(one.rule, RowRule) else None
-    _check_branches(one.rule, needed, rows, visit)
-    guided = one.rule(visit.cond, visit.uncond if UNCOND in needed else None, state)
-    difference = (guided - visit.guided).double().flatten(1).square().sum(1)
+@dataclass(frozen=True)
+class _Shared:
+    """What all rules have in common at one visit: the branch that D_c is compared with, and the inner products."""
+
+    reference: str
+    compared: Tensor | None
+    products: dict[str, Tensor]
+    seeds: list[int]
+
+
+def _shared(visit: Visit, seeds: list[int]) -> _Shared:
     reference, compared = UNCOND, visit.uncond
     if compared is None and visit.others:
         reference, compared = next(iter(visit.others.items()))
+    guided_sq = squared_distance(visit.guided, torch.zeros_like(visit.guided))
+    products = {**branch_products(visit.cond, compared, visit.x), "guided_sq": guided_sq}
+    return _Shared(reference, compared, products, seeds)
+
+
+def _apply(one: _Replayed, visit: Visit, shared: _Shared, keep: bool) -> None:
+    if one.run != visit.first:  # another batch of samples: what the rule remembers starts afresh
+        one.run, one.memory = visit.first, {}
+    state = GuidanceState(
+        visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, one.memory, shared.seeds, dict(visit.others)
+    )
+    needed = one.rule.branches(state)
+    rows = one.rule.rows(state) if UNCOND in needed and isinstance(one.rule, RowRule) else None
+    _check_branches(one.rule, needed, rows, visit, shared)
+    guided = one.rule(visit.cond, visit.uncond if UNCOND in needed else None, state)
+    products = {**shared.products, "difference_sq": squared_distance(guided, visit.guided)}
     one.recorder.add(
-        visit.x, visit.cond, compared, guided,
+        visit.x, visit.cond, shared.compared, guided, products=products,
         first=visit.first, step=visit.step, call=visit.call, sigma=visit.sigma, sigma_next=visit.sigma_next,
         needed=len(needed) if rows is None else (rows.int() + len(needed) - 1).cpu().numpy(), observed=0,
-        reference=reference, missing="" if compared is not None else "not recorded",
-        difference_sq=difference.cpu().numpy(),
-        guided_sq=visit.guided.double().flatten(1).square().sum(1).cpu().numpy(),
+        reference=shared.reference, missing="" if shared.compared is not None else "not recorded",
     )  # fmt: skip
     if keep:
         one.kept.append(replace(visit, guided=guided))
 
 
-def _check_branches(rule: Rule, needed: Sequence[str], rows: Tensor | None, visit: Visit) -> None:
+def _check_branches(rule: Rule, needed: Sequence[str], rows: Tensor | None, visit: Visit, shared: _Shared) -> None:
     for branch in needed:
         if branch == COND:
             continue
-        recorded = visit.uncond if branch == UNCOND else visit.others.get(branch)
-        if recorded is not None and branch == UNCOND and rows is not None:
-            recorded = recorded[rows]
-        if recorded is None or bool(recorded.isnan().any()):
+        missing = branch != UNCOND and branch not in visit.others
+        if branch == UNCOND:
+            # a sample that did not need the branch when it was recorded has NaN there
+            unknown = None if visit.uncond is None else shared.products["uncond_sq"].isnan()
+            missing = unknown is None or bool((unknown if rows is None else unknown & rows).any())
+        if missing:
             where = f"step {visit.step}, sigma {visit.sigma:.4g}"
             expected = f"a trace with it: record with Recording(all_branches=True), or sample with {describe(rule)}"
             raise InputError("trace", found=f"no {branch} branch at {where}", expected=expected)
@@ -158,12 +178,17 @@ def _recorded(trace: Trace) -> Iterator[Visit]:
         if not isinstance(level["alpha"], float | int):
             expected = "one noise level for all samples of a step"
             raise InputError("trace", found=f"levels that differ by sample at step {row['step']}", expected=expected)
-        x = arrays.load("x", place).double() / float(level["alpha"])
+        # a state without data (flow at time 1, zero terminal SNR) has no finite x / alpha: rules see it as if it held
+        # this share of data
+        alpha = max(float(level["alpha"]), LEAST_ALPHA)
+        x = arrays.load("x", place).double() / alpha
         cond = arrays.load("cond", place, space="denoised")
         uncond = arrays.load("uncond", place, space="denoised")
+        guided = arrays.load("guided", place, space="denoised")
+        sigma = min(float(row["sigma"]), 1 / LEAST_ALPHA)
         yield Visit(
-            int(row["step"]), int(row["call"]), float(row["sigma"]), float(row["sigma_next"]), x[: len(cond)], cond,
-            uncond, arrays.load("guided", place, space="denoised")[: len(cond)], first=int(row["sample"]),
+            int(row["step"]), int(row["call"]), sigma, float(row["sigma_next"]), x[: len(cond)], cond, uncond,
+            guided[: len(cond)], first=int(row["sample"]),
         )  # fmt: skip
 
 

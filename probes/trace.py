@@ -306,17 +306,22 @@ class ScalarRecorder:
         self._keys: list[dict[str, Any]] = []
         self._values: list[dict[str, Tensor]] = []
 
-    def add(self, x: Tensor, cond: Tensor, uncond: Tensor | None, guided: Tensor, **keys: Any) -> None:
+    def add(
+        self, x: Tensor, cond: Tensor, uncond: Tensor | None, guided: Tensor, *,
+        products: Mapping[str, Tensor] | None = None, **keys: Any,
+    ) -> None:  # fmt: skip
         """Record one evaluation.
 
         Parameters
         ----------
         x, cond, uncond, guided : Tensor, shape (batch, *shape)
             State (variance exploding) and denoised predictions.
+        products : mapping, optional
+            `branch_products` of the same tensors and further scalars, where they are known already.
         **keys
             What the rows are known by: step, call, sigma and so on, one value or one a sample.
         """
-        values = branch_products(cond, uncond, x)
+        values = dict(branch_products(cond, uncond, x) if products is None else products)
         values |= guided_products(guided, cond, self.recording.value_range)
         if uncond is not None and self.recording.centred:
             values |= centred_products(cond, uncond)

@@ -78,6 +78,6 @@ def main() -> None:
         reading = min(seconds(lambda: load(path)) for _ in range(3))
         replaying = min(seconds(lambda: replay_all(Trace.open(path), RULES)) for _ in range(2))
     print(
-        f"replaying {len(RULES)} rules over {BATCH} x {STEPS} x {SHAPE}: {replaying:.1f} s, loading alone {reading:.1f} s, "
-        f"ratio {replaying / reading:.2f} (bound 2)"
+        f"replaying {len(RULES)} rules over {BATCH} x {STEPS} x {SHAPE}: {replaying:.1f} s, "
+        f"loading alone {reading:.1f} s, ratio {replaying / reading:.2f} (bound 2)"
     )
