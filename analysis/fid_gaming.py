@@ -153,7 +153,12 @@ def gaming_audit(
 
 
 def verdict(
-    audit: pd.DataFrame, arm: str, *, other_value: float = math.nan, other_name: str = "the other model"
+    audit: pd.DataFrame,
+    arm: str,
+    *,
+    other_value: float = math.nan,
+    other_name: str = "the other model",
+    cause: str = "class statistics alone",
 ) -> Verdict:
     """Say what an arm of an audit means.
 
@@ -167,6 +172,8 @@ def verdict(
         FD of another model at the same number of images, for the share of the gap between the two.
     other_name : str
         What the sentence calls it.
+    cause : str
+        What the arm matched, for the sentence: class statistics, or all features with optimised weights.
     """
     values = {(row["arm"], row["metric"]): float(row["value"]) for row in audit.to_dict("records")}
     if (arm, "FD") not in values or (PLAIN, "FD") not in values:
@@ -182,7 +189,7 @@ def verdict(
     if after < (floor := values.get((REAL, "FD"), -math.inf)):
         text += f"; that is below other real images ({floor:.4g})"
     if gap > 0:
-        text += f"; class statistics alone could explain {min(max(gap_share, 0.0), 1.0):.0%} of the gap to {other_name}"
+        text += f"; {cause} could explain {min(max(gap_share, 0.0), 1.0):.0%} of the gap to {other_name}"
     return Verdict(text + ".", arm, reduction, share, second, gap_share)
 
 

@@ -167,7 +167,7 @@ def optimise_weights(
         if not values or value < min(values):
             best = log_weights.copy()
         values.append(value)
-        bar.set_postfix(distance=f"{min(values):.4g}")
+        bar.set_postfix(distance=f"{min(values):.4g}", refresh=False)
         bar.update()
         # scaled so that the first step, of length 1 along the gradient, changes weights by about 1 on average
         return loss.count * value, loss.count * gradient

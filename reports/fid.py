@@ -313,15 +313,21 @@ def _audit(view: _View, progress: bool) -> Section:
     if best is not None:
         plain = gaming_audit(best.pair, study.real.pair, {}, spaces=study.spaces, size=int(table["n"].max()))
         at_size = float(plain.loc[plain["metric"] == "FD", "value"].iloc[0])
-    said = [verdict(table, arm, other_value=at_size, other_name=best.name if best else "") for arm in arms]
-    how = (
+    said = [
+        verdict(
+            table, arm, other_value=at_size, other_name=best.name if best else "",
+            cause="class statistics alone" if isinstance(how, HistogramMatch) else "weights on all features",
+        )
+        for arm, how in arms.items()
+    ]  # fmt: skip
+    caption = (
         "Labels: change against the random choice. Draws of one size, matched ones by rejection, optimised ones with "
         "replacement; 95 % intervals over draws. "
         f"Effective size of the optimised weights: {found.effective_size:.0f} of {n}. " + "; ".join(notes) + "."
     )
     return Section(
         text=" ".join(v.text for v in said[:-1]),
-        figures=[ReportFigure("audit", fid_figures.audit(table, study.spaces), said[-1].text, how, wide=True)],
+        figures=[ReportFigure("audit", fid_figures.audit(table, study.spaces), said[-1].text, caption, wide=True)],
         tables=[
             ReportTable("audit", table, "Every arm and metric: " + "; ".join(c.meaning for c in AUDIT.columns[6:])),
             ReportTable("optimisation", found.history, "Loss at each evaluation.", shown=False),
