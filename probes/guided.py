@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -134,8 +135,9 @@ class GuidedDenoiser:
         """Record, with the unconditional branch of all samples where the recording asks for it."""
         if self._recorder is None or self.record is None:
             return
-        computed = torch.full((len(cond),), UNCOND in needed) if rows is None else rows.cpu()
-        observed = torch.zeros_like(computed)
+        # one flag for all samples, or one a sample where only some of them needed the branch
+        computed = np.asarray(UNCOND in needed) if rows is None else rows.cpu().numpy()
+        observed = np.zeros_like(computed)
         if self.record.all_branches and self.condition is not None and not computed.all():
             uncond, observed = self._predict(UNCOND, state, None), ~computed
         reference, compared = UNCOND, uncond
@@ -146,9 +148,8 @@ class GuidedDenoiser:
         self._recorder.add(
             state.x, cond, compared, guided,
             step=state.step, call=state.call, sigma=state.sigma, sigma_next=state.sigma_next,
-            needed=(computed.int() + sum(branch != UNCOND for branch in needed)).numpy(),
-            observed=observed.int().numpy(),
-            reference=reference, missing=["" if known_ else reason for known_ in known.tolist()],
+            needed=computed.astype(np.int64) + sum(branch != UNCOND for branch in needed),
+            observed=observed.astype(np.int64), reference=reference, missing=np.where(known, "", reason),
         )  # fmt: skip
         if self.record.keep:
             copies = {name: value.clone() for name, value in state.others.items()}
