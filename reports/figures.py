@@ -180,7 +180,7 @@ def sample_grid(
     value_range : (float, float)
         Black and white.
     """
-    figure, axes = new_figure(width=7.0, height=0.62 * len(samples) + 0.3, nrows=len(samples), ncols=1, squeeze=False)
+    figure, axes = new_figure(width=7.0, height=0.42 * len(samples) + 0.2, nrows=len(samples), ncols=1, squeeze=False)
     low, high = value_range
     for ax, ((rule, weight), images) in zip(axes[:, 0], samples.items(), strict=True):
         strip = ((images[:columns].cpu() - low) / (high - low)).clamp(0, 1)

@@ -19,7 +19,7 @@ def information(curve: pd.DataFrame, interval: pd.DataFrame) -> Figure:
         label = f"{interval['share'].iloc[0]:.0%} of it: σ from {low:.2g} to {high:.2g}"
         ax.axvspan(low, high, color=PALETTE[2], alpha=0.12, linewidth=0, label=label if ax is top else None)
     with_band(top, curve.rename(columns={"density": "mean"}), color=PALETTE[0], label="gained per octave")
-    top.set(ylabel="nats per halving of σ", ylim=(0, None))
+    top.set(ylabel="nats per halving of σ", ylim=(0, 1.45 * float(curve["high"].max())))
     whole = curve[["sigma", "information", "information_low", "information_high"]]
     whole = whole.set_axis(["sigma", "mean", "low", "high"], axis=1)
     with_band(bottom, whole, color=PALETTE[0], label="known at this σ")
