@@ -48,7 +48,8 @@ METRICS = {
     "score": "the user's scorer, for class labels the share of samples that a classifier gives the requested class",
     "calls": "denoiser evaluations that the rule needed, a sample",
     "diversity": "mean distance from a sample to the others of its condition, units of the features",
-    "frechet": "Frechet distance to the reference, squared units of the features",
+    "frechet": "Frechet distance to the reference as measured, squared units of the features; no interval",
+    "frechet_debiased": "the same without its bias of order 1/n (jackknife); can fall below 0",
     "precision": "share of samples within the reference's neighbourhoods",
     "recall": "share of reference images within the samples' neighbourhoods",
 }
@@ -133,8 +134,8 @@ def measure_sweep(
     -------
     DataFrame
         Columns declared in `SWEEP`, metrics in `METRICS`. Intervals are bootstrap over samples, for precision and
-        recall those of `neighbour_table`, for the Frechet distance the jackknife, missing where there are fewer
-        than 20/19 as many images as features.
+        recall those of `neighbour_table`, for the Frechet distance without bias the jackknife; that row is
+        missing where there are fewer than 20/19 as many images as features.
     """
     rows = sample_metrics(
         settings, value_range=value_range, scorer=scorer, labels=labels, features=features, progress=progress
@@ -237,9 +238,11 @@ def _against(fake: Floats, real: Floats) -> pd.DataFrame:
     # the jackknife leaves out parts of the images: what remains must still exceed the number of features
     groups = 20
     enough = min(len(fake), len(real)) * (groups - 1) > fake.shape[1] * groups
-    ends = frechet_interval(fake, real, method="jackknife", groups=groups) if enough else None
-    low, high = (ends.low, ends.high) if ends is not None else (np.nan, np.nan)
-    first = pd.DataFrame({"metric": ["frechet"], "n": [len(fake)], "value": [value], "low": [low], "high": [high]})
+    rows: list[tuple[str, int, float, float, float]] = [("frechet", len(fake), value, np.nan, np.nan)]
+    if enough:
+        found = frechet_interval(fake, real, method="jackknife", groups=groups)
+        rows.append(("frechet_debiased", len(fake), found.debiased, found.low, found.high))
+    first = pd.DataFrame(rows, columns=["metric", "n", "value", "low", "high"])
     neighbours = neighbour_table(fake, real)
     chosen = neighbours[neighbours["metric"].isin(["precision", "recall"])]
     return pd.concat([first, chosen[["metric", "n", "value", "low", "high"]]], ignore_index=True)

@@ -88,13 +88,17 @@ def cost_and_quality(table: pd.DataFrame, front: pd.DataFrame, *, metric: str, l
     best = front.set_index("setting")["pareto"].reindex(wide.index).fillna(False).astype(bool)
     ax.scatter(wide["calls"][~best], wide[metric][~best], color=REFERENCE, s=14, label="dominated")
     ax.scatter(wide["calls"][best], wide[metric][best], color=PALETTE[3], marker="D", s=20, label="not dominated")
-    for place, name in enumerate(wide.index[best]):
-        point = (wide.loc[name, "calls"], wide.loc[name, metric])
+    middle = (wide["calls"].min() + wide["calls"].max()) / 2
+    # labels stand towards the middle, every other one above its point, so that neighbours do not meet
+    for place, (name, row) in enumerate(wide[best].sort_values(metric).iterrows()):
+        right = row["calls"] > middle
+        offset = (-6 if right else 6, -8 if place % 2 else 4)
+        point = (row["calls"], row[metric])
         ax.annotate(
-            str(name), point, textcoords="offset points", xytext=(5, 4 if place % 2 else -9), fontsize=6, clip_on=False
+            str(name), point, textcoords="offset points", xytext=offset, ha="right" if right else "left", fontsize=6
         )  # fmt: skip
     ax.set(xlabel="denoiser calls a sample", ylabel=label)
-    ax.margins(x=0.18, y=0.12)
+    ax.margins(x=0.08, y=0.12)
     ax.legend(loc="best")
     return figure
 
