@@ -99,18 +99,15 @@ def sample(
     if not seeds or batch < 1:
         raise InputError("seeds, batch", found=f"{len(seeds)} seeds, batch {batch}", expected="at least one of each")
     _check_condition(denoiser, condition, rule, len(seeds))
-    if start is not None and tuple(start.shape) != (len(seeds), *shape):
-        raise InputError(
-            "start", found=f"shape {tuple(start.shape)}", expected=f"{(len(seeds), *shape)}, one row a seed"
-        )
+    _check_start(start, (len(seeds), *shape))
     started = time.perf_counter()
     samples, tables = [], []
     visits: list[Visit] = []
+    reference = bool(getattr(solver, "needs_reference", False))
     for first in tqdm(range(0, len(seeds), batch), desc="sampling", disable=not progress, leave=False):
         rows = slice(first, min(first + batch, len(seeds)))
         noise = SampleNoise(seeds[rows], shape, torch.device(device), dtype)
         part = to_device(select(condition, rows), torch.device(device))
-        reference = getattr(solver, "needs_reference", False)
         guided = GuidedDenoiser(denoiser, part, rule, seeds[rows], record, needs_reference=reference)
         state = sigmas[0] * noise.draw()
         if start is not None:
@@ -124,6 +121,22 @@ def sample(
     if record is None:
         return Run(result, None)
     manifest = {
+        **_described(denoiser, rule, solver),
+        "sigmas": sigmas,
+        "start": "noise" if start is None else "given states",
+        "shape": list(shape),
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": str(device),
+        "recording": asdict(record),
+        "seconds": time.perf_counter() - started,
+    }
+    rows_table = pd.DataFrame({"sample": range(len(seeds)), "seed": seeds, "condition": _labels(condition, len(seeds))})
+    return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest, kept=visits))
+
+
+def _described(denoiser: Denoiser, rule: Rule, solver: Solver) -> dict[str, Any]:
+    """What was run, for the manifest."""
+    return {
         "status": "complete",
         "denoiser": _name(denoiser),
         "rule": describe(rule),
@@ -131,17 +144,13 @@ def sample(
         "weight": rule.weight,
         "solver": type(solver).__name__,
         "solver_parameters": parameters_of(solver),
-        "sigmas": sigmas,
-        "start": "noise" if start is None else "given states",
-        "shape": list(shape),
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": str(device),
-        "recording": asdict(record),
         "torch": torch.__version__,
-        "seconds": time.perf_counter() - started,
     }
-    rows_table = pd.DataFrame({"sample": range(len(seeds)), "seed": seeds, "condition": _labels(condition, len(seeds))})
-    return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest, kept=visits))
+
+
+def _check_start(start: Tensor | None, expected: tuple[int, ...]) -> None:
+    if start is not None and tuple(start.shape) != expected:
+        raise InputError("start", found=f"shape {tuple(start.shape)}", expected=f"{expected}, one row a seed")
 
 
 def _shape(denoiser: Denoiser, shape: tuple[int, ...] | None) -> tuple[int, ...]:
