@@ -31,7 +31,12 @@ def error_bank(images: Tensor, labels: Tensor, *, sigmas: Tensor, seed: int = 1)
     generator = torch.Generator().manual_seed(seed)
     count = len(sigmas)
     noise = torch.randn(count * len(images), *images.shape[1:], generator=generator)
-    return Bank(images.repeat(count, 1, 1, 1), labels.repeat(count), sigmas.repeat_interleave(len(images)), noise)
+    return Bank(
+        images.repeat(count, 1, 1, 1),
+        labels.repeat(count, *(1,) * (labels.ndim - 1)),
+        sigmas.repeat_interleave(len(images)),
+        noise,
+    )
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.drawing import coverage, distance, paint, soft_edge
 from scorescope.data.errors import InputError
 
 SIZE = 40  # pixels
@@ -83,13 +84,13 @@ def render_scenes(
     radius = 7 + uniform[:, 2]
     corner = torch.where(uniform[:, 3:5] < 0.5, 6.0, SIZE - 6.0) + (2 * uniform[:, 5:7] - 1)
     canvas = (0.25 + 0.2 * uniform[:, 7])[:, None, None, None].expand(-1, *SHAPE) + 0.02 * noise
-    body = _shape_of(SUBJECTS, subject, x, y, middle, radius)
+    body = coverage(SUBJECTS, subject, x, y, middle, radius)
     is_bitten = uniform[:, 8] < bitten
-    bite = _soft(0.55 * radius[:, None, None] - _distance(x, y, middle + radius[:, None] * torch.tensor([0.8, 0.0])))
+    bite = soft_edge(0.55 * radius[:, None, None] - distance(x, y, middle + radius[:, None] * torch.tensor([0.8, 0.0])))
     body = body * (1 - bite * is_bitten[:, None, None])
-    canvas = _paint(canvas, body, _colour(uniform[:, 9:12]))
+    canvas = paint(canvas, body, _colour(uniform[:, 9:12]))
     small = torch.full((count,), 3.5)
-    canvas = _paint(canvas, _shape_of(ACCESSORIES, accessory, x, y, corner, small), _colour(uniform[:, 12:15]))
+    canvas = paint(canvas, coverage(ACCESSORIES, accessory, x, y, corner, small), _colour(uniform[:, 12:15]))
     images = (2 * canvas.clamp(0, 1) - 1).float()
     return Scenes(images, subject, accessory, _box(x, y, middle, radius), _box(x, y, corner, small + 0.5))
 
@@ -100,41 +101,6 @@ def _draw_kinds(argument: str, shares: Sequence[float] | None, count: int, gener
         raise InputError(argument, found=str(shares), expected="four probabilities that sum to 1")
     positions = torch.rand(count, generator=generator, dtype=torch.float64)
     return torch.searchsorted(weights.cumsum(0)[:-1].contiguous(), positions, right=True)
-
-
-def _shape_of(kinds: Sequence[str], chosen: Tensor, x: Tensor, y: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
-    """Coverage in [0, 1] of each image's shape, shape (n, y, x)."""
-    dx = x - centre[:, 0, None, None]
-    dy = y - centre[:, 1, None, None]
-    r = radius[:, None, None]
-    distance = (dx.square() + dy.square()).sqrt()
-    arm = torch.minimum(torch.maximum(dx.abs() / r, 3 * dy.abs() / r), torch.maximum(3 * dx.abs() / r, dy.abs() / r))
-    wedge = torch.maximum(dx.abs() - (dy + r) / 2, dy - r)
-    inside = {
-        "disc": r - distance,
-        "square": 0.9 * r - torch.maximum(dx.abs(), dy.abs()),
-        "triangle": -wedge,
-        "cross": r * (1 - arm),
-        "ring": 0.9 - (distance - 0.75 * r).abs(),
-        "bar": torch.minimum(r - dx.abs(), 1.2 - dy.abs()),
-        "plus": r * (1 - arm),
-        "wedge": -wedge,
-    }
-    stacked = torch.stack([_soft(inside[kind]) for kind in kinds], dim=1)
-    return stacked[torch.arange(len(chosen)), chosen]
-
-
-def _soft(inside: Tensor) -> Tensor:
-    """Signed distance in pixels, positive inside, to coverage of the pixel."""
-    return (inside + 0.5).clamp(0, 1)
-
-
-def _distance(x: Tensor, y: Tensor, centre: Tensor) -> Tensor:
-    return ((x - centre[:, 0, None, None]).square() + (y - centre[:, 1, None, None]).square()).sqrt()
-
-
-def _paint(canvas: Tensor, cover: Tensor, colour: Tensor) -> Tensor:
-    return canvas + cover[:, None] * (colour[:, :, None, None] - canvas)
 
 
 def _colour(uniform: Tensor) -> Tensor:

@@ -23,11 +23,13 @@ from tqdm import tqdm
 from scorescope.data.augment import augment
 from scorescope.data.bank import Bank, denoising_errors, error_bank
 from scorescope.data.checkpoints import Card, replace_file, save_denoiser
-from scorescope.data.digits import Digits, load_digits
 from scorescope.data.errors import InputError
+from scorescope.data.shapes import SHAPE, SIZES
+from scorescope.data.training_images import TrainingImages, open_labels, training_images
 from scorescope.data.unet import EDMDenoiser, UNetConfig
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
+HELD_OUT = 500  # held-out images that decide which checkpoint is kept
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Recipe:
     average: float = 0.998  # decay of the weight average that is kept
     check_every: int = 250  # steps between held-out errors
     seed: int = 0
+    data: str = "digits"  # or "shapes"
+    drop_each: float = 0.0  # share of labels of which each attribute is left open with probability 1/2
+    mixed: bool = False  # bfloat16 inside the network; weights and moments stay float32
 
 
 RECIPES = {
@@ -54,11 +59,15 @@ RECIPES = {
     "digits_weak": Recipe(network=UNetConfig(channels=(16, 32), embedding=64), steps=1_000, check_every=100),
     # for the dynamics of training: small enough to ship several of its snapshots
     "digits_small": Recipe(network=UNetConfig(channels=(16, 32), embedding=64), steps=2_000, check_every=100),
-}
+    "shapes": Recipe(
+        network=UNetConfig(shape=SHAPE, channels=(48, 80, 96), attributes=SIZES, patch=2, dropout=0.0),
+        data="shapes", steps=8_000, batch=128, check_every=500, rate=1.5e-3, drop_label=0.1, drop_each=0.15, average=0.999, mixed=True,
+    ),
+}  # fmt: skip
 
 
 def train(
-    recipe: Recipe, digits: Digits, folder: Path, *, snapshots: Sequence[int] = ()
+    recipe: Recipe, images: TrainingImages, folder: Path, *, snapshots: Sequence[int] = ()
 ) -> tuple[EDMDenoiser, list[dict[str, float]]]:
     """Train by `recipe`, continuing from `folder` where a run of the same recipe was cut off.
 
@@ -72,19 +81,18 @@ def train(
     list of dict
         Loss curve: step, train_loss (weighted, running mean), held_out_error (weighted).
     """
-    sigma_data = float(digits.train.images.std())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        denoiser = EDMDenoiser(recipe.network, sigma_data)
+        denoiser = EDMDenoiser(recipe.network, images.sigma_data)
     run = _Run(recipe, denoiser, folder)
     run.resume()
     sigmas = torch.logspace(-1.5, 1, 8)  # 0.03 to 10: where the held-out error is decided
-    bank = error_bank(digits.held_out.images, digits.held_out.labels, sigmas=sigmas)
+    bank = error_bank(images.held_out_images[:HELD_OUT], images.held_out_labels[:HELD_OUT], sigmas=sigmas)
     progress = tqdm(
         range(run.step, recipe.steps), initial=run.step, total=recipe.steps, desc="training", file=sys.stderr
     )
     for step in progress:
-        run.update(*_draw(recipe, digits, step))
+        run.update(*_draw(recipe, run.denoiser, images, step))
         if step + 1 in snapshots:
             _write_snapshot(run.averaged, folder / f"step-{step + 1:05d}.safetensors", recipe, step + 1)
         if (step + 1) % recipe.check_every == 0 or step + 1 == recipe.steps:
@@ -99,20 +107,24 @@ def _write_snapshot(averaged: EDMDenoiser, path: Path, recipe: Recipe, step: int
     save_denoiser(path, deepcopy(averaged).half(), {"training_step": step, "recipe": _plain(recipe)})
 
 
-def _draw(recipe: Recipe, digits: Digits, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int]:
+def _draw(
+    recipe: Recipe, denoiser: EDMDenoiser, images: TrainingImages, step: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, int]:
     """Images, labels, sigma, noise, augmentation and dropout seed of one step: a function of (seed, step)."""
     seed = recipe.seed * 1_000_003 + step
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randint(len(digits.train.images), (recipe.batch,), generator=generator)
-    images, parameters = augment(digits.train.images[rows], generator)
-    null = torch.rand(recipe.batch, generator=generator) < recipe.drop_label
-    labels = digits.train.labels[rows].masked_fill(null, recipe.network.classes)
+    rows = torch.randint(len(images.images), (recipe.batch,), generator=generator)
+    clean, parameters = images.images[rows], None
+    if images.augmented:
+        clean, parameters = augment(clean, generator)
+    null = denoiser.null(recipe.batch)
+    labels = open_labels(images.labels[rows], null, whole=recipe.drop_label, each=recipe.drop_each, generator=generator)
     log_sigma = recipe.p_mean + recipe.p_std * torch.randn(recipe.batch, generator=generator)
     low, high = torch.tensor([SIGMA_MIN, SIGMA_MAX]).log()
     uniform = low + (high - low) * torch.rand(recipe.batch, generator=generator)
     wide = torch.rand(recipe.batch, generator=generator) < recipe.wide
     sigma = torch.where(wide, uniform, log_sigma).exp()
-    return images, labels, sigma, torch.randn(images.shape, generator=generator), parameters, seed
+    return clean, labels, sigma, torch.randn(clean.shape, generator=generator), parameters, seed
 
 
 class _Run:
@@ -128,14 +140,14 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
 
     def update(
-        self, images: Tensor, labels: Tensor, sigma: Tensor, noise: Tensor, parameters: Tensor, seed: int
+        self, images: Tensor, labels: Tensor, sigma: Tensor, noise: Tensor, parameters: Tensor | None, seed: int
     ) -> None:
         """One optimiser step on the EDM loss (Karras et al. 2022, eq. 8 with their weighting)."""
         recipe = self.recipe
         ramp = min(1.0, (self.step + 1) / recipe.warm_up)
         fall = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * self.step / recipe.steps)).item())
         self.optimiser.param_groups[0]["lr"] = recipe.rate * ramp * fall
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", torch.bfloat16, enabled=recipe.mixed):
             torch.manual_seed(seed)  # dropout draws from the global generator
             denoised = self.denoiser.denoise(images + sigma[:, None, None, None] * noise, sigma, labels, parameters)
         loss = (self._weight(sigma) * (denoised - images).square().mean(dim=(1, 2, 3))).mean()
@@ -213,15 +225,15 @@ def _plain(recipe: Recipe) -> Any:
 
 
 def training_card(
-    name: str, recipe: Recipe, digits: Digits, denoiser: EDMDenoiser, curve: list[dict[str, float]]
+    name: str, recipe: Recipe, images: TrainingImages, denoiser: EDMDenoiser, curve: list[dict[str, float]]
 ) -> Card:
     """What the card says of the training; quality figures are added by `scorescope card`."""
     best = min(curve, key=lambda row: row["held_out_error"])
     return {
         "name": name,
         "command": f"python -m scorescope.data.train {name}",
-        "data": "scikit-learn load_digits, 8x8, scaled to [-1, 1]; 1437 train, 360 held out, stratified, split seed 0",
-        "data_sha256": digits.sha256,
+        "data": images.about,
+        "data_sha256": images.sha256,
         "sigma_data": denoiser.sigma_data,
         "parameters": sum(p.numel() for p in denoiser.parameters()),
         "seed": recipe.seed,
@@ -244,10 +256,11 @@ def main() -> None:
         "--snapshots", type=int, nargs="*", default=[], metavar="STEP", help="also keep the weights after these steps"
     )
     arguments = parser.parse_args()
-    recipe, digits = RECIPES[arguments.name], load_digits()
-    denoiser, curve = train(recipe, digits, arguments.out / arguments.name, snapshots=arguments.snapshots)
+    recipe = RECIPES[arguments.name]
+    images = training_images(recipe.data)
+    denoiser, curve = train(recipe, images, arguments.out / arguments.name, snapshots=arguments.snapshots)
     path = arguments.out / f"{arguments.name}.safetensors"
-    save_denoiser(path, denoiser, training_card(arguments.name, recipe, digits, denoiser, curve))
+    save_denoiser(path, denoiser, training_card(arguments.name, recipe, images, denoiser, curve))
     sys.stderr.write(f"wrote {path} and its card\n")
 
 

@@ -1,8 +1,9 @@
-"""A small class-conditional U-Net and the EDM preconditioning around it.
+"""A small conditional U-Net and the EDM preconditioning around it.
 
     denoiser = EDMDenoiser(UNetConfig(), sigma_data=0.75)
-    denoised = denoiser(x, sigma, labels)      # conditional branch
-    denoised = denoiser(x, sigma, None)        # unconditional branch: the null class
+    denoised = denoiser(x, sigma, labels)                   # conditional branch
+    denoised = denoiser(x, sigma, None)                     # unconditional branch: the null class
+    denoised = denoiser(x, sigma, denoiser.embed(labels))   # the same condition as an embedding
 
 `EDMDenoiser` is a `Denoiser` (design, section 2): x = x0 + sigma * n in, the estimate of x0 out.
 The preconditioning is that of Karras et al. 2022 (arXiv 2206.00364), table 1, column "Ours".
@@ -38,6 +39,11 @@ class UNetConfig:
         Self-attention at the lowest resolution.
     dropout : float
         Dropout inside the residual blocks, in training only.
+    attributes : tuple of int
+        Number of values of each attribute. Where given, it takes the place of `classes`: a label is one value an
+        attribute, and every attribute has a null value of its own.
+    patch : int
+        Pixels are folded into channels, patch x patch at a time, before the first level.
     """
 
     shape: tuple[int, int, int] = (1, 8, 8)
@@ -46,6 +52,8 @@ class UNetConfig:
     embedding: int = 128
     attention: bool = True
     dropout: float = 0.1
+    attributes: tuple[int, ...] = ()
+    patch: int = 1
 
 
 class ResidualBlock(nn.Module):
@@ -98,17 +106,36 @@ class SelfAttention(nn.Module):
         return h + projected
 
 
+class AttributeEmbedding(nn.Module):
+    """One embedding row for each value of each attribute, and one for its null value."""
+
+    def __init__(self, sizes: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.table = nn.Embedding(sum(sizes) + len(sizes), width)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """(batch, attribute) values to (batch, attribute, width)."""
+        starts = [sum(self.sizes[:i]) + i for i in range(len(self.sizes))]
+        tokens: Tensor = self.table(labels + torch.tensor(starts, device=labels.device))
+        return tokens
+
+
 class UNet(nn.Module):
-    """Class-conditional U-Net: the raw network F of the EDM preconditioning."""
+    """Conditional U-Net: the raw network F of the EDM preconditioning."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         width, first = config.embedding, config.channels[0]
         self.config = config
         self.noise_embedding = nn.Sequential(nn.Linear(first * 2, width), nn.SiLU(), nn.Linear(width, width))
-        self.class_embedding = nn.Embedding(config.classes + 1, width)
+        if config.attributes:
+            self.attribute_embedding = AttributeEmbedding(config.attributes, width)
+        else:
+            self.class_embedding = nn.Embedding(config.classes + 1, width)
         self.augment_embedding = nn.Linear(AUGMENT_DIM, width, bias=False)
-        self.first = nn.Conv2d(config.shape[0], first, 3, padding=1)
+        inner = config.shape[0] * config.patch**2
+        self.first = nn.Conv2d(inner, first, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         inputs = first
         for channels in config.channels:
@@ -119,10 +146,15 @@ class UNet(nn.Module):
         self.attention = SelfAttention(inputs) if config.attention else nn.Identity()
         self.middle2 = ResidualBlock(inputs, inputs, width, config.dropout)
         self.last_norm = nn.GroupNorm(8, first)
-        self.last = nn.Conv2d(first, config.shape[0], 3, padding=1)
+        self.last = nn.Conv2d(first, inner, 3, padding=1)
         nn.init.zeros_(self.last.weight)
 
-    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor, augment: Tensor | None = None) -> Tensor:
+    def embed(self, labels: Tensor) -> Tensor:
+        """Labels to condition tokens, shape (batch, token, embedding): one token a class or an attribute."""
+        tokens: Tensor = self.attribute_embedding(labels) if self.config.attributes else self.class_embedding(labels)
+        return tokens if self.config.attributes else tokens[:, None]
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Tensor, augment: Tensor | None = None) -> Tensor:
         """Predict F.
 
         Parameters
@@ -131,16 +163,18 @@ class UNet(nn.Module):
             Scaled input, c_in * x.
         c_noise : Tensor, shape (batch,)
             ln(sigma) / 4.
-        labels : Tensor, shape (batch,), int64
-            0 to classes - 1, or `classes` for the null class.
+        condition : Tensor
+            Integer labels, (batch,) from 0 to `classes`, the last one the null class, or (batch, attribute), each
+            from 0 to its size, the last one its null value; or the tokens that `embed` makes of them.
         augment : Tensor, shape (batch, AUGMENT_DIM), optional
             Parameters of the augmentation that was applied to the training image; none when sampling.
         """
-        embedding = self.noise_embedding(self._frequencies(c_noise)) + self.class_embedding(labels)
+        tokens = condition.to(x.dtype) if condition.is_floating_point() else self.embed(condition)
+        embedding = self.noise_embedding(self._frequencies(c_noise)) + tokens.sum(dim=1)
         if augment is not None:
             embedding = embedding + self.augment_embedding(augment)
         embedding = functional.silu(embedding)
-        h = self.first(x)
+        h = self.first(functional.pixel_unshuffle(x, self.config.patch))
         skips = []
         for level, block in enumerate(self.down):
             h = block(h if level == 0 else functional.avg_pool2d(h, 2), embedding)
@@ -151,7 +185,7 @@ class UNet(nn.Module):
             if level < len(self.up) - 1:
                 h = functional.interpolate(h, scale_factor=2, mode="nearest")
         out: Tensor = self.last(functional.silu(self.last_norm(h)))
-        return out
+        return functional.pixel_shuffle(out, self.config.patch)
 
     def _frequencies(self, c_noise: Tensor) -> Tensor:
         # c_noise spans about (-1.6, 1.1): geometric frequencies from one half-turn to sixteen over that span
@@ -188,6 +222,28 @@ class EDMDenoiser(nn.Module):
         """Number of labels, the null class not counted."""
         return self.config.classes
 
+    def null(self, batch: int, device: torch.device | None = None) -> Tensor:
+        """Labels of the unconditional branch: the null class, or every attribute's null value."""
+        if self.config.attributes:
+            return torch.tensor(self.config.attributes, device=device).expand(batch, -1)
+        return torch.full((batch,), self.classes, device=device)
+
+    def embed(self, condition: Tensor | None, batch: int | None = None) -> Tensor:
+        """A condition as tokens that the denoiser takes in its place, shape (batch, token, embedding).
+
+        Parameters
+        ----------
+        condition : Tensor, int64, or None
+            Labels; None with `batch` for the unconditional branch.
+        batch : int, optional
+            Number of rows where the condition is None.
+        """
+        if condition is None and batch is None:
+            raise InputError("batch", found="None without a condition", expected="the number of rows")
+        labels = self.null(batch or 0) if condition is None else condition
+        tokens: Tensor = self.network.embed(labels.to(self.network.first.weight.device))
+        return tokens
+
     def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
         """Estimate x0 from x = x0 + sigma * n.
 
@@ -197,8 +253,10 @@ class EDMDenoiser(nn.Module):
             Noisy data.
         sigma : Tensor, shape (batch,)
             Noise level of each sample, same unit as x; positive.
-        condition : Tensor, shape (batch,), int64, optional
-            Class labels in [0, classes); None is the unconditional branch.
+        condition : Tensor, optional
+            Class labels, (batch,) int64 in [0, classes); or attribute values, (batch, attribute) int64 in
+            [0, attributes[i]], where attributes[i] leaves attribute i open; or tokens, (batch, token, embedding)
+            floating point. None is the unconditional branch.
 
         Returns
         -------
@@ -215,7 +273,7 @@ class EDMDenoiser(nn.Module):
                 "x", found=f"shape {tuple(x.shape)}", expected=f"(batch >= 1, {', '.join(map(str, self.shape))})"
             )
         if condition is None:
-            return self.denoise(x, sigma, torch.full((len(x),), self.classes, device=x.device))
+            return self.denoise(x, sigma, self.null(len(x), x.device))
         if (
             not isinstance(condition, Tensor) or condition.device.type == "cpu"
         ):  # elsewhere this would wait for the device at every call
@@ -223,25 +281,36 @@ class EDMDenoiser(nn.Module):
         return self.denoise(x, sigma, condition)
 
     def check_condition(self, condition: Tensor, batch: int) -> None:
-        """Raise `InputError` unless `condition` is (batch,) integer labels in [0, classes)."""
-        expected = f"a tensor of ({batch},) integer labels from 0 to {self.classes - 1}"
+        """Raise `InputError` unless `condition` is what `forward` takes, for `batch` rows."""
+        expected = self._expected(batch)
         if not isinstance(condition, Tensor):
             raise InputError("condition", found=f"a {type(condition).__name__}", expected=expected)
-        if condition.dtype != torch.int64 or tuple(condition.shape) != (batch,):
-            raise InputError(
-                "condition", found=f"{condition.dtype} of shape {tuple(condition.shape)}", expected=expected
-            )
-        low, high = (int(v) for v in condition.aminmax())
-        if low < 0 or high >= self.classes:
+        found = f"{condition.dtype} of shape {tuple(condition.shape)}"
+        if condition.is_floating_point():
+            tokens = len(self.config.attributes) or 1
+            if tuple(condition.shape) != (batch, tokens, self.config.embedding):
+                raise InputError("condition", found=found, expected=expected)
+            return
+        sizes = self.config.attributes
+        if condition.dtype != torch.int64 or tuple(condition.shape) != ((batch, len(sizes)) if sizes else (batch,)):
+            raise InputError("condition", found=found, expected=expected)
+        highest = torch.tensor(sizes) if sizes else torch.tensor(self.classes - 1)
+        if ((condition < 0) | (condition > highest)).any():
+            low, high = (int(v) for v in condition.aminmax())
             raise InputError("condition", found=f"labels from {low} to {high}", expected=expected)
 
-    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor, augment: Tensor | None = None) -> Tensor:
-        """Like calling the denoiser, unchecked, with `classes` as the null label and training augmentation."""
+    def _expected(self, batch: int) -> str:
+        if sizes := self.config.attributes:
+            return f"a tensor of ({batch}, {len(sizes)}) integers, each from 0 to {sizes} (the last leaves it open)"
+        return f"a tensor of ({batch},) integer labels from 0 to {self.classes - 1}"
+
+    def denoise(self, x: Tensor, sigma: Tensor, condition: Tensor, augment: Tensor | None = None) -> Tensor:
+        """Like calling the denoiser, unchecked, with null labels allowed and training augmentation."""
         weight = self.network.first.weight
         sigma = sigma.to(x.dtype).reshape(-1, 1, 1, 1)
         total = (sigma**2 + self.sigma_data**2).sqrt()
         c_noise = (sigma.log() / 4).reshape(-1)
-        raw: Tensor = self.network((x / total).to(weight.dtype), c_noise.to(weight.dtype), labels, augment)
+        raw: Tensor = self.network((x / total).to(weight.dtype), c_noise.to(weight.dtype), condition, augment)
         c_skip = self.sigma_data**2 / total**2
         c_out = sigma * self.sigma_data / total
         return c_skip * x + c_out * raw.to(x.dtype)

@@ -2,11 +2,12 @@ import torch
 
 from scorescope.data import UNetConfig, load_denoiser, load_digits, load_snapshots
 from scorescope.data.train import RECIPES, Recipe, train
+from scorescope.data.training_images import training_images
 
 
 def test_snapshots_are_the_averaged_weights_on_the_way(tmp_path):
     recipe = Recipe(network=UNetConfig(channels=(8, 8), embedding=16), steps=4, batch=8, check_every=2, warm_up=2)
-    end, _ = train(recipe, load_digits(), tmp_path, snapshots=[2, 4])
+    end, _ = train(recipe, training_images("digits"), tmp_path, snapshots=[2, 4])
     x, sigma = load_digits().held_out.images[:4], torch.ones(4)
     early, card = load_denoiser(tmp_path / "step-00002.safetensors")
     late, _ = load_denoiser(tmp_path / "step-00004.safetensors")

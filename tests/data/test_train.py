@@ -6,12 +6,13 @@ import torch
 from scorescope.data import InputError, UNetConfig, load_digits
 from scorescope.data.augment import augment
 from scorescope.data.train import Recipe, train
+from scorescope.data.training_images import training_images
 
 TINY = Recipe(network=UNetConfig(channels=(8, 8), embedding=16), steps=12, batch=8, check_every=4, warm_up=2)
 
 
 def test_a_run_cut_off_and_continued_ends_with_the_same_weights(tmp_path, monkeypatch):
-    digits = load_digits()
+    digits = training_images("digits")
     whole, curve = train(TINY, digits, tmp_path / "whole")
     # cut after 6 of 12 steps: the state of step 4 is on disk, and the learning rate still falls to step 12
     from scorescope.data import train as module
@@ -37,7 +38,7 @@ def test_a_run_cut_off_and_continued_ends_with_the_same_weights(tmp_path, monkey
 
 
 def test_training_lowers_the_held_out_error_and_keeps_the_best(tmp_path):
-    digits = load_digits()
+    digits = training_images("digits")
     kept, curve = train(replace(TINY, steps=80, check_every=20), digits, tmp_path)
     errors = [row["held_out_error"] for row in curve]
     assert errors[-1] < 0.95 * errors[0]
@@ -46,9 +47,9 @@ def test_training_lowers_the_held_out_error_and_keeps_the_best(tmp_path):
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path):
-    train(TINY, load_digits(), tmp_path)
+    train(TINY, training_images("digits"), tmp_path)
     with pytest.raises(InputError, match="another recipe"):
-        train(replace(TINY, rate=1e-4), load_digits(), tmp_path)
+        train(replace(TINY, rate=1e-4), training_images("digits"), tmp_path)
 
 
 def test_augmentation_is_told_and_leaves_some_images_alone():
