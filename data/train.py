@@ -61,7 +61,8 @@ RECIPES = {
     "digits_small": Recipe(network=UNetConfig(channels=(16, 32), embedding=64), steps=2_000, check_every=100),
     "shapes": Recipe(
         network=UNetConfig(shape=SHAPE, channels=(48, 80, 96), attributes=SIZES, patch=2, dropout=0.0),
-        data="shapes", steps=8_000, batch=128, check_every=500, rate=1.5e-3, drop_label=0.1, drop_each=0.15, average=0.999, mixed=True,
+        data="shapes", steps=8_000, batch=128, rate=1.5e-3, check_every=500,
+        drop_label=0.1, drop_each=0.15, average=0.999, mixed=True,
     ),
 }  # fmt: skip
 

@@ -1,0 +1,120 @@
+"""Named inner modules of a denoiser, and what passes through them in one call.
+
+    site_names(denoiser)                                     # what can be named
+    with capture(denoiser, ["network.middle1"]) as taken:
+        denoiser(x, sigma, labels)
+    taken["network.middle1"]                                 # (batch, channel, y, x)
+
+A site must be called exactly once a forward pass: what a second call would mean is not defined.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from scorescope.data.errors import InputError
+from scorescope.probes.recording.taps import is_compiled, leaves
+
+Pool = Literal["whole", "mean"]
+
+
+def root_module(denoiser: object) -> nn.Module:
+    """The module whose inner modules are sites.
+
+    Raises
+    ------
+    InputError
+        If the denoiser is not a `torch.nn.Module`, or is compiled, so that inner hooks are never called.
+    """
+    if not isinstance(denoiser, nn.Module):
+        found = f"a {type(denoiser).__name__}"
+        raise InputError("denoiser", found=found, expected="a torch.nn.Module, for sites inside it")
+    if is_compiled(denoiser):
+        expected = "a module that is not compiled: its inner hooks are never called"
+        raise InputError("denoiser", found="a compiled module", expected=expected)
+    return denoiser
+
+
+def site_names(denoiser: object) -> list[str]:
+    """Paths of all inner modules, in the order of registration."""
+    return [name for name, _ in root_module(denoiser).named_modules() if name]
+
+
+def find_site(denoiser: object, site: str) -> nn.Module:
+    """The inner module at a path.
+
+    Raises
+    ------
+    InputError
+        If there is none; the nearest names are suggested. If it, or a module around it, is compiled.
+    """
+    modules: dict[str, nn.Module] = dict(root_module(denoiser).named_modules())
+    if not site or site not in modules:
+        near = difflib.get_close_matches(site, list(modules), n=3, cutoff=0.3) or list(modules)[1:6]
+        raise InputError("site", found=repr(site), expected=f"a module of the denoiser, such as {', '.join(near)}")
+    parts = site.split(".")
+    for count in range(1, len(parts) + 1):
+        if is_compiled(modules[".".join(parts[:count])]):
+            raise InputError("site", found=f"{site!r}, compiled", expected="a module that is not compiled")
+    return modules[site]
+
+
+def pool(activation: Tensor, how: Pool) -> Tensor:
+    """Reduce an activation on its device.
+
+    Parameters
+    ----------
+    activation : Tensor
+        (batch, channel, *space) maps or (batch, token, channel) sequences.
+    how : {"whole", "mean"}
+        `mean` averages over space or tokens, to (batch, channel) float32; `whole` copies.
+    """
+    if how == "whole":
+        return activation.clone()
+    if activation.ndim == 3:
+        return activation.float().mean(1)
+    return activation.float().flatten(2).mean(2) if activation.ndim > 3 else activation.float()
+
+
+@contextmanager
+def capture(denoiser: object, sites: Sequence[str], *, how: Pool = "whole") -> Iterator[dict[str, Tensor]]:
+    """Keep what each site puts out in the latest call of the denoiser.
+
+    Yields
+    ------
+    dict of str to Tensor
+        By site, detached; filled by every call anew.
+
+    Raises
+    ------
+    InputError
+        On entry for sites that are not there; in the call for a site that is called twice within it.
+    """
+    root = root_module(denoiser)
+    modules = {site: find_site(denoiser, site) for site in sites}
+    taken: dict[str, Tensor] = {}
+    handles = [root.register_forward_pre_hook(lambda *_: taken.clear())]
+    try:
+        handles += [module.register_forward_hook(_keep(site, taken, how)) for site, module in modules.items()]
+        yield taken
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _keep(site: str, taken: dict[str, Tensor], how: Pool) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        if site in taken:
+            raise InputError("site", found=f"{site!r}, called twice in one forward pass", expected="one call a pass")
+        found = [leaf for leaf in leaves(output) if isinstance(leaf, torch.Tensor)]
+        if not found:
+            raise InputError(
+                "site", found=f"{site!r}, which puts out no tensor", expected="a module with a tensor output"
+            )
+        taken[site] = pool(found[0].detach(), how)
+
+    return keep
