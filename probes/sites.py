@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording.taps import is_compiled, leaves
 
-Pool = Literal["whole", "mean"]
+Pool = Literal["whole", "mean"] | int
 
 
 def root_module(denoiser: object) -> nn.Module:
@@ -70,14 +71,29 @@ def pool(activation: Tensor, how: Pool) -> Tensor:
     ----------
     activation : Tensor
         (batch, channel, *space) maps or (batch, token, channel) sequences.
-    how : {"whole", "mean"}
-        `mean` averages over space or tokens, to (batch, channel) float32; `whole` copies.
+    how : {"whole", "mean"} or int
+        `mean` averages over space or tokens, to (batch, channel) float32; `whole` copies; a number k averages maps
+        over a k x k grid, to (batch, channel * k * k) float32, channels varying slowest.
+
+    Raises
+    ------
+    InputError
+        For a grid over an activation that is not (batch, channel, y, x), or finer than it.
     """
     if how == "whole":
         return activation.clone()
+    if not isinstance(how, str):
+        return _grid(activation, how)
     if activation.ndim == 3:
         return activation.float().mean(1)
     return activation.float().flatten(2).mean(2) if activation.ndim > 3 else activation.float()
+
+
+def _grid(activation: Tensor, cells: int) -> Tensor:
+    if activation.ndim != 4 or not 1 <= cells <= min(activation.shape[2:]):
+        expected = f"maps (batch, channel, y, x) of at least {cells} x {cells}"
+        raise InputError("how", found=f"a grid over shape {tuple(activation.shape)}", expected=expected)
+    return functional.adaptive_avg_pool2d(activation.float(), cells).flatten(1)
 
 
 @contextmanager
