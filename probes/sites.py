@@ -9,7 +9,7 @@ A site must be called exactly once a forward pass: what a second call would mean
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -97,8 +97,10 @@ def _grid(activation: Tensor, cells: int) -> Tensor:
 
 
 @contextmanager
-def capture(denoiser: object, sites: Sequence[str], *, how: Pool = "whole") -> Iterator[dict[str, Tensor]]:
-    """Keep what each site puts out in the latest call of the denoiser.
+def capture(
+    denoiser: object, sites: Sequence[str], *, how: Pool | Mapping[str, Pool] = "whole"
+) -> Iterator[dict[str, Tensor]]:
+    """Keep what each site puts out in the latest call of the denoiser, reduced as `pool` says, or each in its way.
 
     Yields
     ------
@@ -112,10 +114,11 @@ def capture(denoiser: object, sites: Sequence[str], *, how: Pool = "whole") -> I
     """
     root = root_module(denoiser)
     modules = {site: find_site(denoiser, site) for site in sites}
+    pools = how if isinstance(how, Mapping) else dict.fromkeys(sites, how)
     taken: dict[str, Tensor] = {}
     handles = [root.register_forward_pre_hook(lambda *_: taken.clear())]
     try:
-        handles += [module.register_forward_hook(_keep(site, taken, how)) for site, module in modules.items()]
+        handles += [module.register_forward_hook(_keep(site, taken, pools[site])) for site, module in modules.items()]
         yield taken
     finally:
         for handle in handles:
