@@ -344,7 +344,7 @@ def _codes(values: ArrayLike | None, like: Tensor) -> Tensor | None:
 
 def _cosine(a: Direction, b: Direction) -> float:
     b.check_width(len(a))
-    return float(a.unit.double() @ b.unit.double())
+    return float(torch.nn.functional.cosine_similarity(a.vector.double(), b.vector.double(), dim=0))
 
 
 def _number(value: float | None) -> float:
