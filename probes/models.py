@@ -60,7 +60,7 @@ def load_model(name: str, *, device: str = "cpu") -> Model:
     Parameters
     ----------
     name : str
-        A shipped denoiser ("digits", "digits_weak"), or "package.module:factory". The factory takes no
+        A shipped denoiser ("digits", "digits_weak", "shapes"), or "package.module:factory". The factory takes no
         arguments and returns a `Model`, or a denoiser with attributes `shape` and `classes` (and, if it has
         one, `value_range`). The current folder is searched too.
     device : str
@@ -74,8 +74,10 @@ def load_model(name: str, *, device: str = "cpu") -> Model:
     check_device(device)
     if name in shipped_denoisers():
         denoiser, card = load_denoiser(name, device=device)
-        digits = load_digits()
         source = f"sha256 {card.get('weights_sha256', 'unknown')}"
+        if sizes := denoiser.config.attributes:
+            return Model(denoiser, name, denoiser.shape, combinations(sizes), (-1.0, 1.0), source=source)
+        digits = load_digits()
         return Model(denoiser, name, denoiser.shape, _cycle(denoiser.classes), (-1.0, 1.0), digits, source)
     factory = _import(name)
     try:
@@ -103,6 +105,13 @@ def check_device(device: str) -> None:
 
 def _cycle(classes: int) -> Callable[[int], Condition]:
     return lambda count: torch.arange(count) % classes
+
+
+def combinations(sizes: tuple[int, ...]) -> Callable[[int], Condition]:
+    """All combinations of attribute values, each once before any comes again, in a fixed mixed order."""
+    every = torch.cartesian_prod(*(torch.arange(size) for size in sizes))
+    every = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(0))]
+    return lambda count: every[torch.arange(count) % len(every)]
 
 
 def _import(name: str) -> Callable[[], Any]:
