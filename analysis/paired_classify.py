@@ -19,10 +19,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from scorescope.analysis.bank_splits import split_rows
 from scorescope.analysis.class_weights import fit_level_weights, likelihood_weights
 from scorescope.analysis.elimination import eliminate, plan_looks
 from scorescope.analysis.fid_tables import wilson
-from scorescope.analysis.splits import split_rows
 from scorescope.analysis.tables import Column, Schema
 from scorescope.analysis.win_rates import WIN_RATES, stacked_losses, win_rates
 from scorescope.data.errors import InputError
