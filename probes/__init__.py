@@ -27,6 +27,7 @@ from scorescope.probes.decomposition import (
     projection_products,
 )
 from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.direction import Direction
 from scorescope.probes.edm2_references import read_edm2_reference
 from scorescope.probes.extractors import (
     Extractor,
@@ -106,6 +107,7 @@ __all__ = [
     "CosineWeight",
     "DPMSolverPP2M",
     "Denoiser",
+    "Direction",
     "DynamicThreshold",
     "Euler",
     "EulerRenoised",
