@@ -14,6 +14,10 @@ from scorescope.probes.approximations import (
     save_approximation,
 )
 from scorescope.probes.attribution import gradcam_maps, occlusion_maps
+from scorescope.probes.bank import Bank, Point, log_snr_grid
+from scorescope.probes.comparison import Arm, compare_arms
+from scorescope.probes.comparison_sums import Comparison
+from scorescope.probes.conditions import attribute_candidates, open_attributes
 from scorescope.probes.decomposition import (
     band_products,
     branch_products,
@@ -92,10 +96,13 @@ __all__ = [
     "SPACES",
     "TSG",
     "AdaptiveGuidance",
+    "Arm",
     "Autoguidance",
+    "Bank",
     "Batches",
     "BudgetError",
     "CFGZeroStar",
+    "Comparison",
     "Condition",
     "CosineWeight",
     "DPMSolverPP2M",
@@ -122,6 +129,7 @@ __all__ = [
     "Moments",
     "NoiseLevel",
     "Path",
+    "Point",
     "RandomLabels",
     "Recording",
     "Rescaled",
@@ -142,11 +150,13 @@ __all__ = [
     "TrainingSet",
     "Visit",
     "as_guider",
+    "attribute_candidates",
     "band_products",
     "branch_products",
     "centred_products",
     "classifier_extractor",
     "clip_extractor",
+    "compare_arms",
     "convert_inception",
     "describe",
     "dinov2_extractor",
@@ -167,9 +177,11 @@ __all__ = [
     "load_approximation",
     "load_class_names",
     "load_model",
+    "log_snr_grid",
     "made_images",
     "module_extractor",
     "occlusion_maps",
+    "open_attributes",
     "open_images",
     "pipeline_start",
     "pixel_extractor",
