@@ -1,5 +1,6 @@
 """Everything that touches a model: denoisers, sampling, guidance rules, and what is recorded of them."""
 
+from scorescope.probes.activation_cache import ActivationCache
 from scorescope.probes.approximations import (
     Batches,
     Gaussian,
@@ -13,7 +14,9 @@ from scorescope.probes.approximations import (
     load_approximation,
     save_approximation,
 )
+from scorescope.probes.arms import Arm, ArmBatch, Sampling, run_arms, sample_arms
 from scorescope.probes.attribution import gradcam_maps, occlusion_maps
+from scorescope.probes.cached import cached
 from scorescope.probes.decomposition import (
     band_products,
     branch_products,
@@ -65,6 +68,9 @@ from scorescope.probes.guided_pipeline import Guide, guide
 from scorescope.probes.guider import as_guider
 from scorescope.probes.images import made_images, open_images, tensor_images
 from scorescope.probes.inception_weights import convert_inception, load_class_names
+from scorescope.probes.intervene import cache_activations, intervene
+from scorescope.probes.intervened import intervened
+from scorescope.probes.interventions import Intervention
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.moments import Moments, RunningMoments, read_moments, write_moments
 from scorescope.probes.noise import SampleNoise, edm_sigmas
@@ -91,7 +97,10 @@ __all__ = [
     "PAG",
     "SPACES",
     "TSG",
+    "ActivationCache",
     "AdaptiveGuidance",
+    "Arm",
+    "ArmBatch",
     "Autoguidance",
     "Batches",
     "BudgetError",
@@ -113,6 +122,7 @@ __all__ = [
     "Heun",
     "ImageFolder",
     "Interval",
+    "Intervention",
     "Level",
     "LinearAG",
     "LinearWeight",
@@ -129,6 +139,7 @@ __all__ = [
     "Run",
     "RunningMoments",
     "SampleNoise",
+    "Sampling",
     "ScalarRecorder",
     "Scheduled",
     "Setting",
@@ -144,6 +155,8 @@ __all__ = [
     "as_guider",
     "band_products",
     "branch_products",
+    "cache_activations",
+    "cached",
     "centred_products",
     "classifier_extractor",
     "clip_extractor",
@@ -164,6 +177,8 @@ __all__ = [
     "guided_products",
     "image_statistics",
     "inception_extractor",
+    "intervene",
+    "intervened",
     "load_approximation",
     "load_class_names",
     "load_model",
@@ -179,8 +194,10 @@ __all__ = [
     "record",
     "replay",
     "replay_all",
+    "run_arms",
     "run_path",
     "sample",
+    "sample_arms",
     "sample_teleported",
     "save_approximation",
     "spatial_extractor",
