@@ -35,17 +35,23 @@ from scorescope.analysis.guidance_paths import clip_activity, gain_path, savings
 from scorescope.analysis.images import image_table, value_density
 from scorescope.analysis.information import guidance_information, suggest_interval
 from scorescope.analysis.memorisation import memorisation
+from scorescope.analysis.patching import PatchTrace, patch_once, patch_trace
 from scorescope.analysis.quality import class_agreement, error_by_sigma, nearest_distances
 from scorescope.analysis.solver_gains import linear_error, solver_gains
+from scorescope.analysis.steering import SteerCurve, delays, steer_curve, windows
+from scorescope.analysis.steering_tables import QUANTITIES as STEER_QUANTITIES
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_metrics
 from scorescope.analysis.tables import Column, Schema
 
 __all__ = [
     "AUDIT",
+    "STEER_QUANTITIES",
     "Column",
     "FeaturePair",
+    "PatchTrace",
     "Schema",
+    "SteerCurve",
     "audit",
     "changes",
     "class_agreement",
@@ -59,6 +65,7 @@ __all__ = [
     "decompose",
     "decompose_bands",
     "decompose_centred",
+    "delays",
     "direction_spectrum",
     "emergence",
     "end_agreement",
@@ -95,6 +102,8 @@ __all__ = [
     "optimise_weights",
     "paper_rule",
     "pareto",
+    "patch_once",
+    "patch_trace",
     "path_errors",
     "path_pair",
     "predicted_state_error",
@@ -110,6 +119,7 @@ __all__ = [
     "solver_gains",
     "split_floor",
     "squared_maps",
+    "steer_curve",
     "suggest_interval",
     "suggest_skip",
     "summarise",
@@ -119,4 +129,5 @@ __all__ = [
     "value_density",
     "verdict",
     "visible_share",
+    "windows",
 ]

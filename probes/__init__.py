@@ -14,9 +14,12 @@ from scorescope.probes.approximations import (
     load_approximation,
     save_approximation,
 )
-from scorescope.probes.arms import Arm, ArmBatch, Sampling, run_arms, sample_arms
+from scorescope.probes.arm_rows import Arm
+from scorescope.probes.arms import ArmBatch, Sampling, run_arms, sample_arms
 from scorescope.probes.attribution import gradcam_maps, occlusion_maps
 from scorescope.probes.cached import cached
+from scorescope.probes.controls import random_directions, shuffled_direction
+from scorescope.probes.corruption import noisy_condition
 from scorescope.probes.decomposition import (
     band_products,
     branch_products,
@@ -184,11 +187,13 @@ __all__ = [
     "load_model",
     "made_images",
     "module_extractor",
+    "noisy_condition",
     "occlusion_maps",
     "open_images",
     "pipeline_start",
     "pixel_extractor",
     "projection_products",
+    "random_directions",
     "read_edm2_reference",
     "read_moments",
     "record",
@@ -200,6 +205,7 @@ __all__ = [
     "sample_arms",
     "sample_teleported",
     "save_approximation",
+    "shuffled_direction",
     "spatial_extractor",
     "stream_moments",
     "sweep",
