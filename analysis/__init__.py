@@ -42,8 +42,11 @@ from scorescope.analysis.memorisation import memorisation
 from scorescope.analysis.overlap import Overlap, overlap
 from scorescope.analysis.paired_classify import Classification, paired_classify
 from scorescope.analysis.pairwise import PairwiseInformation, information_of_each, pairwise_information
+from scorescope.analysis.patching import PatchTrace, patch_once, patch_trace
 from scorescope.analysis.quality import class_agreement, error_by_sigma, nearest_distances
 from scorescope.analysis.solver_gains import linear_error, solver_gains
+from scorescope.analysis.steering import SteerCurve, delays, steer_curve, windows
+from scorescope.analysis.steering_tables import QUANTITIES as STEER_QUANTITIES
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_metrics
 from scorescope.analysis.tables import Column, Schema
@@ -51,6 +54,7 @@ from scorescope.analysis.win_rates import win_rates
 
 __all__ = [
     "AUDIT",
+    "STEER_QUANTITIES",
     "AttributeLoss",
     "Classification",
     "Column",
@@ -58,7 +62,9 @@ __all__ = [
     "LogSNRLevels",
     "Overlap",
     "PairwiseInformation",
+    "PatchTrace",
     "Schema",
+    "SteerCurve",
     "attribute_loss",
     "audit",
     "changes",
@@ -73,6 +79,7 @@ __all__ = [
     "decompose",
     "decompose_bands",
     "decompose_centred",
+    "delays",
     "direction_spectrum",
     "emergence",
     "end_agreement",
@@ -119,6 +126,8 @@ __all__ = [
     "pairwise_information",
     "paper_rule",
     "pareto",
+    "patch_once",
+    "patch_trace",
     "path_errors",
     "path_pair",
     "predicted_state_error",
@@ -134,6 +143,7 @@ __all__ = [
     "solver_gains",
     "split_floor",
     "squared_maps",
+    "steer_curve",
     "suggest_interval",
     "suggest_skip",
     "summarise",
@@ -144,4 +154,5 @@ __all__ = [
     "verdict",
     "visible_share",
     "win_rates",
+    "windows",
 ]
