@@ -1,5 +1,7 @@
 """Everything that touches a model: denoisers, sampling, guidance rules, and what is recorded of them."""
 
+from scorescope.probes.activation_cache import ActivationCache
+from scorescope.probes.activations import Activations, collect, sample_with_sites, trace_activations
 from scorescope.probes.approximations import (
     Batches,
     Gaussian,
@@ -13,11 +15,17 @@ from scorescope.probes.approximations import (
     load_approximation,
     save_approximation,
 )
+from scorescope.probes.arm_rows import Arm
+from scorescope.probes.arms import ArmBatch, Sampling, run_arms, sample_arms
 from scorescope.probes.attribution import gradcam_maps, occlusion_maps
 from scorescope.probes.bank import Bank, Point, log_snr_grid
+from scorescope.probes.cached import cached
 from scorescope.probes.comparison import Arm, compare_arms
 from scorescope.probes.comparison_sums import Comparison
+from scorescope.probes.condition_switch import SwitchingDenoiser
 from scorescope.probes.conditions import attribute_candidates, open_attributes
+from scorescope.probes.controls import random_directions, shuffled_direction
+from scorescope.probes.corruption import noisy_condition
 from scorescope.probes.decomposition import (
     band_products,
     branch_products,
@@ -69,6 +77,9 @@ from scorescope.probes.guided_pipeline import Guide, guide
 from scorescope.probes.guider import as_guider
 from scorescope.probes.images import made_images, open_images, tensor_images
 from scorescope.probes.inception_weights import convert_inception, load_class_names
+from scorescope.probes.intervene import cache_activations, intervene
+from scorescope.probes.intervened import intervened
+from scorescope.probes.interventions import Intervention
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.moments import Moments, RunningMoments, read_moments, write_moments
 from scorescope.probes.noise import SampleNoise, edm_sigmas
@@ -95,8 +106,11 @@ __all__ = [
     "PAG",
     "SPACES",
     "TSG",
+    "ActivationCache",
+    "Activations",
     "AdaptiveGuidance",
     "Arm",
+    "ArmBatch",
     "Autoguidance",
     "Bank",
     "Batches",
@@ -120,6 +134,7 @@ __all__ = [
     "Heun",
     "ImageFolder",
     "Interval",
+    "Intervention",
     "Level",
     "LinearAG",
     "LinearWeight",
@@ -137,6 +152,7 @@ __all__ = [
     "Run",
     "RunningMoments",
     "SampleNoise",
+    "Sampling",
     "ScalarRecorder",
     "Scheduled",
     "Setting",
@@ -144,6 +160,7 @@ __all__ = [
     "Solver",
     "Space",
     "StepInterval",
+    "SwitchingDenoiser",
     "TangentialCFG",
     "Trace",
     "TraceError",
@@ -153,9 +170,12 @@ __all__ = [
     "attribute_candidates",
     "band_products",
     "branch_products",
+    "cache_activations",
+    "cached",
     "centred_products",
     "classifier_extractor",
     "clip_extractor",
+    "collect",
     "compare_arms",
     "convert_inception",
     "describe",
@@ -174,27 +194,35 @@ __all__ = [
     "guided_products",
     "image_statistics",
     "inception_extractor",
+    "intervene",
+    "intervened",
     "load_approximation",
     "load_class_names",
     "load_model",
     "log_snr_grid",
     "made_images",
     "module_extractor",
+    "noisy_condition",
     "occlusion_maps",
     "open_attributes",
     "open_images",
     "pipeline_start",
     "pixel_extractor",
     "projection_products",
+    "random_directions",
     "read_edm2_reference",
     "read_moments",
     "record",
     "replay",
     "replay_all",
+    "run_arms",
     "run_path",
     "sample",
+    "sample_arms",
     "sample_teleported",
+    "sample_with_sites",
     "save_approximation",
+    "shuffled_direction",
     "spatial_extractor",
     "stream_moments",
     "sweep",
@@ -202,6 +230,7 @@ __all__ = [
     "tensor_images",
     "timm_extractor",
     "to_denoised",
+    "trace_activations",
     "visits",
     "write_moments",
 ]

@@ -21,6 +21,7 @@ class LabelTap:
         self._calls = calls  # every denoiser call since the last group; only its length is read
         self._undo: list[Callable[[], None]] = []
         self.spans: list[tuple[int, int, str]] = []
+        self.current = ""  # the name that holds for calls made now
 
     def tap_module(self, module: torch.nn.Module) -> None:
         """Follow `cache_context` of one module."""
@@ -30,11 +31,13 @@ class LabelTap:
 
         @contextmanager
         def cache_context(name: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
-            start = len(self._calls)
+            start, before = len(self._calls), self.current
             with inner(name, *args, **kwargs) as value:
+                self.current = name
                 try:
                     yield value
                 finally:
+                    self.current = before
                     self.spans.append((start, len(self._calls), name))
 
         self._replace(module, "cache_context", cache_context)

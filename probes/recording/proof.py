@@ -18,7 +18,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.recording.fit import Array, Fit, fit
 
 RULES = ("cfg", "negated cfg", "mixed cfg", "multi-branch", "none", "equal", "unknown")
-_LABELS = {
+LABELS = {
     "cond": "cond", "pred_cond": "cond", "positive": "cond",
     "uncond": "uncond", "pred_uncond": "uncond", "negative": "uncond",
     "pred_cond_skip": "perturbed", "skip": "perturbed", "perturbed": "perturbed", "pred_perturbed": "perturbed",
@@ -141,7 +141,7 @@ def _judge(gram: Array, hypothesis: Mapping[str, Any], event: Mapping[str, Any],
 
 
 def _roles(hypothesis: Mapping[str, Any]) -> list[str]:
-    return [_LABELS.get(label, "") for label in hypothesis["labels"]]
+    return [LABELS.get(label, "") for label in hypothesis["labels"]]
 
 
 def _by_position(grams: Array, hypothesis: Mapping[str, Any], event: Mapping[str, Any]) -> Verdict | None:

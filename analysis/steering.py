@@ -1,0 +1,322 @@
+"""What a direction does when it is added: the judge of every direction, ours or imported.
+
+curve = steer_curve(denoiser, direction, scores, target="size", seeds=range(32), condition=labels)
+curve.curve                    # mean change of each score by arm and strength, with intervals
+curve.verdicts                 # steerable or not, against random and shuffled directions of the same norm
+
+later = steer_curve(..., intervals=delays(sigmas, 6))      # delay scan: it begins to act later and later
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scorescope.analysis.bootstrap import Floats, SeedDraws, check_seeds
+from scorescope.analysis.steering_summary import (
+    DIRECTION,
+    NONE,
+    SHUFFLED,
+    Responses,
+    arm_table,
+    curve_table,
+    verdict_table,
+)
+from scorescope.analysis.steering_tables import STEER_SAMPLES
+from scorescope.data.errors import InputError
+from scorescope.probes.arm_rows import Arm
+from scorescope.probes.arms import Sampling, run_arms
+from scorescope.probes.controls import random_directions
+from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.direction import Direction
+from scorescope.probes.interventions import Branch, Intervention
+from scorescope.probes.noise import edm_sigmas
+
+Scores = Callable[[Tensor], Mapping[str, Tensor]]
+"""Images (n, *shape) -> {name: (n,) score}, for instance log-odds."""
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Two batches of images -> (n,) distances."""
+
+STRENGTHS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
+EVERYWHERE = ((0.0, math.inf),)
+LEAST_SEEDS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class SteerCurve:
+    """What `steer_curve` found.
+
+    Attributes
+    ----------
+    curve, arms, verdicts, samples : DataFrame
+        Columns declared in `STEER_CURVE`, `STEER_ARMS` (quantities in `QUANTITIES`), `STEER_VERDICTS` and
+        `STEER_SAMPLES`.
+    budget : float
+        Mean distance from the samples without edit that counts as the same image, changed.
+    controls : tuple of str
+        Arms that the direction was compared with, besides no edit.
+    """
+
+    curve: pd.DataFrame
+    arms: pd.DataFrame
+    verdicts: pd.DataFrame
+    samples: pd.DataFrame
+    budget: float
+    controls: tuple[str, ...]
+
+
+def steer_curve(
+    denoiser: Denoiser,
+    direction: Direction,
+    scores: Scores,
+    *,
+    target: str,
+    seeds: Sequence[int],
+    condition: Condition = None,
+    strengths: Sequence[float] = STRENGTHS,
+    intervals: Sequence[tuple[float, float]] = EVERYWHERE,
+    branch: Branch = "both",
+    random: int = 4,
+    shuffled: Direction | None = None,
+    natural: Mapping[str, float] | None = None,
+    distance: Distance | None = None,
+    budget: float | None = None,
+    sampling: Sampling | None = None,
+    start: Tensor | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> SteerCurve:
+    """Dose and response of a direction, against controls of the same norm, same start and same sampler noise.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        A `torch.nn.Module` where the site is a module.
+    direction : Direction
+        Strength 1 adds one standard deviation of its projection. An imported one: `Direction.load(path)`.
+    scores : callable
+        Images (n, *shape) -> {name: (n,)}; one is the target, the others should not move.
+    target : str
+        Which.
+    seeds : sequence of int
+        At least 8, all different; intervals are over them. Every arm has the same.
+    condition : optional
+        One row a seed, for all arms; None samples unconditionally.
+    strengths : sequence of float
+        Strengths other than 0, of either sign. 0 is the arm without edit.
+    intervals : sequence of (low, high)
+        Noise levels between which it acts, low < sigma <= high; see `delays` and `windows`.
+    branch : {"cond", "uncond", "both"}
+        Calls in which it acts.
+    random : int
+        Random directions of the same norm.
+    shuffled : Direction, optional
+        What the same recipe finds with shuffled labels (`shuffled_direction`). Without it that control is missing.
+    natural : mapping of str to float, optional
+        Natural standard deviation of each score, over data; changes are then in these units, and scores of different
+        kinds can be compared. Without it they are in units of the scores.
+    distance : callable, optional
+        By default the root mean square difference of the pixels.
+    budget : float, optional
+        Mean distance within which effects are compared; by default half of that between samples of different seeds.
+    sampling : Sampling, optional
+        Rule, solver, noise levels, batch and device.
+    start : Tensor, shape (len(seeds), *shape), optional
+        States at the first noise level, for instance inverted images.
+    resamples, seed : int
+        Of the bootstrap; the seed also draws the random directions.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    SteerCurve
+
+    Raises
+    ------
+    InputError
+        For too few seeds, strengths or intervals that hold nothing, a target that is no score, scores that are not
+        finite, no control at all, and a direction of another size or site than the denoiser's.
+    """
+    sampling = sampling or Sampling()
+    numbers = check_seeds(seeds, LEAST_SEEDS)
+    doses = _doses(strengths)
+    grid = [float(s) for s in (edm_sigmas() if sampling.sigmas is None else sampling.sigmas)]
+    spans = [_span(low, high, grid) for low, high in intervals]
+    directions = _directions(direction, random, shuffled, seed)
+    if not spans or (condition is None and branch == "cond"):
+        found = f"{len(spans)} intervals, branch {branch!r}{', no condition' if condition is None else ''}"
+        raise InputError("intervals, branch", found=found, expected="an interval, and calls in which it acts")
+    arms = {
+        (i, a, k): Arm(f"{i} {name} {dose}", (Intervention.along(way, dose, low=low, high=high, branch=branch),))
+        for i, (low, high) in enumerate(intervals)
+        for a, (name, way) in enumerate(directions.items())
+        for k, dose in enumerate(doses)
+        if dose
+    }
+    plan = _Plan(list(arms), (len(spans), len(directions), len(doses)), doses.index(0.0))
+    batches = run_arms(
+        denoiser, [Arm(NONE), *arms.values()], seeds=numbers, condition=condition, start=start, sampling=sampling,
+        progress=progress,
+    )  # fmt: skip
+    names, values, distances, bare = _measure(batches, plan, len(numbers), scores, target, distance or rms)
+    if natural is not None:
+        values = values / _units(natural, names)
+    budget = 0.5 * _spread(bare, distance or rms) if budget is None else float(budget)
+    where = [_where(direction, *span) for span in spans]
+    found = [
+        Responses(where[i], list(directions), np.array(doses), names, values[:, i], distances[:, i])
+        for i in range(len(spans))
+    ]
+    draws = SeedDraws.of(len(numbers), resamples=resamples, seed=seed)
+    return SteerCurve(
+        curve=pd.concat([curve_table(part, draws) for part in found], ignore_index=True),
+        arms=pd.concat([arm_table(part, draws, budget) for part in found], ignore_index=True),
+        verdicts=pd.concat([verdict_table(part, draws, budget) for part in found], ignore_index=True),
+        samples=pd.concat([_samples(part, numbers) for part in found], ignore_index=True),
+        budget=budget,
+        controls=tuple(name for name in directions if name != DIRECTION),
+    )
+
+
+def rms(a: Tensor, b: Tensor) -> Tensor:
+    """Root mean square difference of each pair of images, (n,)."""
+    return (a - b).double().flatten(1).square().mean(1).sqrt()
+
+
+def delays(sigmas: Sequence[float], count: int) -> list[tuple[float, float]]:
+    """Intervals that begin later and later and reach to the end, for a delay scan."""
+    starts = _spaced(sigmas, count + 1)[:-1]
+    return [(0.0, start) for start in starts]
+
+
+def windows(sigmas: Sequence[float], count: int) -> list[tuple[float, float]]:
+    """Adjoining intervals of about as many noise levels each."""
+    edges = [*_spaced(sigmas, count + 1)[:-1], 0.0]
+    return [(low, high) for high, low in itertools.pairwise(edges)]
+
+
+def _spaced(sigmas: Sequence[float], count: int) -> list[float]:
+    levels = [float(sigma) for sigma in sigmas if sigma > 0]
+    if not 2 <= count <= len(levels) + 1:
+        raise InputError("count", found=f"{count - 1}", expected=f"from 1 to the {len(levels)} noise levels")
+    places = np.linspace(0, len(levels), count).round().astype(int)
+    return [levels[min(place, len(levels) - 1)] for place in places]
+
+
+def _doses(strengths: Sequence[float]) -> list[float]:
+    doses = sorted({float(strength) for strength in strengths} | {0.0})
+    if len(doses) < 2 or not all(math.isfinite(dose) for dose in doses):
+        raise InputError("strengths", found=str(list(strengths)), expected="finite strengths, at least one beside 0")
+    return doses
+
+
+def _span(low: float, high: float, grid: Sequence[float]) -> tuple[float, float]:
+    """An interval, cut at the first noise level."""
+    if not any(low < sigma <= high for sigma in grid if sigma > 0):
+        levels = f"{min(s for s in grid if s > 0):.4g} to {max(grid):.4g}"
+        raise InputError("intervals", found=f"({low}, {high})", expected=f"one with a noise level in it; from {levels}")
+    return float(low), float(min(high, max(grid)))
+
+
+def _directions(direction: Direction, random: int, shuffled: Direction | None, seed: int) -> dict[str, Direction]:
+    if random < 0 or (random == 0 and shuffled is None):
+        raise InputError("random, shuffled", found=f"{random}, none", expected="at least one control direction")
+    if shuffled is not None and (shuffled.site != direction.site or len(shuffled) != len(direction)):
+        found = f"{len(shuffled)} numbers at {shuffled.site!r}"
+        raise InputError("shuffled", found=found, expected=f"{len(direction)} at {direction.site!r}")
+    controls = {f"random {k + 1}": way for k, way in enumerate(random_directions(direction, random, seed=seed))}
+    if shuffled is not None:
+        matched = Direction(
+            shuffled.vector, shuffled.site, shuffled.attribute, shuffled.method, direction.scale, shuffled.sigma
+        )
+        controls = {SHUFFLED: matched, **controls}
+    return {DIRECTION: direction, **controls}
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Which arm is which: places (interval, direction, strength) in the order of the arms, after the bare one."""
+
+    places: list[tuple[int, int, int]]
+    shape: tuple[int, int, int]
+    zero: int
+
+
+def _measure(
+    batches: Any, plan: _Plan, count: int, scores: Scores, target: str, distance: Distance
+) -> tuple[list[str], Floats, Floats, Tensor]:
+    """Scores (seeds, intervals, arms, strengths, scores), distances, and the samples without edit."""
+    names: list[str] = []
+    values, distances = np.zeros(0), np.zeros((count, *plan.shape))
+    bare: list[Tensor] = []
+    place = 0
+    for part in batches:
+        rows = part.seeds
+        if part.names[0] == NONE:
+            place = 0
+            bare.append(part.samples[0])
+        found = _scored(scores, part.samples.flatten(0, 1), target)
+        if not names:
+            names = [target, *(name for name in found if name != target)]
+            values = np.zeros((count, *plan.shape, len(names)))
+        table = np.stack([found[name] for name in names], axis=-1).reshape(len(part.names), len(rows), -1)
+        for name, row, samples in zip(part.names, table, part.samples, strict=True):
+            if name == NONE:
+                values[rows, :, :, plan.zero] = row[:, None, None]
+                continue
+            i, a, k = plan.places[place]
+            values[rows, i, a, k] = row
+            distances[rows, i, a, k] = distance(samples, bare[-1]).double().cpu().numpy()
+            place += 1
+    return names, values, distances, torch.cat(bare)
+
+
+def _scored(scores: Scores, images: Tensor, target: str) -> dict[str, Floats]:
+    found = {str(name): value.detach().double().cpu().numpy() for name, value in scores(images).items()}
+    if target not in found:
+        raise InputError("target", found=repr(target), expected=f"one of {', '.join(found)}")
+    for name, value in found.items():
+        if value.shape != (len(images),) or not np.isfinite(value).all():
+            text = f"{name!r} of shape {value.shape}, {int((~np.isfinite(value)).sum())} not finite"
+            raise InputError("scores", found=text, expected=f"({len(images)},) finite numbers")
+    return found
+
+
+def _units(natural: Mapping[str, float], names: Sequence[str]) -> Floats:
+    units = [float(natural.get(name, math.nan)) for name in names]
+    if not all(0 < unit < math.inf for unit in units):
+        raise InputError("natural", found=str(dict(natural)), expected=f"a positive number for each of {list(names)}")
+    return np.array(units)
+
+
+def _spread(bare: Tensor, distance: Distance) -> float:
+    """Mean distance between samples of neighbouring seeds."""
+    return float(distance(bare, bare.roll(1, 0)).double().mean())
+
+
+def _where(direction: Direction, low: float, high: float) -> dict[str, Any]:
+    return {
+        "attribute": direction.attribute, "method": direction.method, "site": direction.site,
+        "sigma_low": low, "sigma_high": high, "log_snr": -2 * math.log(high),
+    }  # fmt: skip
+
+
+def _samples(found: Responses, seeds: Sequence[int]) -> pd.DataFrame:
+    changes = found.changes
+    index = pd.MultiIndex.from_product(
+        [seeds, found.arms, found.strengths, found.scores], names=["seed", "arm", "strength", "score"]
+    )
+    table = index.to_frame(index=False).assign(value=found.values.reshape(-1), change=changes.reshape(-1))
+    table["distance"] = np.repeat(found.distances.reshape(-1), len(found.scores))
+    keep = (table["arm"] == DIRECTION) | (table["strength"] != 0)  # strength 0 is the arm without edit, once
+    table = table[keep].assign(**found.where)
+    table.loc[table["strength"] == 0, "arm"] = NONE
+    return STEER_SAMPLES.check(table)

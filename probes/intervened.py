@@ -1,0 +1,125 @@
+"""A denoiser whose insides are changed while it is called.
+
+    pushed = intervened(denoiser, [Intervention.along(direction, strength=2.0)])
+    sample(pushed, seeds=range(16), condition=labels)
+
+The result is a denoiser again. Hooks are on its modules only for the length of a call.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from scorescope.data.errors import InputError
+from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.edits import RowEdit, edit_output, prepare
+from scorescope.probes.interventions import INPUT, OUTPUT, Intervention, is_module_site, token_of
+from scorescope.probes.sites import find_site
+
+
+def intervened(denoiser: Denoiser, interventions: Sequence[Intervention]) -> "Intervened":
+    """A denoiser whose insides are changed while it is called.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        A `torch.nn.Module` where a site is a module; it is not modified. One that is intervened on already gets
+        these interventions after its own.
+    interventions : sequence of Intervention
+        In the order in which they act.
+
+    Raises
+    ------
+    InputError
+        Here, for a site that is not there (the nearest are named) or is compiled; in a call, for a value of another
+        size than the site's, a site called more than once or not at all, and rows that do not fit the batch.
+    """
+    return Intervened(denoiser, interventions)
+
+
+class Intervened:
+    """What `intervened` returns. Everything but the call is that of the denoiser inside."""
+
+    def __init__(self, denoiser: Denoiser, interventions: Sequence[Intervention]) -> None:
+        earlier = denoiser if isinstance(denoiser, Intervened) else None
+        self.denoiser: Denoiser = denoiser if earlier is None else earlier.denoiser
+        before = () if earlier is None else earlier.interventions
+        self.interventions: tuple[Intervention, ...] = (*before, *interventions)
+        named = dict.fromkeys(given.site for given in self.interventions if is_module_site(given.site))
+        self._modules = {site: find_site(self.denoiser, site) for site in named}
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "denoiser":  # not set yet: while being copied
+            raise AttributeError(name)
+        return getattr(self.denoiser, name)
+
+    def __call__(self, x: Tensor, sigma: Tensor, condition: Condition, /) -> Tensor:
+        """Estimate x0; see `Denoiser`."""
+        branch = "uncond" if condition is None else "cond"
+        edits: dict[str, list[RowEdit]] = {}
+        for given in self.interventions:
+            if given.acts_in(branch) and (edit := prepare(given, sigma, branch)) is not None:
+                edits.setdefault(given.site, []).append(edit)
+        if not edits:
+            return self.denoiser(x, sigma, condition)
+        for edit in edits.get(INPUT, []):
+            x = edit(x)
+        if tokens := [edit for site, found in edits.items() if token_of(site) is not None for edit in found]:
+            condition = embedded(self.denoiser, condition, x)
+            for edit in tokens:
+                condition = edit(condition)
+        with hooked({site: self._modules[site] for site in edits if site in self._modules}, edits):
+            prediction = self.denoiser(x, sigma, condition)
+        for edit in edits.get(OUTPUT, []):
+            prediction = edit(prediction)
+        return prediction
+
+
+def embedded(denoiser: Denoiser, condition: Condition, x: Tensor) -> Tensor:
+    """A condition as tokens, (batch, token, width).
+
+    Raises
+    ------
+    InputError
+        If it is not, and the denoiser cannot make it so.
+    """
+    if isinstance(condition, Tensor) and condition.is_floating_point() and condition.ndim == 3:
+        return condition
+    embed = getattr(denoiser, "embed", None)
+    if embed is None or not (condition is None or isinstance(condition, Tensor)):
+        found = f"a {type(condition).__name__}, and a denoiser without `embed`"
+        expected = "condition tokens (batch, token, width), or a denoiser whose embed(condition, batch) makes them"
+        raise InputError("condition", found=found, expected=expected)
+    tokens: Tensor = embed(condition, batch=len(x))
+    return tokens
+
+
+@contextmanager
+def hooked(modules: Mapping[str, nn.Module], edits: Mapping[str, Sequence[RowEdit]]) -> Iterator[None]:
+    """Edit what modules put out, each once in the block; nothing of ours stays."""
+    called = dict.fromkeys(modules, 0)
+    handles = []
+
+    def change(site: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            called[site] += 1
+            if called[site] > 1:
+                raise InputError(
+                    "site", found=f"{site!r}, called twice in one forward pass", expected="one call a pass"
+                )
+            return edit_output(output, edits[site])
+
+        return hook
+
+    try:
+        # first in line, so that whoever else looks at the site sees what the network goes on with
+        handles += [module.register_forward_hook(change(site), prepend=True) for site, module in modules.items()]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if unused := [site for site, count in called.items() if not count]:
+        expected = "a module that is called once in every forward pass (not a container)"
+        raise InputError("site", found=f"{unused[0]!r}, never called", expected=expected)

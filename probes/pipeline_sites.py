@@ -1,0 +1,230 @@
+"""Where a pipeline's denoiser call is, before it is made: its noise level, and which rows belong to which branch.
+
+Hooks go on the denoisers and on inner modules, and leave by handle. The noise level comes from the scheduler as it is
+when the denoiser is called. The branch comes from the names that the pipeline itself gives to its calls or, where one
+call holds several branches, from the order that the user gives; the proof that a recording makes comes too late here.
+"""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from scorescope.data.errors import InputError
+from scorescope.probes.recording import find
+from scorescope.probes.recording.labels import LabelTap
+from scorescope.probes.recording.levels import LevelFunction, LevelReader
+from scorescope.probes.recording.proof import LABELS, check_names
+from scorescope.probes.recording.taps import is_compiled, leaves
+
+_TIME = ("timestep", "timesteps", "t", "time", "sigma", "timestep_ratio", "noise_level")
+
+
+@dataclass(frozen=True, eq=False)
+class DenoiserCall:
+    """A call that is about to be made.
+
+    Attributes
+    ----------
+    module : str
+        Name of the denoiser.
+    batch : int
+        Its rows.
+    sigma : Tensor, shape (batch,)
+        Variance-exploding noise level; NaN where it is unknown.
+    label : str
+        The branch, as the pipeline names it; empty where it does not.
+    note : str
+        Why the level is unknown.
+    """
+
+    module: str
+    batch: int
+    sigma: Tensor
+    label: str
+    note: str
+
+    @property
+    def key(self) -> str:
+        """The branch under which activations are kept."""
+        return self.label or "all"
+
+
+class PipelineSites:
+    """Hooks on a pipeline's denoisers and their inner modules, for the length of a with block.
+
+    Parameters
+    ----------
+    pipe : object
+        A diffusers pipeline, or any object with a denoiser module and a scheduler.
+    sites : sequence of str
+        Denoiser and path inside it, for instance "unet.mid_block".
+    modules : str, sequence or mapping, optional
+        Denoisers; see `record`.
+    level : callable, optional
+        (scheduler, timestep, state) -> Level, for a scheduler whose noise levels cannot be recognised.
+
+    Raises
+    ------
+    InputError
+        For sites that are not there or compiled.
+    """
+
+    def __init__(
+        self, pipe: Any, sites: Sequence[str], modules: find.Modules = None, level: LevelFunction | None = None
+    ) -> None:
+        self._pipe, self._level = pipe, level
+        self._denoisers = find.denoisers(pipe, modules)
+        self._schedulers = find.schedulers(pipe)
+        self._modules = {site: _module(site, self._denoisers) for site in dict.fromkeys(sites)}
+        self._readers: dict[int, LevelReader] = {}
+        self._calls: list[Any] = []
+        self._labels = LabelTap(self._calls)
+        self._handles: list[Any] = []
+        self._called: dict[str, int] = {}
+        self._now: DenoiserCall | None = None
+
+    def before(self, call: DenoiserCall, args: Any, kwargs: Any) -> Any:
+        """A denoiser is about to be called; what is returned takes the place of (args, kwargs), if not None."""
+        return None
+
+    def at_site(self, site: str, call: DenoiserCall, output: Any) -> Any:
+        """A site has put something out; what is returned takes its place, if not None."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            for guider in find.guiders(self._pipe):
+                self._labels.tap_guider(guider)
+            for name, module in self._denoisers.items():
+                pre = functools.partial(self._before, name)
+                self._handles.append(module.register_forward_pre_hook(pre, with_kwargs=True))
+                self._handles.append(module.register_forward_hook(functools.partial(self._after, name)))
+                self._labels.tap_module(module)
+            for site, module in self._modules.items():
+                hook = functools.partial(self._at, site)
+                self._handles.append(module.register_forward_hook(hook, prepend=True))
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._labels.remove()
+        self._handles.clear()
+        self._calls.clear()
+        self._now = None
+
+    def _before(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        tensors = leaves([*args, *kwargs.values()])
+        batch = len(tensors[0]) if tensors and tensors[0].ndim else 1
+        device = tensors[0].device if tensors else torch.device("cpu")
+        sigma, note = self._sigma(module, args, kwargs)
+        label = self._labels.current or self._labels.of(len(self._calls))
+        levels = torch.full((batch,), sigma, dtype=torch.float64, device=device)
+        self._now = DenoiserCall(name, batch, levels, LABELS.get(label, label), note)
+        self._called = {site: 0 for site in self._modules if site.partition(".")[0] == name}
+        return self.before(self._now, args, kwargs)
+
+    def _at(self, site: str, module: nn.Module, inputs: Any, output: Any) -> Any:
+        if self._now is None or site not in self._called:
+            return None  # called by itself, outside of its denoiser
+        self._called[site] += 1
+        if self._called[site] > 1:
+            raise InputError("site", found=f"{site!r}, called twice in one forward pass", expected="one call a pass")
+        return self.at_site(site, self._now, output)
+
+    def _after(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._calls.append(None)  # labels are counted in calls
+        self._now = None
+        if unused := [site for site, count in self._called.items() if not count]:
+            expected = "a module that is called once in every forward pass (not a container)"
+            raise InputError("site", found=f"{unused[0]!r}, never called", expected=expected)
+
+    def _sigma(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[float, str]:
+        """The noise level of this call and, where it is unknown, why."""
+        scheduler = getattr(self._pipe, "scheduler", next(iter(self._schedulers.values())))
+        given = _timestep(module, args, kwargs)
+        if given is None:
+            return float("nan"), "the denoiser takes no timestep"
+        reader = self._readers.setdefault(id(scheduler), LevelReader(self._level))
+        level = reader.read(scheduler, _scheduled(scheduler, given), torch.zeros(1))
+        sigma = level.sigma
+        if level.note or (isinstance(sigma, Tensor) and sigma.numel() != 1):
+            return float("nan"), level.note or "the level differs inside a sample"
+        return float(sigma), ""
+
+
+def block_weights(branch: str, call: DenoiserCall, branches: Sequence[str]) -> Tensor | None:
+    """1 in the rows that belong to a branch, 0 in others; None for all rows.
+
+    Raises
+    ------
+    InputError
+        If it cannot be known which rows those are.
+    """
+    if branch == "both":
+        return None
+    if call.label:
+        return torch.full((call.batch,), float(call.label == branch), dtype=torch.float64)
+    names = check_names(branches)
+    if not names or call.batch % len(names):
+        found = f"{branch!r} in an unnamed call of {call.batch} rows, branches {names}"
+        expected = "branches=, the order of the equal blocks of a batch, such as ('uncond', 'cond'); or branch 'both'"
+        raise InputError("branch", found=found, expected=expected)
+    marks = torch.tensor([float(name == branch) for name in names], dtype=torch.float64)
+    return marks.repeat_interleave(call.batch // len(names))
+
+
+def _module(site: str, denoisers: Mapping[str, nn.Module]) -> nn.Module:
+    root, _, path = site.partition(".")
+    names = [f"{name}.{inner}" for name, module in denoisers.items() for inner, _ in module.named_modules() if inner]
+    if site not in names:
+        near = difflib.get_close_matches(site, names, n=3, cutoff=0.3) or names[:5]
+        raise InputError("site", found=repr(site), expected=f"a module of a denoiser, such as {', '.join(near)}")
+    module = denoisers[root]
+    for part in ["", *path.split(".")]:
+        module = module.get_submodule(part)
+        if is_compiled(module):
+            found, expected = (
+                f"{site!r}, in a compiled module",
+                "a module that is not compiled: inner hooks stay silent",
+            )
+            raise InputError("site", found=found, expected=expected)
+    return module
+
+
+def _timestep(module: nn.Module, args: Any, kwargs: Any) -> float | None:
+    try:
+        bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
+    except TypeError:
+        return None
+    given = next((bound[name] for name in _TIME if bound.get(name) is not None), None)
+    if given is None:
+        return None
+    values = torch.as_tensor(given).flatten()
+    return float(values[0]) if bool((values == values[0]).all()) else None
+
+
+def _scheduled(scheduler: Any, given: float) -> float:
+    """The scheduler's own timestep for what the denoiser was given (some pipelines divide by the training steps)."""
+    grid = getattr(scheduler, "timesteps", None)
+    if not isinstance(grid, Tensor) or not grid.numel():
+        return given
+    table = grid.detach().to("cpu", torch.float64).flatten()
+    scale = float(getattr(getattr(scheduler, "config", None), "num_train_timesteps", 1000))
+    for candidate in (given, given * scale, (1 - given) * scale):
+        place = int((table - candidate).abs().argmin())
+        if abs(float(table[place]) - candidate) <= 1e-3 * max(1.0, abs(candidate)) and candidate >= 0:
+            return float(table[place])
+    return given
