@@ -8,13 +8,15 @@ For your own model, write a function that returns a `Subject` and name it on the
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from scorescope.data.attribute_scorer import load_scorer
 from scorescope.data.checkpoints import load_denoiser
 from scorescope.data.errors import InputError
-from scorescope.data.shapes import ATTRIBUTES, render_shapes
+from scorescope.data.shapes import ATTRIBUTES, SHAPE, SIZES, render_shapes
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.models import combinations, import_factory
 from scorescope.probes.sites import find_site
@@ -73,6 +75,9 @@ class Subject:
         Labels (n, attribute) to what the denoiser takes as condition.
     draw_labels : callable
         Number of samples to labels, in an order that treats values alike.
+    pairs : callable, optional
+        Labels to images (n, *shape) that show them and are alike in everything else, whatever the labels: makes
+        counterfactual pairs. Where there is none, what needs pairs is left out.
     source : str
         Where the weights come from, for the manifest.
     """
@@ -87,6 +92,7 @@ class Subject:
     contrasts: Sequence[Contrast]
     conditions: Callable[[Tensor], Condition]
     draw_labels: Callable[[int], Tensor]
+    pairs: Callable[[Tensor], Tensor] | None = None
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -152,9 +158,18 @@ class Subject:
         return score
 
 
-def shapes_subject(*, images: int = 2000, device: str = "cpu") -> Subject:
-    """The shipped shapes model, with freshly rendered images and the shipped scorer."""
-    denoiser, card = load_denoiser("shapes", device=device)
+def shapes_subject(weights: str | Path = "shapes", *, images: int = 2000, device: str = "cpu") -> Subject:
+    """A model of the shapes, by default the shipped one, with freshly rendered images and the shipped scorer.
+
+    Raises
+    ------
+    InputError
+        For weights of a model that is not conditioned on the attributes of the shapes.
+    """
+    denoiser, card = load_denoiser(weights, device=device)
+    if denoiser.config.attributes != SIZES or denoiser.shape != SHAPE:
+        found = f"a model of {denoiser.shape} data with attributes {denoiser.config.attributes}"
+        raise InputError("weights", found=found, expected=f"one of the shapes: {SHAPE}, {SIZES}")
     scorer, _ = load_scorer("shapes", device=device)
     shapes = render_shapes(images, seed=SHAPES_SEED)
     contrasts = [
@@ -163,23 +178,39 @@ def shapes_subject(*, images: int = 2000, device: str = "cpu") -> Subject:
         Contrast("shape", "disc", "square"),
     ]  # fmt: skip
     return Subject(
-        denoiser, "shapes", shapes.images.to(device), shapes.labels, ATTRIBUTES, scorer, SHAPES_SITES, contrasts,
+        denoiser, Path(weights).stem, shapes.images.to(device), shapes.labels, ATTRIBUTES, scorer, SHAPES_SITES,
+        contrasts,
         conditions=lambda labels: labels, draw_labels=combinations(denoiser.config.attributes),
-        source=f"sha256 {card.get('weights_sha256', 'unknown')}",
+        pairs=lambda labels: _render_pairs(labels).to(device), source=f"sha256 {card.get('weights_sha256', 'unknown')}",
     )  # fmt: skip
 
 
+def _render_pairs(labels: Tensor) -> Tensor:
+    without = torch.zeros(len(labels), dtype=torch.int64)  # the same frame, whatever the size
+    return render_shapes(len(labels), seed=SHAPES_SEED + 1, labels=labels, frame=without).images
+
+
 def load_subject(name: str, *, images: int = 2000, device: str = "cpu") -> Subject:
-    """The subject that a name on a command line stands for: "shapes" or "package.module:factory".
+    """The subject that a name on a command line stands for.
+
+    Parameters
+    ----------
+    name : str
+        "shapes"; a safetensors file of another model of the shapes; or "package.module:factory", whose factory takes
+        no arguments and returns a `Subject`.
+    images : int
+        Labelled images of the shapes to render.
+    device : str
+        Where the shapes' weights go.
 
     Raises
     ------
     InputError
         If there is no such factory, or it returns something else.
     """
-    if name == "shapes":
-        return shapes_subject(images=images, device=device)
-    found = import_factory(name, argument="subject", known=["shapes"])()
+    if name == "shapes" or name.endswith(".safetensors"):
+        return shapes_subject(name, images=images, device=device)
+    found = import_factory(name, argument="subject", known=["shapes", "a safetensors file"])()
     if not isinstance(found, Subject):
         raise InputError("subject", found=f"a {type(found).__name__} from {name!r}", expected="a Subject")
     return found
