@@ -56,6 +56,7 @@ from scorescope.analysis.probing import probe_scan
 from scorescope.analysis.quality import class_agreement, error_by_sigma, nearest_distances
 from scorescope.analysis.solver_gains import linear_error, solver_gains
 from scorescope.analysis.splits import grouped_split
+from scorescope.analysis.steer_effects import steering_effect, transport_effect
 from scorescope.analysis.steering import SteerCurve, delays, steer_curve, windows
 from scorescope.analysis.steering_tables import QUANTITIES as STEER_QUANTITIES
 from scorescope.analysis.summaries import summarise_by
@@ -168,6 +169,7 @@ __all__ = [
     "split_floor",
     "squared_maps",
     "steer_curve",
+    "steering_effect",
     "step_cosines",
     "suggest_interval",
     "suggest_skip",
@@ -176,6 +178,7 @@ __all__ = [
     "trace_direction",
     "training_dynamics",
     "transport",
+    "transport_effect",
     "value_density",
     "verdict",
     "visible_share",
