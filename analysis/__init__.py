@@ -4,6 +4,15 @@ from scorescope.analysis.attribute_loss import AttributeLoss, attribute_loss
 from scorescope.analysis.audit import AUDIT, audit, paper_rule
 from scorescope.analysis.class_weights import fit_level_weights, likelihood_weights
 from scorescope.analysis.comparisons import loss_table, pair_table
+from scorescope.analysis.direction_stability import direction_stability, effective_dimension, step_cosines
+from scorescope.analysis.directions import (
+    as_direction,
+    compare_directions,
+    direction_angles,
+    directions_by_level,
+    find_direction,
+)
+from scorescope.analysis.emergence import trace_direction
 from scorescope.analysis.fid_companions import companion_table, fid_infinity, inception_score
 from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
 from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, verdict
@@ -43,13 +52,17 @@ from scorescope.analysis.overlap import Overlap, overlap
 from scorescope.analysis.paired_classify import Classification, paired_classify
 from scorescope.analysis.pairwise import PairwiseInformation, information_of_each, pairwise_information
 from scorescope.analysis.patching import PatchTrace, patch_once, patch_trace
+from scorescope.analysis.probing import probe_scan
 from scorescope.analysis.quality import class_agreement, error_by_sigma, nearest_distances
 from scorescope.analysis.solver_gains import linear_error, solver_gains
+from scorescope.analysis.splits import grouped_split
+from scorescope.analysis.steer_effects import steering_effect, transport_effect
 from scorescope.analysis.steering import SteerCurve, delays, steer_curve, windows
 from scorescope.analysis.steering_tables import QUANTITIES as STEER_QUANTITIES
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_metrics
 from scorescope.analysis.tables import Column, Schema
+from scorescope.analysis.transport import carry_direction, judge_transport, level_intervals
 from scorescope.analysis.win_rates import win_rates
 
 __all__ = [
@@ -65,8 +78,10 @@ __all__ = [
     "PatchTrace",
     "Schema",
     "SteerCurve",
+    "as_direction",
     "attribute_loss",
     "audit",
+    "carry_direction",
     "changes",
     "class_agreement",
     "class_table",
@@ -74,19 +89,25 @@ __all__ = [
     "cmmd",
     "companion_table",
     "compare",
+    "compare_directions",
     "compare_scores",
     "covariance_floor",
     "decompose",
     "decompose_bands",
     "decompose_centred",
     "delays",
+    "direction_angles",
     "direction_spectrum",
+    "direction_stability",
+    "directions_by_level",
+    "effective_dimension",
     "emergence",
     "end_agreement",
     "error_by_sigma",
     "far_field_constant",
     "feature_contributions",
     "fid_infinity",
+    "find_direction",
     "fit_level_weights",
     "frechet_distance",
     "frechet_interval",
@@ -94,6 +115,7 @@ __all__ = [
     "gaming_audit",
     "grid_levels",
     "group_table",
+    "grouped_split",
     "guidance_information",
     "image_gradients",
     "image_table",
@@ -102,9 +124,11 @@ __all__ = [
     "influence_maps",
     "influence_table",
     "information_of_each",
+    "judge_transport",
     "kid",
     "kid_subsets",
     "leave_one_out",
+    "level_intervals",
     "likelihood_weights",
     "linear_error",
     "logistic_levels",
@@ -131,6 +155,7 @@ __all__ = [
     "path_errors",
     "path_pair",
     "predicted_state_error",
+    "probe_scan",
     "regimes",
     "sample_metrics",
     "savings",
@@ -144,12 +169,16 @@ __all__ = [
     "split_floor",
     "squared_maps",
     "steer_curve",
+    "steering_effect",
+    "step_cosines",
     "suggest_interval",
     "suggest_skip",
     "summarise",
     "summarise_by",
+    "trace_direction",
     "training_dynamics",
     "transport",
+    "transport_effect",
     "value_density",
     "verdict",
     "visible_share",

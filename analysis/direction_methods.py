@@ -127,7 +127,8 @@ def _paired(values: Tensor, y: Tensor, options: Options) -> Tensor:
     if root is not None:
         component = torch.linalg.solve(root, component)
     side: Tensor = torch.sign(differences.mean(0) @ component)
-    return component * torch.where(side == 0, 1.0, side)
+    turned: Tensor = component * torch.where(side == 0, 1.0, side)
+    return turned
 
 
 def whitener(values: Tensor, shrinkage: float) -> Tensor:

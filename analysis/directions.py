@@ -277,7 +277,7 @@ def compare_directions(
     movers = table["purity"].where(table["effect_low"] > 0)
     table["reads_best"] = table["auc"] == table["auc"].max()
     table["moves_best"] = movers.notna() & (movers == movers.max())
-    best = directions[int(movers.idxmax())] if movers.notna().any() else None
+    best = directions[int(movers.argmax())] if movers.notna().any() else None
     angles = [np.nan if best is None else np.degrees(np.arccos(np.clip(_cosine(d, best), -1, 1))) for d in directions]
     return READERS.check(table.assign(degrees_to_mover=np.asarray(angles, dtype=np.float64)))
 

@@ -153,6 +153,6 @@ def r_squared(predicted: NDArray[np.generic], truth: NDArray[np.generic], part: 
     """1 - squared error / variance, (draw, cell); arguments as of `balanced_accuracy`."""
     y = truth.astype(np.float64)[:, None]
     rows, total, squares = (part.sums(y**power, draws=draws) for power in range(3))
-    error = part.sums((predicted.T - y) ** 2, draws=draws)
+    error = part.sums((predicted.astype(np.float64).T - y) ** 2, draws=draws)
     found: Floats = 1 - error / (squares - total**2 / rows)
     return found

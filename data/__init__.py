@@ -7,6 +7,7 @@ denoiser, card = load_denoiser("digits")
 from scorescope.data.attribute_scorer import AttributeScorer, load_scorer, log_odds
 from scorescope.data.checkpoints import load_denoiser, load_snapshots, save_denoiser, shipped_denoisers
 from scorescope.data.classifiers import Classifier, load_classifier, shipped_classifiers
+from scorescope.data.digit_measures import measure_digits
 from scorescope.data.digits import Digits, Labelled, load_digits
 from scorescope.data.errors import InputError
 from scorescope.data.scenes import Scenes, render_scenes
@@ -31,6 +32,7 @@ __all__ = [
     "load_scorer",
     "load_snapshots",
     "log_odds",
+    "measure_digits",
     "render_scenes",
     "render_shapes",
     "save_denoiser",

@@ -1,6 +1,7 @@
 """Everything that touches a model: denoisers, sampling, guidance rules, and what is recorded of them."""
 
 from scorescope.probes.activation_cache import ActivationCache
+from scorescope.probes.activations import Activations, collect, sample_with_sites, trace_activations
 from scorescope.probes.approximations import (
     Batches,
     Gaussian,
@@ -21,6 +22,7 @@ from scorescope.probes.bank import Bank, Point, log_snr_grid
 from scorescope.probes.cached import cached
 from scorescope.probes.comparison import compare_arms
 from scorescope.probes.comparison_sums import Comparison
+from scorescope.probes.condition_switch import SwitchingDenoiser
 from scorescope.probes.conditions import attribute_candidates, open_attributes
 from scorescope.probes.controls import random_directions, shuffled_direction
 from scorescope.probes.corruption import noisy_condition
@@ -105,6 +107,7 @@ __all__ = [
     "SPACES",
     "TSG",
     "ActivationCache",
+    "Activations",
     "AdaptiveGuidance",
     "Arm",
     "ArmBatch",
@@ -157,6 +160,7 @@ __all__ = [
     "Solver",
     "Space",
     "StepInterval",
+    "SwitchingDenoiser",
     "TangentialCFG",
     "Trace",
     "TraceError",
@@ -171,6 +175,7 @@ __all__ = [
     "centred_products",
     "classifier_extractor",
     "clip_extractor",
+    "collect",
     "compare_arms",
     "convert_inception",
     "describe",
@@ -215,6 +220,7 @@ __all__ = [
     "sample",
     "sample_arms",
     "sample_teleported",
+    "sample_with_sites",
     "save_approximation",
     "shuffled_direction",
     "spatial_extractor",
@@ -224,6 +230,7 @@ __all__ = [
     "tensor_images",
     "timm_extractor",
     "to_denoised",
+    "trace_activations",
     "visits",
     "write_moments",
 ]
