@@ -66,10 +66,12 @@ class Job:
 
     @property
     def at_once(self) -> int:
+        """Perturbations in one pass."""
         return max(1, self.rows // len(self.inputs))
 
     @property
     def frame(self) -> dict[str, Any]:
+        """Arguments that captum's methods share."""
         return {"inputs": self.inputs, "baselines": self.baselines, "additional_forward_args": self.context}
 
 
