@@ -77,7 +77,7 @@ def _space_factor(sigma: float, space: Space, sigma_data: float | None) -> float
 
 def shifted(denoiser: Denoiser, piece: Piece, vector: Tensor, multiple: float) -> Tensor:
     """f(e + m d) - f(e) - m delta, in denoised space."""
-    tokens = piece.target + multiple * piece.mask[:, :, None] * vector.to(piece.target)
+    tokens = piece.target + piece.mask[:, :, None] * (multiple * vector.to(piece.target))
     sigma = torch.full((len(piece.x),), piece.sigma, dtype=piece.x.dtype, device=piece.x.device)
     moved = evaluate(denoiser, piece.x, sigma, tokens, branch="cond")
     return moved - piece.base - multiple * piece.delta
