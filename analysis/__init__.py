@@ -40,12 +40,14 @@ from scorescope.analysis.solver_gains import linear_error, solver_gains
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_metrics
 from scorescope.analysis.tables import Column, Schema
+from scorescope.analysis.token_directions import TokenDirection, label_pairs, linearity_gap, token_direction
 
 __all__ = [
     "AUDIT",
     "Column",
     "FeaturePair",
     "Schema",
+    "TokenDirection",
     "audit",
     "changes",
     "class_agreement",
@@ -80,8 +82,10 @@ __all__ = [
     "influence_table",
     "kid",
     "kid_subsets",
+    "label_pairs",
     "leave_one_out",
     "linear_error",
+    "linearity_gap",
     "mask_share",
     "match_histogram",
     "measure_sweep",
@@ -114,6 +118,7 @@ __all__ = [
     "suggest_skip",
     "summarise",
     "summarise_by",
+    "token_direction",
     "training_dynamics",
     "transport",
     "value_density",

@@ -23,6 +23,17 @@ from scorescope.probes.decomposition import (
     projection_products,
 )
 from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.differentiable import (
+    Head,
+    Prediction,
+    Step,
+    attribute_score,
+    guidance_energy,
+    make_step,
+    paired_loss,
+    projection,
+    same_noise,
+)
 from scorescope.probes.direction import Direction
 from scorescope.probes.edm2_references import read_edm2_reference
 from scorescope.probes.extractors import (
@@ -65,6 +76,8 @@ from scorescope.probes.guided_pipeline import Guide, guide
 from scorescope.probes.guider import as_guider
 from scorescope.probes.images import made_images, open_images, tensor_images
 from scorescope.probes.inception_weights import convert_inception, load_class_names
+from scorescope.probes.jacobian import JacobianDirections, Transported, jacobian_directions, transport_direction
+from scorescope.probes.jacobian_products import pull_back, push_forward
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.moments import Moments, RunningMoments, read_moments, write_moments
 from scorescope.probes.noise import SampleNoise, edm_sigmas
@@ -79,8 +92,10 @@ from scorescope.probes.replay import replay, replay_all, visits
 from scorescope.probes.sampling import Run, sample
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, EulerRenoised, Heun, Solver
 from scorescope.probes.spaces import SPACES, NoiseLevel, Space, from_denoised, to_denoised
+from scorescope.probes.step_attribution import Attribution, CompletenessWarning, attribute_step, mean_activation
 from scorescope.probes.sweep import Setting, sweep
 from scorescope.probes.teleport import pipeline_start, sample_teleported, teleport
+from scorescope.probes.token_shift import TokenShift, subject_tokens, with_tokens
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
 __all__ = [
@@ -92,10 +107,12 @@ __all__ = [
     "SPACES",
     "TSG",
     "AdaptiveGuidance",
+    "Attribution",
     "Autoguidance",
     "Batches",
     "BudgetError",
     "CFGZeroStar",
+    "CompletenessWarning",
     "Condition",
     "CosineWeight",
     "DPMSolverPP2M",
@@ -110,9 +127,11 @@ __all__ = [
     "Gaussian",
     "GuidanceState",
     "Guide",
+    "Head",
     "Heun",
     "ImageFolder",
     "Interval",
+    "JacobianDirections",
     "Level",
     "LinearAG",
     "LinearWeight",
@@ -122,6 +141,7 @@ __all__ = [
     "Moments",
     "NoiseLevel",
     "Path",
+    "Prediction",
     "RandomLabels",
     "Recording",
     "Rescaled",
@@ -135,13 +155,18 @@ __all__ = [
     "Site",
     "Solver",
     "Space",
+    "Step",
     "StepInterval",
     "TangentialCFG",
+    "TokenShift",
     "Trace",
     "TraceError",
     "TrainingSet",
+    "Transported",
     "Visit",
     "as_guider",
+    "attribute_score",
+    "attribute_step",
     "band_products",
     "branch_products",
     "centred_products",
@@ -160,36 +185,48 @@ __all__ = [
     "fit_per_class",
     "from_denoised",
     "gradcam_maps",
+    "guidance_energy",
     "guide",
     "guided_products",
     "image_statistics",
     "inception_extractor",
+    "jacobian_directions",
     "load_approximation",
     "load_class_names",
     "load_model",
     "made_images",
+    "make_step",
+    "mean_activation",
     "module_extractor",
     "occlusion_maps",
     "open_images",
+    "paired_loss",
     "pipeline_start",
     "pixel_extractor",
+    "projection",
     "projection_products",
+    "pull_back",
+    "push_forward",
     "read_edm2_reference",
     "read_moments",
     "record",
     "replay",
     "replay_all",
     "run_path",
+    "same_noise",
     "sample",
     "sample_teleported",
     "save_approximation",
     "spatial_extractor",
     "stream_moments",
+    "subject_tokens",
     "sweep",
     "teleport",
     "tensor_images",
     "timm_extractor",
     "to_denoised",
+    "transport_direction",
     "visits",
+    "with_tokens",
     "write_moments",
 ]
