@@ -62,6 +62,7 @@ from scorescope.analysis.steering_tables import QUANTITIES as STEER_QUANTITIES
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_metrics
 from scorescope.analysis.tables import Column, Schema
+from scorescope.analysis.token_directions import TokenDirection, label_pairs, linearity_gap, token_direction
 from scorescope.analysis.transport import carry_direction, judge_transport, level_intervals
 from scorescope.analysis.win_rates import win_rates
 
@@ -78,6 +79,7 @@ __all__ = [
     "PatchTrace",
     "Schema",
     "SteerCurve",
+    "TokenDirection",
     "as_direction",
     "attribute_loss",
     "audit",
@@ -127,10 +129,12 @@ __all__ = [
     "judge_transport",
     "kid",
     "kid_subsets",
+    "label_pairs",
     "leave_one_out",
     "level_intervals",
     "likelihood_weights",
     "linear_error",
+    "linearity_gap",
     "logistic_levels",
     "loss_table",
     "mask_share",
@@ -175,6 +179,7 @@ __all__ = [
     "suggest_skip",
     "summarise",
     "summarise_by",
+    "token_direction",
     "trace_direction",
     "training_dynamics",
     "transport",

@@ -35,6 +35,17 @@ from scorescope.probes.decomposition import (
     projection_products,
 )
 from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.differentiable import (
+    Head,
+    Prediction,
+    Step,
+    attribute_score,
+    guidance_energy,
+    make_step,
+    paired_loss,
+    projection,
+    same_noise,
+)
 from scorescope.probes.direction import Direction
 from scorescope.probes.edm2_references import read_edm2_reference
 from scorescope.probes.extractors import (
@@ -80,6 +91,8 @@ from scorescope.probes.inception_weights import convert_inception, load_class_na
 from scorescope.probes.intervene import cache_activations, intervene
 from scorescope.probes.intervened import intervened
 from scorescope.probes.interventions import Intervention
+from scorescope.probes.jacobian import JacobianDirections, Transported, jacobian_directions, transport_direction
+from scorescope.probes.jacobian_products import pull_back, push_forward
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.moments import Moments, RunningMoments, read_moments, write_moments
 from scorescope.probes.noise import SampleNoise, edm_sigmas
@@ -94,8 +107,10 @@ from scorescope.probes.replay import replay, replay_all, visits
 from scorescope.probes.sampling import Run, sample
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, EulerRenoised, Heun, Solver
 from scorescope.probes.spaces import SPACES, NoiseLevel, Space, from_denoised, to_denoised
+from scorescope.probes.step_attribution import Attribution, CompletenessWarning, attribute_step, mean_activation
 from scorescope.probes.sweep import Setting, sweep
 from scorescope.probes.teleport import pipeline_start, sample_teleported, teleport
+from scorescope.probes.token_shift import TokenShift, subject_tokens, with_tokens
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
 __all__ = [
@@ -111,12 +126,14 @@ __all__ = [
     "AdaptiveGuidance",
     "Arm",
     "ArmBatch",
+    "Attribution",
     "Autoguidance",
     "Bank",
     "Batches",
     "BudgetError",
     "CFGZeroStar",
     "Comparison",
+    "CompletenessWarning",
     "Condition",
     "CosineWeight",
     "DPMSolverPP2M",
@@ -131,10 +148,12 @@ __all__ = [
     "Gaussian",
     "GuidanceState",
     "Guide",
+    "Head",
     "Heun",
     "ImageFolder",
     "Interval",
     "Intervention",
+    "JacobianDirections",
     "Level",
     "LinearAG",
     "LinearWeight",
@@ -145,6 +164,7 @@ __all__ = [
     "NoiseLevel",
     "Path",
     "Point",
+    "Prediction",
     "RandomLabels",
     "Recording",
     "Rescaled",
@@ -159,15 +179,20 @@ __all__ = [
     "Site",
     "Solver",
     "Space",
+    "Step",
     "StepInterval",
     "SwitchingDenoiser",
     "TangentialCFG",
+    "TokenShift",
     "Trace",
     "TraceError",
     "TrainingSet",
+    "Transported",
     "Visit",
     "as_guider",
     "attribute_candidates",
+    "attribute_score",
+    "attribute_step",
     "band_products",
     "branch_products",
     "cache_activations",
@@ -190,25 +215,33 @@ __all__ = [
     "fit_per_class",
     "from_denoised",
     "gradcam_maps",
+    "guidance_energy",
     "guide",
     "guided_products",
     "image_statistics",
     "inception_extractor",
     "intervene",
     "intervened",
+    "jacobian_directions",
     "load_approximation",
     "load_class_names",
     "load_model",
     "log_snr_grid",
     "made_images",
+    "make_step",
+    "mean_activation",
     "module_extractor",
     "noisy_condition",
     "occlusion_maps",
     "open_attributes",
     "open_images",
+    "paired_loss",
     "pipeline_start",
     "pixel_extractor",
+    "projection",
     "projection_products",
+    "pull_back",
+    "push_forward",
     "random_directions",
     "read_edm2_reference",
     "read_moments",
@@ -217,6 +250,7 @@ __all__ = [
     "replay_all",
     "run_arms",
     "run_path",
+    "same_noise",
     "sample",
     "sample_arms",
     "sample_teleported",
@@ -225,12 +259,15 @@ __all__ = [
     "shuffled_direction",
     "spatial_extractor",
     "stream_moments",
+    "subject_tokens",
     "sweep",
     "teleport",
     "tensor_images",
     "timm_extractor",
     "to_denoised",
     "trace_activations",
+    "transport_direction",
     "visits",
+    "with_tokens",
     "write_moments",
 ]
