@@ -13,6 +13,9 @@ With alpha = log-SNR and eps predictions at the same noisy point (Kong et al., I
 Both average to the mutual information, for the optimal denoiser only; neither bounds it for another. Image by image
 they are different things: `influence` is how much the condition changes the prediction, and is often largest where
 the condition contradicts the image. It is no evidence that the condition is true.
+
+At high log-SNR, eps predictions magnify what a network's two branches differ by for no reason: with a trained network
+the integral often exceeds the entropy of the condition. State the entropy, and read `cumulative` to see where.
 """
 
 import warnings
@@ -59,7 +62,8 @@ EXPECTED = Schema(
         Column("log_snr_low", float, "1", "where the covered range begins"),
         Column("log_snr_high", float, "1", "where it ends"),
         Column("outside", float, "nats", "both tails, extrapolated; not in `nats`; NaN where one is not known"),
-        Column("reading", str, "", "what the number is"),
+        Column("bound", float, "nats", "entropy of the condition, which information cannot exceed; NaN if not stated"),
+        Column("reading", str, "", "what the number is, and whether it exceeds the bound"),
     ),
 )
 
@@ -74,6 +78,7 @@ INTEGRAND = Schema(
         Column("density", float, "nats per unit log-SNR", "mean integrand, from eps predictions"),
         Column("low", float, "nats per unit log-SNR", "lower end of its 95 % interval, bootstrap over images"),
         Column("high", float, "nats per unit log-SNR", "upper end"),
+        Column("cumulative", float, "nats", "integral from the lowest log-SNR up to this level: I(y; x_sigma)"),
     ),
 )
 
@@ -130,6 +135,7 @@ def pairwise_information(
     seed: int = 0,
     maps: bool = False,
     guidance: float = 1.0,
+    entropy: float | None = None,
     batch: int = 256,
     resamples: int = 1000,
     progress: bool = False,
@@ -159,6 +165,9 @@ def pairwise_information(
     guidance : float
         Weight at which `denoiser` is guided, if it is. It is not applied here: it only decides how results are
         labelled, since under guidance they are not about any density.
+    entropy : float, optional
+        Entropy of the condition in nats (given c, for the conditional form): the bound of the expectation. For
+        uniform labels it is the logarithm of their number.
     batch : int
         Samples in one denoiser call.
     resamples : int
@@ -184,7 +193,8 @@ def pairwise_information(
     """
     found = information_of_each(
         denoiser, bank, {"condition": condition}, baseline=baseline, given=given, levels=levels, draws=draws, seed=seed,
-        maps=maps, guidance=guidance, batch=batch, resamples=resamples, progress=progress,
+        maps=maps, guidance=guidance, entropy=None if entropy is None else {"condition": entropy}, batch=batch,
+        resamples=resamples, progress=progress,
     )  # fmt: skip
     return found["condition"]
 
@@ -201,6 +211,7 @@ def information_of_each(
     seed: int = 0,
     maps: bool = False,
     guidance: float = 1.0,
+    entropy: Mapping[str, float] | None = None,
     batch: int = 256,
     resamples: int = 1000,
     progress: bool = False,
@@ -210,7 +221,9 @@ def information_of_each(
     Parameters
     ----------
     conditions : mapping of str to Condition
-        By name. All else, and the errors, are those of `pairwise_information`.
+        By name.
+    entropy : mapping of str to float, optional
+        Entropies of these conditions. All else, and the errors, are those of `pairwise_information`.
     """
     if not conditions or any(condition is None for condition in conditions.values()) or BASELINE in conditions:
         found = f"names {list(conditions)}, or None among the conditions"
@@ -223,7 +236,8 @@ def information_of_each(
     arms += [Arm(name, denoiser, condition) for name, condition in conditions.items()]
     weights = list(levels.weights / 2) if maps else None
     comparison = compare_arms(bank, arms, map_weights=weights, batch=batch, progress=progress)
-    return {name: _information(comparison, name, levels, reading, resamples) for name in conditions}
+    bounds = {name: float((entropy or {}).get(name, np.nan)) for name in conditions}
+    return {name: _information(comparison, name, levels, (reading, bounds[name]), resamples) for name in conditions}
 
 
 def _reading(baseline: Condition, given: Condition, guidance: float) -> str:
@@ -251,8 +265,9 @@ def _with_levels(bank: Bank | Tensor, levels: LogSNRLevels | None, draws: int, s
 
 
 def _information(
-    comparison: Comparison, name: str, levels: LogSNRLevels, reading: str, resamples: int
+    comparison: Comparison, name: str, levels: LogSNRLevels, meaning: tuple[str, float], resamples: int
 ) -> PairwiseInformation:
+    reading, bound = meaning
     densities = {
         "log_ratio": comparison.difference(BASELINE, name) / 2,
         "influence": comparison.distance(BASELINE, name) / 2,
@@ -268,7 +283,9 @@ def _information(
     tails = _tails(levels, densities)
     rows = [_expected(estimator, densities[estimator] @ levels.weights, units) for estimator in ESTIMATORS]
     outside = tails.groupby("estimator")["nats"].sum(min_count=2)
-    expected = pd.DataFrame(rows).assign(log_snr_low=levels.low, log_snr_high=levels.high, reading=reading)
+    expected = pd.DataFrame(rows).assign(log_snr_low=levels.low, log_snr_high=levels.high, bound=bound)
+    over = "; exceeds the entropy of the condition: the two branches are not of one law"
+    expected["reading"] = [reading + over * bool(mean > bound) for mean in expected["nats"]]
     expected["outside"] = expected["estimator"].map(outside).astype(float)
     number = comparison.pair(BASELINE, name)
     kept = (comparison.difference_maps, comparison.distance_maps)
@@ -297,6 +314,7 @@ def _by_level(levels: LogSNRLevels, estimator: str, density: Floats, units: Floa
         {
             "sigma": levels.sigmas, "log_snr": levels.log_snr, "weight": levels.weights, "estimator": estimator,
             "n": len(density), "density": density.mean(0), "low": low, "high": high,
+            "cumulative": np.cumsum(density.mean(0) * levels.weights),
         }
     )  # fmt: skip
 

@@ -138,6 +138,22 @@ def test_integrand_sums_to_the_expectation(found):
     assert (found.integrand["low"] <= found.integrand["high"]).all()
 
 
+def test_entropy_bounds_the_information(known):
+    images, labels, levels = known.images[:60], known.labels[:60], grid_levels(-6, 6, 13)
+    exact = pairwise_information(known.law, images, labels, levels=levels, entropy=np.log(3))
+    assert (exact.expected["nats"] < exact.expected["bound"]).all()
+    assert (exact.expected["reading"] == "i(x; y)").all()
+
+    def inconsistent(x, sigma, condition):  # an error of the conditional branch, which eps at low noise magnifies
+        return known.law(x, sigma, condition) + (0 if condition is None else 0.1)
+
+    found = pairwise_information(inconsistent, images, labels, levels=levels, entropy=np.log(3))
+    assert "exceeds the entropy" in expected(found).loc["influence", "reading"]
+    curve = found.integrand[found.integrand["estimator"] == "influence"]
+    assert curve["cumulative"].iloc[-1] == pytest.approx(expected(found).loc["influence", "nats"])
+    assert curve["cumulative"].iloc[6] < np.log(3)  # up to log-SNR 0 nothing is wrong yet
+
+
 def test_stated_tail_is_what_more_levels_find(known):
     part = slice(0, 150)
     images, labels = known.images[part], known.labels[part]

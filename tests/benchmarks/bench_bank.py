@@ -80,5 +80,6 @@ def shared_noise() -> None:
     exact = pair.log_ratio().numpy()
     print(
         f"log-ratio of 200 images, exact mean {exact.mean():.3f} nat: shared noise {shared.mean():.3f} +- "
-        f"{shared.std():.2f}, independent noise {apart.mean():.3f} +- {apart.std():.2f}; variance x {np.var(apart) / np.var(shared):.0f}"
+        f"{shared.std():.2f}, independent noise {apart.mean():.3f} +- {apart.std():.2f}; "
+        f"variance x {np.var(apart) / np.var(shared):.0f}"
     )
