@@ -150,14 +150,12 @@ def paired_classify(
     if error is None:
         full = compare_arms(bank, arms, pairs=[], rows=test, batch=batch, progress=progress)
         measured.append(("test", full))
-        predicted = (stacked_losses(full) @ level_weights).argmin(0)
-        left = np.full(len(test), len(names))
-        spent = left * len(bank.sigmas) * bank.draws
+        found = _full(full, level_weights)
     else:
         losses = CandidateLosses(denoiser, bank, list(candidates.values()), batch=batch)
-        predicted, left, spent = _adaptive(losses, test, level_weights, error, looks, progress)
+        found = _adaptive(losses, test, level_weights, error, looks, progress)
     rates = [win_rates(part, truth[part.rows]).assign(split=split) for split, part in measured]
-    predictions = _predictions(test, truth, names, predicted, left, spent)
+    predictions = _predictions(test, truth, names, *found)
     empty = pd.DataFrame({column.name: pd.Series(dtype=column.kind) for column in WIN_RATES.columns})
     return Classification(
         predictions, WIN_RATES.check(pd.concat(rates, ignore_index=True) if rates else empty), table,
@@ -208,6 +206,13 @@ def _given(weights: str | Sequence[float], levels: int) -> Floats:
         found = f"{values.tolist()[:5]}"
         raise InputError("weights", found=found, expected=f"{levels} finite numbers >= 0, not all 0")
     return values
+
+
+def _full(comparison: Comparison, weights: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """As `_adaptive`, when every point of every class has been evaluated."""
+    losses = stacked_losses(comparison)
+    left = np.full(losses.shape[1], len(losses))
+    return (losses @ weights).argmin(0), left, left * losses.shape[2] * comparison.draws
 
 
 def _adaptive(

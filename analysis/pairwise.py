@@ -92,8 +92,8 @@ def pairwise_information(
     denoiser : Denoiser
         The model.
     bank : Bank or Tensor, shape (n, *shape)
-        Images, in units of the data. For expectations to be mutual information, images and conditions are drawn
-        together. A bank brings its own noise levels, falling, which are integrated by the trapezoid rule.
+        Images, in units of the data, drawn together with their conditions. A bank brings its own noise levels,
+        falling, which are integrated by the trapezoid rule.
     condition : Condition
         y: one row an image, or one for all.
     baseline : Condition, optional
@@ -108,15 +108,11 @@ def pairwise_information(
     maps : bool
         Also keep maps over pixels.
     guidance : float
-        Weight at which `denoiser` is guided, if it is. It is not applied here: it only decides how results are
-        labelled, since under guidance they are not about any density.
+        Weight at which `denoiser` is guided, if it is: not applied, but results are labelled as about no density.
     entropy : float, optional
-        Entropy of the condition in nats (given c, for the conditional form): the bound of the expectation. For
-        uniform labels it is the logarithm of their number.
-    batch : int
-        Samples in one denoiser call.
-    resamples : int
-        Bootstrap draws of images.
+        Of the condition (given c, if any), in nats: the bound. ln(count) for uniform labels.
+    batch, resamples : int
+        Samples in one denoiser call; bootstrap draws of images.
     progress : bool
         Show a progress bar.
 
