@@ -35,10 +35,11 @@ from scorescope.analysis.guidance_paths import clip_activity, gain_path, savings
 from scorescope.analysis.images import image_table, value_density
 from scorescope.analysis.information import guidance_information, suggest_interval
 from scorescope.analysis.memorisation import memorisation
+from scorescope.analysis.noise_intervals import delays, windows
 from scorescope.analysis.patching import PatchTrace, patch_once, patch_trace
 from scorescope.analysis.quality import class_agreement, error_by_sigma, nearest_distances
 from scorescope.analysis.solver_gains import linear_error, solver_gains
-from scorescope.analysis.steering import SteerCurve, delays, steer_curve, windows
+from scorescope.analysis.steering import SteerCurve, steer_curve
 from scorescope.analysis.steering_tables import QUANTITIES as STEER_QUANTITIES
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_metrics
