@@ -1,6 +1,9 @@
 """Pure functions: traces and arrays in, tidy DataFrames out. No plotting, printing or file output."""
 
+from scorescope.analysis.attribute_loss import AttributeLoss, attribute_loss
 from scorescope.analysis.audit import AUDIT, audit, paper_rule
+from scorescope.analysis.class_weights import fit_level_weights, likelihood_weights
+from scorescope.analysis.comparisons import loss_table, pair_table
 from scorescope.analysis.fid_companions import companion_table, fid_infinity, inception_score
 from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
 from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, verdict
@@ -34,8 +37,12 @@ from scorescope.analysis.guidance import compare, decompose, decompose_bands, de
 from scorescope.analysis.guidance_paths import clip_activity, gain_path, savings, separation
 from scorescope.analysis.images import image_table, value_density
 from scorescope.analysis.information import guidance_information, suggest_interval
+from scorescope.analysis.log_snr import LogSNRLevels, grid_levels, logistic_levels
 from scorescope.analysis.memorisation import memorisation
 from scorescope.analysis.noise_intervals import delays, windows
+from scorescope.analysis.overlap import Overlap, overlap
+from scorescope.analysis.paired_classify import Classification, paired_classify
+from scorescope.analysis.pairwise import PairwiseInformation, information_of_each, pairwise_information
 from scorescope.analysis.patching import PatchTrace, patch_once, patch_trace
 from scorescope.analysis.quality import class_agreement, error_by_sigma, nearest_distances
 from scorescope.analysis.solver_gains import linear_error, solver_gains
@@ -44,15 +51,22 @@ from scorescope.analysis.steering_tables import QUANTITIES as STEER_QUANTITIES
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_metrics
 from scorescope.analysis.tables import Column, Schema
+from scorescope.analysis.win_rates import win_rates
 
 __all__ = [
     "AUDIT",
     "STEER_QUANTITIES",
+    "AttributeLoss",
+    "Classification",
     "Column",
     "FeaturePair",
+    "LogSNRLevels",
+    "Overlap",
+    "PairwiseInformation",
     "PatchTrace",
     "Schema",
     "SteerCurve",
+    "attribute_loss",
     "audit",
     "changes",
     "class_agreement",
@@ -74,10 +88,12 @@ __all__ = [
     "far_field_constant",
     "feature_contributions",
     "fid_infinity",
+    "fit_level_weights",
     "frechet_distance",
     "frechet_interval",
     "gain_path",
     "gaming_audit",
+    "grid_levels",
     "group_table",
     "guidance_information",
     "image_gradients",
@@ -86,10 +102,14 @@ __all__ = [
     "influence",
     "influence_maps",
     "influence_table",
+    "information_of_each",
     "kid",
     "kid_subsets",
     "leave_one_out",
+    "likelihood_weights",
     "linear_error",
+    "logistic_levels",
+    "loss_table",
     "mask_share",
     "match_histogram",
     "measure_sweep",
@@ -101,6 +121,10 @@ __all__ = [
     "neighbour_table",
     "null_floor",
     "optimise_weights",
+    "overlap",
+    "pair_table",
+    "paired_classify",
+    "pairwise_information",
     "paper_rule",
     "pareto",
     "patch_once",
@@ -130,5 +154,6 @@ __all__ = [
     "value_density",
     "verdict",
     "visible_share",
+    "win_rates",
     "windows",
 ]

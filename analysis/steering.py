@@ -9,7 +9,7 @@ later = steer_curve(..., intervals=delays(sigmas, 6))      # delay scan: it begi
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,8 +57,9 @@ class SteerCurve:
         `STEER_SAMPLES`.
     budget : float
         Mean distance from the samples without edit that counts as the same image, changed.
-    controls : tuple of str
-        Arms that the direction was compared with, besides no edit.
+    controls : dict of str to float
+        Arms that the direction was compared with, besides no edit, and the cosine between each as it was found and
+        the direction. A large one for `shuffled` says that the recipe finds this direction whatever the labels.
     """
 
     curve: pd.DataFrame
@@ -66,7 +67,7 @@ class SteerCurve:
     verdicts: pd.DataFrame
     samples: pd.DataFrame
     budget: float
-    controls: tuple[str, ...]
+    controls: dict[str, float]
 
 
 def steer_curve(
@@ -116,7 +117,9 @@ def steer_curve(
     random : int
         Random directions of the same norm.
     shuffled : Direction, optional
-        What the same recipe finds with shuffled labels (`shuffled_direction`). Without it that control is missing.
+        What the same recipe finds with shuffled labels (`shuffled_direction`). Its part along the direction is taken
+        out: where the attribute is the largest variation at a site, labels in any order give its direction again.
+        Without it that control is missing.
     natural : mapping of str to float, optional
         Natural standard deviation of each score, over data; changes are then in these units, and scores of different
         kinds can be compared. Without it they are in units of the scores.
@@ -147,7 +150,7 @@ def steer_curve(
     numbers = check_seeds(seeds, LEAST_SEEDS)
     doses = _doses(strengths)
     spans = spans_of(intervals, sampling.sigmas)
-    directions = _directions(direction, random, shuffled, seed)
+    directions, cosines = _directions(direction, random, shuffled, seed)
     if not spans or (condition is None and branch == "cond"):
         found = f"{len(spans)} intervals, branch {branch!r}{', no condition' if condition is None else ''}"
         raise InputError("intervals, branch", found=found, expected="an interval, and calls in which it acts")
@@ -172,7 +175,7 @@ def steer_curve(
         verdicts=pd.concat([verdict_table(part, draws, budget) for part in responses], ignore_index=True),
         samples=pd.concat([_samples(part, numbers) for part in responses], ignore_index=True),
         budget=budget,
-        controls=tuple(name for name in directions if name != DIRECTION),
+        controls=cosines,
     )
 
 
@@ -188,19 +191,25 @@ def _doses(strengths: Sequence[float]) -> list[float]:
     return doses
 
 
-def _directions(direction: Direction, random: int, shuffled: Direction | None, seed: int) -> dict[str, Direction]:
+def _directions(
+    direction: Direction, random: int, shuffled: Direction | None, seed: int
+) -> tuple[dict[str, Direction], dict[str, float]]:
+    """The direction and its controls, all of one length at every strength; the controls' cosines with it."""
     if random < 0 or (random == 0 and shuffled is None):
         raise InputError("random, shuffled", found=f"{random}, none", expected="at least one control direction")
-    if shuffled is not None and (shuffled.site != direction.site or len(shuffled) != len(direction)):
-        found = f"{len(shuffled)} numbers at {shuffled.site!r}"
-        raise InputError("shuffled", found=found, expected=f"{len(direction)} at {direction.site!r}")
     controls = {f"random {k + 1}": way for k, way in enumerate(random_directions(direction, random, seed=seed))}
     if shuffled is not None:
-        matched = Direction(
-            shuffled.vector, shuffled.site, shuffled.attribute, shuffled.method, direction.scale, shuffled.sigma
-        )
-        controls = {SHUFFLED: matched, **controls}
-    return {DIRECTION: direction, **controls}
+        if shuffled.site != direction.site or len(shuffled) != len(direction):
+            found = f"{len(shuffled)} numbers at {shuffled.site!r}"
+            raise InputError("shuffled", found=found, expected=f"{len(direction)} at {direction.site!r}")
+        controls = {SHUFFLED: shuffled, **controls}
+    cosines = {name: float(way.unit.double() @ direction.unit.double()) for name, way in controls.items()}
+    if shuffled is not None:
+        rest = shuffled.unit.double() - cosines[SHUFFLED] * direction.unit.double()
+        if float(rest.norm()) < 1e-6:
+            raise InputError("shuffled", found="the direction itself", expected="another direction")
+        controls[SHUFFLED] = replace(shuffled, vector=rest.to(direction.vector), scale=direction.scale)
+    return {DIRECTION: direction, **controls}, cosines
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,26 +4,35 @@ digits = load_digits()
 denoiser, card = load_denoiser("digits")
 """
 
+from scorescope.data.attribute_scorer import AttributeScorer, load_scorer, log_odds
 from scorescope.data.checkpoints import load_denoiser, load_snapshots, save_denoiser, shipped_denoisers
 from scorescope.data.classifiers import Classifier, load_classifier, shipped_classifiers
 from scorescope.data.digits import Digits, Labelled, load_digits
 from scorescope.data.errors import InputError
 from scorescope.data.scenes import Scenes, render_scenes
+from scorescope.data.shapes import ATTRIBUTES, Shapes, column, render_shapes
 from scorescope.data.unet import EDMDenoiser, UNetConfig
 
 __all__ = [
+    "ATTRIBUTES",
+    "AttributeScorer",
     "Classifier",
     "Digits",
     "EDMDenoiser",
     "InputError",
     "Labelled",
     "Scenes",
+    "Shapes",
     "UNetConfig",
+    "column",
     "load_classifier",
     "load_denoiser",
     "load_digits",
+    "load_scorer",
     "load_snapshots",
+    "log_odds",
     "render_scenes",
+    "render_shapes",
     "save_denoiser",
     "shipped_classifiers",
     "shipped_denoisers",

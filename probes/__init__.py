@@ -17,7 +17,11 @@ from scorescope.probes.approximations import (
 from scorescope.probes.arm_rows import Arm
 from scorescope.probes.arms import ArmBatch, Sampling, run_arms, sample_arms
 from scorescope.probes.attribution import gradcam_maps, occlusion_maps
+from scorescope.probes.bank import Bank, Point, log_snr_grid
 from scorescope.probes.cached import cached
+from scorescope.probes.comparison import Arm, compare_arms
+from scorescope.probes.comparison_sums import Comparison
+from scorescope.probes.conditions import attribute_candidates, open_attributes
 from scorescope.probes.controls import random_directions, shuffled_direction
 from scorescope.probes.corruption import noisy_condition
 from scorescope.probes.decomposition import (
@@ -105,9 +109,11 @@ __all__ = [
     "Arm",
     "ArmBatch",
     "Autoguidance",
+    "Bank",
     "Batches",
     "BudgetError",
     "CFGZeroStar",
+    "Comparison",
     "Condition",
     "CosineWeight",
     "DPMSolverPP2M",
@@ -135,6 +141,7 @@ __all__ = [
     "Moments",
     "NoiseLevel",
     "Path",
+    "Point",
     "RandomLabels",
     "Recording",
     "Rescaled",
@@ -156,6 +163,7 @@ __all__ = [
     "TrainingSet",
     "Visit",
     "as_guider",
+    "attribute_candidates",
     "band_products",
     "branch_products",
     "cache_activations",
@@ -163,6 +171,7 @@ __all__ = [
     "centred_products",
     "classifier_extractor",
     "clip_extractor",
+    "compare_arms",
     "convert_inception",
     "describe",
     "dinov2_extractor",
@@ -185,10 +194,12 @@ __all__ = [
     "load_approximation",
     "load_class_names",
     "load_model",
+    "log_snr_grid",
     "made_images",
     "module_extractor",
     "noisy_condition",
     "occlusion_maps",
+    "open_attributes",
     "open_images",
     "pipeline_start",
     "pixel_extractor",

@@ -8,7 +8,7 @@
 This is what `sample` hands to a solver. It knows nothing of noise levels to come or of batches beside its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,12 @@ from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Condition, Denoiser, check_prediction, select_rows
 from scorescope.probes.guidance import COND, UNCOND, BranchRule, GuidanceState, RowRule, Rule, describe
 from scorescope.probes.trace import Recording, ScalarRecorder, Visit
+
+GUIDED = "guided"
+"""What a watcher is told in place of a branch when the rule has been applied."""
+
+Watch = Callable[[str, GuidanceState, Tensor, Tensor], None]
+"""Called as (branch, state, rows, prediction) after every prediction; `rows` are the samples that it is of."""
 
 
 class GuidedDenoiser:
@@ -40,15 +46,17 @@ class GuidedDenoiser:
         What to record.
     needs_reference : bool
         The solver uses the unconditional prediction of every sample, whatever the rule needs.
+    watch : callable, optional
+        Told of every branch as soon as it is predicted, and of the guided prediction.
     """
 
     def __init__(
         self, denoiser: Denoiser, condition: Condition, rule: Rule, seeds: Sequence[int], record: Recording | None,
-        *, needs_reference: bool = False,
+        *, needs_reference: bool = False, watch: Watch | None = None,
     ) -> None:  # fmt: skip
         self.denoiser, self.condition, self.rule, self.seeds, self.record = denoiser, condition, rule, seeds, record
         self.reference: Tensor | None = None
-        self._needs_reference = needs_reference
+        self._needs_reference, self._watch = needs_reference, watch
         self._memory: dict[str, Any] = {}
         self._recorder = ScalarRecorder(record) if record else None
         self._finite: list[tuple[int, float, str, Tensor]] = []
@@ -60,6 +68,7 @@ class GuidedDenoiser:
         cond = self._predict(COND, state, self.condition)
         if self.condition is None:
             self.reference = cond
+            self._tell(GUIDED, state, None, cond)
             self._add(state, cond, None, cond, needed=(COND,), rows=None)
             return cond
         needed = self.rule.branches(state)
@@ -72,6 +81,7 @@ class GuidedDenoiser:
                 state.others[branch] = self._branch(branch, state, None)
         guided = self.rule(cond, uncond, state)
         self.reference = uncond if rows is None else None
+        self._tell(GUIDED, state, None, guided)
         self._add(state, cond, uncond, guided, needed=needed, rows=rows)
         return guided
 
@@ -108,12 +118,14 @@ class GuidedDenoiser:
         part = replace(state, x=state.x[index], seeds=seeds)
         condition = None if branch == UNCOND else select_rows(self.condition, index)
         full = torch.full_like(state.x, torch.nan)
-        full[index] = self._predict(branch, part, condition, own=True, of=select_rows(self.condition, index))
+        of = select_rows(self.condition, index)
+        full[index] = self._predict(branch, part, condition, own=True, of=of, rows=index)
         return full
 
     def _predict(
-        self, branch: str, state: GuidanceState, condition: Condition, *, own: bool = False, of: Condition = None
-    ) -> Tensor:
+        self, branch: str, state: GuidanceState, condition: Condition, *,
+        own: bool = False, of: Condition = None, rows: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         x = state.x
         sigma = torch.full((len(x),), state.sigma, device=x.device, dtype=x.dtype)
         found: Tensor | None = None
@@ -126,7 +138,12 @@ class GuidedDenoiser:
             found = self.denoiser(x, sigma, condition)
         check_prediction(found, x, branch=branch)
         self._finite.append((state.step, state.sigma, branch, torch.isfinite(found).all()))
+        self._tell(branch, state, rows, found)
         return found
+
+    def _tell(self, branch: str, state: GuidanceState, rows: Tensor | None, prediction: Tensor) -> None:
+        if self._watch is not None:
+            self._watch(branch, state, torch.arange(len(prediction)) if rows is None else rows.cpu(), prediction)
 
     def _add(
         self, state: GuidanceState, cond: Tensor, uncond: Tensor | None, guided: Tensor, *,

@@ -60,7 +60,7 @@ def load_model(name: str, *, device: str = "cpu") -> Model:
     Parameters
     ----------
     name : str
-        A shipped denoiser ("digits", "digits_weak"), or "package.module:factory". The factory takes no
+        A shipped denoiser ("digits", "digits_weak", "shapes"), or "package.module:factory". The factory takes no
         arguments and returns a `Model`, or a denoiser with attributes `shape` and `classes` (and, if it has
         one, `value_range`). The current folder is searched too.
     device : str
@@ -74,10 +74,12 @@ def load_model(name: str, *, device: str = "cpu") -> Model:
     check_device(device)
     if name in shipped_denoisers():
         denoiser, card = load_denoiser(name, device=device)
-        digits = load_digits()
         source = f"sha256 {card.get('weights_sha256', 'unknown')}"
+        if sizes := denoiser.config.attributes:
+            return Model(denoiser, name, denoiser.shape, combinations(sizes), (-1.0, 1.0), source=source)
+        digits = load_digits()
         return Model(denoiser, name, denoiser.shape, _cycle(denoiser.classes), (-1.0, 1.0), digits, source)
-    factory = _import(name)
+    factory = import_factory(name, argument="denoiser", known=shipped_denoisers())
     try:
         found = factory()
     except Exception as error:
@@ -105,20 +107,33 @@ def _cycle(classes: int) -> Callable[[int], Condition]:
     return lambda count: torch.arange(count) % classes
 
 
-def _import(name: str) -> Callable[[], Any]:
+def combinations(sizes: tuple[int, ...]) -> Callable[[int], Condition]:
+    """All combinations of attribute values, each once before any comes again, in a fixed mixed order."""
+    every = torch.cartesian_prod(*(torch.arange(size) for size in sizes))
+    every = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(0))]
+    return lambda count: every[torch.arange(count) % len(every)]
+
+
+def import_factory(name: str, *, argument: str, known: list[str]) -> Callable[[], Any]:
+    """The function that "package.module:factory" names; the current folder is searched too.
+
+    Raises
+    ------
+    InputError
+        Naming `argument`, what was found, and that the name could also be one of `known`.
+    """
     module_name, _, attribute = name.partition(":")
-    expected = f"one of {shipped_denoisers()}, or package.module:factory"
+    expected = f"one of {known}, or package.module:factory"
     if not attribute:
-        raise InputError("denoiser", found=repr(name), expected=expected)
+        raise InputError(argument, found=repr(name), expected=expected)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # as `python -m` would
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise InputError("denoiser", found=f"{name!r} ({error})", expected=expected) from None
+        raise InputError(argument, found=f"{name!r} ({error})", expected=expected) from None
     if not callable(factory):
-        raise InputError(
-            "denoiser", found=f"{name!r}, a {type(factory).__name__}", expected="a function that returns a denoiser"
-        )
+        expected = f"a function that returns a {argument}"
+        raise InputError(argument, found=f"{name!r}, a {type(factory).__name__}", expected=expected)
     made: Callable[[], Any] = factory
     return made

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Condition, Denoiser, select, to_device
 from scorescope.probes.guidance import CFG, Rule, describe
-from scorescope.probes.guided import GuidedDenoiser
+from scorescope.probes.guided import GuidedDenoiser, Watch
 from scorescope.probes.noise import SampleNoise, check_sigmas, edm_sigmas
 from scorescope.probes.solvers import Heun, Solver
 from scorescope.probes.trace import Recording, Trace, Visit
@@ -46,6 +46,7 @@ def sample(
     sigmas: Sequence[float] | None = None,
     start: Tensor | None = None,
     record: Recording | None = None,
+    watch: Watch | None = None,
     batch: int = 256,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -73,6 +74,9 @@ def sample(
         States at sigmas[0]; by default sigmas[0] times each seed's first noise. Later noise is the same either way.
     record : Recording, optional
         Scalars to record; None records nothing.
+    watch : callable, optional
+        Called as (branch, state, rows, prediction) after every denoiser call, and with the branch "guided" after the
+        rule was applied; `rows` are the samples, counted over the whole run. What it is given it must not change.
     batch : int
         Samples computed together. Bounds the memory; changes the result by rounding at most.
     device, dtype
@@ -108,7 +112,9 @@ def sample(
         rows = slice(first, min(first + batch, len(seeds)))
         noise = SampleNoise(seeds[rows], shape, torch.device(device), dtype)
         part = to_device(select(condition, rows), torch.device(device))
-        guided = GuidedDenoiser(denoiser, part, rule, seeds[rows], record, needs_reference=reference)
+        guided = GuidedDenoiser(
+            denoiser, part, rule, seeds[rows], record, needs_reference=reference, watch=_from_row(watch, first)
+        )
         state = sigmas[0] * noise.draw()
         if start is not None:
             state = start[rows].to(state)
@@ -132,6 +138,13 @@ def sample(
     }
     rows_table = pd.DataFrame({"sample": range(len(seeds)), "seed": seeds, "condition": _labels(condition, len(seeds))})
     return Run(result, Trace(pd.concat(tables, ignore_index=True), rows_table, manifest, kept=visits))
+
+
+def _from_row(watch: Watch | None, first: int) -> Watch | None:
+    """A watcher that is told of a batch's rows as rows of the whole run."""
+    if watch is None:
+        return None
+    return lambda branch, state, rows, prediction: watch(branch, state, rows + first, prediction)
 
 
 def _described(denoiser: Denoiser, rule: Rule, solver: Solver) -> dict[str, Any]:

@@ -9,17 +9,18 @@ A site must be called exactly once a forward pass: what a second call would mean
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording.taps import is_compiled, leaves
 
-Pool = Literal["whole", "mean"]
+Pool = Literal["whole", "mean"] | int
 
 
 def root_module(denoiser: object) -> nn.Module:
@@ -70,19 +71,36 @@ def pool(activation: Tensor, how: Pool) -> Tensor:
     ----------
     activation : Tensor
         (batch, channel, *space) maps or (batch, token, channel) sequences.
-    how : {"whole", "mean"}
-        `mean` averages over space or tokens, to (batch, channel) float32; `whole` copies.
+    how : {"whole", "mean"} or int
+        `mean` averages over space or tokens, to (batch, channel) float32; `whole` copies; a number k averages maps
+        over a k x k grid, to (batch, channel * k * k) float32, channels varying slowest.
+
+    Raises
+    ------
+    InputError
+        For a grid over an activation that is not (batch, channel, y, x), or finer than it.
     """
     if how == "whole":
         return activation.clone()
+    if not isinstance(how, str):
+        return _grid(activation, how)
     if activation.ndim == 3:
         return activation.float().mean(1)
     return activation.float().flatten(2).mean(2) if activation.ndim > 3 else activation.float()
 
 
+def _grid(activation: Tensor, cells: int) -> Tensor:
+    if activation.ndim != 4 or not 1 <= cells <= min(activation.shape[2:]):
+        expected = f"maps (batch, channel, y, x) of at least {cells} x {cells}"
+        raise InputError("how", found=f"a grid over shape {tuple(activation.shape)}", expected=expected)
+    return functional.adaptive_avg_pool2d(activation.float(), cells).flatten(1)
+
+
 @contextmanager
-def capture(denoiser: object, sites: Sequence[str], *, how: Pool = "whole") -> Iterator[dict[str, Tensor]]:
-    """Keep what each site puts out in the latest call of the denoiser.
+def capture(
+    denoiser: object, sites: Sequence[str], *, how: Pool | Mapping[str, Pool] = "whole"
+) -> Iterator[dict[str, Tensor]]:
+    """Keep what each site puts out in the latest call of the denoiser, reduced as `pool` says, or each in its way.
 
     Yields
     ------
@@ -96,10 +114,11 @@ def capture(denoiser: object, sites: Sequence[str], *, how: Pool = "whole") -> I
     """
     root = root_module(denoiser)
     modules = {site: find_site(denoiser, site) for site in sites}
+    pools = how if isinstance(how, Mapping) else dict.fromkeys(sites, how)
     taken: dict[str, Tensor] = {}
     handles = [root.register_forward_pre_hook(lambda *_: taken.clear())]
     try:
-        handles += [module.register_forward_hook(_keep(site, taken, how)) for site, module in modules.items()]
+        handles += [module.register_forward_hook(_keep(site, taken, pools[site])) for site, module in modules.items()]
         yield taken
     finally:
         for handle in handles:

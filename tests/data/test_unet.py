@@ -57,3 +57,45 @@ def test_labels_out_of_range_or_of_another_kind_are_refused(denoiser, labels, fo
 def test_other_shapes_are_refused(denoiser, shape):
     with pytest.raises(InputError, match=r"^x: found shape"):
         denoiser(torch.zeros(shape), torch.ones(shape[0]), None)
+
+
+@pytest.fixture(scope="module")
+def attribute_denoiser():
+    torch.manual_seed(0)
+    config = UNetConfig(shape=(3, 8, 8), channels=(8, 16), embedding=16, attributes=(3, 2), patch=2)
+    denoiser = EDMDenoiser(config, sigma_data=0.5).eval().requires_grad_(False)
+    for weight in denoiser.parameters():  # some start at zero, which would hide the condition
+        torch.nn.init.normal_(weight, std=0.1)
+    return denoiser
+
+
+def test_attributes_are_conditions_one_by_one_and_as_tokens(attribute_denoiser):
+    denoiser = attribute_denoiser
+    x, sigma = torch.randn(4, 3, 8, 8), torch.ones(4)
+    labels = torch.tensor([[0, 0], [1, 1], [2, 0], [3, 1]])  # the last leaves the first attribute open
+    full = denoiser(x, sigma, labels)
+    assert full.shape == x.shape
+    tokens = denoiser.embed(labels)
+    assert tokens.shape == (4, 2, 16) and torch.equal(denoiser(x, sigma, tokens), full)
+    null = denoiser(x, sigma, None)
+    assert torch.equal(null, denoiser(x, sigma, torch.tensor([[3, 2]] * 4)))
+    assert torch.equal(null, denoiser(x, sigma, denoiser.embed(None, batch=4)))
+    assert (full - null).abs().flatten(1).amax(1).min() > 1e-4
+    # values of different attributes have rows of their own
+    assert len({tuple(row.tolist()) for row in denoiser.network.attribute_embedding.table.weight}) == 7
+
+
+def test_bad_attribute_conditions_are_named(attribute_denoiser):
+    x, sigma = torch.randn(2, 3, 8, 8), torch.ones(2)
+    for bad in (torch.tensor([[4, 0]] * 2), torch.tensor([[0, -1]] * 2), torch.tensor([0, 1]), torch.zeros(2, 3, 16)):
+        with pytest.raises(InputError, match="condition"):
+            attribute_denoiser(x, sigma, bad)
+    with pytest.raises(InputError, match="batch"):
+        attribute_denoiser.embed(None)
+
+
+def test_class_labels_have_tokens_too():
+    denoiser, _ = load_denoiser("digits")
+    x, sigma, labels = torch.randn(2, 1, 8, 8), torch.ones(2), torch.tensor([3, 7])
+    tokens = denoiser.embed(labels)
+    assert tokens.shape == (2, 1, 128) and torch.equal(denoiser(x, sigma, tokens), denoiser(x, sigma, labels))

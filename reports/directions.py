@@ -1,0 +1,61 @@
+"""The directions report: where an attribute is readable, where it is steerable, and how its direction travels.
+
+outcome = build(Path("report/directions"), load_subject("shapes"), command="...")
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from scorescope.reports.directions_information import (
+    attribute_loss_section,
+    classification_section,
+    information_section,
+)
+from scorescope.reports.directions_probing import model_section, probe_section
+from scorescope.reports.directions_study import Subject
+from scorescope.reports.directions_workbench import Workbench
+from scorescope.reports.page import Outcome, ReportWriter, Section
+
+
+def build(out: Path, subject: Subject, *, command: str, quick: bool = False, progress: bool = True) -> Outcome:
+    """Measure and write the directions report.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the report.
+    subject : Subject
+        Model, labelled images, judge and contrasts.
+    command : str
+        What the manifest says made it.
+    quick : bool
+        Fewer images, levels, seeds and controls: wider intervals.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    Outcome
+        Its status says whether a part is missing.
+    """
+    bench = Workbench(subject, quick, progress)
+    manifest = {
+        "model": subject.name, "model_source": subject.source, "images": len(bench.images),
+        "contrasts": [str(contrast) for contrast in bench.contrasts], "sites": list(subject.sites), "quick": quick,
+    }  # fmt: skip
+    sections: list[tuple[str, str, Callable[[Workbench], Section]]] = [
+        ("model", "What the model makes", model_section),
+        ("probes", "Where attributes are readable", probe_section),
+        ("loss", "Where attributes are lost in noise", attribute_loss_section),
+        ("information", "What conditions say about images", information_section),
+        ("classification", "The denoiser as a classifier", classification_section),
+    ]
+    title = f"Attribute directions: {subject.name}"
+    question = "Where is an attribute readable, where is it steerable, and how does its direction travel?"
+    with ReportWriter(
+        out, name="directions", title=title, question=question, command=command, manifest=manifest
+    ) as writer:
+        for name, heading, make in sections:
+            writer.section(name, heading, lambda make=make: make(bench))  # type: ignore[misc]
+    assert writer.outcome is not None  # set on leaving the block
+    return writer.outcome

@@ -1,0 +1,202 @@
+"""Sections of the directions report that need no intervention: attribute loss, information, classification."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scorescope.analysis.attribute_loss import attribute_loss
+from scorescope.analysis.log_snr import grid_levels
+from scorescope.analysis.overlap import overlap
+from scorescope.analysis.paired_classify import paired_classify
+from scorescope.analysis.pairwise import information_of_each
+from scorescope.analysis.win_rates import EVERY
+from scorescope.probes.bank import Bank
+from scorescope.reports import directions_figures as figures
+from scorescope.reports.directions_study import Contrast, Subject
+from scorescope.reports.directions_workbench import Workbench, levels
+from scorescope.reports.page import ReportFigure, ReportTable, Section
+
+SHOWN = 8  # images in the maps
+
+
+def attribute_loss_section(bench: Workbench) -> Section:
+    """Where a reconstruction is no longer nearer to its own image than to the changed one."""
+    subject = bench.subject
+    if subject.pairs is None:
+        return Section(text="No counterfactual pairs were given with the model, so that this part is left out.")
+    count = bench.size(128, 40)
+    curves, halves = [], []
+    for contrast in bench.contrasts:
+        labels = subject.draw_labels(count)
+        low, high = (subject.pairs(subject.set_to(labels, contrast, high=high)) for high in (False, True))
+        found = attribute_loss(
+            subject.denoiser, low, high, sigmas=levels(bench.size(14, 9)),
+            features={"attribute score": _judge(subject, contrast)}, progress=bench.progress,
+        )  # fmt: skip
+        curves.append(found.curve.assign(attribute=contrast.attribute))
+        halves.append(found.half.assign(attribute=contrast.attribute))
+    curve, half = pd.concat(curves, ignore_index=True), pd.concat(halves, ignore_index=True)
+    return Section(
+        figures=[
+            ReportFigure(
+                "attribute_loss", figures.attribute_losses(curve, metric="attribute score"), read_loss(half),
+                f"{count} counterfactual pairs an attribute, unconditional branch. Dotted: what the ideal denoiser of "
+                "the two images alone would err; it depends on their pixel distance only. A curve below its floor is "
+                "impossible, one above it shows that the network uses its prior over all images. Bands are 95 % "
+                "intervals over pairs.", wide=True,
+            )
+        ],
+        tables=[
+            ReportTable("half_loss", half, "Noise level at which Err reaches 1/4."),
+            ReportTable("attribute_loss", curve, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _judge(subject: Subject, contrast: Contrast) -> Callable[[Tensor], Tensor]:
+    scores = subject.scores([contrast])
+    return lambda images: scores(images)[contrast.attribute][:, None]
+
+
+def read_loss(half: pd.DataFrame) -> str:
+    """The attributes that are lost first and last as noise grows."""
+    pixels = half[half["metric"] == "pixels"].dropna(subset="sigma").sort_values("sigma")
+    if pixels.empty:
+        return "No attribute's error reaches 1/4 within these noise levels."
+    first, last = pixels.iloc[0], pixels.iloc[-1]
+    if len(pixels) == 1:
+        return f"{first['attribute']} reaches an error of 1/4 at σ = {first['sigma']:.2g}."
+    return (
+        f"As noise grows, {first['attribute']} is lost first (Err = 1/4 at σ = {first['sigma']:.2g}, "
+        f"{first['low']:.2g} to {first['high']:.2g}) and {last['attribute']} last (σ = {last['sigma']:.2g}, "
+        f"{last['low']:.2g} to {last['high']:.2g})."
+    )
+
+
+def information_section(bench: Workbench) -> Section:
+    """What each attribute's condition says about the images, in nats, and where in the picture."""
+    subject, count = bench.subject, bench.size(160, 40)
+    images, labels = bench.images[:count], bench.labels[:count]
+    asked = {c.attribute: _only(bench, labels, [c]) for c in bench.contrasts}
+    found = information_of_each(
+        subject.denoiser, images, {name: subject.conditions(rows) for name, rows in asked.items()},
+        levels=grid_levels(count=bench.size(31, 17)), maps=True, progress=bench.progress,
+    )  # fmt: skip
+    expected = pd.concat([part.expected.assign(attribute=name) for name, part in found.items()], ignore_index=True)
+    integrand = pd.concat([part.integrand.assign(attribute=name) for name, part in found.items()], ignore_index=True)
+    maps = {name: part.influence_map[:SHOWN] for name, part in found.items() if part.influence_map is not None}
+    shared, text = _overlap(bench, images[: count // 2], labels[: count // 2])
+    entropy = {name: torch.log(torch.tensor(float(len(subject.attributes[name])))).item() for name in asked}
+    expected["entropy_nats"] = expected["attribute"].map(entropy)
+    return Section(
+        figures=[
+            ReportFigure(
+                "information", figures.information_densities(integrand), read_information(expected),
+                f"{count} images; the condition names one attribute and leaves the others open, against the "
+                "unconditional branch; guidance weight 1. For an exact denoiser both integrals are the mutual "
+                "information, which cannot exceed the entropy of the attribute.", wide=True,
+            ),
+            ReportFigure(
+                "influence_maps", figures.influence_maps(images[:SHOWN].cpu(), maps), text,
+                "Squared distance of the two predictions, integrated over noise levels, summed over channels. This is "
+                "influence of the condition, not evidence that it is true.", wide=True,
+            ),
+        ],
+        tables=[
+            ReportTable("information", expected.drop(columns=["reading"]), "Information about each attribute."),
+            ReportTable("overlap", shared, "Overlap of influence of two attributes."),
+            ReportTable("information_density", integrand, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _only(bench: Workbench, labels: Tensor, contrasts: list[Contrast]) -> Tensor:
+    """Labels with everything left open but the attributes of some contrasts."""
+    kept = {contrast.attribute for contrast in contrasts}
+    opened = labels.clone()
+    for name, values in bench.subject.attributes.items():
+        if name not in kept:
+            opened[:, bench.subject.column(name)] = len(values)
+    return opened
+
+
+def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> tuple[pd.DataFrame, str]:
+    """Overlap of influence of the first two attributes, and the sentence that says it."""
+    first, second = bench.contrasts[:2] if len(bench.contrasts) > 1 else (bench.contrasts[0], bench.contrasts[0])
+    rows = (_only(bench, labels, part) for part in ([first], [second], [first, second]))
+    parts = [bench.subject.conditions(part) for part in rows]
+    found = overlap(
+        bench.subject.denoiser, images, *parts, levels=grid_levels(count=bench.size(21, 13)), progress=bench.progress
+    )
+    table = found.summary.assign(first=first.attribute, second=second.attribute)
+    pixelwise = table[table["aggregate"] == "pixelwise"].set_index("part")
+    both, extra = pixelwise.loc["redundancy"], pixelwise.loc["synergy"]
+    return table, (
+        f"{first.attribute} and {second.attribute} influence the same pixels by {both['nats']:.2g} nats "
+        f"({both['low']:.2g} to {both['high']:.2g}); together they have {extra['nats']:+.2g} nats "
+        f"({extra['low']:+.2g} to {extra['high']:+.2g}) beyond the sum of their parts."
+    )
+
+
+def read_information(expected: pd.DataFrame) -> str:
+    """The attributes with most and least information, against their entropy."""
+    rows = expected[expected["estimator"] == "log_ratio"].sort_values("nats")
+    low, high = rows.iloc[0], rows.iloc[-1]
+    return (
+        f"By the log ratio the condition says most about {high['attribute']} ({high['nats']:.2f} nats, "
+        f"{high['low']:.2f} to {high['high']:.2f}, of an entropy of {high['entropy_nats']:.2f}) and least about "
+        f"{low['attribute']} ({low['nats']:.2f}, {low['low']:.2f} to {low['high']:.2f}, of {low['entropy_nats']:.2f})."
+    )
+
+
+def classification_section(bench: Workbench) -> Section:
+    """The denoiser as a classifier of each attribute, noise level by noise level."""
+    subject, count = bench.subject, bench.size(160, 48)
+    bank = Bank(bench.images[:count], levels(bench.size(12, 8), low=0.1, high=30.0), seed=2)
+    rates, summaries = [], []
+    for contrast in bench.contrasts:
+        place, names = subject.column(contrast.attribute), subject.attributes[contrast.attribute]
+        opened = _only(bench, bench.labels[:count], [])
+        candidates = {name: subject.conditions(_with(opened, place, value)) for value, name in enumerate(names)}
+        truth = bench.labels[:count, place]
+        fit = torch.arange(0, count, 2)
+        found = paired_classify(
+            subject.denoiser, bank, candidates, truth, weights="fitted", fit_rows=fit, progress=bench.progress
+        )
+        rates.append(found.win_rates.assign(attribute=contrast.attribute))
+        summaries.append(found.summary.assign(attribute=contrast.attribute))
+    summary = pd.concat(summaries, ignore_index=True)
+    rate = pd.concat(rates, ignore_index=True)
+    return Section(
+        figures=[
+            ReportFigure(
+                "win_rates", figures.win_rate_curves(rate[rate["foil"] == EVERY]), read_classes(summary),
+                f"Share of {len(fit)} images whose true value, all other attributes left open, has the lowest "
+                "denoising loss of all values at this noise level alone; same noise for all values. Bands are 95 % "
+                "Wilson intervals.",
+            )
+        ],
+        tables=[
+            ReportTable("classification", summary, "Accuracy on the images that the weights were not fitted on."),
+            ReportTable("win_rates", rate, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _with(labels: Tensor, place: int, value: int) -> Tensor:
+    changed = labels.clone()
+    changed[:, place] = value
+    return changed
+
+
+def read_classes(summary: pd.DataFrame) -> str:
+    """The best and the worst classified attribute, and what elimination saved."""
+    rows = summary.sort_values("accuracy")
+    low, high = rows.iloc[0], rows.iloc[-1]
+    return (
+        f"Classification by paired losses is right in {high['accuracy']:.0%} ({high['low']:.0%} to {high['high']:.0%}) "
+        f"for {high['attribute']} and {low['accuracy']:.0%} ({low['low']:.0%} to {low['high']:.0%}) for "
+        f"{low['attribute']}; eliminating losers early took {summary['share'].mean():.0%} of the evaluations."
+    )
