@@ -48,6 +48,7 @@ from scorescope.analysis.images import image_table, value_density
 from scorescope.analysis.information import guidance_information, suggest_interval
 from scorescope.analysis.log_snr import LogSNRLevels, grid_levels, logistic_levels
 from scorescope.analysis.memorisation import memorisation
+from scorescope.analysis.noise_intervals import delays, windows
 from scorescope.analysis.overlap import Overlap, overlap
 from scorescope.analysis.paired_classify import Classification, paired_classify
 from scorescope.analysis.pairwise import PairwiseInformation, information_of_each, pairwise_information

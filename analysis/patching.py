@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.bootstrap import Floats, check_seeds
+from scorescope.analysis.noise_intervals import EVERYWHERE, spans_of
 from scorescope.analysis.patching_tables import (
     NECESSITY,
     PATCH_SAMPLES,
@@ -37,13 +38,11 @@ from scorescope.probes.bank import Bank
 from scorescope.probes.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.intervened import embedded, intervened
 from scorescope.probes.interventions import Branch, Intervention
-from scorescope.probes.noise import edm_sigmas
 
 Metric = Callable[[Tensor], Tensor]
 """Images (n, *shape) -> (n,) numbers, for instance the log-odds of an attribute."""
 
 CLEAN, CORRUPTED = "clean", "corrupted"
-EVERYWHERE = ((0.0, math.inf),)
 LEAST_SEEDS = 20
 
 
@@ -126,12 +125,7 @@ def patch_trace(
     sampling = sampling or Sampling()
     numbers = check_seeds(seeds, LEAST_SEEDS)
     clean, corrupted = _alike(denoiser, clean, corrupted, len(numbers))
-    grid = [float(s) for s in (edm_sigmas() if sampling.sigmas is None else sampling.sigmas) if s > 0]
-    for low, high in intervals:
-        if not any(low < sigma <= high for sigma in grid):
-            expected = f"one with a noise level in it; from {min(grid):.4g} to {max(grid):.4g}"
-            raise InputError("intervals", found=f"({low}, {high})", expected=expected)
-    spans = [(float(low), float(min(high, max(grid)))) for low, high in intervals]
+    spans = spans_of(intervals, sampling.sigmas)
     arms = _arms(sites, list(intervals), branch, clean, corrupted)
     values = np.zeros((len(arms), len(numbers)))
     places = {arm.name: place for place, arm in enumerate(arms)}
@@ -167,6 +161,16 @@ def patch_once(
         Rows (arm and image) in one call, or all arms of one image if these are more.
     others
         See `patch_trace`.
+
+    Returns
+    -------
+    PatchTrace
+        With sigma_low equal to sigma_high, and images of the bank in the place of seeds.
+
+    Raises
+    ------
+    InputError
+        As `patch_trace`.
     """
     images = check_seeds(range(len(bank)), LEAST_SEEDS)
     clean, corrupted = _alike(denoiser, clean, corrupted, len(images))

@@ -82,7 +82,7 @@ def recovery_rows(
         return row | dict.fromkeys(names, float("nan")), samples
     draws = SeedDraws.of(int(kept.sum()), resamples=resamples, seed=seed)
     pooled = draws.means(gained[kept]) / draws.means(effect[kept])
-    values = [*interval(draws.means(ratio[kept])), *_median(ratio[kept], draws), *interval(pooled)]
+    values: list[Any] = [*interval(draws.means(ratio[kept])), *_median(ratio[kept], draws), *interval(pooled)]
     return row | {name: float(value) for name, value in zip(names, values, strict=True)}, samples
 
 

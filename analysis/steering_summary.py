@@ -118,12 +118,12 @@ def verdict_table(found: Responses, draws: SeedDraws, budget: float) -> pd.DataF
     effects = np.abs(means[:, :, high] - means[:, :, low])
     margin, margin_low, margin_high = (float(v) for v in interval(effects[:, 0] - effects[:, 1:].max(1)))
     random = [place for place, arm in enumerate(found.arms) if arm.startswith("random")]
-    selectivity = (float("nan"),) * 3
+    selectivity = [float("nan")] * 3
     if random:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = effects[:, 0] / effects[:, random].mean(1)
         if np.isfinite(ratio[1:]).any():
-            selectivity = tuple(float(v) for v in interval(np.where(np.isfinite(ratio), ratio, np.nan)))
+            selectivity = [float(v) for v in interval(np.where(np.isfinite(ratio), ratio, np.nan))]
     row = {
         **found.where,
         "strength_low": float(found.strengths[low]), "strength_high": float(found.strengths[high]),
@@ -143,14 +143,16 @@ def spearman(values: Floats, strengths: Floats) -> Floats:
     order = rankdata(strengths) - (len(strengths) + 1) / 2
     norm = np.sqrt((ranks**2).sum(2) * (order**2).sum())
     products: Floats = ranks @ order
-    return np.divide(products, norm, out=np.zeros_like(products), where=norm > 0)
+    found: Floats = np.divide(products, norm, out=np.zeros_like(products), where=norm > 0)
+    return found
 
 
 def _share(effects: Floats) -> Floats:
     """|target| / sum over scores, for effects of shape (draws, arms, scores); 0 where nothing moves."""
     sizes = np.abs(effects)
     total = sizes.sum(2)
-    return np.divide(sizes[..., 0], total, out=np.zeros_like(total), where=total > 0)
+    found: Floats = np.divide(sizes[..., 0], total, out=np.zeros_like(total), where=total > 0)
+    return found
 
 
 def _quantiles(values: Floats, draws: SeedDraws, level: float) -> Floats:
@@ -170,6 +172,6 @@ def _saturation(means: Floats, strengths: Floats) -> Floats:
     sizes = np.abs(means[..., side])
     largest = sizes.max(2, keepdims=True)
     first = (sizes >= (1 - GROWTH) * largest).argmax(2)
-    found = np.abs(strengths[side])[first].astype(np.float64)
+    found: Floats = np.abs(strengths[side])[first].astype(np.float64)
     found[(first == len(side) - 1) | (largest[..., 0] == 0)] = np.nan
     return found
