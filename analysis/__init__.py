@@ -58,7 +58,7 @@ from scorescope.analysis.quality import class_agreement, error_by_sigma, nearest
 from scorescope.analysis.solver_gains import linear_error, solver_gains
 from scorescope.analysis.splits import grouped_split
 from scorescope.analysis.steer_effects import steering_effect, transport_effect
-from scorescope.analysis.steering import SteerCurve, delays, steer_curve, windows
+from scorescope.analysis.steering import SteerCurve, steer_curve
 from scorescope.analysis.steering_tables import QUANTITIES as STEER_QUANTITIES
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_metrics
