@@ -179,9 +179,7 @@ def _spatial(study: Study, progress: bool) -> Section:
     figure = fid_figures.distances(table, "sFID")
     return Section(
         text="FD on features that keep their place in the image, where FID averages over places.",
-        figures=[
-            ReportFigure("sfid", fid_figures.distances(table, "sFID"), text + ".", f"{meaning}. {note}", wide=True)
-        ],
+        figures=[ReportFigure("sfid", figure, text + ".", f"{meaning}. {note}", wide=True)],
         tables=[ReportTable("sfid", table, "sFID by reading.")],
     )
 
