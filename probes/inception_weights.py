@@ -92,13 +92,17 @@ def load_torchscript(path: Path, *, expected_sha256: str | None = TORCHSCRIPT.sh
     Raises
     ------
     InputError
-        If the file is missing or has another hash.
+        If the file is missing, has another hash, or is no TorchScript.
     """
     if not path.is_file():
         expected = f"{TORCHSCRIPT.names[0]} from {TORCHSCRIPT.origin}, sha256 {TORCHSCRIPT.sha256}"
         raise InputError("TorchScript network", found=f"no file {path}", expected=expected)
     _check_hash(path, expected_sha256)
-    network: nn.Module = torch.jit.load(str(path), map_location="cpu")
+    try:
+        network: nn.Module = torch.jit.load(str(path), map_location="cpu")
+    except (RuntimeError, ValueError) as error:
+        found = f"no TorchScript ({str(error).splitlines()[0]})"
+        raise InputError(str(path), found=found, expected=f"{TORCHSCRIPT.names[0]}") from None
     return network.eval()
 
 

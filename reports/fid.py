@@ -159,8 +159,9 @@ def _spatial(study: Study, progress: bool) -> Section:
     }
     real = found.pop(study.real.name)
     if study.spare is not None:  # a floor that is measured, at the size of the generated sets
-        size = len(study.fakes[-1].first.names)
-        found[OTHER_REAL] = {reading: rows[:size] for reading, rows in found.pop(study.spare.name).items()}
+        count, size = len(study.spare.first.names), len(study.fakes[-1].first.names)
+        chosen = np.random.default_rng(0).permutation(count)[:size]  # a source may be sorted by class
+        found[OTHER_REAL] = {reading: rows[chosen] for reading, rows in found.pop(study.spare.name).items()}
     parts = [
         frechet_table(rows[reading], real[reading], space=reading).assign(metric="sFID", set=name)
         for reading in readings
@@ -174,6 +175,9 @@ def _spatial(study: Study, progress: bool) -> Section:
         + (", the smallest" if len(study.fakes) > 1 else "")
         for row in best
     )
+    other = table[table["set"] == OTHER_REAL]
+    if len(other):
+        text += f"; other real images of that number have {other['value'].iloc[0]:.3g}"
     meaning = "; ".join(f"{name}: {what}" for name, what in readings.items())
     note = "Values of different readings, and of different networks, cannot be compared."
     figure = fid_figures.distances(table, "sFID")

@@ -23,7 +23,7 @@ from scorescope.probes.public_extractors import clip_extractor, dinov2_extractor
 from scorescope.reports import fid
 from scorescope.reports.fid_study import folder_study
 
-SPACES = "digits, accessory, subject, inception, dinov2, clip, pixels, or timm:NAME"
+SPACES = "digits, accessory, subject, inception, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
 weights_app = typer.Typer(help="Weight files of feature networks.", no_args_is_help=True)
 
 MASKS = "Region of the generated images, repeatable: folder of mask images, .csv of boxes, or .npz."
@@ -102,8 +102,10 @@ def _extractor(name: str, inception: Path | None, preprocessing: str, names: Pat
         return classifier_extractor(name, device=device)
     if name == "pixels":
         return pixel_extractor(8)
-    if name in ("dinov2", "clip"):
-        return (dinov2_extractor if name == "dinov2" else clip_extractor)(device=device)
-    if name.startswith("timm:"):
-        return timm_extractor(name.removeprefix("timm:"), device=device)
+    kind, _, which = name.partition(":")
+    if kind in ("dinov2", "clip"):
+        make = dinov2_extractor if kind == "dinov2" else clip_extractor
+        return make(which, device=device) if which else make(device=device)
+    if kind == "timm" and which:
+        return timm_extractor(which, device=device)
     raise InputError("features", found=repr(name), expected=f"one of {SPACES}")
