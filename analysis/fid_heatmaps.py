@@ -180,7 +180,7 @@ def cell_cover(masks: ArrayLike, cells: tuple[int, int]) -> Floats:
     if values.ndim not in (2, 3) or not values.size or not (values.min() >= 0 and values.max() <= 1):
         found = f"shape {values.shape}" + (f", values {values.min():g} to {values.max():g}" if values.size else "")
         raise InputError("masks", found=found, expected="shape (m, Y, X) or (Y, X), values in [0, 1]")
-    return cell_means(values, cells)
+    return cell_means(values, cells).clip(0, 1)  # rounding
 
 
 def cell_means(values: ArrayLike, cells: tuple[int, int]) -> Floats:

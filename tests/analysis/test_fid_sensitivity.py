@@ -244,6 +244,7 @@ def test_cells_need_not_be_whole_pixels():
     fine = mask.repeat(3, axis=1).repeat(2, axis=2)  # 21 x 10, whole pixels in each cell
     np.testing.assert_allclose(cell_cover(mask, (3, 2)), cell_cover(fine, (3, 2)), atol=1e-14)
     np.testing.assert_allclose(cell_cover(mask, (3, 2)).mean(), mask.mean(), atol=1e-14)
+    assert cell_cover(np.ones((40, 40)), (7, 10)).max() <= 1  # so that cover can be given as a mask again
     whole = np.zeros((9, 9))
     whole[:3, :3] = 1
     # a border on the border of cells is no touch: growing by one cell reaches four cells, not nine

@@ -19,7 +19,7 @@ SIZE = 28
 
 @pytest.fixture(scope="module")
 def images():
-    """Square images, which the public processors resize without cropping; no bicubic weight takes them past 0 or 255."""
+    """Square images, which the processors do not crop, and of which bicubic weights make nothing past 0 or 255."""
     return torch.randint(64, 192, (3, 3, 45, 45), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 

@@ -186,7 +186,7 @@ def test_errors_of_masks_and_sfid_come_before_the_work(scene_folders, tmp_path, 
 
 
 def test_a_folder_of_odd_images_as_a_new_user_has_it(tmp_path):
-    """Gray, alpha, 16 bits, a palette, upper case, a subfolder, hidden files, text, a damaged file: read and counted."""
+    """Gray, alpha, 16 bits, a palette, upper case, a subfolder, hidden files, text, and a damaged file."""
     save_scenes(tmp_path / "real", 60, 100)
     save_scenes(tmp_path / "fake", 60, 101)
     odd = tmp_path / "fake" / "odd"
