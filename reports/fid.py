@@ -132,7 +132,8 @@ def _distances(study: Study) -> Section:
     best = first.sort_values("value").iloc[0]
     other = frechet[frechet["space"] == study.spaces[1]].sort_values("value").iloc[0]
     agreed = other["set"] == best["set"]
-    text = f"{best['set']} has the smallest distance, {best['value']:.3g}{_interval(best)}"
+    says = "has the smallest distance" if len(first) > 1 else "has the distance"
+    text = f"{best['set']} {says} {best['value']:.3g}{_interval(best)}"
     text += (
         ""
         if math.isnan(best["floor"])
@@ -183,7 +184,7 @@ def _spatial(study: Study, progress: bool) -> Section:
     figure = fid_figures.distances(table, "sFID")
     return Section(
         text="FD on features that keep their place in the image, where FID averages over places.",
-        figures=[ReportFigure("sfid", figure, text + ".", f"{meaning}. {note}", wide=True)],
+        figures=[ReportFigure("sfid", figure, text + ".", f"{meaning}. {note}", wide=len(readings) > 1)],
         tables=[ReportTable("sfid", table, "sFID by reading.")],
     )
 

@@ -98,7 +98,7 @@ def masks_section(view: View, progress: bool) -> Section:
                 fid_figures.outlined_maps(
                     shown, outlines, [maps[rows]], [view.study.extractor.name], [f"{v:+.3g}" for v in values]
                 ),
-                f"Of {len(names)} images {int(row['n'])} have the region {row['region']}.", how, wide=True,
+                _by_region(plain), how, wide=True,
             ),
         ],
         tables=[
@@ -184,6 +184,15 @@ def _masked(view: View, progress: bool) -> tuple[Floats, dict[str, Floats]]:
             covers[masks.region] += [cell_cover(mask, activations.shape[2:]) for mask in found]
         first += len(names)
     return np.concatenate(maps), {region: np.stack(found) for region, found in covers.items()}
+
+
+def _by_region(table: pd.DataFrame) -> str:
+    parts = [
+        f"{row['region']} {row['sensitivity_share']:.1%} of the sensitivity in {row['area_share']:.1%} of the area "
+        f"({row['n']} images)"
+        for row in table.to_dict("records")
+    ]
+    return "; ".join(parts) + "."
 
 
 def _one(picture: NDArray[np.uint8], extractor: Extractor) -> Tensor:
