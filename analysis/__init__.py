@@ -1,10 +1,17 @@
 """Pure functions: traces and arrays in, tidy DataFrames out. No plotting, printing or file output."""
 
 from scorescope.analysis.audit import AUDIT, audit, paper_rule
-from scorescope.analysis.fid_companions import companion_table, fid_infinity, inception_score
+from scorescope.analysis.fid_companions import companion_table, fid_infinity, frechet_table, inception_score
 from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
 from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, verdict
-from scorescope.analysis.fid_heatmaps import influence_maps, mask_share, signed_maps, squared_maps
+from scorescope.analysis.fid_heatmaps import (
+    cell_cover,
+    influence_maps,
+    mask_share,
+    mask_summary,
+    signed_maps,
+    squared_maps,
+)
 from scorescope.analysis.fid_kernels import cmmd, kid, kid_subsets
 from scorescope.analysis.fid_matching import match_histogram
 from scorescope.analysis.fid_neighbours import neighbour_table
@@ -47,6 +54,7 @@ __all__ = [
     "FeaturePair",
     "Schema",
     "audit",
+    "cell_cover",
     "changes",
     "class_agreement",
     "class_table",
@@ -68,6 +76,7 @@ __all__ = [
     "fid_infinity",
     "frechet_distance",
     "frechet_interval",
+    "frechet_table",
     "gain_path",
     "gaming_audit",
     "group_table",
@@ -83,6 +92,7 @@ __all__ = [
     "leave_one_out",
     "linear_error",
     "mask_share",
+    "mask_summary",
     "match_histogram",
     "measure_sweep",
     "memorisation",

@@ -31,8 +31,9 @@ from scorescope.probes.extractors import (
     module_extractor,
     pixel_extractor,
     spatial_extractor,
+    spatial_readings,
 )
-from scorescope.probes.features import Features, extract, extract_maps, stream_moments
+from scorescope.probes.features import Features, extract, extract_maps, extract_spatial, stream_maps, stream_moments
 from scorescope.probes.guidance import (
     APG,
     CFG,
@@ -64,6 +65,7 @@ from scorescope.probes.guided_pipeline import Guide, guide
 from scorescope.probes.guider import as_guider
 from scorescope.probes.images import made_images, open_images, tensor_images
 from scorescope.probes.inception_weights import convert_inception, load_class_names
+from scorescope.probes.masks import open_masks
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.moments import Moments, RunningMoments, read_moments, write_moments
 from scorescope.probes.noise import SampleNoise, edm_sigmas
@@ -151,6 +153,7 @@ __all__ = [
     "edm_sigmas",
     "extract",
     "extract_maps",
+    "extract_spatial",
     "fit_gaussian",
     "fit_isotropic",
     "fit_kmeans",
@@ -169,6 +172,7 @@ __all__ = [
     "module_extractor",
     "occlusion_maps",
     "open_images",
+    "open_masks",
     "pipeline_start",
     "pixel_extractor",
     "projection_products",
@@ -182,6 +186,8 @@ __all__ = [
     "sample_teleported",
     "save_approximation",
     "spatial_extractor",
+    "spatial_readings",
+    "stream_maps",
     "stream_moments",
     "sweep",
     "teleport",
