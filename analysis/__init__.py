@@ -13,10 +13,17 @@ from scorescope.analysis.directions import (
     find_direction,
 )
 from scorescope.analysis.emergence import trace_direction
-from scorescope.analysis.fid_companions import companion_table, fid_infinity, inception_score
+from scorescope.analysis.fid_companions import companion_table, fid_infinity, frechet_table, inception_score
 from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
 from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, verdict
-from scorescope.analysis.fid_heatmaps import influence_maps, mask_share, signed_maps, squared_maps
+from scorescope.analysis.fid_heatmaps import (
+    cell_cover,
+    influence_maps,
+    mask_share,
+    mask_summary,
+    signed_maps,
+    squared_maps,
+)
 from scorescope.analysis.fid_kernels import cmmd, kid, kid_subsets
 from scorescope.analysis.fid_matching import match_histogram
 from scorescope.analysis.fid_neighbours import neighbour_table
@@ -85,6 +92,7 @@ __all__ = [
     "attribute_loss",
     "audit",
     "carry_direction",
+    "cell_cover",
     "changes",
     "class_agreement",
     "class_table",
@@ -114,6 +122,7 @@ __all__ = [
     "fit_level_weights",
     "frechet_distance",
     "frechet_interval",
+    "frechet_table",
     "gain_path",
     "gaming_audit",
     "grid_levels",
@@ -139,6 +148,7 @@ __all__ = [
     "logistic_levels",
     "loss_table",
     "mask_share",
+    "mask_summary",
     "match_histogram",
     "measure_sweep",
     "memorisation",

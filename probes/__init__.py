@@ -55,8 +55,9 @@ from scorescope.probes.extractors import (
     module_extractor,
     pixel_extractor,
     spatial_extractor,
+    spatial_readings,
 )
-from scorescope.probes.features import Features, extract, extract_maps, stream_moments
+from scorescope.probes.features import Features, extract, extract_maps, extract_spatial, stream_maps, stream_moments
 from scorescope.probes.guidance import (
     APG,
     CFG,
@@ -93,6 +94,7 @@ from scorescope.probes.intervened import intervened
 from scorescope.probes.interventions import Intervention
 from scorescope.probes.jacobian import JacobianDirections, Transported, jacobian_directions, transport_direction
 from scorescope.probes.jacobian_products import pull_back, push_forward
+from scorescope.probes.masks import open_masks
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.moments import Moments, RunningMoments, read_moments, write_moments
 from scorescope.probes.noise import SampleNoise, edm_sigmas
@@ -208,6 +210,7 @@ __all__ = [
     "edm_sigmas",
     "extract",
     "extract_maps",
+    "extract_spatial",
     "fit_gaussian",
     "fit_isotropic",
     "fit_kmeans",
@@ -235,6 +238,7 @@ __all__ = [
     "occlusion_maps",
     "open_attributes",
     "open_images",
+    "open_masks",
     "paired_loss",
     "pipeline_start",
     "pixel_extractor",
@@ -258,6 +262,8 @@ __all__ = [
     "save_approximation",
     "shuffled_direction",
     "spatial_extractor",
+    "spatial_readings",
+    "stream_maps",
     "stream_moments",
     "subject_tokens",
     "sweep",
