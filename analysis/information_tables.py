@@ -25,7 +25,7 @@ EXPECTED = Schema(
         Column("log_snr_high", float, "1", "where it ends"),
         Column("outside", float, "nats", "both tails, extrapolated; not in `nats`; NaN where one is not known"),
         Column("bound", float, "nats", "entropy of the condition, which information cannot exceed; NaN if not stated"),
-        Column("reading", str, "", "what the number is, and whether it exceeds the bound"),
+        Column("reading", str, "", "what the number is, and whether its interval lies above the bound"),
     ),
 )
 

@@ -226,7 +226,8 @@ def _information(
     outside = tails.groupby("estimator")["nats"].sum(min_count=2)
     expected = pd.DataFrame(rows).assign(log_snr_low=levels.low, log_snr_high=levels.high, bound=bound)
     over = "; exceeds the entropy of the condition: the two branches are not of one law"
-    expected["reading"] = [reading + over * bool(mean > bound) for mean in expected["nats"]]
+    surely = expected["low"].fillna(expected["nats"])  # the whole interval lies above
+    expected["reading"] = [reading + over * bool(value > bound) for value in surely]
     expected["outside"] = expected["estimator"].map(outside).astype(float)
     number = comparison.pair(BASELINE, name)
     kept = (comparison.difference_maps, comparison.distance_maps)
