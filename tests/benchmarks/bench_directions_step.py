@@ -51,8 +51,10 @@ def _status(field: str) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith(field))
 
 
-def captum() -> None:
-    unbounded = 2**34
+UNBOUNDED = 2**34
+
+
+def memory() -> None:
     for method, to in (
         ("IntegratedGradients", "tokens"),
         ("LayerIntegratedGradients", SITE),
@@ -61,11 +63,14 @@ def captum() -> None:
         for budget in (24 * MIB, 64 * MIB):
             used, rows = peak(budget, method, to)
             print(f"{method} to {to}: budget {budget // MIB} MiB, measured {used:.0f} MiB, {rows} samples at once")
-        used, rows = peak(unbounded, method, to)
+        used, rows = peak(UNBOUNDED, method, to)
         print(f"{method} to {to}: unbounded, measured {used:.0f} MiB")
+
+
+def timing() -> None:
     step = build(SAMPLES)
     run = partial(attribute_step, step, "IntegratedGradients", n_steps=STEPS)
-    ours, peer, ratio = side_by_side(lambda: run(memory=24 * MIB), lambda: run(memory=unbounded), pairs=3)
+    ours, peer, ratio = side_by_side(lambda: run(memory=24 * MIB), lambda: run(memory=UNBOUNDED), pairs=3)
     print(f"IntegratedGradients: {ours:.2f} s in 24 MiB, {peer:.2f} s unbounded, median ratio {ratio:.2f}")
 
 
@@ -90,7 +95,8 @@ def jacobian() -> None:
 
 
 def main() -> None:
-    captum()
+    memory()
+    timing()
     jacobian()
 
 
