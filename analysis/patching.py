@@ -99,8 +99,8 @@ def patch_trace(
     branch : {"cond", "uncond", "both"}
         Calls in which they are.
     floor : float, optional
-        Seeds with |clean - corrupted| up to this are dropped, and counted. By default a tenth of the metric's
-        standard deviation over seeds.
+        Seeds with |clean - corrupted| up to this are dropped, and counted. By default a tenth of its median, but at
+        least a hundredth of the metric's standard deviation over seeds.
     sampling : Sampling, optional
         Rule, solver, noise levels, batch and device.
     start : Tensor, shape (len(seeds), *shape), optional
