@@ -32,7 +32,7 @@ from scorescope.analysis.patching_tables import (
     recovery_rows,
 )
 from scorescope.data.errors import InputError
-from scorescope.probes.arm_rows import Arm, ArmRows
+from scorescope.probes.arm_rows import ArmRows, RunArm
 from scorescope.probes.arms import Sampling, run_arms
 from scorescope.probes.bank import Bank
 from scorescope.probes.denoiser import Condition, Denoiser, evaluate
@@ -99,8 +99,8 @@ def patch_trace(
     branch : {"cond", "uncond", "both"}
         Calls in which they are.
     floor : float, optional
-        Seeds with |clean - corrupted| up to this are dropped, and counted. By default a tenth of the metric's
-        standard deviation over seeds.
+        Seeds with |clean - corrupted| up to this are dropped, and counted. By default a tenth of its median, but at
+        least a hundredth of the metric's standard deviation over seeds.
     sampling : Sampling, optional
         Rule, solver, noise levels, batch and device.
     start : Tensor, shape (len(seeds), *shape), optional
@@ -197,17 +197,17 @@ def patch_once(
 
 def _arms(
     sites: Sequence[str], intervals: Sequence[tuple[float, float]], branch: Branch, clean: Condition, corrupted: Any
-) -> list[Arm]:
+) -> list[RunArm]:
     if not sites or not intervals or len(set(sites)) < len(sites):
         found = f"{list(sites)}, {len(intervals)} intervals"
         raise InputError("sites, intervals", found=found, expected="at least one of each, each site once")
-    arms = [Arm(CLEAN, condition=clean), Arm(CORRUPTED, condition=corrupted)]
+    arms = [RunArm(CLEAN, condition=clean), RunArm(CORRUPTED, condition=corrupted)]
     for site in sites:
         path, channels = _parse(site)
         for number, (low, high) in enumerate(intervals):
             patch = (Intervention("patch", path, low=low, high=high, branch=branch, channels=channels),)
             for form, condition, source in ((SUFFICIENCY, corrupted, CLEAN), (NECESSITY, clean, CORRUPTED)):
-                arms.append(Arm(f"{form} {number} {site}", patch, condition, source))
+                arms.append(RunArm(f"{form} {number} {site}", patch, condition, source))
     return arms
 
 

@@ -26,11 +26,11 @@ from scorescope.analysis.steering_summary import (
     Responses,
     arm_table,
     curve_table,
+    sample_table,
     verdict_table,
 )
-from scorescope.analysis.steering_tables import STEER_SAMPLES
 from scorescope.data.errors import InputError
-from scorescope.probes.arm_rows import Arm
+from scorescope.probes.arm_rows import RunArm
 from scorescope.probes.arms import ArmBatch, Sampling, run_arms
 from scorescope.probes.controls import random_directions
 from scorescope.probes.denoiser import Condition, Denoiser
@@ -173,7 +173,7 @@ def steer_curve(
         curve=pd.concat([curve_table(part, draws) for part in responses], ignore_index=True),
         arms=pd.concat([arm_table(part, draws, budget) for part in responses], ignore_index=True),
         verdicts=pd.concat([verdict_table(part, draws, budget) for part in responses], ignore_index=True),
-        samples=pd.concat([_samples(part, numbers) for part in responses], ignore_index=True),
+        samples=pd.concat([sample_table(part, numbers) for part in responses], ignore_index=True),
         budget=budget,
         controls=cosines,
     )
@@ -216,7 +216,7 @@ def _directions(
 class _Plan:
     """Arms, the bare one first, and which each other is: (interval, direction, strength)."""
 
-    arms: list[Arm]
+    arms: list[RunArm]
     places: dict[str, tuple[int, int, int]]
     shape: tuple[int, int, int]
     zero: int
@@ -225,13 +225,13 @@ class _Plan:
 def _plan(
     directions: Mapping[str, Direction], intervals: Sequence[tuple[float, float]], doses: list[float], branch: Branch
 ) -> _Plan:
-    arms, places = [Arm(NONE)], {}
+    arms, places = [RunArm(NONE)], {}
     for i, (low, high) in enumerate(intervals):
         for a, (name, direction) in enumerate(directions.items()):
             for k, dose in enumerate(doses):
                 if dose:
                     push = Intervention.along(direction, dose, low=low, high=high, branch=branch)
-                    arms.append(Arm(f"{name}, {dose}, interval {i}", (push,)))
+                    arms.append(RunArm(f"{name}, {dose}, interval {i}", (push,)))
                     places[arms[-1].name] = (i, a, k)
     return _Plan(arms, places, (len(intervals), len(directions), len(doses)), doses.index(0.0))
 
@@ -290,16 +290,3 @@ def _where(direction: Direction, low: float, high: float) -> dict[str, Any]:
         "attribute": direction.attribute, "method": direction.method, "site": direction.site,
         "sigma_low": low, "sigma_high": high, "log_snr": -2 * math.log(high),
     }  # fmt: skip
-
-
-def _samples(found: Responses, seeds: Sequence[int]) -> pd.DataFrame:
-    changes = found.changes
-    index = pd.MultiIndex.from_product(
-        [seeds, found.arms, found.strengths, found.scores], names=["seed", "arm", "strength", "score"]
-    )
-    table = index.to_frame(index=False).assign(value=found.values.reshape(-1), change=changes.reshape(-1))
-    table["distance"] = np.repeat(found.distances.reshape(-1), len(found.scores))
-    keep = (table["arm"] == DIRECTION) | (table["strength"] != 0)  # strength 0 is the arm without edit, once
-    table = table[keep].assign(**found.where)
-    table.loc[table["strength"] == 0, "arm"] = NONE
-    return STEER_SAMPLES.check(table)

@@ -4,6 +4,7 @@ Everything here works on arrays with the seeds first. Means are taken once for a
 statistic is a function of these means, so that its interval includes the choice of the largest control.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from scorescope.analysis.bootstrap import Floats, SeedDraws, interval
-from scorescope.analysis.steering_tables import STEER_ARMS, STEER_CURVE, STEER_VERDICTS
+from scorescope.analysis.steering_tables import STEER_ARMS, STEER_CURVE, STEER_SAMPLES, STEER_VERDICTS
 
 DIRECTION, SHUFFLED, NONE = "direction", "shuffled", "none"
 GROWTH = 0.1  # of the largest change: less than that is saturation
@@ -67,6 +68,20 @@ class Responses:
         if low < high:
             return low, high, True
         return max(self.zero - 1, 0), min(self.zero + 1, len(mean) - 1), False
+
+
+def sample_table(found: Responses, seeds: Sequence[int]) -> pd.DataFrame:
+    """Every sample's scores, one row a (seed, arm, strength, score)."""
+    changes = found.changes
+    index = pd.MultiIndex.from_product(
+        [seeds, found.arms, found.strengths, found.scores], names=["seed", "arm", "strength", "score"]
+    )
+    table = index.to_frame(index=False).assign(value=found.values.reshape(-1), change=changes.reshape(-1))
+    table["distance"] = np.repeat(found.distances.reshape(-1), len(found.scores))
+    keep = (table["arm"] == DIRECTION) | (table["strength"] != 0)  # strength 0 is the arm without edit, once
+    table = table[keep].assign(**found.where)
+    table.loc[table["strength"] == 0, "arm"] = NONE
+    return STEER_SAMPLES.check(table)
 
 
 def curve_table(found: Responses, draws: SeedDraws) -> pd.DataFrame:

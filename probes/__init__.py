@@ -15,7 +15,7 @@ from scorescope.probes.approximations import (
     load_approximation,
     save_approximation,
 )
-from scorescope.probes.arm_rows import Arm
+from scorescope.probes.arm_rows import RunArm
 from scorescope.probes.arms import ArmBatch, Sampling, run_arms, sample_arms
 from scorescope.probes.attribution import gradcam_maps, occlusion_maps
 from scorescope.probes.bank import Bank, Point, log_snr_grid
@@ -172,6 +172,7 @@ __all__ = [
     "Rescaled",
     "Rule",
     "Run",
+    "RunArm",
     "RunningMoments",
     "SampleNoise",
     "Sampling",

@@ -9,10 +9,10 @@ import torch
 from scorescope.data.train import RECIPES
 from scorescope.data.unet import EDMDenoiser
 from scorescope.probes import (
-    Arm,
     Direction,
     Heun,
     Intervention,
+    RunArm,
     Sampling,
     edm_sigmas,
     intervened,
@@ -44,7 +44,7 @@ def main() -> None:
     direction = Direction(torch.randn(network.channels[-1]), SITE, "any", "random", scale=1.0)
     shuffled, other = random_directions(direction, 2)
     ways = {"direction": direction, "shuffled": shuffled, "random": other}
-    arms = [Arm("none"), *(Arm(name, (Intervention.along(way, 2.0),)) for name, way in ways.items())]
+    arms = [RunArm("none"), *(RunArm(name, (Intervention.along(way, 2.0),)) for name, way in ways.items())]
 
     def bare(denoiser: object = denoiser) -> object:
         return sample(

@@ -8,11 +8,11 @@ from scorescope.data.unet import EDMDenoiser, UNetConfig
 from scorescope.probes import (
     CFG,
     ActivationCache,
-    Arm,
     Euler,
     EulerRenoised,
     Heun,
     Intervention,
+    RunArm,
     Sampling,
     cached,
     edm_sigmas,
@@ -41,12 +41,12 @@ def vector(seed: int) -> torch.Tensor:
 
 
 ARMS = [
-    Arm("none"),
-    Arm("add", (Intervention("add", SITE, vector(0), 2.0, low=0.1),)),
-    Arm("other", (Intervention("add", SITE, vector(1), torch.tensor([1.0, 0.0, -1.0]), high=10.0),)),
-    Arm("two", (Intervention("add", SITE, vector(0)), Intervention("zero", "network.attention", strength=0.5))),
-    Arm("token", (Intervention("add", "condition.0", vector(2), branch="cond"),)),
-    Arm("swapped", condition=LABELS.flip(0)),
+    RunArm("none"),
+    RunArm("add", (Intervention("add", SITE, vector(0), 2.0, low=0.1),)),
+    RunArm("other", (Intervention("add", SITE, vector(1), torch.tensor([1.0, 0.0, -1.0]), high=10.0),)),
+    RunArm("two", (Intervention("add", SITE, vector(0)), Intervention("zero", "network.attention", strength=0.5))),
+    RunArm("token", (Intervention("add", "condition.0", vector(2), branch="cond"),)),
+    RunArm("swapped", condition=LABELS.flip(0)),
 ]
 
 
@@ -68,9 +68,11 @@ def test_every_arm_is_what_it_would_be_alone(network, solver, batch):
 
 def test_arms_without_an_edit_are_the_bare_run_to_the_bit(network):
     how = Sampling(solver=Euler(), sigmas=edm_sigmas(3))
-    zero = Arm("zero", (Intervention("add", SITE, vector(0), 0.0),))
-    far = Arm("far", (Intervention("add", SITE, vector(0), 1.0, low=100.0),))
-    found = sample_arms(network, [Arm("none"), zero, far], seeds=SEEDS, condition=LABELS, sampling=how, progress=False)
+    zero = RunArm("zero", (Intervention("add", SITE, vector(0), 0.0),))
+    far = RunArm("far", (Intervention("add", SITE, vector(0), 1.0, low=100.0),))
+    found = sample_arms(
+        network, [RunArm("none"), zero, far], seeds=SEEDS, condition=LABELS, sampling=how, progress=False
+    )
     bare = sample(
         network, seeds=SEEDS * 3, condition=LABELS.repeat(3, 1), solver=how.solver, sigmas=how.sigmas, progress=False
     ).samples
@@ -86,16 +88,16 @@ def test_patching_from_another_arm_is_patching_from_its_run(network, batch):
     stored = intervened(network, [Intervention("patch", SITE, source=cache, low=0.5)])
     expected = sample(stored, condition=LABELS.flip(0), **run).samples
     patch = (Intervention("patch", SITE, low=0.5),)
-    arms = [Arm("source"), Arm("patched", patch, LABELS.flip(0), source="source")]
+    arms = [RunArm("source"), RunArm("patched", patch, LABELS.flip(0), source="source")]
     found = sample_arms(network, arms, seeds=SEEDS, condition=LABELS, sampling=how, progress=False)
     torch.testing.assert_close(found["patched"], expected, rtol=1e-4, atol=1e-4)
-    more = [*arms, *(Arm(f"copy {k}", patch, LABELS.flip(0), source="source") for k in range(4))]
+    more = [*arms, *(RunArm(f"copy {k}", patch, LABELS.flip(0), source="source") for k in range(4))]
     spread = sample_arms(network, more, seeds=SEEDS, condition=LABELS, sampling=how, progress=False)
     for name in ("patched", "copy 0", "copy 3"):
         torch.testing.assert_close(spread[name], expected, rtol=1e-4, atol=1e-4)
-    kept = Arm("kept", (Intervention("patch", SITE, source=cache, low=0.5),), LABELS.flip(0))
+    kept = RunArm("kept", (Intervention("patch", SITE, source=cache, low=0.5),), LABELS.flip(0))
     from_cache = sample_arms(
-        network, [Arm("source"), kept], seeds=SEEDS, condition=LABELS, sampling=how, progress=False
+        network, [RunArm("source"), kept], seeds=SEEDS, condition=LABELS, sampling=how, progress=False
     )
     torch.testing.assert_close(from_cache["kept"], expected, rtol=1e-4, atol=1e-4)
 
@@ -104,7 +106,7 @@ def test_start_states_and_order(network):
     start = 80 * torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     how = Sampling(solver=Euler(), sigmas=edm_sigmas(3), batch=2)
     found = sample_arms(
-        network, [Arm("none")], seeds=SEEDS, condition=LABELS, start=start, sampling=how, progress=False
+        network, [RunArm("none")], seeds=SEEDS, condition=LABELS, start=start, sampling=how, progress=False
     )
     bare = sample(
         network, seeds=SEEDS, condition=LABELS, start=start, solver=how.solver, sigmas=how.sigmas, progress=False
@@ -120,10 +122,10 @@ def test_bad_arms(network):
         sample_arms(network, arms, seeds=SEEDS, condition=LABELS, sampling=how, progress=False)
 
     with pytest.raises(InputError, match="different names"):
-        run([Arm("a"), Arm("a")])
+        run([RunArm("a"), RunArm("a")])
     with pytest.raises(InputError, match="another of"):
-        run([Arm("a", source="b")])
+        run([RunArm("a", source="b")])
     with pytest.raises(InputError, match="the name of an arm"):
-        run([Arm("a", (Intervention("patch", SITE),))])
+        run([RunArm("a", (Intervention("patch", SITE),))])
     with pytest.raises(InputError, match="one kind"):
-        run([Arm("a"), Arm("b", condition=network.embed(LABELS))])
+        run([RunArm("a"), RunArm("b", condition=network.embed(LABELS))])
