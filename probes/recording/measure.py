@@ -157,7 +157,7 @@ def unread(
     prefix = "statistics/"
     from_device = {"t": found["t"]} if "t" in found else {}
     if record["follows"]:
-        from_device["follows"] = [[event, found[f"follows/{event}"]] for event, _ in record["follows"]]
+        from_device["follows"] = [[event, found.get(f"follows/{event}", equal)] for event, equal in record["follows"]]
     return from_device | {
         "hypotheses": described,
         "statistics": {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)},

@@ -196,7 +196,7 @@ class Session(Listener):
             self._recorder.announce(module, tensors[0], self._schedulers)
 
     def _after_call(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        copies = [leaf.detach().clone() for leaf in leaves(output)]
+        copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
         sites = {site: list(values) for site, values in self._inner.items()}
         self._inner.clear()
         self._recorder.saw(leaves([*args, *kwargs.values()])[:1])
@@ -257,7 +257,8 @@ class Session(Listener):
             call = entry
         else:
             name, arguments, output = entry
-            call = Call(name, [leaf.detach() for leaf in leaves(output)], embedded=embeds_guidance(arguments))
+            copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
+            call = Call(name, copies, embedded=embeds_guidance(arguments))
         call.label = self._labels.of(place)
         return call
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.probes.recording.branches import Aligned, align, without_variance
+from scorescope.probes.recording.copies import Copies, same_bits
 from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.levels import LevelFunction, LevelReader
 from scorescope.probes.recording.measure import Packed, add_gap, add_statistics, denoised, measure
@@ -87,6 +88,7 @@ class Recorder:
         self._event = 0
         self._next: int | None = None
         self._checked = False
+        self.copies = Copies()
 
     def describe(self) -> dict[str, Any]:
         """What the manifest says of the plan."""
@@ -99,6 +101,7 @@ class Recorder:
             number = self.sink.next_run if self._next is None else self._next
         self._run, self._spec, self._event, self._next = number, spec, 0, number + 1
         self._streams, self._grids, self._checked = {}, {}, False
+        self.copies.forget()
 
     def end_run(self) -> None:
         """Finish a run."""
@@ -144,9 +147,10 @@ class Recorder:
         stream.count()
         reader = self._reader(tap.owner)
         level = reader.read(tap.owner, given.timestep, given.state, given.extra)
-        prediction, state = given.prediction.detach().clone(), given.state.detach().clone()  # a step may edit both
-        aligned = align(calls, prediction, state, place, given.prediction)
         packed = Packed()
+        prediction = self.copies.of(given.prediction)  # a step may edit it, and the state
+        state, follows = self._state(stream, given.state, packed)
+        aligned = align(calls, prediction, state, place, given.prediction)
         target = without_variance(prediction, state)
         described, guided = [], None
         if target is not None and state.is_floating_point() and target.numel():
@@ -157,7 +161,7 @@ class Recorder:
         embedded = any(call.embedded for call in calls)
         described = [part | {"embedded": embedded, "labels": self._named(part["labels"])} for part in described]
         record = self._record(stream, given, reader, tap.owner, packed, place)
-        record["follows"] = self._follows(stream, state, given.state, packed)
+        record["follows"] = follows
         wanted = bool(self.plan.arrays or any(call.sites for call in calls)) and self.plan.wants(
             self._event, level.sigma
         )
@@ -167,15 +171,19 @@ class Recorder:
     def after(self, step: Begun, result: Any) -> None:
         """What the scheduler returned."""
         original, estimate = step_results(result, step.state)
-        returned = None if original is None else original.detach().clone()  # may be edited in place from here on
+        returned = None if original is None else self.copies.of(original)  # may be edited in place from here on
         if original is not None and returned is not None:
             step.stream.returned.appendleft(Returned(self._event, original, returned))
             self._known.append(original.data_ptr())
         if estimate is not None and step.guided is not None:
             add_gap(step.packed, step.guided(), estimate.detach())
-        kept = {"x_prev": returned, "x0": None if estimate is None else estimate.detach().clone()}
         if step.wanted:
-            step.arrays |= {n: t for n, t in kept.items() if t is not None and n in self.plan.arrays}
+            kept = {"x_prev": returned, "x0": estimate}
+            step.arrays |= {
+                n: self.copies.of(t) if n == "x0" else t
+                for n, t in kept.items()
+                if t is not None and n in self.plan.arrays
+            }
             self._check_budget(step)
         step.record["arrays"] = {
             name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
@@ -243,18 +251,37 @@ class Recorder:
             "missing": "the prediction is smaller than the state" if small else "",
         }  # fmt: skip
 
-    def _follows(self, stream: Stream, state: Tensor, given: Tensor, packed: Packed) -> list[list[Any]]:
-        """Earlier events of this scheduler, the latest first, whose returned states may be this one."""
+    def _state(self, stream: Stream, given: Tensor, packed: Packed) -> tuple[Tensor, list[list[Any]]]:
+        """A copy of the state, and the earlier events of this scheduler that returned it, or may have.
+
+        Each comes with one answer a sample; None where the device has to be asked, which `packed` does.
+        """
         candidates = list(stream.returned)
         if candidates and candidates[0].original is given:
             candidates = candidates[:1]  # compared all the same: it may have been edited in place
-        events = []
+        alike = [
+            earlier
+            for earlier in candidates
+            if earlier.copy.shape == given.shape
+            and earlier.copy.dtype == given.dtype
+            and earlier.copy.device == given.device
+        ]
+        return self._state_on_host(alike, given) if given.device.type == "cpu" else self._ask(alike, given, packed)
+
+    def _state_on_host(self, candidates: Sequence[Returned], given: Tensor) -> tuple[Tensor, list[list[Any]]]:
+        events: list[list[Any]] = []
         for earlier in candidates:
-            copy = earlier.copy
-            if copy.shape == state.shape and copy.dtype == state.dtype and copy.device == state.device:
-                packed.add(f"follows/{earlier.event}", _same_bits(copy, state))
-                events.append(earlier.event)
-        return [[event, None] for event in events]
+            equal = same_bits(earlier.copy, given.detach())
+            events.append([earlier.event, equal])
+            if all(equal):
+                return earlier.copy, events  # nobody writes to it: one copy serves both
+        return self.copies.of(given), events
+
+    def _ask(self, candidates: Sequence[Returned], given: Tensor, packed: Packed) -> tuple[Tensor, list[list[Any]]]:
+        state = self.copies.of(given)
+        for earlier in candidates:
+            packed.add(f"follows/{earlier.event}", _same_bits(earlier.copy, state))
+        return state, [[earlier.event, None] for earlier in candidates]
 
     def _arrays(
         self, prediction: Tensor, state: Tensor, aligned: Sequence[Aligned], calls: Sequence[Call]
