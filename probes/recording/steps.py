@@ -1,26 +1,24 @@
 """Makes a record of every scheduler step: what it was, where its state came from, what is kept of it."""
 
 import functools
-import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scorescope.probes.recording.branches import Aligned, align, without_variance
 from scorescope.probes.recording.copies import Copies, same_bits
+from scorescope.probes.recording.estimate import Room
 from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.levels import LevelFunction, LevelReader
 from scorescope.probes.recording.measure import Packed, add_gap, add_statistics, denoised, measure
-from scorescope.probes.recording.plan import Plan, size_of
+from scorescope.probes.recording.plan import Plan
 from scorescope.probes.recording.proof import check_names
 from scorescope.probes.recording.sink import Sink, Step
 from scorescope.probes.recording.taps import Call, StepArguments, StepTap, step_arguments, step_results
-
-logger = logging.getLogger(__name__)
 
 _REMEMBERED = 8  # earlier states of one scheduler that a new state is compared with
 
@@ -72,12 +70,12 @@ class Recorder:
 
     def __init__(
         self, plan: Plan, sink: Sink, level: LevelFunction | None, value_range: tuple[float, float] | None,
-        branches: Sequence[str] = (),
+        branches: Sequence[str] = (), *, progress: bool = True,
     ) -> None:  # fmt: skip
         self.plan, self.sink, self.value_range = plan, sink, value_range
         self._branches = check_names(branches)
         self.steps = 0
-        self.estimate = 0  # bytes of arrays in the latest run, as known at its first step
+        self.room = Room(plan, progress=progress)
         self._custom = level
         self._readers: dict[int, tuple[Any, LevelReader]] = {}
         self._streams: dict[int, Stream] = {}
@@ -87,7 +85,6 @@ class Recorder:
         self._spec: dict[str, Any] | None = None
         self._event = 0
         self._next: int | None = None
-        self._checked = False
         self.copies = Copies()
 
     def describe(self) -> dict[str, Any]:
@@ -100,7 +97,8 @@ class Recorder:
         if number is None:
             number = self.sink.next_run if self._next is None else self._next
         self._run, self._spec, self._event, self._next = number, spec, 0, number + 1
-        self._streams, self._grids, self._checked = {}, {}, False
+        self._streams, self._grids = {}, {}
+        self.room.begin_run()
         self.copies.forget()
 
     def end_run(self) -> None:
@@ -124,18 +122,6 @@ class Recorder:
     def saw(self, tensors: Sequence[Tensor]) -> None:
         """Remember where denoiser inputs lie; tells states from predictions in a `step` with unhelpful names."""
         self._known.extend(tensor.data_ptr() for tensor in tensors)
-
-    def announce(self, module: nn.Module, state: Tensor, schedulers: Mapping[str, Any]) -> None:
-        """Refuse, before the first denoiser call, a run that cannot fit its budget."""
-        if self._checked or self.plan.budget is None or not self.plan.arrays:
-            return
-        config = getattr(module, "config", None)
-        inputs, outputs = (getattr(config, name, None) for name in ("in_channels", "out_channels"))
-        ratio = outputs / inputs if isinstance(inputs, int) and isinstance(outputs, int) else 1.0
-        size = state.numel() * state.element_size()
-        least = size * min(1.0, ratio) * ("branches" in self.plan.arrays)  # states may be a fraction of the batch
-        count = max((_grid_length(part) for part in schedulers.values()), default=0)
-        self.plan.check(self.plan.estimate(int(least), count), count)
 
     def before(
         self, tap: StepTap, args: tuple[Any, ...], kwargs: dict[str, Any], calls: Sequence[Call], place: int
@@ -184,7 +170,7 @@ class Recorder:
                 for n, t in kept.items()
                 if t is not None and n in self.plan.arrays
             }
-            self._check_budget(step)
+            self.room.settle(step.arrays, step.stream.owner)
         step.record["arrays"] = {
             name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
             for name, tensor in step.arrays.items()
@@ -196,14 +182,6 @@ class Recorder:
     def _named(self, labels: list[str]) -> list[str]:
         """The pipeline's own labels, else the names that the user gave."""
         return list(self._branches) if not any(labels) and len(labels) == len(self._branches) else labels
-
-    def _check_budget(self, step: Begun) -> None:
-        if not self._checked:
-            self._checked = True
-            count = _grid_length(step.stream.owner)
-            self.estimate = self.plan.estimate(size_of(step.arrays), count)
-            logger.info("arrays of run %s: about %s bytes in %s steps", self._run, f"{self.estimate:,}", count)
-            self.plan.check(self.estimate, count)
 
     def _follow_run(self, tap: StepTap, timestep: Any) -> None:
         """A new grid of timesteps on a scheduler that has stepped is a new run."""
@@ -308,8 +286,3 @@ def _same_bits(a: Tensor, b: Tensor) -> Tensor:
     if not a.is_complex():
         a, b = (tensor.view(_BITS[tensor.element_size()]) for tensor in (a, b))
     return (a == b).flatten(1).all(1)
-
-
-def _grid_length(scheduler: Any) -> int:
-    grid = getattr(scheduler, "timesteps", None)
-    return len(grid) if grid is not None and hasattr(grid, "__len__") else 0

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from scorescope.data.errors import InputError
 from scorescope.probes import Trace, TraceError, record
 from scorescope.probes.recording import reading, store
+from scorescope.probes.recording.estimate import in_words
 from scorescope.probes.recording.reading import reopen, verify
-from tests.pipelines import generator, sd15, wan
+from tests.pipelines import ODD, PIPELINES, generator, sd15, wan
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # raised by the libraries under the pipelines
@@ -175,12 +176,63 @@ def test_a_budget_that_would_be_exceeded_is_an_error_before_the_run(tmp_path: Pa
     assert trace.manifest["estimated_bytes"] == sum(tensor.nbytes for tensor in kept)
 
 
-def test_a_budget_between_the_first_bound_and_the_truth(tmp_path: Path) -> None:
-    """The exact size is known at the first step: the error comes there, before the second."""
-    pipe, arguments = sd15(steps=4)
-    with pytest.raises(InputError, match="budget"), record(pipe, keep="all", budget=10_000) as trace:
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3", "pixart", "ip2p", "pag", "inpaint", "ddpm", "wan21", "ltx"])
+@pytest.mark.parametrize("keep", ["branches", "latents"])
+def test_the_size_is_told_before_the_first_call(name: str, keep: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed before the network was asked is what the run then takes."""
+    pipe, arguments = (PIPELINES | ODD)[name]()
+    network = getattr(pipe, "unet", None) or pipe.transformer
+    told: list[str] = []
+    handle = network.register_forward_pre_hook(lambda *_: told.append(capsys.readouterr().err))
+    with record(pipe, keep=keep) as trace:
+        handle_after = network.register_forward_pre_hook(lambda *_: told.append(capsys.readouterr().err))
         pipe(**arguments)
-    assert len(trace.scalars) == 0
+    handle.remove()
+    handle_after.remove()
+    lines = [line for line in "".join(told[:2]).splitlines() if "recording arrays" in line]
+    assert lines == [f"recording arrays: about {in_words(trace.manifest['estimated_bytes'])} in {_grid(trace)} steps"]
+    assert "recording arrays" not in "".join(told[2:]) + capsys.readouterr().err  # said once
+
+
+def _grid(trace: Trace) -> int:
+    return len(trace.arrays.events)
+
+
+def test_a_size_that_only_the_first_step_can_tell_is_checked_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second call that the pipeline does not tell of: the error comes at the first step, and nothing is written."""
+    pipe, arguments = PIPELINES["flux_true"]()
+    with record(pipe, keep="branches") as trace:
+        pipe(**arguments)
+    size = trace.manifest["estimated_bytes"]
+    assert "recording arrays" in capsys.readouterr().err
+    arguments["generator"] = generator()
+    with pytest.raises(InputError, match="budget"), record(pipe, keep="branches", budget=size - 1, path=tmp_path / "a"):
+        pipe(**arguments)
+    assert len(Trace.open(tmp_path / "a").scalars) == 0
+    assert list((tmp_path / "a/shards").iterdir()) == []
+
+
+def test_scalars_and_quiet_recordings_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for options in ({}, {"keep": "branches", "progress": False}):
+        pipe, arguments = sd15(steps=2)
+        with record(pipe, **options):
+            pipe(**arguments)
+    assert "recording" not in capsys.readouterr().err
+
+
+def test_a_second_run_of_another_size_is_estimated_too(capsys: pytest.CaptureFixture[str]) -> None:
+    pipe, arguments = sd15(steps=2)
+    with record(pipe, keep="latents"):
+        pipe(**arguments)
+        pipe(**arguments | {"num_inference_steps": 3})
+        pipe(**arguments | {"num_inference_steps": 3})
+    lines = [line for line in capsys.readouterr().err.splitlines() if "recording arrays" in line]
+    assert lines == [
+        "recording arrays: about 4.1 kB in 2 steps",
+        "recording arrays: about 6.14 kB in 3 steps",
+    ]
 
 
 def test_bad_arguments() -> None:
