@@ -46,13 +46,14 @@ class Layout:
 
 @dataclass
 class Hypothesis:
-    """One way of cutting, with the inner products that judge it."""
+    """One way of cutting, with the inner products that judge it, and the calls where their inputs are cut alike."""
 
     layout: Layout
     labels: list[str]
     branches: list[Tensor]
     target: Tensor
     state: Tensor
+    calls: Sequence[Call] = ()
 
     def gram(self) -> Tensor:
         """Inner products per sample, shape (batch, m + 1, m + 1), float64; the last vector is one of ones."""
@@ -230,9 +231,10 @@ def _whole_cuts(
     ]
     blocks = [part for _, tensor in chosen for part in tensor.split(rows)]
     order = "halves" if max(parts) > 1 else "calls"
-    yield Hypothesis(Layout(view, order, modules, parts), labels, blocks, target, state)
+    calls = [call for call, _ in chosen]
+    yield Hypothesis(Layout(view, order, modules, parts), labels, blocks, target, state, calls)
     if max(parts) > 1 and rows > 1:
         strided = [
             tensor[place::count] for (_, tensor), count in zip(chosen, parts, strict=True) for place in range(count)
         ]
-        yield Hypothesis(Layout(view, "interleaved", modules, parts), labels, strided, target, state)
+        yield Hypothesis(Layout(view, "interleaved", modules, parts), labels, strided, target, state, calls)

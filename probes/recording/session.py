@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from scorescope.data.errors import InputError
 from scorescope.probes.recording import find
 from scorescope.probes.recording.estimate import says_it_guides
+from scorescope.probes.recording.inputs import named_tensors
 from scorescope.probes.recording.labels import LabelTap
 from scorescope.probes.recording.levels import LevelFunction
 from scorescope.probes.recording.plan import Budget, Every, Keep, plan
@@ -208,7 +209,8 @@ class Session(Listener):
         sites = {site: list(values) for site, values in self._inner.items()}
         self._inner.clear()
         self._recorder.saw(leaves([*args, *kwargs.values()])[:1])
-        self._pending.append(Call(name, copies, embedded=embeds_guidance(kwargs), sites=sites))
+        inputs = named_tensors(args, kwargs)
+        self._pending.append(Call(name, copies, embedded=embeds_guidance(kwargs), sites=sites, inputs=inputs))
 
     def _after_compiled(self, name: str) -> Any:
         pending = self._pending
@@ -266,7 +268,7 @@ class Session(Listener):
         else:
             name, arguments, output = entry
             copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
-            call = Call(name, copies, embedded=embeds_guidance(arguments))
+            call = Call(name, copies, embedded=embeds_guidance(arguments), inputs=named_tensors((), arguments))
         call.label = self._labels.of(place)
         return call
 
