@@ -109,7 +109,7 @@ def _parts(arrays: Mapping[str, Tensor]) -> Iterator[memoryview]:
     yield memoryview(page)
     for _, tensor in ordered:
         if tensor.numel():
-            yield memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())
+            yield tensor.contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def _name(dtype: torch.dtype) -> str:
