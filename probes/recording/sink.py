@@ -235,4 +235,5 @@ class Sink:
             self._writer.abandon()
             if status == "complete":
                 raise
-        return Recorded(read(path), None)
+        contents.manifest = self._writer.manifest  # not read again: the lines are held once
+        return Recorded(contents, None)
