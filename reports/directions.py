@@ -6,13 +6,17 @@ outcome = build(Path("report/directions"), load_subject("shapes"), command="..."
 from collections.abc import Callable
 from pathlib import Path
 
+from scorescope.reports.directions_compare import direction_section
+from scorescope.reports.directions_conditions import patch_section, token_section
 from scorescope.reports.directions_information import (
     attribute_loss_section,
     classification_section,
     information_section,
 )
 from scorescope.reports.directions_probing import model_section, probe_section
+from scorescope.reports.directions_steering import steering_section, window_section
 from scorescope.reports.directions_study import Subject
+from scorescope.reports.directions_time import emergence_section
 from scorescope.reports.directions_workbench import Workbench
 from scorescope.reports.page import Outcome, ReportWriter, Section
 
@@ -46,6 +50,12 @@ def build(out: Path, subject: Subject, *, command: str, quick: bool = False, pro
     sections: list[tuple[str, str, Callable[[Workbench], Section]]] = [
         ("model", "What the model makes", model_section),
         ("probes", "Where attributes are readable", probe_section),
+        ("steering", "Where attributes are steerable", steering_section),
+        ("windows", "When attributes are steerable", window_section),
+        ("time", "Attributes along sampling", emergence_section),
+        ("directions", "Reading, moving and travelling directions", direction_section),
+        ("tokens", "Directions between conditions", token_section),
+        ("patching", "Which sites carry the condition", patch_section),
         ("loss", "Where attributes are lost in noise", attribute_loss_section),
         ("information", "What conditions say about images", information_section),
         ("classification", "The denoiser as a classifier", classification_section),

@@ -53,6 +53,293 @@ def probe_maps(probes: pd.DataFrame, *, quantity: str = "value", columns: int = 
 
 
 @styled
+def read_and_steer(table: pd.DataFrame) -> Figure:
+    """Probe accuracy and steering effect at every site, side by side.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns attribute, site, accuracy, effect (in natural standard deviations) and verdict.
+    """
+    attributes, sites = list(table["attribute"].unique()), list(table["site"].unique())
+    size = {"width": 0.95 * len(attributes) + 2.2, "height": 0.24 * len(sites) + 1.3}
+    figure, axes = new_figure(**size, ncols=2, sharey=True)
+    accuracy = table.pivot(index="site", columns="attribute", values="accuracy").loc[sites, attributes]
+    effect = table.pivot(index="site", columns="attribute", values="effect").loc[sites, attributes].to_numpy(float)
+    read = axes[0].imshow(accuracy.to_numpy(float), aspect="auto", cmap=MAP, vmin=0, vmax=1)
+    top = float(np.abs(effect).max()) or 1.0
+    moved = axes[1].imshow(effect, aspect="auto", cmap="PuOr", vmin=-top, vmax=top)
+    for _, row in table[table["verdict"] == "steerable"].iterrows():
+        axes[1].plot(attributes.index(row["attribute"]), sites.index(row["site"]), "o", color="black", markersize=3)
+    for ax, title in zip(axes, ("readable", "steerable (dot)"), strict=True):
+        ax.set_xticks(range(len(attributes)), attributes, rotation=40, ha="right")
+        ax.set_yticks(range(len(sites)), [_short(site) for site in sites])
+        ax.set_title(title)
+    figure.colorbar(read, ax=axes[0], label="probe accuracy", shrink=0.9)
+    figure.colorbar(moved, ax=axes[1], label="effect (natural SD)", shrink=0.9)
+    return figure
+
+
+@styled
+def dose_response(curve: pd.DataFrame) -> Figure:
+    """Change of the target against strength in every arm, and of all scores in the direction's own arm.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        Declared in `STEER_CURVE`, of one interval of noise levels.
+    """
+    figure, axes = new_figure(width=6.6, height=2.7, ncols=2, sharex=True)
+    target = curve[curve["target"]]
+    for arm, part in target[target["arm"] != "none"].groupby("arm", sort=False):
+        random = str(arm).startswith("random")
+        color = REFERENCE if random else PALETTE[0 if arm == "direction" else 1]
+        label = "random, same norm" if random and arm == "random 1" else None if random else str(arm)
+        _dose_line(axes[0], part, color, label, "-" if arm == "direction" else ":" if random else "--")
+    own = curve[curve["arm"] == "direction"]
+    for index, (score, part) in enumerate(own.groupby("score", sort=False)):
+        _dose_line(axes[1], part, PALETTE[index % len(PALETTE)], str(score), STYLES[index % len(STYLES)])
+    axes[0].set(title="the target, by arm", ylabel="change of score (natural SD)")
+    axes[1].set(title="all scores, along the direction")
+    for ax in axes:
+        ax.axhline(0, color=REFERENCE, linewidth=0.6)
+        ax.legend(fontsize=6)
+    figure.supxlabel("strength (standard deviations of the projection)", fontsize=8)
+    return figure
+
+
+def _dose_line(ax: Axes, part: pd.DataFrame, color: str, label: str | None, style: object) -> None:
+    part = part.sort_values("strength")
+    zero = pd.DataFrame({"strength": [0.0], "value": [0.0], "low": [0.0], "high": [0.0]})
+    part = pd.concat([part[zero.columns], zero]).drop_duplicates("strength").sort_values("strength")
+    ax.plot(part["strength"], part["value"], color=color, label=label, linestyle=style)
+    ax.fill_between(part["strength"], part["low"], part["high"], color=color, alpha=0.15, linewidth=0)
+
+
+@styled
+def windows_figure(effects: pd.DataFrame, probes: pd.DataFrame) -> Figure:
+    """Where an attribute is read and in which windows of noise levels it is steered.
+
+    Parameters
+    ----------
+    effects : DataFrame
+        Declared in `STEER_VERDICTS`, several attributes and windows.
+    probes : DataFrame
+        Declared in `PROBES`, of the same attributes and sites.
+    """
+    names = list(effects["attribute"].unique())
+    figure, axes = new_figure(
+        width=2.3 * len(names) + 0.6, height=3.6, nrows=2, ncols=len(names), squeeze=False, sharex=True, sharey="row"
+    )
+    for column, name in enumerate(names):
+        cells = probes[probes["attribute"] == name].rename(columns={"value": "mean"})
+        rows = effects[effects["attribute"] == name]
+        top, bottom = axes[0, column], axes[1, column]
+        with_band(top, cells, color=PALETTE[0], label="probe")
+        top.axhline(cells["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=0.8)
+        top.set(title=f"{name} at {_short(rows['site'].iloc[0])}", ylim=(0, 1.03))
+        for _, row in rows.iterrows():
+            low, high = max(row["sigma_low"], 1e-3), row["sigma_high"]
+            color = PALETTE[1] if row["verdict"] == "steerable" else REFERENCE
+            bottom.fill_between([low, high], row["low"], row["high"], color=color, alpha=0.3, linewidth=0)
+            bottom.plot([low, high], [row["margin"]] * 2, color=color)
+        bottom.axhline(0, color=REFERENCE, linewidth=0.6)
+        bottom.set(xscale="log")
+    axes[0, 0].set_ylabel("probe accuracy\n(dotted: chance)")
+    axes[1, 0].set_ylabel("effect beyond controls\n(natural SD)")
+    figure.supxlabel(SIGMA_LABEL, fontsize=8)
+    return figure
+
+
+@styled
+def emergence_curves(curves: pd.DataFrame, *, columns: int = 3) -> Figure:
+    """Probe, estimate, agreement and switch along sampling, one panel an attribute.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        Declared in `CURVES` of the emergence tables.
+    columns : int
+        Panels beside each other.
+    """
+    names = list(curves["attribute"].unique())
+    rows = -(-len(names) // columns)
+    columns = min(columns, len(names))
+    size = {"width": 2.2 * columns + 0.4, "height": 1.75 * rows + 0.6}
+    figure, axes = new_figure(**size, nrows=rows, ncols=columns, squeeze=False, sharex=True, sharey=True)
+    labels = {"probe": "probe", "estimate": "estimate", "agreement": "agreement with the end", "switch": "switch"}
+    for ax, name in zip(axes.flat, names, strict=False):
+        part = curves[curves["attribute"] == name].rename(columns={"value": "mean"})
+        for index, (curve, label) in enumerate(labels.items()):
+            line = part[part["curve"] == curve]
+            with_band(ax, line, color=PALETTE[index], label=label, linestyle=STYLES[index])
+        ax.axhline(0.5, color=REFERENCE, linewidth=0.6, linestyle=":")
+        ax.set(xscale="log", title=name, ylim=(-0.03, 1.03))
+    for ax in axes.flat[len(names) :]:
+        ax.set_axis_off()
+    figure.supxlabel(SIGMA_LABEL, fontsize=8)
+    figure.supylabel("balanced accuracy; switch: share that follows", fontsize=8)
+    handles, texts = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, texts, ncols=4, loc="outside upper center")
+    return figure
+
+
+@styled
+def landmark_ranges(landmarks: pd.DataFrame) -> Figure:
+    """Noise levels of each attribute's landmarks, with intervals.
+
+    Parameters
+    ----------
+    landmarks : DataFrame
+        Declared in `LANDMARKS`.
+    """
+    attributes, kinds = list(landmarks["attribute"].unique()), list(landmarks["landmark"].unique())
+    figure, ax = new_figure(width=5.6, height=0.42 * len(attributes) + 1.1)
+    markers = ("o", "s", "^", "D")
+    for place, attribute in enumerate(attributes):
+        for index, kind in enumerate(kinds):
+            row = landmarks[(landmarks["attribute"] == attribute) & (landmarks["landmark"] == kind)].iloc[0]
+            y = place + 0.17 * (index - (len(kinds) - 1) / 2)
+            color = PALETTE[index]
+            if not np.isfinite(row["sigma"]):
+                continue
+            ends = np.exp(-np.clip(row[["low", "high"]].to_numpy(float), -12, 12) / 2)
+            ax.plot(ends, [y, y], color=color, linewidth=1.2)
+            ax.plot(row["sigma"], y, markers[index % 4], color=color, markersize=4)
+    for index, kind in enumerate(kinds):
+        ax.plot([], [], markers[index % 4], color=PALETTE[index], markersize=4, label=kind.replace("_", " "))
+    ax.set_yticks(range(len(attributes)), attributes)
+    ax.invert_yaxis()
+    ax.set(xscale="log", xlabel=SIGMA_LABEL)
+    figure.legend(ncols=4, loc="outside upper center")
+    return figure
+
+
+@styled
+def readers_and_movers(readers: pd.DataFrame) -> Figure:
+    """How well each direction reads against how purely it moves.
+
+    Parameters
+    ----------
+    readers : DataFrame
+        Declared in `READERS`.
+    """
+    figure, ax = new_figure(height=2.7)
+    for index, (_, row) in enumerate(readers.iterrows()):
+        ax.plot(row["auc"], row["purity"], "osD^v"[index % 5], color=PALETTE[index], label=row["method"], markersize=6)
+    ax.set(xlabel="reads: AUC on held-out images", ylabel="moves: share of change on target")
+    ax.set_ylim(0, 1.03)
+    ax.legend()
+    return figure
+
+
+@styled
+def cosine_matrix(steps: pd.DataFrame) -> Figure:
+    """Cosines between the directions of every two noise levels.
+
+    Parameters
+    ----------
+    steps : DataFrame
+        Declared in `STEPS`.
+    """
+    table = steps.pivot(index="sigma_a", columns="sigma_b", values="crossed")
+    values = table.combine_first(table.T).to_numpy(float)
+    figure, ax = new_figure(height=3.0)
+    image = ax.imshow(values, cmap="PuOr", vmin=-1, vmax=1, origin="lower")
+    _sigma_ticks(ax, table.columns.to_numpy(float))
+    places = np.unique(np.linspace(0, len(table) - 1, 4).round().astype(int))
+    ax.set_yticks(places, [f"{table.index[i]:.2g}" for i in places])
+    ax.set(xlabel="noise level σ (units of data)", ylabel="noise level σ (units of data)")
+    figure.colorbar(image, ax=ax, label="cosine between directions")
+    return figure
+
+
+@styled
+def token_matrix(matrix: pd.DataFrame) -> Figure:
+    """Share of each condition token in the change of each score, by noise level.
+
+    Parameters
+    ----------
+    matrix : DataFrame
+        Columns score, sigma, token and share.
+    """
+    sigmas = sorted(matrix["sigma"].unique(), reverse=True)
+    scores, tokens = list(matrix["score"].unique()), list(matrix["token"].unique())
+    size = {"width": 2.2 * len(sigmas) + 0.9, "height": 0.3 * len(scores) + 1.2}
+    figure, axes = new_figure(**size, ncols=len(sigmas), squeeze=False, sharey=True)
+    image = None
+    for ax, sigma in zip(axes[0], sigmas, strict=True):
+        part = matrix[matrix["sigma"] == sigma].pivot(index="score", columns="token", values="share")
+        image = ax.imshow(part.loc[scores, tokens].to_numpy(float), cmap=MAP, vmin=0, vmax=1, aspect="auto")
+        ax.set_xticks(range(len(tokens)), tokens, rotation=40, ha="right")
+        ax.set_yticks(range(len(scores)), scores)
+        ax.set_title(f"σ = {sigma:g}")
+    axes[0, 0].set_ylabel("score")
+    figure.supxlabel("condition token", fontsize=8)
+    assert image is not None
+    figure.colorbar(image, ax=axes, label="share of the change")
+    return figure
+
+
+@styled
+def gap_curves(gaps: pd.DataFrame) -> Figure:
+    """Linearity gap of half and whole shifts against the noise level.
+
+    Parameters
+    ----------
+    gaps : DataFrame
+        Declared in `LINEARITY`, with a column `attribute`.
+    """
+    figure, axes = new_figure(width=5.6, height=2.7, ncols=2, sharex=True, sharey=True)
+    for ax, whole in zip(axes, (False, True), strict=True):
+        for index, (name, part) in enumerate(gaps.groupby("attribute", sort=False)):
+            rows = part[(part["multiple"] > 0.75) == whole].rename(columns={"gap": "mean"})
+            with_band(ax, rows, color=PALETTE[index], label=str(name), linestyle=STYLES[index % len(STYLES)])
+        ax.axhline(1, color=REFERENCE, linewidth=0.6, linestyle=":")
+        ax.set(xscale="log", title="whole difference" if whole else "half of it")
+    axes[0].set_ylabel("linearity gap (1: as no shift)")
+    axes[0].set_ylim(bottom=0)
+    figure.supxlabel(SIGMA_LABEL, fontsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=6, loc="outside upper center")
+    return figure
+
+
+@styled
+def recovery_map(recovery: pd.DataFrame) -> Figure:
+    """Normalised recovery by site and noise levels, patched in and taken out.
+
+    Parameters
+    ----------
+    recovery : DataFrame
+        Declared in `RECOVERY`.
+    """
+    sites = list(recovery["site"].unique())
+    spans = recovery[["sigma_low", "sigma_high"]].drop_duplicates().to_numpy(float)
+    figure, axes = new_figure(width=6.4, height=0.26 * len(sites) + 1.2, ncols=2, sharey=True)
+    image = None
+    for ax, form in zip(axes, ("sufficiency", "necessity"), strict=True):
+        part = recovery[recovery["form"] == form]
+        values = np.array([[_median(part, site, *span) for span in spans] for site in sites])
+        image = ax.imshow(values, aspect="auto", cmap=MAP, vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(values):
+            color = "black" if value > 0.6 else "white"
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=color)
+        ax.set_xticks(range(len(spans)), [f"{low:.2g} to {high:.2g}" for low, high in spans])
+        ax.set_yticks(range(len(sites)), [_short(site) for site in sites])
+        ax.set_title(form)
+    figure.supxlabel("patched at noise levels σ (units of data)", fontsize=8)
+    assert image is not None
+    figure.colorbar(image, ax=axes, label="median recovery", extend="both")
+    return figure
+
+
+def _median(part: pd.DataFrame, site: str, low: float, high: float) -> float:
+    row = part[(part["site"] == site) & (part["sigma_low"] == low) & (part["sigma_high"] == high)]
+    return float(row["median"].iloc[0])
+
+
+@styled
 def attribute_losses(curves: pd.DataFrame, *, metric: str) -> Figure:
     """Share of reconstructions nearer to the changed image against the noise level, with the floor of any denoiser.
 

@@ -28,6 +28,9 @@ SHAPES_SITES = (
 SHAPES_SEED = 100  # images that neither training nor the scorer saw
 
 
+Scores = Callable[[Tensor], dict[str, Tensor]]
+
+
 @dataclass(frozen=True)
 class Contrast:
     """Two values of one attribute: a direction leads from `low` to `high`.
@@ -140,7 +143,7 @@ class Subject:
         changed[:, place] = len(self.attributes[contrast.attribute])
         return changed
 
-    def scores(self, contrasts: Sequence[Contrast] | None = None) -> Callable[[Tensor], dict[str, Tensor]]:
+    def scores(self, contrasts: Sequence[Contrast] | None = None) -> Scores:
         """Images to log-odds of each contrast's high end against its low end, by attribute.
 
         An attribute that only the scorer knows is judged by its last value against its first.
@@ -151,9 +154,19 @@ class Subject:
         def score(images: Tensor) -> dict[str, Tensor]:
             found = self.scorer(images)
             others = {name: (0, -1) for name in found if name not in self.attributes}
-            return {
-                name: found[name][:, high] - found[name][:, low] for name, (low, high) in {**ends, **others}.items()
-            }
+            pairs = {**ends, **others}
+            return {name: found[name][:, high] - found[name][:, low] for name, (low, high) in pairs.items()}
+
+        return score
+
+    def presence(self, contrast: Contrast) -> Scores:
+        """Images to the log-odds of the contrast's high end against all other values."""
+        high = self.values(contrast)[1]
+
+        def score(images: Tensor) -> dict[str, Tensor]:
+            found = self.scorer(images)[contrast.attribute]
+            rest = [value for value in range(found.shape[1]) if value != high]
+            return {contrast.attribute: found[:, high] - found[:, rest].logsumexp(1)}
 
         return score
 

@@ -1,17 +1,35 @@
 """What the sections of a directions report share: sizes, activations, probes, each made when first needed."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
+import pandas as pd
+import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from scorescope.analysis.direction_methods import Method
+from scorescope.analysis.directions import find_direction
+from scorescope.analysis.noise_intervals import EVERYWHERE
 from scorescope.analysis.probing import ProbeScan, probe_scan
+from scorescope.analysis.steering import SteerCurve, steer_curve
 from scorescope.probes.activations import Activations, collect
+from scorescope.probes.arms import Sampling
 from scorescope.probes.bank import Bank, log_snr_grid
+from scorescope.probes.controls import shuffled_direction
+from scorescope.probes.denoiser import Condition
+from scorescope.probes.direction import Direction
+from scorescope.probes.noise import edm_sigmas
+from scorescope.probes.solvers import Euler
 from scorescope.reports.directions_study import Contrast, Subject
 
 LOWEST, HIGHEST = 0.03, 60.0  # noise levels of the scans, in units of the data
+FOUND_AT = 1.0  # noise level at which steering directions are found, in units of the data
+DOSE = 3.0  # standard deviations of the projection that are added where one dose must do
+READABLE = 0.9  # balanced accuracy whose interval has to lie above this
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,112 @@ class Workbench:
         names = [contrast.attribute for contrast in self.contrasts]
         labels = {name: self.labels[:, self.subject.column(name)].numpy() for name in names}
         return probe_scan(self.activations, labels, resamples=self.size(500, 200), progress=self.progress)
+
+    @property
+    def sampling(self) -> Sampling:
+        """First-order steps: half the calls of Heun, and the same noise levels in all arms."""
+        shape, device = tuple(self.images.shape[1:]), self.images.device
+        return Sampling(solver=Euler(), sigmas=edm_sigmas(self.size(16, 10)), shape=shape, device=device, batch=512)
+
+    @cached_property
+    def natural(self) -> dict[str, float]:
+        """Standard deviation of each score over the real images: the unit of effects."""
+        with torch.no_grad():
+            found = self.subject.scores()(self.images)
+        return {name: float(values.std()) for name, values in found.items()}
+
+    def open_condition(self, contrast: Contrast, count: int) -> Condition:
+        """Conditions of `count` samples that name everything but the contrast's attribute."""
+        return self.subject.conditions(self.subject.opened(self.subject.draw_labels(count), contrast))
+
+    def examples(self, contrast: Contrast, site: str, level: int) -> tuple[Tensor, Tensor]:
+        """Activations of the images that show one end of a contrast, and which: 1 at its high end."""
+        rows, high = self.subject.rows(contrast)
+        kept = rows < len(self.images)
+        return self.activations.at(site, level)[rows[kept]], high[kept]
+
+    def direction(self, contrast: Contrast, site: str, *, sigma: float, method: Method = "difference") -> Direction:
+        """The direction of a contrast at a site, found at the noise level nearest to `sigma`."""
+        level = self.activations.nearest_level(sigma)
+        values, high = self.examples(contrast, site, level)
+        return find_direction(
+            values, high.numpy(), method=method, site=site, attribute=contrast.attribute,
+            sigma=self.activations.sigmas[level],
+        )  # fmt: skip
+
+    def contrast_activations(self, contrast: Contrast, site: str) -> Activations:
+        """Activations at one site of the images that show one end of a contrast."""
+        rows, _ = self.subject.rows(contrast)
+        rows = rows[rows < len(self.images)]
+        values = {site: self.activations.site(site)[:, rows]}
+        return replace(self.activations, values=values, images=torch.arange(len(rows)), how={site: "mean"})
+
+    def presence_scan(self, site: str) -> ProbeScan:
+        """Probes at one site of each contrast's high end against all other values."""
+        part = replace(self.activations, values={site: self.activations.site(site)}, how={site: "mean"})
+        labels = {
+            c.attribute: (self.labels[:, self.subject.column(c.attribute)] == self.subject.values(c)[1]).long().numpy()
+            for c in self.contrasts
+        }
+        return probe_scan(part, labels, resamples=50)
+
+    def steer(
+        self, contrast: Contrast, direction: Direction, *, strengths: Sequence[float], seeds: int,
+        intervals: Sequence[tuple[float, float]] = EVERYWHERE,
+    ) -> SteerCurve:  # fmt: skip
+        """Dose and response of a direction against its controls, the attribute left open in the condition."""
+        values, high = self.examples(contrast, direction.site, self.activations.nearest_level(FOUND_AT))
+        return steer_curve(
+            self.subject.denoiser, direction, self.subject.scores(), target=contrast.attribute, seeds=range(seeds),
+            condition=self.open_condition(contrast, seeds), strengths=strengths, intervals=intervals,
+            natural=self.natural, random=self.size(4, 2), shuffled=shuffled_direction(direction, values, high),
+            sampling=self.sampling, budget=math.inf, resamples=self.size(1000, 400), progress=False,
+        )  # fmt: skip
+
+    @cached_property
+    def steered(self) -> pd.DataFrame:
+        """Readability and steerability of every contrast at every site, side by side."""
+        cells = [(contrast, site) for contrast in self.contrasts for site in self.sites]
+        rows = []
+        for contrast, site in tqdm(cells, desc="steering map", disable=not self.progress, leave=False):
+            direction = self.direction(contrast, site, sigma=FOUND_AT)
+            found = self.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=self.size(16, 8))
+            rows.append({**self._reading(contrast, site), **_verdict(found)})
+        table = pd.DataFrame(rows)
+        return table.assign(finding=[_finding(row) for row in table.to_dict("records")])
+
+    def best_site(self, contrast: Contrast) -> str:
+        """The site at which a contrast's direction outdoes its controls most."""
+        rows = self.steered[self.steered["attribute"] == contrast.attribute]
+        return str(rows.sort_values("margin")["site"].iloc[-1])
+
+    @property
+    def sites(self) -> list[str]:
+        """Sites of the steering map; with `quick` every second one."""
+        return list(self.subject.sites)[:: self.size(1, 2)]
+
+    def _reading(self, contrast: Contrast, site: str) -> dict[Any, Any]:
+        """Validation accuracy of the attribute's probe at a site, at the level where directions are found."""
+        table, level = self.scan.table, self.activations.nearest_level(FOUND_AT)
+        cell = table[(table["attribute"] == contrast.attribute) & (table["site"] == site) & (table["level"] == level)]
+        names = {"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
+        found: dict[Any, Any] = cell[["attribute", "site", *names]].rename(columns=names).iloc[0].to_dict()
+        return found
+
+
+def _verdict(found: SteerCurve) -> dict[Any, Any]:
+    """What the map keeps of a steering curve with one interval."""
+    kept = ["n", "effect", "largest_control", "margin", "low", "high", "verdict"]
+    names = {"low": "margin_low", "high": "margin_high"}
+    row: dict[Any, Any] = found.verdicts[kept].rename(columns=names).iloc[0].to_dict()
+    return row
+
+
+def _finding(row: Mapping[Any, Any]) -> str:
+    steerable = row["verdict"] == "steerable"
+    if row["accuracy_low"] > READABLE:
+        return "readable and steerable" if steerable else "readable, not steerable"
+    return "steerable, hardly readable" if steerable else "neither"
 
 
 def levels(count: int, *, low: float = LOWEST, high: float = HIGHEST) -> list[float]:

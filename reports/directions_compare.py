@@ -1,0 +1,129 @@
+"""Section of the directions report on directions themselves: reading against moving, stability, transport."""
+
+import numpy as np
+import pandas as pd
+
+from scorescope.analysis.direction_methods import Method
+from scorescope.analysis.direction_stability import direction_stability, step_cosines
+from scorescope.analysis.directions import compare_directions, find_direction
+from scorescope.analysis.steer_effects import steering_effect, transport_effect
+from scorescope.analysis.transport import How, carry_direction, judge_transport
+from scorescope.reports import directions_figures as figures
+from scorescope.reports.directions_study import Scores
+from scorescope.reports.directions_workbench import FOUND_AT, Workbench
+from scorescope.reports.page import ReportFigure, ReportTable, Section
+
+METHODS: tuple[Method, ...] = ("difference", "lda", "logistic", "svm")
+CARRIED: tuple[How, ...] = ("same", "refit", "procrustes", "least_squares")
+
+
+def direction_section(bench: Workbench) -> Section:
+    """How a direction is best found, how stable it is, and how it travels over noise levels."""
+    contrast = bench.contrasts[0]
+    site = bench.best_site(contrast)
+    readers = _readers(bench, site)
+    stability = _stability(bench, site)
+    labels = _labels(bench)
+    part = bench.contrast_activations(contrast, site)
+    cosines = step_cosines(part, labels, site=site, halves=bench.size(20, 8))
+    transported = _transport(bench, site)
+    return Section(
+        figures=[
+            ReportFigure(
+                "readers", figures.readers_and_movers(readers), read_readers(readers),
+                f"Directions of {contrast} at {site}, found on half of the images at σ = {FOUND_AT:g}, read on the "
+                "other half, and added to the same seeds. The nuisance that goes with the attribute is among the "
+                "scores that should not move.",
+            ),
+            ReportFigure(
+                "step_cosines", figures.cosine_matrix(cosines), read_cosines(cosines),
+                f"Difference of means of {contrast} at {site}; each cosine is between directions of different halves "
+                "of the images, so that common chance does not count.",
+            ),
+        ],
+        tables=[
+            ReportTable("readers", readers, "Which direction reads best, which moves best, and the angle between."),
+            ReportTable("stability", stability, "Cosines between halves, bootstrap draws and shuffled labels."),
+            ReportTable("transport", transported, "Ways to carry the direction over noise levels, by their effect."),
+            ReportTable("step_cosines", cosines, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _labels(bench: Workbench) -> np.ndarray:
+    rows, high = bench.subject.rows(bench.contrasts[0])
+    return high[rows < len(bench.images)].numpy()
+
+
+def _readers(bench: Workbench, site: str) -> pd.DataFrame:
+    contrast, count = bench.contrasts[0], bench.size(24, 8)
+    level = bench.activations.nearest_level(FOUND_AT)
+    values, high = bench.examples(contrast, site, level)
+    half, sigma = len(values) // 2, bench.activations.sigmas[level]
+    directions = [
+        find_direction(
+            values[:half], high[:half].numpy(), method=method, site=site, attribute=contrast.attribute, sigma=sigma
+        )
+        for method in METHODS
+    ]
+    scaled = _in_natural_units(bench)
+    effect = steering_effect(
+        bench.subject.denoiser, scaled, seeds=range(count), condition=bench.open_condition(contrast, count),
+        sampling=bench.sampling,
+    )  # fmt: skip
+    return compare_directions(directions, values[half:], high[half:].numpy(), effect=effect)
+
+
+def _in_natural_units(bench: Workbench) -> Scores:
+    scores = bench.subject.scores()
+    return lambda images: {name: value / bench.natural[name] for name, value in scores(images).items()}
+
+
+def _stability(bench: Workbench, site: str) -> pd.DataFrame:
+    values, high = bench.examples(bench.contrasts[0], site, bench.activations.nearest_level(FOUND_AT))
+    tables = [
+        direction_stability(
+            values, high.numpy(), method=method, resamples=bench.size(100, 20), halves=bench.size(25, 8)
+        )
+        for method in ("difference", "lda")
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _transport(bench: Workbench, site: str) -> pd.DataFrame:
+    contrast, count = bench.contrasts[0], bench.size(24, 8)
+    part, labels = bench.contrast_activations(contrast, site), _labels(bench)
+    direction = bench.direction(contrast, site, sigma=FOUND_AT)
+    carried = {how: carry_direction(direction, part, how=how, labels=labels) for how in CARRIED}
+    effect = transport_effect(
+        bench.subject.denoiser, _in_natural_units(bench), target=contrast.attribute, seeds=range(count),
+        condition=bench.open_condition(contrast, count), sampling=bench.sampling,
+    )  # fmt: skip
+    return judge_transport(carried, effect=effect)
+
+
+def read_readers(readers: pd.DataFrame) -> str:
+    """The best reader, the best mover, and the angle between them."""
+    reader = readers[readers["reads_best"]].iloc[0]
+    movers = readers[readers["moves_best"]]
+    if movers.empty:
+        return f"{reader['method']} reads best (AUC {reader['auc']:.3f}); no direction moves the attribute."
+    mover = movers.iloc[0]
+    angle = (
+        "they are the same direction"
+        if mover["method"] == reader["method"]
+        else f"they are {reader['degrees_to_mover']:.0f} degrees apart"
+    )
+    return (
+        f"{reader['method']} reads best (AUC {reader['auc']:.3f}), {mover['method']} moves with the least effect on "
+        f"other scores (purity {mover['purity']:.2f} against {reader['purity']:.2f}); {angle}."
+    )
+
+
+def read_cosines(cosines: pd.DataFrame) -> str:
+    """How far the direction turns from one end of the noise axis to the other."""
+    far = cosines.sort_values("crossed").iloc[0]
+    return (
+        f"Directions turn most between σ = {far['sigma_a']:.2g} and {far['sigma_b']:.2g}: cosine {far['crossed']:.2f} "
+        f"({far['low']:.2f} to {far['high']:.2f}); chance is within ±{far['null']:.2f}."
+    )

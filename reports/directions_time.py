@@ -1,0 +1,110 @@
+"""Section of the directions report that follows attributes through sampling."""
+
+import math
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from scorescope.analysis.emergence import Emergence, trace_direction
+from scorescope.probes.condition_switch import SwitchingDenoiser
+from scorescope.probes.noise import edm_sigmas
+from scorescope.probes.solvers import Euler
+from scorescope.reports import directions_figures as figures
+from scorescope.reports.directions_study import Contrast
+from scorescope.reports.directions_workbench import Workbench
+from scorescope.reports.page import ReportFigure, ReportTable, Section
+
+
+def emergence_section(bench: Workbench) -> Section:
+    """Readable from, visible from, committed at and steerable until: one attribute along sampling at a time."""
+    site = bench.subject.sites[len(bench.subject.sites) // 2]
+    scan = bench.presence_scan(site)
+    found = [_trace(bench, contrast, site, scan) for contrast in bench.contrasts]
+    curves = pd.concat([part.curves for part in found], ignore_index=True)
+    landmarks = pd.concat([part.landmarks for part in found], ignore_index=True)
+    gaps = pd.concat([part.gaps for part in found], ignore_index=True)
+    contrast = bench.contrasts[0]
+    return Section(
+        figures=[
+            ReportFigure(
+                "emergence", figures.emergence_curves(curves), read_gaps(gaps),
+                f"Probe at {site} and agreement of the estimate with the final image: a run that leaves the attribute "
+                "open. Estimate: a classifier on the denoised estimate, under a condition that names the attribute. "
+                "Switch: share of seeds that follow a condition that is changed from this noise level on. Bands are "
+                "95 % intervals over seeds.", wide=True,
+            ),
+            ReportFigure(
+                "landmarks", figures.landmark_ranges(landmarks), read_landmarks(landmarks),
+                "Noise levels with 95 % intervals, bootstrap over seeds; sampling runs right to left.", wide=True,
+            ),
+            ReportFigure(
+                "switch_strip", switch_strip(bench, contrast),
+                f"Final images when the condition is switched ({contrast}) at a noise level, same start throughout.",
+                "Left: the second condition all along; right: the first all along.", wide=True,
+            ),
+        ],
+        tables=[
+            ReportTable("landmarks", landmarks, "Where each attribute is readable, visible, committed, steerable."),
+            ReportTable("gaps", gaps, "Distances between them in log-SNR, from the same bootstrap draws."),
+            ReportTable("emergence", curves, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _trace(bench: Workbench, contrast: Contrast, site: str, scan: object) -> Emergence:
+    count = bench.size(64, 16)
+    labels = bench.subject.draw_labels(count)
+    low, high = (bench.subject.conditions(bench.subject.set_to(labels, contrast, high=end)) for end in (False, True))
+    return trace_direction(
+        bench.subject.denoiser, attribute=contrast.attribute, seeds=range(count),
+        scores=bench.subject.presence(contrast), scan=scan, site=site,  # type: ignore[arg-type]
+        observed=None, condition=low, other=high, switches=bench.size(9, 6),
+        sigmas=edm_sigmas(bench.size(18, 10)), resamples=bench.size(1000, 300), solver=Euler(),
+        shape=tuple(bench.images.shape[1:]), device=bench.images.device, batch=512,
+    )  # fmt: skip
+
+
+def switch_strip(bench: Workbench, contrast: Contrast) -> Figure:
+    """Final images of three seeds for conditions switched at falling noise levels."""
+    sigmas = edm_sigmas(bench.size(18, 10))
+    labels = bench.subject.draw_labels(3)
+    low, high = (bench.subject.conditions(bench.subject.set_to(labels, contrast, high=end)) for end in (False, True))
+    places = [math.inf, *[s for s in sigmas if 0.05 < s < 40][:: bench.size(2, 1)], 0.0]
+    switching = SwitchingDenoiser(bench.subject.denoiser)
+    shape, device = tuple(bench.images.shape[1:]), bench.images.device
+    options = {"sigmas": sigmas, "solver": Euler(), "shape": shape, "device": device, "progress": False}
+    runs = [switching.sample(low, high, at=at, seeds=range(3), **options).samples for at in places]
+    stacked = torch.stack(runs, dim=1)
+    names = ["all along", *[f"{at:.2g}" for at in places[1:-1]], "never"]
+    rows = {f"seed {seed}": stacked[seed] for seed in range(3)}
+    return figures.picture_rows(rows, names, xlabel="switched to the second condition from noise level σ on")
+
+
+def read_landmarks(landmarks: pd.DataFrame) -> str:
+    """The order in which attributes are decided."""
+    committed = landmarks[landmarks["landmark"] == "steerable_until"].dropna(subset="sigma").sort_values("sigma")
+    if committed.empty:
+        return "No attribute follows a switched condition."
+    parts = [
+        f"{row['attribute']} until σ = {row['sigma']:.2g} ({_sigmas(row)})" for _, row in committed[::-1].iterrows()
+    ]
+    return "A switched condition is followed by half of the seeds: " + "; ".join(parts) + "."
+
+
+def read_gaps(gaps: pd.DataFrame) -> str:
+    """Attributes that are readable before they are steerable no longer, or before they can be seen."""
+    rows = gaps[(gaps["earlier"] == "readable_from") & (gaps["low"] > 0)]
+    if rows.empty:
+        return "No attribute is readable before another landmark with an interval that excludes zero."
+    parts = [
+        f"{row['attribute']}: readable {row['gap']:.2g} log-SNR ({row['low']:.2g} to {row['high']:.2g}) before it is "
+        f"{str(row['later']).replace('_', ' ')}"
+        for _, row in rows.iterrows()
+    ]
+    return "; ".join(parts) + "."
+
+
+def _sigmas(row: "pd.Series[float]") -> str:
+    low, high = sorted(math.exp(-float(row[end]) / 2) for end in ("low", "high"))
+    return f"{low:.2g} to {high:.2g}"
