@@ -68,6 +68,7 @@ from scorescope.probes.models import Model, load_model
 from scorescope.probes.moments import Moments, RunningMoments, read_moments, write_moments
 from scorescope.probes.noise import SampleNoise, edm_sigmas
 from scorescope.probes.paths import Path, run_path
+from scorescope.probes.pipeline_runs import sample_pipeline
 from scorescope.probes.public_extractors import clip_extractor, dinov2_extractor, timm_extractor
 from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.plan import BudgetError
@@ -78,7 +79,7 @@ from scorescope.probes.replay import replay, replay_all, visits
 from scorescope.probes.sampling import Run, sample
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, EulerRenoised, Heun, Solver
 from scorescope.probes.spaces import SPACES, NoiseLevel, Space, from_denoised, to_denoised
-from scorescope.probes.sweep import Setting, sweep
+from scorescope.probes.sweep import Setting, sweep, with_weight
 from scorescope.probes.teleport import pipeline_start, sample_teleported, teleport
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
@@ -179,6 +180,7 @@ __all__ = [
     "replay_all",
     "run_path",
     "sample",
+    "sample_pipeline",
     "sample_teleported",
     "save_approximation",
     "spatial_extractor",
@@ -189,5 +191,6 @@ __all__ = [
     "timm_extractor",
     "to_denoised",
     "visits",
+    "with_weight",
     "write_moments",
 ]

@@ -16,6 +16,7 @@ from scorescope.probes.guidance.base import (
     RowRule,
     Rule,
     describe,
+    evaluations_needed,
 )
 from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
 from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance, RandomLabels
@@ -60,6 +61,7 @@ __all__ = [
     "StepInterval",
     "TangentialCFG",
     "describe",
+    "evaluations_needed",
     "fit_linear_ag",
     "laplacian_pyramid",
 ]

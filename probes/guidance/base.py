@@ -97,6 +97,15 @@ class BranchRule(Rule, Protocol):
         ...
 
 
+def evaluations_needed(rule: Rule, state: GuidanceState) -> Tensor:
+    """Denoiser evaluations that the rule asks for at this state, one number a sample, int64."""
+    branches = rule.branches(state)
+    needed = torch.full((len(state.x),), len(branches), device=state.x.device)
+    if UNCOND in branches and isinstance(rule, RowRule):
+        needed -= (~rule.rows(state)).long()
+    return needed
+
+
 def describe(rule: Rule) -> str:
     """A short name: the class, and in brackets the rule that it wraps."""
     inner = getattr(rule, "rule", None)
