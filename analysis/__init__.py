@@ -31,7 +31,8 @@ from scorescope.analysis.gaussian_scores import compare_scores, regimes, score_g
 from scorescope.analysis.gaussian_skip import skip_table, suggest_skip
 from scorescope.analysis.gaussian_training import nearest_step, training_dynamics
 from scorescope.analysis.guidance import compare, decompose, decompose_bands, decompose_centred, summarise
-from scorescope.analysis.guidance_paths import clip_activity, gain_path, savings, separation
+from scorescope.analysis.guidance_pairs import parting, savings, separation
+from scorescope.analysis.guidance_paths import clip_activity, decoded_path, gain_path
 from scorescope.analysis.images import image_table, value_density
 from scorescope.analysis.information import guidance_information, suggest_interval
 from scorescope.analysis.memorisation import memorisation
@@ -56,6 +57,7 @@ __all__ = [
     "compare",
     "compare_scores",
     "covariance_floor",
+    "decoded_path",
     "decompose",
     "decompose_bands",
     "decompose_centred",
@@ -95,6 +97,7 @@ __all__ = [
     "optimise_weights",
     "paper_rule",
     "pareto",
+    "parting",
     "path_errors",
     "path_pair",
     "predicted_state_error",

@@ -14,6 +14,7 @@ from scorescope.probes.approximations import (
     save_approximation,
 )
 from scorescope.probes.attribution import gradcam_maps, occlusion_maps
+from scorescope.probes.decoding import Decoder, decode, vae_decoder
 from scorescope.probes.decomposition import (
     band_products,
     branch_products,
@@ -99,6 +100,7 @@ __all__ = [
     "Condition",
     "CosineWeight",
     "DPMSolverPP2M",
+    "Decoder",
     "Denoiser",
     "DynamicThreshold",
     "Euler",
@@ -147,6 +149,7 @@ __all__ = [
     "classifier_extractor",
     "clip_extractor",
     "convert_inception",
+    "decode",
     "describe",
     "dinov2_extractor",
     "edm_sigmas",
@@ -190,6 +193,7 @@ __all__ = [
     "tensor_images",
     "timm_extractor",
     "to_denoised",
+    "vae_decoder",
     "visits",
     "with_weight",
     "write_moments",
