@@ -32,7 +32,7 @@ from scorescope.analysis.gaussian_skip import skip_table, suggest_skip
 from scorescope.analysis.gaussian_training import nearest_step, training_dynamics
 from scorescope.analysis.guidance import compare, decompose, decompose_bands, decompose_centred, summarise
 from scorescope.analysis.guidance_pairs import parting, savings, separation
-from scorescope.analysis.guidance_paths import clip_activity, decoded_path, gain_path
+from scorescope.analysis.guidance_paths import clip_activity, clip_share, decoded_path, gain_path
 from scorescope.analysis.images import image_table, value_density
 from scorescope.analysis.information import guidance_information, suggest_interval
 from scorescope.analysis.memorisation import memorisation
@@ -52,6 +52,7 @@ __all__ = [
     "class_agreement",
     "class_table",
     "clip_activity",
+    "clip_share",
     "cmmd",
     "companion_table",
     "compare",

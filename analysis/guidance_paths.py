@@ -3,6 +3,8 @@
 gain_path(decompose(trace))
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -42,6 +44,20 @@ CLIP = Schema(
         Column("sigma", float, "data", "its noise level"),
         Column("quantity", str, "", "active: share of samples whose update is clipped; relative_norm: r / norm of D_c"),
         *_INTERVAL,
+    ),
+)
+
+CLIP_SHARE = Schema(
+    "clip_share",
+    (
+        Column("rule", str, "", "guidance rule"),
+        Column("weight", float, "1", "guidance weight"),
+        Column("norm", float, "data", "the clip r"),
+        Column("relative_norm", float, "1", "r / norm of D_c, mean over samples and steps"),
+        Column("n", int, "", "samples"),
+        Column("mean", float, "1", "share of a sample's steps at which the clip is active, mean over samples"),
+        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over samples"),
+        Column("high", float, "1", "upper end"),
     ),
 )
 
@@ -91,12 +107,12 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
 def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
     """On which share of samples a norm clip r would act at each step, and r in units of the norm of D_c.
 
-    For APG without momentum at its own recorded states.
+    For APG without momentum, at the recorded states of any rule.
 
     Parameters
     ----------
     table : DataFrame
-        From `decompose`.
+        From `decompose`; first calls are used.
     norm : float
         r, in units of the data.
 
@@ -105,18 +121,48 @@ def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
     DataFrame
         Columns declared in `CLIP`.
     """
+    rows = _clipped(table, norm)
+    by = ["rule", "weight", "step", "sigma"]
+    return CLIP.check(summarise_by(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median"))
+
+
+def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
+    """Share of its steps at which a sample's update would be clipped, for several clips r.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `decompose`; first calls are used.
+    norms : sequence of float
+        Values of r, in units of the data.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `CLIP_SHARE`, one row a (rule, weight, r).
+    """
+    parts, by = [], ["rule", "weight", "norm"]
+    for norm in norms:
+        rows = _clipped(table, norm).assign(norm=norm)
+        path = rows.groupby([*by, "sample"], as_index=False)[["active", "relative_norm"]].mean()
+        found = summarise_by(path, by=by, quantities=["active"]).drop(columns=["median", "quantity"])
+        parts.append(found.merge(path.groupby(by, as_index=False)["relative_norm"].mean(), on=by))
+    if not parts:
+        raise InputError("norms", found="none", expected="at least one L2 norm")
+    return CLIP_SHARE.check(pd.concat(parts, ignore_index=True))
+
+
+def _clipped(table: pd.DataFrame, norm: float) -> pd.DataFrame:
+    """First calls with both branches, and whether a clip r acts there."""
     if not norm > 0:
         raise InputError("norm", found=str(norm), expected="a positive L2 norm")
-    require_columns(
-        "table", table, ["rule", "weight", "sample", "step", "call", "sigma", "update_norm", "update_ratio"]
-    )
+    names = ["rule", "weight", "sample", "step", "call", "sigma", "update_norm", "update_ratio"]
+    require_columns("table", table, names)
     rows = table[table["call"] == 0].dropna(subset=["update_norm"])
-    rows = rows.assign(
+    return rows.assign(
         active=(rows["update_norm"] > norm).astype(float),
         relative_norm=norm * rows["update_ratio"] / rows["update_norm"],
     )
-    by = ["rule", "weight", "step", "sigma"]
-    return CLIP.check(summarise_by(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median"))
 
 
 def decoded_path(trace: Trace, decoder: Decoder, *, value_range: tuple[float, float] = (-1.0, 1.0)) -> pd.DataFrame:
