@@ -17,6 +17,10 @@ from torch.nn import functional
 from scorescope.data.errors import InputError
 
 BRANCH_PRODUCTS = ("cond_sq", "uncond_sq", "update_sq", "update_cond", "noise_sq", "update_noise")
+_PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
+    **dict(zip(BRANCH_PRODUCTS, ("cc", "uu", "dd", "dc", "ee", "de"), strict=True)),
+    "cond_noise": "ce",
+}
 IMAGE_STATISTICS = ("overshoot_share", "overshoot_mean", "contrast", "saturation")
 GUIDED_PRODUCTS = ("applied_sq", "applied_cond", *IMAGE_STATISTICS)
 
@@ -50,30 +54,51 @@ def branch_products(cond: Tensor, uncond: Tensor | None, x: Tensor | None = None
     """
     _check_same("uncond", uncond, cond)
     _check_same("x", x, cond)
-    update = () if uncond is None else (uncond,)
-    state = () if x is None else (x,)
-    branches = ("cond_sq",) if uncond is None else BRANCH_PRODUCTS[:4]
-    noise = () if x is None else ("noise_sq",) if uncond is None else BRANCH_PRODUCTS[4:]
-
-    def products(c: Tensor, *others: Tensor) -> list[Tensor]:
-        d = c - others[0] if update else None
-        e = others[-1] - c if state else None
-        sums = [_dot(c, c)]
-        if d is not None:
-            sums += [_dot(others[0], others[0]), _dot(d, d), _dot(d, c)]
-        if e is not None:
-            sums += [_dot(e, e)] if d is None else [_dot(e, e), _dot(d, e)]
-        return sums
-
-    found = dict(zip((*branches, *noise), _accumulate(products, cond, *update, *state), strict=True))
+    absent = {"u", "d"} if uncond is None else set()
+    absent |= {"e"} if x is None else set()
+    known = [name for name in BRANCH_PRODUCTS if not absent & set(_PAIRS[name])]
+    found = chosen_products(known, cond, uncond, x)
     missing = torch.full_like(found["cond_sq"], torch.nan)
     return {name: found.get(name, missing) for name in BRANCH_PRODUCTS}
+
+
+def chosen_products(names: Sequence[str], cond: Tensor, uncond: Tensor | None, x: Tensor | None) -> dict[str, Tensor]:
+    """Some of the products of `branch_products`, and `cond_noise` <c,e>; what else is asked changes no bit of one.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Which.
+    cond, uncond, x : Tensor, shape (batch, *shape)
+        As for `branch_products`; uncond and x may be None where no name needs them.
+
+    Returns
+    -------
+    dict of Tensor, shape (batch,), float64
+    """
+    needed = {letter for name in names for letter in _PAIRS[name]}
+    given = {"c": cond}
+    if uncond is not None and needed & {"u", "d"}:
+        given["u"] = uncond
+    if x is not None and "e" in needed:
+        given["x"] = x
+
+    def products(*blocks: Tensor) -> list[Tensor]:
+        v = dict(zip(given, blocks, strict=True))
+        if "d" in needed:
+            v["d"] = v["c"] - v["u"]
+        if "e" in needed:
+            v["e"] = v["x"] - v["c"]
+        pairs = [(v[_PAIRS[name][0]], v[_PAIRS[name][1]]) for name in names]
+        return [_square(one) if one is two else _dot(one, two) for one, two in pairs]
+
+    return dict(zip(names, _accumulate(products, *given.values()), strict=True))
 
 
 def projection_products(update: Tensor, cond: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """<d,d>, <d,c> and <c,c> of each sample for a given update d, each of shape (batch,), float64."""
     _check_same("update", update, cond)
-    update_sq, update_cond, cond_sq = _accumulate(lambda d, c: [_dot(d, d), _dot(d, c), _dot(c, c)], update, cond)
+    update_sq, update_cond, cond_sq = _accumulate(lambda d, c: [_square(d), _dot(d, c), _square(c)], update, cond)
     return update_sq, update_cond, cond_sq
 
 
@@ -81,11 +106,37 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     """|a - b|^2 of each sample, shape (batch,), float64."""
     _check_same("b", b, a)
 
-    def product(p: Tensor, q: Tensor) -> list[Tensor]:
-        d = p - q
-        return [_dot(d, d)]
+    return _accumulate(lambda p, q: [_square(p - q)], a, b)[0]
 
-    return _accumulate(product, a, b)[0]
+
+def compared_products(guided: Tensor, cond: Tensor, recorded: Tensor, cond_sq: Tensor) -> dict[str, Tensor]:
+    """What many rules' predictions at the same states are compared by, for unbounded data of one channel or of latents.
+
+    `guided_products` without a range, and `squared_distance` from a recorded prediction, in one pass.
+
+    Parameters
+    ----------
+    guided : Tensor, shape (batch, *shape)
+        A rule's prediction g, any floating dtype.
+    cond, recorded : Tensor, shape (batch, *shape), float64
+        D_c, and the prediction that was recorded.
+    cond_sq : Tensor, shape (batch,)
+        |D_c|^2.
+
+    Returns
+    -------
+    dict of Tensor, shape (batch,), float64
+        `difference_sq` |g - recorded|^2 and the names of `GUIDED_PRODUCTS`.
+    """
+    g, c = guided.double().flatten(1), cond.flatten(1)
+    applied = g - c
+    missing = torch.full((len(g),), torch.nan, dtype=torch.float64, device=g.device)
+    found = dict.fromkeys(GUIDED_PRODUCTS, missing)
+    found["applied_sq"], found["applied_cond"] = _square(applied), _dot(applied, c)
+    found["difference_sq"] = _square(torch.sub(g, recorded.flatten(1), out=applied))
+    guided_sq = cond_sq + 2 * found["applied_cond"] + found["applied_sq"]
+    found["contrast"] = (guided_sq / g.shape[1] - g.mean(1).square_()).clamp_(min=0).sqrt_()
+    return found
 
 
 def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
@@ -100,7 +151,7 @@ def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
     for c, u in zip(*(t.split(rows_a_block(cond)) for t in (cond, uncond)), strict=True):
         c = _centre(c.double())
         d = c - _centre(u.double())
-        parts.append(torch.stack([_dot(c, c), _dot(d, d), _dot(d, c)]))
+        parts.append(torch.stack([_square(c), _square(d), _dot(d, c)]))
     return dict(zip(names, torch.cat(parts, dim=1), strict=True))
 
 
@@ -198,7 +249,7 @@ def image_statistics(images: Tensor, value_range: tuple[float, float] | None) ->
                 saturation = _saturation(((g - low) / (high - low)).clamp_(0, 1))
         luma = torch.tensordot(g, g.new_tensor(_LUMA), dims=([1], [0])).flatten(1) if colour else flat
         spread = luma - luma.mean(1, keepdim=True)
-        contrast = (_dot(spread, spread) / spread.shape[1]).sqrt()
+        contrast = (_square(spread) / spread.shape[1]).sqrt()
         parts.append(torch.stack([share, excess, contrast, saturation]))
     return dict(zip(IMAGE_STATISTICS, torch.cat(parts, dim=1), strict=True))
 
@@ -216,7 +267,7 @@ def _saturation(rgb: Tensor) -> Tensor:
 
 def _applied_products(g: Tensor, c: Tensor) -> list[Tensor]:
     d = g - c
-    return [_dot(d, d), _dot(d, c)]
+    return [_square(d), _dot(d, c)]
 
 
 def _accumulate(products: Callable[..., list[Tensor]], *tensors: Tensor) -> Tensor:
@@ -242,6 +293,12 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     if a.device.type == "cpu" and a.shape[1] >= _DOT_ELEMENTS:
         return torch.stack([torch.dot(p, q) for p, q in zip(a, b, strict=True)])
     return (a * b).sum(1)
+
+
+def _square(a: Tensor) -> Tensor:
+    """Squared norm of each row: reads it once, where a product of two would read it twice."""
+    norms: Tensor = torch.linalg.vector_norm(a.flatten(1), dim=1)
+    return norms.square_()
 
 
 def _centre(t: Tensor) -> Tensor:

@@ -7,8 +7,15 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import projection_products
-from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, describe, require_finite, required
+from scorescope.probes.guidance.base import (
+    COND,
+    UNCOND,
+    GuidanceState,
+    describe,
+    inner_products,
+    require_finite,
+    required,
+)
 from scorescope.probes.guidance.linear import CFG
 from scorescope.probes.guidance.wrappers import Wrapper
 
@@ -69,9 +76,10 @@ class AdaptiveGuidance(Wrapper):
         """The inner rule for samples that are still guided, `cond` for the others."""
         rows = self.rows(state)
         if uncond is not None and state.call == 0 and state.sigma <= self.below:
-            # eps_c is (x - D_c) / sigma: the cosine needs no sigma
-            cu, norms = _cosine_products(state.x - cond, state.x - uncond)
-            state.memory["ag"] = (state.step, rows, rows & ~(cu >= self.threshold * norms))
+            # eps_c is e / sigma and eps_u is (e + d) / sigma, with d = c - u and e = x - c: the cosine needs no sigma
+            ee, de, dd = inner_products(cond, uncond, state, "noise_sq", "update_noise", "update_sq")
+            alike = ee + de >= self.threshold * (ee * (ee + 2 * de + dd)).sqrt()
+            state.memory["ag"] = (state.step, rows, rows & ~alike)
         if rows.all():
             return self.rule(cond, uncond, state)
         if not rows.any():
@@ -79,12 +87,6 @@ class AdaptiveGuidance(Wrapper):
         still = rows.reshape(-1, *(1,) * (cond.ndim - 1))
         guided = self.rule(cond, None if uncond is None else torch.where(still, uncond, cond), state)
         return torch.where(still, guided, cond)
-
-
-def _cosine_products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """<a, b> and |a| |b|, float64."""
-    aa, ab, bb = projection_products(a, b)
-    return ab, (aa * bb).sqrt()
 
 
 @dataclass(frozen=True)
