@@ -9,12 +9,16 @@ is small enough to stay in a processor's cache. This module knows nothing of ste
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from scorescope.data.errors import InputError
+
+T = TypeVar("T")
 
 BRANCH_PRODUCTS = ("cond_sq", "uncond_sq", "update_sq", "update_cond", "noise_sq", "update_noise")
 _PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
@@ -24,7 +28,11 @@ _PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
 IMAGE_STATISTICS = ("overshoot_share", "overshoot_mean", "contrast", "saturation")
 GUIDED_PRODUCTS = ("applied_sq", "applied_cond", *IMAGE_STATISTICS)
 
-_CACHE_ELEMENTS = 2**16  # 512 kB of float64: three such blocks fit a level-two cache
+# 256 kB of float64: several such blocks fit a level-two cache. Not above 2^15 elements: from there on torch spreads
+# one operation over its threads, and waiting for each other then costs more than the operation. Rows of blocks are
+# spread instead.
+_CACHE_ELEMENTS = 2**15
+_THREADED_ELEMENTS = 2**20  # from here on threads are worth starting
 _DEVICE_ELEMENTS = 2**23  # accelerators want few, large kernels: 64 MB of float64 a block
 _DOT_ELEMENTS = 2048  # from here on a BLAS dot a row beats multiplying and summing all rows
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601 weights of R, G, B
@@ -274,17 +282,30 @@ def _accumulate(products: Callable[..., list[Tensor]], *tensors: Tensor) -> Tens
     """Sum `products` over blocks of rows and columns, each block upcast to float64; shape (products, batch)."""
     flat = [tensor.flatten(1) for tensor in tensors]
     batch, size = flat[0].shape
-    rows, columns = rows_a_block(tensors[0]), min(size, _block_elements(tensors[0]))
-    parts = []
-    for row in range(0, batch, rows):
+    rows, columns = rows_a_block(tensors[0]), min(size, elements_a_block(tensors[0]))
+
+    def work(row: int) -> Tensor:
         total: Tensor | None = None
         for column in range(0, size, columns):
             blocks = [tensor[row : row + rows, column : column + columns].double() for tensor in flat]
             part = torch.stack(products(*blocks))
             total = part if total is None else total.add_(part)
         assert total is not None  # _check_same refuses empty samples
-        parts.append(total)
-    return torch.cat(parts, dim=1)
+        return total
+
+    return torch.cat(over_threads(work, range(0, batch, rows), tensors[0]), dim=1)
+
+
+def over_threads(work: Callable[[int], T], starts: Sequence[int], like: Tensor) -> list[T]:
+    """[work(start) for start in starts], on as many threads as torch may use where `like` is large and on the CPU.
+
+    For work made of operations on blocks that torch computes on one thread each; the results do not depend on it.
+    """
+    threads = min(torch.get_num_threads(), len(starts))
+    if threads == 1 or like.device.type != "cpu" or like.numel() < _THREADED_ELEMENTS:
+        return [work(start) for start in starts]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, starts))
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -314,13 +335,14 @@ def _band_energy(t: Tensor, axes: tuple[int, ...], masks: Tensor) -> Tensor:
     return energy
 
 
-def _block_elements(like: Tensor) -> int:
+def elements_a_block(like: Tensor) -> int:
+    """How many elements to work on at once."""
     return _CACHE_ELEMENTS if like.device.type == "cpu" else _DEVICE_ELEMENTS
 
 
 def rows_a_block(like: Tensor) -> int:
     """How many samples to work on at once, so that a block stays in a processor's cache."""
-    return max(1, _block_elements(like) // max(1, like[0].numel()))
+    return max(1, elements_a_block(like) // max(1, like[0].numel()))
 
 
 def _check_same(argument: str, tensor: Tensor | None, cond: Tensor) -> None:

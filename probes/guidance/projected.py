@@ -12,6 +12,7 @@ from scorescope.probes.guidance.base import (
     UNCOND,
     GuidanceState,
     combine,
+    combine_branches,
     inner_products,
     per_sample,
     require_finite,
@@ -68,7 +69,7 @@ class APG:
             return self._with_momentum(cond - uncond, cond, state)
         names = ("update_sq", "update_cond", "cond_sq")
         scale, keep = self._factors(*inner_products(cond, uncond, state, *names))
-        return combine(scale, cond, keep, cond - uncond)
+        return combine_branches(scale, cond, keep, uncond)
 
     def _with_momentum(self, update: Tensor, cond: Tensor, state: GuidanceState) -> Tensor:
         if (buffer := state.memory.get("apg")) is not None:
@@ -203,7 +204,7 @@ class MagnitudeAware:
         # no update is kept whole, 0 / 0; an update beside a velocity of zero is infinitely large
         damping = (self.alpha * (dd / uu).sqrt()).nan_to_num(nan=0.0, posinf=float("inf"))
         keep = (self.weight - 1) * torch.exp(-damping)
-        return combine(torch.ones_like(keep), cond, keep, cond - uncond)
+        return combine_branches(torch.ones_like(keep), cond, keep, uncond)
 
 
 def _velocity_products(cond: Tensor, uncond: Tensor, state: GuidanceState) -> tuple[Tensor, Tensor, Tensor]:
