@@ -28,13 +28,12 @@ _PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
 IMAGE_STATISTICS = ("overshoot_share", "overshoot_mean", "contrast", "saturation")
 GUIDED_PRODUCTS = ("applied_sq", "applied_cond", *IMAGE_STATISTICS)
 
-# 256 kB of float64: several such blocks fit a level-two cache. Not above 2^15 elements: from there on torch spreads
-# one operation over its threads, and waiting for each other then costs more than the operation. Rows of blocks are
-# spread instead.
-_CACHE_ELEMENTS = 2**15
+# 192 kB of float64: several such blocks fit a level-two cache. Below the 2^15 elements from which torch spreads one
+# operation over its threads: waiting for each other would cost more than the operation, and sums would depend on how
+# many there are. Rows of blocks are spread instead.
+_CACHE_ELEMENTS = 3 * 2**13
 _THREADED_ELEMENTS = 2**20  # from here on threads are worth starting
 _DEVICE_ELEMENTS = 2**23  # accelerators want few, large kernels: 64 MB of float64 a block
-_DOT_ELEMENTS = 2048  # from here on a BLAS dot a row beats multiplying and summing all rows
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601 weights of R, G, B
 
 
@@ -310,10 +309,7 @@ def over_threads(work: Callable[[int], T], starts: Sequence[int], like: Tensor) 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of each row."""
-    a, b = a.flatten(1), b.flatten(1)
-    if a.device.type == "cpu" and a.shape[1] >= _DOT_ELEMENTS:
-        return torch.stack([torch.dot(p, q) for p, q in zip(a, b, strict=True)])
-    return (a * b).sum(1)
+    return (a.flatten(1) * b.flatten(1)).sum(1)
 
 
 def _square(a: Tensor) -> Tensor:
