@@ -50,7 +50,8 @@ from scorescope.analysis.gaussian_scores import compare_scores, regimes, score_g
 from scorescope.analysis.gaussian_skip import skip_table, suggest_skip
 from scorescope.analysis.gaussian_training import nearest_step, training_dynamics
 from scorescope.analysis.guidance import compare, decompose, decompose_bands, decompose_centred, summarise
-from scorescope.analysis.guidance_paths import clip_activity, gain_path, savings, separation
+from scorescope.analysis.guidance_pairs import parting, savings, separation
+from scorescope.analysis.guidance_paths import clip_activity, clip_share, decoded_path, gain_path
 from scorescope.analysis.images import image_table, value_density
 from scorescope.analysis.information import guidance_information, suggest_interval
 from scorescope.analysis.log_snr import LogSNRLevels, grid_levels, logistic_levels
@@ -97,12 +98,14 @@ __all__ = [
     "class_agreement",
     "class_table",
     "clip_activity",
+    "clip_share",
     "cmmd",
     "companion_table",
     "compare",
     "compare_directions",
     "compare_scores",
     "covariance_floor",
+    "decoded_path",
     "decompose",
     "decompose_bands",
     "decompose_centred",
@@ -165,6 +168,7 @@ __all__ = [
     "pairwise_information",
     "paper_rule",
     "pareto",
+    "parting",
     "patch_once",
     "patch_trace",
     "path_errors",

@@ -5,6 +5,7 @@ pareto(table, better={"class_agreement": "high", "diversity": "high", "calls": "
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from scorescope.analysis.frechet_error import frechet_interval
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.tables import Column, Schema, require_columns
 from scorescope.data.errors import InputError
+from scorescope.probes.decoding import Decoder, decode
 from scorescope.probes.decomposition import image_statistics
 from scorescope.probes.sweep import Setting
 
@@ -46,7 +48,7 @@ METRICS = {
     "contrast": "standard deviation within a sample, units of the data",
     "saturation": "mean HSV saturation, colour only",
     "score": "the user's scorer, for class labels the share of samples that a classifier gives the requested class",
-    "calls": "denoiser evaluations that the rule needed, a sample",
+    "calls": "denoiser evaluations that the rule needed, a sample; a classic pipeline may make more",
     "diversity": "mean distance from a sample to the others of its condition, units of the features",
     "frechet": "Frechet distance to the reference as measured, squared units of the features; no interval",
     "frechet_debiased": "the same without its bias of order 1/n (jackknife); can fall below 0",
@@ -75,6 +77,7 @@ def sample_metrics(
     scorer: Callable[[Tensor], Sequence[float] | Floats] | None = None,
     labels: Tensor | None = None,
     features: Features | None = None,
+    decoder: Decoder | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Metrics that each sample has: one row a (setting, sample).
@@ -84,31 +87,25 @@ def sample_metrics(
     settings : sequence of Setting
         From `probes.sweep`.
     value_range : (float, float), optional
-        Range of the data, for overshoot and saturation.
+        Range of the data, for overshoot and saturation; with a decoder by default (-1, 1).
     scorer : callable, optional
         Samples to one number a sample.
     labels : Tensor, shape (n,), optional
         Condition of each sample, for the diversity within conditions.
     features : callable, optional
         Samples to (n, d) features, for the diversity; by default the values themselves.
+    decoder : callable, optional
+        Latents to images in [-1, 1], for latent models, for instance `probes.vae_decoder(pipe.vae)`: everything is
+        then measured on the images, a few latents being decoded at a time and one setting held in memory.
 
     Returns
     -------
     DataFrame
         `setting`, `rule`, `weight`, `sample` and the sample-level names of `METRICS`; NaN where one does not apply.
     """
-    frames = []
-    for setting in tqdm(settings, desc="measuring", disable=not progress):
-        samples, trace = setting.run.samples.cpu(), setting.run.trace
-        columns: dict[str, Any] = {name: v.numpy() for name, v in image_statistics(samples, value_range).items()}
-        columns["score"] = np.nan if scorer is None else np.asarray(scorer(samples), dtype=np.float64)
-        columns["calls"] = np.nan
-        if trace is not None:
-            columns["calls"] = trace.scalars.groupby("sample")["needed"].sum().to_numpy(np.float64)
-        columns["diversity"] = np.nan if labels is None else _spread(_flat(features, samples), labels.cpu().numpy())
-        keys = {"setting": setting.name, "rule": type(setting.rule).__name__, "weight": float(setting.rule.weight)}
-        frames.append(pd.DataFrame({**keys, "sample": np.arange(len(samples)), **columns}))
-    return pd.concat(frames, ignore_index=True)
+    measures = _Measures(value_range, scorer, labels, features, decoder)
+    shown = tqdm(settings, desc="measuring", disable=not progress)
+    return pd.concat([measures.rows(setting, measures.images(setting)) for setting in shown], ignore_index=True)
 
 
 def measure_sweep(
@@ -119,16 +116,18 @@ def measure_sweep(
     labels: Tensor | None = None,
     reference: Tensor | None = None,
     features: Features | None = None,
+    decoder: Decoder | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Sample-level and set-level metrics of every setting, each with its interval.
 
     Parameters
     ----------
-    settings, value_range, scorer, labels, features
+    settings, value_range, scorer, labels, features, decoder
         As for `sample_metrics`.
     reference : Tensor, shape (m, *shape), optional
-        Real data, for Frechet distance, precision and recall; more rows than features.
+        Real data, for Frechet distance, precision and recall; more rows than features. Images where there is a
+        decoder.
 
     Returns
     -------
@@ -137,18 +136,49 @@ def measure_sweep(
         recall those of `neighbour_table`, for the Frechet distance without bias the jackknife; that row is
         missing where there are fewer than 20/19 as many images as features.
     """
-    rows = sample_metrics(
-        settings, value_range=value_range, scorer=scorer, labels=labels, features=features, progress=progress
-    )
-    found = summarise_by(rows, by=["setting", "rule", "weight"]).dropna(subset=["mean"])
+    measures = _Measures(value_range, scorer, labels, features, decoder)
+    real = None if reference is None else _flat(features, reference.cpu())
+    rows, parts = [], []
+    for setting in tqdm(settings, desc="measuring", disable=not progress):
+        images = measures.images(setting)
+        rows.append(measures.rows(setting, images))
+        if real is not None:
+            parts.append(_against(_flat(features, images), real).assign(**_keys(setting)))
+    found = summarise_by(pd.concat(rows, ignore_index=True), by=["setting", "rule", "weight"]).dropna(subset=["mean"])
     table = found.rename(columns={"quantity": "metric", "mean": "value"}).drop(columns="median")
-    parts = [table]
-    if reference is not None:
-        real = _flat(features, reference.cpu())
-        for setting in tqdm(settings, desc="comparing with the reference", disable=not progress):
-            keys = {"setting": setting.name, "rule": type(setting.rule).__name__, "weight": float(setting.rule.weight)}
-            parts.append(_against(_flat(features, setting.run.samples.cpu()), real).assign(**keys))
-    return SWEEP.check(pd.concat(parts, ignore_index=True))
+    return SWEEP.check(pd.concat([table, *parts], ignore_index=True))
+
+
+@dataclass(frozen=True)
+class _Measures:
+    """What is measured of each sample of a setting."""
+
+    value_range: tuple[float, float] | None
+    scorer: Callable[[Tensor], Sequence[float] | Floats] | None
+    labels: Tensor | None
+    features: Features | None
+    decoder: Decoder | None
+
+    def images(self, setting: Setting) -> Tensor:
+        """The samples, decoded where there is a decoder."""
+        samples = setting.run.samples
+        return samples.cpu() if self.decoder is None else decode(self.decoder, samples)
+
+    def rows(self, setting: Setting, images: Tensor) -> pd.DataFrame:
+        """One row a sample."""
+        value_range = (-1.0, 1.0) if self.decoder is not None and self.value_range is None else self.value_range
+        columns: dict[str, Any] = {name: v.numpy() for name, v in image_statistics(images, value_range).items()}
+        columns["score"] = np.nan if self.scorer is None else np.asarray(self.scorer(images), dtype=np.float64)
+        columns["calls"], columns["diversity"] = np.nan, np.nan
+        if (trace := setting.run.trace) is not None:
+            columns["calls"] = trace.scalars.groupby("sample")["needed"].sum().to_numpy(np.float64)
+        if self.labels is not None:
+            columns["diversity"] = _spread(_flat(self.features, images), self.labels.cpu().numpy())
+        return pd.DataFrame({**_keys(setting), "sample": np.arange(len(images)), **columns})
+
+
+def _keys(setting: Setting) -> dict[str, Any]:
+    return {"setting": setting.name, "rule": type(setting.rule).__name__, "weight": float(setting.rule.weight)}
 
 
 def changes(rows: pd.DataFrame, *, against: str, metrics: Sequence[str] | None = None) -> pd.DataFrame:

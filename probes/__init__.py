@@ -26,6 +26,7 @@ from scorescope.probes.condition_switch import SwitchingDenoiser
 from scorescope.probes.conditions import attribute_candidates, open_attributes
 from scorescope.probes.controls import random_directions, shuffled_direction
 from scorescope.probes.corruption import noisy_condition
+from scorescope.probes.decoding import Decoder, decode, vae_decoder
 from scorescope.probes.decomposition import (
     band_products,
     branch_products,
@@ -99,6 +100,7 @@ from scorescope.probes.models import Model, load_model
 from scorescope.probes.moments import Moments, RunningMoments, read_moments, write_moments
 from scorescope.probes.noise import SampleNoise, edm_sigmas
 from scorescope.probes.paths import Path, run_path
+from scorescope.probes.pipeline_runs import sample_pipeline
 from scorescope.probes.public_extractors import clip_extractor, dinov2_extractor, timm_extractor
 from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.plan import BudgetError
@@ -110,7 +112,7 @@ from scorescope.probes.sampling import Run, sample
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, EulerRenoised, Heun, Solver
 from scorescope.probes.spaces import SPACES, NoiseLevel, Space, from_denoised, to_denoised
 from scorescope.probes.step_attribution import Attribution, CompletenessWarning, attribute_step, mean_activation
-from scorescope.probes.sweep import Setting, sweep
+from scorescope.probes.sweep import Setting, sweep, with_weight
 from scorescope.probes.teleport import pipeline_start, sample_teleported, teleport
 from scorescope.probes.token_shift import TokenShift, subject_tokens, with_tokens
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
@@ -139,6 +141,7 @@ __all__ = [
     "Condition",
     "CosineWeight",
     "DPMSolverPP2M",
+    "Decoder",
     "Denoiser",
     "Direction",
     "DynamicThreshold",
@@ -206,6 +209,7 @@ __all__ = [
     "collect",
     "compare_arms",
     "convert_inception",
+    "decode",
     "describe",
     "dinov2_extractor",
     "edm_sigmas",
@@ -258,6 +262,7 @@ __all__ = [
     "same_noise",
     "sample",
     "sample_arms",
+    "sample_pipeline",
     "sample_teleported",
     "sample_with_sites",
     "save_approximation",
@@ -274,7 +279,9 @@ __all__ = [
     "to_denoised",
     "trace_activations",
     "transport_direction",
+    "vae_decoder",
     "visits",
     "with_tokens",
+    "with_weight",
     "write_moments",
 ]

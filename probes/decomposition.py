@@ -9,6 +9,8 @@ is small enough to stay in a processor's cache. This module knows nothing of ste
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,13 +18,22 @@ from torch.nn import functional
 
 from scorescope.data.errors import InputError
 
+T = TypeVar("T")
+
 BRANCH_PRODUCTS = ("cond_sq", "uncond_sq", "update_sq", "update_cond", "noise_sq", "update_noise")
+_PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
+    **dict(zip(BRANCH_PRODUCTS, ("cc", "uu", "dd", "dc", "ee", "de"), strict=True)),
+    "cond_noise": "ce",
+}
 IMAGE_STATISTICS = ("overshoot_share", "overshoot_mean", "contrast", "saturation")
 GUIDED_PRODUCTS = ("applied_sq", "applied_cond", *IMAGE_STATISTICS)
 
-_CACHE_ELEMENTS = 2**16  # 512 kB of float64: three such blocks fit a level-two cache
+# 192 kB of float64: several such blocks fit a level-two cache. Below the 2^15 elements from which torch spreads one
+# operation over its threads: waiting for each other would cost more than the operation, and sums would depend on how
+# many there are. Rows of blocks are spread instead.
+_CACHE_ELEMENTS = 3 * 2**13
+_THREADED_ELEMENTS = 2**20  # from here on threads are worth starting
 _DEVICE_ELEMENTS = 2**23  # accelerators want few, large kernels: 64 MB of float64 a block
-_DOT_ELEMENTS = 2048  # from here on a BLAS dot a row beats multiplying and summing all rows
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601 weights of R, G, B
 
 
@@ -50,30 +61,51 @@ def branch_products(cond: Tensor, uncond: Tensor | None, x: Tensor | None = None
     """
     _check_same("uncond", uncond, cond)
     _check_same("x", x, cond)
-    update = () if uncond is None else (uncond,)
-    state = () if x is None else (x,)
-    branches = ("cond_sq",) if uncond is None else BRANCH_PRODUCTS[:4]
-    noise = () if x is None else ("noise_sq",) if uncond is None else BRANCH_PRODUCTS[4:]
-
-    def products(c: Tensor, *others: Tensor) -> list[Tensor]:
-        d = c - others[0] if update else None
-        e = others[-1] - c if state else None
-        sums = [_dot(c, c)]
-        if d is not None:
-            sums += [_dot(others[0], others[0]), _dot(d, d), _dot(d, c)]
-        if e is not None:
-            sums += [_dot(e, e)] if d is None else [_dot(e, e), _dot(d, e)]
-        return sums
-
-    found = dict(zip((*branches, *noise), _accumulate(products, cond, *update, *state), strict=True))
+    absent = {"u", "d"} if uncond is None else set()
+    absent |= {"e"} if x is None else set()
+    known = [name for name in BRANCH_PRODUCTS if not absent & set(_PAIRS[name])]
+    found = chosen_products(known, cond, uncond, x)
     missing = torch.full_like(found["cond_sq"], torch.nan)
     return {name: found.get(name, missing) for name in BRANCH_PRODUCTS}
+
+
+def chosen_products(names: Sequence[str], cond: Tensor, uncond: Tensor | None, x: Tensor | None) -> dict[str, Tensor]:
+    """Some of the products of `branch_products`, and `cond_noise` <c,e>; what else is asked changes no bit of one.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Which.
+    cond, uncond, x : Tensor, shape (batch, *shape)
+        As for `branch_products`; uncond and x may be None where no name needs them.
+
+    Returns
+    -------
+    dict of Tensor, shape (batch,), float64
+    """
+    needed = {letter for name in names for letter in _PAIRS[name]}
+    given = {"c": cond}
+    if uncond is not None and needed & {"u", "d"}:
+        given["u"] = uncond
+    if x is not None and "e" in needed:
+        given["x"] = x
+
+    def products(*blocks: Tensor) -> list[Tensor]:
+        v = dict(zip(given, blocks, strict=True))
+        if "d" in needed:
+            v["d"] = v["c"] - v["u"]
+        if "e" in needed:
+            v["e"] = v["x"] - v["c"]
+        pairs = [(v[_PAIRS[name][0]], v[_PAIRS[name][1]]) for name in names]
+        return [_square(one) if one is two else _dot(one, two) for one, two in pairs]
+
+    return dict(zip(names, _accumulate(products, *given.values()), strict=True))
 
 
 def projection_products(update: Tensor, cond: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """<d,d>, <d,c> and <c,c> of each sample for a given update d, each of shape (batch,), float64."""
     _check_same("update", update, cond)
-    update_sq, update_cond, cond_sq = _accumulate(lambda d, c: [_dot(d, d), _dot(d, c), _dot(c, c)], update, cond)
+    update_sq, update_cond, cond_sq = _accumulate(lambda d, c: [_square(d), _dot(d, c), _square(c)], update, cond)
     return update_sq, update_cond, cond_sq
 
 
@@ -81,11 +113,37 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     """|a - b|^2 of each sample, shape (batch,), float64."""
     _check_same("b", b, a)
 
-    def product(p: Tensor, q: Tensor) -> list[Tensor]:
-        d = p - q
-        return [_dot(d, d)]
+    return _accumulate(lambda p, q: [_square(p - q)], a, b)[0]
 
-    return _accumulate(product, a, b)[0]
+
+def compared_products(guided: Tensor, cond: Tensor, recorded: Tensor, cond_sq: Tensor) -> dict[str, Tensor]:
+    """What many rules' predictions at the same states are compared by, for unbounded data of one channel or of latents.
+
+    `guided_products` without a range, and `squared_distance` from a recorded prediction, in one pass.
+
+    Parameters
+    ----------
+    guided : Tensor, shape (batch, *shape)
+        A rule's prediction g, any floating dtype.
+    cond, recorded : Tensor, shape (batch, *shape), float64
+        D_c, and the prediction that was recorded.
+    cond_sq : Tensor, shape (batch,)
+        |D_c|^2.
+
+    Returns
+    -------
+    dict of Tensor, shape (batch,), float64
+        `difference_sq` |g - recorded|^2 and the names of `GUIDED_PRODUCTS`.
+    """
+    g, c = guided.double().flatten(1), cond.flatten(1)
+    applied = g - c
+    missing = torch.full((len(g),), torch.nan, dtype=torch.float64, device=g.device)
+    found = dict.fromkeys(GUIDED_PRODUCTS, missing)
+    found["applied_sq"], found["applied_cond"] = _square(applied), _dot(applied, c)
+    found["difference_sq"] = _square(torch.sub(g, recorded.flatten(1), out=applied))
+    guided_sq = cond_sq + 2 * found["applied_cond"] + found["applied_sq"]
+    found["contrast"] = (guided_sq / g.shape[1] - g.mean(1).square_()).clamp_(min=0).sqrt_()
+    return found
 
 
 def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
@@ -100,7 +158,7 @@ def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
     for c, u in zip(*(t.split(rows_a_block(cond)) for t in (cond, uncond)), strict=True):
         c = _centre(c.double())
         d = c - _centre(u.double())
-        parts.append(torch.stack([_dot(c, c), _dot(d, d), _dot(d, c)]))
+        parts.append(torch.stack([_square(c), _square(d), _dot(d, c)]))
     return dict(zip(names, torch.cat(parts, dim=1), strict=True))
 
 
@@ -198,7 +256,7 @@ def image_statistics(images: Tensor, value_range: tuple[float, float] | None) ->
                 saturation = _saturation(((g - low) / (high - low)).clamp_(0, 1))
         luma = torch.tensordot(g, g.new_tensor(_LUMA), dims=([1], [0])).flatten(1) if colour else flat
         spread = luma - luma.mean(1, keepdim=True)
-        contrast = (_dot(spread, spread) / spread.shape[1]).sqrt()
+        contrast = (_square(spread) / spread.shape[1]).sqrt()
         parts.append(torch.stack([share, excess, contrast, saturation]))
     return dict(zip(IMAGE_STATISTICS, torch.cat(parts, dim=1), strict=True))
 
@@ -216,32 +274,48 @@ def _saturation(rgb: Tensor) -> Tensor:
 
 def _applied_products(g: Tensor, c: Tensor) -> list[Tensor]:
     d = g - c
-    return [_dot(d, d), _dot(d, c)]
+    return [_square(d), _dot(d, c)]
 
 
 def _accumulate(products: Callable[..., list[Tensor]], *tensors: Tensor) -> Tensor:
     """Sum `products` over blocks of rows and columns, each block upcast to float64; shape (products, batch)."""
     flat = [tensor.flatten(1) for tensor in tensors]
     batch, size = flat[0].shape
-    rows, columns = rows_a_block(tensors[0]), min(size, _block_elements(tensors[0]))
-    parts = []
-    for row in range(0, batch, rows):
+    rows, columns = rows_a_block(tensors[0]), min(size, elements_a_block(tensors[0]))
+
+    def work(row: int) -> Tensor:
         total: Tensor | None = None
         for column in range(0, size, columns):
             blocks = [tensor[row : row + rows, column : column + columns].double() for tensor in flat]
             part = torch.stack(products(*blocks))
             total = part if total is None else total.add_(part)
         assert total is not None  # _check_same refuses empty samples
-        parts.append(total)
-    return torch.cat(parts, dim=1)
+        return total
+
+    return torch.cat(over_threads(work, range(0, batch, rows), tensors[0]), dim=1)
+
+
+def over_threads(work: Callable[[int], T], starts: Sequence[int], like: Tensor) -> list[T]:
+    """[work(start) for start in starts], on as many threads as torch may use where `like` is large and on the CPU.
+
+    For work made of operations on blocks that torch computes on one thread each; the results do not depend on it.
+    """
+    threads = min(torch.get_num_threads(), len(starts))
+    if threads == 1 or like.device.type != "cpu" or like.numel() < _THREADED_ELEMENTS:
+        return [work(start) for start in starts]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, starts))
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of each row."""
-    a, b = a.flatten(1), b.flatten(1)
-    if a.device.type == "cpu" and a.shape[1] >= _DOT_ELEMENTS:
-        return torch.stack([torch.dot(p, q) for p, q in zip(a, b, strict=True)])
-    return (a * b).sum(1)
+    return (a.flatten(1) * b.flatten(1)).sum(1)
+
+
+def _square(a: Tensor) -> Tensor:
+    """Squared norm of each row: reads it once, where a product of two would read it twice."""
+    norms: Tensor = torch.linalg.vector_norm(a.flatten(1), dim=1)
+    return norms.square_()
 
 
 def _centre(t: Tensor) -> Tensor:
@@ -257,13 +331,14 @@ def _band_energy(t: Tensor, axes: tuple[int, ...], masks: Tensor) -> Tensor:
     return energy
 
 
-def _block_elements(like: Tensor) -> int:
+def elements_a_block(like: Tensor) -> int:
+    """How many elements to work on at once."""
     return _CACHE_ELEMENTS if like.device.type == "cpu" else _DEVICE_ELEMENTS
 
 
 def rows_a_block(like: Tensor) -> int:
     """How many samples to work on at once, so that a block stays in a processor's cache."""
-    return max(1, _block_elements(like) // max(1, like[0].numel()))
+    return max(1, elements_a_block(like) // max(1, like[0].numel()))
 
 
 def _check_same(argument: str, tensor: Tensor | None, cond: Tensor) -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes.guidance import GuidanceState, Rule
+from scorescope.probes.guidance import GuidanceState, Rule, evaluations_needed
 from scorescope.probes.guider import RuleGuider
 from scorescope.probes.guiding import (
     Separator,
@@ -100,6 +100,22 @@ def _guider_name(pipe: Any) -> str | None:
     return next((name for name, part in parts.items() if "guider" in name and hasattr(part, "prepare_inputs")), None)
 
 
+@dataclass(frozen=True)
+class Evaluations:
+    """Denoiser evaluations of one scheduler step, by their number.
+
+    Attributes
+    ----------
+    needed : list of int
+        What the rule asked for, one number a sample.
+    made : int
+        What the pipeline made for each sample; 0 in a step that used those of an earlier one.
+    """
+
+    needed: list[int]
+    made: int
+
+
 @dataclass
 class _Path:
     """One scheduler in one run: where it is, and what the rule remembers there."""
@@ -115,15 +131,15 @@ class Guide(Listener):
 
     Attributes
     ----------
-    steps : int
-        Scheduler steps that received the rule's prediction.
+    evaluations : list of Evaluations
+        One for each scheduler step that received the rule's prediction.
     """
 
     def __init__(
         self, pipe: Any, rule: Rule, schedulers: Mapping[str, Any], denoisers: Mapping[str, nn.Module],
         level: LevelFunction | None, names: Sequence[str],
     ) -> None:  # fmt: skip
-        self.steps = 0
+        self.evaluations: list[Evaluations] = []
         self._pipe, self._rule, self._schedulers, self._denoisers = pipe, rule, schedulers, denoisers
         self._level, self._names = level, names
         self._active = False
@@ -137,6 +153,11 @@ class Guide(Listener):
         self._labels = LabelTap(self._pending)
         self._grids: dict[int, Any] = {}
         self._paths: dict[int, _Path] = {}
+
+    @property
+    def steps(self) -> int:
+        """How many scheduler steps received the rule's prediction."""
+        return len(self.evaluations)
 
     def __enter__(self) -> "Guide":
         try:
@@ -230,7 +251,6 @@ class Guide(Listener):
         args = tuple(prediction if value is given.prediction else value for value in args)
         kwargs = {name: prediction if value is given.prediction else value for name, value in kwargs.items()}
         result = tap.below(*args, **kwargs)
-        self.steps += 1
         after, _ = step_results(result, given.state)
         if after is not None:
             self._known.append(after.data_ptr())
@@ -242,8 +262,10 @@ class Guide(Listener):
         """What the scheduler receives, shaped and typed as before; the same as D; where the rule was asked."""
         calls = self._calls()
         found = path.separator.separate(calls, given.prediction.detach(), given.state.detach(), level, self._place)
-        self._place += 1
         state = step_state(found.state, level, step=path.stream.step, call=path.stream.call, memory=path.memory)
+        made = 0 if self._place else 1 if found.uncond is None else 2
+        self.evaluations.append(Evaluations(evaluations_needed(self._rule, state).tolist(), made))
+        self._place += 1
         predicted, guided = predict(self._rule, found.cond, found.uncond, found.state, level, state)
         if found.doubled:
             predicted = torch.cat([predicted, predicted])

@@ -8,6 +8,7 @@ Exact, and no model is called. It is not a rollout: the states stay those of the
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import branch_products, rows_a_block, squared_distance
-from scorescope.probes.guidance import COND, UNCOND, GuidanceState, RowRule, Rule, describe
+from scorescope.probes.decomposition import branch_products, compared_products, rows_a_block, squared_distance
+from scorescope.probes.guidance import COND, UNCOND, GuidanceState, Products, RowRule, Rule, describe
 from scorescope.probes.guiding import LEAST_ALPHA
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
@@ -89,14 +90,23 @@ def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progr
     under_way = [_Replayed(rule, ScalarRecorder(options), [], [], {}) for rule in rules]
     seeds = trace.samples.set_index("sample")["seed"]
     shape: list[int] = []
-    for whole in tqdm(visits(trace), desc="replaying", disable=not progress):
+    for whole in tqdm(_ahead(visits(trace)), desc="replaying", disable=not progress):
         shape = list(whole.x.shape[1:])
         for visit in _parts(whole):
             own = [int(seed) for seed in seeds.loc[visit.first : visit.first + len(visit.x) - 1].fillna(0)]
-            shared = _shared(visit, own)
+            shared = _shared(visit, own, options)
             for one in under_way:
                 _apply(one, visit, shared, keep)
     return [_finished(trace, one, shape, options) for one in under_way]
+
+
+def _ahead(source: Iterator[Visit]) -> Iterator[Visit]:
+    """The same visits, the next one being read while rules work on this one: reading and hashing hold no lock."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, source, None)
+        while (visit := coming.result()) is not None:
+            coming = reader.submit(next, source, None)
+            yield visit
 
 
 def _parts(visit: Visit) -> Iterator[Visit]:
@@ -123,27 +133,36 @@ class _Shared:
     compared: Tensor | None
     products: dict[str, Tensor]
     seeds: list[int]
+    of_branches: Products | None
+    plain: tuple[Tensor, Tensor] | None  # D_c and the recorded prediction in float64, where no pixels are looked at
 
 
-def _shared(visit: Visit, seeds: list[int]) -> _Shared:
+def _shared(visit: Visit, seeds: list[int], options: Recording) -> _Shared:
     reference, compared = UNCOND, visit.uncond
     if compared is None and visit.others:
         reference, compared = next(iter(visit.others.items()))
     guided_sq = squared_distance(visit.guided, torch.zeros_like(visit.guided))
     products = {**branch_products(visit.cond, compared, visit.x), "guided_sq": guided_sq}
-    return _Shared(reference, compared, products, seeds)
+    colour = visit.cond.ndim == 4 and visit.cond.shape[1] == 3
+    plain = None if colour or options.value_range else (visit.cond.double(), visit.guided.double())
+    of_branches = None if visit.uncond is None else Products(visit.cond, visit.uncond, visit.x, products)
+    return _Shared(reference, compared, products, seeds, of_branches, plain)
 
 
 def _apply(one: _Replayed, visit: Visit, shared: _Shared, keep: bool) -> None:
     memory = one.memory.setdefault(visit.first, {})  # each part of the samples remembers for itself
     state = GuidanceState(
-        visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory, shared.seeds, dict(visit.others)
-    )
+        visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory, shared.seeds, dict(visit.others),
+        shared.of_branches,
+    )  # fmt: skip
     needed = one.rule.branches(state)
     rows = one.rule.rows(state) if UNCOND in needed and isinstance(one.rule, RowRule) else None
     _check_branches(one.rule, needed, rows, visit, shared)
     guided = one.rule(visit.cond, visit.uncond if UNCOND in needed else None, state)
-    products = {**shared.products, "difference_sq": squared_distance(guided, visit.guided)}
+    if shared.plain is None:
+        products = shared.products | {"difference_sq": squared_distance(guided, visit.guided)}
+    else:
+        products = shared.products | compared_products(guided, *shared.plain, shared.products["cond_sq"])
     one.recorder.add(
         visit.x, visit.cond, shared.compared, guided, products=products,
         first=visit.first, step=visit.step, call=visit.call, sigma=visit.sigma, sigma_next=visit.sigma_next,

@@ -21,8 +21,9 @@ from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Condition, Denoiser, select, to_device
 from scorescope.probes.guidance import CFG, Rule, describe
 from scorescope.probes.guided import GuidedDenoiser, Watch
+from scorescope.probes.guiding import depends_on_step_size
 from scorescope.probes.noise import SampleNoise, check_sigmas, edm_sigmas
-from scorescope.probes.solvers import Heun, Solver
+from scorescope.probes.solvers import DPMSolverPP2M, Heun, Solver
 from scorescope.probes.trace import Recording, Trace, Visit
 
 
@@ -103,6 +104,7 @@ def sample(
     if not seeds or batch < 1:
         raise InputError("seeds, batch", found=f"{len(seeds)} seeds, batch {batch}", expected="at least one of each")
     _check_condition(denoiser, condition, rule, len(seeds))
+    _check_solver(rule, solver)
     _check_start(start, (len(seeds), *shape))
     started = time.perf_counter()
     samples, tables = [], []
@@ -159,6 +161,15 @@ def _described(denoiser: Denoiser, rule: Rule, solver: Solver) -> dict[str, Any]
         "solver_parameters": parameters_of(solver),
         "torch": torch.__version__,
     }
+
+
+def _check_solver(rule: Rule, solver: Solver) -> None:
+    if isinstance(solver, DPMSolverPP2M) and depends_on_step_size(rule):
+        found = f"{describe(rule)} with DPMSolverPP2M, whose steps also use the step before"
+        expected = (
+            "Euler: CFG++ is a weight of CFG in first-order steps only, and its two published DPM++ 2M codes differ"
+        )
+        raise InputError("solver", found=found, expected=expected)
 
 
 def _check_start(start: Tensor | None, expected: tuple[int, ...]) -> None:

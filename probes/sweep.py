@@ -1,32 +1,37 @@
 """Many settings of one model from the same seeds, each finished one kept on disk.
 
     runs = sweep(model.denoiser, rules, seeds=range(256), condition=labels, folder="runs/sweep")
+    runs = sweep(pipe, {"CFG": CFG(1.0), "APG": APG(1.0)}, weights=(2.0, 4.0, 8.0), seeds=range(len(prompts)),
+                 condition={"prompt": prompts}, arguments={"num_inference_steps": 30}, folder="runs/sweep")
 
 A sweep that was cut off goes on with its first unfinished setting. What the settings mean is for
 `analysis.sweeps` to say.
 """
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from scorescope.data.checkpoints import replace_file
 from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Condition, Denoiser
-from scorescope.probes.guidance import Rule
+from scorescope.probes.guidance import Rule, describe
 from scorescope.probes.noise import edm_sigmas
+from scorescope.probes.pipeline_runs import is_pipeline, sample_pipeline
+from scorescope.probes.recording import find
 from scorescope.probes.sampling import Run, parameters_of, sample
-from scorescope.probes.solvers import Heun, Solver
+from scorescope.probes.solvers import Heun
 from scorescope.probes.trace import Recording, Trace
 
 
@@ -40,69 +45,125 @@ class Setting:
 
 
 def sweep(
-    denoiser: Denoiser,
+    model: Denoiser | Any,
     rules: Mapping[str, Rule],
     *,
     seeds: Sequence[int],
     condition: Condition,
-    shape: tuple[int, ...] | None = None,
-    solver: Solver | None = None,
-    sigmas: Sequence[float] | None = None,
+    weights: Sequence[float] | None = None,
     record: Recording | None = None,
     folder: str | Path | None = None,
-    batch: int = 256,
-    device: str = "cpu",
+    batch: int | None = None,
     progress: bool = True,
+    **how: Any,
 ) -> list[Setting]:
     """Sample every rule from the same seeds and conditions.
 
     Parameters
     ----------
-    denoiser : Denoiser
-        The model.
+    model : Denoiser or object
+        A denoiser, or an unmodified diffusers pipeline (anything with a scheduler among its parts).
     rules : mapping of str to Rule
-        Settings by name; a weight sweep is one entry a weight.
-    seeds, condition, shape, solver, sigmas, batch, device
-        As for `sample`, the same for every setting.
+        Settings by name.
+    seeds, condition
+        As for `sample` and `sample_pipeline`, the same for every setting: for a pipeline the condition is a mapping
+        of arguments with one row a sample, for instance {"prompt": [...]} or {"class_labels": [...]}.
+    weights : sequence of float, optional
+        Every rule at each of these weights, as settings "name, w = 4"; see `with_weight`. None leaves the rules' own.
     record : Recording, optional
         By default `Recording()`; `keep` is not written to disk.
     folder : path, optional
         Where finished settings are kept, and looked for first. None keeps them in memory alone.
+    batch : int, optional
+        Samples computed together; by default 256 for denoisers and 4 for pipelines.
     progress : bool
         Show a progress bar.
+    **how
+        Further arguments of `sample` (shape, solver, sigmas, device, ...) or of `sample_pipeline` (arguments, call,
+        options), the same for every setting.
 
     Returns
     -------
     list of Setting
-        In the order of `rules`.
+        In the order of `rules`, for each rule in the order of `weights`.
 
     Raises
     ------
     InputError
-        For repeated seeds, no rules, or a folder that holds another sweep.
+        For repeated seeds or settings, no rules, or a folder that holds another sweep.
     """
     seeds = [int(seed) for seed in seeds]
+    if weights is not None:
+        rules = _weighted(rules, weights)
     if not rules or len(set(seeds)) < len(seeds):
         found = f"{len(rules)} rules, {len(seeds) - len(set(seeds))} repeated seeds"
         raise InputError("rules, seeds", found=found, expected="at least one rule, and every seed once")
-    solver, record = solver or Heun(), record or Recording()
-    sigmas = list(edm_sigmas() if sigmas is None else sigmas)
-    store = None
+    pipeline = is_pipeline(model)
+    run_one, batch = (sample_pipeline, batch or 4) if pipeline else (sample, batch or 256)
+    how = _checked(how, run_one) if pipeline else _checked({"sigmas": edm_sigmas(), "solver": Heun()} | how, run_one)
+    store, record = None, record or Recording()
     if folder is not None:
-        fixed = [seeds, sigmas, parameters_of(solver), type(solver).__name__, _digest(condition), str(denoiser)[:2000]]
-        store = _Store(Path(folder), hashlib.sha256(json.dumps(fixed, default=str).encode()).hexdigest())
+        fixed = [seeds, _digest(condition), _digest(how), *_identity(model), _digest(replace(record, keep=False))]
+        store = _Store(Path(folder), hashlib.sha256(json.dumps(fixed).encode()).hexdigest())
+    common = {"seeds": seeds, "condition": condition, "record": record, "batch": batch} | how
     settings = []
     for name, rule in tqdm(rules.items(), desc="sweep", disable=not progress):
         run = store.read(name, rule) if store else None
         if run is None:
-            run = sample(
-                denoiser, seeds=seeds, condition=condition, shape=shape, rule=rule, solver=solver, sigmas=sigmas,
-                record=record, batch=batch, device=device, progress=progress,
-            )  # fmt: skip
+            run = run_one(model, rule=rule, progress=progress, **common)
             if store:
                 store.write(name, rule, run)
         settings.append(Setting(name, rule, run))
     return settings
+
+
+def with_weight(rule: Rule, weight: float) -> Rule:
+    """The same rule with another guidance weight, that of the rule inside for a rule around a rule.
+
+    Raises
+    ------
+    InputError
+        For rules without one weight: schedules, weights by band, CFG++.
+    """
+    fields = getattr(rule, "__dataclass_fields__", {})
+    if "weight" in fields:
+        changed: Rule = replace(cast(Any, rule), weight=float(weight))
+        return changed
+    if "rule" in fields and "schedule" not in fields:
+        wrapper: Any = rule
+        changed = replace(wrapper, rule=with_weight(wrapper.rule, weight))
+        return changed
+    raise InputError("weights", found=f"{describe(rule)}, which has no single weight", expected="rules that have one")
+
+
+def _weighted(rules: Mapping[str, Rule], weights: Sequence[float]) -> dict[str, Rule]:
+    if not weights or len(set(weights)) < len(weights):
+        raise InputError("weights", found=str(list(weights)), expected="at least one, and each once")
+    return {f"{name}, w = {w:g}": with_weight(rule, w) for name, rule in rules.items() for w in weights}
+
+
+def _checked(how: dict[str, Any], run_one: Callable[..., Run]) -> dict[str, Any]:
+    known = inspect.signature(run_one).parameters
+    if unknown := [name for name in how if name not in known or name == "rule"]:
+        expected = f"arguments of {run_one.__name__}"
+        raise InputError("arguments", found=", ".join(unknown), expected=expected)
+    return how
+
+
+def _identity(model: Any) -> list[str]:
+    """What tells models apart: types, structure and settings, and the first numbers of every weight."""
+    pipeline = is_pipeline(model)
+    modules = find.denoisers(model, None) if pipeline else {"": model} if isinstance(model, nn.Module) else {}
+    schedulers = find.schedulers(model).values() if pipeline else ()
+    found = hashlib.sha256()
+    for module in modules.values():
+        found.update(str(module).encode())
+        for name, value in module.state_dict().items():
+            numbers = b"" if value.is_meta else value.detach().flatten()[:8].double().cpu().numpy().tobytes()
+            found.update(f"{name} {tuple(value.shape)}".encode() + numbers)
+    configs = [str(sorted(dict(getattr(part, "config", {})).items())) for part in schedulers]
+    name = _digest(model) if callable(model) and not isinstance(model, nn.Module) else type(model).__qualname__
+    return [name, found.hexdigest(), *configs]
 
 
 class _Store:
@@ -152,11 +213,17 @@ def _rule_text(rule: Rule) -> str:
     return json.dumps([type(rule).__name__, parameters_of(rule)], default=str)
 
 
-def _digest(condition: Any) -> str:
-    """A short text that tells conditions apart."""
-    if isinstance(condition, Tensor):
-        data = condition.detach().cpu().contiguous()
-        return hashlib.sha256(data.view(torch.uint8).numpy().tobytes() if data.ndim else b"").hexdigest()
-    if isinstance(condition, Mapping):
-        return json.dumps({key: _digest(value) for key, value in condition.items()})
-    return str(condition)
+def _digest(value: Any) -> str:
+    """A short text that tells conditions and arguments apart."""
+    if isinstance(value, Tensor):
+        data = value.detach().cpu().contiguous()
+        return hashlib.sha256(data.flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+    if isinstance(value, Mapping):
+        return json.dumps({str(key): _digest(one) for key, one in value.items()})
+    if isinstance(value, list | tuple):
+        return json.dumps([_digest(one) for one in value])
+    if hasattr(value, "tobytes"):  # arrays, and pictures of PIL
+        return hashlib.sha256(value.tobytes()).hexdigest()
+    if callable(value) or is_dataclass(value):
+        return json.dumps([getattr(value, "__qualname__", type(value).__name__), parameters_of(value)], default=str)
+    return str(value)

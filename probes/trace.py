@@ -317,12 +317,14 @@ class ScalarRecorder:
         x, cond, uncond, guided : Tensor, shape (batch, *shape)
             State (variance exploding) and denoised predictions.
         products : mapping, optional
-            `branch_products` of the same tensors and further scalars, where they are known already.
+            `branch_products` of the same tensors and further scalars, where they are known already; with
+            `applied_sq` among them also those of `guided_products`.
         **keys
             What the rows are known by: step, call, sigma and so on, one value or one a sample.
         """
         values = dict(branch_products(cond, uncond, x) if products is None else products)
-        values |= guided_products(guided, cond, self.recording.value_range)
+        if "applied_sq" not in values:
+            values |= guided_products(guided, cond, self.recording.value_range)
         if uncond is not None and self.recording.centred:
             values |= centred_products(cond, uncond)
         if uncond is not None and self.recording.band_edges:

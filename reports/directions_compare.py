@@ -8,6 +8,7 @@ from scorescope.analysis.direction_stability import direction_stability, step_co
 from scorescope.analysis.directions import compare_directions, find_direction
 from scorescope.analysis.steer_effects import steering_effect, transport_effect
 from scorescope.analysis.transport import How, carry_direction, judge_transport
+from scorescope.probes.direction import Direction
 from scorescope.reports import directions_figures as figures
 from scorescope.reports.directions_study import Scores
 from scorescope.reports.directions_workbench import FOUND_AT, Workbench
@@ -94,7 +95,9 @@ def _transport(bench: Workbench, site: str) -> pd.DataFrame:
     contrast, count = bench.contrasts[0], bench.size(24, 8)
     part, labels = bench.contrast_activations(contrast, site), _labels(bench)
     direction = bench.direction(contrast, site, sigma=FOUND_AT)
-    carried = {how: carry_direction(direction, part, how=how, labels=labels) for how in CARRIED}
+    carried: dict[str, list[Direction]] = {
+        how: carry_direction(direction, part, how=how, labels=labels) for how in CARRIED
+    }
     effect = transport_effect(
         bench.subject.denoiser, _in_natural_units(bench), target=contrast.attribute, seeds=range(count),
         condition=bench.open_condition(contrast, count), sampling=bench.sampling,

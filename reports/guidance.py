@@ -5,28 +5,27 @@
 Records CFG and APG at several weights from the same seeds, then makes tables, figures and a page.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.analysis.guidance import DECOMPOSITION, decompose, decompose_centred, summarise
-from scorescope.analysis.images import image_table, value_density
 from scorescope.analysis.information import suggest_interval
-from scorescope.analysis.quality import class_agreement
 from scorescope.analysis.summaries import summarise_by
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance import APG, CFG, Rule
 from scorescope.probes.models import Model
-from scorescope.probes.sampling import Run, sample
+from scorescope.probes.sampling import sample
 from scorescope.probes.sweep import Setting
 from scorescope.probes.trace import Recording
 from scorescope.reports import figures, readings
 from scorescope.reports import guidance_lab as lab
+from scorescope.reports import guidance_paths as paths
+from scorescope.reports import guidance_values as values
 from scorescope.reports.page import Outcome, ReportFigure, ReportTable, ReportWriter, Section
 
 WEIGHTS = (1.0, 2.0, 4.0, 8.0)
@@ -34,8 +33,6 @@ FULL, QUICK = 256, 96
 SHOWN = 4.0  # the weight of figures that show one run
 SEED = 0
 HOW = "First call of each step; bands are 95 % bootstrap intervals of the mean over samples. "
-
-Runs = dict[tuple[str, float], Run]
 
 
 def build(
@@ -94,8 +91,12 @@ def build(
         tables = _tables(runs)
         writer.section("update", "The update at each noise level", lambda: _update(tables))
         writer.section("saturation", "The parallel part as a gain", lambda: _gain(tables))
-        writer.section("values", "Values and range of the samples", lambda: _values(runs, model))
-        writer.section("samples", "The same seeds under every rule", lambda: _samples(runs, model))
+        writer.section(
+            "values", "Values and range of the samples", lambda: values.values_section(runs, model, weights=WEIGHTS)
+        )
+        writer.section(
+            "samples", "The same seeds under every rule", lambda: values.samples_section(runs, model, weights=WEIGHTS)
+        )
         _laboratory(writer, model, settings, count, device, progress)
         writer.section("tables", "Tables", lambda: _files(tables))
     assert writer.outcome is not None  # set on leaving the block
@@ -139,6 +140,11 @@ def _laboratory(
         return
     interval = suggest_interval(unguided)
     writer.section("information", "Where the condition tells", lambda: lab.information_section(unguided, interval))
+    writer.section(
+        "paths",
+        "Where the paths of two rules part",
+        lambda: paths.separation_section(model, interval, weight=SHOWN, count=count, device=device),
+    )
     settings = settings + _record(writer, model, lab.lab_rules(model, interval), count, device, progress)
     condition = model.conditions(count)
     labels = condition if isinstance(condition, Tensor) and condition.ndim == 1 else None
@@ -147,7 +153,7 @@ def _laboratory(
     writer.section("effects", "Known effects, tested", lambda: lab.effects_section(settings, rows))
 
 
-def _tables(runs: Runs) -> _Tables:
+def _tables(runs: values.Runs) -> _Tables:
     traces = [run.trace for run in runs.values() if run.trace is not None]
     rows = pd.concat([decompose(trace) for trace in traces], ignore_index=True)
     centred = pd.concat([decompose_centred(trace) for trace in traces], ignore_index=True)
@@ -184,6 +190,9 @@ def _update(tables: _Tables) -> Section:
 
 
 def _gain(tables: _Tables) -> Section:
+    guided = [("CFG", w) for w in WEIGHTS if w != 1] + [("APG", max(WEIGHTS))]
+    path, path_table = paths.gain_parts(tables.rows, guided)
+    clip, clip_tables = paths.clip_parts(tables.rows, tables.steps, ("CFG", SHOWN))
     return Section(
         text="Along D_c a rule acts as a gain: CFG multiplies D_c by 1 + (w − 1) a, with a the coefficient of the "
         "update along D_c; APG, here with eta = 0, no norm clip and no momentum, removes that part.",
@@ -193,95 +202,12 @@ def _gain(tables: _Tables) -> Section:
                 figures.applied_gain(tables.steps, weights=WEIGHTS),
                 readings.read_gain(tables.steps, max(WEIGHTS)),
                 HOW + "Measured on the guided prediction.",
-            )
+            ),
+            path,
+            clip,
         ],
+        tables=[path_table, *clip_tables],
     )
-
-
-def _values(runs: Runs, model: Model) -> Section:
-    real = None if model.digits is None else model.digits.train.images
-    tables = [image_table(run.samples, model.value_range, rule=rule, weight=w) for (rule, w), run in runs.items()]
-    if real is not None:
-        tables.append(image_table(real, model.value_range, rule="data", weight=np.nan))
-    images = summarise_by(pd.concat(tables, ignore_index=True), by=["rule", "weight"])
-    density = _densities(runs, real, model)
-    shown = [
-        ReportFigure(
-            "value_density",
-            figures.value_densities(density, weights=WEIGHTS, value_range=model.value_range),
-            readings.read_density(images, max(WEIGHTS)),
-            "Gaussian kernel of the same bandwidth (0.03) for every curve; dotted: the range of the data. "
-            + ("" if real is None else "The real digits have 17 grey levels, which show as peaks."),
-        )
-    ]
-    if model.value_range is not None:
-        shown.append(
-            ReportFigure(
-                "overshoot",
-                figures.against_weight(images, "overshoot_share", label="share of elements outside the range"),
-                readings.read_overshoot(images, min(WEIGHTS), max(WEIGHTS)),
-                "Final samples before clipping, by more than half an 8-bit level; 95 % bootstrap intervals.",
-            )
-        )
-    reference = readings.row_of(images, "data", np.nan, "contrast")
-    contrast = figures.against_weight(
-        images,
-        "contrast",
-        label="contrast: std within a sample (units of data)",
-        reference=None if reference is None else float(reference["mean"]),
-    )
-    how = "Final samples; 95 % bootstrap intervals over samples."
-    shown.append(ReportFigure("contrast", contrast, readings.read_contrast(images, max(WEIGHTS)), how))
-    return Section(
-        figures=shown,
-        tables=[
-            ReportTable("settings", _headline(images, runs, model), "Final samples of each setting, 95 % intervals."),
-            ReportTable("images", images, "Statistics of the final samples, long form.", shown=False),
-            ReportTable("value_density", density, "Densities as drawn.", shown=False),
-        ],
-    )
-
-
-def _densities(runs: Runs, real: Tensor | None, model: Model) -> pd.DataFrame:
-    low, high = model.value_range or _spread([run.samples for run in runs.values()])
-    margin = 0.6 * (high - low) / 2
-    grid = np.linspace(low - margin, high + margin, 321)
-    sets = [(rule, w, run.samples) for (rule, w), run in runs.items()]
-    if real is not None:
-        sets.append(("data", float("nan"), real))
-    parts = [value_density(images, rule=rule, weight=w, grid=grid) for rule, w, images in sets]
-    return pd.concat(parts, ignore_index=True)
-
-
-def _headline(images: pd.DataFrame, runs: Runs, model: Model) -> pd.DataFrame:
-    rows = []
-    for (rule, weight), run in runs.items():
-        row: dict[str, object] = {"rule": rule, "w": weight, "n": len(run.samples)}
-        for quantity in ("overshoot_share", "contrast", "saturation"):
-            found = readings.row_of(images, rule, weight, quantity)
-            if found is not None and not np.isnan(found["mean"]):
-                row[quantity] = found["mean"]
-                row[f"{quantity} 95 %"] = f"{found['low']:.3g} to {found['high']:.3g}"
-        if model.digits is not None:
-            labels, samples = model.conditions(len(run.samples)), run.samples.cpu()
-            table = class_agreement(samples, labels, train=model.digits.train, held_out=model.digits.held_out)
-            found = table[table["what"] == "samples"].iloc[0]
-            row["class agreement"] = found["agreement"]
-            row["class agreement 95 %"] = f"{found['low']:.3g} to {found['high']:.3g}"
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _samples(runs: Runs, model: Model) -> Section:
-    if len(model.shape) != 3 or model.shape[0] not in (1, 3):
-        return Section(text=f"Samples of shape {model.shape} are no pictures of one or three channels: none shown.")
-    shown = {key: run.samples for key, run in runs.items()}
-    columns = min(20, *(len(images) for images in shown.values()))
-    value_range = model.value_range or _spread(list(shown.values()))
-    grid = figures.sample_grid(shown, columns=columns, value_range=value_range)
-    reading = readings.read_samples(shown, min(WEIGHTS), max(WEIGHTS))
-    how = f"Seeds {SEED} to {SEED + columns - 1}, one column a seed, clipped to the range."
-    return Section(figures=[ReportFigure("samples", grid, reading, how, wide=True)])
 
 
 def _files(tables: _Tables) -> Section:
@@ -295,10 +221,3 @@ def _files(tables: _Tables) -> Section:
             ReportTable("columns", DECOMPOSITION.describe(), "Columns of the decomposition.", shown=True),
         ]
     )
-
-
-def _spread(sets: Sequence[Tensor]) -> tuple[float, float]:
-    """Range of unbounded data for drawing: the 1 % and 99 % quantiles of the first set."""
-    values = sets[0].double().flatten().cpu().numpy()
-    low, high = np.quantile(values, [0.01, 0.99])
-    return float(low), float(high)

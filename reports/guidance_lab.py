@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorescope.analysis.effects import Effect, known_effects
 from scorescope.analysis.guidance import decompose_bands
-from scorescope.analysis.guidance_paths import savings
+from scorescope.analysis.guidance_pairs import savings
 from scorescope.analysis.information import guidance_information
 from scorescope.analysis.quality import class_scorer
 from scorescope.analysis.summaries import summarise_by

@@ -12,6 +12,7 @@ import pandas as pd
 from scorescope.analysis.guidance import decompose, summarise
 from scorescope.probes.trace import Trace
 from scorescope.reports import figures, readings
+from scorescope.reports import guidance_paths as paths
 from scorescope.reports.page import Outcome, ReportFigure, ReportTable, ReportWriter, Section
 
 HOW = "First call of each step; bands are 95 % bootstrap intervals of the mean over samples. "
@@ -57,7 +58,10 @@ def _trace(path: Path, place: int) -> Section:
     if known.empty:
         reasons = ", ".join(sorted(set(table["missing"])))
         return Section(tables=shown, text=f"{_said(trace)} No update is known at any step: {reasons}.")
-    return Section(figures=_figures(steps, rule, weight, place), tables=shown, text=_said(trace))
+    gain, gain_table = paths.gain_parts(table, [(rule, weight)], suffix=str(place))
+    clip, clip_tables = paths.clip_parts(table, steps, (rule, weight), suffix=str(place))
+    figures_shown = [*_figures(steps, rule, weight, place), gain, clip]
+    return Section(figures=figures_shown, tables=[*shown, gain_table, *clip_tables], text=_said(trace))
 
 
 def _figures(steps: pd.DataFrame, rule: str, weight: float, place: int) -> list[ReportFigure]:

@@ -13,9 +13,11 @@ from scorescope.probes.guidance.base import (
     WEAK,
     BranchRule,
     GuidanceState,
+    Products,
     RowRule,
     Rule,
     describe,
+    evaluations_needed,
 )
 from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
 from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance, RandomLabels
@@ -52,6 +54,7 @@ __all__ = [
     "LinearAG",
     "LinearWeight",
     "MagnitudeAware",
+    "Products",
     "RandomLabels",
     "Rescaled",
     "RowRule",
@@ -60,6 +63,7 @@ __all__ = [
     "StepInterval",
     "TangentialCFG",
     "describe",
+    "evaluations_needed",
     "fit_linear_ag",
     "laplacian_pyramid",
 ]

@@ -7,8 +7,15 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import projection_products
-from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, describe, require_finite, required
+from scorescope.probes.guidance.base import (
+    COND,
+    UNCOND,
+    GuidanceState,
+    describe,
+    inner_products,
+    require_finite,
+    required,
+)
 from scorescope.probes.guidance.linear import CFG
 from scorescope.probes.guidance.wrappers import Wrapper
 
@@ -69,9 +76,10 @@ class AdaptiveGuidance(Wrapper):
         """The inner rule for samples that are still guided, `cond` for the others."""
         rows = self.rows(state)
         if uncond is not None and state.call == 0 and state.sigma <= self.below:
-            # eps_c is (x - D_c) / sigma: the cosine needs no sigma
-            cu, norms = _cosine_products(state.x - cond, state.x - uncond)
-            state.memory["ag"] = (state.step, rows, rows & ~(cu >= self.threshold * norms))
+            # eps_c is e / sigma and eps_u is (e + d) / sigma, with d = c - u and e = x - c: the cosine needs no sigma
+            ee, de, dd = inner_products(cond, uncond, state, "noise_sq", "update_noise", "update_sq")
+            alike = ee + de >= self.threshold * (ee * (ee + 2 * de + dd)).sqrt()
+            state.memory["ag"] = (state.step, rows, rows & ~alike)
         if rows.all():
             return self.rule(cond, uncond, state)
         if not rows.any():
@@ -79,12 +87,6 @@ class AdaptiveGuidance(Wrapper):
         still = rows.reshape(-1, *(1,) * (cond.ndim - 1))
         guided = self.rule(cond, None if uncond is None else torch.where(still, uncond, cond), state)
         return torch.where(still, guided, cond)
-
-
-def _cosine_products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """<a, b> and |a| |b|, float64."""
-    aa, ab, bb = projection_products(a, b)
-    return ab, (aa * bb).sqrt()
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,16 @@ class LinearAG:
     coefficients : mapping of int to sequence of float
         For each estimated step t: t + 1 coefficients of eps_c(0..t), then t of eps_u(0..t-1).
     errors : mapping of int to float
-        Relative root-mean-square error of each estimated step in the fit.
+        Relative root-mean-square error of each estimated step in the fit, from recorded predictions of earlier steps.
+    compounded : mapping of int to float
+        The same where estimates of earlier steps stand in for their recorded predictions, as they do when sampling.
+        Still at the recorded states: how the path itself changes is not in it.
     """
 
     weight: float
     coefficients: dict[int, tuple[float, ...]] = field(hash=False)
     errors: dict[int, float] = field(default_factory=dict, hash=False)
+    compounded: dict[int, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         require_finite("weight", self.weight)
@@ -163,7 +169,7 @@ def fit_linear_ag(
     Returns
     -------
     LinearAG
-        With the relative error of every estimated step.
+        With the relative error of every estimated step, alone and compounded.
 
     Raises
     ------
@@ -188,7 +194,21 @@ def fit_linear_ag(
     if not all(0 < step < steps for step in estimated):
         raise InputError("estimated", found=str(list(estimated)), expected=f"steps from 1 to {steps - 1}")
     fits = {step: _fit_step(gram, step) for step in estimated}
-    return LinearAG(weight, {step: fit[0] for step, fit in fits.items()}, {step: fit[1] for step, fit in fits.items()})
+    coefficients = {step: fit[0] for step, fit in fits.items()}
+    return LinearAG(weight, coefficients, {step: fit[1] for step, fit in fits.items()}, _compounded(gram, coefficients))
+
+
+def _compounded(gram: Tensor, coefficients: dict[int, tuple[float, ...]]) -> dict[int, float]:
+    """Errors of the estimates when earlier estimates feed later ones, from the Gram matrix of all terms."""
+    rows = list(torch.eye(len(gram), dtype=gram.dtype))  # every prediction as a combination of recorded ones
+    errors = {}
+    for step in sorted(coefficients):
+        terms = [*rows[: 2 * step + 1 : 2], *rows[1 : 2 * step : 2]]  # eps_c(0..t), then eps_u(0..t-1)
+        estimate = torch.stack([c * term for c, term in zip(coefficients[step], terms, strict=True)]).sum(0)
+        off, size = estimate - rows[2 * step + 1], gram[2 * step + 1, 2 * step + 1]
+        errors[step] = float(((off @ gram @ off).clamp(min=0) / size).sqrt()) if size > 0 else 0.0
+        rows[2 * step + 1] = estimate
+    return errors
 
 
 def _fit_step(gram: Tensor, step: int) -> tuple[tuple[float, ...], float]:

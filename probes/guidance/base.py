@@ -5,7 +5,7 @@ w = 1 for no guidance: D_u + w (D_c - D_u). What a rule remembers from step to s
 belongs to the run, so one rule object serves any number of runs.
 """
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,10 +13,40 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.probes.decomposition import chosen_products, elements_a_block, over_threads, rows_a_block
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.spaces import NoiseLevel
 
 COND, UNCOND, WEAK, PERTURBED = "cond", "uncond", "weak", "perturbed"
+
+
+class Products:
+    """Inner products of the branches at one state, each computed when it is first asked for.
+
+    Rules that are compared at the same state share one, so a product is computed once for all of them.
+
+    Parameters
+    ----------
+    cond, uncond : Tensor, shape (batch, *shape)
+        Denoised predictions c and u.
+    x : Tensor, shape (batch, *shape)
+        The state.
+    known : mapping, optional
+        Products that were computed before, by `branch_products` of the same tensors.
+    """
+
+    def __init__(self, cond: Tensor, uncond: Tensor, x: Tensor, known: Mapping[str, Tensor] | None = None) -> None:
+        self._tensors, self._known = (cond, uncond, x), dict(known or {})
+
+    def of(self, cond: Tensor, uncond: Tensor, x: Tensor) -> bool:
+        """Whether these are the products of exactly these tensors."""
+        return all(mine is other for mine, other in zip(self._tensors, (cond, uncond, x), strict=True))
+
+    def __call__(self, *names: str) -> list[Tensor]:
+        """Products by the names of `branch_products`, and `cond_noise` <c, x - c>; float64, one a sample."""
+        if missing := [name for name in names if name not in self._known]:
+            self._known |= chosen_products(missing, *self._tensors)
+        return [self._known[name] for name in names]
 
 
 @dataclass
@@ -39,6 +69,8 @@ class GuidanceState:
         Seeds of the samples, for rules that draw at random.
     others : dict
         Predictions of branches other than cond and uncond, by branch name.
+    products : Products, optional
+        Inner products of the branches, where several rules are called at one state; see `inner_products`.
     """
 
     x: Tensor
@@ -49,6 +81,7 @@ class GuidanceState:
     memory: MutableMapping[str, Any] = field(default_factory=dict)
     seeds: Sequence[int] = ()
     others: MutableMapping[str, Tensor] = field(default_factory=dict)
+    products: Products | None = None
 
     @property
     def level(self) -> NoiseLevel:
@@ -95,6 +128,23 @@ class BranchRule(Rule, Protocol):
     ) -> Tensor | None:
         """The prediction of `branch`, or None where the rule has nothing of its own for it."""
         ...
+
+
+def inner_products(cond: Tensor, uncond: Tensor, state: GuidanceState, *names: str) -> list[Tensor]:
+    """Products of c, d = c - u and e = x - c by name, as `Products` gives them; shared where the state shares them."""
+    found = state.products
+    if found is None or not found.of(cond, uncond, state.x):
+        found = Products(cond, uncond, state.x)
+    return found(*names)
+
+
+def evaluations_needed(rule: Rule, state: GuidanceState) -> Tensor:
+    """Denoiser evaluations that the rule asks for at this state, one number a sample, int64."""
+    branches = rule.branches(state)
+    needed = torch.full((len(state.x),), len(branches), device=state.x.device)
+    if UNCOND in branches and isinstance(rule, RowRule):
+        needed -= (~rule.rows(state)).long()
+    return needed
 
 
 def describe(rule: Rule) -> str:
@@ -147,3 +197,20 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 def combine(scale: Tensor, cond: Tensor, keep: Tensor, update: Tensor) -> Tensor:
     """scale * cond + keep * update, one factor a sample, in the memory of `update`."""
     return update.mul_(per_sample(keep, cond)).addcmul_(per_sample(scale, cond), cond)
+
+
+def combine_branches(scale: Tensor, cond: Tensor, keep: Tensor, uncond: Tensor) -> Tensor:
+    """scale * cond + keep * (cond - uncond), one factor a sample, a cache's worth of elements at a time."""
+    guided = torch.empty_like(cond)
+    if not (cond.is_contiguous() and uncond.is_contiguous() and guided.is_contiguous()):
+        return combine(scale, cond, keep, cond - uncond)
+    rows, columns = rows_a_block(cond), elements_a_block(cond)
+    flat = [tensor.flatten(1) for tensor in (cond, uncond, guided)]
+
+    def work(row: int) -> None:
+        part = slice(row, row + rows)
+        for c, u, g in zip(*(tensor[part].split(columns, dim=1) for tensor in flat), strict=True):
+            combine(scale[part], c, keep[part], torch.sub(c, u, out=g))
+
+    over_threads(work, range(0, len(cond), rows), cond)
+    return guided

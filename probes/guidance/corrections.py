@@ -15,6 +15,8 @@ from scorescope.probes.decomposition import rows_a_block
 from scorescope.probes.guidance.base import GuidanceState, per_sample, skip
 from scorescope.probes.guidance.wrappers import Wrapper
 
+_PIECE = 4096  # elements that are summed up in the type of the data, before float64 takes over
+
 RescaleSpace = Literal["denoised", "eps", "v", "flow"]
 
 
@@ -51,10 +53,10 @@ class Rescaled(Wrapper):
         if self.phi == 0 or guided is cond:
             return guided
         k = skip(state.sigma, self.space)  # the network's prediction is D - k x, but for one factor
-        target = _std(torch.sub(cond, state.x, alpha=k))
+        target = _deviation(torch.sub(cond, state.x, alpha=k))
         raw = torch.sub(guided, state.x, alpha=k)
-        std = _std(raw)
-        factor = 1 + self.phi * (torch.where(std > 0, target / std, 1.0) - 1)
+        found = _deviation(raw)
+        factor = 1 + self.phi * (torch.where(found > 0, target / found, 1.0) - 1)
         return raw.mul_(per_sample(factor, raw)).add_(state.x, alpha=k)
 
 
@@ -103,6 +105,12 @@ def _quantile(values: Tensor, q: float) -> Tensor:
     return torch.lerp(low, high, rank - math.floor(rank))
 
 
-def _std(t: Tensor) -> Tensor:
-    # the ratio of two does not depend on the correction, and 0 also serves samples of one element
-    return t.flatten(1).std(dim=1, correction=0)
+def _deviation(t: Tensor) -> Tensor:
+    """Norm of each sample without its mean, sqrt(N) times its std, float64."""
+    norms = []
+    for block in t.split(rows_a_block(t)):  # several times as fast as torch.std
+        values = block.flatten(1)
+        values = values - values.mean(1, keepdim=True)
+        pieces = [torch.linalg.vector_norm(piece, dim=1).double() for piece in values.split(_PIECE, dim=1)]
+        norms.append(torch.stack(pieces).square().sum(0).sqrt())
+    return torch.cat(norms)

@@ -26,7 +26,9 @@ from scorescope.probes.guidance.base import (
 class TSG:
     """Time-step guidance (Sadat et al. 2025, arXiv 2407.02687): the perturbed branch has noise on its time embedding.
 
-    D = D_p + w (D_c - D_p), with D_p at embedding + scale * std(embedding) * noise.
+    D = D_p + w (D_c - D_p), with D_p at embedding + scale * std(embedding) * noise: the paper's constant schedule. Its
+    power schedule, scale * t^a, is left out: in which unit t counts there has not been established, and no reference
+    code says.
 
     Attributes
     ----------

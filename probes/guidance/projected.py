@@ -1,6 +1,5 @@
 """Rules that work with the geometry of the branches: projections, norms and angles."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +12,13 @@ from scorescope.probes.guidance.base import (
     UNCOND,
     GuidanceState,
     combine,
+    combine_branches,
+    inner_products,
     per_sample,
     require_finite,
     required,
     skip,
 )
-
-_ROW_ELEMENTS = 2**14  # from here on a Python loop over samples costs less than passes over a whole batch
-_SCRATCH_ELEMENTS = 2**16  # float64 copies that fit a level-two cache
 
 
 @dataclass(frozen=True)
@@ -66,14 +64,18 @@ class APG:
         """D_c + (w - 1) (orthogonal + eta * parallel)."""
         if self.weight == 1:
             return cond
-        update = cond - required(uncond, cond)
+        uncond = required(uncond, cond)
         if self.momentum:
-            if (buffer := state.memory.get("apg")) is not None:
-                update.add_(buffer, alpha=self.momentum)
-            if state.call == 0:
-                state.memory["apg"] = update.clone()
-        if update.device.type == "cpu" and update.is_contiguous() and update[:1].numel() >= _ROW_ELEMENTS:
-            return self._by_sample(update, cond)
+            return self._with_momentum(cond - uncond, cond, state)
+        names = ("update_sq", "update_cond", "cond_sq")
+        scale, keep = self._factors(*inner_products(cond, uncond, state, *names))
+        return combine_branches(scale, cond, keep, uncond)
+
+    def _with_momentum(self, update: Tensor, cond: Tensor, state: GuidanceState) -> Tensor:
+        if (buffer := state.memory.get("apg")) is not None:
+            update.add_(buffer, alpha=self.momentum)
+        if state.call == 0:
+            state.memory["apg"] = update.clone()
         scale, keep = self._factors(*projection_products(update, cond))
         return combine(scale, cond, keep, update)
 
@@ -83,20 +85,6 @@ class APG:
         coefficient = torch.where(cond_sq > 0, update_cond / cond_sq, 0.0)
         keep = (self.weight - 1) * clip
         return 1 - keep * (1 - self.eta) * coefficient, keep
-
-    def _by_sample(self, update: Tensor, cond: Tensor) -> Tensor:
-        """The same in the memory of `update`, sample by sample: each stays in the cache from first to last use."""
-        scratch = torch.empty(2, min(update[0].numel(), _SCRATCH_ELEMENTS), dtype=torch.float64)
-        for d, c in zip(update.flatten(1), cond.flatten(1), strict=True):
-            total = [0.0, 0.0, 0.0]
-            for part, other in zip(d.split(scratch.shape[1]), c.split(scratch.shape[1]), strict=True):
-                a, b = scratch[0, : len(part)].copy_(part), scratch[1, : len(part)].copy_(other)
-                sums = torch.dot(a, a).item(), torch.dot(a, b).item(), torch.dot(b, b).item()
-                total = [one + more for one, more in zip(total, sums, strict=True)]
-            clip = min(1.0, self.norm / math.sqrt(total[0])) if total[0] else 1.0
-            keep = (self.weight - 1) * clip
-            d.mul_(keep).add_(c, alpha=1 - keep * (1 - self.eta) * (total[1] / total[2] if total[2] else 0.0))
-        return update
 
 
 @dataclass(frozen=True)
@@ -125,11 +113,14 @@ class TangentialCFG:
         """D_u' + w (D_c - D_u'), with D_u' from the projected score."""
         if self.weight == 1:
             return cond
-        a, b = required(uncond, cond) - state.x, cond - state.x
-        aa, ab, bb = projection_products(a, b)
+        uncond = required(uncond, cond)
+        ee, de, dd = inner_products(cond, uncond, state, "noise_sq", "update_noise", "update_sq")
+        # the scores are, but for one factor, a = u - x = -(e + d) and b = c - x = -e
+        ab = ee + de
+        a, b = uncond - state.x, cond - state.x
         # v1 = (p a + q b) / s1 with (p, q) = (cos t, sin t) the first eigenvector of the Gram matrix
-        # [[aa, ab], [ab, bb]], where tan 2t = 2 ab / (aa - bb); so <a, v1> v1 = p (p a + q b)
-        turn = torch.atan2(2 * ab, aa - bb)  # 2t
+        # [[aa, ab], [ab, bb]], where tan 2t = 2 ab / (aa - bb), aa - bb = 2 de + dd; so <a, v1> v1 = p (p a + q b)
+        turn = torch.atan2(2 * ab, 2 * de + dd)  # 2t
         pp, pq = (1 + turn.cos()) / 2, turn.sin() / 2
         # x + p (p a + q b), then CFG: w D_c + (1 - w) D_u', in the memory of a
         projected = a.mul_(per_sample(pp, cond)).addcmul_(per_sample(pq, cond), b).add_(state.x)
@@ -168,10 +159,11 @@ class CFGZeroStar:
             return state.x / (1 + state.sigma)
         if self.weight == 1:
             return cond
+        uncond = required(uncond, cond)
+        uu, du, _ = _velocity_products(cond, uncond, state)
+        scale = torch.where(uu > 0, 1 + du / uu, 1.0)  # <v_c, v_u> / |v_u|^2
         k = skip(state.sigma, "flow")  # velocities are D - k x but for one factor
-        v_c, v_u = (torch.sub(d, state.x, alpha=k) for d in (cond, required(uncond, cond)))
-        _, cu, uu = projection_products(v_c, v_u)
-        scale = torch.where(uu > 0, cu / uu, 1.0)
+        v_c, v_u = (torch.sub(d, state.x, alpha=k) for d in (cond, uncond))
         guided = v_c.mul_(self.weight).addcmul_(per_sample((1 - self.weight) * scale, cond), v_u)
         return guided.add_(state.x, alpha=k)
 
@@ -208,10 +200,21 @@ class MagnitudeAware:
         if self.weight == 1:
             return cond
         uncond = required(uncond, cond)
-        update = cond - uncond
-        v_u = torch.sub(uncond, state.x, alpha=skip(state.sigma, "flow"))  # the velocity, but for a factor
-        dd, _, uu = projection_products(update, v_u)
+        uu, _, dd = _velocity_products(cond, uncond, state)
         # no update is kept whole, 0 / 0; an update beside a velocity of zero is infinitely large
         damping = (self.alpha * (dd / uu).sqrt()).nan_to_num(nan=0.0, posinf=float("inf"))
         keep = (self.weight - 1) * torch.exp(-damping)
-        return combine(torch.ones_like(keep), cond, keep, update)
+        return combine_branches(torch.ones_like(keep), cond, keep, uncond)
+
+
+def _velocity_products(cond: Tensor, uncond: Tensor, state: GuidanceState) -> tuple[Tensor, Tensor, Tensor]:
+    """<v, v>, <d, v> and <d, d> of the unconditional flow velocity v, but for a factor, and the update d.
+
+    v = u - k x with u = c - d and x = c + e, so v = (1 - k) c - d - k e.
+    """
+    k = skip(state.sigma, "flow")
+    names = ("cond_sq", "update_sq", "noise_sq", "update_cond", "update_noise", "cond_noise")
+    cc, dd, ee, dc, de, ce = inner_products(cond, uncond, state, *names)
+    dv = (1 - k) * dc - dd - k * de
+    vv = (1 - k) ** 2 * cc + k**2 * ee - 2 * k * (1 - k) * ce - 2 * dv - dd
+    return vv.clamp(min=0), dv, dd

@@ -6,9 +6,21 @@ from tests.oracles import diagonal_pair
 
 from scorescope.analysis import changes, measure_sweep, pareto, sample_metrics
 from scorescope.analysis.guidance import decompose
-from scorescope.analysis.guidance_paths import clip_activity, gain_path, savings, separation
+from scorescope.analysis.guidance_pairs import parting, savings, separation
+from scorescope.analysis.guidance_paths import clip_activity, decoded_path, gain_path
 from scorescope.data import InputError
-from scorescope.probes import APG, CFG, AdaptiveGuidance, Euler, Recording, sample, sweep
+from scorescope.probes import (
+    APG,
+    CFG,
+    AdaptiveGuidance,
+    Euler,
+    Recording,
+    Run,
+    Setting,
+    image_statistics,
+    sample,
+    sweep,
+)
 
 PAIR = diagonal_pair([1.5, 0.4], [1.0, 0.7])
 COUNT = 60
@@ -108,6 +120,51 @@ def test_separation_finds_where_paths_part(settings):
     other = sample(PAIR, seeds=range(1, COUNT + 1), condition=LABELS, record=Recording(keep=True), progress=False).trace
     with pytest.raises(InputError, match="pairs with the first"):
         separation(w1, other)
+
+
+def test_parting_is_the_first_and_last_separated_step(settings):
+    table = separation(settings[0].run.trace, settings[1].run.trace)
+    steps = table.loc[table["separated"], "step"]
+    found = parting(table).set_index("which")
+    assert found.loc["first", "step"] == steps.min() and found.loc["last", "step"] == steps.max() == 17
+    assert found.loc["last", "mean"] == table["mean"].iloc[-1]
+    met = table.assign(separated=table["step"].isin([4, 5, 7]))
+    assert list(parting(met)["step"]) == [4, 7] and parting(table.assign(separated=False)).empty
+
+
+def to_pictures(latents):
+    """A decoder with a closed form: three channels of 2 x 2 pixels from two numbers."""
+    return torch.tanh(latents @ torch.linspace(-1, 1, 24, dtype=latents.dtype).reshape(2, 12)).reshape(-1, 3, 2, 2)
+
+
+def test_with_a_decoder_everything_is_measured_on_the_images(settings):
+    images = [to_pictures(s.run.samples) for s in settings]
+    pictures = [Setting(s.name, s.rule, Run(x, s.run.trace)) for s, x in zip(settings, images, strict=True)]
+    how = {"labels": LABELS, "scorer": lambda x: x[:, 0, 0, 0], "reference": to_pictures(torch.randn(80, 2))}
+    expected = measure_sweep(pictures, value_range=(-1, 1), features=lambda x: x[:, :2, 0, 0], **how)
+    found = measure_sweep(settings, decoder=to_pictures, features=lambda x: x[:, :2, 0, 0], **how)
+    pd.testing.assert_frame_equal(found, expected)
+    assert {"saturation", "frechet"} <= set(found["metric"])
+    changed = savings(settings, against="w3", decoder=to_pictures).set_index("setting")["change"]
+    assert changed["w1"] == pytest.approx(
+        (images[0] - images[1]).double().square().mean((1, 2, 3)).sqrt().mean().item()
+    )
+
+
+def test_paths_after_decoding(settings):
+    a, b = settings[0].run.trace, settings[1].run.trace
+    table = separation(a, b, decoder=to_pictures)
+    one, two = (
+        to_pictures(next(v.guided for v in t.kept if v.step == 9 and v.call == 0)).double().flatten(1) for t in (a, b)
+    )
+    assert table["mean"][9] == pytest.approx((one - two).square().mean(1).sqrt().mean().item())
+    path = decoded_path(b, to_pictures)
+    guided = next(v.guided for v in b.kept if v.step == 5 and v.call == 0)
+    expected = image_statistics(to_pictures(guided), (-1, 1))
+    for quantity in ("saturation", "contrast", "overshoot_share"):
+        row = path[(path["quantity"] == quantity) & (path["step"] == 5)].iloc[0]
+        assert row["mean"] == pytest.approx(expected[quantity].mean().item()) and row["n"] == COUNT
+    assert set(path["rule"]) == {"CFG"} and len(path) == 18 * 4
 
 
 def test_gain_path_multiplies_up():

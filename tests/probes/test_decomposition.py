@@ -10,10 +10,14 @@ from scorescope.probes.decomposition import (
     band_products,
     branch_products,
     centred_products,
+    chosen_products,
+    compared_products,
     guided_products,
     image_statistics,
     projection_products,
+    squared_distance,
 )
+from scorescope.probes.guidance import APG, GuidanceState
 
 SHAPES = [(7,), (3, 50), (3, 9, 5), (2, 3, 8, 6), (4, 64, 64)]
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -164,3 +168,38 @@ def test_bad_input():
     for edges in [(0.3, 0.2), (0.0,), (0.6,), (0.2, 0.2)]:
         with pytest.raises(InputError, match="edges"):
             band_products(cond, uncond, edges)
+
+
+def test_threads_change_no_bit():
+    cond, uncond, x = torch.randn(3, 9, 4, 256, 128, generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(
+                branch_products(cond, uncond, x) | {"apg": APG(4.0)(cond, uncond, GuidanceState(x, 2.0, 1.0, 3, 0))}
+            )
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_chosen_products_are_those_of_all_of_them_bit_by_bit():
+    cond, uncond, x = torch.randn(3, 5, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    whole = branch_products(cond, uncond, x)
+    for names in (("update_cond",), ("noise_sq", "cond_sq"), ("update_noise", "update_sq", "uncond_sq")):
+        found = chosen_products(names, cond, uncond, x)
+        assert all(torch.equal(found[name], whole[name]) for name in names)
+    expected = (cond.double() * (x.double() - cond.double())).sum((1, 2, 3))
+    assert torch.allclose(chosen_products(["cond_noise"], cond, None, x)["cond_noise"], expected, rtol=1e-12)
+
+
+def test_what_rules_are_compared_by_equals_the_separate_functions():
+    guided, cond, recorded = torch.randn(3, 5, 4, 20, 20, generator=torch.Generator().manual_seed(0)).double()
+    found = compared_products(guided, cond, recorded, cond.flatten(1).square().sum(1))
+    expected = guided_products(guided, cond, None) | {"difference_sq": squared_distance(guided, recorded)}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, rtol=1e-12, equal_nan=True), name
+    assert (compared_products(recorded, cond, recorded, cond.flatten(1).square().sum(1))["difference_sq"] == 0).all()

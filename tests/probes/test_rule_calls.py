@@ -164,6 +164,28 @@ def test_fit_equals_least_squares_on_the_terms_and_its_error():
     assert rule.errors[2] == pytest.approx(float((target - design @ solution).norm() / target.norm()), rel=1e-10)
 
 
+def test_compounded_errors_are_those_of_estimates_that_feed_later_ones():
+    generator = torch.Generator().manual_seed(5)
+    runs = [
+        [tuple(torch.randn(2, 4, 40, generator=generator, dtype=torch.float64)) for _ in range(6)] for _ in range(3)
+    ]
+    rule = fit_linear_ag(runs, weight=2.0)
+    squares = dict.fromkeys(rule.coefficients, 0.0)
+    for run in runs:
+        unconds = [uncond for _, uncond in run]
+        for step in sorted(rule.coefficients):
+            terms = [*(cond for cond, _ in run[: step + 1]), *unconds[:step]]
+            unconds[step] = sum(c * term for c, term in zip(rule.coefficients[step], terms, strict=True))
+            squares[step] += (unconds[step] - run[step][1]).square().sum().item()
+    for step, square in squares.items():
+        size = sum(run[step][1].square().sum().item() for run in runs)
+        assert rule.compounded[step] == pytest.approx((square / size) ** 0.5, rel=1e-9)
+    first, last = min(squares), max(squares)
+    # the first estimate has no earlier one to rest on; later ones are no better than the best fit
+    assert rule.compounded[first] == pytest.approx(rule.errors[first])
+    assert rule.compounded[last] > rule.errors[last]
+
+
 def test_linear_ag_is_cfg_where_the_law_holds():
     class Linear:
         """eps_u = 0.4 eps_c at every step."""

@@ -90,6 +90,11 @@ def test_cfgpp_is_refused_in_a_correction():
         draw(CFGPP(0.6), Heun())
 
 
+def test_cfgpp_is_refused_in_steps_that_use_the_step_before():
+    with pytest.raises(InputError, match="first-order steps only"):
+        draw(Interval(CFGPP(0.6), low=0.1), DPMSolverPP2M())
+
+
 def test_published_interval_of_steps():
     grid = edm_sigmas(32)
     assert [round(grid[i], 4) for i in (17, 22, 23)] == [1.6086, 0.2830, 0.1886]

@@ -23,6 +23,7 @@ def test_report_is_complete(report):
     figures = {path.stem for path in (out / "figures").glob("*.svg")}
     assert {"update_parts", "parallel_share", "branch_cosine", "applied_gain"} <= figures
     assert {"value_density", "overshoot", "contrast", "samples"} <= figures
+    assert {"gain_path", "clip", "separation"} <= figures
     assert {"information", "bands", "calls_quality", "frechet", "diversity", "thresholds"} <= figures
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["samples_per_setting"] == 24 and "sha256" in manifest["model_source"]
