@@ -13,10 +13,17 @@ from scorescope.analysis.directions import (
     find_direction,
 )
 from scorescope.analysis.emergence import trace_direction
-from scorescope.analysis.fid_companions import companion_table, fid_infinity, inception_score
+from scorescope.analysis.fid_companions import companion_table, fid_infinity, frechet_table, inception_score
 from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
 from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, verdict
-from scorescope.analysis.fid_heatmaps import influence_maps, mask_share, signed_maps, squared_maps
+from scorescope.analysis.fid_heatmaps import (
+    cell_cover,
+    influence_maps,
+    mask_share,
+    mask_summary,
+    signed_maps,
+    squared_maps,
+)
 from scorescope.analysis.fid_kernels import cmmd, kid, kid_subsets
 from scorescope.analysis.fid_matching import match_histogram
 from scorescope.analysis.fid_neighbours import neighbour_table
@@ -48,6 +55,7 @@ from scorescope.analysis.images import image_table, value_density
 from scorescope.analysis.information import guidance_information, suggest_interval
 from scorescope.analysis.log_snr import LogSNRLevels, grid_levels, logistic_levels
 from scorescope.analysis.memorisation import memorisation
+from scorescope.analysis.noise_intervals import delays, windows
 from scorescope.analysis.overlap import Overlap, overlap
 from scorescope.analysis.paired_classify import Classification, paired_classify
 from scorescope.analysis.pairwise import PairwiseInformation, information_of_each, pairwise_information
@@ -57,11 +65,12 @@ from scorescope.analysis.quality import class_agreement, error_by_sigma, nearest
 from scorescope.analysis.solver_gains import linear_error, solver_gains
 from scorescope.analysis.splits import grouped_split
 from scorescope.analysis.steer_effects import steering_effect, transport_effect
-from scorescope.analysis.steering import SteerCurve, delays, steer_curve, windows
+from scorescope.analysis.steering import SteerCurve, steer_curve
 from scorescope.analysis.steering_tables import QUANTITIES as STEER_QUANTITIES
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_metrics
 from scorescope.analysis.tables import Column, Schema
+from scorescope.analysis.token_directions import TokenDirection, label_pairs, linearity_gap, token_direction
 from scorescope.analysis.transport import carry_direction, judge_transport, level_intervals
 from scorescope.analysis.win_rates import win_rates
 
@@ -78,10 +87,12 @@ __all__ = [
     "PatchTrace",
     "Schema",
     "SteerCurve",
+    "TokenDirection",
     "as_direction",
     "attribute_loss",
     "audit",
     "carry_direction",
+    "cell_cover",
     "changes",
     "class_agreement",
     "class_table",
@@ -111,6 +122,7 @@ __all__ = [
     "fit_level_weights",
     "frechet_distance",
     "frechet_interval",
+    "frechet_table",
     "gain_path",
     "gaming_audit",
     "grid_levels",
@@ -127,13 +139,16 @@ __all__ = [
     "judge_transport",
     "kid",
     "kid_subsets",
+    "label_pairs",
     "leave_one_out",
     "level_intervals",
     "likelihood_weights",
     "linear_error",
+    "linearity_gap",
     "logistic_levels",
     "loss_table",
     "mask_share",
+    "mask_summary",
     "match_histogram",
     "measure_sweep",
     "memorisation",
@@ -175,6 +190,7 @@ __all__ = [
     "suggest_skip",
     "summarise",
     "summarise_by",
+    "token_direction",
     "trace_direction",
     "training_dynamics",
     "transport",

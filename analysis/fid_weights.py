@@ -99,9 +99,9 @@ class WeightedDistance:
         value = float(mean @ mean) + float(np.trace(covariance)) + self._trace - 2 * float(roots.sum())
         reached = roots > np.sqrt(len(roots) * np.finfo(float).eps) * roots.max(initial=0.0)
         half = directions[:, reached] / np.sqrt(roots[reached])
-        gradient = np.eye(len(mean)) - half @ half.T
-        forms = self._forms(mean, gradient)
-        trace = float(np.sum(gradient * covariance))
+        matrix = half @ half.T
+        forms = self._forms(mean, matrix, half)
+        trace = float(np.trace(covariance)) - float(np.sum(matrix * covariance))
         linear = 2 * (self._rows @ mean - mean @ mean)
         return value, w / total * (linear + total / (total - 1) * forms - trace)
 
@@ -112,12 +112,21 @@ class WeightedDistance:
         values, vectors = linalg.eigh(inner, driver="evd", overwrite_a=True, check_finite=False)
         return np.sqrt(np.clip(values, 0.0, None)), factor @ vectors
 
-    def _forms(self, mean: Floats, gradient: Floats) -> Floats:
-        """c_j^T G c_j of every candidate, a few at a time."""
+    def _forms(self, mean: Floats, matrix: Floats, half: Floats) -> Floats:
+        """c_j^T G c_j = |c_j|^2 - |F^T c_j|^2 of every candidate, a few at a time, for T = F F^T.
+
+        With the triangular factor of T as F this takes half the operations of a general product.
+        """
+        lower = cholesky_factor(matrix)
         parts = []
         for start in range(0, self.count, CHUNK):
             centred = self._rows[start : start + CHUNK] - mean
-            parts.append(np.einsum("ij,ij->i", centred @ gradient, centred))
+            squares = np.einsum("ij,ij->i", centred, centred)
+            if lower is None:  # T of lower rank than d
+                mapped = centred @ half
+            else:  # in place: the transpose of `centred` lies in memory as BLAS wants it
+                mapped = linalg.blas.dtrmm(1.0, lower, centred.T, trans_a=1, lower=1, overwrite_b=1).T
+            parts.append(squares - np.einsum("ij,ij->i", mapped, mapped))
         return np.concatenate(parts)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from scorescope.data.errors import InputError
 
@@ -29,7 +30,7 @@ class LogSNRLevels:
     log_snr : array, shape (levels,)
         Rising.
     weights : array, shape (levels,)
-        In units of log-SNR; they sum to high - low.
+        In units of log-SNR; they sum to high - low, for random levels in expectation.
     low, high : float
         The covered range.
     rule : str
@@ -111,8 +112,9 @@ def logistic_levels(
 ) -> LogSNRLevels:
     """Levels distributed as a logistic law cut off at location +- clip * scale, with importance weights.
 
-    This is the choice of Kong et al. (ICLR 2024, arXiv 2310.07972; their code draws at random). The weights 1 / density
-    are renormalised so that they sum to the width of the covered range, whatever was drawn.
+    This is the choice of Kong et al. (ICLR 2024, arXiv 2310.07972; their code draws at random). The density is
+    normalised on the covered range, so that random levels estimate the integral over it without bias. Their weights
+    are not made to sum to its width: rare levels with large weights, where the integrand is small, would spoil it.
 
     Parameters
     ----------
@@ -121,8 +123,9 @@ def logistic_levels(
     location, scale, clip : float
         Of the law, in log-SNR; clip in units of scale.
     seed : int, optional
-        Draw the levels at random, as published. By default they are the midpoints of `count` intervals of equal
-        probability: random levels add an error that is common to all images, which no interval over images shows.
+        Draw the levels at random, as published. By default they are the middles of `count` intervals of equal
+        probability, weighted by the widths of these: random levels add an error that is common to all images, which
+        no interval over images shows.
 
     Raises
     ------
@@ -133,17 +136,22 @@ def logistic_levels(
         raise InputError(
             "count, scale, clip", found=f"{count}, {scale}, {clip}", expected="count >= 2, the others positive"
         )
-    midpoints = (np.arange(count) + 0.5) / count
-    uniform = midpoints if seed is None else np.sort(np.random.default_rng(seed).random(count))
-    first = 1 / (1 + np.exp(clip))
-    share = first + (1 - 2 * first) * uniform
-    # 1 / density up to a constant, which the renormalisation fixes
-    weights = 1 / (share * (1 - share))
+    first, whole = float(special.expit(-clip)), float(np.tanh(clip / 2))  # share below the cut, share between cuts
+
+    def place(uniform: Floats) -> Floats:
+        return np.asarray(location + scale * special.logit(first + whole * uniform), np.float64)
+
+    if seed is None:
+        log_snr = place((np.arange(count) + 0.5) / count)
+        weights = np.diff(place(np.arange(count + 1) / count))
+    else:
+        log_snr = place(np.sort(np.random.default_rng(seed).random(count)))
+        share = special.expit((log_snr - location) / scale)
+        weights = scale * whole / (share * (1 - share)) / count
     low, high = location - clip * scale, location + clip * scale
-    weights *= (high - low) / weights.sum()
-    how = "midpoints of" if seed is None else "draws from"
+    how = "middles of" if seed is None else "draws from"
     rule = f"{count} {how} a logistic law ({location:g}, {scale:g}) cut off at {clip:g} scales"
-    return LogSNRLevels(location + scale * np.log(share / (1 - share)), weights, low, high, rule)
+    return LogSNRLevels(log_snr, weights, low, high, rule)
 
 
 def extrapolate(levels: LogSNRLevels, integrand: ArrayLike) -> tuple[Tail, Tail]:

@@ -150,14 +150,12 @@ def paired_classify(
     if error is None:
         full = compare_arms(bank, arms, pairs=[], rows=test, batch=batch, progress=progress)
         measured.append(("test", full))
-        predicted = (stacked_losses(full) @ level_weights).argmin(0)
-        left = np.full(len(test), len(names))
-        spent = left * len(bank.sigmas) * bank.draws
+        found = _full(full, level_weights)
     else:
         losses = CandidateLosses(denoiser, bank, list(candidates.values()), batch=batch)
-        predicted, left, spent = _adaptive(losses, test, level_weights, error, looks, progress)
+        found = _adaptive(losses, test, level_weights, error, looks, progress)
     rates = [win_rates(part, truth[part.rows]).assign(split=split) for split, part in measured]
-    predictions = _predictions(test, truth, names, predicted, left, spent)
+    predictions = _predictions(test, truth, names, *found)
     empty = pd.DataFrame({column.name: pd.Series(dtype=column.kind) for column in WIN_RATES.columns})
     return Classification(
         predictions, WIN_RATES.check(pd.concat(rates, ignore_index=True) if rates else empty), table,
@@ -185,23 +183,36 @@ def _weights(
 ) -> pd.DataFrame:
     sigmas = np.asarray(bank.sigmas, np.float64)
     rule: str = weights if isinstance(weights, str) else "given"
-    if weights == "likelihood":
+    if rule == "likelihood":
         values = likelihood_weights(sigmas)
-    elif weights == "uniform":
+    elif rule == "uniform":
         values = np.ones(len(sigmas))
-    elif weights == "fitted":
+    elif rule == "fitted":
         if fitted is None:
             raise InputError("fit_rows", found="None", expected="images to fit the weights on, none of the test")
         values = fit_level_weights(stacked_losses(fitted), truth[fitted.rows], sigmas, ridge=ridge)
         rule = f"fitted on {len(fitted.rows)} images that are not in the test"
+    elif rule == "given":
+        values = _given(weights, len(sigmas))
     else:
-        values = np.asarray([] if isinstance(weights, str) else weights, np.float64)
-        if values.shape != sigmas.shape or not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
-            found = repr(weights) if isinstance(weights, str) else f"{values.tolist()[:5]}"
-            expected = f"likelihood, uniform, fitted, or {len(sigmas)} finite weights >= 0, not all 0"
-            raise InputError("weights", found=found, expected=expected)
+        raise InputError("weights", found=repr(rule), expected="likelihood, uniform, fitted, or one number a level")
     columns = {"sigma": sigmas, "log_snr": -2 * np.log(sigmas), "weight": values, "rule": rule}
     return LEVEL_WEIGHTS.check(pd.DataFrame(columns))
+
+
+def _given(weights: str | Sequence[float], levels: int) -> Floats:
+    values = np.asarray(weights, np.float64)
+    if values.shape != (levels,) or not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
+        found = f"{values.tolist()[:5]}"
+        raise InputError("weights", found=found, expected=f"{levels} finite numbers >= 0, not all 0")
+    return values
+
+
+def _full(comparison: Comparison, weights: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """As `_adaptive`, when every point of every class has been evaluated."""
+    losses = stacked_losses(comparison)
+    left = np.full(losses.shape[1], len(losses))
+    return (losses @ weights).argmin(0), left, left * losses.shape[2] * comparison.draws
 
 
 def _adaptive(

@@ -13,6 +13,9 @@ With alpha = log-SNR and eps predictions at the same noisy point (Kong et al., I
 Both average to the mutual information, for the optimal denoiser only; neither bounds it for another. Image by image
 they are different things: `influence` is how much the condition changes the prediction, and is often largest where
 the condition contradicts the image. It is no evidence that the condition is true.
+
+At high log-SNR, eps predictions magnify what a network's two branches differ by for no reason: with a trained network
+the integral often exceeds the entropy of the condition. State the entropy, and read `cumulative` to see where.
 """
 
 import warnings
@@ -24,9 +27,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.analysis.information_tables import EXPECTED, INTEGRAND, POINTWISE, TAILS
 from scorescope.analysis.log_snr import LogSNRLevels, extrapolate, grid_levels, trapezoid_levels
 from scorescope.analysis.ratios import draw_units, interval
-from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.bank import Bank
 from scorescope.probes.comparison import Arm, compare_arms
@@ -36,59 +39,6 @@ from scorescope.probes.denoiser import Condition, Denoiser
 Floats = NDArray[np.float64]
 ESTIMATORS = ("log_ratio", "influence")
 BASELINE = "baseline"
-
-POINTWISE = Schema(
-    "pointwise_information",
-    (
-        Column("image", int, "", "row of the bank"),
-        Column("log_ratio_nats", float, "nats", "half the integrated loss difference: log p(x | y) / p(x | baseline)"),
-        Column("log_ratio_error", float, "nats", "its standard error over noises; NaN for one draw"),
-        Column("influence_nats", float, "nats", "half the integrated squared distance of the two eps predictions"),
-    ),
-)
-
-EXPECTED = Schema(
-    "expected_information",
-    (
-        Column("estimator", str, "", "log_ratio or influence"),
-        Column("n", int, "", "images"),
-        Column("nats", float, "nats", "mean over images, integrated over the covered range"),
-        Column("low", float, "nats", "lower end of its 95 % interval, bootstrap over images; NaN for one image"),
-        Column("high", float, "nats", "upper end"),
-        Column("deviation", float, "nats", "standard deviation over images"),
-        Column("log_snr_low", float, "1", "where the covered range begins"),
-        Column("log_snr_high", float, "1", "where it ends"),
-        Column("outside", float, "nats", "both tails, extrapolated; not in `nats`; NaN where one is not known"),
-        Column("reading", str, "", "what the number is"),
-    ),
-)
-
-INTEGRAND = Schema(
-    "information_by_level",
-    (
-        Column("sigma", float, "data", "noise level"),
-        Column("log_snr", float, "1", "-2 ln sigma"),
-        Column("weight", float, "1", "of the level in the integral over log-SNR"),
-        Column("estimator", str, "", "log_ratio or influence"),
-        Column("n", int, "", "images"),
-        Column("density", float, "nats per unit log-SNR", "mean integrand, from eps predictions"),
-        Column("low", float, "nats per unit log-SNR", "lower end of its 95 % interval, bootstrap over images"),
-        Column("high", float, "nats per unit log-SNR", "upper end"),
-    ),
-)
-
-TAILS = Schema(
-    "information_tails",
-    (
-        Column("estimator", str, "", "log_ratio or influence"),
-        Column("end", str, "", "low or high log-SNR"),
-        Column("log_snr", float, "1", "where the covered range ends"),
-        Column("density", float, "nats per unit log-SNR", "integrand there"),
-        Column("slope", float, "1", "d ln(integrand) / d log-SNR over the last levels"),
-        Column("nats", float, "nats", "estimate of what lies outside; NaN where the integrand does not fall"),
-        Column("basis", str, "", "what the estimate rests on"),
-    ),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +80,7 @@ def pairwise_information(
     seed: int = 0,
     maps: bool = False,
     guidance: float = 1.0,
+    entropy: float | None = None,
     batch: int = 256,
     resamples: int = 1000,
     progress: bool = False,
@@ -141,8 +92,8 @@ def pairwise_information(
     denoiser : Denoiser
         The model.
     bank : Bank or Tensor, shape (n, *shape)
-        Images, in units of the data. For expectations to be mutual information, images and conditions are drawn
-        together. A bank brings its own noise levels, falling, which are integrated by the trapezoid rule.
+        Images, in units of the data, drawn together with their conditions. A bank brings its own noise levels,
+        falling, which are integrated by the trapezoid rule.
     condition : Condition
         y: one row an image, or one for all.
     baseline : Condition, optional
@@ -157,12 +108,11 @@ def pairwise_information(
     maps : bool
         Also keep maps over pixels.
     guidance : float
-        Weight at which `denoiser` is guided, if it is. It is not applied here: it only decides how results are
-        labelled, since under guidance they are not about any density.
-    batch : int
-        Samples in one denoiser call.
-    resamples : int
-        Bootstrap draws of images.
+        Weight at which `denoiser` is guided, if it is: not applied, but results are labelled as about no density.
+    entropy : float, optional
+        Of the condition (given c, if any), in nats: the bound. ln(count) for uniform labels.
+    batch, resamples : int
+        Samples in one denoiser call; bootstrap draws of images.
     progress : bool
         Show a progress bar.
 
@@ -184,7 +134,8 @@ def pairwise_information(
     """
     found = information_of_each(
         denoiser, bank, {"condition": condition}, baseline=baseline, given=given, levels=levels, draws=draws, seed=seed,
-        maps=maps, guidance=guidance, batch=batch, resamples=resamples, progress=progress,
+        maps=maps, guidance=guidance, entropy=None if entropy is None else {"condition": entropy}, batch=batch,
+        resamples=resamples, progress=progress,
     )  # fmt: skip
     return found["condition"]
 
@@ -201,6 +152,7 @@ def information_of_each(
     seed: int = 0,
     maps: bool = False,
     guidance: float = 1.0,
+    entropy: Mapping[str, float] | None = None,
     batch: int = 256,
     resamples: int = 1000,
     progress: bool = False,
@@ -210,7 +162,9 @@ def information_of_each(
     Parameters
     ----------
     conditions : mapping of str to Condition
-        By name. All else, and the errors, are those of `pairwise_information`.
+        By name.
+    entropy : mapping of str to float, optional
+        Entropies of these conditions. All else, and the errors, are those of `pairwise_information`.
     """
     if not conditions or any(condition is None for condition in conditions.values()) or BASELINE in conditions:
         found = f"names {list(conditions)}, or None among the conditions"
@@ -223,7 +177,8 @@ def information_of_each(
     arms += [Arm(name, denoiser, condition) for name, condition in conditions.items()]
     weights = list(levels.weights / 2) if maps else None
     comparison = compare_arms(bank, arms, map_weights=weights, batch=batch, progress=progress)
-    return {name: _information(comparison, name, levels, reading, resamples) for name in conditions}
+    bounds = {name: float((entropy or {}).get(name, np.nan)) for name in conditions}
+    return {name: _information(comparison, name, levels, (reading, bounds[name]), resamples) for name in conditions}
 
 
 def _reading(baseline: Condition, given: Condition, guidance: float) -> str:
@@ -251,8 +206,9 @@ def _with_levels(bank: Bank | Tensor, levels: LogSNRLevels | None, draws: int, s
 
 
 def _information(
-    comparison: Comparison, name: str, levels: LogSNRLevels, reading: str, resamples: int
+    comparison: Comparison, name: str, levels: LogSNRLevels, meaning: tuple[str, float], resamples: int
 ) -> PairwiseInformation:
+    reading, bound = meaning
     densities = {
         "log_ratio": comparison.difference(BASELINE, name) / 2,
         "influence": comparison.distance(BASELINE, name) / 2,
@@ -268,7 +224,10 @@ def _information(
     tails = _tails(levels, densities)
     rows = [_expected(estimator, densities[estimator] @ levels.weights, units) for estimator in ESTIMATORS]
     outside = tails.groupby("estimator")["nats"].sum(min_count=2)
-    expected = pd.DataFrame(rows).assign(log_snr_low=levels.low, log_snr_high=levels.high, reading=reading)
+    expected = pd.DataFrame(rows).assign(log_snr_low=levels.low, log_snr_high=levels.high, bound=bound)
+    over = "; exceeds the entropy of the condition: the two branches are not of one law"
+    surely = expected["low"].fillna(expected["nats"])  # the whole interval lies above
+    expected["reading"] = [reading + over * bool(value > bound) for value in surely]
     expected["outside"] = expected["estimator"].map(outside).astype(float)
     number = comparison.pair(BASELINE, name)
     kept = (comparison.difference_maps, comparison.distance_maps)
@@ -297,6 +256,7 @@ def _by_level(levels: LogSNRLevels, estimator: str, density: Floats, units: Floa
         {
             "sigma": levels.sigmas, "log_snr": levels.log_snr, "weight": levels.weights, "estimator": estimator,
             "n": len(density), "density": density.mean(0), "low": low, "high": high,
+            "cumulative": np.cumsum(density.mean(0) * levels.weights),
         }
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.bootstrap import Floats, check_seeds
+from scorescope.analysis.noise_intervals import EVERYWHERE, spans_of
 from scorescope.analysis.patching_tables import (
     NECESSITY,
     PATCH_SAMPLES,
@@ -31,19 +32,17 @@ from scorescope.analysis.patching_tables import (
     recovery_rows,
 )
 from scorescope.data.errors import InputError
-from scorescope.probes.arm_rows import Arm, ArmRows
+from scorescope.probes.arm_rows import ArmRows, RunArm
 from scorescope.probes.arms import Sampling, run_arms
 from scorescope.probes.bank import Bank
 from scorescope.probes.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.intervened import embedded, intervened
 from scorescope.probes.interventions import Branch, Intervention
-from scorescope.probes.noise import edm_sigmas
 
 Metric = Callable[[Tensor], Tensor]
 """Images (n, *shape) -> (n,) numbers, for instance the log-odds of an attribute."""
 
 CLEAN, CORRUPTED = "clean", "corrupted"
-EVERYWHERE = ((0.0, math.inf),)
 LEAST_SEEDS = 20
 
 
@@ -100,8 +99,8 @@ def patch_trace(
     branch : {"cond", "uncond", "both"}
         Calls in which they are.
     floor : float, optional
-        Seeds with |clean - corrupted| up to this are dropped, and counted. By default a tenth of the metric's
-        standard deviation over seeds.
+        Seeds with |clean - corrupted| up to this are dropped, and counted. By default a tenth of its median, but at
+        least a hundredth of the metric's standard deviation over seeds.
     sampling : Sampling, optional
         Rule, solver, noise levels, batch and device.
     start : Tensor, shape (len(seeds), *shape), optional
@@ -126,12 +125,7 @@ def patch_trace(
     sampling = sampling or Sampling()
     numbers = check_seeds(seeds, LEAST_SEEDS)
     clean, corrupted = _alike(denoiser, clean, corrupted, len(numbers))
-    grid = [float(s) for s in (edm_sigmas() if sampling.sigmas is None else sampling.sigmas) if s > 0]
-    for low, high in intervals:
-        if not any(low < sigma <= high for sigma in grid):
-            expected = f"one with a noise level in it; from {min(grid):.4g} to {max(grid):.4g}"
-            raise InputError("intervals", found=f"({low}, {high})", expected=expected)
-    spans = [(float(low), float(min(high, max(grid)))) for low, high in intervals]
+    spans = spans_of(intervals, sampling.sigmas)
     arms = _arms(sites, list(intervals), branch, clean, corrupted)
     values = np.zeros((len(arms), len(numbers)))
     places = {arm.name: place for place, arm in enumerate(arms)}
@@ -167,6 +161,16 @@ def patch_once(
         Rows (arm and image) in one call, or all arms of one image if these are more.
     others
         See `patch_trace`.
+
+    Returns
+    -------
+    PatchTrace
+        With sigma_low equal to sigma_high, and images of the bank in the place of seeds.
+
+    Raises
+    ------
+    InputError
+        As `patch_trace`.
     """
     images = check_seeds(range(len(bank)), LEAST_SEEDS)
     clean, corrupted = _alike(denoiser, clean, corrupted, len(images))
@@ -193,17 +197,17 @@ def patch_once(
 
 def _arms(
     sites: Sequence[str], intervals: Sequence[tuple[float, float]], branch: Branch, clean: Condition, corrupted: Any
-) -> list[Arm]:
+) -> list[RunArm]:
     if not sites or not intervals or len(set(sites)) < len(sites):
         found = f"{list(sites)}, {len(intervals)} intervals"
         raise InputError("sites, intervals", found=found, expected="at least one of each, each site once")
-    arms = [Arm(CLEAN, condition=clean), Arm(CORRUPTED, condition=corrupted)]
+    arms = [RunArm(CLEAN, condition=clean), RunArm(CORRUPTED, condition=corrupted)]
     for site in sites:
         path, channels = _parse(site)
         for number, (low, high) in enumerate(intervals):
             patch = (Intervention("patch", path, low=low, high=high, branch=branch, channels=channels),)
             for form, condition, source in ((SUFFICIENCY, corrupted, CLEAN), (NECESSITY, clean, CORRUPTED)):
-                arms.append(Arm(f"{form} {number} {site}", patch, condition, source))
+                arms.append(RunArm(f"{form} {number} {site}", patch, condition, source))
     return arms
 
 

@@ -52,8 +52,12 @@ PATCH_SAMPLES = Schema(
 
 
 def default_floor(clean: Floats, corrupted: Floats) -> float:
-    """A tenth of the metric's standard deviation over seeds, pooled over both runs."""
-    return 0.1 * float(np.sqrt((clean.var() + corrupted.var()) / 2))
+    """A tenth of the median effect, but at least a hundredth of the metric's pooled standard deviation over seeds.
+
+    The second bound holds where there is no effect; alone it would be large where the seeds' conditions differ.
+    """
+    spread = float(np.sqrt((clean.var() + corrupted.var()) / 2))
+    return max(0.1 * float(np.median(np.abs(clean - corrupted))), 0.01 * spread)
 
 
 def recovery_rows(
@@ -82,7 +86,7 @@ def recovery_rows(
         return row | dict.fromkeys(names, float("nan")), samples
     draws = SeedDraws.of(int(kept.sum()), resamples=resamples, seed=seed)
     pooled = draws.means(gained[kept]) / draws.means(effect[kept])
-    values = [*interval(draws.means(ratio[kept])), *_median(ratio[kept], draws), *interval(pooled)]
+    values: list[Any] = [*interval(draws.means(ratio[kept])), *_median(ratio[kept], draws), *interval(pooled)]
     return row | {name: float(value) for name, value in zip(names, values, strict=True)}, samples
 
 

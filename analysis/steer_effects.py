@@ -16,7 +16,7 @@ from torch import Tensor
 from scorescope.analysis.directions import Effect
 from scorescope.analysis.transport import LevelEffect, level_intervals
 from scorescope.data.errors import InputError
-from scorescope.probes.arm_rows import Arm
+from scorescope.probes.arm_rows import RunArm
 from scorescope.probes.arms import Sampling, sample_arms
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.direction import Direction
@@ -109,7 +109,7 @@ def _slopes(
     condition: Condition, strength: float, sampling: Sampling | None,
 ) -> dict[str, Tensor]:  # fmt: skip
     arms = [
-        Arm(name, tuple(Intervention.along(way, dose, low=low, high=high) for way, low, high in placed))
+        RunArm(name, tuple(Intervention.along(way, dose, low=low, high=high) for way, low, high in placed))
         for name, dose in (("more", strength), ("less", -strength))
     ]
     found = sample_arms(

@@ -7,10 +7,9 @@ curve.verdicts                 # steerable or not, against random and shuffled d
 later = steer_curve(..., intervals=delays(sigmas, 6))      # delay scan: it begins to act later and later
 """
 
-import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.bootstrap import Floats, SeedDraws, check_seeds
+from scorescope.analysis.noise_intervals import EVERYWHERE, spans_of
 from scorescope.analysis.steering_summary import (
     DIRECTION,
     NONE,
@@ -26,17 +26,16 @@ from scorescope.analysis.steering_summary import (
     Responses,
     arm_table,
     curve_table,
+    sample_table,
     verdict_table,
 )
-from scorescope.analysis.steering_tables import STEER_SAMPLES
 from scorescope.data.errors import InputError
-from scorescope.probes.arm_rows import Arm
-from scorescope.probes.arms import Sampling, run_arms
+from scorescope.probes.arm_rows import RunArm
+from scorescope.probes.arms import ArmBatch, Sampling, run_arms
 from scorescope.probes.controls import random_directions
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.direction import Direction
 from scorescope.probes.interventions import Branch, Intervention
-from scorescope.probes.noise import edm_sigmas
 
 Scores = Callable[[Tensor], Mapping[str, Tensor]]
 """Images (n, *shape) -> {name: (n,) score}, for instance log-odds."""
@@ -44,7 +43,6 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """Two batches of images -> (n,) distances."""
 
 STRENGTHS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
-EVERYWHERE = ((0.0, math.inf),)
 LEAST_SEEDS = 8
 
 
@@ -59,8 +57,9 @@ class SteerCurve:
         `STEER_SAMPLES`.
     budget : float
         Mean distance from the samples without edit that counts as the same image, changed.
-    controls : tuple of str
-        Arms that the direction was compared with, besides no edit.
+    controls : dict of str to float
+        Arms that the direction was compared with, besides no edit, and the cosine between each as it was found and
+        the direction. A large one for `shuffled` says that the recipe finds this direction whatever the labels.
     """
 
     curve: pd.DataFrame
@@ -68,7 +67,7 @@ class SteerCurve:
     verdicts: pd.DataFrame
     samples: pd.DataFrame
     budget: float
-    controls: tuple[str, ...]
+    controls: dict[str, float]
 
 
 def steer_curve(
@@ -118,7 +117,9 @@ def steer_curve(
     random : int
         Random directions of the same norm.
     shuffled : Direction, optional
-        What the same recipe finds with shuffled labels (`shuffled_direction`). Without it that control is missing.
+        What the same recipe finds with shuffled labels (`shuffled_direction`). Its part along the direction is taken
+        out: where the attribute is the largest variation at a site, labels in any order give its direction again.
+        Without it that control is missing.
     natural : mapping of str to float, optional
         Natural standard deviation of each score, over data; changes are then in these units, and scores of different
         kinds can be compared. Without it they are in units of the scores.
@@ -148,22 +149,14 @@ def steer_curve(
     sampling = sampling or Sampling()
     numbers = check_seeds(seeds, LEAST_SEEDS)
     doses = _doses(strengths)
-    grid = [float(s) for s in (edm_sigmas() if sampling.sigmas is None else sampling.sigmas)]
-    spans = [_span(low, high, grid) for low, high in intervals]
-    directions = _directions(direction, random, shuffled, seed)
+    spans = spans_of(intervals, sampling.sigmas)
+    directions, cosines = _directions(direction, random, shuffled, seed)
     if not spans or (condition is None and branch == "cond"):
         found = f"{len(spans)} intervals, branch {branch!r}{', no condition' if condition is None else ''}"
         raise InputError("intervals, branch", found=found, expected="an interval, and calls in which it acts")
-    arms = {
-        (i, a, k): Arm(f"{i} {name} {dose}", (Intervention.along(way, dose, low=low, high=high, branch=branch),))
-        for i, (low, high) in enumerate(intervals)
-        for a, (name, way) in enumerate(directions.items())
-        for k, dose in enumerate(doses)
-        if dose
-    }
-    plan = _Plan(list(arms), (len(spans), len(directions), len(doses)), doses.index(0.0))
+    plan = _plan(directions, intervals, doses, branch)
     batches = run_arms(
-        denoiser, [Arm(NONE), *arms.values()], seeds=numbers, condition=condition, start=start, sampling=sampling,
+        denoiser, plan.arms, seeds=numbers, condition=condition, start=start, sampling=sampling,
         progress=progress,
     )  # fmt: skip
     names, values, distances, bare = _measure(batches, plan, len(numbers), scores, target, distance or rms)
@@ -171,44 +164,24 @@ def steer_curve(
         values = values / _units(natural, names)
     budget = 0.5 * _spread(bare, distance or rms) if budget is None else float(budget)
     where = [_where(direction, *span) for span in spans]
-    found = [
+    responses = [
         Responses(where[i], list(directions), np.array(doses), names, values[:, i], distances[:, i])
         for i in range(len(spans))
     ]
     draws = SeedDraws.of(len(numbers), resamples=resamples, seed=seed)
     return SteerCurve(
-        curve=pd.concat([curve_table(part, draws) for part in found], ignore_index=True),
-        arms=pd.concat([arm_table(part, draws, budget) for part in found], ignore_index=True),
-        verdicts=pd.concat([verdict_table(part, draws, budget) for part in found], ignore_index=True),
-        samples=pd.concat([_samples(part, numbers) for part in found], ignore_index=True),
+        curve=pd.concat([curve_table(part, draws) for part in responses], ignore_index=True),
+        arms=pd.concat([arm_table(part, draws, budget) for part in responses], ignore_index=True),
+        verdicts=pd.concat([verdict_table(part, draws, budget) for part in responses], ignore_index=True),
+        samples=pd.concat([sample_table(part, numbers) for part in responses], ignore_index=True),
         budget=budget,
-        controls=tuple(name for name in directions if name != DIRECTION),
+        controls=cosines,
     )
 
 
 def rms(a: Tensor, b: Tensor) -> Tensor:
     """Root mean square difference of each pair of images, (n,)."""
     return (a - b).double().flatten(1).square().mean(1).sqrt()
-
-
-def delays(sigmas: Sequence[float], count: int) -> list[tuple[float, float]]:
-    """Intervals that begin later and later and reach to the end, for a delay scan."""
-    starts = _spaced(sigmas, count + 1)[:-1]
-    return [(0.0, start) for start in starts]
-
-
-def windows(sigmas: Sequence[float], count: int) -> list[tuple[float, float]]:
-    """Adjoining intervals of about as many noise levels each."""
-    edges = [*_spaced(sigmas, count + 1)[:-1], 0.0]
-    return [(low, high) for high, low in itertools.pairwise(edges)]
-
-
-def _spaced(sigmas: Sequence[float], count: int) -> list[float]:
-    levels = [float(sigma) for sigma in sigmas if sigma > 0]
-    if not 2 <= count <= len(levels) + 1:
-        raise InputError("count", found=f"{count - 1}", expected=f"from 1 to the {len(levels)} noise levels")
-    places = np.linspace(0, len(levels), count).round().astype(int)
-    return [levels[min(place, len(levels) - 1)] for place in places]
 
 
 def _doses(strengths: Sequence[float]) -> list[float]:
@@ -218,50 +191,61 @@ def _doses(strengths: Sequence[float]) -> list[float]:
     return doses
 
 
-def _span(low: float, high: float, grid: Sequence[float]) -> tuple[float, float]:
-    """An interval, cut at the first noise level."""
-    if not any(low < sigma <= high for sigma in grid if sigma > 0):
-        levels = f"{min(s for s in grid if s > 0):.4g} to {max(grid):.4g}"
-        raise InputError("intervals", found=f"({low}, {high})", expected=f"one with a noise level in it; from {levels}")
-    return float(low), float(min(high, max(grid)))
-
-
-def _directions(direction: Direction, random: int, shuffled: Direction | None, seed: int) -> dict[str, Direction]:
+def _directions(
+    direction: Direction, random: int, shuffled: Direction | None, seed: int
+) -> tuple[dict[str, Direction], dict[str, float]]:
+    """The direction and its controls, all of one length at every strength; the controls' cosines with it."""
     if random < 0 or (random == 0 and shuffled is None):
         raise InputError("random, shuffled", found=f"{random}, none", expected="at least one control direction")
-    if shuffled is not None and (shuffled.site != direction.site or len(shuffled) != len(direction)):
-        found = f"{len(shuffled)} numbers at {shuffled.site!r}"
-        raise InputError("shuffled", found=found, expected=f"{len(direction)} at {direction.site!r}")
     controls = {f"random {k + 1}": way for k, way in enumerate(random_directions(direction, random, seed=seed))}
     if shuffled is not None:
-        matched = Direction(
-            shuffled.vector, shuffled.site, shuffled.attribute, shuffled.method, direction.scale, shuffled.sigma
-        )
-        controls = {SHUFFLED: matched, **controls}
-    return {DIRECTION: direction, **controls}
+        if shuffled.site != direction.site or len(shuffled) != len(direction):
+            found = f"{len(shuffled)} numbers at {shuffled.site!r}"
+            raise InputError("shuffled", found=found, expected=f"{len(direction)} at {direction.site!r}")
+        controls = {SHUFFLED: shuffled, **controls}
+    cosines = {name: float(way.unit.double() @ direction.unit.double()) for name, way in controls.items()}
+    if shuffled is not None:
+        rest = shuffled.unit.double() - cosines[SHUFFLED] * direction.unit.double()
+        if float(rest.norm()) < 1e-6:
+            raise InputError("shuffled", found="the direction itself", expected="another direction")
+        controls[SHUFFLED] = replace(shuffled, vector=rest.to(direction.vector), scale=direction.scale)
+    return {DIRECTION: direction, **controls}, cosines
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Which arm is which: places (interval, direction, strength) in the order of the arms, after the bare one."""
+    """Arms, the bare one first, and which each other is: (interval, direction, strength)."""
 
-    places: list[tuple[int, int, int]]
+    arms: list[RunArm]
+    places: dict[str, tuple[int, int, int]]
     shape: tuple[int, int, int]
     zero: int
 
 
+def _plan(
+    directions: Mapping[str, Direction], intervals: Sequence[tuple[float, float]], doses: list[float], branch: Branch
+) -> _Plan:
+    arms, places = [RunArm(NONE)], {}
+    for i, (low, high) in enumerate(intervals):
+        for a, (name, direction) in enumerate(directions.items()):
+            for k, dose in enumerate(doses):
+                if dose:
+                    push = Intervention.along(direction, dose, low=low, high=high, branch=branch)
+                    arms.append(RunArm(f"{name}, {dose}, interval {i}", (push,)))
+                    places[arms[-1].name] = (i, a, k)
+    return _Plan(arms, places, (len(intervals), len(directions), len(doses)), doses.index(0.0))
+
+
 def _measure(
-    batches: Any, plan: _Plan, count: int, scores: Scores, target: str, distance: Distance
+    batches: Iterable[ArmBatch], plan: _Plan, count: int, scores: Scores, target: str, distance: Distance
 ) -> tuple[list[str], Floats, Floats, Tensor]:
     """Scores (seeds, intervals, arms, strengths, scores), distances, and the samples without edit."""
     names: list[str] = []
     values, distances = np.zeros(0), np.zeros((count, *plan.shape))
     bare: list[Tensor] = []
-    place = 0
     for part in batches:
         rows = part.seeds
         if part.names[0] == NONE:
-            place = 0
             bare.append(part.samples[0])
         found = _scored(scores, part.samples.flatten(0, 1), target)
         if not names:
@@ -272,10 +256,9 @@ def _measure(
             if name == NONE:
                 values[rows, :, :, plan.zero] = row[:, None, None]
                 continue
-            i, a, k = plan.places[place]
+            i, a, k = plan.places[name]
             values[rows, i, a, k] = row
             distances[rows, i, a, k] = distance(samples, bare[-1]).double().cpu().numpy()
-            place += 1
     return names, values, distances, torch.cat(bare)
 
 
@@ -307,16 +290,3 @@ def _where(direction: Direction, low: float, high: float) -> dict[str, Any]:
         "attribute": direction.attribute, "method": direction.method, "site": direction.site,
         "sigma_low": low, "sigma_high": high, "log_snr": -2 * math.log(high),
     }  # fmt: skip
-
-
-def _samples(found: Responses, seeds: Sequence[int]) -> pd.DataFrame:
-    changes = found.changes
-    index = pd.MultiIndex.from_product(
-        [seeds, found.arms, found.strengths, found.scores], names=["seed", "arm", "strength", "score"]
-    )
-    table = index.to_frame(index=False).assign(value=found.values.reshape(-1), change=changes.reshape(-1))
-    table["distance"] = np.repeat(found.distances.reshape(-1), len(found.scores))
-    keep = (table["arm"] == DIRECTION) | (table["strength"] != 0)  # strength 0 is the arm without edit, once
-    table = table[keep].assign(**found.where)
-    table.loc[table["strength"] == 0, "arm"] = NONE
-    return STEER_SAMPLES.check(table)

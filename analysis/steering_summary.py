@@ -4,6 +4,7 @@ Everything here works on arrays with the seeds first. Means are taken once for a
 statistic is a function of these means, so that its interval includes the choice of the largest control.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from scorescope.analysis.bootstrap import Floats, SeedDraws, interval
-from scorescope.analysis.steering_tables import STEER_ARMS, STEER_CURVE, STEER_VERDICTS
+from scorescope.analysis.steering_tables import STEER_ARMS, STEER_CURVE, STEER_SAMPLES, STEER_VERDICTS
 
 DIRECTION, SHUFFLED, NONE = "direction", "shuffled", "none"
 GROWTH = 0.1  # of the largest change: less than that is saturation
@@ -69,6 +70,20 @@ class Responses:
         return max(self.zero - 1, 0), min(self.zero + 1, len(mean) - 1), False
 
 
+def sample_table(found: Responses, seeds: Sequence[int]) -> pd.DataFrame:
+    """Every sample's scores, one row a (seed, arm, strength, score)."""
+    changes = found.changes
+    index = pd.MultiIndex.from_product(
+        [seeds, found.arms, found.strengths, found.scores], names=["seed", "arm", "strength", "score"]
+    )
+    table = index.to_frame(index=False).assign(value=found.values.reshape(-1), change=changes.reshape(-1))
+    table["distance"] = np.repeat(found.distances.reshape(-1), len(found.scores))
+    keep = (table["arm"] == DIRECTION) | (table["strength"] != 0)  # strength 0 is the arm without edit, once
+    table = table[keep].assign(**found.where)
+    table.loc[table["strength"] == 0, "arm"] = NONE
+    return STEER_SAMPLES.check(table)
+
+
 def curve_table(found: Responses, draws: SeedDraws) -> pd.DataFrame:
     """Dose and response: mean change of every score by arm and strength."""
     value, low, high = interval(draws.means(found.changes))
@@ -118,12 +133,12 @@ def verdict_table(found: Responses, draws: SeedDraws, budget: float) -> pd.DataF
     effects = np.abs(means[:, :, high] - means[:, :, low])
     margin, margin_low, margin_high = (float(v) for v in interval(effects[:, 0] - effects[:, 1:].max(1)))
     random = [place for place, arm in enumerate(found.arms) if arm.startswith("random")]
-    selectivity = (float("nan"),) * 3
+    selectivity = [float("nan")] * 3
     if random:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = effects[:, 0] / effects[:, random].mean(1)
         if np.isfinite(ratio[1:]).any():
-            selectivity = tuple(float(v) for v in interval(np.where(np.isfinite(ratio), ratio, np.nan)))
+            selectivity = [float(v) for v in interval(np.where(np.isfinite(ratio), ratio, np.nan))]
     row = {
         **found.where,
         "strength_low": float(found.strengths[low]), "strength_high": float(found.strengths[high]),
@@ -143,14 +158,16 @@ def spearman(values: Floats, strengths: Floats) -> Floats:
     order = rankdata(strengths) - (len(strengths) + 1) / 2
     norm = np.sqrt((ranks**2).sum(2) * (order**2).sum())
     products: Floats = ranks @ order
-    return np.divide(products, norm, out=np.zeros_like(products), where=norm > 0)
+    found: Floats = np.divide(products, norm, out=np.zeros_like(products), where=norm > 0)
+    return found
 
 
 def _share(effects: Floats) -> Floats:
     """|target| / sum over scores, for effects of shape (draws, arms, scores); 0 where nothing moves."""
     sizes = np.abs(effects)
     total = sizes.sum(2)
-    return np.divide(sizes[..., 0], total, out=np.zeros_like(total), where=total > 0)
+    found: Floats = np.divide(sizes[..., 0], total, out=np.zeros_like(total), where=total > 0)
+    return found
 
 
 def _quantiles(values: Floats, draws: SeedDraws, level: float) -> Floats:
@@ -170,6 +187,6 @@ def _saturation(means: Floats, strengths: Floats) -> Floats:
     sizes = np.abs(means[..., side])
     largest = sizes.max(2, keepdims=True)
     first = (sizes >= (1 - GROWTH) * largest).argmax(2)
-    found = np.abs(strengths[side])[first].astype(np.float64)
+    found: Floats = np.abs(strengths[side])[first].astype(np.float64)
     found[(first == len(side) - 1) | (largest[..., 0] == 0)] = np.nan
     return found

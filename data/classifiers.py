@@ -22,6 +22,7 @@ from scorescope.data.errors import InputError
 
 FORMAT = "scorescope-classifier-1"
 FOLDER = SHIPPED / "classifiers"
+SPATIAL_CHANNELS = 7  # as many as sFID takes of Inception
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,31 @@ class Classifier(nn.Module):
         images : Tensor, shape (batch, *config.shape)
             Pixel values in [-1, 1].
         """
+        return self._run(images, len(self.layers))
+
+    @property
+    def spatial_readings(self) -> dict[str, str]:
+        """What `spatial_features` returns: name to meaning."""
+        last = len(self.layers) - 1
+        return {f"layer_{last}": f"first {SPATIAL_CHANNELS} channels of layer {last}, the last but one"}
+
+    def spatial_features(self, images: Tensor) -> dict[str, Tensor]:
+        """The first maps of the last layer but one, flattened: where things are, in the manner of sFID.
+
+        Parameters
+        ----------
+        images : Tensor, shape (batch, *config.shape)
+            Pixel values in [-1, 1].
+        """
+        last = len(self.layers) - 1
+        return {f"layer_{last}": self._run(images, last)[:, :SPATIAL_CHANNELS].flatten(1)}
+
+    def _run(self, images: Tensor, layers: int) -> Tensor:
         if tuple(images.shape[1:]) != self.config.shape:
             expected = f"(batch, {', '.join(map(str, self.config.shape))})"
             raise InputError("images", found=f"shape {tuple(images.shape)}", expected=expected)
         h = images
-        for layer in self.layers:
+        for layer in list(self.layers)[:layers]:
             h = functional.relu(layer(h))
         return h
 

@@ -40,6 +40,7 @@ class Recipe:
     steps: int = 8_000  # optimiser steps
     batch: int = 256  # images a step
     rate: float = 2e-3  # peak learning rate, falling as a half cosine after warm-up
+    restarts: tuple[int, ...] = ()  # steps at which a new half cosine begins, from half the last one's peak
     warm_up: int = 300  # steps
     p_mean: float = -0.6  # mean of ln(sigma) in training
     p_std: float = 1.4  # its standard deviation
@@ -61,7 +62,7 @@ RECIPES = {
     "digits_small": Recipe(network=UNetConfig(channels=(16, 32), embedding=64), steps=2_000, check_every=100),
     "shapes": Recipe(
         network=UNetConfig(shape=SHAPE, channels=(48, 80, 96), attributes=SIZES, patch=2, dropout=0.0),
-        data="shapes", steps=8_000, batch=128, rate=1.5e-3, check_every=500,
+        data="shapes", steps=13_000, restarts=(8_000,), batch=128, rate=1.5e-3, check_every=500,
         drop_label=0.1, drop_each=0.15, average=0.999, mixed=True,
     ),
 }  # fmt: skip
@@ -128,6 +129,16 @@ def _draw(
     return clean, labels, sigma, torch.randn(clean.shape, generator=generator), parameters, seed
 
 
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """The learning rate of one step: a warm-up, then half cosines from one restart to the next."""
+    bounds = [0, *recipe.restarts, recipe.steps]
+    cycle = sum(step >= start for start in recipe.restarts)
+    angle = torch.pi * (step - bounds[cycle]) / (bounds[cycle + 1] - bounds[cycle])
+    ramp = min(1.0, (step + 1) / recipe.warm_up)
+    fall = 0.5 * (1 + torch.cos(torch.tensor(angle)).item())
+    return recipe.rate * 0.5**cycle * ramp * fall
+
+
 class _Run:
     """The state of one training run and its files."""
 
@@ -145,9 +156,7 @@ class _Run:
     ) -> None:
         """One optimiser step on the EDM loss (Karras et al. 2022, eq. 8 with their weighting)."""
         recipe = self.recipe
-        ramp = min(1.0, (self.step + 1) / recipe.warm_up)
-        fall = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * self.step / recipe.steps)).item())
-        self.optimiser.param_groups[0]["lr"] = recipe.rate * ramp * fall
+        self.optimiser.param_groups[0]["lr"] = learning_rate(recipe, self.step)
         with torch.random.fork_rng(devices=[]), torch.autocast("cpu", torch.bfloat16, enabled=recipe.mixed):
             torch.manual_seed(seed)  # dropout draws from the global generator
             denoised = self.denoiser.denoise(images + sigma[:, None, None, None] * noise, sigma, labels, parameters)

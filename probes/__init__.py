@@ -15,12 +15,12 @@ from scorescope.probes.approximations import (
     load_approximation,
     save_approximation,
 )
-from scorescope.probes.arm_rows import Arm
+from scorescope.probes.arm_rows import RunArm
 from scorescope.probes.arms import ArmBatch, Sampling, run_arms, sample_arms
 from scorescope.probes.attribution import gradcam_maps, occlusion_maps
 from scorescope.probes.bank import Bank, Point, log_snr_grid
 from scorescope.probes.cached import cached
-from scorescope.probes.comparison import Arm, compare_arms
+from scorescope.probes.comparison import compare_arms
 from scorescope.probes.comparison_sums import Comparison
 from scorescope.probes.condition_switch import SwitchingDenoiser
 from scorescope.probes.conditions import attribute_candidates, open_attributes
@@ -35,6 +35,17 @@ from scorescope.probes.decomposition import (
     projection_products,
 )
 from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.differentiable import (
+    Head,
+    Prediction,
+    Step,
+    attribute_score,
+    guidance_energy,
+    make_step,
+    paired_loss,
+    projection,
+    same_noise,
+)
 from scorescope.probes.direction import Direction
 from scorescope.probes.edm2_references import read_edm2_reference
 from scorescope.probes.extractors import (
@@ -44,8 +55,9 @@ from scorescope.probes.extractors import (
     module_extractor,
     pixel_extractor,
     spatial_extractor,
+    spatial_readings,
 )
-from scorescope.probes.features import Features, extract, extract_maps, stream_moments
+from scorescope.probes.features import Features, extract, extract_maps, extract_spatial, stream_maps, stream_moments
 from scorescope.probes.guidance import (
     APG,
     CFG,
@@ -80,6 +92,9 @@ from scorescope.probes.inception_weights import convert_inception, load_class_na
 from scorescope.probes.intervene import cache_activations, intervene
 from scorescope.probes.intervened import intervened
 from scorescope.probes.interventions import Intervention
+from scorescope.probes.jacobian import JacobianDirections, Transported, jacobian_directions, transport_direction
+from scorescope.probes.jacobian_products import pull_back, push_forward
+from scorescope.probes.masks import open_masks
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.moments import Moments, RunningMoments, read_moments, write_moments
 from scorescope.probes.noise import SampleNoise, edm_sigmas
@@ -94,8 +109,10 @@ from scorescope.probes.replay import replay, replay_all, visits
 from scorescope.probes.sampling import Run, sample
 from scorescope.probes.solvers import DPMSolverPP2M, Euler, EulerRenoised, Heun, Solver
 from scorescope.probes.spaces import SPACES, NoiseLevel, Space, from_denoised, to_denoised
+from scorescope.probes.step_attribution import Attribution, CompletenessWarning, attribute_step, mean_activation
 from scorescope.probes.sweep import Setting, sweep
 from scorescope.probes.teleport import pipeline_start, sample_teleported, teleport
+from scorescope.probes.token_shift import TokenShift, subject_tokens, with_tokens
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
 __all__ = [
@@ -111,12 +128,14 @@ __all__ = [
     "AdaptiveGuidance",
     "Arm",
     "ArmBatch",
+    "Attribution",
     "Autoguidance",
     "Bank",
     "Batches",
     "BudgetError",
     "CFGZeroStar",
     "Comparison",
+    "CompletenessWarning",
     "Condition",
     "CosineWeight",
     "DPMSolverPP2M",
@@ -131,10 +150,12 @@ __all__ = [
     "Gaussian",
     "GuidanceState",
     "Guide",
+    "Head",
     "Heun",
     "ImageFolder",
     "Interval",
     "Intervention",
+    "JacobianDirections",
     "Level",
     "LinearAG",
     "LinearWeight",
@@ -145,11 +166,13 @@ __all__ = [
     "NoiseLevel",
     "Path",
     "Point",
+    "Prediction",
     "RandomLabels",
     "Recording",
     "Rescaled",
     "Rule",
     "Run",
+    "RunArm",
     "RunningMoments",
     "SampleNoise",
     "Sampling",
@@ -159,15 +182,20 @@ __all__ = [
     "Site",
     "Solver",
     "Space",
+    "Step",
     "StepInterval",
     "SwitchingDenoiser",
     "TangentialCFG",
+    "TokenShift",
     "Trace",
     "TraceError",
     "TrainingSet",
+    "Transported",
     "Visit",
     "as_guider",
     "attribute_candidates",
+    "attribute_score",
+    "attribute_step",
     "band_products",
     "branch_products",
     "cache_activations",
@@ -183,6 +211,7 @@ __all__ = [
     "edm_sigmas",
     "extract",
     "extract_maps",
+    "extract_spatial",
     "fit_gaussian",
     "fit_isotropic",
     "fit_kmeans",
@@ -190,25 +219,34 @@ __all__ = [
     "fit_per_class",
     "from_denoised",
     "gradcam_maps",
+    "guidance_energy",
     "guide",
     "guided_products",
     "image_statistics",
     "inception_extractor",
     "intervene",
     "intervened",
+    "jacobian_directions",
     "load_approximation",
     "load_class_names",
     "load_model",
     "log_snr_grid",
     "made_images",
+    "make_step",
+    "mean_activation",
     "module_extractor",
     "noisy_condition",
     "occlusion_maps",
     "open_attributes",
     "open_images",
+    "open_masks",
+    "paired_loss",
     "pipeline_start",
     "pixel_extractor",
+    "projection",
     "projection_products",
+    "pull_back",
+    "push_forward",
     "random_directions",
     "read_edm2_reference",
     "read_moments",
@@ -217,6 +255,7 @@ __all__ = [
     "replay_all",
     "run_arms",
     "run_path",
+    "same_noise",
     "sample",
     "sample_arms",
     "sample_teleported",
@@ -224,13 +263,18 @@ __all__ = [
     "save_approximation",
     "shuffled_direction",
     "spatial_extractor",
+    "spatial_readings",
+    "stream_maps",
     "stream_moments",
+    "subject_tokens",
     "sweep",
     "teleport",
     "tensor_images",
     "timm_extractor",
     "to_denoised",
     "trace_activations",
+    "transport_direction",
     "visits",
+    "with_tokens",
     "write_moments",
 ]

@@ -13,7 +13,7 @@ from scorescope.probes.interventions import Intervention
 
 
 @dataclass(frozen=True, eq=False)
-class Arm:
+class RunArm:
     """One variant of a run.
 
     Attributes
@@ -40,13 +40,13 @@ class ArmRows:
 
     Attributes
     ----------
-    arms : sequence of Arm
+    arms : sequence of RunArm
         Arms.
     chunk : list of int
         Positions of the samples among all of them: rows of conditions and of tensors by row.
     """
 
-    arms: Sequence[Arm]
+    arms: Sequence[RunArm]
     chunk: list[int]
     seed: Tensor = field(init=False)
 
@@ -91,7 +91,7 @@ class ArmRows:
     def _by_seed(self, value: float | Tensor) -> float | Tensor:
         return value[self.chunk] if isinstance(value, Tensor) and value.ndim else value
 
-    def _origin(self, given: Intervention, arm: Arm, names: list[str]) -> Tensor:
+    def _origin(self, given: Intervention, arm: RunArm, names: list[str]) -> Tensor:
         if given.source is not None:
             rows = torch.tensor(self.chunk)
             return rows if given.rows is None else given.rows[rows]

@@ -1,6 +1,7 @@
 """Many interventions in one batched run: every arm starts each seed from the same state, with the same noise.
 
-    arms = [Arm("none"), Arm("more", (Intervention.along(direction, 2.0),)), Arm("off", (Intervention("zero", site),))]
+    more = (Intervention.along(direction, 2.0),)
+    arms = [RunArm("none"), RunArm("more", more), RunArm("off", (Intervention("zero", site),))]
     samples = sample_arms(denoiser, arms, seeds=range(32), condition=labels)
     samples["more"] - samples["none"]                        # (32, *shape), paired by seed
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
-from scorescope.probes.arm_rows import Arm, ArmRows
+from scorescope.probes.arm_rows import ArmRows, RunArm
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.guidance import Rule
 from scorescope.probes.intervened import intervened
@@ -64,7 +65,7 @@ class ArmBatch:
 
 def sample_arms(
     denoiser: Denoiser,
-    arms: Sequence[Arm],
+    arms: Sequence[RunArm],
     *,
     seeds: Sequence[int],
     condition: Condition = None,
@@ -78,7 +79,7 @@ def sample_arms(
     ----------
     denoiser : Denoiser
         The model.
-    arms : sequence of Arm
+    arms : sequence of RunArm
         Variants of the run.
     seeds : sequence of int
         One a sample of each arm.
@@ -112,7 +113,7 @@ def sample_arms(
 
 def run_arms(
     denoiser: Denoiser,
-    arms: Sequence[Arm],
+    arms: Sequence[RunArm],
     *,
     seeds: Sequence[int],
     condition: Condition = None,
@@ -154,7 +155,7 @@ def _sample(
     ).samples  # fmt: skip
 
 
-def _check_arms(arms: Sequence[Arm], seeds: Sequence[int], sampling: Sampling) -> None:
+def _check_arms(arms: Sequence[RunArm], seeds: Sequence[int], sampling: Sampling) -> None:
     names = [arm.name for arm in arms]
     if not arms or not len(seeds) or sampling.batch < 1 or len(set(names)) < len(names):
         found = f"{names[:8]}, {len(seeds)} seeds, batch {sampling.batch}"
@@ -168,11 +169,11 @@ def _check_arms(arms: Sequence[Arm], seeds: Sequence[int], sampling: Sampling) -
 class _Group:
     """Arms that are run together; the first `sources` of them only to be patched from."""
 
-    arms: list[Arm]
+    arms: list[RunArm]
     sources: int = 0
 
 
-def _groups(arms: Sequence[Arm], batch: int) -> list[_Group]:
+def _groups(arms: Sequence[RunArm], batch: int) -> list[_Group]:
     if len(arms) <= batch:
         return [_Group(list(arms))]
     by_name = {arm.name: arm for arm in arms}

@@ -19,7 +19,7 @@ def cached(denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache) -> 
     Parameters
     ----------
     denoiser : Denoiser
-        May be intervened on; what is kept is then what the network went on with.
+        May be intervened on; what is kept of an inner module is then what the network went on with.
     sites : sequence of str
         As in `Intervention`.
     cache : ActivationCache

@@ -66,10 +66,13 @@ class Job:
 
     @property
     def at_once(self) -> int:
-        return max(1, self.rows // len(self.inputs))
+        """Perturbations in one pass."""
+        # captum copies its input so many times, however few groups there are
+        return max(1, min(self.rows // len(self.inputs), int(self.mask.max()) + 1))
 
     @property
     def frame(self) -> dict[str, Any]:
+        """Arguments that captum's methods share."""
         return {"inputs": self.inputs, "baselines": self.baselines, "additional_forward_args": self.context}
 
 
@@ -117,7 +120,7 @@ def _shapley(job: Job) -> Tensor:
         found: Tensor = ShapleyValueSampling(job.function).attribute(
             **job.frame, feature_mask=job.mask, n_samples=job.samples, perturbations_per_eval=job.at_once
         )
-    return found / _group_sizes(job.mask)
+    return found.to(job.inputs) / _group_sizes(job.mask)
 
 
 def _occlusion(job: Job) -> Tensor:

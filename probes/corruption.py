@@ -22,7 +22,7 @@ def noisy_condition(
     condition : Tensor
         Labels, or tokens (batch, token, width).
     scale : float
-        Standard deviation of the noise, in standard deviations of the tokens' numbers over the batch.
+        Standard deviation of the noise, in standard deviations of the numbers of all tokens of its row.
     seeds : sequence of int
         One a row; the noise of a row follows from its seed.
     tokens : sequence of int
@@ -46,5 +46,6 @@ def noisy_condition(
         raise InputError("tokens", found=str(chosen), expected=f"from 0 to {clean.shape[1] - 1}")
     noise = torch.stack([torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(s)) for s in seeds])
     corrupted = clean.clone()
-    corrupted[:, chosen] += scale * clean.float().std().to(clean) * noise.to(clean)[:, chosen]
+    spread = clean.flatten(1).float().std(1).to(clean)[:, None, None]  # of the row alone: batches do not show
+    corrupted[:, chosen] += scale * spread * noise.to(clean)[:, chosen]
     return corrupted

@@ -221,10 +221,9 @@ class Step:
         """
         uncond = self.uncond if x is None else None
         state, taken = self.x if x is None else x, self.tokens if tokens is None else tokens
-        rest = (state, uncond, self.null, *self.constants)
         if site is None or activation is None:
-            return self.value(taken, *rest)
-        return self.value_at_site(site, activation, taken, *rest)
+            return self.value(taken, state, uncond, self.null, *self.constants)
+        return self.value_at_site(site, activation, taken, state, uncond, self.null, *self.constants)
 
     def value(self, tokens: Tensor, x: Tensor, uncond: Tensor | None, null: Tensor, *constants: Tensor) -> Tensor:
         """The pure function itself: every tensor has one row a sample, any number of rows.

@@ -7,7 +7,7 @@
 `scorescope.probes.features` runs them over sets of images; `public_extractors` has DINOv2, CLIP and timm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from scorescope.data.classifiers import load_classifier
 from scorescope.data.errors import InputError
-from scorescope.probes.inception_weights import STATE_DICT, load_inception
+from scorescope.probes.inception_weights import STATE_DICT, load_class_names, load_inception
 from scorescope.probes.preprocessing import prepare, resize_pillow
 
 
@@ -97,7 +97,7 @@ def inception_extractor(
     weights: Path | None,
     *,
     preprocessing: str = "tf",
-    class_names: tuple[str, ...] = (),
+    class_names: tuple[str, ...] | None = None,
     device: str = "cpu",
     expected_sha256: str | None = STATE_DICT.sha256,
 ) -> Extractor:
@@ -109,14 +109,16 @@ def inception_extractor(
         Weight file; None raises the error that says where to find one.
     preprocessing : str
         See `prepare`.
-    class_names : tuple of str
-        From `load_class_names`.
+    class_names : tuple of str, optional
+        Of the 1008 logits. By default those of the shipped table, and none for weights of your own.
     device : str
         Where it runs.
     expected_sha256 : str, optional
         As in `load_inception`; None accepts weights of your own.
     """
     network = load_inception(weights, expected_sha256=expected_sha256).to(device)
+    if class_names is None:
+        class_names = () if expected_sha256 is None else tuple(load_class_names())
     # channels last: the same numbers to rounding, at about 1.4 times the speed on a CPU
     nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
 
@@ -130,14 +132,29 @@ def inception_extractor(
     )  # fmt: skip
 
 
-def spatial_extractor(base: Extractor, reading: str) -> Extractor:
-    """The 2023 features of sFID from an Inception extractor, by one of its two readings; see `Inception2015`."""
-    spatial = getattr(base.module, "spatial_features", None)
-    if spatial is None or reading not in ("mixed_6_conv", "mixed_6e"):
-        expected = "an Inception extractor, and 'mixed_6_conv' or 'mixed_6e'"
-        raise InputError("base, reading", found=f"{base.name}, {reading!r}", expected=expected)
-    name = f"{base.name} sFID {reading}"
-    return replace(base, name=name, features=lambda x: spatial(x)[reading], activations=None, head=None)
+def spatial_readings(base: Extractor) -> Mapping[str, str]:
+    """Readings of the features for sFID that an extractor's network offers: name to meaning; empty without any.
+
+    `Inception2015` has both published ones. The shipped classifiers have one of the same kind, so that the instrument
+    can be tried without a download; its values mean nothing beside those of others.
+    """
+    return getattr(base.module, "spatial_readings", {})
+
+
+def spatial_extractor(base: Extractor, *readings: str) -> Extractor:
+    """The spatial features of sFID, (batch, d) for one reading, side by side for several; see `spatial_readings`."""
+    offered = spatial_readings(base)
+    if not readings or not set(readings) <= set(offered):
+        expected = f"some of {sorted(offered)}" if offered else "a network with spatial features: Inception"
+        raise InputError("base, readings", found=f"{base.name}, {list(readings)}", expected=expected)
+    spatial: Any = base.module
+
+    def features(x: Tensor) -> Tensor:
+        found = spatial.spatial_features(x)
+        return torch.cat([found[reading] for reading in readings], dim=1)
+
+    name = f"{base.name} sFID {', '.join(readings)}"
+    return replace(base, name=name, features=features, activations=None, head=None)
 
 
 def module_extractor(

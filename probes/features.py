@@ -8,7 +8,7 @@
 This module knows nothing of distances.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
-from scorescope.probes.extractors import Extractor
+from scorescope.probes.extractors import Extractor, spatial_extractor, spatial_readings
 from scorescope.probes.images import ImageSource, ReadLog
 from scorescope.probes.moments import Moments, RunningMoments
 
@@ -97,6 +97,23 @@ def extract(
     return Features(features, _logits(extractor, features), names, log, extractor.name)
 
 
+def extract_spatial(
+    source: ImageSource, base: Extractor, *, batch: int = 64, skip_bad: bool = False, progress: bool = True
+) -> dict[str, Singles]:
+    """Features for sFID by each reading that the network offers, shape (n, d) each, in one pass.
+
+    Raises
+    ------
+    InputError
+        If it offers none (see `spatial_readings`), or as `extract` does.
+    """
+    readings = list(spatial_readings(base))
+    together = spatial_extractor(base, *readings)
+    rows = extract(source, together, batch=batch, skip_bad=skip_bad, progress=progress).features
+    parts = np.split(rows, len(readings), axis=1)  # a network's readings have one size
+    return dict(zip(readings, parts, strict=True))
+
+
 def stream_moments(
     source: ImageSource, extractor: Extractor, *, batch: int = 64, skip_bad: bool = False, progress: bool = True
 ) -> Moments:
@@ -118,22 +135,49 @@ def extract_maps(
     InputError
         If the extractor has no maps whose mean are its features.
     """
-    if extractor.activations is None:
-        expected = "one whose features are the spatial mean of maps; see scorescope.probes.attribution for others"
-        raise InputError("extractor", found=extractor.name, expected=expected)
+    run = _maps_of(extractor)
     wanted = None if rows is None else {int(row) for row in rows}
     kept: dict[int, Singles] = {}
     first = 0
     for _, images in source.batches(batch, skip_bad=True):
         chosen = [i for i in range(len(images)) if wanted is None or first + i in wanted]
         if chosen:
-            maps = extractor.activations(_input(source, extractor, images[chosen])).float().cpu().numpy()
+            maps = run(_input(source, extractor, images[chosen])).float().cpu().numpy()
             kept |= {first + i: maps[k] for k, i in enumerate(chosen)}
         first += len(images)
     order = range(first) if rows is None else [int(row) for row in rows]
     if absent := [row for row in order if row not in kept]:
         raise InputError("rows", found=f"{absent[:5]}", expected=f"rows from 0 to {first - 1}")
     return np.stack([kept[row] for row in order])
+
+
+def stream_maps(
+    source: ImageSource, extractor: Extractor, *, batch: int = 64, progress: bool = True
+) -> Iterator[tuple[list[str], tuple[int, int], Singles]]:
+    """Last maps of all images, a batch at a time.
+
+    Yields
+    ------
+    names : list of str
+    size : (int, int)
+        Height and width of these images.
+    maps : ndarray, shape (batch, d, y, x), float32
+    """
+    run = _maps_of(extractor)
+    bar = tqdm(total=source.count, desc=f"maps of {source.name}", disable=not progress, leave=False, unit="image")
+    with bar:
+        for names, images in source.batches(batch, skip_bad=True):
+            with torch.inference_mode():
+                maps = run(_input(source, extractor, images)).float().cpu().numpy()
+            bar.update(len(names))
+            yield names, (images.shape[2], images.shape[3]), maps
+
+
+def _maps_of(extractor: Extractor) -> Callable[[Tensor], Tensor]:
+    if extractor.activations is None:
+        expected = "one whose features are the spatial mean of maps; see scorescope.probes.attribution for others"
+        raise InputError("extractor", found=extractor.name, expected=expected)
+    return extractor.activations
 
 
 def _stream(

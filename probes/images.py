@@ -129,7 +129,7 @@ def open_images(path: str | Path) -> ImageSource:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and _is_image(p.name))
+        files = sorted(p for p in path.rglob("*") if p.is_file() and is_image(p.name))
         _check_any(path, files)
         return ImageSource(
             str(path), lambda: ((p.relative_to(path).as_posix(), _file_decoder(p)) for p in files), len(files)
@@ -140,7 +140,7 @@ def open_images(path: str | Path) -> ImageSource:
         return _open_npz(path)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            names = sorted(name for name in archive.namelist() if _is_image(name))
+            names = sorted(name for name in archive.namelist() if is_image(name))
         _check_any(path, names)
         return ImageSource(str(path), lambda: _zip_items(path, names), len(names))
     if tarfile.is_tarfile(path):
@@ -261,7 +261,8 @@ def _stack(pixels: list[Pixels]) -> Tensor:
     return torch.from_numpy(np.stack(pixels)).movedim(3, 1)
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file name is that of an image, and not a hidden one."""
     path = PurePosixPath(name)
     hidden = path.name.startswith(".") or "__MACOSX" in path.parts
     return path.suffix.lower() in EXTENSIONS and not hidden
@@ -290,7 +291,7 @@ def _tar_items(path: Path) -> Iterator[Item]:
     found = False
     with tarfile.open(path) as archive:
         for member in archive:
-            if member.isfile() and _is_image(member.name):
+            if member.isfile() and is_image(member.name):
                 found = True
                 stream = archive.extractfile(member)
                 content = b"" if stream is None else stream.read()

@@ -10,6 +10,9 @@ there are 1008 logits, and no auxiliary head. Parameter names are those of the w
 torch-fidelity), 566 entries. This module knows nothing of weight files and of resizing.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -143,7 +146,18 @@ class InceptionE(nn.Module):
 
 
 class Inception2015(nn.Module):
-    """The whole network; see the module's text."""
+    """The whole network; see the module's text.
+
+    Attributes
+    ----------
+    spatial_readings : mapping of str to str
+        Both published readings of the features for sFID, with what each is.
+    """
+
+    spatial_readings: ClassVar[Mapping[str, str]] = {
+        "mixed_6_conv": "guided-diffusion: first 7 channels of the 1 x 1 branch of Mixed_6d",
+        "mixed_6e": "dgm-eval: first 7 channels of the output of Mixed_6e",
+    }
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,8 +203,7 @@ class Inception2015(nn.Module):
     def spatial_features(self, images: Tensor) -> dict[str, Tensor]:
         """Both published readings of the features for sFID, each of shape (batch, 2023).
 
-        `mixed_6_conv`: the first 7 channels of the 1 x 1 branch of Mixed_6d (guided-diffusion). `mixed_6e`: the first
-        7 channels of the output of Mixed_6e (dgm-eval). Their distances cannot be compared with each other.
+        See `spatial_readings`. Their distances cannot be compared with each other.
         """
         before = self.Mixed_6c(self.Mixed_6b(self._to_mixed_6a(images)))
         branch = self.Mixed_6d.branch1x1(before)[:, :SFID_CHANNELS]

@@ -11,16 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scorescope.data.checkpoints import read_weights, replace_file, sha256
+from scorescope.data.checkpoints import SHIPPED, read_weights, replace_file, sha256
 from scorescope.data.errors import InputError
 from scorescope.probes.inception import Inception2015
 
 FORMAT = "scorescope-inception-2015-1"
 ENTRIES = 566
+OUTPUTS = 1008
+CLASS_TABLE = SHIPPED.parent / "inception_classes.tsv"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def load_inception(path: Path | None, *, expected_sha256: str | None = STATE_DIC
         The state dict (.pth), or what `convert_inception` made of it (.safetensors). None raises the error that says
         where to find one.
     expected_sha256 : str, optional
-        Hash of the state dict; None accepts any file whose keys and sizes fit, for weights of your own.
+        Hash of the state dict, which a converted file names; None accepts any file whose keys and sizes fit, for
+        weights of your own.
 
     Raises
     ------
@@ -62,7 +66,8 @@ def load_inception(path: Path | None, *, expected_sha256: str | None = STATE_DIC
     """
     if path is None or not path.is_file():
         raise InputError("inception weights", found="none" if path is None else f"no file {path}", expected=_how())
-    weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_state_dict(path, expected_sha256)
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_state_dict
+    weights = read(path, expected_sha256)
     network = Inception2015()
     _check_entries(path, weights, network.state_dict())
     network.load_state_dict(weights)
@@ -87,37 +92,65 @@ def load_torchscript(path: Path, *, expected_sha256: str | None = TORCHSCRIPT.sh
     Raises
     ------
     InputError
-        If the file is missing or has another hash.
+        If the file is missing, has another hash, or is no TorchScript.
     """
     if not path.is_file():
         expected = f"{TORCHSCRIPT.names[0]} from {TORCHSCRIPT.origin}, sha256 {TORCHSCRIPT.sha256}"
         raise InputError("TorchScript network", found=f"no file {path}", expected=expected)
     _check_hash(path, expected_sha256)
-    network: nn.Module = torch.jit.load(str(path), map_location="cpu")
+    try:
+        network: nn.Module = torch.jit.load(str(path), map_location="cpu")
+    except (RuntimeError, ValueError) as error:
+        found = f"no TorchScript ({str(error).splitlines()[0]})"
+        raise InputError(str(path), found=found, expected=f"{TORCHSCRIPT.names[0]}") from None
     return network.eval()
 
 
-def load_class_names(path: Path) -> list[str]:
-    """Names of the 1008 classes in the 2015 network's own order, from a text file with one a line.
+def load_class_names(path: Path | None = None) -> list[str]:
+    """Names of the 1008 classes in the 2015 network's own order.
 
-    The order is not torchvision's: 0 and 1001 to 1007 are unused, 1 is the kit fox and 1000 the dumbbell. No table
-    ships with the package.
+    The order is not torchvision's, and no class but the unused ones is at the place that it has there: 0 and 1001 to
+    1007 are unused, 1 is the kit fox and 1000 the dumbbell.
+
+    Parameters
+    ----------
+    path : Path, optional
+        A text file with one name a line; by default the shipped table, whose sources its first lines name. There a
+        class has its first lemma, or all of them and the WordNet id where the first is not unique.
 
     Raises
     ------
     InputError
         For another number of lines, or names in torchvision's order, which would label every class wrongly.
     """
+    if path is None:
+        return _shipped_names()
     if not path.is_file():
         raise InputError("class names", found=f"no file {path}", expected="a text file with 1008 lines")
     names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    if len(names) != 1008:
-        expected = "1008, in the 2015 network's own order; lists of 1000 are in torchvision's"
+    if len(names) != OUTPUTS:
+        expected = f"{OUTPUTS}, in the 2015 network's own order; lists of 1000 are in torchvision's"
         raise InputError(str(path), found=f"{len(names)} lines", expected=expected)
     anchors: dict[int, str] = {1: "kit fox", 2: "english setter", 3: "siberian husky", 1000: "dumbbell"}
     for index, name in anchors.items():
         if name not in names[index].lower():
             raise InputError(str(path), found=f"{names[index]!r} on line {index + 1}", expected=f"{name!r} there")
+    return names
+
+
+def class_table_of_2015() -> pd.DataFrame:
+    """The shipped table of the 1000 classes in use: columns `index` (1 to 1000), `wnid` and `lemmas`."""
+    return pd.read_csv(CLASS_TABLE, sep="\t", comment="#", dtype={"index": int})
+
+
+def _shipped_names() -> list[str]:
+    table = class_table_of_2015()
+    names = [f"unused {index}" for index in range(OUTPUTS)]
+    first = table["lemmas"].str.split(",").str[0]
+    shared = set(first[first.duplicated(keep=False)])
+    same = set(table["lemmas"][table["lemmas"].duplicated(keep=False)])
+    for index, wnid, lemmas, short in zip(table["index"], table["wnid"], table["lemmas"], first, strict=True):
+        names[index] = f"{lemmas} ({wnid})" if lemmas in same else lemmas if short in shared else short
     return names
 
 
@@ -140,11 +173,14 @@ def _read_state_dict(path: Path, expected_sha256: str | None) -> dict[str, Tenso
     return weights
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, expected: str | None) -> dict[str, Tensor]:
     metadata, weights, _ = read_weights(path)
     if metadata.get("format") != FORMAT:
         found = f"format {metadata.get('format')!r}"
         raise InputError(str(path), found=found, expected=f"{FORMAT!r}, written by `scorescope weights convert`")
+    if expected is not None and metadata.get("source_sha256") != expected:
+        found = f"made from a file with sha256 {metadata.get('source_sha256')}"
+        raise InputError(str(path), found=found, expected=f"one made from {STATE_DICT.names[0]}, sha256 {expected}")
     return weights
 
 

@@ -109,8 +109,8 @@ class Intervening(PipelineSites):
         return None if not edits else edit_output(output, edits)
 
     def _prepare(self, given: Intervention, call: DenoiserCall) -> RowEdit | None:
-        always = not isinstance(given.low, Tensor) and not isinstance(given.high, Tensor)
-        always = always and given.low == 0 and given.high == float("inf")
+        bounds = (given.low, given.high)
+        always = not any(isinstance(bound, Tensor) for bound in bounds) and bounds == (0.0, float("inf"))
         if call.note and (not always or given.source is not None):
             raise InputError("low, high", found=call.note, expected="level=, or an intervention at all noise levels")
         weights = block_weights(given.branch, call, self._branches)

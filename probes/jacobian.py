@@ -7,26 +7,19 @@
 
 Block subspace iteration with Jacobian-vector products in forward mode and vector-Jacobian products in reverse mode
 (Haas et al. 2023, arXiv 2303.11073; Park et al. 2023, arXiv 2307.12868), for all samples of a batch at once: samples
-do not interact, so each row of a batch has its own Jacobian. Attention runs in its plain form, because fused kernels
-may lack forward-mode derivatives.
+do not interact, so each row of a batch has its own Jacobian.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
-from scorescope.probes.denoiser import Condition, Denoiser, evaluate
-from scorescope.probes.differentiable import condition_tokens, require_gradients
-from scorescope.probes.recording.taps import is_compiled
-from scorescope.probes.site_edits import edit_site, watch_site
-
-Function = Callable[[Tensor], Tensor]
+from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.differentiable import condition_tokens
+from scorescope.probes.jacobian_products import Function, check_call, differential, like
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,56 +127,20 @@ def jacobian_directions(
         For unknown, compiled or repeated sites, compiled denoisers, gradients asked where autograd is off, an output
         that does not depend on the input, more triples than the smaller side of the Jacobian has.
     """
-    _check(denoiser, x, sigma, count, iterations, batch)
+    check_call(denoiser, x, sigma)
+    if count < 1 or iterations < 1 or batch < 1:
+        found = f"{count}, {iterations}, {batch}"
+        raise InputError("count, iterations, batch", found=found, expected="at least 1 each")
     tokens = condition_tokens(denoiser, condition, len(x), "condition").to(x)
     chunks = torch.arange(len(x)).split(batch)
     parts = []
     for rows in tqdm(chunks, desc="Jacobian", disable=not progress, leave=False):
-        made = _differential(denoiser, x[rows].detach(), float(sigma), tokens[rows], of, to, mean, mask)
-        parts.append(_iterate(*made, count, spare, tolerance, iterations, seed))
-    triples = [torch.cat(found) for found in zip(*parts, strict=True)]
-    return JacobianDirections(*triples, tolerance, of, to, float(sigma))
-
-
-def push_forward(
-    denoiser: Denoiser, x: Tensor, sigma: float, condition: Condition, vector: Tensor, *, of: str = "denoised",
-    to: str = "x", mean: bool = False,
-) -> Tensor:  # fmt: skip
-    """J v: what a change of `to` along a vector does to `of`, to first order.
-
-    Parameters
-    ----------
-    vector : Tensor, shape (batch, *input) or (*input)
-        The change. Other parameters are those of `jacobian_directions`.
-
-    Returns
-    -------
-    Tensor, shape (batch, *output)
-    """
-    function, start = _prepare(denoiser, x, sigma, condition, of, to, mean)
-    with sdpa_kernel(SDPBackend.MATH):
-        return cast(Tensor, torch.func.jvp(function, (start,), (_like(vector, start, "vector"),))[1])
-
-
-def pull_back(
-    denoiser: Denoiser, x: Tensor, sigma: float, condition: Condition, vector: Tensor, *, of: str = "denoised",
-    to: str = "x", mean: bool = False,
-) -> Tensor:  # fmt: skip
-    """J^T u: the change of `to` that a vector at `of` reacts to most, to first order.
-
-    Parameters
-    ----------
-    vector : Tensor, shape (batch, *output) or (*output)
-        A vector at the output. Other parameters are those of `jacobian_directions`.
-
-    Returns
-    -------
-    Tensor, shape (batch, *input)
-    """
-    function, start = _prepare(denoiser, x, sigma, condition, of, to, mean)
-    with sdpa_kernel(SDPBackend.MATH):
-        output, back = torch.func.vjp(function, start)
-        return cast(Tensor, back(_like(vector, output, "vector"))[0])
+        forward, backward, start = differential(
+            denoiser, x[rows].detach(), float(sigma), tokens[rows], of, to, mean, mask
+        )
+        parts.append(_iterate(forward, backward, start, count, spare, tolerance, iterations, seed))
+    right, left, values, residual, used = (torch.cat(found) for found in zip(*parts, strict=True))
+    return JacobianDirections(right, left, values, residual, used, tolerance, of, to, float(sigma))
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +163,7 @@ def transport_direction(vector: Tensor, source: JacobianDirections, goal: Jacobi
     """Carry a direction of x from some samples or level to others, through what it does at a site.
 
     Push it forward at the source, u = U0 S0 V0^T v; express u in the left basis at the goal; and pull back,
-    v' ~ V1 U1^T u (Park et al. 2023, section 3.3): singular values of the goal do not enter.
+    v' ~ V1 U1^T u (Park et al. 2023): singular values of the goal do not enter.
 
     Parameters
     ----------
@@ -223,7 +180,7 @@ def transport_direction(vector: Tensor, source: JacobianDirections, goal: Jacobi
     if (source.of, source.to) != (goal.of, goal.to) or source.left.shape[2:] != goal.left.shape[2:]:
         found = f"d({source.of})/d({source.to}) and d({goal.of})/d({goal.to})"
         raise InputError("source, goal", found=found, expected="Jacobians of the same output and input")
-    start = _like(vector, source.right[:, 0], "vector").flatten(1)
+    start = like(vector, source.right[:, 0], "vector").flatten(1)
     coordinates = source.values * torch.einsum("bki,bi->bk", source.right.flatten(2), start)
     effect = torch.einsum("bk,bko->bo", coordinates, source.left.flatten(2))
     held = torch.einsum("bko,bo->bk", goal.left.flatten(2), effect.expand(len(goal.left), -1))
@@ -231,84 +188,6 @@ def transport_direction(vector: Tensor, source: JacobianDirections, goal: Jacobi
     kept = held.square().sum(1) / effect.square().sum(1)
     unit = moved / moved.norm(dim=1, keepdim=True)
     return Transported(unit.reshape(len(unit), *goal.right.shape[2:]), kept)
-
-
-def _prepare(denoiser: Denoiser, x: Tensor, sigma: float, condition: Condition, of: str, to: str, mean: bool
-             ) -> tuple[Function, Tensor]:  # fmt: skip
-    _check(denoiser, x, sigma, 1, 1, 1)
-    tokens = condition_tokens(denoiser, condition, len(x), "condition").to(x)
-    start = _start(denoiser, x, sigma, tokens, to)
-    return _function(denoiser, x.detach(), sigma, tokens, of, to, mean, None), start
-
-
-def _function(denoiser: Denoiser, x: Tensor, sigma: float, tokens: Tensor, of: str, to: str, mean: bool,
-              mask: Tensor | None) -> Function:  # fmt: skip
-    """Input to output, for any whole multiple of the rows of x: copies of a sample lie side by side."""
-
-    def call(given: Tensor) -> Tensor:
-        copies = len(given) // len(x)
-        state, condition = (part.repeat_interleave(copies, 0) for part in (x, tokens))
-        level = torch.full((len(given),), sigma, dtype=x.dtype, device=x.device)
-        if to == "x":
-            return evaluate(denoiser, given, level, condition, branch="cond")
-        if to == "tokens":
-            return evaluate(denoiser, state, level, given, branch="cond")
-        with edit_site(denoiser, to, lambda activation: activation + _at_positions(given, activation)):
-            return evaluate(denoiser, state, level, condition, branch="cond")
-
-    def output(given: Tensor) -> Tensor:
-        if of == "denoised":
-            found = call(given)
-        else:
-            with watch_site(denoiser, of) as seen:
-                call(given)
-            found = _mean(seen[0]) if mean else seen[0]
-        return found if mask is None else found * mask.to(found)
-
-    return output
-
-
-def _at_positions(vector: Tensor, activation: Tensor) -> Tensor:
-    if activation.ndim == 3:
-        return vector[:, None]
-    return vector.reshape(*vector.shape, *(1,) * (activation.ndim - 2))
-
-
-def _mean(activation: Tensor) -> Tensor:
-    if activation.ndim == 3:
-        return activation.mean(1)
-    return activation.flatten(2).mean(2) if activation.ndim > 3 else activation
-
-
-def _start(denoiser: Denoiser, x: Tensor, sigma: float, tokens: Tensor, to: str) -> Tensor:
-    """Where the Jacobian is taken: the state, the tokens, or no shift of the site."""
-    if to in ("x", "tokens"):
-        return (x if to == "x" else tokens).detach()
-    with torch.no_grad(), watch_site(denoiser, to) as seen:
-        denoiser(x[:1], torch.full((1,), float(sigma)).to(x), tokens[:1])
-    channels = seen[0].shape[-1] if seen[0].ndim == 3 else seen[0].shape[1]
-    return torch.zeros(len(x), channels, dtype=seen[0].dtype, device=seen[0].device)
-
-
-def _differential(denoiser: Denoiser, x: Tensor, sigma: float, tokens: Tensor, of: str, to: str, mean: bool,
-                  mask: Tensor | None) -> tuple[Function, Function, Tensor]:  # fmt: skip
-    """(J, J^T, start): products for blocks (batch, k, *) of vectors, at all samples together."""
-    function, start = _function(denoiser, x, sigma, tokens, of, to, mean, mask), _start(denoiser, x, sigma, tokens, to)
-
-    def forward(block: Tensor) -> Tensor:
-        point = start.repeat_interleave(block.shape[1], 0)
-        with sdpa_kernel(SDPBackend.MATH):
-            moved: Tensor = torch.func.jvp(function, (point,), (block.flatten(0, 1),))[1]
-        return moved.unflatten(0, block.shape[:2])
-
-    def backward(block: Tensor) -> Tensor:
-        point = start.repeat_interleave(block.shape[1], 0)
-        with sdpa_kernel(SDPBackend.MATH):
-            back: Any = torch.func.vjp(function, point)[1]
-            moved: Tensor = back(block.flatten(0, 1))[0]
-        return moved.unflatten(0, block.shape[:2])
-
-    return forward, backward, start
 
 
 def _iterate(forward: Function, backward: Function, start: Tensor, count: int, spare: int, tolerance: float,
@@ -338,7 +217,7 @@ def _ritz(forward: Function, backward: Function, basis: Tensor, count: int) -> t
 
     The next basis is that product, so the residual costs nothing.
     """
-    images = forward(basis)
+    images = forward(basis).to(basis)
     _check_rank(images, count)
     # images are the rows of (J V)^T: their left factor turns the basis, their right factor are left vectors of J
     turn, values, rows = torch.linalg.svd(images.flatten(2), full_matrices=False)
@@ -366,22 +245,3 @@ def _check_rank(images: Tensor, count: int) -> None:
     if not bool((images.flatten(1).norm(dim=1) > 0).all()):
         expected = "an output that depends on the input, and a denoiser that does not run under no_grad"
         raise InputError("of, to", found="a Jacobian of zeros", expected=expected)
-
-
-def _like(vector: Tensor, reference: Tensor, argument: str) -> Tensor:
-    if tuple(vector.shape) not in (tuple(reference.shape), tuple(reference.shape[1:])):
-        found = f"shape {tuple(vector.shape)}"
-        raise InputError(argument, found=found, expected=f"{tuple(reference.shape)} or {tuple(reference.shape[1:])}")
-    return vector.to(reference).expand_as(reference).contiguous()
-
-
-def _check(denoiser: Denoiser, x: Tensor, sigma: float, count: int, iterations: int, batch: int) -> None:
-    require_gradients()
-    if is_compiled(cast(Any, denoiser)):
-        expected = "a module that is not compiled: forward-mode derivatives do not pass through it"
-        raise InputError("denoiser", found="a compiled module", expected=expected)
-    if not 0 < sigma < float("inf") or len(x) == 0:
-        raise InputError("x, sigma", found=f"{len(x)} samples, {sigma}", expected="samples and a positive noise level")
-    if count < 1 or iterations < 1 or batch < 1:
-        found = f"{count}, {iterations}, {batch}"
-        raise InputError("count, iterations, batch", found=found, expected="at least 1 each")

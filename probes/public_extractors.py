@@ -36,7 +36,7 @@ def dinov2_extractor(model: str | Any = "facebook/dinov2-large", *, size: int = 
     device : str
         Where it runs.
     """
-    network = _library("transformers").AutoModel.from_pretrained(model) if isinstance(model, str) else model
+    network = _pretrained("AutoModel", model) if isinstance(model, str) else model
     network = network.to(device).eval().requires_grad_(False)
     return Extractor(
         "DINOv2", f"pillow bicubic {size}", scaled(size, IMAGENET),
@@ -45,7 +45,7 @@ def dinov2_extractor(model: str | Any = "facebook/dinov2-large", *, size: int = 
 
 
 def clip_extractor(
-    model: str | Any = "openai/clip-vit-large-patch14-336", *, size: int = 336, device: str = "cpu"
+    model: str | Any = "openai/clip-vit-large-patch14-336", *, size: int | None = None, device: str = "cpu"
 ) -> Extractor:
     """CLIP image embeddings, not normalised (`cmmd` does that); the default is that of CMMD (arXiv 2401.09603).
 
@@ -53,13 +53,14 @@ def clip_extractor(
     ----------
     model : str or CLIPVisionModelWithProjection
         Name or folder for transformers, or a loaded model.
-    size : int
-        Images are resized to size x size by Pillow's bicubic.
+    size : int, optional
+        Images are resized to size x size by Pillow's bicubic; by default to what the model was trained on.
     device : str
         Where it runs.
     """
     if isinstance(model, str):
-        model = _library("transformers").CLIPVisionModelWithProjection.from_pretrained(model)
+        model = _pretrained("CLIPVisionModelWithProjection", model)
+    size = int(model.config.image_size) if size is None else size
     network = model.to(device).eval().requires_grad_(False)
     return Extractor(
         "CLIP", f"pillow bicubic {size}", scaled(size, CLIP), lambda x: network(pixel_values=x).image_embeds,
@@ -88,6 +89,16 @@ def scaled(size: int, statistics: Statistics) -> Callable[[Tensor], Tensor]:
         return (resize_pillow(images, size) / 255 - mean.to(images.device)) / std.to(images.device)
 
     return transform
+
+
+def _pretrained(kind: str, name: str) -> Any:
+    """A model of transformers by name or folder."""
+    library = _library("transformers")
+    try:
+        return getattr(library, kind).from_pretrained(name)
+    except (OSError, ValueError) as error:
+        expected = "a folder that save_pretrained wrote, or a public name and a connection or a filled cache"
+        raise InputError(name, found=str(error).splitlines()[0], expected=expected) from None
 
 
 def _library(name: str) -> ModuleType:

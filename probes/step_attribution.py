@@ -149,12 +149,13 @@ def attribute_step(
     adapter = _adapter(method, to)
     if n_steps < 1 or samples < 1 or patch < 1:
         raise InputError("n_steps, samples, patch", found=f"{n_steps}, {samples}, {patch}", expected="at least 1 each")
+    layer = None if to in ("tokens", "x") else find_site(step.denoiser, to)
     check_differentiable(step)
     inputs, reference = _endpoints(step, method, to, baseline)
     function = _function(step, method, to)
     spatial = to == "x" or method == "Occlusion"
     mask = _groups(inputs, spatial, patch) if groups is None else _check_groups(groups, inputs)
-    layer = find_site(step.denoiser, to) if method in LAYER_METHODS else None
+    layer = layer if method in LAYER_METHODS else None
     rows = rows_within(memory, lambda count: _probe(step, function, inputs, count))
     context = step.context(slice(None))
     job = Job(function, inputs, reference, context, mask.contiguous(), layer, rows, n_steps, samples, seed, patch)

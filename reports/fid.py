@@ -7,33 +7,34 @@ build(Path("report/fid"), study=study, command="...")
 
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scorescope.analysis.fid_companions import COMPANIONS, companion_table
+from scorescope.analysis.fid_companions import COMPANIONS, companion_table, frechet_table
 from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
 from scorescope.analysis.fid_gaming import AUDIT, gaming_audit, verdict
-from scorescope.analysis.fid_heatmaps import influence_maps, squared_maps
 from scorescope.analysis.fid_kernels import cmmd
 from scorescope.analysis.fid_matching import HistogramMatch, match_histogram
 from scorescope.analysis.fid_tables import CLASSES, class_table, group_table, influence_table, leave_one_out
-from scorescope.analysis.fid_transport import FIRST_ORDER, FirstOrderWarning, Transport, image_gradients, influence
+from scorescope.analysis.fid_transport import FIRST_ORDER, FirstOrderWarning
 from scorescope.analysis.fid_transport import transport as find_transport
 from scorescope.analysis.fid_weights import optimise_weights
-from scorescope.analysis.frechet import frechet_distance
-from scorescope.probes.features import extract_maps
+from scorescope.probes.extractors import spatial_readings
+from scorescope.probes.features import extract_spatial
 from scorescope.reports import fid_figures
 from scorescope.reports.fid_planted import planted_section
-from scorescope.reports.fid_study import ImageSet, Study, pictures, reading_table, shipped_study
+from scorescope.reports.fid_regions import maps_section, masks_section, occlusion_section
+from scorescope.reports.fid_study import ImageSet, Study, View, pictures, reading_table, shipped_study
 from scorescope.reports.page import Outcome, ReportFigure, ReportTable, ReportWriter, Section
 
 FULL, QUICK = 800, 340  # samples a weight: more than ten for each of the 32 features
 PLANTED_FULL, PLANTED_QUICK = 3000, 1200
-EXTREMES, MAPPED = 10, 8
+EXTREMES = 10
+OTHER_REAL = "other real"
 LEFT_OUT = 256  # images that are left out one by one where n <= d
 EVALUATIONS = 80
 Floats = NDArray[np.float64]
@@ -46,6 +47,8 @@ def build(
     study: Study | None = None,
     quick: bool = False,
     count: int | None = None,
+    sfid: bool | None = None,
+    occlusion: bool | None = None,
     device: str = "cpu",
     progress: bool = True,
 ) -> Outcome:
@@ -63,6 +66,10 @@ def build(
         340 samples a weight in place of 800, and fewer planted scenes: wider intervals, nothing else changed.
     count : int, optional
         Samples a weight, in place of both.
+    sfid : bool, optional
+        Add sFID by every reading of the network, at one more pass over the images; by default for the shipped digits.
+    occlusion : bool, optional
+        Add occlusion maps, at about 60 passes over the images shown; by default for the shipped digits.
     device : str
         Where the shipped model samples.
     progress : bool
@@ -74,6 +81,7 @@ def build(
         Its status says whether a part is missing.
     """
     shipped = study is None
+    sfid, occlusion = (shipped if asked is None else asked for asked in (sfid, occlusion))
     study = study or shipped_study(count or (QUICK if quick else FULL), device=device, progress=progress)
     manifest = {
         **study.facts, "feature_space": study.extractor.name, "preprocessing": study.extractor.preprocessing,
@@ -89,36 +97,21 @@ def build(
             page.section(
                 "planted", "A planted fringe: the answer is known", lambda: planted_section(scenes, progress=progress)
             )
-        view = _View(study, study.fakes[-1], find_transport(study.fakes[-1].first.features, study.real.first.features))
+        view = View(study, study.fakes[-1], find_transport(study.fakes[-1].first.features, study.real.first.features))
         page.section("distances", "Distances, companions, floors", lambda: _distances(study))
+        if sfid:
+            page.section("sfid", "sFID: where things are", lambda: _spatial(study, progress))
         page.section("features", f"Where the distance comes from: {view.name}", lambda: _features(view))
         page.section("images", f"Images, groups and classes: {view.name}", lambda: _images(view))
-        page.section("maps", f"Regions: {view.name}", lambda: _maps(view))
+        page.section("maps", f"Regions: {view.name}", lambda: maps_section(view))
+        if study.masks:
+            page.section("masks", f"Masks: {view.name}", lambda: masks_section(view, progress))
+        if occlusion:
+            page.section("occlusion", f"Occlusion: {view.name}", lambda: occlusion_section(view))
         page.section("audit", f"Gaming audit: {view.name}", lambda: _audit(view, progress))
         page.section("reading", "What was read", lambda: _reading(study))
     assert page.outcome is not None  # set on leaving the block
     return page.outcome
-
-
-@dataclass(frozen=True, eq=False)
-class _View:
-    """The generated set that the report looks into."""
-
-    study: Study
-    fake: ImageSet
-    plan: Transport
-
-    @property
-    def name(self) -> str:
-        return self.fake.name
-
-    @property
-    def size(self) -> tuple[int, int]:
-        n, d = self.fake.first.features.shape
-        return n, d
-
-    def distance(self, item: ImageSet | None = None) -> float:
-        return frechet_distance((item or self.fake).first.features, self.study.real.first.features).value
 
 
 def _distances(study: Study) -> Section:
@@ -139,7 +132,8 @@ def _distances(study: Study) -> Section:
     best = first.sort_values("value").iloc[0]
     other = frechet[frechet["space"] == study.spaces[1]].sort_values("value").iloc[0]
     agreed = other["set"] == best["set"]
-    text = f"{best['set']} has the smallest distance, {best['value']:.3g}{_interval(best)}"
+    says = "has the smallest distance" if len(first) > 1 else "has the distance"
+    text = f"{best['set']} {says} {best['value']:.3g}{_interval(best)}"
     text += (
         ""
         if math.isnan(best["floor"])
@@ -157,13 +151,51 @@ def _distances(study: Study) -> Section:
     )
 
 
+def _spatial(study: Study, progress: bool) -> Section:
+    """sFID of every set by each reading of the network."""
+    readings = spatial_readings(study.extractor)
+    sets = [study.real, *study.fakes, *([study.spare] if study.spare else [])]
+    found = {  # what cannot be read was an error, or left out, before
+        item.name: extract_spatial(item.source, study.extractor, skip_bad=True, progress=progress) for item in sets
+    }
+    real = found.pop(study.real.name)
+    if study.spare is not None:  # a floor that is measured, at the size of the generated sets
+        count, size = len(study.spare.first.names), len(study.fakes[-1].first.names)
+        chosen = np.random.default_rng(0).permutation(count)[:size]  # a source may be sorted by class
+        found[OTHER_REAL] = {reading: rows[chosen] for reading, rows in found.pop(study.spare.name).items()}
+    parts = [
+        frechet_table(rows[reading], real[reading], space=reading).assign(metric="sFID", set=name)
+        for reading in readings
+        for name, rows in found.items()
+    ]
+    table = pd.concat(parts, ignore_index=True)[["set", *COMPANIONS.names]]
+    generated = table[table["set"] != OTHER_REAL]
+    best = [generated[generated["space"] == reading].sort_values("value").iloc[0] for reading in readings]
+    text = "; ".join(
+        f"sFID ({row['space']}) is {row['value']:.3g}{_interval(row)} for {row['set']}"
+        + (", the smallest" if len(study.fakes) > 1 else "")
+        for row in best
+    )
+    other = table[table["set"] == OTHER_REAL]
+    if len(other):
+        text += f"; other real images of that number have {other['value'].iloc[0]:.3g}"
+    meaning = "; ".join(f"{name}: {what}" for name, what in readings.items())
+    note = "Values of different readings, and of different networks, cannot be compared."
+    figure = fid_figures.distances(table, "sFID")
+    return Section(
+        text="FD on features that keep their place in the image, where FID averages over places.",
+        figures=[ReportFigure("sfid", figure, text + ".", f"{meaning}. {note}", wide=len(readings) > 1)],
+        tables=[ReportTable("sfid", table, "sFID by reading.")],
+    )
+
+
 def _cmmd_row(table: pd.DataFrame, item: ImageSet, study: Study) -> pd.DataFrame:
     value = cmmd(item.second.features, study.real.second.features)
     note = "RBF of width 10 on unit vectors, times 1000, biased as published"
     return table.head(1).assign(metric="CMMD", value=value, low=math.nan, high=math.nan, floor=math.nan, note=note)
 
 
-def _features(view: _View) -> Section:
+def _features(view: View) -> Section:
     features, spectrum = feature_contributions(view.plan), direction_spectrum(view.plan)
     table = spectrum.table
     half = int((table["cumulative"] < 0.5).sum()) + 1
@@ -187,7 +219,7 @@ def _features(view: _View) -> Section:
     return Section(figures=[figure], tables=tables)
 
 
-def _images(view: _View) -> Section:
+def _images(view: View) -> Section:
     n, d = view.size
     if n <= d:
         return _few_images(view)
@@ -220,7 +252,7 @@ def _images(view: _View) -> Section:
     return Section(text=text, figures=figures, tables=tables)
 
 
-def _few_images(view: _View) -> Section:
+def _few_images(view: View) -> Section:
     """Exact leaving-out where n <= d and a first-order influence would be wrong in kind."""
     n, d = view.size
     rows = np.random.default_rng(0).permutation(n)[:LEFT_OUT]
@@ -238,7 +270,7 @@ def _few_images(view: _View) -> Section:
     )
 
 
-def _extremes(view: _View, chosen: NDArray[np.int64], values: Floats, note: str) -> ReportFigure:
+def _extremes(view: View, chosen: NDArray[np.int64], values: Floats, note: str) -> ReportFigure:
     shown = pictures(view.fake.source, chosen)
     half = len(chosen) // 2
     figure = fid_figures.extremes(shown[:half], shown[half:], values[:half].tolist(), values[half:].tolist())
@@ -247,7 +279,7 @@ def _extremes(view: _View, chosen: NDArray[np.int64], values: Floats, note: str)
     return ReportFigure("extremes", figure, text, f"Influence in units of FD. {note}", wide=True)
 
 
-def _classes(view: _View, values: Floats) -> tuple[ReportFigure, ReportTable] | None:
+def _classes(view: View, values: Floats) -> tuple[ReportFigure, ReportTable] | None:
     extractor = view.study.extractor
     fake, real = view.fake.first.top1, view.study.real.first.top1
     if extractor.weight is None or fake is None or real is None:
@@ -264,32 +296,7 @@ def _classes(view: _View, values: Floats) -> tuple[ReportFigure, ReportTable] | 
     return figure, ReportTable("classes", table, "; ".join(f"{c.name}: {c.meaning}" for c in CLASSES.columns[5:10]))
 
 
-def _maps(view: _View) -> Section:
-    extractor, features = view.study.extractor, view.fake.first.features
-    n, d = view.size
-    if extractor.activations is None or n <= d:
-        why = f"{n} images of {d} features" if n <= d else f"the features of {extractor.name} are no spatial mean"
-        return Section(text=f"No maps: {why}. Occlusion and GradCAM work for any network.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FirstOrderWarning)
-        values = influence(view.plan, features)
-    order = np.argsort(-values)
-    rows = np.r_[order[: MAPPED // 2], order[-(MAPPED - MAPPED // 2) :]]
-    activations = extract_maps(view.fake.source, extractor, rows=rows)
-    squared = squared_maps(activations, image_gradients(view.plan, features[rows]))
-    signed = influence_maps(view.plan, activations)
-    titles = [f"{value:+.3g}" for value in values[rows]]
-    figure = fid_figures.heatmaps(pictures(view.fake.source, rows), squared, signed, titles)
-    top = float(np.sort(squared.reshape(len(rows), -1), axis=1)[:, -squared[0].size // 10 :].sum() / squared.sum())
-    text = f"In the images shown the most sensitive tenth of the area holds {top:.0%} of the sensitivity."
-    how = (
-        "Closed form, one colour scale a row, so that images can be compared. The signed map's mean over an image is "
-        "its influence, printed above it."
-    )
-    return Section(figures=[ReportFigure("heatmaps", figure, text, how, wide=True)])
-
-
-def _audit(view: _View, progress: bool) -> Section:
+def _audit(view: View, progress: bool) -> Section:
     study, fake = view.study, view.fake
     n, d = view.size
     if n <= d:

@@ -13,16 +13,19 @@ from scorescope.reports.style import PALETTE, REFERENCE, new_figure, styled
 Floats = NDArray[np.float64]
 Pictures = NDArray[np.uint8]  # (n, y, x, 3)
 HEAT, SIGNED = "inferno", "RdBu_r"
+OUTLINES = ("#00d5ff", "#ffffff", "#7dff5a", "#ff9df5")
 
 
 @styled
-def distances(table: pd.DataFrame) -> Figure:
+def distances(table: pd.DataFrame, label: str = "Frechet distance") -> Figure:
     """Frechet distance of every set in every feature space, with interval and floor.
 
     Parameters
     ----------
     table : DataFrame
-        Rows `metric` "FD" of companion tables, with a column `set`.
+        Rows of companion tables of one metric, with a column `set`.
+    label : str
+        Name of that metric.
     """
     spaces = list(dict.fromkeys(table["space"]))
     figure, axes = new_figure(width=3.5 * len(spaces), height=2.6, ncols=len(spaces), squeeze=False)
@@ -31,12 +34,12 @@ def distances(table: pd.DataFrame) -> Figure:
         at = np.arange(len(rows))
         errors = np.abs(rows[["low", "high"]].to_numpy().T - rows["value"].to_numpy())
         ax.bar(at, rows["value"], color=PALETTE[0], width=0.6, yerr=errors, capsize=3, error_kw={"linewidth": 1})
-        ax.hlines(
-            rows["floor"], at - 0.38, at + 0.38, color=REFERENCE, linestyle=":", label="floor of two Gaussian sets"
-        )
+        if rows["floor"].notna().any():
+            floor = "floor of two Gaussian sets"
+            ax.hlines(rows["floor"], at - 0.38, at + 0.38, color=REFERENCE, linestyle=":", label=floor)
+            ax.legend(loc="best")
         ax.set_xticks(at, rows["set"])
-        ax.set(ylabel="Frechet distance", title=space, ylim=(0, None))
-        ax.legend(loc="best")
+        ax.set(ylabel=label, title=space, ylim=(0, None))
     return figure
 
 
@@ -144,66 +147,122 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
 
 
 @styled
-def planted_maps(pictures: Pictures, boxes: Sequence[Floats], maps: Sequence[Floats], labels: Sequence[str]) -> Figure:
-    """The same scenes under two feature networks, with the boxes of subject and accessory.
+def outlined_maps(
+    pictures: Sequence[Pictures],
+    outlines: Sequence[Sequence[Floats]],
+    maps: Sequence[Floats],
+    labels: Sequence[str],
+    titles: Sequence[str] = (),
+) -> Figure:
+    """Images with outlines of regions, over the maps of one or more feature networks.
 
     Parameters
     ----------
-    pictures : ndarray, shape (m, Y, X, 3), uint8
-        The scenes.
-    boxes : sequence of ndarray, shape (m, Y, X)
-        Masks whose outlines are drawn.
+    pictures : sequence of ndarray, shape (Y, X, 3), uint8
+        The images.
+    outlines : sequence of sequence of ndarray, shape (Y', X')
+        For each region a mask of each image, at any size.
     maps : sequence of ndarray, shape (m, y, x)
         Squared maps of each network, each row on its own scale.
     labels : sequence of str
         One a network.
+    titles : sequence of str
+        One an image.
     """
     rows, columns = 1 + len(maps), len(pictures)
     figure, axes = new_figure(
-        width=7.0, height=7.0 / columns * rows * 0.95 + 0.2, nrows=rows, ncols=columns, squeeze=False
+        width=7.0, height=7.0 / columns * rows * 0.95 + 0.35, nrows=rows, ncols=columns, squeeze=False
     )
-    height, width = pictures.shape[1:3]
     for column, picture in enumerate(pictures):
         _show(axes[0, column], picture)
+        height, width = picture.shape[:2]
+        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
         for row, found in enumerate(maps, start=1):
-            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            axes[row, column].imshow(
-                found[column], cmap=HEAT, vmin=0, vmax=np.quantile(found, 0.999), extent=extent, interpolation="nearest"
-            )
+            top = np.quantile(found, 0.999)
+            axes[row, column].imshow(found[column], cmap=HEAT, vmin=0, vmax=top, extent=extent, interpolation="nearest")
         for ax in axes[:, column]:
-            for box, color in zip(boxes, ("#00d5ff", "#ffffff"), strict=False):
-                ax.contour(box[column], levels=[0.5], colors=color, linewidths=0.8)
+            for masks, color in zip(outlines, OUTLINES, strict=False):
+                _outline(ax, masks[column], extent, color)
             _bare(ax)
-    for row, label in enumerate(("scene", *labels)):
+    for column, title in enumerate(titles):
+        axes[0, column].set_title(title, fontsize=7)
+    for row, label in enumerate(("image", *labels)):
         axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center")
     return figure
 
 
 @styled
-def planted_shares(table: pd.DataFrame) -> Figure:
-    """Share of sensitivity inside each region for each network, beside the region's share of the area.
+def region_shares(table: pd.DataFrame) -> Figure:
+    """Share of sensitivity inside each region with its interval, beside the region's share of the area.
 
     Parameters
     ----------
     table : DataFrame
-        Columns `network`, `region`, `sensitivity_share`, `area_share`.
+        Rows of `REGIONS` with a column `series`: which bar of its region a row is.
     """
-    networks, regions = list(dict.fromkeys(table["network"])), list(dict.fromkeys(table["region"]))
+    series, regions = list(dict.fromkeys(table["series"])), list(dict.fromkeys(table["region"]))
     figure, ax = new_figure()
-    width = 0.8 / len(networks)
-    values = table.set_index(["network", "region"])
-    for number, network in enumerate(networks):
-        at = np.arange(len(regions)) + (number - (len(networks) - 1) / 2) * width
-        shares = [values.loc[(network, region), "sensitivity_share"] for region in regions]
-        ax.bar(at, shares, width=width * 0.92, color=PALETTE[number], label=f"{network} network")
-    for place, region in enumerate(regions):
-        area = float(values.loc[(networks[0], region), "area_share"])
-        label = "share of area" if place == 0 else None
-        ax.hlines(area, place - 0.42, place + 0.42, color=REFERENCE, linestyle=":", label=label)
+    width = 0.8 / len(series)
+    for number, name in enumerate(series):
+        rows = table[table["series"] == name].set_index("region").loc[regions]
+        at = np.arange(len(regions)) + (number - (len(series) - 1) / 2) * width
+        errors = np.nan_to_num(np.abs(rows[["low", "high"]].to_numpy().T - rows["sensitivity_share"].to_numpy()))
+        ax.bar(
+            at, rows["sensitivity_share"], width=width * 0.92, color=PALETTE[number], label=name, yerr=errors,
+            capsize=3, error_kw={"linewidth": 1},
+        )  # fmt: skip
+        label = "share of area" if number == 0 else None
+        ax.hlines(rows["area_share"], at - width / 2, at + width / 2, color=REFERENCE, linestyle=":", label=label)
     ax.set_xticks(np.arange(len(regions)), regions)
     ax.set(ylabel="share of sensitivity", ylim=(0, 1))
     ax.legend(loc="best")
     return figure
+
+
+@styled
+def occlusions(pictures: Sequence[Pictures], signed: Floats | None, occluded: Floats, titles: Sequence[str]) -> Figure:
+    """Images with the closed-form signed map, where there is one, and that of occlusion; one scale a row.
+
+    Parameters
+    ----------
+    pictures : sequence of ndarray, shape (Y, X, 3), uint8
+        The images.
+    signed : ndarray, shape (m, y, x), or None
+        From `signed_maps`.
+    occluded : ndarray, shape (m, Y', X')
+        From `occlusion_maps`.
+    titles : sequence of str
+        One an image.
+    """
+    maps = {"occlusion": occluded} if signed is None else {"closed form": signed, "occlusion": occluded}
+    rows, columns = 1 + len(maps), len(pictures)
+    figure, axes = new_figure(
+        width=7.0, height=7.0 / columns * rows * 0.92 + 0.35, nrows=rows, ncols=columns, squeeze=False
+    )
+    for column, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        _show(axes[0, column], picture)
+        axes[0, column].set_title(title, fontsize=7)
+    axes[0, 0].set_ylabel("image", rotation=0, ha="right", va="center")
+    for row, (label, found) in enumerate(maps.items(), start=1):
+        reach = float(np.abs(found).max())
+        for column in range(columns):
+            drawn = axes[row, column].imshow(found[column], cmap=SIGNED, vmin=-reach, vmax=reach)
+            _bare(axes[row, column])
+        axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center")
+        bar = figure.colorbar(drawn, ax=axes[row], fraction=0.015, pad=0.01, ticks=[-reach, 0, reach])
+        bar.ax.set_yticklabels(["lowers", "0", "raises"])
+    return figure
+
+
+def _outline(ax: Axes, mask: Floats, extent: tuple[float, float, float, float], color: str) -> None:
+    """Draw where a mask passes one half, if it does so inside the image."""
+    if not mask.min() < 0.5 <= mask.max():
+        return
+    left, right, bottom, top = extent
+    y, x = ((np.arange(length) + 0.5) / length for length in mask.shape)
+    ax.contour(
+        left + x * (right - left), top + y * (bottom - top), mask, levels=[0.5], colors=color, linewidths=0.8
+    )  # fmt: skip
 
 
 def _show(ax: Axes, picture: Pictures) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, verdict
-from scorescope.analysis.fid_heatmaps import mask_share, squared_maps
+from scorescope.analysis.fid_heatmaps import REGIONS, mask_summary, squared_maps
 from scorescope.analysis.fid_matching import match_histogram
 from scorescope.analysis.fid_transport import image_gradients, transport
 from scorescope.data.scenes import Scenes, render_scenes
@@ -62,9 +62,9 @@ def planted_section(count: int, *, progress: bool = True) -> Section:
     arms = {"accessories matched": match}
     audit = gaming_audit(pairs["fake"], pairs["real"], arms, spare=pairs["spare"], spaces=spaces, draws=3)
     said = verdict(audit, "accessories matched")
-    boxes = [mask[:SHOWN].double().numpy() for mask in (fake.accessory_mask, fake.subject_mask)]
+    boxes = [list(mask[:SHOWN].double().numpy()) for mask in (fake.accessory_mask, fake.subject_mask)]
     views = [found[name].maps[:SHOWN] for name in NETWORKS]
-    pictures = np.moveaxis(next(iter(sources[0].batches(SHOWN)))[1].numpy(), 1, 3)
+    pictures = list(np.moveaxis(next(iter(sources[0].batches(SHOWN)))[1].numpy(), 1, 3))
     values = shares.set_index(["network", "region"])["sensitivity_share"]
     return Section(
         text="A test with a known answer. Every scene has a large subject in the middle and a small accessory in a "
@@ -73,7 +73,7 @@ def planted_section(count: int, *, progress: bool = True) -> Section:
         figures=[
             ReportFigure(
                 "planted_maps",
-                fid_figures.planted_maps(pictures, boxes, views, [f"{name}\nnetwork" for name in NETWORKS]),
+                fid_figures.outlined_maps(pictures, boxes, views, [f"{name}\nnetwork" for name in NETWORKS]),
                 f"For the accessory network {values['accessory', 'accessory']:.0%} of the distance's sensitivity lies "
                 f"on the accessory and {values['accessory', 'subject']:.1%} on the subject.",
                 "Squared maps in closed form, one scale a row. Blue: accessory; white: subject.",
@@ -81,10 +81,10 @@ def planted_section(count: int, *, progress: bool = True) -> Section:
             ),
             ReportFigure(
                 "planted_shares",
-                fid_figures.planted_shares(shares),
+                fid_figures.region_shares(shares.assign(series=shares["network"] + " network")),
                 f"The same scenes under the subject network: {values['subject', 'accessory']:.0%} on the accessory, "
                 f"{values['subject', 'subject']:.0%} on the subject.",
-                "Mean over scenes; the accessory's box is grown by one map cell.",
+                "Mean over scenes with 95 % intervals; the accessory's box is grown by one map cell.",
             ),
             ReportFigure(
                 "planted_audit", fid_figures.audit(audit, spaces), said.text,
@@ -106,14 +106,16 @@ def _look(extractor: Extractor, sources: list[ImageSource], progress: bool) -> _
 
 
 def _shares(found: dict[str, _Network], scenes: Scenes) -> pd.DataFrame:
-    """Mean sensitivity inside the accessory (grown by one map cell) and inside the subject."""
-    rows = []
-    for name, network in found.items():
-        for region, mask, dilate in (("accessory", scenes.accessory_mask, 1), ("subject", scenes.subject_mask, 0)):
-            share = mask_share(network.maps, mask.numpy(), dilate=dilate)
-            values = (float(share["sensitivity_share"].mean()), float(share["area_share"].mean()))
-            rows.append((name, region, *values))
-    return pd.DataFrame(rows, columns=["network", "region", "sensitivity_share", "area_share"])
+    """Sensitivity inside the accessory (grown by one map cell) and inside the subject, beside their area."""
+    regions = (("accessory", scenes.accessory_mask, 1), ("subject", scenes.subject_mask, 0))
+    return pd.concat(
+        [
+            mask_summary(network.maps, mask.numpy(), region=region, dilate=grown).assign(network=name)
+            for name, network in found.items()
+            for region, mask, grown in regions
+        ],
+        ignore_index=True,
+    )[["network", *REGIONS.names]]
 
 
 def _top1(extractor: Extractor, features: NDArray[np.float32]) -> NDArray[np.int64]:

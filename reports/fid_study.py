@@ -14,11 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scorescope.analysis.fid_gaming import FeaturePair
+from scorescope.analysis.fid_transport import Transport
+from scorescope.analysis.frechet import frechet_distance
 from scorescope.data.errors import InputError
 from scorescope.probes.extractors import Extractor, classifier_extractor, pixel_extractor
 from scorescope.probes.features import Features, extract
 from scorescope.probes.guidance import CFG
 from scorescope.probes.images import ImageSource, open_images, tensor_images
+from scorescope.probes.masks import MaskSource, open_masks
 from scorescope.probes.models import Model, load_model
 from scorescope.probes.sampling import sample
 
@@ -68,6 +71,8 @@ class Study:
         The two feature spaces.
     groups : mapping of str to sequence
         Labels of the last generated set's images, one sequence a kind of label.
+    masks : sequence of MaskSource
+        Regions of the last generated set's images.
     facts : dict
         For the manifest.
     """
@@ -79,12 +84,47 @@ class Study:
     extractor: Extractor
     second: Extractor
     groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    masks: Sequence[MaskSource] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def spaces(self) -> tuple[str, str]:
         """Names of the two feature spaces."""
         return self.extractor.name, self.second.name
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The generated set that the report looks into.
+
+    Attributes
+    ----------
+    study : Study
+        Where it comes from.
+    fake : ImageSet
+        The set.
+    plan : Transport
+        The map from its Gaussian to that of the real set.
+    """
+
+    study: Study
+    fake: ImageSet
+    plan: Transport
+
+    @property
+    def name(self) -> str:
+        """What the page calls it."""
+        return self.fake.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Number of images and of features."""
+        n, d = self.fake.first.features.shape
+        return n, d
+
+    def distance(self, item: ImageSet | None = None) -> float:
+        """FD of this set, or of another one, in the judged space."""
+        return frechet_distance((item or self.fake).first.features, self.study.real.first.features).value
 
 
 def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu", progress: bool = True) -> Study:
@@ -123,7 +163,7 @@ def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu"
     }  # fmt: skip
     groups = {"asked-for digit": np.asarray(conditions).tolist()}
     title = f"FID: {model.name}, held-out digits against samples"
-    return Study(title, real, fakes, spare, extractor, second, groups, facts)
+    return Study(title, real, fakes, spare, extractor, second, groups, facts=facts)
 
 
 def folder_study(
@@ -133,6 +173,7 @@ def folder_study(
     second: Extractor | None = None,
     *,
     labels: Path | None = None,
+    masks: Sequence[Path] = (),
     skip_bad: bool = False,
     batch: int = 64,
     progress: bool = True,
@@ -149,6 +190,8 @@ def folder_study(
         The second one; by default gray pixels at 8 x 8.
     labels : Path, optional
         CSV with a column `name` (as in the set) and further columns: groups of generated images.
+    masks : sequence of Path
+        Regions of the generated images, one a path; see `open_masks`.
     skip_bad : bool
         Leave out and count images that cannot be read.
     batch : int
@@ -157,13 +200,23 @@ def folder_study(
         Show progress bars.
     """
     second = second or pixel_extractor(8)
+    sources = open_images(real), open_images(fake)
+    regions = _open_regions(masks)
+    if regions and not skip_bad:  # before hours of extraction
+        names = [name for name, _ in sources[1].items()]
+        for region in regions:
+            region.check_names(names)
     sets = [
-        _image_set(name, open_images(path), extractor, second, skip_bad=skip_bad, batch=batch, progress=progress)
-        for name, path in (("real", real), ("generated", fake))
+        _image_set(name, source, extractor, second, skip_bad=skip_bad, batch=batch, progress=progress)
+        for name, source in zip(("real", "generated"), sources, strict=True)
     ]
+    for region in regions:
+        region.check_names(sets[1].first.names)
     groups = {} if labels is None else _read_groups(labels, sets[1].first.names)
-    facts = {"real": str(real), "generated": str(fake), "skip_bad": skip_bad}
-    return Study(f"FID: {fake} against {real}", sets[0], sets[1:], None, extractor, second, groups, facts)
+    facts = {
+        "real": str(real), "generated": str(fake), "skip_bad": skip_bad, "masks": [str(path) for path in masks],
+    }  # fmt: skip
+    return Study(f"FID: {fake} against {real}", sets[0], sets[1:], None, extractor, second, groups, regions, facts)
 
 
 def reading_table(study: Study) -> pd.DataFrame:
@@ -208,3 +261,11 @@ def _read_groups(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
         raise InputError(str(path), found=f"no row for {absent[0]} and {len(absent) - 1} more", expected="one an image")
     ordered = table.reindex(list(names))
     return {str(column): list(ordered[column]) for column in ordered}
+
+
+def _open_regions(paths: Sequence[Path]) -> list[MaskSource]:
+    found = [open_masks(path) for path in paths]
+    names = [masks.region for masks in found]
+    if len(set(names)) < len(names):
+        raise InputError("masks", found=f"regions {names}", expected="files or folders of different names")
+    return found

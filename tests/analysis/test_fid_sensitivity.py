@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from scorescope.analysis.fid_contributions import class_scores, direction_spectrum, feature_contributions, visible_share
-from scorescope.analysis.fid_heatmaps import influence_maps, mask_share, signed_maps, squared_maps
+from scorescope.analysis.fid_heatmaps import (
+    cell_cover,
+    influence_maps,
+    mask_share,
+    mask_summary,
+    signed_maps,
+    squared_maps,
+)
 from scorescope.analysis.fid_tables import class_table, group_table, influence_table, leave_one_out, share_gap
 from scorescope.analysis.fid_transport import FirstOrderWarning, image_gradients, influence, transport
 from scorescope.analysis.frechet import frechet_distance
@@ -225,8 +232,54 @@ def test_mask_share():
     half = np.zeros((8, 8))
     half[:2, :1] = 1
     assert mask_share(maps, half)["sensitivity_share"][0] == pytest.approx(0.375)
-    with pytest.raises(InputError, match="whole multiples"):
-        mask_share(maps, np.zeros((7, 8)))
+    with pytest.raises(InputError, match=r"values 0 to 2.*values in \[0, 1\]"):
+        mask_share(maps, 2 * np.eye(8))
+    with pytest.raises(InputError, match=r"shape \(8,\)"):
+        mask_share(maps, np.zeros(8))
+
+
+def test_cells_need_not_be_whole_pixels():
+    """Cover by area: a mask at 7 x 5 over 3 x 2 cells, against the same mask at a common multiple."""
+    mask = np.random.default_rng(0).random((2, 7, 5))
+    fine = mask.repeat(3, axis=1).repeat(2, axis=2)  # 21 x 10, whole pixels in each cell
+    np.testing.assert_allclose(cell_cover(mask, (3, 2)), cell_cover(fine, (3, 2)), atol=1e-14)
+    np.testing.assert_allclose(cell_cover(mask, (3, 2)).mean(), mask.mean(), atol=1e-14)
+    assert cell_cover(np.ones((40, 40)), (7, 10)).max() <= 1  # so that cover can be given as a mask again
+    whole = np.zeros((9, 9))
+    whole[:3, :3] = 1
+    # a border on the border of cells is no touch: growing by one cell reaches four cells, not nine
+    assert mask_share(np.ones((1, 3, 3)), whole, dilate=1)["area_share"][0] == pytest.approx(4 / 9)
+
+
+def test_mask_summary_by_hand():
+    maps = np.ones((4, 2, 2))
+    maps[0, 0, 0], maps[1, 0, 0], maps[3] = 5, -3, 0
+    masks = np.zeros((4, 4, 4), bool)
+    masks[[0, 1, 3], :2, :2] = True  # none in the third image, and no sensitivity in the fourth
+    row = mask_summary(maps, masks, region="face").iloc[0]
+    shares = np.array([5 / 8, 3 / 6])
+    assert (row["region"], row["n"], row["grown"]) == ("face", 2, 0)
+    assert row["sensitivity_share"] == pytest.approx(shares.mean())
+    assert row["area_share"] == pytest.approx(0.25)
+    assert row["ratio"] == pytest.approx(shares.mean() / 0.25)
+    assert row["pooled_share"] == pytest.approx(8 / 14)
+    assert row["low"] < row["sensitivity_share"] < row["high"]
+    with pytest.raises(InputError, match=r"masks of face.*only empty ones"):
+        mask_summary(maps, np.zeros((4, 4)), region="face")
+
+
+def test_intervals_of_mask_shares_cover_the_truth():
+    """95 % intervals of the mean share and of the pooled share, over 400 draws of 40 images."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((2, 2), bool)
+    mask[0, 0] = True
+    whole = rng.gamma(2.0, size=(400, 40, 2, 2))
+    everything = whole.reshape(-1, 2, 2)
+    truth = (everything[:, 0, 0] / everything.sum(axis=(1, 2))).mean(), everything[:, 0, 0].sum() / everything.sum()
+    found = [mask_summary(maps, mask, region="r").iloc[0] for maps in whole]
+    covered = np.mean([row["low"] <= truth[0] <= row["high"] for row in found])
+    pooled = np.mean([row["pooled_low"] <= truth[1] <= row["pooled_high"] for row in found])
+    assert 0.92 <= covered <= 0.98 and 0.91 <= pooled <= 0.98
 
 
 def test_groups_and_classes(plan, sets):

@@ -77,7 +77,7 @@ def test_tables_hold_what_they_say():
         Planted(), unit_direction(0), condition=LABELS, strengths=(-1, 1, 3), intervals=((0, math.inf), (0.5, 5.0)),
         shuffled=unit_direction(1), random=2, natural={"attribute": 2.0, "other": 0.5},
     )  # fmt: skip
-    assert curve.controls == ("shuffled", "random 1", "random 2")
+    assert list(curve.controls) == ["shuffled", "random 1", "random 2"] and curve.controls["shuffled"] == 0
     samples = curve.samples
     assert len(samples) == 2 * 16 * 2 * (4 * 3 + 1)
     assert (samples[samples["arm"] == "none"][["change", "distance"]] == 0).all(axis=None)
@@ -189,6 +189,19 @@ def test_rank_correlation_against_scipy():
     expected = [[spearmanr(row, strengths).statistic for row in arms] for arms in values]
     np.testing.assert_allclose(spearman(values, strengths), expected, atol=1e-12)
     assert spearman(np.ones((1, 1, 7)), strengths)[0, 0] == 0
+
+
+def test_a_control_holds_nothing_of_the_direction():
+    # labels in any order give the largest variation of a site, which may be the attribute's
+    tilted = Direction(torch.tensor([0.9, 0.4, 0.0]), "units", "attribute", "shuffled", scale=7.0)
+    given = {"condition": LABELS, "strengths": (-1, 1), "random": 0}
+    curve = steer(Planted(), unit_direction(0), shuffled=tilted, **given)
+    assert curve.controls == {"shuffled": pytest.approx(0.9 / math.hypot(0.9, 0.4))}
+    assert arm(curve, "effect", "shuffled")["value"] == pytest.approx(0, abs=1e-6)
+    assert curve.verdicts["verdict"].tolist() == ["steerable"]
+    assert math.isnan(curve.verdicts["selectivity"].iloc[0])  # there is no random arm
+    with pytest.raises(InputError, match="the direction itself"):
+        steer(Planted(), unit_direction(0), shuffled=unit_direction(0, scale=3.0), **given)
 
 
 def test_controls_are_matched():

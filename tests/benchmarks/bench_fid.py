@@ -1,18 +1,13 @@
 """FID: our routes beside the usual ones, at full size. `python tests/benchmarks/bench_fid.py [part ...]`
 
-Parts: moments, features, influence, heatmaps, extraction, audit, lbfgs. CPU seconds of one thread (`audit`: all
+Parts: moments, features, influence, heatmaps, memory, lbfgs, audit. CPU seconds of one thread (`audit`: all
 threads, wall seconds), best of several, in one process. Ratios are to the line marked "peer".
 """
 
 import functools
-import importlib
-import importlib.util
 import resource
 import sys
-import tempfile
 import time
-import types
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,10 +20,9 @@ from scorescope.analysis.fid_weights import WeightedDistance, optimise_weights
 from scorescope.analysis.frechet import frechet_distance, trace_of_root
 from scorescope.data.classifiers import load_classifier
 from scorescope.data.scenes import render_scenes
-from scorescope.probes.extractors import classifier_extractor, inception_extractor
+from scorescope.probes.extractors import classifier_extractor
 from scorescope.probes.features import extract, extract_maps
 from scorescope.probes.images import tensor_images
-from scorescope.probes.inception import Inception2015
 from scorescope.probes.moments import Moments, RunningMoments
 
 D = 2048
@@ -130,34 +124,6 @@ def heatmaps_part():
     )
 
 
-def extraction_part():
-    """torch-fidelity's extractor with the same random weights; torchmetrics wraps the same network."""
-    found = importlib.util.find_spec("torch_fidelity")
-    if found is None:
-        print("Extraction: torch-fidelity is not installed, skipped")
-        return
-    package = types.ModuleType("torch_fidelity")
-    package.__path__ = list(found.submodule_search_locations)
-    sys.modules["torch_fidelity"] = package
-    peer_module = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
-    network = Inception2015().eval().requires_grad_(False)
-    original, torch.load = torch.load, lambda *_, **__: network.state_dict()
-    try:
-        peer = peer_module.FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path="none")
-    finally:
-        torch.load = original
-    with tempfile.TemporaryDirectory() as folder:
-        torch.save(network.state_dict(), Path(folder) / "random.pth")
-        extractor = inception_extractor(Path(folder) / "random.pth", expected_sha256=None)
-    images = torch.randint(0, 256, (16, 3, 256, 256), dtype=torch.uint8)
-    print("Extraction of 16 images of 256 x 256, batch 16, from uint8 to pool3")
-    with torch.inference_mode():
-        theirs, a = best(lambda: peer(images)[0], 3)
-        ours, b = best(lambda: extractor.features(extractor.prepare(images)), 3)
-    line("torch-fidelity (peer)", theirs, theirs)
-    line("ours", ours, theirs, f"largest difference {float((a - b).abs().max() / a.abs().max()):.1e}")
-
-
 def memory_part():
     print(f"Streaming moments, d = {D}: peak memory against the number of images")
     running = RunningMoments()
@@ -201,24 +167,25 @@ def lbfgs_part():
         print(f"  learning rate {rate:>3}: {found.start:.4f} to {reached:.4f}; L-BFGS needs {share}")
 
 
-def audit_part():
-    n = 20_000
-    print(f"L-BFGS over {n} candidates, d = {D}, 60 evaluations, all threads, wall time")
+def audit_part(n=20_000, evaluations=60):
+    print(f"L-BFGS over {n} candidates, d = {D}, {evaluations} evaluations, {torch.get_num_threads()} threads")
     x, y = draw(n, D, 0, 1.1).astype(np.float32), draw(n, D, 1).astype(np.float32)
     real = Moments.of(y)
-    start = time.perf_counter()
-    found = optimise_weights(x, real, evaluations=60, progress=True)
-    seconds = time.perf_counter() - start
+    start, cpu = time.perf_counter(), time.process_time()
+    found = optimise_weights(x, real, evaluations=evaluations, progress=True)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    gone = (found.start - found.history["value"].cummin()) / (found.start - found.value)
     print(
-        f"  {seconds:.0f} s, peak {peak:.1f} GB; FD {found.start:.3f} to {found.value:.3f}, "
-        f"effective size {found.effective_size:.0f}, {found.status}"
+        f"  {seconds:.0f} s wall, {cpu:.0f} s of processors, peak {peak:.1f} GB; FD {found.start:.3f} to "
+        f"{found.value:.3f}, half of that after {int((gone >= 0.5).idxmax()) + 1} evaluations, 95 % after "
+        f"{int((gone >= 0.95).idxmax()) + 1}; effective size {found.effective_size:.0f}, {found.status}"
     )
 
 
 PARTS = {
     "moments": moments_part, "features": features_part, "influence": influence_part, "heatmaps": heatmaps_part,
-    "extraction": extraction_part, "memory": memory_part, "lbfgs": lbfgs_part, "audit": audit_part,
+    "memory": memory_part, "lbfgs": lbfgs_part, "audit": audit_part,
 }  # fmt: skip
 
 

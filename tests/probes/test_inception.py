@@ -1,3 +1,4 @@
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -10,9 +11,15 @@ from PIL import Image
 
 from scorescope.data.checkpoints import sha256
 from scorescope.data.errors import InputError
-from scorescope.probes.extractors import inception_extractor, spatial_extractor
+from scorescope.probes.extractors import inception_extractor, spatial_extractor, spatial_readings
 from scorescope.probes.inception import Inception2015
-from scorescope.probes.inception_weights import convert_inception, load_class_names, load_inception, load_torchscript
+from scorescope.probes.inception_weights import (
+    class_table_of_2015,
+    convert_inception,
+    load_class_names,
+    load_inception,
+    load_torchscript,
+)
 from scorescope.probes.preprocessing import prepare, resize_tensorflow
 
 
@@ -150,10 +157,14 @@ def test_files(network, tmp_path):
     for file in (path, target):
         loaded = load_inception(file, expected_sha256=None).state_dict()
         assert all(torch.equal(value, loaded[key]) for key, value in network.state_dict().items())
-    extractor = inception_extractor(target)
+    with pytest.raises(InputError, match=r"made from a file with sha256 [0-9a-f]{64}.*6726825d"):
+        inception_extractor(target)  # converted, but from other weights
+    extractor = inception_extractor(target, expected_sha256=None)
     assert extractor.weight.shape == (1008, 2048)
+    assert extractor.classes == ()  # whose classes those of other weights are is not known
     x = torch.zeros(1, 3, 299, 299)
     assert spatial_extractor(extractor, "mixed_6e").features(x).shape == (1, 2023)
+    assert list(spatial_readings(extractor)) == list(network.spatial_features(x))
     pixels = torch.randint(0, 256, (1, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     plain = network.activations(prepare(pixels, "tf")).mean(dim=(2, 3))
     features = extractor.features(extractor.prepare(pixels))
@@ -201,3 +212,61 @@ def test_class_names_in_another_order_are_refused(tmp_path):
     path.write_text("\n".join(names[:1000]))
     with pytest.raises(InputError, match="1000 lines"):
         load_class_names(path)
+
+
+def test_shipped_class_names_are_in_the_order_of_the_network():
+    """1000 classes, none where torchvision (which sorts by WordNet id) has it, and entries that others publish."""
+    table = class_table_of_2015()
+    assert table["index"].tolist() == list(range(1, 1001))
+    assert table["wnid"].is_unique and table["wnid"].str.fullmatch(r"n\d{8}").all()
+    assert not (table["wnid"] == sorted(table["wnid"])).any()
+    by_wnid = table.set_index("wnid")["index"]
+    # the label map of TensorFlow's tutorial begins with these; the last two are the ends of the list
+    known = {"n01440764": 449, "n01443537": 450, "n02119789": 1, "n03255030": 1000}
+    assert {wnid: int(by_wnid[wnid]) for wnid in known} == known
+    names = load_class_names()
+    assert len(names) == len(set(names)) == 1008
+    assert [names[k] for k in (0, 1, 2, 3, 449, 1000, 1007)] == [
+        "unused 0", "kit fox", "English setter", "Siberian husky", "tench", "dumbbell", "unused 1007",
+    ]  # fmt: skip
+    assert {name for name in names if name.startswith("crane")} == {"crane (n02012849)", "crane (n03126707)"}
+    digest = hashlib.sha256("".join(f"{wnid}\n" for wnid in table["wnid"]).encode()).hexdigest()
+    assert digest == "e85e4969a881deb8a8ba329357d033f7a664de8f1e099f593ad723bcf79bbfe5"  # of the file it came from
+
+
+def test_shipped_classes_are_those_of_timm():
+    info = pytest.importorskip("timm.data", exc_type=ImportError).ImageNetInfo()
+    table = class_table_of_2015()
+    assert sorted(table["wnid"]) == list(info.label_names())
+    assert dict(zip(table["wnid"], table["lemmas"], strict=True)) == {
+        wnid: info.label_name_to_description(wnid, detailed=False) for wnid in table["wnid"]
+    }
+
+
+class FakeTorchScript(torch.nn.Module):
+    """What the public TorchScript file offers: uint8 in, pool3 out where asked for."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.inner = network
+
+    def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        maps = self.inner((images.float() - 128) / 128)
+        return maps.mean(dim=[2, 3]) if return_features else maps.sum(dim=[1, 2, 3])
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_torchscript_files(tmp_path):
+    """A scripted module of the public file's form: loaded after its hash was checked, and called as documented."""
+    path = tmp_path / "inception-2015-12-05.pt"
+    conv = torch.nn.Conv2d(3, 5, 3)
+    torch.jit.script(FakeTorchScript(conv)).save(str(path))
+    images = torch.randint(0, 256, (2, 3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match=r"sha256 f58cb9b6.*cut-off download"):
+        load_torchscript(path)
+    network = load_torchscript(path, expected_sha256=sha256(path))
+    expected = conv((images.float() - 128) / 128).mean(dim=(2, 3))
+    torch.testing.assert_close(network(images, return_features=True), expected)
+    path.write_bytes(b"no archive")
+    with pytest.raises(InputError, match="no TorchScript"):
+        load_torchscript(path, expected_sha256=None)
