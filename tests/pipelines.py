@@ -801,6 +801,88 @@ def zimage() -> Built:
     }
 
 
+def svd() -> Built:
+    """Stable Video Diffusion: 5-D latents with frames before channels, image latents beside them, a weight a frame."""
+    from diffusers import (
+        AutoencoderKLTemporalDecoder,
+        EulerDiscreteScheduler,
+        StableVideoDiffusionPipeline,
+        UNetSpatioTemporalConditionModel,
+    )
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    unet = UNetSpatioTemporalConditionModel(
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        sample_size=32,
+        in_channels=8,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        cross_attention_dim=32,
+        num_attention_heads=8,
+        projection_class_embeddings_input_dim=96,
+        addition_time_embed_dim=32,
+    ).eval()
+    vae = AutoencoderKLTemporalDecoder(
+        block_out_channels=(32, 64), down_block_types=("DownEncoderBlock2D",) * 2, latent_channels=4
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=32, projection_dim=32, num_hidden_layers=1, num_attention_heads=4, image_size=32, patch_size=8,
+        intermediate_size=37,
+    )  # fmt: skip
+    pipe = StableVideoDiffusionPipeline(
+        vae=vae,
+        image_encoder=CLIPVisionModelWithProjection(vision).eval(),
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
+            timestep_type="continuous", timestep_spacing="leading", use_karras_sigmas=True,
+        ),
+        feature_extractor=CLIPImageProcessor(crop_size=32, size=32),
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, {
+        "image": torch.rand(1, 3, 32, 32, generator=generator(7)),
+        "num_frames": 3,
+        "min_guidance_scale": 2.0,
+        "max_guidance_scale": 5.0,
+        "num_inference_steps": 3,
+        "height": 32,
+        "width": 32,
+        "output_type": "latent",
+        "generator": generator(),
+    }
+
+
+def panorama() -> Built:
+    """Views of a wide picture: several calls and steps at one level, the scheduler's state put back for each."""
+    from diffusers import DDIMScheduler, StableDiffusionPanoramaPipeline
+
+    pipe = StableDiffusionPanoramaPipeline(
+        vae=_vae(),
+        text_encoder=None,
+        tokenizer=None,
+        unet=_unet(size=64),
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, {
+        "prompt_embeds": embeddings(1, 5, 16, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 16, seed=3),
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": 2,
+        "height": 512,
+        "width": 576,
+        "output_type": "latent",
+        "generator": generator(),
+    }
+
+
 PIPELINES: dict[str, Callable[[], Built]] = {
     "sd15": sd15,
     "sdxl": sdxl,
@@ -828,6 +910,8 @@ ODD: dict[str, Callable[[], Built]] = {
     "slg": slg,
     "skyreels": skyreels,
     "zimage": zimage,
+    "svd": svd,
+    "panorama": panorama,
 }
 
 

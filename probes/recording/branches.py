@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.probes.recording.gram import gram
 from scorescope.probes.recording.taps import Call
 
-_CACHE_ELEMENTS = 2**14  # with five vectors of float64, 640 kB
-_DEVICE_ELEMENTS = 2**23
 _MOST_BRANCHES = 6
 
 
@@ -47,49 +46,30 @@ class Layout:
 
 @dataclass
 class Hypothesis:
-    """One way of cutting, with the inner products that judge it."""
+    """One way of cutting, with the inner products that judge it, and the calls where their inputs are cut alike."""
 
     layout: Layout
     labels: list[str]
     branches: list[Tensor]
     target: Tensor
     state: Tensor
+    calls: Sequence[Call] = ()
 
     def gram(self) -> Tensor:
         """Inner products per sample, shape (batch, m + 1, m + 1), float64; the last vector is one of ones."""
-        return _gram(self._rows(self.branches, self.target, self.state))
+        return gram(self._rows(self.branches, self.target, self.state))
 
     def gram_along(self, axis: int) -> Tensor:
         """The same per position on one axis, shape (batch, positions, m + 1, m + 1)."""
         moved = [tensor.movedim(axis, 1) for tensor in (*self.branches, self.target, self.state)]
         batch, count = moved[0].shape[:2]
         flat = [tensor.flatten(0, 1) for tensor in moved]
-        gram = _gram(self._rows(flat[:-2], flat[-2], flat[-1]))
-        return gram.reshape(batch, count, *gram.shape[1:])
+        products = gram(self._rows(flat[:-2], flat[-2], flat[-1]))
+        return products.reshape(batch, count, *products.shape[1:])
 
     @staticmethod
     def _rows(branches: Sequence[Tensor], target: Tensor, state: Tensor) -> list[Tensor]:
         return [tensor.reshape(len(tensor), -1) for tensor in (*branches, target, state)]
-
-
-def _gram(rows: list[Tensor]) -> Tensor:
-    """Accumulate over blocks of columns; branches are subtracted before anything is squared.
-
-    The last row and column of the result belong to a vector of ones: they hold the sums.
-    """
-    batch, size = rows[0].shape
-    limit = _CACHE_ELEMENTS if rows[0].device.type == "cpu" else _DEVICE_ELEMENTS
-    width = min(size, max(1, limit // batch))
-    buffer = rows[0].new_empty((batch, len(rows) + 1, width), dtype=torch.float64)
-    buffer[:, -1] = 1
-    total = rows[0].new_zeros((batch, len(rows) + 1, len(rows) + 1), dtype=torch.float64)
-    for start in range(0, size, width):
-        block = buffer[:, :, : min(width, size - start)]
-        for place, row in enumerate(rows):
-            block[:, place].copy_(row[:, start : start + width])
-        block[:, 1 : len(rows) - 1] -= block[:, :1]
-        total += block @ block.mT
-    return total
 
 
 @dataclass(frozen=True)
@@ -251,9 +231,10 @@ def _whole_cuts(
     ]
     blocks = [part for _, tensor in chosen for part in tensor.split(rows)]
     order = "halves" if max(parts) > 1 else "calls"
-    yield Hypothesis(Layout(view, order, modules, parts), labels, blocks, target, state)
+    calls = [call for call, _ in chosen]
+    yield Hypothesis(Layout(view, order, modules, parts), labels, blocks, target, state, calls)
     if max(parts) > 1 and rows > 1:
         strided = [
             tensor[place::count] for (_, tensor), count in zip(chosen, parts, strict=True) for place in range(count)
         ]
-        yield Hypothesis(Layout(view, "interleaved", modules, parts), labels, strided, target, state)
+        yield Hypothesis(Layout(view, "interleaved", modules, parts), labels, strided, target, state, calls)

@@ -206,7 +206,7 @@ class LevelReader:
 
     def _products(self, scheduler: Any, time: float) -> tuple[float, float]:
         products = self._table(scheduler, "alphas_cumprod")
-        times = [float(t) for t in self._table(scheduler, "timesteps").flatten()]
+        times: list[float] = self._table(scheduler, "timesteps").flatten().tolist()
         if hasattr(scheduler, "initial_alpha_cumprod"):  # inversion: the state is one interval below the timestep
             interval = int(scheduler.config.num_train_timesteps) // max(1, int(scheduler.num_inference_steps or 1))
             before = int(time) - interval

@@ -14,6 +14,7 @@ from torch import Tensor
 from scorescope.probes.decomposition import GUIDED_PRODUCTS, image_statistics
 from scorescope.probes.recording.branches import Aligned, Hypothesis, cut
 from scorescope.probes.recording.fit import fit
+from scorescope.probes.recording.inputs import alike
 from scorescope.probes.recording.level import Level
 
 _MOST_POSITIONS = 512  # a longer axis is not one of frames
@@ -59,6 +60,8 @@ def measure(
             packed.add(f"slices/{place}/{axis}", _upper(hypothesis.gram_along(axis)))
         if _differs_inside(level, state):
             packed.add(f"denoised/{place}", _upper(_denoised(hypothesis, level).gram()))
+        if (shared := alike(hypothesis)) is not None:
+            packed.add(f"alike/{place}", shared)
         described.append(_describe(hypothesis, target))
         further = place + 1 < len(cuts) and state.device.type == "cpu"
         if further and _is_exact(gram, described[-1]["precision"], state[0].numel()):
@@ -152,12 +155,14 @@ def unread(
         slices = {name.split("/")[2]: value for name, value in found.items() if name.startswith(f"slices/{place}/")}
         if slices:
             hypothesis["slices"] = slices
+        if f"alike/{place}" in found:
+            hypothesis["alike"] = found[f"alike/{place}"]
         if f"denoised/{place}" in found:
             hypothesis["denoised_gram"] = found[f"denoised/{place}"]
     prefix = "statistics/"
     from_device = {"t": found["t"]} if "t" in found else {}
     if record["follows"]:
-        from_device["follows"] = [[event, found[f"follows/{event}"]] for event, _ in record["follows"]]
+        from_device["follows"] = [[event, found.get(f"follows/{event}", equal)] for event, equal in record["follows"]]
     return from_device | {
         "hypotheses": described,
         "statistics": {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)},

@@ -1,22 +1,42 @@
-"""A fixed ring of host buffers between the device and a writer thread.
+"""A fixed ring of host buffers between the device and the threads that write.
 
     ring = Ring(slots=4)
-    ring.put(tensors, consume)        # returns as soon as a slot is free; consume(host tensors) runs in the thread
+    ring.put(tensors, consume)        # returns as soon as a slot is free
+
+`consume(host tensors)` runs in one of a few threads, beside that of other batches; what it returns, if anything, is
+called in the order of `put`. So shards are written, hashed and synced side by side, and their lines follow in order.
 
 Copies go to pinned buffers on a side stream; when all slots are in use `put` waits (back-pressure), so memory does
-not grow with the number of steps. On the CPU the same code runs without pinning and streams. An error in the
-thread is raised by the next `put` or by `close`.
+not grow with the number of steps. On the CPU there is nothing to copy and the rest is the same. An error in a thread
+is raised by the next `put` or by `close`; what was put before the batch that failed is finished, nothing after it.
 """
 
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-Consume = Callable[[dict[str, Tensor]], None]
+_ALIGNED = 4096  # pages: a disk may take the bytes from where they lie
+
+Commit = Callable[[], None]
+Consume = Callable[[dict[str, Tensor]], Commit | None]
+
+
+@dataclass
+class _Slot:
+    buffer: Tensor | None = None
+
+
+@dataclass
+class _Job:
+    slot: _Slot
+    host: dict[str, Tensor]
+    copied: Any
+    consume: Consume
 
 
 class Ring:
@@ -26,50 +46,60 @@ class Ring:
     ----------
     slots : int
         Batches in flight at most.
+    threads : int
+        How many of them are consumed at once.
     """
 
-    def __init__(self, slots: int = 4) -> None:
-        self._free: queue.Queue[dict[str, Any]] = queue.Queue()
+    def __init__(self, slots: int = 5, threads: int = 3) -> None:
+        self._free: queue.Queue[_Slot] = queue.Queue()
         for _ in range(slots):
-            self._free.put({"buffer": None})
-        self._full: queue.Queue[tuple[dict[str, Any], dict[str, Tensor], Any, Consume] | None] = queue.Queue()
+            self._free.put(_Slot())
+        self._full: queue.Queue[_Job | None] = queue.Queue()
         self._error: BaseException | None = None
+        self._failing = False
         self._streams: dict[torch.device, Any] = {}
-        self._thread = threading.Thread(target=self._work, name="scorescope-writer", daemon=True)
-        self._thread.start()
+        self._taking, self._taken = threading.Lock(), 0
+        self._turn, self._turns = 0, threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._work, name="scorescope-writer", daemon=True) for _ in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def put(self, tensors: Mapping[str, Tensor], consume: Consume) -> None:
-        """Copy to a slot and hand it to the thread; waits while no slot is free.
+        """Copy to a slot and hand it to a thread; waits while no slot is free.
 
         Parameters
         ----------
         tensors : mapping
-            What to move. May be changed by the caller once `put` has returned on the CPU; on an accelerator they
-            must not be written to again.
+            What to move; must not be written to again. On the CPU these are what is consumed.
         consume : callable
-            Gets the host copies, which are only valid until it returns.
+            Gets the host copies; those in pinned memory are only valid until it returns. Runs beside those of other
+            batches; what it returns runs after everything that was put before.
         """
         self._check()
         slot = self._free.get()
         self._check()
         device = next((t.device for t in tensors.values() if t.device.type == "cuda"), None)
         if device is None:
-            self._full.put((slot, self._copy(slot, tensors, pinned=False), None, consume))
+            self._full.put(_Job(slot, dict(tensors), None, consume))
             return
         side = self._streams.setdefault(device, torch.cuda.Stream(device))
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
-            host = self._copy(slot, tensors, pinned=True)
+            host = self._copy(slot, tensors)
             for tensor in tensors.values():
                 if tensor.device.type == "cuda":
                     tensor.record_stream(side)
             done = side.record_event()
-        self._full.put((slot, host, done, consume))
+        self._full.put(_Job(slot, host, done, consume))
 
     def close(self, *, raise_errors: bool = True) -> None:
-        """Wait until everything has been consumed and end the thread."""
-        self._full.put(None)
-        self._thread.join()
+        """Wait until everything has been consumed and end the threads."""
+        for _ in self._threads:
+            self._full.put(None)
+        for thread in self._threads:
+            thread.join()
         if raise_errors:
             self._check()
 
@@ -78,29 +108,50 @@ class Ring:
             raise self._error
 
     @staticmethod
-    def _copy(slot: dict[str, Any], tensors: Mapping[str, Tensor], *, pinned: bool) -> dict[str, Tensor]:
-        sizes = {name: -(-tensor.numel() * tensor.element_size() // 64) * 64 for name, tensor in tensors.items()}
-        total = max(64, sum(sizes.values()))
-        if slot["buffer"] is None or slot["buffer"].numel() < total:
-            slot["buffer"] = torch.empty(total, dtype=torch.uint8, pin_memory=pinned)
+    def _copy(slot: _Slot, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        sizes = {name: -(-tensor.nbytes // _ALIGNED) * _ALIGNED for name, tensor in tensors.items()}
+        total = max(_ALIGNED, sum(sizes.values()))
+        if slot.buffer is None or slot.buffer.numel() < total:
+            slot.buffer = torch.empty(total, dtype=torch.uint8, pin_memory=True)
         host, start = {}, 0
         for name, tensor in tensors.items():
-            used = tensor.numel() * tensor.element_size()
-            view = slot["buffer"][start : start + used].view(tensor.dtype).view(tensor.shape)
-            view.copy_(tensor, non_blocking=pinned)
+            view = slot.buffer[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+            view.copy_(tensor, non_blocking=True)
             host[name] = view
             start += sizes[name]
         return host
 
     def _work(self) -> None:
-        while (job := self._full.get()) is not None:
-            slot, host, done, consume = job
-            try:
-                if done is not None:
-                    done.synchronize()
-                if self._error is None:
-                    consume(host)
-            except BaseException as error:
-                self._error = error
-            finally:
-                self._free.put(slot)
+        while True:
+            with self._taking:  # so that the numbers are those of the queue
+                job, number = self._full.get(), self._taken
+                self._taken += 1
+            if job is None:
+                return
+            self._finish(number, *self._consume(job))
+
+    def _consume(self, job: _Job) -> tuple[Commit | None, BaseException | None]:
+        try:
+            if job.copied is not None:
+                job.copied.synchronize()
+            return (None if self._failing else job.consume(job.host)), None
+        except BaseException as error:
+            self._failing = True  # whatever is taken from now on came later
+            return None, error
+        finally:
+            job.host.clear()
+            self._free.put(job.slot)
+
+    def _finish(self, number: int, commit: Commit | None, error: BaseException | None) -> None:
+        with self._turns:
+            self._turns.wait_for(lambda: self._turn == number)
+        try:
+            if self._error is None and error is None and commit is not None:
+                commit()
+        except BaseException as late:
+            error, self._failing = late, True
+        if self._error is None:
+            self._error = error
+        with self._turns:
+            self._turn += 1
+            self._turns.notify_all()

@@ -4,7 +4,8 @@ For branches a, b, ... and g, what the scheduler received, the free fit g = alph
 residual. Where that is no more than rounding, g was made of these branches, and alpha and beta say how: plain
 guidance has alpha + beta = 1, a pipeline that flips the sign has -1, and guidance pushes from `uncond` beyond
 `cond`, so the weight w = alpha / (alpha + beta) above 1 is that of `cond`. Weights between 0 and 1 prove nothing
-by themselves; then the pipeline's own labels decide, or other steps of the run with the same layout.
+by themselves; then the pipeline's own labels decide, or other steps of the run with the same layout. Of three
+branches the one with a positive weight is `cond`, and `uncond` is the one that shares no input with it.
 """
 
 from collections import Counter
@@ -16,6 +17,7 @@ import numpy as np
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording.fit import Array, Fit, fit
+from scorescope.probes.recording.inputs import farthest
 
 RULES = ("cfg", "negated cfg", "mixed cfg", "multi-branch", "none", "equal", "unknown")
 LABELS = {
@@ -58,7 +60,8 @@ class Verdict:
     cond, uncond : int or None
         Places of the branches.
     evidence : str
-        `weights` (proved from numbers), `labels` (the pipeline's names), `other steps`, or empty.
+        `weights` (proved from numbers), `weights and inputs` (which branches had the same conditions), `labels` (the
+        pipeline's names), `other steps`, or empty.
     reason : str
         Why `uncond` is missing.
     """
@@ -134,7 +137,7 @@ def _judge(gram: Array, hypothesis: Mapping[str, Any], event: Mapping[str, Any],
         if (verdict := _by_position(unpack(packed)[place, :, :-1, :-1], hypothesis, event)) is not None:
             return verdict
     verdict = Verdict("unknown", plain)
-    _order(verdict, plain, [], _roles(hypothesis))
+    _order(verdict, plain, [], hypothesis)
     if verdict.cond is None:
         verdict.reason = "not a combination of the branches: the rule is not linear"
     return verdict
@@ -173,7 +176,7 @@ def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any], precision: fl
     if count == 2 and np.sqrt(max(gram[1, 1], 0)) <= 4 * precision * np.sqrt(max(gram[0, 0], 1e-300)):
         return Verdict("equal", fitted, cond=0, uncond=1, evidence="weights")
     verdict = Verdict(rule, fitted)
-    _order(verdict, fitted, used, labels)
+    _order(verdict, fitted, used, hypothesis)
     if verdict.cond is not None and rule != "unknown":
         total = fitted.total if rule != "multi-branch" else 1.0
         verdict.weight = float(fitted.weights[verdict.cond] / total)
@@ -197,8 +200,9 @@ def _rule(fitted: Fit, used: list[int], precision: float) -> str:
     return "negated cfg" if _is_one(-fitted.total, fitted, precision) else "unknown"
 
 
-def _order(verdict: Verdict, fitted: Fit, used: list[int], labels: list[str]) -> None:
-    """Say which branch is which: by the pipeline's labels, else by the weights."""
+def _order(verdict: Verdict, fitted: Fit, used: list[int], hypothesis: Mapping[str, Any]) -> None:
+    """Say which branch is which: by labels, else by weights, with three by inputs too."""
+    labels = _roles(hypothesis)
     if labels.count("cond") == 1:
         verdict.cond, verdict.evidence = labels.index("cond"), "labels"
         verdict.uncond = labels.index("uncond") if labels.count("uncond") == 1 else None
@@ -219,7 +223,12 @@ def _order(verdict: Verdict, fitted: Fit, used: list[int], labels: list[str]) ->
         positive = [i for i in used if shares[i] > 0]
         if len(positive) == 1:
             verdict.cond, verdict.evidence = positive[0], "weights"
-        verdict.reason = "several branches push away; which of them is unconditional cannot be told from numbers"
+            away = [i for i in used if i != positive[0]]
+            verdict.uncond = farthest(hypothesis.get("alike", ()), positive[0], away)
+        if verdict.uncond is not None:
+            verdict.evidence = "weights and inputs"
+            return
+        verdict.reason = "several branches push away; neither numbers nor inputs tell which of them is unconditional"
         return
     verdict.reason = "the weight lies between 0 and 1: which branch is conditional cannot be told from numbers"
 

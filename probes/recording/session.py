@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording import find
+from scorescope.probes.recording.estimate import says_it_guides
+from scorescope.probes.recording.inputs import named_tensors
 from scorescope.probes.recording.labels import LabelTap
 from scorescope.probes.recording.levels import LevelFunction
 from scorescope.probes.recording.plan import Budget, Every, Keep, plan
@@ -50,6 +52,7 @@ def record(
     level: LevelFunction | None = None,
     value_range: tuple[float, float] | None = None,
     branches: Sequence[str] = (),
+    progress: bool = True,
 ) -> "Session":
     """Record what a pipeline's denoiser does at every step, without changing the pipeline.
 
@@ -63,8 +66,10 @@ def record(
     every : int or (float, float), optional
         In which steps to keep arrays: a stride, or an interval of noise levels. Scalars are kept in all.
     budget : int or str, optional
-        Bytes of arrays that one run may take, for instance "2 GB". What certainly exceeds it is an error before the
-        first denoiser call; the exact estimate is made, logged and checked at the first step.
+        Bytes of arrays that one run may take, for instance "2 GB". The size is estimated, and a budget that would be
+        exceeded is an error, before the first denoiser call. What cannot be known there (branches in calls of their
+        own that the pipeline does not tell of, activations at sites, a compiled network) is checked at the first
+        step, before anything is written.
     modules : str, sequence or mapping, optional
         Denoisers: names of components, or modules by name. By default those with customary names.
     sites : sequence of str or Site
@@ -80,6 +85,8 @@ def record(
     branches : sequence of str
         Names of the branches in the order of the calls, for instance ("uncond", "cond"), for rules under which
         numbers cannot tell them apart. Not needed for plain guidance; labels of the pipeline come first.
+    progress : bool
+        Where arrays are kept, say on standard error how much room they will take.
 
     Returns
     -------
@@ -96,7 +103,8 @@ def record(
     found = find.schedulers(pipe)
     sink = Sink(Path(path) if path is not None else None, resume=resume)
     inner = resolve(tuple(sites), denoisers)
-    return Session(pipe, denoisers, found, inner, Recorder(what, sink, level, value_range, branches), sink)
+    recorder = Recorder(what, sink, level, value_range, branches, progress=progress)
+    return Session(pipe, denoisers, found, inner, recorder, sink)
 
 
 class Session(Listener):
@@ -144,8 +152,8 @@ class Session(Listener):
         self._leave()
         status = "complete" if error is None else "failed" if isinstance(error, Exception) else "interrupted"
         more: dict[str, Any] = {} if error is None else {"error": f"{type(error).__name__}: {error}"}
-        if self._recorder.estimate:
-            more["estimated_bytes"] = self._recorder.estimate
+        if self._recorder.room.size:
+            more["estimated_bytes"] = self._recorder.room.size
         try:
             self._recorder.finish(error is None)
             self._sink.flush(raise_errors=error is None)
@@ -193,14 +201,16 @@ class Session(Listener):
         self._follow_swaps()
         tensors = leaves([*args, *kwargs.values()])
         if tensors:
-            self._recorder.announce(module, tensors[0], self._schedulers)
+            guided = says_it_guides(self._pipe)
+            self._recorder.room.expect(module, tensors[0], self._schedulers, guided=guided)
 
     def _after_call(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        copies = [leaf.detach().clone() for leaf in leaves(output)]
+        copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
         sites = {site: list(values) for site, values in self._inner.items()}
         self._inner.clear()
         self._recorder.saw(leaves([*args, *kwargs.values()])[:1])
-        self._pending.append(Call(name, copies, embedded=embeds_guidance(kwargs), sites=sites))
+        inputs = named_tensors(args, kwargs)
+        self._pending.append(Call(name, copies, embedded=embeds_guidance(kwargs), sites=sites, inputs=inputs))
 
     def _after_compiled(self, name: str) -> Any:
         pending = self._pending
@@ -257,7 +267,8 @@ class Session(Listener):
             call = entry
         else:
             name, arguments, output = entry
-            call = Call(name, [leaf.detach() for leaf in leaves(output)], embedded=embeds_guidance(arguments))
+            copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
+            call = Call(name, copies, embedded=embeds_guidance(arguments), inputs=named_tensors((), arguments))
         call.label = self._labels.of(place)
         return call
 

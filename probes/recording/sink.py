@@ -1,6 +1,7 @@
 """Where recorded steps go: a folder, or memory. The session fills it, the trace is made from it."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,11 @@ class Memory:
         """Append a line."""
         self.lines.append({**record, "line": len(self.lines)})
 
+    def hold(self, record: dict[str, Any], arrays: dict[str, Tensor]) -> None:
+        """Append a line with its arrays."""
+        self.arrays[len(self.lines)] = arrays
+        self.add(record)
+
 
 @dataclass
 class Recorded:
@@ -88,6 +94,12 @@ def _verdicts(record: dict[str, Any]) -> dict[str, Any]:
         "weight": [verdict.weight for verdict in found],
         "residual": [None if verdict.fit is None else verdict.fit.residual for verdict in found],
     }
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A tensor that holds no more memory than its own, and may be kept."""
+    shares = tensor.untyped_storage().nbytes() > tensor.nbytes or tensor.is_pinned()
+    return tensor.clone(memory_format=torch.contiguous_format) if shares else tensor
 
 
 class Sink:
@@ -158,16 +170,19 @@ class Sink:
         self._read_held()
         if self._ring is None:
             self._ring = Ring()
-        self._ring.put({"": vector, **step.arrays}, lambda host: self._consume(step, host))
-
-    def _consume(self, step: Step, host: dict[str, Tensor]) -> None:
-        record = step.whole(host.pop(""))
+        shard = self._writer.reserve() if self._writer is not None and step.arrays else None
+        self._ring.put({"": vector, **step.arrays}, functools.partial(self._consume, step, shard))
         step.arrays.clear()
-        if self._writer is not None:
-            self._writer.step(record | _verdicts(record), host)
-            return
-        self._memory.arrays[len(self._memory.lines)] = {name: tensor.clone() for name, tensor in host.items()}
-        self._memory.add(record)
+
+    def _consume(self, step: Step, shard: str | None, host: dict[str, Tensor]) -> Callable[[], None]:
+        """Bring one step to its place; what is returned adds its line when its turn has come."""
+        record = step.whole(host.pop(""))
+        if self._writer is None:
+            arrays = {name: _own(tensor) for name, tensor in host.items()}
+            return functools.partial(self._memory.hold, record, arrays)
+        if shard is not None:
+            record |= self._writer.shard(shard, host)
+        return functools.partial(self._writer.append, record | _verdicts(record))
 
     def _read_held(self) -> None:
         """Read everything back at once."""
@@ -220,4 +235,5 @@ class Sink:
             self._writer.abandon()
             if status == "complete":
                 raise
-        return Recorded(read(path), None)
+        contents.manifest = self._writer.manifest  # not read again: the lines are held once
+        return Recorded(contents, None)

@@ -1,25 +1,24 @@
 """Makes a record of every scheduler step: what it was, where its state came from, what is kept of it."""
 
 import functools
-import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scorescope.probes.recording.branches import Aligned, align, without_variance
+from scorescope.probes.recording.copies import Copies, same_bits
+from scorescope.probes.recording.estimate import Room
 from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.levels import LevelFunction, LevelReader
 from scorescope.probes.recording.measure import Packed, add_gap, add_statistics, denoised, measure
-from scorescope.probes.recording.plan import Plan, size_of
+from scorescope.probes.recording.plan import Plan
 from scorescope.probes.recording.proof import check_names
 from scorescope.probes.recording.sink import Sink, Step
 from scorescope.probes.recording.taps import Call, StepArguments, StepTap, step_arguments, step_results
-
-logger = logging.getLogger(__name__)
 
 _REMEMBERED = 8  # earlier states of one scheduler that a new state is compared with
 
@@ -71,12 +70,12 @@ class Recorder:
 
     def __init__(
         self, plan: Plan, sink: Sink, level: LevelFunction | None, value_range: tuple[float, float] | None,
-        branches: Sequence[str] = (),
+        branches: Sequence[str] = (), *, progress: bool = True,
     ) -> None:  # fmt: skip
         self.plan, self.sink, self.value_range = plan, sink, value_range
         self._branches = check_names(branches)
         self.steps = 0
-        self.estimate = 0  # bytes of arrays in the latest run, as known at its first step
+        self.room = Room(plan, progress=progress)
         self._custom = level
         self._readers: dict[int, tuple[Any, LevelReader]] = {}
         self._streams: dict[int, Stream] = {}
@@ -86,7 +85,7 @@ class Recorder:
         self._spec: dict[str, Any] | None = None
         self._event = 0
         self._next: int | None = None
-        self._checked = False
+        self.copies = Copies()
 
     def describe(self) -> dict[str, Any]:
         """What the manifest says of the plan."""
@@ -98,7 +97,9 @@ class Recorder:
         if number is None:
             number = self.sink.next_run if self._next is None else self._next
         self._run, self._spec, self._event, self._next = number, spec, 0, number + 1
-        self._streams, self._grids, self._checked = {}, {}, False
+        self._streams, self._grids = {}, {}
+        self.room.begin_run()
+        self.copies.forget()
 
     def end_run(self) -> None:
         """Finish a run."""
@@ -122,18 +123,6 @@ class Recorder:
         """Remember where denoiser inputs lie; tells states from predictions in a `step` with unhelpful names."""
         self._known.extend(tensor.data_ptr() for tensor in tensors)
 
-    def announce(self, module: nn.Module, state: Tensor, schedulers: Mapping[str, Any]) -> None:
-        """Refuse, before the first denoiser call, a run that cannot fit its budget."""
-        if self._checked or self.plan.budget is None or not self.plan.arrays:
-            return
-        config = getattr(module, "config", None)
-        inputs, outputs = (getattr(config, name, None) for name in ("in_channels", "out_channels"))
-        ratio = outputs / inputs if isinstance(inputs, int) and isinstance(outputs, int) else 1.0
-        size = state.numel() * state.element_size()
-        least = size * min(1.0, ratio) * ("branches" in self.plan.arrays)  # states may be a fraction of the batch
-        count = max((_grid_length(part) for part in schedulers.values()), default=0)
-        self.plan.check(self.plan.estimate(int(least), count), count)
-
     def before(
         self, tap: StepTap, args: tuple[Any, ...], kwargs: dict[str, Any], calls: Sequence[Call], place: int
     ) -> Begun:
@@ -144,9 +133,10 @@ class Recorder:
         stream.count()
         reader = self._reader(tap.owner)
         level = reader.read(tap.owner, given.timestep, given.state, given.extra)
-        prediction, state = given.prediction.detach().clone(), given.state.detach().clone()  # a step may edit both
-        aligned = align(calls, prediction, state, place, given.prediction)
         packed = Packed()
+        prediction = self.copies.of(given.prediction)  # a step may edit it, and the state
+        state, follows = self._state(stream, given.state, packed)
+        aligned = align(calls, prediction, state, place, given.prediction)
         target = without_variance(prediction, state)
         described, guided = [], None
         if target is not None and state.is_floating_point() and target.numel():
@@ -157,7 +147,7 @@ class Recorder:
         embedded = any(call.embedded for call in calls)
         described = [part | {"embedded": embedded, "labels": self._named(part["labels"])} for part in described]
         record = self._record(stream, given, reader, tap.owner, packed, place)
-        record["follows"] = self._follows(stream, state, given.state, packed)
+        record["follows"] = follows
         wanted = bool(self.plan.arrays or any(call.sites for call in calls)) and self.plan.wants(
             self._event, level.sigma
         )
@@ -167,16 +157,20 @@ class Recorder:
     def after(self, step: Begun, result: Any) -> None:
         """What the scheduler returned."""
         original, estimate = step_results(result, step.state)
-        returned = None if original is None else original.detach().clone()  # may be edited in place from here on
+        returned = None if original is None else self.copies.of(original)  # may be edited in place from here on
         if original is not None and returned is not None:
             step.stream.returned.appendleft(Returned(self._event, original, returned))
             self._known.append(original.data_ptr())
         if estimate is not None and step.guided is not None:
             add_gap(step.packed, step.guided(), estimate.detach())
-        kept = {"x_prev": returned, "x0": None if estimate is None else estimate.detach().clone()}
         if step.wanted:
-            step.arrays |= {n: t for n, t in kept.items() if t is not None and n in self.plan.arrays}
-            self._check_budget(step)
+            kept = {"x_prev": returned, "x0": estimate}
+            step.arrays |= {
+                n: self.copies.of(t) if n == "x0" else t
+                for n, t in kept.items()
+                if t is not None and n in self.plan.arrays
+            }
+            self.room.settle(step.arrays, step.stream.owner)
         step.record["arrays"] = {
             name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
             for name, tensor in step.arrays.items()
@@ -188,14 +182,6 @@ class Recorder:
     def _named(self, labels: list[str]) -> list[str]:
         """The pipeline's own labels, else the names that the user gave."""
         return list(self._branches) if not any(labels) and len(labels) == len(self._branches) else labels
-
-    def _check_budget(self, step: Begun) -> None:
-        if not self._checked:
-            self._checked = True
-            count = _grid_length(step.stream.owner)
-            self.estimate = self.plan.estimate(size_of(step.arrays), count)
-            logger.info("arrays of run %s: about %s bytes in %s steps", self._run, f"{self.estimate:,}", count)
-            self.plan.check(self.estimate, count)
 
     def _follow_run(self, tap: StepTap, timestep: Any) -> None:
         """A new grid of timesteps on a scheduler that has stepped is a new run."""
@@ -243,18 +229,37 @@ class Recorder:
             "missing": "the prediction is smaller than the state" if small else "",
         }  # fmt: skip
 
-    def _follows(self, stream: Stream, state: Tensor, given: Tensor, packed: Packed) -> list[list[Any]]:
-        """Earlier events of this scheduler, the latest first, whose returned states may be this one."""
+    def _state(self, stream: Stream, given: Tensor, packed: Packed) -> tuple[Tensor, list[list[Any]]]:
+        """A copy of the state, and the earlier events of this scheduler that returned it, or may have.
+
+        Each comes with one answer a sample; None where the device has to be asked, which `packed` does.
+        """
         candidates = list(stream.returned)
         if candidates and candidates[0].original is given:
             candidates = candidates[:1]  # compared all the same: it may have been edited in place
-        events = []
+        alike = [
+            earlier
+            for earlier in candidates
+            if earlier.copy.shape == given.shape
+            and earlier.copy.dtype == given.dtype
+            and earlier.copy.device == given.device
+        ]
+        return self._state_on_host(alike, given) if given.device.type == "cpu" else self._ask(alike, given, packed)
+
+    def _state_on_host(self, candidates: Sequence[Returned], given: Tensor) -> tuple[Tensor, list[list[Any]]]:
+        events: list[list[Any]] = []
         for earlier in candidates:
-            copy = earlier.copy
-            if copy.shape == state.shape and copy.dtype == state.dtype and copy.device == state.device:
-                packed.add(f"follows/{earlier.event}", _same_bits(copy, state))
-                events.append(earlier.event)
-        return [[event, None] for event in events]
+            equal = same_bits(earlier.copy, given.detach())
+            events.append([earlier.event, equal])
+            if all(equal):
+                return earlier.copy, events  # nobody writes to it: one copy serves both
+        return self.copies.of(given), events
+
+    def _ask(self, candidates: Sequence[Returned], given: Tensor, packed: Packed) -> tuple[Tensor, list[list[Any]]]:
+        state = self.copies.of(given)
+        for earlier in candidates:
+            packed.add(f"follows/{earlier.event}", _same_bits(earlier.copy, state))
+        return state, [[earlier.event, None] for earlier in candidates]
 
     def _arrays(
         self, prediction: Tensor, state: Tensor, aligned: Sequence[Aligned], calls: Sequence[Call]
@@ -281,8 +286,3 @@ def _same_bits(a: Tensor, b: Tensor) -> Tensor:
     if not a.is_complex():
         a, b = (tensor.view(_BITS[tensor.element_size()]) for tensor in (a, b))
     return (a == b).flatten(1).all(1)
-
-
-def _grid_length(scheduler: Any) -> int:
-    grid = getattr(scheduler, "timesteps", None)
-    return len(grid) if grid is not None and hasattr(grid, "__len__") else 0

@@ -5,7 +5,8 @@
     shards/00000000.safetensors  arrays of one step, in the type they were produced in
     scalars.parquet            the table, written at close; it follows from steps.jsonl
 
-Shards are written under a temporary name, synced and renamed before their line is. Lines reach the system one by
+Shards are written under a temporary name, synced and renamed before their line is, several at once; lines
+follow in the order of the steps, and reach the system one by
 one, so a process that is killed loses none, and the disk at the end of each run. Every line is hashed together
 with the id of its trace, so that lines of another trace are not taken for its own. Only JSON, safetensors and
 Parquet are read; a shard's name must look like one, and nothing outside the folder is opened.
@@ -15,18 +16,16 @@ import hashlib
 import json
 import os
 import re
-import threading
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.probes.recording import shards
 
 FORMAT, VERSION = "scorescope-trace", 1
 MANIFEST, STEPS, SHARDS, SCALARS = "manifest.json", "steps.jsonl", "shards", "scalars.parquet"
@@ -109,36 +108,26 @@ class Writer:
         except OSError as error:
             raise _cannot_write(path, error) from error
 
-    def step(self, record: dict[str, Any], arrays: Mapping[str, Tensor]) -> None:
-        """Write one step: its shard, then its line."""
+    def reserve(self) -> str:
+        """The name of the next shard."""
+        name = f"{self._shards:08d}.safetensors"
+        self._shards += 1
+        return name
+
+    def shard(self, name: str, arrays: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Write a shard of a reserved name; what its line has to say of it. Shards may be written side by side."""
         try:
-            if arrays:
-                record |= self._shard(arrays)
+            digest, size = shards.write(self.path / SHARDS / name, arrays)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+        return {"shard": name, "shard_sha256": digest, "shard_bytes": size}
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Append the line of a step; in order, and after its shard."""
+        try:
             self._append(record)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
-
-    def _shard(self, arrays: Mapping[str, Tensor]) -> dict[str, Any]:
-        name = f"{self._shards:08d}.safetensors"
-        self._shards += 1
-        file = self.path / SHARDS / name
-        partial = file.with_name(name + ".partial")
-        try:
-            save_file({key: tensor.contiguous() for key, tensor in arrays.items()}, partial)
-        except SafetensorError as error:  # what the library makes of a full disk
-            raise OSError(28, str(error)) from error
-        digest: list[str] = []
-        with open(partial, "rb") as stream:
-            # hashing releases the interpreter and runs while the disk is waited for
-            hashing = threading.Thread(target=lambda: digest.append(hashlib.file_digest(stream, "sha256").hexdigest()))
-            hashing.start()
-            try:
-                os.fsync(stream.fileno())
-            finally:
-                hashing.join()
-        size = partial.stat().st_size
-        os.replace(partial, file)
-        return {"shard": name, "shard_sha256": digest[0], "shard_bytes": size}
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Append one line, flush it, and sync what was written so far."""

@@ -36,6 +36,8 @@ class Call:
         The guidance scale was an input of the network (a guidance-distilled model).
     sites : dict of list of Tensor
         Activations captured inside this call.
+    inputs : dict of Tensor
+        What it was called with, as far as that is tensors with a name or place of their own; not copied.
     """
 
     module: str
@@ -43,6 +45,7 @@ class Call:
     label: str = ""
     embedded: bool = False
     sites: dict[str, list[Tensor]] = field(default_factory=dict)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
 
 
 def leaves(output: Any) -> list[Tensor]:

@@ -153,10 +153,10 @@ def test_every_pipeline_is_recorded_as_it_is(name: str) -> None:
     [
         ("inpaint", {"cfg"}, 5.0, {"weights"}),
         ("controlnet", {"cfg"}, 5.0, {"weights"}),
-        ("ip2p", {"multi-branch"}, 7.5, {"weights"}),
-        ("pag", {"multi-branch"}, 8.0, {"weights"}),
+        ("ip2p", {"multi-branch"}, 7.5, {"weights and inputs"}),
+        ("pag", {"multi-branch"}, 8.0, {"weights and inputs"}),
         ("rescale", {"unknown"}, math.nan, {""}),
-        ("slg", {"cfg", "multi-branch"}, None, {"weights", "other steps"}),
+        ("slg", {"cfg", "multi-branch"}, None, {"weights", "weights and inputs"}),
         ("skyreels", {"cfg"}, 5.0, {"labels"}),
         ("zimage", {"negated cfg"}, 6.0, {"weights"}),
     ],
@@ -173,6 +173,60 @@ def test_odd_pipelines_are_told_apart(name: str, rules: set[str], weight: float 
     assert (later["event"].gt(0).any()) == (name in ("inpaint", "skyreels"))
     if name in ("inpaint", "controlnet", "slg", "skyreels"):
         _check_rebuilt(trace, [GUIDANCE] * (1 if name == "slg" else len(trace.arrays.events)))
+
+
+@pytest.mark.parametrize(
+    ("name", "cond", "uncond", "coefficients"),
+    [
+        ("pag", 1, 0, (-4.0, 8.0, -3.0)),  # u + 5 (c - u) + 3 (c - perturbed)
+        ("ip2p", 0, 2, (7.5, -6.0, -0.5)),  # u + 7.5 (text - image) + 1.5 (image - u)
+        ("slg", 1, 0, (-4.0, 7.8, -2.8)),  # u + 5 (c - u) + 2.8 (c - skipped), in the steps that skip
+    ],
+)
+def test_three_branches_are_named_by_weights_and_inputs(
+    name: str, cond: int, uncond: int, coefficients: tuple[float, ...]
+) -> None:
+    """The perturbed branch had the inputs of cond; that of the image shares the image with it, or the prompt."""
+    _, _, trace = _both(*ODD[name](), keep="all")
+    three = trace.proof.query("rule == 'multi-branch'")
+    assert len(three) == (3 if name == "slg" else 4)
+    for found in three["coefficients"]:
+        np.testing.assert_allclose(found, coefficients, rtol=1e-4)
+    assert set(three["cond"]) == {cond}
+    assert set(three["uncond"]) == {uncond}
+    assert trace.scalars["missing"].eq("").all()
+    place = int(three["event"].iloc[0])
+    calls = [trace.load(f"call{n}", place) for n in range(3)]
+    assert torch.equal(trace.load("cond", place), calls[cond])
+    assert torch.equal(trace.load("uncond", place), calls[uncond])
+    rebuilt = sum(weight * branch for weight, branch in zip(coefficients, calls, strict=True))
+    torch.testing.assert_close(rebuilt, trace.load("guided", place), rtol=1e-5, atol=1e-5)
+
+
+def test_a_weight_for_each_frame_of_a_video() -> None:
+    """Stable Video Diffusion: frames before channels, the scale grows along them."""
+    bare, recorded, trace = _both(*ODD["svd"](), keep="all")
+    assert torch.equal(bare, recorded)
+    assert set(trace.scalars["rule"]) == {"cfg"}
+    np.testing.assert_allclose(trace.proof["weight_low"], 2.0, rtol=1e-3)
+    np.testing.assert_allclose(trace.proof["weight_high"], 5.0, rtol=1e-3)
+    scale = torch.linspace(2.0, 5.0, 3)[None, :, None, None, None]
+    for place in range(3):
+        cond, uncond = trace.load("cond", place), trace.load("uncond", place)
+        assert torch.equal(uncond + scale * (cond - uncond), trace.load("guided", place))
+    _check_chained(trace)
+    _check_scalars(trace)
+
+
+def test_views_of_a_panorama_are_steps_of_their_own() -> None:
+    bare, recorded, trace = _both(*ODD["panorama"](), keep="all")
+    assert torch.equal(bare, recorded)
+    assert set(trace.scalars["rule"]) == {"cfg"}
+    assert trace.scalars["event"].tolist() == list(range(len(trace.scalars)))
+    assert len(trace.scalars) > 2
+    assert trace.scalars["sigma"].nunique() == 2  # two noise levels, whatever the number of views
+    _check_rebuilt(trace, [GUIDANCE] * len(trace.scalars))
+    _check_chained(trace)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

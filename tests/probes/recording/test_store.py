@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from scorescope.data.errors import InputError
 from scorescope.probes import Trace, TraceError, record
 from scorescope.probes.recording import reading, store
+from scorescope.probes.recording.estimate import in_words
 from scorescope.probes.recording.reading import reopen, verify
-from tests.pipelines import generator, sd15, wan
+from tests.pipelines import ODD, PIPELINES, generator, sd15, wan
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # raised by the libraries under the pipelines
@@ -175,12 +176,63 @@ def test_a_budget_that_would_be_exceeded_is_an_error_before_the_run(tmp_path: Pa
     assert trace.manifest["estimated_bytes"] == sum(tensor.nbytes for tensor in kept)
 
 
-def test_a_budget_between_the_first_bound_and_the_truth(tmp_path: Path) -> None:
-    """The exact size is known at the first step: the error comes there, before the second."""
-    pipe, arguments = sd15(steps=4)
-    with pytest.raises(InputError, match="budget"), record(pipe, keep="all", budget=10_000) as trace:
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3", "pixart", "ip2p", "pag", "inpaint", "ddpm", "wan21", "ltx"])
+@pytest.mark.parametrize("keep", ["branches", "latents"])
+def test_the_size_is_told_before_the_first_call(name: str, keep: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed before the network was asked is what the run then takes."""
+    pipe, arguments = (PIPELINES | ODD)[name]()
+    network = getattr(pipe, "unet", None) or pipe.transformer
+    told: list[str] = []
+    handle = network.register_forward_pre_hook(lambda *_: told.append(capsys.readouterr().err))
+    with record(pipe, keep=keep) as trace:
+        handle_after = network.register_forward_pre_hook(lambda *_: told.append(capsys.readouterr().err))
         pipe(**arguments)
-    assert len(trace.scalars) == 0
+    handle.remove()
+    handle_after.remove()
+    lines = [line for line in "".join(told[:2]).splitlines() if "recording arrays" in line]
+    assert lines == [f"recording arrays: about {in_words(trace.manifest['estimated_bytes'])} in {_grid(trace)} steps"]
+    assert "recording arrays" not in "".join(told[2:]) + capsys.readouterr().err  # said once
+
+
+def _grid(trace: Trace) -> int:
+    return len(trace.arrays.events)
+
+
+def test_a_size_that_only_the_first_step_can_tell_is_checked_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second call that the pipeline does not tell of: the error comes at the first step, and nothing is written."""
+    pipe, arguments = PIPELINES["flux_true"]()
+    with record(pipe, keep="branches") as trace:
+        pipe(**arguments)
+    size = trace.manifest["estimated_bytes"]
+    assert "recording arrays" in capsys.readouterr().err
+    arguments["generator"] = generator()
+    with pytest.raises(InputError, match="budget"), record(pipe, keep="branches", budget=size - 1, path=tmp_path / "a"):
+        pipe(**arguments)
+    assert len(Trace.open(tmp_path / "a").scalars) == 0
+    assert list((tmp_path / "a/shards").iterdir()) == []
+
+
+def test_scalars_and_quiet_recordings_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for options in ({}, {"keep": "branches", "progress": False}):
+        pipe, arguments = sd15(steps=2)
+        with record(pipe, **options):
+            pipe(**arguments)
+    assert "recording" not in capsys.readouterr().err
+
+
+def test_a_second_run_of_another_size_is_estimated_too(capsys: pytest.CaptureFixture[str]) -> None:
+    pipe, arguments = sd15(steps=2)
+    with record(pipe, keep="latents"):
+        pipe(**arguments)
+        pipe(**arguments | {"num_inference_steps": 3})
+        pipe(**arguments | {"num_inference_steps": 3})
+    lines = [line for line in capsys.readouterr().err.splitlines() if "recording arrays" in line]
+    assert lines == [
+        "recording arrays: about 4.1 kB in 2 steps",
+        "recording arrays: about 6.14 kB in 3 steps",
+    ]
 
 
 def test_bad_arguments() -> None:
@@ -231,25 +283,18 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["shards", "lines"])
 @pytest.mark.parametrize("failing", range(1, 4))
 def test_a_disk_that_fills_up(failing: int, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The failing-th shard, or line, finds no room half-way."""
-    from safetensors import SafetensorError
-
-    count = iter(range(1000))
-    inner_save, inner_write = store.save_file, os.write
-
-    def save(arrays: Any, file: Path) -> None:
-        inner_save(arrays, file)
-        if place == "shards" and next(count) == failing:
-            file.write_bytes(file.read_bytes()[:100])
-            raise SafetensorError("Error while serializing: No space left on device")
+    """The failing-th shard, or line, finds no room half-way; other shards are being written meanwhile."""
+    lines, inner = iter(range(1000)), os.write
 
     def write(descriptor: int, data: Any) -> int:
-        ours = os.readlink(f"/proc/self/fd/{descriptor}").endswith("steps.jsonl")
-        if ours and place == "lines" and next(count) == failing:
-            return inner_write(descriptor, bytes(data)[: len(data) // 2])
-        return inner_write(descriptor, data)
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        if place == "lines" and name == "steps.jsonl" and next(lines) == failing:
+            return inner(descriptor, bytes(data)[: len(data) // 2])
+        if place == "shards" and name == f"{failing:08d}.safetensors.partial":
+            inner(descriptor, bytes(data)[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        return inner(descriptor, data)
 
-    monkeypatch.setattr(store, "save_file", save)
     monkeypatch.setattr(os, "write", write)
     with pytest.raises(TraceError, match=r"(?i)no space"):
         recorded(tmp_path / "a")
@@ -257,6 +302,7 @@ def test_a_disk_that_fills_up(failing: int, place: str, tmp_path: Path, monkeypa
     trace = Trace.open(tmp_path / "a")
     assert trace.status in ("failed", "interrupted")
     assert len(trace.scalars) == failing
+    assert not list((tmp_path / "a").rglob("*.partial"))
     check_flushed(trace)
 
 
@@ -558,7 +604,8 @@ def test_a_killed_recording_goes_on_after_its_torn_line(folder: Path, tmp_path: 
     (path / "steps.jsonl").write_bytes(lines[:-50])
     writer, contents = reopen(path)
     assert len(contents.lines) == 3
-    writer.step({"kind": "step", "run": 0, "attempt": 0, "event": 3}, {"x": torch.zeros(2)})
+    shard = writer.shard(writer.reserve(), {"x": torch.zeros(2)})
+    writer.append({"kind": "step", "run": 0, "attempt": 0, "event": 3} | shard)
     writer.abandon()
     assert len(reading.read(path).lines) == 4
     assert list(verify(path)) == []
@@ -570,34 +617,6 @@ def test_a_damaged_trace_is_not_continued(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "a/steps.jsonl").write_bytes(lines[:300] + b"x" + lines[301:])
     with pytest.raises(TraceError, match="continue"):
         recorded(tmp_path / "a", resume=True)
-
-
-def test_memory_does_not_grow_with_the_number_of_slots(tmp_path: Path) -> None:
-    """The ring holds four steps at most, however slow the writer is."""
-    from scorescope.probes.recording.offload import Ring
-
-    waiting: list[int] = []
-    ring = Ring(slots=4)
-    for _ in range(20):
-        ring.put({"x": torch.zeros(1000)}, lambda host: (time.sleep(0.002), waiting.append(1))[1])
-        assert ring._full.qsize() <= 4
-    ring.close()
-    assert len(waiting) == 20
-
-
-def test_an_error_of_the_writer_reaches_the_next_put() -> None:
-    from scorescope.probes.recording.offload import Ring
-
-    def fail(host: Any) -> None:
-        raise TraceError("disk", found="no room", expected="room")
-
-    ring = Ring()
-    ring.put({"x": torch.zeros(1)}, fail)
-    with pytest.raises(TraceError, match="no room"):
-        for _ in range(100):
-            ring.put({"x": torch.zeros(1)}, fail)
-            time.sleep(0.01)
-    ring.close(raise_errors=False)
 
 
 def test_sites_are_kept_by_branch(tmp_path: Path) -> None:
