@@ -104,7 +104,8 @@ def trace_direction(
     scan : ProbeScan, optional
         With a probe of `attribute` at `site`, fitted on a bank under the same `observed` condition, or on
         `SampleTaps.activations()` of other seeds with the labels of their final images: a deterministic path tells
-        more of its own end than noisy data do of theirs. Each step uses the probe of the noise level nearest to it.
+        more of its own end than noisy data do of theirs. Each step uses the probe of the noise level nearest to it;
+        steps beyond the scanned levels are left out of the probe curve.
         Without one there is no probe curve.
     site : str
         Site of the probe.
@@ -209,12 +210,21 @@ def _observed_curves(
     seen = _seen(judge, taps, run.samples.shape[1:])
     curves = [Curve("agreement", judge.balanced(seen, final), steps, len(final))]
     if scan is not None:
+        covered = [step for step in steps if _covers(scan, taps.sigmas[step, 0])]
+        if not covered:
+            found = f"noise levels from {min(scan.sigmas):.3g} to {max(scan.sigmas):.3g}"
+            raise InputError("scan", found=found, expected="some of those of sampling")
         read = []
-        for step in steps:
+        for step in covered:
             probe = scan.probe(judge.attribute, site, sigma=taps.sigmas[step, 0])
             read.append(probe.predict(taps.at(site, step=step)) == probe.classes[1])
-        curves.append(Curve("probe", judge.balanced(np.stack(read), final), steps, len(final)))
+        curves.append(Curve("probe", judge.balanced(np.stack(read), final), covered, len(final)))
     return curves
+
+
+def _covers(scan: ProbeScan, sigma: float) -> bool:
+    """Whether a noise level is among those scanned, or at most 1.5 times beyond: a probe elsewhere reads nothing."""
+    return min(scan.sigmas) / 1.5 <= sigma <= 1.5 * max(scan.sigmas)
 
 
 def _condition_curves(

@@ -20,7 +20,7 @@ from scorescope.probes.arms import ArmBatch, Sampling, run_arms, sample_arms
 from scorescope.probes.attribution import gradcam_maps, occlusion_maps
 from scorescope.probes.bank import Bank, Point, log_snr_grid
 from scorescope.probes.cached import cached
-from scorescope.probes.comparison import compare_arms
+from scorescope.probes.comparison import Arm, compare_arms
 from scorescope.probes.comparison_sums import Comparison
 from scorescope.probes.condition_switch import SwitchingDenoiser
 from scorescope.probes.conditions import attribute_candidates, open_attributes

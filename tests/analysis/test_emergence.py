@@ -1,5 +1,6 @@
 """Emergence in a two-component mixture, where what a switch of the condition does is known in closed form."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -114,11 +115,21 @@ def test_a_stochastic_path_is_decided_late_and_the_probe_sees_what_the_estimate_
     assert set(curves) == {"agreement", "probe"}
     assert curves["agreement"][0] < 0.75 and curves["agreement"][-1] == 1
     # both are the sign of x along the axis, but for errors of the fitted threshold
-    late = np.asarray(SIGMAS[:-1]) < 2
-    np.testing.assert_allclose(curves["probe"][late], curves["agreement"][late], atol=0.06)
+    late = found.curves.query("sigma < 2").pivot(index="step", columns="curve", values="value")
+    assert len(late) > 8
+    np.testing.assert_allclose(late["probe"], late["agreement"], atol=0.06)
     committed = found.landmarks.set_index("landmark").loc["committed_at"]
     assert committed["low"] <= committed["log_snr"] <= committed["high"] and committed["log_snr"] > -5
     assert list(found.gaps[["earlier", "later"]].iloc[0]) == ["readable_from", "committed_at"]
+
+
+def test_steps_beyond_the_scanned_levels_are_left_out_of_the_probe_curve(scan):
+    part = dataclasses.replace(scan, sigmas=(scan.sigmas[0], *scan.sigmas[1:3], *[s + 3 for s in scan.sigmas[3:]]))
+    found = traced(scan=part, site="inner", condition=None, other=None)
+    sigmas = found.curves.query("curve == 'probe'")["sigma"]
+    assert min(part.sigmas) / 1.5 <= sigmas.min() < min(part.sigmas) * 1.5 and 0 < len(sigmas) < len(SIGMAS) - 1
+    with pytest.raises(InputError, match="some of those of sampling"):
+        traced(scan=dataclasses.replace(scan, sigmas=(1e4,) * 8), site="inner", condition=None, other=None)
 
 
 def test_batches_change_nothing_and_neither_does_an_unrelated_call(scan):

@@ -83,13 +83,13 @@ def test_a_direction_that_turns_with_the_noise_level_must_be_carried_along():
     points, labels = bank(SIGMAS[:-1])
     denoiser = Planted(turning=True)
     found = collect(denoiser, points, ["inner"])
-    start = directions_by_level(found, labels, site="inner", attribute="sign")[2]
+    start = directions_by_level(found, labels, site="inner", attribute="sign")[0]
     carried = {how: carry_direction(start, found, how=how, labels=labels) for how in ("same", "refit", "procrustes")}
-    effect = transport_effect(denoiser, scores, target="sign", seeds=SEEDS, strength=1.0, sampling=SAMPLING)
+    effect = transport_effect(denoiser, scores, target="sign", seeds=SEEDS, strength=0.5, sampling=SAMPLING)
     table = judge_transport(carried, effect=effect).set_index("transport")
     assert table.loc["refit", "low"] > 0.1
     assert table.loc["procrustes", "share"] > 0.9
-    assert table.loc["same", "share_high"] < 0.8 and table.loc["same", "cosine"] < 0.8
+    assert table.loc["same", "share_high"] < 0.9 and table.loc["same", "cosine"] < 0.8
 
 
 def test_effects_do_not_depend_on_batches_and_bad_input_is_refused():
