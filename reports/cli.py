@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from scorescope.data.errors import InputError
-from scorescope.probes.models import load_model
+from scorescope.probes.models import check_device, load_model
 from scorescope.reports import card as cards
-from scorescope.reports import fid, fid_cli, gaussian, guidance, guidance_traces, trace_cli
+from scorescope.reports import directions, fid, fid_cli, gaussian, guidance, guidance_traces, trace_cli
+from scorescope.reports.directions_study import load_subject
 from scorescope.reports.gaussian_study import from_folder
 from scorescope.reports.page import Outcome, write_index
 
@@ -35,6 +36,7 @@ REPORTS: dict[str, Callable[[Path], Outcome]] = {
     "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
     "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=_command()),
     "fid": lambda out: fid.build(out, quick=True, command=_command()),
+    "directions": lambda out: directions.build(out, load_subject("shapes"), quick=True, command=_command()),
 }
 
 
@@ -96,11 +98,28 @@ def report_gaussian(
     _exit([outcome])
 
 
+@report_app.command("directions")
+def report_directions(
+    out: Out = Path("report/directions"),
+    subject: Annotated[
+        str,
+        typer.Option(help="shapes, a safetensors file of another model of the shapes, or package.module:factory."),
+    ] = "shapes",
+    quick: Quick = False,
+    device: Device = "cpu",
+) -> None:
+    """Where an attribute is readable, where it is steerable, and how its direction travels."""
+    check_device(device)
+    outcome = directions.build(out, load_subject(subject, device=device), quick=quick, command=_command())
+    typer.echo(f"wrote {outcome.path}")
+    _exit([outcome])
+
+
 @app.command()
 def card(
     weights: Annotated[Path, typer.Argument(help="A safetensors file whose card is to get its quality figures.")],
 ) -> None:
-    """Measure the quality of a digits denoiser and write it on the card beside its weights."""
+    """Measure the quality of a denoiser of digits or shapes and write it on the card beside its weights."""
     typer.echo(cards.measure_card(weights).to_string(index=False))
 
 

@@ -125,8 +125,14 @@ def read_readers(readers: pd.DataFrame) -> str:
 
 def read_cosines(cosines: pd.DataFrame) -> str:
     """How far the direction turns from one end of the noise axis to the other."""
-    far = cosines.sort_values("crossed").iloc[0]
+    own = cosines[cosines["sigma_a"] == cosines["sigma_b"]].set_index("sigma_a")
+    stable = own.index[own["low"] > own["null"]]  # levels at which halves of the images agree beyond chance
+    rows = cosines[cosines["sigma_a"].isin(stable) & cosines["sigma_b"].isin(stable)]
+    if len(stable) < 2:
+        return "At fewer than two noise levels do halves of the images agree on the direction."
+    far = rows.sort_values("crossed").iloc[0]
     return (
-        f"Directions turn most between σ = {far['sigma_a']:.2g} and {far['sigma_b']:.2g}: cosine {far['crossed']:.2f} "
+        "Among levels where halves of the images agree, directions turn most between "
+        f"σ = {far['sigma_a']:.2g} and {far['sigma_b']:.2g}: cosine {far['crossed']:.2f} "
         f"({far['low']:.2f} to {far['high']:.2f}); chance is within ±{far['null']:.2f}."
     )

@@ -71,7 +71,7 @@ def _tokens(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
         point = Bank(images, SEEN_AT, seed=4).point(torch.arange(count), level)
         head = attribute_score(subject.scores([contrast]), contrast.attribute)
         step = make_step(subject.denoiser, point.x, sigma, subject.conditions(labels), head=head)
-        found = attribute_step(step, "IntegratedGradients", n_steps=bench.size(32, 16))
+        found = attribute_step(step, "IntegratedGradients", n_steps=bench.size(96, 48))
         shares = found.by_token.abs().mean(0)
         for token, share in zip(subject.attributes, (shares / shares.sum()).tolist(), strict=True):
             rows.append((contrast.attribute, sigma, token, count, share, found.total_residual))

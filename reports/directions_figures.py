@@ -43,8 +43,7 @@ def probe_maps(probes: pd.DataFrame, *, quantity: str = "value", columns: int = 
         _sigma_ticks(ax, table.columns.to_numpy(float))
         ax.set_yticks(range(len(table)), [_short(site) for site in table.index])
         ax.set_title(f"{name} (chance {part['chance'].iloc[0]:.2g})" if quantity == "value" else name)
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
+    _close_grid(axes, len(names))
     figure.supxlabel("noise level σ (units of data)", fontsize=8)
     label = "held-out balanced accuracy" if quantity == "value" else "selectivity: accuracy less control task"
     assert image is not None  # there is at least one attribute
@@ -175,8 +174,7 @@ def emergence_curves(curves: pd.DataFrame, *, columns: int = 3) -> Figure:
             with_band(ax, line, color=PALETTE[index], label=label, linestyle=STYLES[index])
         ax.axhline(0.5, color=REFERENCE, linewidth=0.6, linestyle=":")
         ax.set(xscale="log", title=name, ylim=(-0.03, 1.03))
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
+    _close_grid(axes, len(names))
     figure.supxlabel(SIGMA_LABEL, fontsize=8)
     figure.supylabel("balanced accuracy; switch: share that follows", fontsize=8)
     handles, texts = axes[0, 0].get_legend_handles_labels()
@@ -388,8 +386,8 @@ def win_rate_curves(rates: pd.DataFrame) -> Figure:
 
 
 @styled
-def information_densities(integrands: pd.DataFrame) -> Figure:
-    """Information about each attribute per unit of log-SNR, by both estimators.
+def information_curves(integrands: pd.DataFrame) -> Figure:
+    """Information about each attribute, integrated from high noise down, by both estimators.
 
     Parameters
     ----------
@@ -399,15 +397,19 @@ def information_densities(integrands: pd.DataFrame) -> Figure:
     figure, axes = new_figure(width=6.6, height=2.7, ncols=2, sharex=True)
     titles = {"log_ratio": "log ratio: difference of losses", "influence": "influence: distance of predictions"}
     for ax, (estimator, title) in zip(axes, titles.items(), strict=True):
-        for index, (name, part) in enumerate(integrands[integrands["estimator"] == estimator].groupby("attribute")):
-            banded = part.rename(columns={"density": "mean"})
-            with_band(ax, banded, color=PALETTE[index], label=str(name), linestyle=STYLES[index % len(STYLES)])
-        ax.axhline(0, color=REFERENCE, linewidth=0.7)
-        ax.set(xscale="log", title=title)
-    axes[0].set_ylabel("nats per unit of log-SNR")
+        part = integrands[integrands["estimator"] == estimator]
+        for index, (name, rows) in enumerate(part.groupby("attribute", sort=False)):
+            rows = rows.sort_values("sigma")
+            style = STYLES[index % len(STYLES)]
+            ax.plot(rows["sigma"], rows["cumulative"], color=PALETTE[index], label=str(name), linestyle=style)
+        for values in (2, 4):
+            ax.axhline(np.log(values), color=REFERENCE, linewidth=0.7, linestyle=":")
+        ax.set(xscale="log", title=title, ylim=(-0.5, 4))
+    axes[0].plot([], [], color=REFERENCE, linewidth=0.7, linestyle=":", label="entropy of 2 and 4 values")
+    axes[0].set_ylabel("nats, from high noise down to σ")
     figure.supxlabel(SIGMA_LABEL, fontsize=8)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=6, loc="outside upper center")
+    figure.legend(handles, labels, ncols=4, loc="outside upper center")
     return figure
 
 
@@ -482,6 +484,14 @@ def _bare(ax: Axes) -> None:
 
 def _row_label(ax: Axes, label: str) -> None:
     ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
+
+
+def _close_grid(axes: np.ndarray, used: int) -> None:
+    """Hide the panels of a grid that are not used; the ones above them get their tick labels back."""
+    for ax in axes.flat[used:]:
+        ax.set_axis_off()
+    for ax in axes.flat[max(0, used - axes.shape[1]) : used]:
+        ax.tick_params(labelbottom=True)
 
 
 def _short(site: str) -> str:

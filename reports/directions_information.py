@@ -1,5 +1,6 @@
 """Sections of the directions report that need no intervention: attribute loss, information, classification."""
 
+import math
 from collections.abc import Callable
 
 import pandas as pd
@@ -10,7 +11,7 @@ from scorescope.analysis.attribute_loss import attribute_loss
 from scorescope.analysis.log_snr import grid_levels
 from scorescope.analysis.overlap import overlap
 from scorescope.analysis.paired_classify import paired_classify
-from scorescope.analysis.pairwise import information_of_each
+from scorescope.analysis.pairwise import PairwiseInformation, pairwise_information
 from scorescope.analysis.win_rates import EVERY
 from scorescope.probes.bank import Bank
 from scorescope.reports import directions_figures as figures
@@ -79,24 +80,21 @@ def information_section(bench: Workbench) -> Section:
     """What each attribute's condition says about the images, in nats, and where in the picture."""
     subject, count = bench.subject, bench.size(160, 40)
     images, labels = bench.images[:count], bench.labels[:count]
-    asked = {c.attribute: _only(bench, labels, [c]) for c in bench.contrasts}
-    found = information_of_each(
-        subject.denoiser, images, {name: subject.conditions(rows) for name, rows in asked.items()},
-        levels=grid_levels(count=bench.size(31, 17)), maps=True, progress=bench.progress,
-    )  # fmt: skip
+    found = {contrast.attribute: _information(bench, contrast, images, labels) for contrast in bench.contrasts}
     expected = pd.concat([part.expected.assign(attribute=name) for name, part in found.items()], ignore_index=True)
     integrand = pd.concat([part.integrand.assign(attribute=name) for name, part in found.items()], ignore_index=True)
     maps = {name: part.influence_map[:SHOWN] for name, part in found.items() if part.influence_map is not None}
     shared, text = _overlap(bench, images[: count // 2], labels[: count // 2])
-    entropy = {name: torch.log(torch.tensor(float(len(subject.attributes[name])))).item() for name in asked}
-    expected["entropy_nats"] = expected["attribute"].map(entropy)
+    expected["entropy_nats"] = [math.log(len(subject.attributes[name])) for name in expected["attribute"]]
     return Section(
         figures=[
             ReportFigure(
-                "information", figures.information_densities(integrand), read_information(expected),
-                f"{count} images; the condition names one attribute and leaves the others open, against the "
-                "unconditional branch; guidance weight 1. For an exact denoiser both integrals are the mutual "
-                "information, which cannot exceed the entropy of the attribute.", wide=True,
+                "information", figures.information_curves(integrand), read_information(expected),
+                f"{count} images; the condition names every attribute, against the same with this one left open; "
+                "guidance weight 1. Integrated from high noise down: for an exact denoiser both estimates end at the "
+                "information that the image holds beyond the other attributes, which cannot exceed the entropy "
+                "ln(values). Where a curve runs past that, the two branches of the network contradict each other: "
+                "their errors count more the lower the noise.", wide=True,
             ),
             ReportFigure(
                 "influence_maps", figures.influence_maps(images[:SHOWN].cpu(), maps), text,
@@ -112,24 +110,25 @@ def information_section(bench: Workbench) -> Section:
     )  # fmt: skip
 
 
-def _only(bench: Workbench, labels: Tensor, contrasts: list[Contrast]) -> Tensor:
-    """Labels with everything left open but the attributes of some contrasts."""
-    kept = {contrast.attribute for contrast in contrasts}
-    opened = labels.clone()
-    for name, values in bench.subject.attributes.items():
-        if name not in kept:
-            opened[:, bench.subject.column(name)] = len(values)
-    return opened
+def _information(bench: Workbench, contrast: Contrast, images: Tensor, labels: Tensor) -> PairwiseInformation:
+    subject = bench.subject
+    condition, others = subject.conditions(labels), subject.conditions(subject.opened(labels, contrast))
+    return pairwise_information(
+        subject.denoiser, images, condition, given=others, levels=grid_levels(-9, 3, count=bench.size(25, 13)), maps=True,
+        entropy=math.log(len(subject.attributes[contrast.attribute])), progress=bench.progress,
+    )  # fmt: skip
 
 
 def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> tuple[pd.DataFrame, str]:
     """Overlap of influence of the first two attributes, and the sentence that says it."""
-    first, second = bench.contrasts[:2] if len(bench.contrasts) > 1 else (bench.contrasts[0], bench.contrasts[0])
-    rows = (_only(bench, labels, part) for part in ([first], [second], [first, second]))
-    parts = [bench.subject.conditions(part) for part in rows]
+    subject = bench.subject
+    first, second = bench.contrasts[0], bench.contrasts[-1]
+    rows = [subject.opened(labels, second), subject.opened(labels, first), labels]
+    neither = subject.opened(rows[0], first)
     found = overlap(
-        bench.subject.denoiser, images, *parts, levels=grid_levels(count=bench.size(21, 13)), progress=bench.progress
-    )
+        subject.denoiser, images, *(subject.conditions(part) for part in rows), baseline=subject.conditions(neither),
+        levels=grid_levels(-9, 3, count=bench.size(19, 11)), progress=bench.progress,
+    )  # fmt: skip
     table = found.summary.assign(first=first.attribute, second=second.attribute)
     pixelwise = table[table["aggregate"] == "pixelwise"].set_index("part")
     both, extra = pixelwise.loc["redundancy"], pixelwise.loc["synergy"]
@@ -158,9 +157,9 @@ def classification_section(bench: Workbench) -> Section:
     rates, summaries = [], []
     for contrast in bench.contrasts:
         place, names = subject.column(contrast.attribute), subject.attributes[contrast.attribute]
-        opened = _only(bench, bench.labels[:count], [])
-        candidates = {name: subject.conditions(_with(opened, place, value)) for value, name in enumerate(names)}
-        truth = bench.labels[:count, place]
+        labels = bench.labels[:count]
+        candidates = {name: subject.conditions(_with(labels, place, value)) for value, name in enumerate(names)}
+        truth = labels[:, place]
         fit = torch.arange(0, count, 2)
         found = paired_classify(
             subject.denoiser, bank, candidates, truth, weights="fitted", fit_rows=fit, progress=bench.progress
@@ -173,8 +172,8 @@ def classification_section(bench: Workbench) -> Section:
         figures=[
             ReportFigure(
                 "win_rates", figures.win_rate_curves(rate[rate["foil"] == EVERY]), read_classes(summary),
-                f"Share of {len(fit)} images whose true value, all other attributes left open, has the lowest "
-                "denoising loss of all values at this noise level alone; same noise for all values. Bands are 95 % "
+                f"Share of {len(fit)} images whose true value, all other attributes given, has the lowest denoising "
+                "loss of all values at this noise level alone; same noise for all values. Bands are 95 % "
                 "Wilson intervals.",
             )
         ],

@@ -20,7 +20,7 @@ DOSES = (-6.0, -4.0, -2.0, 2.0, 4.0, 6.0)
 
 def steering_section(bench: Workbench) -> Section:
     """Which sites read and which sites move, and the dose-response of the first contrast at its best site."""
-    contrast = bench.contrasts[0]
+    contrast = bench.strongest
     site = bench.best_site(contrast)
     direction = bench.direction(contrast, site, sigma=FOUND_AT)
     found = bench.steer(contrast, direction, strengths=DOSES, seeds=bench.size(24, 8))

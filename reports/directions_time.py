@@ -94,7 +94,7 @@ def read_landmarks(landmarks: pd.DataFrame) -> str:
 
 def read_gaps(gaps: pd.DataFrame) -> str:
     """Attributes that are readable before they are steerable no longer, or before they can be seen."""
-    rows = gaps[(gaps["earlier"] == "readable_from") & (gaps["low"] > 0)]
+    rows = gaps[(gaps["earlier"] == "readable_from") & (gaps["low"] > 1e-6)]
     if rows.empty:
         return "No attribute is readable before another landmark with an interval that excludes zero."
     parts = [

@@ -167,6 +167,12 @@ class Workbench:
         return str(rows.sort_values("margin")["site"].iloc[-1])
 
     @property
+    def strongest(self) -> Contrast:
+        """The contrast whose direction outdoes its controls most anywhere."""
+        name = self.steered.sort_values("margin")["attribute"].iloc[-1]
+        return next(contrast for contrast in self.contrasts if contrast.attribute == name)
+
+    @property
     def sites(self) -> list[str]:
         """Sites of the steering map; with `quick` every second one."""
         return list(self.subject.sites)[:: self.size(1, 2)]
