@@ -114,7 +114,8 @@ def _information(bench: Workbench, contrast: Contrast, images: Tensor, labels: T
     subject = bench.subject
     condition, others = subject.conditions(labels), subject.conditions(subject.opened(labels, contrast))
     return pairwise_information(
-        subject.denoiser, images, condition, given=others, levels=grid_levels(-9, 3, count=bench.size(25, 13)), maps=True,
+        subject.denoiser, images, condition, given=others, maps=True,
+        levels=grid_levels(-9, 3, count=bench.size(25, 13)),
         entropy=math.log(len(subject.attributes[contrast.attribute])), progress=bench.progress,
     )  # fmt: skip
 
