@@ -149,6 +149,11 @@ def read_information(expected: pd.DataFrame) -> str:
     """The attributes with most and least information, against their entropy."""
     rows = expected[expected["estimator"] == "log_ratio"].sort_values("nats")
     low, high = rows.iloc[0], rows.iloc[-1]
+    if len(rows) == 1:
+        return (
+            f"By the log ratio the condition says {low['nats']:.2f} nats ({low['low']:.2f} to {low['high']:.2f}) about "
+            f"{low['attribute']}, of an entropy of {low['entropy_nats']:.2f}."
+        )
     return (
         f"By the log ratio the condition says most about {high['attribute']} ({high['nats']:.2f} nats, "
         f"{high['low']:.2f} to {high['high']:.2f}, of an entropy of {high['entropy_nats']:.2f}) and least about "
@@ -202,8 +207,12 @@ def read_classes(summary: pd.DataFrame) -> str:
     """The best and the worst classified attribute, and what elimination saved."""
     rows = summary.sort_values("accuracy")
     low, high = rows.iloc[0], rows.iloc[-1]
+    least = (
+        ""
+        if len(rows) == 1
+        else (f" and {low['accuracy']:.0%} ({low['low']:.0%} to {low['high']:.0%}) for {low['attribute']}")
+    )
     return (
         f"Classification by paired losses is right in {high['accuracy']:.0%} ({high['low']:.0%} to {high['high']:.0%}) "
-        f"for {high['attribute']} and {low['accuracy']:.0%} ({low['low']:.0%} to {low['high']:.0%}) for "
-        f"{low['attribute']}; eliminating losers early took {summary['share'].mean():.0%} of the evaluations."
+        f"for {high['attribute']}{least}; eliminating losers early took {summary['share'].mean():.0%} of the evaluations."
     )
