@@ -214,5 +214,6 @@ def read_classes(summary: pd.DataFrame) -> str:
     )
     return (
         f"Classification by paired losses is right in {high['accuracy']:.0%} ({high['low']:.0%} to {high['high']:.0%}) "
-        f"for {high['attribute']}{least}; eliminating losers early took {summary['share'].mean():.0%} of the evaluations."
+        f"for {high['attribute']}{least}; eliminating losers early took {summary['share'].mean():.0%} of the "
+        "evaluations."
     )

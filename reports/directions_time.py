@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from scorescope.analysis.emergence import Emergence, trace_direction
+from scorescope.analysis.attribute_emergence import Emergence, trace_direction
 from scorescope.probes.condition_switch import SwitchingDenoiser
 from scorescope.probes.noise import edm_sigmas
 from scorescope.probes.solvers import Euler
