@@ -8,7 +8,7 @@ from torch import Tensor
 from scorescope.analysis.attribute_quality import attribute_agreement
 from scorescope.probes.sampling import sample
 from scorescope.reports import directions_figures as figures
-from scorescope.reports.directions_workbench import Workbench
+from scorescope.reports.directions_workbench import BATCH, Workbench
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
 
@@ -18,7 +18,8 @@ def model_section(bench: Workbench) -> Section:
     labels = subject.draw_labels(count)
     run = sample(
         subject.denoiser, seeds=range(count), condition=subject.conditions(labels),
-        shape=tuple(subject.images.shape[1:]), device=subject.images.device, progress=bench.progress,
+        shape=tuple(subject.images.shape[1:]), device=subject.images.device, batch=BATCH,
+        progress=bench.progress,
     )  # fmt: skip
     told = [name for name in subject.attributes if subject.is_told(name)]
     columns = [subject.column(name) for name in told]
