@@ -66,7 +66,7 @@ def _strengths(scale: float, length: float) -> tuple[float, ...]:
 
 def _tokens(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
     """Share of each token in the change of a contrast's score, by noise level."""
-    subject, count = bench.subject, bench.size(24, 8)
+    subject, count = bench.subject, bench.size(16, 8)
     images, labels = bench.images[:count], subject.set_to(bench.labels[:count], contrast, high=True)
     rows = []
     sigmas = SEEN_AT[:: bench.size(1, 2)]
@@ -109,7 +109,7 @@ def patch_section(bench: Workbench) -> Section:
     """Which sites carry the condition to the image, at which noise levels."""
     if not bench.told:
         return Section(text="The condition names none of these attributes, so that there is nothing to patch.")
-    contrast, count = bench.told[0], bench.size(32, 20)
+    contrast, count = bench.told[0], bench.size(24, 20)
     subject = bench.subject
     labels = subject.draw_labels(count)
     clean, corrupted = (_ends(bench, labels, contrast, high=high) for high in (True, False))

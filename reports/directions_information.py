@@ -28,7 +28,7 @@ def attribute_loss_section(bench: Workbench) -> Section:
     subject = bench.subject
     if subject.pairs is None:
         return Section(text="No counterfactual pairs were given with the model, so that this part is left out.")
-    count = bench.size(128, 40)
+    count = bench.size(96, 40)
     curves, halves = [], []
     for contrast in bench.contrasts:
         labels = subject.draw_labels(count)
@@ -81,7 +81,7 @@ def information_section(bench: Workbench) -> Section:
     """What each attribute's condition says about the images, in nats, and where in the picture."""
     if not bench.told:
         return Section(text=UNTOLD)
-    subject, count = bench.subject, bench.size(160, 40)
+    subject, count = bench.subject, bench.size(80, 40)
     images, labels = bench.images[:count], bench.labels[:count]
     found = {contrast.attribute: _information(bench, contrast, images, labels) for contrast in bench.told}
     expected = pd.concat([part.expected.assign(attribute=name) for name, part in found.items()], ignore_index=True)
@@ -165,7 +165,7 @@ def classification_section(bench: Workbench) -> Section:
     """The denoiser as a classifier of each attribute, noise level by noise level."""
     if not bench.told:
         return Section(text=UNTOLD)
-    subject, count = bench.subject, bench.size(160, 48)
+    subject, count = bench.subject, bench.size(120, 48)
     bank = Bank(bench.images[:count], levels(bench.size(12, 8), low=0.1, high=30.0), seed=2)
     rates, summaries = [], []
     for contrast in bench.told:

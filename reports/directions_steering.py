@@ -105,7 +105,7 @@ def window_section(bench: Workbench) -> Section:
         sigmas = [sigma for sigma in bench.sampling.sigmas or () if sigma > 0]
         direction = bench.direction(contrast, site, sigma=FOUND_AT)
         found = bench.steer(
-            contrast, direction, strengths=(-DOSE, DOSE), seeds=bench.size(24, 8),
+            contrast, direction, strengths=(-DOSE, DOSE), seeds=bench.size(16, 8),
             intervals=windows(sigmas, bench.size(6, 4)),
         )  # fmt: skip
         tables.append(found.verdicts)

@@ -57,7 +57,7 @@ def _switch_figure(bench: Workbench, contrast: Contrast) -> ReportFigure:
 
 
 def _trace(bench: Workbench, contrast: Contrast, site: str, scan: object) -> Emergence:
-    count = bench.size(64, 16)
+    count = bench.size(32, 16)
     ends = {}
     if bench.subject.is_told(contrast.attribute):
         labels = bench.subject.draw_labels(count)

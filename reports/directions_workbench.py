@@ -73,7 +73,7 @@ class Workbench:
     @cached_property
     def images(self) -> Tensor:
         """Labelled images that are looked at."""
-        return self.subject.images[: self.size(2000, 700)]
+        return self.subject.images[: self.size(1400, 700)]
 
     @cached_property
     def labels(self) -> Tensor:
@@ -98,7 +98,7 @@ class Workbench:
     def sampling(self) -> Sampling:
         """First-order steps: half the calls of Heun, and the same noise levels in all arms."""
         shape, device = tuple(self.images.shape[1:]), self.images.device
-        return Sampling(solver=Euler(), sigmas=edm_sigmas(self.size(16, 8)), shape=shape, device=device, batch=BATCH)
+        return Sampling(solver=Euler(), sigmas=edm_sigmas(self.size(12, 8)), shape=shape, device=device, batch=BATCH)
 
     @cached_property
     def natural(self) -> dict[str, float]:
@@ -151,7 +151,7 @@ class Workbench:
         return steer_curve(
             self.subject.denoiser, direction, self.subject.scores(), target=contrast.attribute, seeds=range(seeds),
             condition=self.open_condition(contrast, seeds), strengths=strengths, intervals=intervals,
-            natural=self.natural, random=self.size(4, 2), shuffled=shuffled_direction(direction, values, high),
+            natural=self.natural, random=2, shuffled=shuffled_direction(direction, values, high),
             sampling=self.sampling, budget=math.inf, resamples=self.size(1000, 400), progress=False,
         )  # fmt: skip
 
@@ -162,7 +162,7 @@ class Workbench:
         rows = []
         for contrast, site in tqdm(cells, desc="steering map", disable=not self.progress, leave=False):
             direction = self.direction(contrast, site, sigma=FOUND_AT)
-            found = self.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=self.size(16, 8))
+            found = self.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=self.size(12, 8))
             rows.append({**self._reading(contrast, site), **_verdict(found)})
         table = pd.DataFrame(rows)
         return table.assign(finding=[_finding(row) for row in table.to_dict("records")])
