@@ -164,7 +164,9 @@ def _apg_of(guider: Any, weight: float) -> Rule:
 
 def _bands_of(guider: Any, weight: float) -> Rule:
     offset = float(bool(guider.use_original_formulation))
-    return FrequencyDecoupled(tuple(float(scale) + offset for scale in reversed(guider.guidance_scales)))
+    weights = tuple(float(scale) + offset for scale in reversed(guider.guidance_scales))
+    kept = tuple(float(share) for share in reversed(guider.parallel_weights))
+    return FrequencyDecoupled(weights, None if set(kept) == {1.0} else kept)
 
 
 def _scale(guider: Any) -> float | None:
