@@ -1,7 +1,7 @@
 """Pure functions: traces and arrays in, tidy DataFrames out. No plotting, printing or file output."""
 
 from scorescope.analysis.attribute_loss import AttributeLoss, attribute_loss
-from scorescope.analysis.audit import AUDIT, audit, paper_rule
+from scorescope.analysis.audit import AUDIT, audit
 from scorescope.analysis.class_weights import fit_level_weights, likelihood_weights
 from scorescope.analysis.comparisons import loss_table, pair_table
 from scorescope.analysis.direction_stability import direction_stability, effective_dimension, step_cosines
@@ -60,6 +60,7 @@ from scorescope.analysis.noise_intervals import delays, windows
 from scorescope.analysis.overlap import Overlap, overlap
 from scorescope.analysis.paired_classify import Classification, paired_classify
 from scorescope.analysis.pairwise import PairwiseInformation, information_of_each, pairwise_information
+from scorescope.analysis.paper_rules import paper_rule
 from scorescope.analysis.patching import PatchTrace, patch_once, patch_trace
 from scorescope.analysis.probing import probe_scan
 from scorescope.analysis.quality import class_agreement, error_by_sigma, nearest_distances

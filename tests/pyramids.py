@@ -1,5 +1,7 @@
 """The Laplacian pyramid of the FDG paper, written with scipy: what diffusers' guider takes from kornia."""
 
+import itertools
+
 import numpy as np
 import torch
 from scipy import ndimage
@@ -44,5 +46,5 @@ def build_laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
     gaussian = [images]
     for _ in range(1, levels):
         gaussian.append(_each(halved, gaussian[-1]))
-    bands = [fine - upsample_and_blur(coarse) for fine, coarse in zip(gaussian[:-1], gaussian[1:], strict=True)]
+    bands = [fine - upsample_and_blur(coarse) for fine, coarse in itertools.pairwise(gaussian)]
     return [*bands, gaussian[-1]]

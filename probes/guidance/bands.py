@@ -81,15 +81,15 @@ class FrequencyDecoupled:
         return _expand(change, cond.shape[-2:]).add_(cond, alpha=self.weight).add_(uncond, alpha=1 - self.weight)
 
     def _guide_projected(self, cond: Tensor, uncond: Tensor) -> Tensor:
-        levels, change = len(self.weights), None
+        levels, change = len(self.weights), torch.empty(0)
         pyramids = (reversed(_levels(images, levels)) for images in (cond, cond - uncond))
         # the pyramid is linear: what is put together again is the change of each level, from coarse to fine
         for c, d, weight, kept in zip(*pyramids, self.weights, self.parallel or (), strict=True):
             _, update_cond, cond_sq = projection_products(d, c)
             coefficient = torch.where(cond_sq > 0, update_cond / cond_sq, 0.0)
             own = combine((kept - 1) * coefficient, c, torch.ones_like(coefficient), d).mul_(weight - 1)
-            change = own if change is None else own.add_(_expand(change, c.shape[-2:]))
-        return torch.add(cond, change)
+            change = own.add_(_expand(change, c.shape[-2:])) if change.numel() else own
+        return change.add_(cond)
 
 
 def _levels(images: Tensor, levels: int) -> list[Tensor]:

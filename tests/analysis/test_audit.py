@@ -1,5 +1,7 @@
 """The audit finds what diffusers' guiders of the installed version do; each fact is a test, right or wrong."""
 
+from dataclasses import replace
+
 import diffusers
 import pytest
 import torch
@@ -10,8 +12,8 @@ from tests.pipelines import sd3, sd15
 
 from scorescope.analysis import AUDIT, audit, paper_rule
 from scorescope.data import InputError, load_denoiser
-from scorescope.probes import APG, CFG, Recording, Rescaled, StepInterval, as_guider, record, sample
-from scorescope.probes.guidance import FrequencyDecoupled
+from scorescope.probes import APG, CFG, PAG, APGMix, Recording, Rescaled, StepInterval, as_guider, record, sample
+from scorescope.probes.guidance import PERTURBED, FrequencyDecoupled
 from scorescope.probes.trace import Visit
 
 pytestmark = [
@@ -165,6 +167,37 @@ def test_mixed_guidance_is_cfg_until_its_start_step_and_then_another_weight():
     assert table.loc[table["step"] > 1, "raw"].all()
 
 
+MIX = {"adaptive_projected_guidance_start_step": 1, "adaptive_projected_guidance_rescale": 8.0}
+
+
+def test_mixed_guidance_in_its_other_convention_is_its_formula_on_denoised_predictions():
+    visits = states(sigmas=(8.0, 4.0, 2.0, 1.0, 0.5))
+    peer = diffusers.AdaptiveProjectedMixGuidance(
+        2.5, adaptive_projected_guidance_scale=9.0, use_original_formulation=True, **MIX
+    )
+    assert paper_rule(peer, 5) == APGMix(10.0, norm=8.0, momentum=-0.5, cfg_weight=3.5, start_step=1)
+    table = run(peer, visits)  # with its momentum, which gathers while CFG acts
+    assert fed(table, "denoised")["difference"].max() < 1e-12
+    assert fed(table, "eps").query("step > 1")["difference"].min() > 0.01
+    # a momentum that began with APG would be another
+    late = run(peer, visits, paper=APGMix(10.0, norm=8.0, momentum=-0.1, cfg_weight=3.5, start_step=1))
+    assert fed(late, "denoised").query("step > 1")["difference"].min() > 0.01
+
+
+def test_mixed_guidance_as_it_comes_starts_from_uncond():
+    table = run(diffusers.AdaptiveProjectedMixGuidance(**MIX), states(sigmas=(8.0, 4.0, 2.0, 1.0)))
+    early = table["step"] <= 1
+    assert table.loc[early, "difference"].max() < 1e-12 and table.loc[~early, "difference"].min() > 0.01
+
+
+@pytest.mark.parametrize(("scales", "weight"), [((1.0, 10.0), 1.0), ((3.5, 1.0), 3.5)])
+def test_mixed_guidance_falls_back_where_one_of_its_scales_is_none(scales, weight):
+    # without CFG it never comes to APG; and where APG's scale is 1 it is CFG, not the conditional prediction
+    peer = diffusers.AdaptiveProjectedMixGuidance(scales[0], adaptive_projected_guidance_scale=scales[1], **MIX)
+    table = run(peer, states(sigmas=(8.0, 4.0, 2.0, 1.0)), paper=CFG(weight))
+    assert table["difference"].max() < 1e-12
+
+
 def test_start_and_stop_are_shares_of_the_steps():
     peer = diffusers.ClassifierFreeGuidance(4.0, start=0.25, stop=0.75)
     assert paper_rule(peer, 8) == StepInterval(CFG(4.0), first=2, last=5)
@@ -219,6 +252,83 @@ def three(kind, **more):
     config = guiders.SmoothedEnergyGuidance if kind == "seg" else guiders.SkipLayerGuidance
     name = "seg_guidance_layers" if kind == "seg" else "skip_layer_guidance_layers"
     return config(**{name: [0]}, **more)
+
+
+PERTURBERS = {
+    "PAG": lambda w, s, **more: guiders.PerturbedAttentionGuidance(
+        w, s, perturbed_guidance_start=0.0, perturbed_guidance_stop=1.0, perturbed_guidance_layers=[0], **more
+    ),
+    "SLG": lambda w, s, **more: guiders.SkipLayerGuidance(
+        w, s, skip_layer_guidance_start=0.0, skip_layer_guidance_stop=1.0, skip_layer_guidance_layers=[0], **more
+    ),
+    "SEG": lambda w, s, **more: guiders.SmoothedEnergyGuidance(w, s, seg_guidance_layers=[0], **more),
+}
+
+
+def with_perturbed(**options):
+    noise, found = torch.Generator().manual_seed(2), states(**options)
+    draws = [torch.randn(visit.x.shape, generator=noise, dtype=torch.float64) for visit in found]
+    return [
+        replace(visit, others={PERTURBED: 0.9 * visit.cond + 0.3 * draw})
+        for visit, draw in zip(found, draws, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("original", [False, True])
+@pytest.mark.parametrize("kind", PERTURBERS)
+def test_guiders_of_three_branches_are_their_formula_except_in_the_first_step(kind, original):
+    peer = PERTURBERS[kind](4.0, 2.5, use_original_formulation=original)
+    assert paper_rule(peer, 3) == PAG(2.5, weight=4.0 + original, last=2)
+    table = run(peer, with_perturbed())
+    later = table["step"] > 0
+    assert set(table["acts_in"]) == {"any"} and not table["projection"].any() and (table["error"] == "").all()
+    assert table["offset"].to_numpy() == pytest.approx(float(original), abs=1e-8)
+    assert table.loc[later, "scale_perturbed"].to_numpy() == pytest.approx(2.5, abs=1e-8)
+    assert table.loc[later, "difference"].max() < 1e-10
+    # the first step lies in the window from 0, but is left out
+    assert table.loc[~later, "scale_perturbed"].to_numpy() == pytest.approx(0.0, abs=1e-8)
+    assert table.loc[~later, "difference"].min() > 0.01
+
+
+@pytest.mark.parametrize("kind", PERTURBERS)
+def test_guiders_of_three_branches_without_cfg_are_one_unit_weaker(kind):
+    # they start from the perturbed prediction: the paper's c + s (c - p) has s - 1 there
+    later = run(PERTURBERS[kind](1.0, 2.5), with_perturbed()).query("step > 0")
+    assert later["scale_perturbed"].to_numpy() == pytest.approx(1.5, abs=1e-8)
+    assert later["difference"].min() > 0.01
+    other = run(PERTURBERS[kind](1.0, 2.5), with_perturbed(), paper=PAG(1.5)).query("step > 0")
+    assert other["difference"].max() < 1e-10
+
+
+def test_the_spatio_temporal_branch_of_ltx2_is_its_formula():
+    peer = guiders.LTX2Guidance(3.0, stg_scale=1.5)
+    assert paper_rule(peer, 3) == PAG(1.5, weight=3.0, last=2)
+    table = run(peer, with_perturbed())
+    assert table["difference"].max() < 1e-10 and table["offset"].to_numpy() == pytest.approx(0.0, abs=1e-8)
+    assert table["scale_perturbed"].to_numpy() == pytest.approx(1.5, abs=1e-8)
+    assert paper_rule(guiders.LTX2Guidance(3.0, stg_scale=1.5, modality_scale=2.0), 3) is None
+
+
+def test_windows_of_three_branches():
+    peer = three("slg")  # from 1 % to 20 %
+    assert paper_rule(peer, 20) == PAG(2.8, weight=7.5, first=1, last=3)
+    assert paper_rule(peer, 4) == CFG(7.5)  # no step lies there
+    assert paper_rule(three("slg", start=0.5), 20) is None
+    table = run(peer, with_perturbed(sigmas=(8.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.7, 0.5, 0.3, 0.2)))
+    assert table["difference"].max() < 1e-10  # first 1, last 1: the guider and the formula agree
+    acting = table["scale_perturbed"].abs() > 1e-6
+    assert set(table.loc[acting, "step"]) == {1}
+
+
+def test_a_perturbed_branch_that_is_cond_has_no_weight():
+    table = run(PERTURBERS["SEG"](4.0, 2.5), [replace(v, others={PERTURBED: v.cond}) for v in states()])
+    assert table["scale_perturbed"].isna().all() and table["difference"].max() < 1e-10
+    assert table["offset"].to_numpy() == pytest.approx(0.0, abs=1e-8)
+
+
+def test_guiders_of_three_branches_need_the_third():
+    with pytest.raises(InputError, match="step 0 without the perturbed branch"):
+        run(PERTURBERS["SLG"](4.0, 2.5))
 
 
 def test_a_perturbed_branch_without_cfg_is_given_the_unconditional_inputs():

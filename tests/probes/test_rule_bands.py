@@ -4,11 +4,11 @@ import diffusers
 import pytest
 import torch
 from diffusers.guiders import frequency_decoupled_guidance as peers
-from tests import pyramids
-from tests.pyramids import blurred, doubled, halved
 
 from scorescope.data import InputError
 from scorescope.probes.guidance import APG, CFG, FrequencyDecoupled, GuidanceState, laplacian_pyramid
+from tests import pyramids
+from tests.pyramids import blurred, doubled, halved
 
 
 def drawn(*shape):
