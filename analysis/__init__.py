@@ -51,7 +51,7 @@ from scorescope.analysis.gaussian_skip import skip_table, suggest_skip
 from scorescope.analysis.gaussian_training import nearest_step, training_dynamics
 from scorescope.analysis.guidance import compare, decompose, decompose_bands, decompose_centred, summarise
 from scorescope.analysis.guidance_pairs import parting, savings, separation
-from scorescope.analysis.guidance_paths import clip_activity, clip_share, decoded_path, gain_path
+from scorescope.analysis.guidance_paths import clip_activity, clip_share, decoded_path, gain_path, momentum_updates
 from scorescope.analysis.images import image_table, value_density
 from scorescope.analysis.information import guidance_information, suggest_interval
 from scorescope.analysis.log_snr import LogSNRLevels, grid_levels, logistic_levels
@@ -158,6 +158,7 @@ __all__ = [
     "memorisation",
     "mode_amplitudes",
     "mode_of",
+    "momentum_updates",
     "nearest_distances",
     "nearest_step",
     "neighbour_table",
