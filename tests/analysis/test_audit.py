@@ -8,12 +8,25 @@ import torch
 from diffusers import guiders
 from diffusers.guiders import frequency_decoupled_guidance as bands
 from tests import pyramids
-from tests.pipelines import sd3, sd15
+from tests.pipelines import ip2p, pag, sd3, sd15, slg
 
 from scorescope.analysis import AUDIT, audit, paper_rule
 from scorescope.data import InputError, load_denoiser
-from scorescope.probes import APG, CFG, PAG, APGMix, Recording, Rescaled, StepInterval, as_guider, record, sample
+from scorescope.probes import (
+    APG,
+    CFG,
+    PAG,
+    APGMix,
+    Recording,
+    Rescaled,
+    StepInterval,
+    as_guider,
+    record,
+    replay,
+    sample,
+)
 from scorescope.probes.guidance import PERTURBED, FrequencyDecoupled
+from scorescope.probes.replay import visits
 from scorescope.probes.trace import Visit
 
 pytestmark = [
@@ -379,6 +392,30 @@ def test_recorded_pipelines_can_be_audited(build):
     assert len(table) == 4 * 4
     assert table["offset"].to_numpy() == pytest.approx(0.0, abs=1e-3)
     assert run(as_guider(APG(4.0)), trace)["difference"].max() < 1e-6
+
+
+@pytest.mark.parametrize(("build", "scale", "steps"), [(pag, 3.0, range(4)), (slg, 2.8, range(1, 4))])
+def test_perturbed_branches_of_recorded_pipelines_are_replayed_and_audited(build, scale, steps):
+    pipe, arguments = build()
+    with record(pipe, keep="branches") as trace:
+        pipe(**arguments)
+    found = [visit for visit in visits(trace) if PERTURBED in visit.others]
+    assert [visit.step for visit in found] == list(steps)
+    scalars = replay(trace, PAG(scale, weight=5.0, first=steps[0])).scalars
+    assert ((scalars["difference_sq"] / scalars["guided_sq"]) ** 0.5).max() < 1e-5  # the pipeline's own rule
+    table = run(PERTURBERS["PAG"](5.0, scale), found)
+    later = table["step"] > 0
+    assert table.loc[later, "difference"].max() < 1e-8
+    assert table.loc[later, "scale_perturbed"].to_numpy() == pytest.approx(scale, abs=1e-3)
+
+
+def test_a_second_condition_is_not_taken_for_a_perturbed_branch():
+    pipe, arguments = ip2p()
+    with record(pipe, keep="branches") as trace:
+        pipe(**arguments)
+    assert all(step.perturbed is None for step in trace.arrays.proved)
+    with pytest.raises(InputError, match="perturbed, which this step has not"):
+        trace.arrays.load("perturbed", 0)
 
 
 def test_traces_of_samplers_can_be_audited():
