@@ -2,7 +2,7 @@
 
 from scorescope.analysis.attribute_emergence import trace_direction
 from scorescope.analysis.attribute_loss import AttributeLoss, attribute_loss
-from scorescope.analysis.audit import AUDIT, audit, paper_rule
+from scorescope.analysis.audit import AUDIT, audit
 from scorescope.analysis.class_weights import fit_level_weights, likelihood_weights
 from scorescope.analysis.comparisons import loss_table, pair_table
 from scorescope.analysis.direction_stability import direction_stability, effective_dimension, step_cosines
@@ -51,7 +51,7 @@ from scorescope.analysis.gaussian_skip import skip_table, suggest_skip
 from scorescope.analysis.gaussian_training import nearest_step, training_dynamics
 from scorescope.analysis.guidance import compare, decompose, decompose_bands, decompose_centred, summarise
 from scorescope.analysis.guidance_pairs import parting, savings, separation
-from scorescope.analysis.guidance_paths import clip_activity, clip_share, decoded_path, gain_path
+from scorescope.analysis.guidance_paths import clip_activity, clip_share, decoded_path, gain_path, momentum_updates
 from scorescope.analysis.images import image_table, value_density
 from scorescope.analysis.information import guidance_information, suggest_interval
 from scorescope.analysis.log_snr import LogSNRLevels, grid_levels, logistic_levels
@@ -60,6 +60,7 @@ from scorescope.analysis.noise_intervals import delays, windows
 from scorescope.analysis.overlap import Overlap, overlap
 from scorescope.analysis.paired_classify import Classification, paired_classify
 from scorescope.analysis.pairwise import PairwiseInformation, information_of_each, pairwise_information
+from scorescope.analysis.paper_rules import paper_rule
 from scorescope.analysis.patching import PatchTrace, patch_once, patch_trace
 from scorescope.analysis.probing import probe_scan
 from scorescope.analysis.quality import class_agreement, error_by_sigma, nearest_distances
@@ -157,6 +158,7 @@ __all__ = [
     "memorisation",
     "mode_amplitudes",
     "mode_of",
+    "momentum_updates",
     "nearest_distances",
     "nearest_step",
     "neighbour_table",

@@ -7,7 +7,8 @@ A guider is a function g(c, u) of two predictions. Fed in several spaces at the 
 a formula of c and u alone gives g in their span in its own space, and in another space only with the state beside
 them. There its update g - c splits into the direction of c and the rest, each with a weight of its own. Plain
 guidance has the same weight for both, in every space; a projection shows as two weights; the weight less the
-guider's scale is the offset of its convention.
+guider's scale is the offset of its convention. A guider with a perturbed branch beside the two has a third weight,
+that of cond - perturbed.
 """
 
 import copy
@@ -20,20 +21,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.analysis.paper_rules import PERTURBING, own_scale, paper_rule
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
-from scorescope.probes.guidance import (
-    APG,
-    CFG,
-    CFGZeroStar,
-    FrequencyDecoupled,
-    GuidanceState,
-    MagnitudeAware,
-    Rescaled,
-    Rule,
-    StepInterval,
-    TangentialCFG,
-)
+from scorescope.probes.guidance import PERTURBED, GuidanceState, Rule
 from scorescope.probes.guider import RuleGuider
 from scorescope.probes.recording.level import Level
 from scorescope.probes.replay import visits
@@ -58,9 +49,10 @@ AUDIT = Schema(
         Column("raw", bool, "", "it acts in whatever space it is fed, at this state (of at least two tried)"),
         Column("weight_orthogonal", float, "1", "w of the part of cond - uncond orthogonal to cond, in `acts_in`"),
         Column("weight_parallel", float, "1", "w of the part along cond, in `acts_in`; 1 leaves cond as it is"),
+        Column("scale_perturbed", float, "1", "s of what cond - perturbed adds to the others' span; NaN without"),
         Column("offset", float, "1", "weight_orthogonal - scale: 0 where w = s, 1 where w = s + 1"),
         Column("projection", bool, "", "the two weights differ"),
-        Column("residual", float, "1", "share of the update outside the span of cond and uncond, in `acts_in`"),
+        Column("residual", float, "1", "share of the update outside the span of the branches, in `acts_in`"),
         Column("difference", float, "1", "|D - D_paper| / |D_paper|, denoised space; NaN without a paper's formula"),
         Column("error", str, "", "what the guider raised; empty where it gave a finite prediction"),
     ),
@@ -84,10 +76,12 @@ def audit(
     ----------
     guider : object
         A diffusers guider, a function of (cond, uncond), or what `as_guider` returns. A guider is copied for each
-        space, so its own state is left alone.
+        space, so its own state is left alone. Guiders with a perturbed branch (PAG, SLG, SEG, and the spatio-temporal
+        one of LTX-2) are given all three.
     states : Trace or iterable of Visit
         States and denoised predictions of both branches, in the order of the run: a trace recorded with
-        keep="branches" (or of `sample` with `Recording(keep=True)`), or visits.
+        keep="branches" (or of `sample` with `Recording(keep=True)`), or visits. The perturbed branch is that of
+        `others`, where a guider needs it.
     spaces : sequence of str
         Spaces to feed, of denoised, eps, v and flow.
     scale : float, optional
@@ -105,16 +99,17 @@ def audit(
     Raises
     ------
     InputError
-        For states without both branches, or unknown spaces.
+        For states without the branches that the guider combines, or unknown spaces.
     """
     if not spaces or not set(spaces) <= set(CANDIDATES):
         raise InputError("spaces", found=str(tuple(spaces)), expected=f"some of {', '.join(CANDIDATES)}")
-    chosen = list(_visits(states))
+    perturbed = type(guider).__name__ in PERTURBING
+    chosen = list(_visits(states, (PERTURBED,) if perturbed else ()))
     if not chosen:
         raise InputError("states", found="none", expected="at least one, with both branches")
     count = max(visit.step for visit in chosen) + 1
     paper = paper_rule(guider, count) if paper is None else paper
-    scale = _scale(guider) if scale is None else scale
+    scale = own_scale(guider) if scale is None else scale
     parts = []
     for space in tqdm(spaces, desc="audit", disable=not progress, leave=False):
         peer = copy.deepcopy(guider) if hasattr(guider, "forward") else guider
@@ -126,59 +121,16 @@ def audit(
     return AUDIT.check(table)
 
 
-def paper_rule(guider: Any, steps: int) -> Rule | None:
-    """The rule in denoised space that a diffusers guider stands for, with its parameters; None where there is none.
-
-    Parameters
-    ----------
-    guider : object
-        A guider of diffusers; others, and those of three branches, have None.
-    steps : int
-        Steps of the run: `start` and `stop` are shares of them.
-    """
-    known: dict[str, Callable[[Any, float], Rule]] = {
-        "ClassifierFreeGuidance": lambda g, w: CFG(w),
-        "AutoGuidance": lambda g, w: CFG(w),
-        "AdaptiveProjectedGuidance": _apg_of,
-        "ClassifierFreeZeroStarGuidance": lambda g, w: CFGZeroStar(w, g.zero_init_steps),
-        "TangentialClassifierFreeGuidance": lambda g, w: TangentialCFG(w),
-        "MagnitudeAwareGuidance": lambda g, w: MagnitudeAware(w, g.alpha),
-        "FrequencyDecoupledGuidance": _bands_of,
-    }
-    if isinstance(guider, RuleGuider):
-        return guider.rule
-    make = known.get(type(guider).__name__)
-    if make is None:
-        return None
-    rule = make(guider, (_scale(guider) or 0.0) + bool(guider.use_original_formulation))
-    if isinstance(guider.guidance_rescale, float) and guider.guidance_rescale > 0:
-        rule = Rescaled(rule, phi=guider.guidance_rescale)
-    first, last = int(guider._start * steps), int(guider._stop * steps) - 1
-    return rule if (first, last) == (0, steps - 1) or last < first else StepInterval(rule, first=first, last=last)
-
-
-def _apg_of(guider: Any, weight: float) -> Rule:
-    norm = guider.adaptive_projected_guidance_rescale or float("inf")
-    return APG(weight, eta=guider.eta, norm=norm, momentum=guider.adaptive_projected_guidance_momentum or 0.0)
-
-
-def _bands_of(guider: Any, weight: float) -> Rule:
-    offset = float(bool(guider.use_original_formulation))
-    return FrequencyDecoupled(tuple(float(scale) + offset for scale in reversed(guider.guidance_scales)))
-
-
-def _scale(guider: Any) -> float | None:
-    scale = getattr(guider, "guidance_scale", None)
-    return float(scale) if isinstance(scale, int | float) else None
-
-
-def _visits(states: Trace | Iterable[Visit]) -> Iterator[Visit]:
+def _visits(states: Trace | Iterable[Visit], others: Sequence[str]) -> Iterator[Visit]:
     if isinstance(states, Trace):  # a flow starts at a state without data, which has no place in these conventions
         states = (visit for visit in visits(states) if visit.sigma < float("inf"))
     for visit in states:
         if visit.uncond is None or not torch.isfinite(visit.uncond).all():
             found = f"step {visit.step} without the unconditional branch of every sample"
             raise InputError("states", found=found, expected="states with both branches (all_branches=True)")
+        if lacking := [name for name in others if name not in visit.others]:
+            found = f"step {visit.step} without the {lacking[0]} branch"
+            raise InputError("states", found=found, expected="a run that computed it, its branches kept")
         if not 0 < visit.sigma < float("inf"):
             raise InputError("states", found=f"sigma {visit.sigma}", expected="a finite noise level above 0")
         yield visit
@@ -190,11 +142,13 @@ def _audit_one(
 ) -> pd.DataFrame:  # fmt: skip
     """One state, fed in one space: a row a sample."""
     assert visit.uncond is not None  # _visits has seen to it
-    x, cond, uncond = (tensor.detach().double() for tensor in (visit.x, visit.cond, visit.uncond))
+    others = [visit.others[PERTURBED]] if type(guider).__name__ in PERTURBING else []
+    x, *branches = (tensor.detach().double() for tensor in (visit.x, visit.cond, visit.uncond, *others))
+    cond, uncond = branches[:2]
     level = NoiseLevel.ve(torch.full((len(x),), visit.sigma, dtype=torch.float64, device=x.device))
     error, guided = "", torch.full_like(cond, torch.nan)
     try:
-        fed = [from_denoised(tensor, x, level, space=space) for tensor in (cond, uncond)]
+        fed = [from_denoised(tensor, x, level, space=space) for tensor in branches]
         guided = to_denoised(_call(guider, fed, visit, x, space, steps, memory[0]), x, level, space=space)
         error = "" if torch.isfinite(guided).all() else "a prediction that is not finite"
     except Exception as raised:  # whatever a guider raises is what the audit is there to tell
@@ -203,10 +157,11 @@ def _audit_one(
         "fed": space, "sample": visit.first + np.arange(len(x)), "step": visit.step, "call": visit.call,
         "sigma": float(visit.sigma), "error": error,
     }  # fmt: skip
-    found = _act(guided, cond, uncond, x, level, space, None if error else scale)
+    found = _act(guided, branches, x, level, space, None if error else scale)
     reference = None
     if paper is not None:
         state = GuidanceState(x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory[1])
+        state.others.update(zip((PERTURBED,), branches[2:], strict=False))
         reference = paper(cond, uncond, state)
     absent = np.full(len(x), np.nan)
     found["difference"] = absent if reference is None else (_norm(guided - reference) / _norm(reference)).cpu().numpy()
@@ -228,11 +183,11 @@ def _call(
 
 
 def _act(
-    guided: Tensor, cond: Tensor, uncond: Tensor, x: Tensor, level: NoiseLevel, space: Space, scale: float | None
+    guided: Tensor, branches: Sequence[Tensor], x: Tensor, level: NoiseLevel, space: Space, scale: float | None
 ) -> dict[str, Any]:
     """Where the guider acted, and with which weights, for each sample."""
-    found = {space: _weights(guided, cond, uncond, x, level, space) for space in CANDIDATES}
-    residuals = torch.stack([found[space][2] for space in CANDIDATES])
+    found = {space: _weights(guided, branches, x, level, space) for space in CANDIDATES}
+    residuals = torch.stack([found[space][3] for space in CANDIDATES])
     inside = (residuals <= SPAN_TOLERANCE).cpu().numpy()
     best = residuals.nan_to_num(torch.inf).argmin(0).cpu().numpy()
     fed = CANDIDATES.index(space)
@@ -240,30 +195,38 @@ def _act(
     linear, failed = inside.all(0), ~inside.any(0)
     names = np.where(linear, "any", np.where(failed, "none", np.array(CANDIDATES)[best]))
     chosen = np.where(linear | failed, 0, best)  # denoised where the space is no matter, or none fits
-    orthogonal, parallel, residual = (
-        torch.stack([found[space][k] for space in CANDIDATES]).cpu().numpy()[chosen, np.arange(len(cond))]
-        for k in range(3)
+    orthogonal, parallel, third, residual = (
+        torch.stack([found[space][k] for space in CANDIDATES]).cpu().numpy()[chosen, np.arange(len(x))]
+        for k in range(4)
     )
     apart = np.abs(parallel - orthogonal) > 1e-3 * np.maximum(1, np.abs(orthogonal))
     return {
         "acts_in": names, "raw": False, "weight_orthogonal": orthogonal, "weight_parallel": parallel,
-        "offset": orthogonal - (np.nan if scale is None else scale), "projection": apart, "residual": residual,
+        "scale_perturbed": third, "offset": orthogonal - (np.nan if scale is None else scale), "projection": apart,
+        "residual": residual,
     }  # fmt: skip
 
 
 def _weights(
-    guided: Tensor, cond: Tensor, uncond: Tensor, x: Tensor, level: NoiseLevel, space: Space
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Orthogonal and parallel weight in one space, and the share of the update that is in neither direction."""
-    c, u, g = (from_denoised(tensor, x, level, space=space).flatten(1) for tensor in (cond, uncond, guided))
+    guided: Tensor, branches: Sequence[Tensor], x: Tensor, level: NoiseLevel, space: Space
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Orthogonal, parallel and third weight in one space, and the share of the update that is in no direction."""
+    g, c, u, *perturbed = (from_denoised(tensor, x, level, space=space).flatten(1) for tensor in (guided, *branches))
     update, applied = c - u, g - c
     unit = c / _norm(c)[:, None]
     across = update - _dot(update, unit)[:, None] * unit
-    along, rest = _dot(applied, unit), _dot(applied, across) / _dot(across, across)
-    outside = applied - along[:, None] * unit - rest[:, None] * across
-    size = _norm(applied)
+    size, third = _norm(applied), torch.full_like(_norm(applied), torch.nan)
+    left = applied
+    if perturbed:  # first what only cond - perturbed explains, then the rest as without it
+        away = c - perturbed[0]
+        own = away - _dot(away, unit)[:, None] * unit
+        own = own - (_dot(own, across) / _dot(across, across))[:, None] * across
+        third = torch.where(_norm(own) > SPAN_TOLERANCE * _norm(away), _dot(applied, own) / _dot(own, own), torch.nan)
+        left = applied - third.nan_to_num(0.0)[:, None] * away
+    along, rest = _dot(left, unit), _dot(left, across) / _dot(across, across)
+    outside = left - along[:, None] * unit - rest[:, None] * across
     share: Tensor = torch.where(size > 0, _norm(outside) / size, torch.where(size == 0, 0.0, torch.nan))
-    return 1 + rest, 1 + along / _dot(update, unit), share
+    return 1 + rest, 1 + along / _dot(update, unit), third, share
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -69,7 +69,8 @@ def separation(first: Trace, second: Trace, *, tolerance: float = 0.01, decoder:
     Parameters
     ----------
     first, second : Trace
-        Runs whose states were kept.
+        Runs whose states were kept. Where their seeds are not known, as those of recorded pipelines, they pair if
+        they start from the same states.
     tolerance : float
         RMS distance above which two runs are taken to have separated: in units of sigma, or of the images.
     decoder : callable, optional
@@ -91,6 +92,11 @@ def separation(first: Trace, second: Trace, *, tolerance: float = 0.01, decoder:
         raise InputError(
             "second", found="other seeds, steps or noise levels", expected="a run that pairs with the first"
         )
+    start = next(iter(states[0]), None)
+    unknown = bool((first.samples["seed"] < 0).any())
+    if unknown and start is not None and not np.allclose(states[0][start], states[1][start], rtol=1e-4):
+        expected = "a run that starts where the first does, from the same seeds"
+        raise InputError("second", found="other states at the first step", expected=expected)
     frames = []
     for (step, sigma), x in states[0].items():
         unit = sigma if decoder is None else 1.0

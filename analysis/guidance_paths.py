@@ -4,15 +4,18 @@ gain_path(decompose(trace))
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.tables import Column, Schema, require_columns
 from scorescope.data.errors import InputError
 from scorescope.probes.decoding import Decoder, decode
-from scorescope.probes.decomposition import IMAGE_STATISTICS, image_statistics
+from scorescope.probes.decomposition import IMAGE_STATISTICS, image_statistics, projection_products
+from scorescope.probes.guidance import APG, GuidanceState
 from scorescope.probes.replay import visits
 from scorescope.probes.trace import Trace
 
@@ -58,6 +61,20 @@ CLIP_SHARE = Schema(
         Column("mean", float, "1", "share of a sample's steps at which the clip is active, mean over samples"),
         Column("low", float, "1", "lower end of its 95 % interval, bootstrap over samples"),
         Column("high", float, "1", "upper end"),
+    ),
+)
+
+MOMENTUM_UPDATES = Schema(
+    "momentum_updates",
+    (
+        Column("rule", str, "", "guidance rule of the run"),
+        Column("weight", float, "1", "its guidance weight"),
+        Column("sample", int, "", "sample"),
+        Column("step", int, "", "sampling step"),
+        Column("call", int, "", "prediction within the step; always the first"),
+        Column("sigma", float, "data", "its noise level"),
+        Column("update_norm", float, "data", "norm of the update with the momentum of earlier steps"),
+        Column("update_ratio", float, "1", "update_norm / norm of D_c"),
     ),
 )
 
@@ -107,12 +124,13 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
 def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
     """On which share of samples a norm clip r would act at each step, and r in units of the norm of D_c.
 
-    For APG without momentum, at the recorded states of any rule.
+    At the recorded states of any rule: for APG without momentum from `decompose`, for APG with it from
+    `momentum_updates`.
 
     Parameters
     ----------
     table : DataFrame
-        From `decompose`; first calls are used.
+        From `decompose` or `momentum_updates`; first calls are used.
     norm : float
         r, in units of the data.
 
@@ -132,7 +150,7 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame
-        From `decompose`; first calls are used.
+        From `decompose` or `momentum_updates`; first calls are used.
     norms : sequence of float
         Values of r, in units of the data.
 
@@ -150,6 +168,47 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
     if not parts:
         raise InputError("norms", found="none", expected="at least one L2 norm")
     return CLIP_SHARE.check(pd.concat(parts, ignore_index=True))
+
+
+def momentum_updates(trace: Trace, *, momentum: float) -> pd.DataFrame:
+    """Size of APG's updates along a recorded run when each carries the momentum of the steps before.
+
+    The clip acts on them, so `clip_activity` and `clip_share` of this table are those of APG with momentum.
+
+    Parameters
+    ----------
+    trace : Trace
+        A run whose states and both branches were kept, at every step; first calls are used, as by the rule.
+    momentum : float
+        beta, |beta| < 1.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `MOMENTUM_UPDATES`, one row a (sample, step).
+
+    Raises
+    ------
+    InputError
+        For an impossible momentum, or a step without the unconditional branch of every sample: what the momentum
+        would hold after it is not known.
+    """
+    apg, memories, frames = APG(2.0, momentum=momentum), dict[int, dict[str, Any]](), []
+    for visit in visits(trace):
+        if visit.call:
+            continue
+        if visit.uncond is None or not torch.isfinite(visit.uncond).all():
+            found = f"step {visit.step} without the unconditional branch of every sample"
+            raise InputError("trace", found=found, expected="a run with both branches (all_branches=True)")
+        memory = memories.setdefault(visit.first, {})
+        state = GuidanceState(visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory)
+        update = apg.accumulate(visit.cond - visit.uncond, state)
+        update_sq, _, cond_sq = (product.cpu().numpy() for product in projection_products(update, visit.cond))
+        place = {"step": visit.step, "call": visit.call, "sigma": visit.sigma}
+        sizes = {"update_norm": np.sqrt(update_sq), "update_ratio": np.sqrt(update_sq / cond_sq)}
+        frames.append(pd.DataFrame({"sample": visit.first + np.arange(len(update_sq)), **place, **sizes}))
+    rule, weight = str(trace.manifest["rule"]), float(trace.manifest["weight"])
+    return MOMENTUM_UPDATES.check(pd.concat(frames, ignore_index=True).assign(rule=rule, weight=weight))
 
 
 def _clipped(table: pd.DataFrame, norm: float) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition import branch_products, compared_products, rows_a_block, squared_distance
-from scorescope.probes.guidance import COND, UNCOND, GuidanceState, Products, RowRule, Rule, describe
+from scorescope.probes.guidance import COND, PERTURBED, UNCOND, GuidanceState, Products, RowRule, Rule, describe
 from scorescope.probes.guiding import LEAST_ALPHA
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
@@ -220,9 +220,12 @@ def _recorded(trace: Trace) -> Iterator[Visit]:
         uncond = arrays.load("uncond", place, space="denoised")
         guided = arrays.load("guided", place, space="denoised")
         sigma = min(float(row["sigma"]), 1 / LEAST_ALPHA)
+        others = {}
+        if arrays.proved[place].perturbed is not None:
+            others[PERTURBED] = arrays.load("perturbed", place, space="denoised")
         yield Visit(
             int(row["step"]), int(row["call"]), sigma, float(row["sigma_next"]), x[: len(cond)], cond, uncond,
-            guided[: len(cond)], first=int(row["sample"]),
+            guided[: len(cond)], others, first=int(row["sample"]),
         )  # fmt: skip
 
 

@@ -1,12 +1,14 @@
 """What rules do along whole paths, for the guidance report: gains, norm clips, and where two rules part."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from scorescope.analysis.guidance_pairs import parting, separation
-from scorescope.analysis.guidance_paths import clip_activity, clip_share, gain_path
+from scorescope.analysis.guidance_paths import clip_activity, clip_share, gain_path, momentum_updates
+from scorescope.data.errors import InputError
 from scorescope.probes.guidance import APG, CFG, Interval, Rule
 from scorescope.probes.models import Model
 from scorescope.probes.sampling import sample
@@ -16,6 +18,7 @@ from scorescope.reports.page import ReportFigure, ReportTable, Section
 
 TOLERANCE = 0.01  # RMS distance of two states, in units of sigma, from which they count as apart
 CLIPS = (0.05, 0.1, 0.2, 0.5)  # in units of the norm of D_c at the end of the path
+MOMENTA = (-0.5, -0.75)  # the paper's
 PAIRS = 64  # paired samples whose states are held
 HELD_BYTES = 2**29  # for the states and branches of one rule
 
@@ -48,9 +51,7 @@ def clip_parts(
 ) -> tuple[ReportFigure, list[ReportTable]]:
     """Where a norm clip r would act along one run, for several r."""
     chosen = rows[(rows["rule"] == run[0]) & (rows["weight"] == run[1]) & (rows["call"] == 0)]
-    last = chosen[chosen["step"] == chosen["step"].max()]
-    end = float((last["update_norm"] / last["update_ratio"]).median())  # norm of D_c
-    norms = [float(f"{share * end:.2g}") for share in CLIPS]
+    norms = clips(chosen)
     activity = {norm: clip_activity(chosen, norm=norm) for norm in norms}
     shares = clip_share(chosen, norms=norms)
     mask = (steps["rule"] == run[0]) & (steps["weight"] == run[1]) & (steps["call"] == 0)
@@ -74,6 +75,49 @@ def clip_parts(
     return ReportFigure(f"clip{suffix}", figure, reading, how), tables
 
 
+def clips(rows: pd.DataFrame) -> list[float]:
+    """Clips r for one run, from the norm of D_c at the end of its path."""
+    rows = rows[rows["call"] == 0].dropna(subset=["update_norm"])
+    last = rows[rows["step"] == rows["step"].max()]
+    end = float((last["update_norm"] / last["update_ratio"]).median())
+    return [float(f"{share * end:.2g}") for share in CLIPS]
+
+
+def momentum_parts(trace: Trace, norms: Sequence[float], *, suffix: str = "") -> tuple[str, list[ReportTable]]:
+    """What momentum makes of the shares of clipped steps; a sentence and a table, or why there is none."""
+    try:
+        tables = {beta: momentum_updates(trace, momentum=beta) for beta in MOMENTA}
+    except InputError as error:
+        return f"The clip with momentum cannot be told: {error}.", []
+    shares = [clip_share(table, norms=norms).assign(momentum=beta) for beta, table in tables.items()]
+    table = pd.concat(shares, ignore_index=True)
+    middle = norms[len(norms) // 2]
+    rows = table[table["norm"] == middle]
+    told = ", ".join(
+        f"{row['mean']:.0%} ({row['low']:.0%} to {row['high']:.0%}) at β = {row['momentum']:g}"
+        for _, row in rows.iterrows()
+    )
+    about = "Share of its steps at which a sample's update with momentum would be clipped, replayed on the run."
+    text = f"With the momentum of earlier steps a clip at r = {middle:g} would act at this share of the steps: {told}."
+    return text, [ReportTable(f"clip_momentum{suffix}", table, about)]
+
+
+def recorded_separation_section(traces: Mapping[str, Trace]) -> Section:
+    """Where recorded paths part from that of the first; runs that do not pair with it are named."""
+    (base, first), *others = traces.items()
+    tables, unpaired = {}, []
+    for name, trace in others:
+        try:
+            tables[name] = separation(first, trace, tolerance=TOLERANCE)
+        except InputError as error:
+            unpaired.append(f"{name} is not compared with {base}: {error}.")
+    text = " ".join(unpaired)
+    if not tables:
+        return Section(text=text)
+    pairs = max(int(table["n"].max()) for table in tables.values())
+    return replace(_separation(tables, base=base, pairs=pairs), text=text)
+
+
 def separation_section(model: Model, interval: pd.DataFrame, *, weight: float, count: int, device: str) -> Section:
     """Where the paths of other rules part from those of CFG, from the same seeds."""
     low, high = float(interval["low"].iloc[0]), float(interval["high"].iloc[0])
@@ -86,13 +130,17 @@ def separation_section(model: Model, interval: pd.DataFrame, *, weight: float, c
     base = _path(model, CFG(weight), count, device)
     tables = {name: separation(base, _path(model, rule, count, device), tolerance=TOLERANCE)
               for name, rule in rules.items()}  # fmt: skip
+    return _separation(tables, base=f"CFG at w = {weight:g}", pairs=count)
+
+
+def _separation(tables: Mapping[str, pd.DataFrame], *, base: str, pairs: int) -> Section:
     ends = pd.concat([parting(table).assign(setting=name) for name, table in tables.items()], ignore_index=True)
     whole = pd.concat([table.assign(setting=name) for name, table in tables.items()], ignore_index=True)
     how = (
-        f"{count} pairs of the same seeds; states at the first call of each step, in units of σ; marks: the first step "
+        f"{pairs} pairs of the same seeds; states at the first call of each step, in units of σ; marks: the first step "
         f"whose interval lies above {TOLERANCE:g}. 95 % bootstrap intervals over pairs."
     )
-    reading = _read_parting(ends, list(rules), weight)
+    reading = _read_parting(ends, list(tables), base)
     figure = path_figures.separation(tables, tolerance=TOLERANCE)
     return Section(
         [ReportFigure("separation", figure, reading, how)],
@@ -103,7 +151,7 @@ def separation_section(model: Model, interval: pd.DataFrame, *, weight: float, c
     )
 
 
-def _read_parting(ends: pd.DataFrame, names: Sequence[str], weight: float) -> str:
+def _read_parting(ends: pd.DataFrame, names: Sequence[str], base: str) -> str:
     texts = []
     for name in names:
         rows = ends[ends["setting"] == name].set_index("which")
@@ -115,7 +163,7 @@ def _read_parting(ends: pd.DataFrame, names: Sequence[str], weight: float) -> st
             f"{name} by step {first['step']:d} (σ = {first['sigma']:.3g}), up to {last['mean']:.3g} σ at step "
             f"{last['step']:d} (σ = {last['sigma']:.2g})"
         )
-    return f"From the path of CFG at w = {weight:g} the others part: " + "; ".join(texts) + "."
+    return f"From the path of {base} the others part: " + "; ".join(texts) + "."
 
 
 def _path(model: Model, rule: Rule, count: int, device: str) -> Trace:

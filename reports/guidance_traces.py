@@ -4,12 +4,14 @@ build(Path("report"), [Path("runs/a"), Path("runs/b")], command="...")
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from scorescope.analysis.guidance import decompose, summarise
+from scorescope.data.errors import InputError
 from scorescope.probes.trace import Trace
 from scorescope.reports import figures, readings
 from scorescope.reports import guidance_paths as paths
@@ -41,6 +43,8 @@ def build(out: Path, paths: Sequence[Path], *, command: str) -> Outcome:
     ) as writer:
         for place, path in enumerate(paths):
             writer.section(f"trace{place}", str(path), partial(_trace, path, place))
+        if len(paths) > 1:
+            writer.section("separation", "Where the paths part", partial(_separation, paths))
     assert writer.outcome is not None  # set on leaving the block
     return writer.outcome
 
@@ -60,8 +64,24 @@ def _trace(path: Path, place: int) -> Section:
         return Section(tables=shown, text=f"{_said(trace)} No update is known at any step: {reasons}.")
     gain, gain_table = paths.gain_parts(table, [(rule, weight)], suffix=str(place))
     clip, clip_tables = paths.clip_parts(table, steps, (rule, weight), suffix=str(place))
+    momentum, momentum_tables = paths.momentum_parts(trace, paths.clips(table), suffix=str(place))
     figures_shown = [*_figures(steps, rule, weight, place), gain, clip]
-    return Section(figures=figures_shown, tables=[*shown, gain_table, *clip_tables], text=_said(trace))
+    tables = [*shown, gain_table, *clip_tables, *momentum_tables]
+    return Section(figures=figures_shown, tables=tables, text=f"{_said(trace)} {momentum}")
+
+
+def _separation(folders: Sequence[Path]) -> Section:
+    traces, unread = {}, []
+    short = len({folder.name for folder in folders}) == len(folders)
+    for folder in folders:
+        try:
+            traces[folder.name if short else str(folder)] = Trace.open(folder)
+        except InputError:
+            unread.append(f"{folder} cannot be read.")
+    if len(traces) < 2:
+        return Section(text=" ".join(["Fewer than two traces can be compared.", *unread]))
+    section = paths.recorded_separation_section(traces)
+    return replace(section, text=" ".join([section.text, *unread]).strip())
 
 
 def _figures(steps: pd.DataFrame, rule: str, weight: float, place: int) -> list[ReportFigure]:

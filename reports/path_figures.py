@@ -1,5 +1,6 @@
 """Figures of whole paths: gains and their product, where a norm clip acts, where two rules part."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -64,7 +65,8 @@ def separation(tables: Mapping[str, pd.DataFrame], *, tolerance: float) -> Figur
         Above which two states are taken to have separated.
     """
     figure, ax = new_figure()
-    for (name, table), color, marker in zip(tables.items(), (PALETTE[1], PALETTE[2], PALETTE[4]), "os^", strict=False):
+    looks = itertools.cycle(zip((PALETTE[1], PALETTE[2], PALETTE[4], PALETTE[5], PALETTE[3]), "os^Dv", strict=True))
+    for (name, table), (color, marker) in zip(tables.items(), looks, strict=False):
         rows = table[table["mean"] > 0]  # the first states are the same
         with_band(ax, rows, color=color, label=name)
         first = table[table["separated"]].head(1)

@@ -21,8 +21,8 @@ from scorescope.probes.guidance.base import (
 )
 from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
 from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance, RandomLabels
-from scorescope.probes.guidance.perturbed import PAG, TSG
-from scorescope.probes.guidance.projected import APG, CFGZeroStar, MagnitudeAware, TangentialCFG
+from scorescope.probes.guidance.perturbed import PAG, TSG, TimePower
+from scorescope.probes.guidance.projected import APG, APGMix, CFGZeroStar, MagnitudeAware, TangentialCFG
 from scorescope.probes.guidance.wrappers import (
     CosineWeight,
     Interval,
@@ -42,6 +42,7 @@ __all__ = [
     "TSG",
     "UNCOND",
     "WEAK",
+    "APGMix",
     "AdaptiveGuidance",
     "Autoguidance",
     "BranchRule",
@@ -62,6 +63,7 @@ __all__ = [
     "Scheduled",
     "StepInterval",
     "TangentialCFG",
+    "TimePower",
     "describe",
     "evaluations_needed",
     "fit_linear_ag",

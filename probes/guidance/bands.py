@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import rows_a_block
-from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, require_finite, required
+from scorescope.probes.decomposition import projection_products, rows_a_block
+from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, combine, require_finite, required
 from scorescope.probes.guidance.linear import CFG
 
 
@@ -18,22 +18,31 @@ class FrequencyDecoupled:
     """FDG (Sadat et al. 2025, arXiv 2506.19713): D_u + sum over bands of w_band times the band of D_c - D_u.
 
     The pyramid is linear, so guiding each level of D_c and D_u is guiding each level of their difference, and the
-    rule is the same in every prediction space. The paper's optional weights of parallel parts, which would not be,
-    are left out.
+    rule is the same in every prediction space. With weights of parallel parts it is not: they belong to denoised
+    space. As in the paper's listing they scale the part of a level's update along the same level of
+    D_c, at the level's own resolution, and the result is D_c + (w - 1) * update in each level.
 
     Attributes
     ----------
     weights : tuple of float
         One weight a band, from low to high frequency (diffusers lists them from high to low).
+    parallel : tuple of float, optional
+        Share of the parallel part that is kept in each band, in the same order; None keeps all, as ones do.
     """
 
     weights: tuple[float, ...] = (1.0, 3.0)
+    parallel: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.weights) < 1:
             raise InputError("weights", found="none", expected="one weight a band, from low to high frequency")
+        if self.parallel is not None and len(self.parallel) != len(self.weights):
+            found = f"{len(self.parallel)} for {len(self.weights)} bands"
+            raise InputError("parallel", found=found, expected="one share a band, from low to high frequency")
         for value in self.weights:
             require_finite("weights", value)
+        for value in self.parallel or ():
+            require_finite("parallel", value)
 
     @property
     def weight(self) -> float:
@@ -48,14 +57,16 @@ class FrequencyDecoupled:
         """D_c plus (w_band - 1) times each band of the update."""
         if set(self.weights) == {1.0}:
             return cond
-        levels = len(self.weights)
-        if levels == 1:
+        levels, plain = len(self.weights), set(self.parallel or (1.0,)) == {1.0}
+        if levels == 1 and plain:
             return CFG(self.weight)(cond, uncond, state)
-        _check(cond, levels)
+        if levels > 1:
+            _check(cond, levels)
+        guide = self._guide if plain else self._guide_projected
         uncond, guided = required(uncond, cond), torch.empty_like(cond)
         rows = rows_a_block(cond)  # a convolution needs several times the memory of its images
         for c, u, g in zip(*(tensor.split(rows) for tensor in (cond, uncond, guided)), strict=True):
-            g.copy_(self._guide(c, u))
+            g.copy_(guide(c, u))
         return guided
 
     def _guide(self, cond: Tensor, uncond: Tensor) -> Tensor:
@@ -68,6 +79,26 @@ class FrequencyDecoupled:
         for images, weight, finer in zip(reversed(smaller), self.weights[1:-1], self.weights[2:], strict=True):
             change = _expand(change, images.shape[-2:]).add_(images, alpha=weight - finer)
         return _expand(change, cond.shape[-2:]).add_(cond, alpha=self.weight).add_(uncond, alpha=1 - self.weight)
+
+    def _guide_projected(self, cond: Tensor, uncond: Tensor) -> Tensor:
+        levels, change = len(self.weights), torch.empty(0)
+        pyramids = (reversed(_levels(images, levels)) for images in (cond, cond - uncond))
+        # the pyramid is linear: what is put together again is the change of each level, from coarse to fine
+        for c, d, weight, kept in zip(*pyramids, self.weights, self.parallel or (), strict=True):
+            _, update_cond, cond_sq = projection_products(d, c)
+            coefficient = torch.where(cond_sq > 0, update_cond / cond_sq, 0.0)
+            own = combine((kept - 1) * coefficient, c, torch.ones_like(coefficient), d).mul_(weight - 1)
+            change = own.add_(_expand(change, c.shape[-2:])) if change.numel() else own
+        return change.add_(cond)
+
+
+def _levels(images: Tensor, levels: int) -> list[Tensor]:
+    """Bands of the pyramid, each at its own resolution, from high to low frequency."""
+    gaussian = [images]
+    for _ in range(1, levels):
+        gaussian.append(_halve(gaussian[-1]))
+    bands = [fine - _expand(coarse, fine.shape[-2:]) for fine, coarse in itertools.pairwise(gaussian)]
+    return [*bands, gaussian[-1]]
 
 
 def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +20,52 @@ from scorescope.probes.guidance.base import (
     required,
     sample_generators,
 )
+from scorescope.probes.guidance.wrappers import LinearWeight
+
+
+@dataclass(frozen=True)
+class TimePower:
+    """t^a, the power schedule of TSG, with the unit of t named.
+
+    The paper gives a and the scale for its models, but in which unit t counts there is not established here, so the
+    units are this library's: a scale found in one means nothing in the other, and the paper's in neither.
+
+    Attributes
+    ----------
+    exponent : float
+        a; 0 is the constant schedule.
+    unit : {"flow", "log_sigma"}
+        `flow`: t = sigma / (1 + sigma), the time of a linear flow. `log_sigma`: where ln sigma lies between ln low
+        and ln high, from 0 to 1 and constant outside.
+    low, high : float
+        Noise levels, variance exploding, in units of the data; for `log_sigma`.
+    """
+
+    exponent: float
+    unit: Literal["flow", "log_sigma"] = "flow"
+    low: float = 0.002
+    high: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.exponent < float("inf"):
+            raise InputError("exponent", found=str(self.exponent), expected="a finite number >= 0")
+        if self.unit not in ("flow", "log_sigma"):
+            raise InputError("unit", found=repr(self.unit), expected="flow or log_sigma")
+        if not 0 < self.low < self.high < float("inf"):
+            raise InputError("low, high", found=f"{self.low}, {self.high}", expected="0 < low < high, finite")
+
+    def __call__(self, sigma: float) -> float:
+        """t^a at a noise level."""
+        time = sigma / (1 + sigma) if self.unit == "flow" else LinearWeight(0, 1, self.low, self.high).fraction(sigma)
+        return float(time**self.exponent)
 
 
 @dataclass(frozen=True)
 class TSG:
     """Time-step guidance (Sadat et al. 2025, arXiv 2407.02687): the perturbed branch has noise on its time embedding.
 
-    D = D_p + w (D_c - D_p), with D_p at embedding + scale * std(embedding) * noise: the paper's constant schedule. Its
-    power schedule, scale * t^a, is left out: in which unit t counts there has not been established, and no reference
-    code says.
+    D = D_p + w (D_c - D_p), with D_p at embedding + scale * std(embedding) * noise: the paper's constant schedule, or
+    with a schedule scale * schedule(sigma). For its power schedule, scale * t^a, see `TimePower`.
 
     Attributes
     ----------
@@ -40,6 +77,8 @@ class TSG:
         Noise levels between which it acts, low < sigma <= high.
     site : str
         Name of the module whose output is the time embedding, in the denoiser (an `nn.Module`).
+    schedule : callable, optional
+        sigma to a factor >= 0 of `scale`, such as a `TimePower`; None is 1 at all noise levels.
     """
 
     weight: float
@@ -47,6 +86,7 @@ class TSG:
     low: float = 0.0
     high: float = float("inf")
     site: str = "network.noise_embedding"
+    schedule: Callable[[float], float] | None = None
 
     def __post_init__(self) -> None:
         require_finite("weight", self.weight)
@@ -58,7 +98,14 @@ class TSG:
     def branches(self, state: GuidanceState) -> tuple[str, ...]:
         """The perturbed branch inside the range of noise levels."""
         inside = self.low < state.sigma <= self.high
-        return (COND, PERTURBED) if inside and self.weight != 1 and self.scale else (COND,)
+        return (COND, PERTURBED) if inside and self.weight != 1 and self.strength(state.sigma) else (COND,)
+
+    def strength(self, sigma: float) -> float:
+        """Strength of the noise at a noise level, in standard deviations of the embedding."""
+        factor = 1.0 if self.schedule is None else float(self.schedule(sigma))
+        if not 0 <= factor < float("inf"):
+            raise InputError("schedule", found=f"{factor} at sigma {sigma:.4g}", expected="a finite factor >= 0")
+        return self.scale * factor
 
     def predict(
         self, branch: str, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
@@ -66,12 +113,12 @@ class TSG:
         """The prediction with a noisy time embedding."""
         if branch != PERTURBED:
             return None
-        generators = sample_generators(state, 2)
+        generators, scale = sample_generators(state, 2), self.strength(state.sigma)
 
         def add_noise(module: nn.Module, inputs: Any, embedding: Tensor) -> Tensor:
             draws = [torch.randn(embedding.shape[1:], generator=generator) for generator in generators]
             noise = torch.stack(draws).to(embedding)
-            return embedding + self.scale * per_sample(embedding.flatten(1).std(1), embedding) * noise
+            return embedding + scale * per_sample(embedding.flatten(1).std(1), embedding) * noise
 
         with _hooked(denoiser, [self.site], lambda module: add_noise):
             return denoiser(x, sigma, condition)
@@ -99,22 +146,31 @@ class PAG:
         that takes what its forward takes and returns what it would with an identity attention map.
     weight : float
         w of the CFG term; 1 is none, and then the unconditional branch is not computed.
+    first, last : int
+        Steps in which the term of s acts, inclusive, from 0; the CFG term acts in all.
     """
 
     scale: float
     sites: tuple[str, ...] = ("network.attention",)
     weight: float = 1.0
+    first: int = 0
+    last: int = 10**9
 
     def __post_init__(self) -> None:
         require_finite("scale", self.scale)
         require_finite("weight", self.weight)
         if not self.sites:
             raise InputError("sites", found="none", expected="at least one self-attention module")
+        if not 0 <= self.first <= self.last:
+            raise InputError("first, last", found=f"{self.first}, {self.last}", expected="0 <= first <= last")
 
     def branches(self, state: GuidanceState) -> tuple[str, ...]:
         """Two or three branches."""
         uncond = (UNCOND,) if self.weight != 1 else ()
-        return (COND, *uncond, PERTURBED) if self.scale else (COND, *uncond)
+        return (COND, *uncond, PERTURBED) if self._acts(state) else (COND, *uncond)
+
+    def _acts(self, state: GuidanceState) -> bool:
+        return bool(self.scale) and self.first <= state.step <= self.last
 
     def predict(
         self, branch: str, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
@@ -140,7 +196,7 @@ class PAG:
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_c + (w - 1) (D_c - D_u) + s (D_c - D_p)."""
         guided = cond if self.weight == 1 else torch.lerp(required(uncond, cond), cond, self.weight)
-        if not self.scale:
+        if not self._acts(state):
             return guided
         away = cond - required(state.others.get(PERTURBED), cond, name=PERTURBED)
         return away.mul_(self.scale).add_(guided)

@@ -19,6 +19,7 @@ from scorescope.probes.guidance.base import (
     required,
     skip,
 )
+from scorescope.probes.guidance.linear import CFG
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,16 @@ class APG:
         scale, keep = self._factors(*inner_products(cond, uncond, state, *names))
         return combine_branches(scale, cond, keep, uncond)
 
-    def _with_momentum(self, update: Tensor, cond: Tensor, state: GuidanceState) -> Tensor:
+    def accumulate(self, update: Tensor, state: GuidanceState) -> Tensor:
+        """The update with the momentum of earlier steps, in its own memory; a step's first call is remembered."""
         if (buffer := state.memory.get("apg")) is not None:
             update.add_(buffer, alpha=self.momentum)
         if state.call == 0:
             state.memory["apg"] = update.clone()
+        return update
+
+    def _with_momentum(self, update: Tensor, cond: Tensor, state: GuidanceState) -> Tensor:
+        update = self.accumulate(update, state)
         scale, keep = self._factors(*projection_products(update, cond))
         return combine(scale, cond, keep, update)
 
@@ -85,6 +91,49 @@ class APG:
         coefficient = torch.where(cond_sq > 0, update_cond / cond_sq, 0.0)
         keep = (self.weight - 1) * clip
         return 1 - keep * (1 - self.eta) * coefficient, keep
+
+
+@dataclass(frozen=True)
+class APGMix(APG):
+    """CFG up to and with step `start_step`, then APG: the mixed guider of diffusers, made for HunyuanImage 2.1.
+
+    The momentum gathers updates from the first step on, also while CFG acts.
+
+    Attributes
+    ----------
+    weight, eta, norm, momentum
+        Of APG.
+    cfg_weight : float
+        w of CFG in the steps before.
+    start_step : int
+        Last step of CFG, from 0; -1 is APG throughout.
+    """
+
+    cfg_weight: float = 3.5
+    start_step: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_finite("cfg_weight", self.cfg_weight)
+        if self.start_step < -1:
+            raise InputError("start_step", found=str(self.start_step), expected="a step index, or -1 for none")
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """Those of the rule that acts; both where CFG at w = 1 stands but the momentum gathers."""
+        if state.step > self.start_step:
+            return super().branches(state)
+        return (COND, UNCOND) if self._gathers() or self.cfg_weight != 1 else (COND,)
+
+    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
+        """D_u + w_cfg (D_c - D_u), later APG."""
+        if state.step > self.start_step:
+            return super().__call__(cond, uncond, state)
+        if self._gathers():
+            self.accumulate(cond - required(uncond, cond), state)
+        return CFG(self.cfg_weight)(cond, uncond, state)
+
+    def _gathers(self) -> bool:
+        return bool(self.momentum) and self.weight != 1
 
 
 @dataclass(frozen=True)

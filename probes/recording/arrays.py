@@ -54,7 +54,7 @@ class Arrays:
         Parameters
         ----------
         name : str
-            x, x_prev, guided, x0, cond, uncond, call0, call1, ... (branches in the order of the calls).
+            x, x_prev, guided, x0, cond, uncond, perturbed, call0, call1, ... (branches in the order of the calls).
         place : int
             Place of the step among all recorded steps, from 0, in order of run and event.
         space : {"prediction", "denoised"}
@@ -73,13 +73,13 @@ class Arrays:
         event, step = self.events[place], self.proved[place]
         if space not in ("prediction", "denoised"):
             raise InputError("space", found=repr(space), expected="prediction or denoised")
-        if name in _DERIVED or (name.startswith("call") and name[4:].isdigit()):
+        if name in (*_DERIVED, "perturbed") or (name.startswith("call") and name[4:].isdigit()):
             value = self._branch(event, step, name)
         elif name in event["arrays"]:
             value = self._load(event, name)
         else:
             raise InputError("name", found=f"{name}, not kept in step {place}", expected=f"one of {self._kept(event)}")
-        if space == "prediction" or name not in (*_DERIVED, "guided"):
+        if space == "prediction" or name not in (*_DERIVED, "perturbed", "guided"):
             return value
         return self._denoised(event, step, name, value)
 
@@ -115,7 +115,10 @@ class Arrays:
         return ", ".join(event["arrays"]) or "nothing: arrays are kept with keep="
 
     def _branch(self, event: Mapping[str, Any], step: Proved, name: str) -> Tensor:
-        index = _place_of(step.verdicts, name)
+        index = step.perturbed if name == "perturbed" else _place_of(step.verdicts, name)
+        if index is None:
+            expected = "a step of three branches, one of them with the inputs of cond"
+            raise InputError("name", found=f"{name}, which this step has not", expected=expected)
         found = self._cut(event, step).branches
         if index >= len(found):
             raise InputError("name", found=name, expected=f"call0 to call{len(found) - 1}")

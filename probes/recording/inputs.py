@@ -63,3 +63,9 @@ def farthest(alike_inputs: Sequence[Sequence[Sequence[float]]], cond: int, other
     varying = [equal for equal in alike_inputs if not all(all(row) for row in equal)]
     found = [branch for branch in others if all(not equal[cond][branch] for equal in varying)]
     return found[0] if varying and len(found) == 1 else None
+
+
+def twin(alike_inputs: Sequence[Sequence[Sequence[float]]], cond: int, others: Sequence[int]) -> int | None:
+    """The one branch that was given all that the conditional branch was: a perturbed one; else None."""
+    found = [branch for branch in others if all(equal[cond][branch] for equal in alike_inputs)]
+    return found[0] if len(alike_inputs) and len(found) == 1 else None

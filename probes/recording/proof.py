@@ -17,7 +17,7 @@ import numpy as np
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording.fit import Array, Fit, fit
-from scorescope.probes.recording.inputs import farthest
+from scorescope.probes.recording.inputs import farthest, twin
 
 RULES = ("cfg", "negated cfg", "mixed cfg", "multi-branch", "none", "equal", "unknown")
 LABELS = {
@@ -90,6 +90,18 @@ class Proved:
         h = self.hypothesis or {"view": "", "order": "", "parts": [0]}
         view, order, parts = h["view"].split(":")[0], h["order"], tuple(h["parts"])
         return [(view, order, parts), (view, order, parts[0])]
+
+    @property
+    def perturbed(self) -> int | None:
+        """Place of the perturbed branch, of three: by its label, or as the one with the same inputs as `cond`."""
+        found = {(verdict.cond, verdict.uncond) for verdict in self.verdicts}
+        (cond, uncond), hypothesis = next(iter(found), (None, None)), self.hypothesis
+        if hypothesis is None or len(found) != 1 or cond is None or uncond is None or sum(hypothesis["parts"]) != 3:
+            return None
+        third = 3 - cond - uncond
+        if _roles(hypothesis)[third:][:1] == ["perturbed"]:
+            return third
+        return twin(hypothesis.get("alike", ()), cond, [third])
 
 
 def unpack(gram: Sequence[Sequence[float]] | Array) -> Array:

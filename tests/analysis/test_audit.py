@@ -1,16 +1,32 @@
 """The audit finds what diffusers' guiders of the installed version do; each fact is a test, right or wrong."""
 
+from dataclasses import replace
+
 import diffusers
 import pytest
 import torch
 from diffusers import guiders
 from diffusers.guiders import frequency_decoupled_guidance as bands
-from tests.pipelines import sd3, sd15
+from tests import pyramids
+from tests.pipelines import ip2p, pag, sd3, sd15, slg
 
 from scorescope.analysis import AUDIT, audit, paper_rule
 from scorescope.data import InputError, load_denoiser
-from scorescope.probes import APG, CFG, Recording, Rescaled, StepInterval, as_guider, record, sample
-from scorescope.probes.guidance import FrequencyDecoupled, laplacian_pyramid
+from scorescope.probes import (
+    APG,
+    CFG,
+    PAG,
+    APGMix,
+    Recording,
+    Rescaled,
+    StepInterval,
+    as_guider,
+    record,
+    replay,
+    sample,
+)
+from scorescope.probes.guidance import PERTURBED, FrequencyDecoupled
+from scorescope.probes.replay import visits
 from scorescope.probes.trace import Visit
 
 pytestmark = [
@@ -164,6 +180,37 @@ def test_mixed_guidance_is_cfg_until_its_start_step_and_then_another_weight():
     assert table.loc[table["step"] > 1, "raw"].all()
 
 
+MIX = {"adaptive_projected_guidance_start_step": 1, "adaptive_projected_guidance_rescale": 8.0}
+
+
+def test_mixed_guidance_in_its_other_convention_is_its_formula_on_denoised_predictions():
+    visits = states(sigmas=(8.0, 4.0, 2.0, 1.0, 0.5))
+    peer = diffusers.AdaptiveProjectedMixGuidance(
+        2.5, adaptive_projected_guidance_scale=9.0, use_original_formulation=True, **MIX
+    )
+    assert paper_rule(peer, 5) == APGMix(10.0, norm=8.0, momentum=-0.5, cfg_weight=3.5, start_step=1)
+    table = run(peer, visits)  # with its momentum, which gathers while CFG acts
+    assert fed(table, "denoised")["difference"].max() < 1e-12
+    assert fed(table, "eps").query("step > 1")["difference"].min() > 0.01
+    # a momentum that began with APG would be another
+    late = run(peer, visits, paper=APGMix(10.0, norm=8.0, momentum=-0.1, cfg_weight=3.5, start_step=1))
+    assert fed(late, "denoised").query("step > 1")["difference"].min() > 0.01
+
+
+def test_mixed_guidance_as_it_comes_starts_from_uncond():
+    table = run(diffusers.AdaptiveProjectedMixGuidance(**MIX), states(sigmas=(8.0, 4.0, 2.0, 1.0)))
+    early = table["step"] <= 1
+    assert table.loc[early, "difference"].max() < 1e-12 and table.loc[~early, "difference"].min() > 0.01
+
+
+@pytest.mark.parametrize(("scales", "weight"), [((1.0, 10.0), 1.0), ((3.5, 1.0), 3.5)])
+def test_mixed_guidance_falls_back_where_one_of_its_scales_is_none(scales, weight):
+    # without CFG it never comes to APG; and where APG's scale is 1 it is CFG, not the conditional prediction
+    peer = diffusers.AdaptiveProjectedMixGuidance(scales[0], adaptive_projected_guidance_scale=scales[1], **MIX)
+    table = run(peer, states(sigmas=(8.0, 4.0, 2.0, 1.0)), paper=CFG(weight))
+    assert table["difference"].max() < 1e-12
+
+
 def test_start_and_stop_are_shares_of_the_steps():
     peer = diffusers.ClassifierFreeGuidance(4.0, start=0.25, stop=0.75)
     assert paper_rule(peer, 8) == StepInterval(CFG(4.0), first=2, last=5)
@@ -181,28 +228,35 @@ def test_papers_of_guiders():
 
 @pytest.fixture
 def pyramid(monkeypatch):
-    """diffusers takes its pyramid from kornia; ours stands in for it: what is tested is the guider around it."""
+    """diffusers takes its pyramid from kornia; the same written in scipy stands in for it."""
     monkeypatch.setattr(bands, "_CAN_USE_KORNIA", True)
-    monkeypatch.setattr(bands, "build_laplacian_pyramid_func", laplacian_pyramid, raising=False)
-    monkeypatch.setattr(bands, "build_image_from_pyramid", sum)
+    monkeypatch.setattr(bands, "build_laplacian_pyramid_func", pyramids.build_laplacian_pyramid)
+    monkeypatch.setattr(bands, "upsample_and_blur_func", pyramids.upsample_and_blur)
 
 
 def test_frequency_decoupled_is_space_free_and_lists_high_frequencies_first(pyramid):
     peer = diffusers.FrequencyDecoupledGuidance([4.0, 2.0])
     assert paper_rule(peer, 3) == FrequencyDecoupled((2.0, 4.0))
     table = run(peer)
-    assert table["difference"].max() < 1e-12 and set(table["acts_in"]) == {"none"}
-    weighted = run(diffusers.FrequencyDecoupledGuidance([4.0, 2.0], parallel_weights=[0.0, 0.0]))
-    assert weighted["difference"].min() > 0.01
+    assert table["difference"].max() < 1e-10 and set(table["acts_in"]) == {"none"}
+
+
+def test_frequency_decoupled_with_parallel_weights_is_the_papers_in_one_convention_and_space(pyramid):
+    weights = {"parallel_weights": [0.0, 0.5]}
+    table = run(diffusers.FrequencyDecoupledGuidance([4.0, 2.0], **weights))
+    assert table["difference"].min() > 0.01  # the parallel part of the unguided difference is lost too
+    peer = diffusers.FrequencyDecoupledGuidance([3.0, 1.0], use_original_formulation=True, **weights)
+    assert paper_rule(peer, 3) == FrequencyDecoupled((2.0, 4.0), (0.5, 0.0))
+    table = run(peer)
+    assert fed(table, "denoised")["difference"].max() < 1e-10
+    assert fed(table, "eps")["difference"].min() > 1e-3
 
 
 @pytest.mark.parametrize("scales", [[3.0, 1.0], [1.0, 3.0]])
 def test_frequency_decoupled_fails_where_a_band_has_weight_one(pyramid, scales):
     table = run(diffusers.FrequencyDecoupledGuidance(scales))
-    wrong = table["error"].str.contains("UnboundLocalError")
-    # the band above is added in place of this one's: with pyramids of one resolution that is silent, and wrong
-    assert wrong.all() or (table["difference"] > 0.01).all()
-    expected = "UnboundLocalError" if scales[0] == 1.0 else ""
+    # the band that is skipped is unbound, or the band above is put in its place, at another resolution
+    expected = "UnboundLocalError" if scales[0] == 1.0 else "RuntimeError"
     assert table["error"].str.contains(expected).all()
     assert run(as_guider(FrequencyDecoupled(tuple(reversed(scales)))))["difference"].max() < 1e-12
 
@@ -211,6 +265,83 @@ def three(kind, **more):
     config = guiders.SmoothedEnergyGuidance if kind == "seg" else guiders.SkipLayerGuidance
     name = "seg_guidance_layers" if kind == "seg" else "skip_layer_guidance_layers"
     return config(**{name: [0]}, **more)
+
+
+PERTURBERS = {
+    "PAG": lambda w, s, **more: guiders.PerturbedAttentionGuidance(
+        w, s, perturbed_guidance_start=0.0, perturbed_guidance_stop=1.0, perturbed_guidance_layers=[0], **more
+    ),
+    "SLG": lambda w, s, **more: guiders.SkipLayerGuidance(
+        w, s, skip_layer_guidance_start=0.0, skip_layer_guidance_stop=1.0, skip_layer_guidance_layers=[0], **more
+    ),
+    "SEG": lambda w, s, **more: guiders.SmoothedEnergyGuidance(w, s, seg_guidance_layers=[0], **more),
+}
+
+
+def with_perturbed(**options):
+    noise, found = torch.Generator().manual_seed(2), states(**options)
+    draws = [torch.randn(visit.x.shape, generator=noise, dtype=torch.float64) for visit in found]
+    return [
+        replace(visit, others={PERTURBED: 0.9 * visit.cond + 0.3 * draw})
+        for visit, draw in zip(found, draws, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("original", [False, True])
+@pytest.mark.parametrize("kind", PERTURBERS)
+def test_guiders_of_three_branches_are_their_formula_except_in_the_first_step(kind, original):
+    peer = PERTURBERS[kind](4.0, 2.5, use_original_formulation=original)
+    assert paper_rule(peer, 3) == PAG(2.5, weight=4.0 + original, last=2)
+    table = run(peer, with_perturbed())
+    later = table["step"] > 0
+    assert set(table["acts_in"]) == {"any"} and not table["projection"].any() and (table["error"] == "").all()
+    assert table["offset"].to_numpy() == pytest.approx(float(original), abs=1e-8)
+    assert table.loc[later, "scale_perturbed"].to_numpy() == pytest.approx(2.5, abs=1e-8)
+    assert table.loc[later, "difference"].max() < 1e-10
+    # the first step lies in the window from 0, but is left out
+    assert table.loc[~later, "scale_perturbed"].to_numpy() == pytest.approx(0.0, abs=1e-8)
+    assert table.loc[~later, "difference"].min() > 0.01
+
+
+@pytest.mark.parametrize("kind", PERTURBERS)
+def test_guiders_of_three_branches_without_cfg_are_one_unit_weaker(kind):
+    # they start from the perturbed prediction: the paper's c + s (c - p) has s - 1 there
+    later = run(PERTURBERS[kind](1.0, 2.5), with_perturbed()).query("step > 0")
+    assert later["scale_perturbed"].to_numpy() == pytest.approx(1.5, abs=1e-8)
+    assert later["difference"].min() > 0.01
+    other = run(PERTURBERS[kind](1.0, 2.5), with_perturbed(), paper=PAG(1.5)).query("step > 0")
+    assert other["difference"].max() < 1e-10
+
+
+def test_the_spatio_temporal_branch_of_ltx2_is_its_formula():
+    peer = guiders.LTX2Guidance(3.0, stg_scale=1.5)
+    assert paper_rule(peer, 3) == PAG(1.5, weight=3.0, last=2)
+    table = run(peer, with_perturbed())
+    assert table["difference"].max() < 1e-10 and table["offset"].to_numpy() == pytest.approx(0.0, abs=1e-8)
+    assert table["scale_perturbed"].to_numpy() == pytest.approx(1.5, abs=1e-8)
+    assert paper_rule(guiders.LTX2Guidance(3.0, stg_scale=1.5, modality_scale=2.0), 3) is None
+
+
+def test_windows_of_three_branches():
+    peer = three("slg")  # from 1 % to 20 %
+    assert paper_rule(peer, 20) == PAG(2.8, weight=7.5, first=1, last=3)
+    assert paper_rule(peer, 4) == CFG(7.5)  # no step lies there
+    assert paper_rule(three("slg", start=0.5), 20) is None
+    table = run(peer, with_perturbed(sigmas=(8.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.7, 0.5, 0.3, 0.2)))
+    assert table["difference"].max() < 1e-10  # first 1, last 1: the guider and the formula agree
+    acting = table["scale_perturbed"].abs() > 1e-6
+    assert set(table.loc[acting, "step"]) == {1}
+
+
+def test_a_perturbed_branch_that_is_cond_has_no_weight():
+    table = run(PERTURBERS["SEG"](4.0, 2.5), [replace(v, others={PERTURBED: v.cond}) for v in states()])
+    assert table["scale_perturbed"].isna().all() and table["difference"].max() < 1e-10
+    assert table["offset"].to_numpy() == pytest.approx(0.0, abs=1e-8)
+
+
+def test_guiders_of_three_branches_need_the_third():
+    with pytest.raises(InputError, match="step 0 without the perturbed branch"):
+        run(PERTURBERS["SLG"](4.0, 2.5))
 
 
 def test_a_perturbed_branch_without_cfg_is_given_the_unconditional_inputs():
@@ -261,6 +392,30 @@ def test_recorded_pipelines_can_be_audited(build):
     assert len(table) == 4 * 4
     assert table["offset"].to_numpy() == pytest.approx(0.0, abs=1e-3)
     assert run(as_guider(APG(4.0)), trace)["difference"].max() < 1e-6
+
+
+@pytest.mark.parametrize(("build", "scale", "steps"), [(pag, 3.0, range(4)), (slg, 2.8, range(1, 4))])
+def test_perturbed_branches_of_recorded_pipelines_are_replayed_and_audited(build, scale, steps):
+    pipe, arguments = build()
+    with record(pipe, keep="branches") as trace:
+        pipe(**arguments)
+    found = [visit for visit in visits(trace) if PERTURBED in visit.others]
+    assert [visit.step for visit in found] == list(steps)
+    scalars = replay(trace, PAG(scale, weight=5.0, first=steps[0])).scalars
+    assert ((scalars["difference_sq"] / scalars["guided_sq"]) ** 0.5).max() < 1e-5  # the pipeline's own rule
+    table = run(PERTURBERS["PAG"](5.0, scale), found)
+    later = table["step"] > 0
+    assert table.loc[later, "difference"].max() < 1e-8
+    assert table.loc[later, "scale_perturbed"].to_numpy() == pytest.approx(scale, abs=1e-3)
+
+
+def test_a_second_condition_is_not_taken_for_a_perturbed_branch():
+    pipe, arguments = ip2p()
+    with record(pipe, keep="branches") as trace:
+        pipe(**arguments)
+    assert all(step.perturbed is None for step in trace.arrays.proved)
+    with pytest.raises(InputError, match="perturbed, which this step has not"):
+        trace.arrays.load("perturbed", 0)
 
 
 def test_traces_of_samplers_can_be_audited():

@@ -7,7 +7,7 @@ from tests.oracles import diagonal_pair
 from scorescope.analysis import changes, measure_sweep, pareto, sample_metrics
 from scorescope.analysis.guidance import decompose
 from scorescope.analysis.guidance_pairs import parting, savings, separation
-from scorescope.analysis.guidance_paths import clip_activity, decoded_path, gain_path
+from scorescope.analysis.guidance_paths import clip_activity, clip_share, decoded_path, gain_path, momentum_updates
 from scorescope.data import InputError
 from scorescope.probes import (
     APG,
@@ -17,7 +17,9 @@ from scorescope.probes import (
     Recording,
     Run,
     Setting,
+    Trace,
     image_statistics,
+    replay,
     sample,
     sweep,
 )
@@ -202,3 +204,63 @@ def test_clip_activity_is_where_the_clip_acts():
     assert 0 < active.mean() < 1
     with pytest.raises(InputError, match="norm"):
         clip_activity(table, norm=0)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A run with both branches kept at every call."""
+    options = Recording(keep=True, all_branches=True)
+    return sample(PAIR, seeds=range(20), condition=LABELS[:20], rule=CFG(2.0), record=options, progress=False).trace
+
+
+def test_no_momentum_leaves_the_updates_as_they_are(whole):
+    keys = ["sample", "step"]
+    plain = decompose(whole).query("call == 0").set_index(keys).sort_index()
+    found = momentum_updates(whole, momentum=0.0).set_index(keys).sort_index()
+    for name in ("update_norm", "update_ratio", "sigma"):
+        assert found[name].to_numpy() == pytest.approx(plain[name].to_numpy(), rel=1e-5)
+    assert set(found["rule"]) == {"CFG"} and set(found["weight"]) == {2.0}
+
+
+def test_clips_with_momentum_are_those_of_the_replayed_rule(whole):
+    momentum = -0.6
+    table = momentum_updates(whole, momentum=momentum)
+    norm = float(table["update_norm"].median())
+    replayed = replay(whole, APG(2.0, eta=1.0, norm=norm, momentum=momentum), keep=True)  # D_c + the clipped update
+    guided = pd.concat(
+        pd.DataFrame(
+            {
+                "step": v.step,
+                "sample": v.first + np.arange(len(v.x)),
+                "clipped": (v.guided - v.cond).double().flatten(1).norm(dim=1).numpy(),
+            }
+        )
+        for v in replayed.kept
+        if v.call == 0
+    )
+    both = table.merge(guided, on=["step", "sample"])
+    assert both["clipped"].to_numpy() == pytest.approx(both["update_norm"].clip(upper=norm).to_numpy(), abs=1e-5)
+    active = clip_activity(table, norm=norm).query("quantity == 'active'").set_index("step")["mean"]
+    share = both.assign(active=both["update_norm"] > norm).groupby("step")["active"].mean()
+    assert active.to_numpy() == pytest.approx(share[active.index].to_numpy())
+    assert 0 < active.mean() < 1
+    shares = [clip_share(t, norms=[norm])["mean"].iloc[0] for t in (momentum_updates(whole, momentum=0.0), table)]
+    assert shares[1] < shares[0]  # a negative momentum shortens updates that keep their direction
+
+
+def test_momentum_needs_both_branches_everywhere(settings, whole):
+    with pytest.raises(InputError, match="step 0 without the unconditional branch"):
+        momentum_updates(settings[0].run.trace, momentum=-0.5)
+    with pytest.raises(InputError, match="momentum"):
+        momentum_updates(whole, momentum=-1.0)
+
+
+def test_runs_of_unknown_seeds_pair_by_their_first_states(settings, whole):
+    def unknown(trace):
+        return Trace(trace.scalars, trace.samples.assign(seed=-1), trace.manifest, kept=trace.kept)
+
+    draw = {"condition": LABELS[:20], "record": Recording(keep=True), "progress": False}
+    same, other = (sample(PAIR, seeds=seeds, **draw).trace for seeds in (range(20), range(1, 21)))
+    assert separation(unknown(whole), unknown(same))["separated"].iloc[-1]
+    with pytest.raises(InputError, match="other states at the first step"):
+        separation(unknown(whole), unknown(other))

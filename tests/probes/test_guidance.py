@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from scorescope.data import InputError
-from scorescope.probes import APG, CFG, GuidanceState, Rule
+from scorescope.probes import APG, CFG, APGMix, GuidanceState, Rule
 
 SHAPES = [(9,), (3, 11), (2, 6, 6), (2, 3, 4, 4)]
 
@@ -79,6 +79,30 @@ def test_momentum_advances_once_a_step():
         assert torch.equal(rule(cond, uncond, state(step, 0, two_calls)), first)
         rule(cond * 2, uncond, state(step, 1, two_calls))
     assert torch.equal(one_call["apg"], two_calls["apg"])
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 4, 4)])
+def test_mixed_apg_is_cfg_and_then_the_listing_with_a_momentum_from_the_first_step(shape):
+    rule, memory, buffer = APGMix(5.0, norm=2.0, momentum=-0.75, cfg_weight=3.0, start_step=1), {}, 0.0
+    for step in range(4):
+        cond, uncond = (t + 0.1 * step for t in branches(shape))
+        expected, buffer = listing(cond, uncond, buffer, weight=5.0, eta=0.0, norm=2.0, momentum=-0.75)
+        found = rule(cond, uncond, state(step=step, memory=memory))
+        expected = uncond + 3.0 * (cond - uncond) if step <= 1 else expected
+        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_mixed_apg_asks_for_what_it_uses():
+    early, late = state(step=0), state(step=1)
+    for rule, first in (
+        (APGMix(5.0, cfg_weight=3.0, start_step=0), 2),
+        (APGMix(5.0, cfg_weight=1.0, start_step=0), 1),
+        (APGMix(5.0, momentum=-0.5, cfg_weight=1.0, start_step=0), 2),  # the momentum gathers
+        (APGMix(1.0, momentum=-0.5, cfg_weight=1.0, start_step=0), 1),  # for nothing
+        (APGMix(5.0, start_step=-1), 2),
+    ):
+        assert len(rule.branches(early)) == first
+        assert len(rule.branches(late)) == (1 if rule.weight == 1 else 2)
 
 
 def test_equal_branches_and_zero_predictions_give_no_nan():

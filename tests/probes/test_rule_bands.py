@@ -1,11 +1,14 @@
 """Frequency-decoupled guidance: its pyramid and its weights."""
 
+import diffusers
 import pytest
 import torch
-from scipy import ndimage
+from diffusers.guiders import frequency_decoupled_guidance as peers
 
 from scorescope.data import InputError
-from scorescope.probes.guidance import CFG, FrequencyDecoupled, GuidanceState, laplacian_pyramid
+from scorescope.probes.guidance import APG, CFG, FrequencyDecoupled, GuidanceState, laplacian_pyramid
+from tests import pyramids
+from tests.pyramids import blurred, doubled, halved
 
 
 def drawn(*shape):
@@ -38,6 +41,71 @@ def test_the_rule_weighs_the_bands(size):
         assert torch.allclose(found, CFG(equal)(cond, uncond, state(cond)), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("weights", [(1.0, 3.0), (5.0, 1.0, 10.0)])
+def test_kept_parallel_parts_change_nothing(weights):
+    cond, uncond = drawn(2, 3, 2, 16, 8)
+    plain = FrequencyDecoupled(weights)(cond, uncond, state(cond))
+    assert torch.equal(FrequencyDecoupled(weights, (1.0,) * len(weights))(cond, uncond, state(cond)), plain)
+    # and the formula that projects goes there: nothing jumps at 1
+    near = FrequencyDecoupled(weights, (1.0 - 1e-12,) * len(weights))(cond, uncond, state(cond))
+    assert torch.allclose(near, plain, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(9,), (3, 11), (2, 6, 6), (2, 3, 4, 4)])
+def test_one_band_is_apg(shape):
+    cond, uncond = drawn(2, 3, *shape)
+    for kept in (0.0, 0.3):
+        found = FrequencyDecoupled((4.0,), (kept,))(cond, uncond, state(cond))
+        assert torch.allclose(found, APG(4.0, eta=kept)(cond, uncond, state(cond)), rtol=1e-10, atol=1e-10)
+
+
+def test_parallel_parts_of_a_weightless_band_and_of_no_prediction():
+    cond, uncond = drawn(2, 3, 2, 8, 8)
+    found = FrequencyDecoupled((1.0, 3.0), (0.0, 1.0))(cond, uncond, state(cond))
+    plain = FrequencyDecoupled((1.0, 3.0))(cond, uncond, state(cond))
+    assert torch.allclose(found, plain, rtol=1e-10, atol=1e-10)  # w - 1 = 0: nothing to weigh
+    nothing = torch.zeros_like(cond)  # has no direction, so no update lies along it
+    found = FrequencyDecoupled((2.0, 3.0), (0.0, 0.0))(nothing, uncond, state(cond))
+    plain = FrequencyDecoupled((2.0, 3.0))(nothing, uncond, state(cond))
+    assert torch.allclose(found, plain, rtol=1e-10, atol=1e-10)
+
+
+@pytest.fixture(params=["scipy", "kornia"])
+def peer(request, monkeypatch):
+    """diffusers' guider with the pyramid of kornia, where that is installed, and with one written in scipy."""
+    if request.param == "kornia":
+        transform = pytest.importorskip("kornia.geometry.transform")
+        build, double = transform.build_laplacian_pyramid, transform.pyrup
+    else:
+        build, double = pyramids.build_laplacian_pyramid, pyramids.upsample_and_blur
+    monkeypatch.setattr(peers, "_CAN_USE_KORNIA", True)
+    monkeypatch.setattr(peers, "build_laplacian_pyramid_func", build)
+    monkeypatch.setattr(peers, "upsample_and_blur_func", double)
+    return diffusers.FrequencyDecoupledGuidance
+
+
+@pytest.mark.parametrize("kept", [(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (0.7, 0.2, 0.4)])
+def test_parallel_weights_against_the_installed_guider(peer, kept):
+    cond, uncond = drawn(2, 3, 2, 16, 32)
+    weights = (2.0, 4.5, 7.0)
+    guider = peer(
+        [w - 1 for w in reversed(weights)], parallel_weights=list(reversed(kept)), use_original_formulation=True
+    )
+    ours = FrequencyDecoupled(weights, kept)(cond, uncond, state(cond))
+    assert torch.allclose(guider.forward(cond, uncond).pred, ours, rtol=1e-10, atol=1e-10)
+    # its other convention starts from uncond, and takes the parallel part of the unguided difference too
+    other = peer(list(reversed(weights)), parallel_weights=list(reversed(kept))).forward(cond, uncond).pred
+    assert torch.allclose(other, ours, rtol=1e-10, atol=1e-10) == (set(kept) == {1.0})
+
+
+@pytest.mark.parametrize(
+    ("parallel", "match"), [((1.0,), "1 for 2 bands"), ((0.0, float("nan")), "nan"), ((), "0 for 2 bands")]
+)
+def test_impossible_parallel_weights(parallel, match):
+    with pytest.raises(InputError, match=rf"^parallel: found .*{match}"):
+        FrequencyDecoupled((1.0, 3.0), parallel)
+
+
 def test_weights_of_one_need_no_second_branch():
     cond = drawn(2, 1, 8, 8)
     rule = FrequencyDecoupled((1.0, 1.0))
@@ -46,28 +114,10 @@ def test_weights_of_one_need_no_second_branch():
     assert FrequencyDecoupled((1.0, 3.0)).weight == 3.0
 
 
-def blurred(image):
-    for axis in (0, 1):
-        image = ndimage.convolve1d(image, [1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16], axis=axis, mode="mirror")
-    return image
-
-
-def doubled(image, axis):
-    """Linear interpolation to twice as many pixels, whose centres lie a quarter pixel to either side."""
-    left, right = (
-        ndimage.shift(image, [step if a == axis else 0 for a in (0, 1)], order=0, mode="nearest") for step in (1, -1)
-    )
-    pairs = torch.stack([torch.tensor(0.75 * image + 0.25 * left), torch.tensor(0.75 * image + 0.25 * right)], axis + 1)
-    shape = list(image.shape)
-    shape[axis] *= 2
-    return pairs.reshape(shape).numpy()
-
-
 def test_low_band_against_scipy():
     """Blur, mean of 2 x 2 pixels, interpolation, blur: the pyramid of the paper, written with another library."""
     image = drawn(1, 1, 12, 8)
-    small = blurred(image[0, 0].numpy())
-    small = small.reshape(6, 2, 4, 2).mean((1, 3))
+    small = halved(image[0, 0].numpy())
     expected = blurred(doubled(doubled(small, 0), 1))
     assert torch.allclose(laplacian_pyramid(image, 2)[1][0, 0], torch.tensor(expected), rtol=1e-10, atol=1e-10)
 

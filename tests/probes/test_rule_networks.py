@@ -1,5 +1,7 @@
 """Rules that call a network in their own way, on the shipped denoisers: ICG, TSG, PAG, autoguidance."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -17,6 +19,7 @@ from scorescope.probes.guidance import (
     GuidanceState,
     Interval,
     RandomLabels,
+    TimePower,
 )
 from scorescope.probes.guidance.base import sample_generators
 from scorescope.probes.solvers import Euler
@@ -123,6 +126,28 @@ def test_tsg_disturbs_the_embedding_by_its_own_spread(digits):
     assert torch.allclose(found, expected, atol=1e-6)
     assert not torch.allclose(found, digits(where.x, sigma, LABELS), atol=1e-3)
     assert rule.predict("uncond", digits, where.x, sigma, LABELS, where) is None
+
+
+def test_tsg_with_a_schedule_is_tsg_of_that_strength(digits):
+    where, sigma = state(), torch.full((4,), 1.0)
+    with torch.inference_mode():
+        found, expected, plain = (
+            rule.predict(PERTURBED, digits, where.x, sigma, LABELS, where)
+            for rule in (TSG(2.0, scale=1.2, schedule=TimePower(2.0)), TSG(2.0, scale=0.3), TSG(2.0, scale=1.2))
+        )
+    assert torch.allclose(found, expected, atol=1e-6)  # t = 1/2 at sigma 1
+    assert not torch.allclose(found, plain, atol=1e-3)
+
+
+def test_powers_of_time_in_their_units():
+    assert [TimePower(0.25)(s) for s in (1.0, 4.0)] == pytest.approx([0.5**0.25, 0.8**0.25], rel=1e-12)
+    rule = TimePower(2.0, unit="log_sigma", low=0.01, high=100.0)
+    assert [rule(s) for s in (0.001, 0.01, 1.0, 100.0, 1e4)] == pytest.approx([0, 0, 0.25, 1, 1], abs=1e-12)
+    assert TimePower(0.0)(0.3) == TimePower(0.0, unit="log_sigma")(0.3) == 1.0
+    # no strength, no call: at the bottom of its scale the schedule is 0
+    here = replace(state(), sigma=0.005)
+    assert TSG(2.0, schedule=rule).branches(here) == ("cond",)
+    assert TSG(2.0, schedule=rule).branches(replace(here, sigma=0.02)) == ("cond", PERTURBED)
 
 
 def test_tsg_acts_between_its_noise_levels(digits):
