@@ -164,7 +164,7 @@ def emergence_curves(curves: pd.DataFrame, *, columns: int = 3) -> Figure:
     names = list(curves["attribute"].unique())
     rows = -(-len(names) // columns)
     columns = min(columns, len(names))
-    size = {"width": 2.2 * columns + 0.4, "height": 1.75 * rows + 0.6}
+    size = {"width": max(2.2 * columns + 0.4, 4.6), "height": max(1.75 * rows + 0.6, 2.6)}  # the legend has to fit
     figure, axes = new_figure(**size, nrows=rows, ncols=columns, squeeze=False, sharex=True, sharey=True)
     labels = {"probe": "probe", "estimate": "estimate", "agreement": "agreement with the end", "switch": "switch"}
     for ax, name in zip(axes.flat, names, strict=False):
@@ -176,7 +176,7 @@ def emergence_curves(curves: pd.DataFrame, *, columns: int = 3) -> Figure:
         ax.set(xscale="log", title=name, ylim=(-0.03, 1.03))
     _close_grid(axes, len(names))
     figure.supxlabel(SIGMA_LABEL, fontsize=8)
-    figure.supylabel("balanced accuracy; switch: share that follows", fontsize=8)
+    figure.supylabel("balanced accuracy\n(switch: share that follows)", fontsize=8)
     handles, texts = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, texts, ncols=4, loc="outside upper center")
     return figure
