@@ -1,5 +1,6 @@
 """Pure functions: traces and arrays in, tidy DataFrames out. No plotting, printing or file output."""
 
+from scorescope.analysis.attribute_emergence import trace_direction
 from scorescope.analysis.attribute_loss import AttributeLoss, attribute_loss
 from scorescope.analysis.audit import AUDIT, audit, paper_rule
 from scorescope.analysis.class_weights import fit_level_weights, likelihood_weights
@@ -12,7 +13,6 @@ from scorescope.analysis.directions import (
     directions_by_level,
     find_direction,
 )
-from scorescope.analysis.emergence import trace_direction
 from scorescope.analysis.fid_companions import companion_table, fid_infinity, frechet_table, inception_score
 from scorescope.analysis.fid_contributions import direction_spectrum, feature_contributions, visible_share
 from scorescope.analysis.fid_gaming import FeaturePair, gaming_audit, verdict

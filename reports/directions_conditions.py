@@ -21,8 +21,10 @@ def token_section(bench: Workbench) -> Section:
     """Directions between condition tokens, and which token moves which attribute in one step."""
     if not hasattr(bench.subject.denoiser, "embed"):
         return Section(text="The denoiser has no `embed`, so that its condition has no tokens to look at.")
-    gaps = pd.concat([_gap(bench, contrast) for contrast in bench.contrasts], ignore_index=True)
-    matrix = pd.concat([_tokens(bench, contrast) for contrast in bench.contrasts], ignore_index=True)
+    if not bench.told or len(bench.subject.told or bench.subject.attributes) < 2:
+        return Section(text="The condition names fewer than two attributes, so that there are no tokens to compare.")
+    gaps = pd.concat([_gap(bench, contrast) for contrast in bench.told], ignore_index=True)
+    matrix = pd.concat([_tokens(bench, contrast) for contrast in bench.told], ignore_index=True)
     return Section(
         figures=[
             ReportFigure(
@@ -104,7 +106,9 @@ def read_gap(gaps: pd.DataFrame) -> str:
 
 def patch_section(bench: Workbench) -> Section:
     """Which sites carry the condition to the image, at which noise levels."""
-    contrast, count = bench.contrasts[0], bench.size(32, 20)
+    if not bench.told:
+        return Section(text="The condition names none of these attributes, so that there is nothing to patch.")
+    contrast, count = bench.told[0], bench.size(32, 20)
     subject = bench.subject
     labels = subject.draw_labels(count)
     clean, corrupted = (_ends(bench, labels, contrast, high=high) for high in (True, False))

@@ -196,11 +196,12 @@ def landmark_ranges(landmarks: pd.DataFrame) -> Figure:
     markers = ("o", "s", "^", "D")
     for place, attribute in enumerate(attributes):
         for index, kind in enumerate(kinds):
-            row = landmarks[(landmarks["attribute"] == attribute) & (landmarks["landmark"] == kind)].iloc[0]
-            y = place + 0.17 * (index - (len(kinds) - 1) / 2)
-            color = PALETTE[index]
-            if not np.isfinite(row["sigma"]):
+            rows = landmarks[(landmarks["attribute"] == attribute) & (landmarks["landmark"] == kind)]
+            rows = rows[np.isfinite(rows["sigma"])]
+            if rows.empty:  # not asked of this attribute, or not reached
                 continue
+            row, color = rows.iloc[0], PALETTE[index]
+            y = place + 0.17 * (index - (len(kinds) - 1) / 2)
             ends = np.exp(-np.clip(row[["low", "high"]].to_numpy(float), -12, 12) / 2)
             ax.plot(ends, [y, y], color=color, linewidth=1.2)
             ax.plot(row["sigma"], y, markers[index % 4], color=color, markersize=4)

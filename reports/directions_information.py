@@ -20,6 +20,7 @@ from scorescope.reports.directions_workbench import Workbench, levels
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
 SHOWN = 8  # images in the maps
+UNTOLD = "The condition names none of these attributes, so that this part is left out."
 
 
 def attribute_loss_section(bench: Workbench) -> Section:
@@ -78,9 +79,11 @@ def read_loss(half: pd.DataFrame) -> str:
 
 def information_section(bench: Workbench) -> Section:
     """What each attribute's condition says about the images, in nats, and where in the picture."""
+    if not bench.told:
+        return Section(text=UNTOLD)
     subject, count = bench.subject, bench.size(160, 40)
     images, labels = bench.images[:count], bench.labels[:count]
-    found = {contrast.attribute: _information(bench, contrast, images, labels) for contrast in bench.contrasts}
+    found = {contrast.attribute: _information(bench, contrast, images, labels) for contrast in bench.told}
     expected = pd.concat([part.expected.assign(attribute=name) for name, part in found.items()], ignore_index=True)
     integrand = pd.concat([part.integrand.assign(attribute=name) for name, part in found.items()], ignore_index=True)
     maps = {name: part.influence_map[:SHOWN] for name, part in found.items() if part.influence_map is not None}
@@ -104,7 +107,7 @@ def information_section(bench: Workbench) -> Section:
         ],
         tables=[
             ReportTable("information", expected.drop(columns=["reading"]), "Information about each attribute."),
-            ReportTable("overlap", shared, "Overlap of influence of two attributes."),
+            *([] if shared.empty else [ReportTable("overlap", shared, "Overlap of influence of two attributes.")]),
             ReportTable("information_density", integrand, shown=False),
         ],
     )  # fmt: skip
@@ -123,7 +126,9 @@ def _information(bench: Workbench, contrast: Contrast, images: Tensor, labels: T
 def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> tuple[pd.DataFrame, str]:
     """Overlap of influence of the first two attributes, and the sentence that says it."""
     subject = bench.subject
-    first, second = bench.contrasts[0], bench.contrasts[-1]
+    if len(bench.told) < 2:
+        return pd.DataFrame(), "Where the condition changes the prediction, image by image."
+    first, second = bench.told[0], bench.told[-1]
     rows = [subject.opened(labels, second), subject.opened(labels, first), labels]
     neither = subject.opened(rows[0], first)
     found = overlap(
@@ -144,6 +149,11 @@ def read_information(expected: pd.DataFrame) -> str:
     """The attributes with most and least information, against their entropy."""
     rows = expected[expected["estimator"] == "log_ratio"].sort_values("nats")
     low, high = rows.iloc[0], rows.iloc[-1]
+    if len(rows) == 1:
+        return (
+            f"By the log ratio the condition says {low['nats']:.2f} nats ({low['low']:.2f} to {low['high']:.2f}) about "
+            f"{low['attribute']}, of an entropy of {low['entropy_nats']:.2f}."
+        )
     return (
         f"By the log ratio the condition says most about {high['attribute']} ({high['nats']:.2f} nats, "
         f"{high['low']:.2f} to {high['high']:.2f}, of an entropy of {high['entropy_nats']:.2f}) and least about "
@@ -153,10 +163,12 @@ def read_information(expected: pd.DataFrame) -> str:
 
 def classification_section(bench: Workbench) -> Section:
     """The denoiser as a classifier of each attribute, noise level by noise level."""
+    if not bench.told:
+        return Section(text=UNTOLD)
     subject, count = bench.subject, bench.size(160, 48)
     bank = Bank(bench.images[:count], levels(bench.size(12, 8), low=0.1, high=30.0), seed=2)
     rates, summaries = [], []
-    for contrast in bench.contrasts:
+    for contrast in bench.told:
         place, names = subject.column(contrast.attribute), subject.attributes[contrast.attribute]
         labels = bench.labels[:count]
         candidates = {name: subject.conditions(_with(labels, place, value)) for value, name in enumerate(names)}
@@ -195,8 +207,13 @@ def read_classes(summary: pd.DataFrame) -> str:
     """The best and the worst classified attribute, and what elimination saved."""
     rows = summary.sort_values("accuracy")
     low, high = rows.iloc[0], rows.iloc[-1]
+    least = (
+        ""
+        if len(rows) == 1
+        else (f" and {low['accuracy']:.0%} ({low['low']:.0%} to {low['high']:.0%}) for {low['attribute']}")
+    )
     return (
         f"Classification by paired losses is right in {high['accuracy']:.0%} ({high['low']:.0%} to {high['high']:.0%}) "
-        f"for {high['attribute']} and {low['accuracy']:.0%} ({low['low']:.0%} to {low['high']:.0%}) for "
-        f"{low['attribute']}; eliminating losers early took {summary['share'].mean():.0%} of the evaluations."
+        f"for {high['attribute']}{least}; eliminating losers early took {summary['share'].mean():.0%} of the "
+        "evaluations."
     )

@@ -1,6 +1,9 @@
 """Sections of the directions report that read: what the model makes, and where attributes are readable."""
 
+from collections.abc import Mapping
+
 import pandas as pd
+from torch import Tensor
 
 from scorescope.analysis.attribute_quality import attribute_agreement
 from scorescope.probes.sampling import sample
@@ -17,10 +20,14 @@ def model_section(bench: Workbench) -> Section:
         subject.denoiser, seeds=range(count), condition=subject.conditions(labels),
         shape=tuple(subject.images.shape[1:]), device=subject.images.device, progress=bench.progress,
     )  # fmt: skip
-    held_out = (subject.images[:1000], subject.labels[:1000].to(subject.images.device))
-    table = attribute_agreement(
-        subject.scorer, {"samples": (run.samples, labels.to(run.samples.device)), "real images": held_out}
-    )
+    told = [name for name in subject.attributes if subject.is_told(name)]
+    columns = [subject.column(name) for name in told]
+    device = run.samples.device
+    sets = {
+        "samples": (run.samples, labels[:, columns].to(device)),
+        "real images": (subject.images[:1000], subject.labels[:1000, columns].to(device)),
+    }
+    table = attribute_agreement(lambda images: _only(subject.scorer(images), told), sets)
     shown = run.samples[:24].reshape(2, 12, *run.samples.shape[1:])
     return Section(
         figures=[
@@ -29,8 +36,12 @@ def model_section(bench: Workbench) -> Section:
                 "Samples at guidance weight 1, Heun with 18 steps; conditions in a mixed order.", wide=True,
             )
         ],
-        tables=[ReportTable("agreement", table, "Share of images whose attribute is the requested one.")],
+        tables=[ReportTable("agreement", table, "Share of images that show what was asked for.")],
     )  # fmt: skip
+
+
+def _only(found: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+    return {name: found[name] for name in names}
 
 
 def read_agreement(table: pd.DataFrame) -> str:

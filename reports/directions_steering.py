@@ -137,5 +137,6 @@ def read_windows(effects: pd.DataFrame, probes: pd.DataFrame) -> str:
             if acting.empty
             else f"single windows steer it from σ = {acting['sigma_high'].max():.2g} to {acting['sigma_low'].min():.2g}"
         )
-        texts.append(f"{name} is read with at least {READABLE:.0%} from σ = {read:.2g} down; {where}")
+        from_level = f"from σ = {read:.2g} down" if read > 0 else "at no noise level"
+        texts.append(f"{name} is read with at least {READABLE:.0%} {from_level}; {where}")
     return "; ".join(texts) + "."

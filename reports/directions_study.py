@@ -15,6 +15,9 @@ from torch import Tensor
 
 from scorescope.data.attribute_scorer import load_scorer
 from scorescope.data.checkpoints import load_denoiser
+from scorescope.data.classifiers import load_classifier
+from scorescope.data.digit_measures import measure_digits
+from scorescope.data.digits import load_digits
 from scorescope.data.errors import InputError
 from scorescope.data.shapes import ATTRIBUTES, SHAPE, SIZES, render_shapes
 from scorescope.probes.denoiser import Condition, Denoiser
@@ -24,6 +27,10 @@ from scorescope.probes.sites import find_site
 SHAPES_SITES = (
     "network.first", "network.down.0", "network.down.1", "network.down.2", "network.middle1",
     "network.attention", "network.middle2", "network.up.0", "network.up.1", "network.up.2",
+)  # fmt: skip
+DIGITS_SITES = (
+    "network.first", "network.down.0", "network.down.1", "network.middle1", "network.attention", "network.middle2",
+    "network.up.0", "network.up.1",
 )  # fmt: skip
 SHAPES_SEED = 100  # images that neither training nor the scorer saw
 
@@ -81,6 +88,9 @@ class Subject:
     pairs : callable, optional
         Labels to images (n, *shape) that show them and are alike in everything else, whatever the labels: makes
         counterfactual pairs. Where there is none, what needs pairs is left out.
+    told : sequence of str, optional
+        Attributes that the condition names; None means all. The others can be read and steered, but no condition can
+        be switched, and nothing is asked about information.
     source : str
         Where the weights come from, for the manifest.
     """
@@ -96,6 +106,7 @@ class Subject:
     conditions: Callable[[Tensor], Condition]
     draw_labels: Callable[[int], Tensor]
     pairs: Callable[[Tensor], Tensor] | None = None
+    told: Sequence[str] | None = None
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -106,6 +117,8 @@ class Subject:
             find_site(self.denoiser, site)
         for contrast in self.contrasts:
             self.values(contrast)
+        for attribute in self.told or ():
+            self.column(attribute)
         if not self.contrasts or not self.sites:
             raise InputError("sites, contrasts", found="none", expected="at least one of each")
 
@@ -123,6 +136,10 @@ class Subject:
                 raise InputError("contrast", found=f"{contrast.attribute}={value!r}", expected=f"one of {names}")
         return names.index(contrast.low), names.index(contrast.high)
 
+    def is_told(self, attribute: str) -> bool:
+        """Whether the condition names an attribute."""
+        return self.told is None or attribute in self.told
+
     def rows(self, contrast: Contrast) -> tuple[Tensor, Tensor]:
         """Images that show one end of a contrast, and their binary labels: 1 at its high end."""
         found = self.labels[:, self.column(contrast.attribute)]
@@ -137,7 +154,9 @@ class Subject:
         return changed
 
     def opened(self, labels: Tensor, contrast: Contrast) -> Tensor:
-        """Labels with the contrast's attribute left open: its null value."""
+        """Labels with the contrast's attribute left open: its null value, where the condition names it at all."""
+        if not self.is_told(contrast.attribute):
+            return labels
         changed = labels.clone()
         place = self.column(contrast.attribute)
         changed[:, place] = len(self.attributes[contrast.attribute])
@@ -198,6 +217,43 @@ def shapes_subject(weights: str | Path = "shapes", *, images: int = 2000, device
     )  # fmt: skip
 
 
+def digits_subject(*, device: str = "cpu") -> Subject:
+    """The shipped digits model: real images, with stroke thickness and slant measured on them.
+
+    Thickness and slant are halved at their medians; the judge's log-odds grow linearly with the measure. The condition
+    names the digit only.
+    """
+    denoiser, card = load_denoiser("digits", device=device)
+    classifier, _ = load_classifier("digits", device=device)
+    digits = load_digits()
+    images = torch.cat([digits.train.images, digits.held_out.images])
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    images, classes = images[order], torch.cat([digits.train.labels, digits.held_out.labels])[order]
+    measures = measure_digits(images)
+    middles = {name: (float(value.median()), float(value.std())) for name, value in measures.items()}
+    halves = [(value > value.median()).long() for value in measures.values()]
+    attributes = {"thickness": ("thin", "thick"), "slant": ("left", "right"), "digit": tuple("0123456789")}
+
+    def judge(samples: Tensor) -> dict[str, Tensor]:
+        found = {"digit": classifier(samples).log_softmax(1)}
+        for name, value in measure_digits(samples.cpu()).items():
+            middle, spread = middles[name]
+            z = ((value - middle) / spread).to(samples)
+            found[name] = torch.stack([-z, z], dim=1).log_softmax(1)
+        return {name: found[name] for name in attributes}
+
+    def draw(count: int) -> Tensor:
+        cycled = torch.arange(count)
+        return torch.stack([cycled % 2, cycled // 2 % 2, cycled % 10], dim=1)
+
+    return Subject(
+        denoiser, "digits", images.to(device), torch.stack([*halves, classes], dim=1), attributes, judge, DIGITS_SITES,
+        [Contrast("thickness", "thin", "thick"), Contrast("slant", "left", "right"), Contrast("digit", "3", "8")],
+        conditions=lambda labels: denoiser.embed(labels[:, 2]), draw_labels=draw, told=["digit"],
+        source=f"sha256 {card.get('weights_sha256', 'unknown')}",
+    )  # fmt: skip
+
+
 def _render_pairs(labels: Tensor) -> Tensor:
     without = torch.zeros(len(labels), dtype=torch.int64)  # the same frame, whatever the size
     return render_shapes(len(labels), seed=SHAPES_SEED + 1, labels=labels, frame=without).images
@@ -209,8 +265,8 @@ def load_subject(name: str, *, images: int = 2000, device: str = "cpu") -> Subje
     Parameters
     ----------
     name : str
-        "shapes"; a safetensors file of another model of the shapes; or "package.module:factory", whose factory takes
-        no arguments and returns a `Subject`.
+        "shapes" or "digits"; a safetensors file of another model of the shapes; or "package.module:factory", whose
+        factory takes no arguments and returns a `Subject`.
     images : int
         Labelled images of the shapes to render.
     device : str
@@ -221,9 +277,11 @@ def load_subject(name: str, *, images: int = 2000, device: str = "cpu") -> Subje
     InputError
         If there is no such factory, or it returns something else.
     """
+    if name == "digits":
+        return digits_subject(device=device)
     if name == "shapes" or name.endswith(".safetensors"):
         return shapes_subject(name, images=images, device=device)
-    found = import_factory(name, argument="subject", known=["shapes", "a safetensors file"])()
+    found = import_factory(name, argument="subject", known=["shapes", "digits", "a safetensors file"])()
     if not isinstance(found, Subject):
         raise InputError("subject", found=f"a {type(found).__name__} from {name!r}", expected="a Subject")
     return found

@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from scorescope.analysis.emergence import Emergence, trace_direction
+from scorescope.analysis.attribute_emergence import Emergence, trace_direction
 from scorescope.probes.condition_switch import SwitchingDenoiser
 from scorescope.probes.noise import edm_sigmas
 from scorescope.probes.solvers import Euler
@@ -24,7 +24,7 @@ def emergence_section(bench: Workbench) -> Section:
     curves = pd.concat([part.curves for part in found], ignore_index=True)
     landmarks = pd.concat([part.landmarks for part in found], ignore_index=True)
     gaps = pd.concat([part.gaps for part in found], ignore_index=True)
-    contrast = bench.contrasts[0]
+    strips = [_switch_figure(bench, bench.told[0])] if bench.told else []
     return Section(
         figures=[
             ReportFigure(
@@ -38,11 +38,7 @@ def emergence_section(bench: Workbench) -> Section:
                 "landmarks", figures.landmark_ranges(landmarks), read_landmarks(landmarks),
                 "Noise levels with 95 % intervals, bootstrap over seeds; sampling runs right to left.", wide=True,
             ),
-            ReportFigure(
-                "switch_strip", switch_strip(bench, contrast),
-                f"Final images when the condition is switched ({contrast}) at a noise level, same start throughout.",
-                "Left: the second condition all along; right: the first all along.", wide=True,
-            ),
+            *strips,
         ],
         tables=[
             ReportTable("landmarks", landmarks, "Where each attribute is readable, visible, committed, steerable."),
@@ -52,16 +48,29 @@ def emergence_section(bench: Workbench) -> Section:
     )  # fmt: skip
 
 
+def _switch_figure(bench: Workbench, contrast: Contrast) -> ReportFigure:
+    return ReportFigure(
+        "switch_strip", switch_strip(bench, contrast),
+        f"Final images when the condition is switched ({contrast}) at a noise level, same start throughout.",
+        "Left: the second condition all along; right: the first all along.", wide=True,
+    )  # fmt: skip
+
+
 def _trace(bench: Workbench, contrast: Contrast, site: str, scan: object) -> Emergence:
     count = bench.size(64, 16)
-    labels = bench.subject.draw_labels(count)
-    low, high = (bench.subject.conditions(bench.subject.set_to(labels, contrast, high=end)) for end in (False, True))
+    ends = {}
+    if bench.subject.is_told(contrast.attribute):
+        labels = bench.subject.draw_labels(count)
+        ends = {
+            name: bench.subject.conditions(bench.subject.set_to(labels, contrast, high=end))
+            for name, end in (("condition", False), ("other", True))
+        }
     return trace_direction(
         bench.subject.denoiser, attribute=contrast.attribute, seeds=range(count),
         scores=bench.subject.presence(contrast), scan=scan, site=site,  # type: ignore[arg-type]
-        observed=None, condition=low, other=high, switches=bench.size(9, 6),
+        observed=None, switches=bench.size(9, 6),
         sigmas=edm_sigmas(bench.size(18, 10)), resamples=bench.size(1000, 300), solver=Euler(),
-        shape=tuple(bench.images.shape[1:]), device=bench.images.device, batch=512,
+        shape=tuple(bench.images.shape[1:]), device=bench.images.device, batch=512, **ends,
     )  # fmt: skip
 
 

@@ -59,6 +59,11 @@ class Workbench:
         """What is asked; with `quick` the first four."""
         return list(self.subject.contrasts)[: self.size(len(self.subject.contrasts), 4)]
 
+    @property
+    def told(self) -> list[Contrast]:
+        """Those of them that the condition names."""
+        return [contrast for contrast in self.contrasts if self.subject.is_told(contrast.attribute)]
+
     @cached_property
     def sigmas(self) -> list[float]:
         """Noise levels of the scans, evenly spaced in log-SNR, falling."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from scorescope.analysis.emergence import Thresholds, trace_direction
+from scorescope.analysis.attribute_emergence import Thresholds, trace_direction
 from scorescope.analysis.landmarks import first_rise, last_fall, last_rise
 from scorescope.analysis.probing import probe_scan
 from scorescope.data.errors import InputError

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from scorescope.analysis.emergence_tables import Curve, Places, curve_table, gap_table, landmark_table
+from scorescope.analysis.attribute_emergence_tables import Curve, Places, curve_table, gap_table, landmark_table
 from scorescope.analysis.landmarks import first_rise, last_fall, last_rise
 from scorescope.analysis.probing import ProbeScan
 from scorescope.data.errors import InputError
