@@ -17,7 +17,6 @@ from scorescope.reports.directions_study import Contrast
 from scorescope.reports.directions_workbench import Workbench
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
-
 _STATES = {"visible_from": "visible", "steerable_until": "no longer steerable", "committed_at": "committed"}
 
 
