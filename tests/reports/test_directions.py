@@ -11,6 +11,9 @@ from scorescope.data import EDMDenoiser, InputError, UNetConfig
 from scorescope.data.checkpoints import SHIPPED
 from scorescope.probes import Euler, edm_sigmas, sample
 from scorescope.reports import directions
+from scorescope.reports.directions_conditions import patch_section, token_section
+from scorescope.reports.directions_information import classification_section, information_section
+from scorescope.reports.directions_probing import model_section
 from scorescope.reports.directions_study import Contrast, Subject, load_subject
 from scorescope.reports.directions_time import emergence_section
 from scorescope.reports.directions_workbench import Workbench
@@ -170,6 +173,15 @@ def test_an_attribute_that_never_comes_does_not_cost_the_others():
     assert "Without size: observed: found 16 final images" in section.text
     with pytest.raises(InputError, match="observed: found 16 final images"):
         emergence_section(shifted("size", "hue"))
+
+
+def test_a_condition_that_names_no_attribute():
+    bench = Workbench(subject(told=[]), quick=True, progress=False)
+    section = model_section(bench)
+    assert not section.tables and "names none" in section.figures[0].reading
+    for make in (token_section, patch_section, information_section, classification_section):
+        left_out = make(bench)
+        assert not left_out.figures and "The condition names" in left_out.text
 
 
 @pytest.mark.parametrize(
