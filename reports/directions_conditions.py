@@ -69,8 +69,9 @@ def _tokens(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
     subject, count = bench.subject, bench.size(24, 8)
     images, labels = bench.images[:count], subject.set_to(bench.labels[:count], contrast, high=True)
     rows = []
-    for level, sigma in enumerate(SEEN_AT):
-        point = Bank(images, SEEN_AT, seed=4).point(torch.arange(count), level)
+    sigmas = SEEN_AT[:: bench.size(1, 2)]
+    for level, sigma in enumerate(sigmas):
+        point = Bank(images, sigmas, seed=4).point(torch.arange(count), level)
         head = attribute_score(subject.scores([contrast]), contrast.attribute)
         step = make_step(subject.denoiser, point.x, sigma, subject.conditions(labels), head=head)
         found = attribute_step(step, "IntegratedGradients", n_steps=bench.size(96, 48))

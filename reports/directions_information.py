@@ -16,7 +16,7 @@ from scorescope.analysis.win_rates import EVERY
 from scorescope.probes.bank import Bank
 from scorescope.reports import directions_figures as figures
 from scorescope.reports.directions_study import Contrast, Subject
-from scorescope.reports.directions_workbench import Workbench, levels
+from scorescope.reports.directions_workbench import BATCH, Workbench, levels
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
 SHOWN = 8  # images in the maps
@@ -35,7 +35,7 @@ def attribute_loss_section(bench: Workbench) -> Section:
         low, high = (subject.pairs(subject.set_to(labels, contrast, high=high)) for high in (False, True))
         found = attribute_loss(
             subject.denoiser, low, high, sigmas=levels(bench.size(14, 9)),
-            features={"attribute score": _judge(subject, contrast)}, progress=bench.progress,
+            features={"attribute score": _judge(subject, contrast)}, batch=BATCH, progress=bench.progress,
         )  # fmt: skip
         curves.append(found.curve.assign(attribute=contrast.attribute))
         halves.append(found.half.assign(attribute=contrast.attribute))
@@ -119,7 +119,7 @@ def _information(bench: Workbench, contrast: Contrast, images: Tensor, labels: T
     return pairwise_information(
         subject.denoiser, images, condition, given=others, maps=True,
         levels=grid_levels(-9, 3, count=bench.size(25, 13)),
-        entropy=math.log(len(subject.attributes[contrast.attribute])), progress=bench.progress,
+        entropy=math.log(len(subject.attributes[contrast.attribute])), batch=BATCH, progress=bench.progress,
     )  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> tuple[pd.DataF
     neither = subject.opened(rows[0], first)
     found = overlap(
         subject.denoiser, images, *(subject.conditions(part) for part in rows), baseline=subject.conditions(neither),
-        levels=grid_levels(-9, 3, count=bench.size(19, 11)), progress=bench.progress,
+        levels=grid_levels(-9, 3, count=bench.size(19, 11)), batch=BATCH, progress=bench.progress,
     )  # fmt: skip
     table = found.summary.assign(first=first.attribute, second=second.attribute)
     pixelwise = table[table["aggregate"] == "pixelwise"].set_index("part")
@@ -175,7 +175,14 @@ def classification_section(bench: Workbench) -> Section:
         truth = labels[:, place]
         fit = torch.arange(0, count, 2)
         found = paired_classify(
-            subject.denoiser, bank, candidates, truth, weights="fitted", fit_rows=fit, progress=bench.progress
+            subject.denoiser,
+            bank,
+            candidates,
+            truth,
+            weights="fitted",
+            fit_rows=fit,
+            batch=BATCH,
+            progress=bench.progress,
         )
         rates.append(found.win_rates.assign(attribute=contrast.attribute))
         summaries.append(found.summary.assign(attribute=contrast.attribute))

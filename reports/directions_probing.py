@@ -9,7 +9,7 @@ from scorescope.analysis.attribute_quality import attribute_agreement
 from scorescope.probes.sampling import sample
 from scorescope.reports import directions_figures as figures
 from scorescope.reports.directions_study import Subject
-from scorescope.reports.directions_workbench import Workbench
+from scorescope.reports.directions_workbench import BATCH, Workbench
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
 
@@ -19,7 +19,8 @@ def model_section(bench: Workbench) -> Section:
     labels = subject.draw_labels(count)
     run = sample(
         subject.denoiser, seeds=range(count), condition=subject.conditions(labels),
-        shape=tuple(subject.images.shape[1:]), device=subject.images.device, progress=bench.progress,
+        shape=tuple(subject.images.shape[1:]), device=subject.images.device, batch=BATCH,
+        progress=bench.progress,
     )  # fmt: skip
     table = _agreement(subject, run.samples, labels)
     shares = ReportTable("agreement", table, "Share of images that show what was asked for.")

@@ -14,7 +14,7 @@ from scorescope.probes.noise import edm_sigmas
 from scorescope.probes.solvers import Euler
 from scorescope.reports import directions_figures as figures
 from scorescope.reports.directions_study import Contrast
-from scorescope.reports.directions_workbench import Workbench
+from scorescope.reports.directions_workbench import BATCH, Workbench
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
 _STATES = {"visible_from": "visible", "steerable_until": "no longer steerable", "committed_at": "committed"}
@@ -88,7 +88,7 @@ def _trace(bench: Workbench, contrast: Contrast, site: str, scan: ProbeScan) -> 
         scores=bench.subject.presence(contrast), scan=scan, site=site,
         observed=None, switches=bench.size(9, 6),
         sigmas=edm_sigmas(bench.size(18, 10)), resamples=bench.size(1000, 300), solver=Euler(),
-        shape=tuple(bench.images.shape[1:]), device=bench.images.device, batch=512, **ends,
+        shape=tuple(bench.images.shape[1:]), device=bench.images.device, batch=BATCH, **ends,
     )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def switch_strip(bench: Workbench, contrast: Contrast) -> Figure:
     places = [math.inf, *[s for s in sigmas if 0.05 < s < 40][:: bench.size(2, 1)], 0.0]
     switching = SwitchingDenoiser(bench.subject.denoiser)
     shape, device = tuple(bench.images.shape[1:]), bench.images.device
-    options = {"sigmas": sigmas, "solver": Euler(), "shape": shape, "device": device, "progress": False}
+    options = {"sigmas": sigmas, "solver": Euler(), "shape": shape, "device": device, "progress": False, "batch": BATCH}
     runs = [switching.sample(low, high, at=at, seeds=range(3), **options).samples for at in places]
     stacked = torch.stack(runs, dim=1)
     names = ["all along", *[f"{at:.2g}" for at in places[1:-1]], "never"]
