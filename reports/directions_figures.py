@@ -31,7 +31,7 @@ def probe_maps(probes: pd.DataFrame, *, quantity: str = "value", columns: int = 
     rows = -(-len(names) // columns)
     columns = min(columns, len(names))
     figure, axes = new_figure(
-        width=2.3 * columns + 0.9, height=1.9 * rows + 0.3, nrows=rows, ncols=columns, squeeze=False,
+        width=2.3 * columns + 0.9, height=max(1.9 * rows + 0.3, 2.6), nrows=rows, ncols=columns, squeeze=False,
         sharex=True, sharey=True,
     )  # fmt: skip
     low, high = (-0.1, 1.0) if quantity == "selectivity" else (0.0, 1.0)
@@ -61,7 +61,7 @@ def read_and_steer(table: pd.DataFrame) -> Figure:
         Columns attribute, site, accuracy, effect (in natural standard deviations) and verdict.
     """
     attributes, sites = list(table["attribute"].unique()), list(table["site"].unique())
-    size = {"width": 0.95 * len(attributes) + 2.2, "height": 0.24 * len(sites) + 1.3}
+    size = {"width": max(0.95 * len(attributes) + 2.2, 4.4), "height": 0.24 * len(sites) + 1.3}
     figure, axes = new_figure(**size, ncols=2, sharey=True)
     accuracy = table.pivot(index="site", columns="attribute", values="accuracy").loc[sites, attributes]
     effect = table.pivot(index="site", columns="attribute", values="effect").loc[sites, attributes].to_numpy(float)
@@ -164,7 +164,7 @@ def emergence_curves(curves: pd.DataFrame, *, columns: int = 3) -> Figure:
     names = list(curves["attribute"].unique())
     rows = -(-len(names) // columns)
     columns = min(columns, len(names))
-    size = {"width": 2.2 * columns + 0.4, "height": 1.75 * rows + 0.6}
+    size = {"width": max(2.2 * columns + 0.4, 4.6), "height": max(1.75 * rows + 0.6, 2.6)}  # the legend has to fit
     figure, axes = new_figure(**size, nrows=rows, ncols=columns, squeeze=False, sharex=True, sharey=True)
     labels = {"probe": "probe", "estimate": "estimate", "agreement": "agreement with the end", "switch": "switch"}
     for ax, name in zip(axes.flat, names, strict=False):
@@ -176,7 +176,7 @@ def emergence_curves(curves: pd.DataFrame, *, columns: int = 3) -> Figure:
         ax.set(xscale="log", title=name, ylim=(-0.03, 1.03))
     _close_grid(axes, len(names))
     figure.supxlabel(SIGMA_LABEL, fontsize=8)
-    figure.supylabel("balanced accuracy; switch: share that follows", fontsize=8)
+    figure.supylabel("balanced accuracy\n(switch: share that follows)", fontsize=8)
     handles, texts = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, texts, ncols=4, loc="outside upper center")
     return figure
@@ -208,7 +208,7 @@ def landmark_ranges(landmarks: pd.DataFrame) -> Figure:
     for index, kind in enumerate(kinds):
         ax.plot([], [], markers[index % 4], color=PALETTE[index], markersize=4, label=kind.replace("_", " "))
     ax.set_yticks(range(len(attributes)), attributes)
-    ax.invert_yaxis()
+    ax.set_ylim(len(attributes) - 0.5, -0.5)
     ax.set(xscale="log", xlabel=SIGMA_LABEL)
     figure.legend(ncols=4, loc="outside upper center")
     return figure

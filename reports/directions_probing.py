@@ -8,6 +8,7 @@ from torch import Tensor
 from scorescope.analysis.attribute_quality import attribute_agreement
 from scorescope.probes.sampling import sample
 from scorescope.reports import directions_figures as figures
+from scorescope.reports.directions_study import Subject
 from scorescope.reports.directions_workbench import BATCH, Workbench
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
@@ -21,14 +22,8 @@ def model_section(bench: Workbench) -> Section:
         shape=tuple(subject.images.shape[1:]), device=subject.images.device, batch=BATCH,
         progress=bench.progress,
     )  # fmt: skip
-    told = [name for name in subject.attributes if subject.is_told(name)]
-    columns = [subject.column(name) for name in told]
-    device = run.samples.device
-    sets = {
-        "samples": (run.samples, labels[:, columns].to(device)),
-        "real images": (subject.images[:1000], subject.labels[:1000, columns].to(device)),
-    }
-    table = attribute_agreement(lambda images: _only(subject.scorer(images), told), sets)
+    table = _agreement(subject, run.samples, labels)
+    shares = ReportTable("agreement", table, "Share of images that show what was asked for.")
     shown = run.samples[:24].reshape(2, 12, *run.samples.shape[1:])
     return Section(
         figures=[
@@ -37,8 +32,22 @@ def model_section(bench: Workbench) -> Section:
                 "Samples at guidance weight 1, Heun with 18 steps; conditions in a mixed order.", wide=True,
             )
         ],
-        tables=[ReportTable("agreement", table, "Share of images that show what was asked for.")],
+        tables=[] if table.empty else [shares],
     )  # fmt: skip
+
+
+def _agreement(subject: Subject, samples: Tensor, labels: Tensor) -> pd.DataFrame:
+    """How often samples and real images show what the condition names; empty where it names no attribute."""
+    told = [name for name in subject.attributes if subject.is_told(name)]
+    if not told:
+        return pd.DataFrame()
+    columns = [subject.column(name) for name in told]
+    device = samples.device
+    sets = {
+        "samples": (samples, labels[:, columns].to(device)),
+        "real images": (subject.images[:1000], subject.labels[:1000, columns].to(device)),
+    }
+    return attribute_agreement(lambda images: _only(subject.scorer(images), told), sets)
 
 
 def _only(found: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
@@ -47,6 +56,8 @@ def _only(found: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
 
 def read_agreement(table: pd.DataFrame) -> str:
     """The attribute that samples show least often as asked."""
+    if table.empty:
+        return "Samples; the condition names none of the attributes."
     rows = table[(table["what"] == "samples") & (table["attribute"] != "all")].sort_values("agreement")
     worst = rows.iloc[0]
     return (

@@ -7,6 +7,8 @@ import torch
 from matplotlib.figure import Figure
 
 from scorescope.analysis.attribute_emergence import Emergence, trace_direction
+from scorescope.analysis.probing import ProbeScan
+from scorescope.data.errors import InputError
 from scorescope.probes.condition_switch import SwitchingDenoiser
 from scorescope.probes.noise import edm_sigmas
 from scorescope.probes.solvers import Euler
@@ -15,12 +17,14 @@ from scorescope.reports.directions_study import Contrast
 from scorescope.reports.directions_workbench import BATCH, Workbench
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
+_STATES = {"visible_from": "visible", "steerable_until": "no longer steerable", "committed_at": "committed"}
+
 
 def emergence_section(bench: Workbench) -> Section:
     """Readable from, visible from, committed at and steerable until: one attribute along sampling at a time."""
     site = bench.subject.sites[len(bench.subject.sites) // 2]
     scan = bench.presence_scan(site)
-    found = [_trace(bench, contrast, site, scan) for contrast in bench.contrasts]
+    found, left_out = _traces(bench, site, scan)
     curves = pd.concat([part.curves for part in found], ignore_index=True)
     landmarks = pd.concat([part.landmarks for part in found], ignore_index=True)
     gaps = pd.concat([part.gaps for part in found], ignore_index=True)
@@ -45,6 +49,7 @@ def emergence_section(bench: Workbench) -> Section:
             ReportTable("gaps", gaps, "Distances between them in log-SNR, from the same bootstrap draws."),
             ReportTable("emergence", curves, shown=False),
         ],
+        text=left_out,
     )  # fmt: skip
 
 
@@ -56,7 +61,20 @@ def _switch_figure(bench: Workbench, contrast: Contrast) -> ReportFigure:
     )  # fmt: skip
 
 
-def _trace(bench: Workbench, contrast: Contrast, site: str, scan: object) -> Emergence:
+def _traces(bench: Workbench, site: str, scan: ProbeScan) -> tuple[list[Emergence], str]:
+    """What could be traced, and the sentence that says what could not: one rare attribute does not cost the others."""
+    found, errors = [], {}
+    for contrast in bench.contrasts:
+        try:
+            found.append(_trace(bench, contrast, site, scan))
+        except InputError as error:
+            errors[contrast.attribute] = error
+    if not found:
+        raise next(iter(errors.values()))
+    return found, " ".join(f"Without {name}: {error}." for name, error in errors.items())
+
+
+def _trace(bench: Workbench, contrast: Contrast, site: str, scan: ProbeScan) -> Emergence:
     count = bench.size(32, 16)
     ends = {}
     if bench.subject.is_told(contrast.attribute):
@@ -67,7 +85,7 @@ def _trace(bench: Workbench, contrast: Contrast, site: str, scan: object) -> Eme
         }
     return trace_direction(
         bench.subject.denoiser, attribute=contrast.attribute, seeds=range(count),
-        scores=bench.subject.presence(contrast), scan=scan, site=site,  # type: ignore[arg-type]
+        scores=bench.subject.presence(contrast), scan=scan, site=site,
         observed=None, switches=bench.size(9, 6),
         sigmas=edm_sigmas(bench.size(18, 10)), resamples=bench.size(1000, 300), solver=Euler(),
         shape=tuple(bench.images.shape[1:]), device=bench.images.device, batch=BATCH, **ends,
@@ -108,7 +126,7 @@ def read_gaps(gaps: pd.DataFrame) -> str:
         return "No attribute is readable before another landmark with an interval that excludes zero."
     parts = [
         f"{row['attribute']}: readable {row['gap']:.2g} log-SNR ({row['low']:.2g} to {row['high']:.2g}) before it is "
-        f"{str(row['later']).replace('_', ' ')}"
+        f"{_STATES[row['later']]}"
         for _, row in rows.iterrows()
     ]
     return "; ".join(parts) + "."

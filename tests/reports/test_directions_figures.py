@@ -1,0 +1,354 @@
+"""Figures draw the declared tables they are given, and readings say what the tables say."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from scorescope.reports import (
+    directions_compare,
+    directions_conditions,
+    directions_information,
+    directions_probing,
+    directions_steering,
+    directions_time,
+)
+from scorescope.reports import directions_figures as figures
+
+SIGMAS = (10.0, 1.0, 0.1)
+SITES = ("network.first", "network.up.0")
+
+
+def texts(figure: Figure) -> str:
+    return " | ".join(text.get_text() for text in figure.findobj(Text) if text.get_text())
+
+
+def legend(figure: Figure) -> set[str]:
+    legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
+    return {text.get_text() for found in legends for text in found.get_texts()}
+
+
+def line(figure: Figure, label: str) -> np.ndarray:
+    lines = [drawn for ax in figure.axes for drawn in ax.get_lines() if drawn.get_label() == label]
+    return np.asarray(lines[0].get_xydata())
+
+
+def probes() -> pd.DataFrame:
+    rows = []
+    for attribute, chance in (("size", 0.5), ("hue", 0.25)):
+        for place, site in enumerate(SITES):
+            for level, sigma in enumerate(SIGMAS):
+                value = chance + (1 - chance) * (level + place) / 3
+                control = chance + 0.05 * place
+                rows.append({
+                    "attribute": attribute, "site": site, "level": level, "sigma": sigma,
+                    "log_snr": -2 * math.log(sigma), "metric": "balanced_accuracy", "n": 100, "value": value,
+                    "low": value - 0.04, "high": value + 0.04, "control": control, "control_low": control - 0.04,
+                    "control_high": control + 0.04, "selectivity": value - control, "chance": chance, "train": 1.0,
+                    "control_train": 0.7 + 0.1 * place, "strength": 0.1,
+                })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def steer_map() -> pd.DataFrame:
+    rows = [
+        ("size", "network.first", 0.55, 0.5, 0.1, "neither", "not steerable"),
+        ("size", "network.up.0", 0.97, 0.94, 1.5, "readable and steerable", "steerable"),
+        ("hue", "network.first", 0.95, 0.92, 0.2, "readable, not steerable", "not steerable"),
+        ("hue", "network.up.0", 0.99, 0.96, 0.05, "readable, not steerable", "not steerable"),
+    ]
+    table = pd.DataFrame(
+        rows, columns=["attribute", "site", "accuracy", "accuracy_low", "effect", "finding", "verdict"]
+    )
+    margin = table["effect"] - 0.3
+    return table.assign(
+        accuracy_high=table["accuracy"] + 0.01, margin=margin, margin_low=margin - 0.1, margin_high=margin + 0.1
+    )
+
+
+def curve() -> pd.DataFrame:
+    rows = [
+        {"arm": arm, "strength": strength, "score": score, "target": score == "size", "value": slope * strength,
+         "low": slope * strength - 0.1, "high": slope * strength + 0.1}
+        for arm, slopes in {"direction": (0.5, 0.1), "shuffled": (0.05, 0.0), "random 1": (0.01, 0.0),
+                            "random 2": (-0.02, 0.0), "none": (0.0, 0.0)}.items()
+        for score, slope in zip(("size", "frame"), slopes, strict=True)
+        for strength in (-2.0, 2.0)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def windows() -> pd.DataFrame:
+    rows = [
+        ("size", 10.0, 80.0, 1.2, 0.9, 1.5, "steerable"), ("size", 0.0, 10.0, 0.0, -0.1, 0.1, "not steerable"),
+        ("hue", 10.0, 80.0, 0.0, -0.1, 0.1, "not steerable"), ("hue", 0.0, 10.0, -0.1, -0.2, 0.0, "not steerable"),
+    ]  # fmt: skip
+    columns = ["attribute", "sigma_low", "sigma_high", "margin", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns).assign(site=SITES[1])
+
+
+def emergence() -> pd.DataFrame:
+    return pd.DataFrame([
+        {"attribute": "size", "curve": name, "sigma": sigma, "value": value, "low": value - 0.1, "high": value + 0.1}
+        for name, values in {"probe": (0.5, 0.8, 0.9), "estimate": (0.6, 0.9, 1.0), "agreement": (0.5, 0.9, 1.0),
+                             "switch": (1.0, 0.6, 0.0)}.items()
+        for sigma, value in zip(SIGMAS, values, strict=True)
+    ])  # fmt: skip
+
+
+def landmarks() -> pd.DataFrame:
+    rows = [("size", "readable_from", 3.0), ("size", "steerable_until", 1.0), ("hue", "readable_from", math.nan),
+            ("hue", "steerable_until", 5.0)]  # fmt: skip
+    found = pd.DataFrame(rows, columns=["attribute", "landmark", "sigma"])
+    place = -2 * np.log(found["sigma"].fillna(1.0))
+    return found.assign(log_snr=place, low=place - 1, high=place + 1)
+
+
+def readers() -> pd.DataFrame:
+    return pd.DataFrame({
+        "method": ["difference", "lda", "svm"], "auc": [0.9, 0.99, 0.95], "purity": [0.8, 0.3, 0.5],
+        "reads_best": [False, True, False], "moves_best": [True, False, False], "degrees_to_mover": [0.0, 61.0, 30.0],
+    })  # fmt: skip
+
+
+def cosines(half: float = 0.9) -> pd.DataFrame:
+    """Directions that turn by 60 degrees a level."""
+    rows = [(a, b, half * math.cos(math.pi / 3 * (i - j))) for i, a in enumerate(SIGMAS) for j, b in enumerate(SIGMAS)]
+    found = pd.DataFrame(rows, columns=["sigma_a", "sigma_b", "crossed"])
+    return found.assign(low=found["crossed"] - 0.05, high=found["crossed"] + 0.05, null=0.3)
+
+
+def tokens() -> pd.DataFrame:
+    rows = [(score, sigma, token, (0.9 if score == token else 0.1) - 0.1 * (sigma < 5) * (score == token), 0.001)
+            for score in ("size", "hue") for sigma in (10.0, 1.0) for token in ("size", "hue")]  # fmt: skip
+    found = pd.DataFrame(rows, columns=["score", "sigma", "token", "share", "residual"])
+    found.loc[(found["score"] == "hue") & (found["token"] == "hue"), "share"] -= 0.5
+    return found
+
+
+def gaps() -> pd.DataFrame:
+    rows = [(attribute, multiple, sigma, gap, gap - 0.05, gap + 0.05)
+            for attribute, size in (("size", 1.0), ("hue", 2.0)) for multiple, base in ((0.5, 0.2), (1.0, 0.01))
+            for sigma, gap in zip(SIGMAS, base * size * np.array([1.0, 2.0, 0.5]), strict=True)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["attribute", "multiple", "sigma", "gap", "low", "high"])
+
+
+def recovery() -> pd.DataFrame:
+    rows = [(site, form, low, math.inf, value) for site, values in zip(SITES, ((0.1, 0.05), (0.9, 0.6)), strict=True)
+            for form in ("sufficiency", "necessity")
+            for low, value in zip((0.0, 2.0), values, strict=True)]  # fmt: skip
+    found = pd.DataFrame(rows, columns=["site", "form", "sigma_low", "sigma_high", "median"])
+    return found.assign(median_low=found["median"] - 0.05, median_high=found["median"] + 0.05)
+
+
+def losses() -> pd.DataFrame:
+    rows = [(attribute, metric, sigma, value, value - 0.02, value + 0.02, value / 2)
+            for attribute in ("size", "hue") for metric in ("pixels", "attribute score")
+            for sigma, value in zip(SIGMAS, (0.5, 0.2, 0.0), strict=True)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["attribute", "metric", "sigma", "error", "low", "high", "floor"])
+
+
+def rates() -> pd.DataFrame:
+    rows = [(attribute, sigma, rate, rate - 0.1, rate + 0.1) for attribute in ("size", "hue")
+            for sigma, rate in zip(SIGMAS, (0.5, 0.9, 0.7), strict=True)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["attribute", "sigma", "rate", "low", "high"])
+
+
+def integrand() -> pd.DataFrame:
+    rows = [(attribute, estimator, sigma, value) for attribute in ("size", "hue")
+            for estimator in ("log_ratio", "influence")
+            for sigma, value in zip(SIGMAS, (0.1, 0.5, 0.7), strict=True)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["attribute", "estimator", "sigma", "cumulative"])
+
+
+def pictures(count: int, channels: int = 3) -> torch.Tensor:
+    return torch.linspace(-1, 1, count * channels * 16).reshape(count, channels, 4, 4)
+
+
+DRAWN = {
+    "probe_maps": (lambda: figures.probe_maps(probes()), set(), "balanced accuracy|noise level σ|size (chance 0.5)"),
+    "selectivity": (lambda: figures.probe_maps(probes(), quantity="selectivity"), set(), "selectivity|noise level σ"),
+    "read_and_steer": (
+        lambda: figures.read_and_steer(steer_map()), set(), "probe accuracy|effect (natural SD)|steerable (dot)|up.0",
+    ),
+    "dose_response": (
+        lambda: figures.dose_response(curve()), {"direction", "shuffled", "random, same norm", "size", "frame"},
+        "strength (standard deviations|change of score (natural SD)",
+    ),
+    "windows": (
+        lambda: figures.windows_figure(windows(), probes()[probes()["site"] == SITES[1]]), set(),
+        "probe accuracy|beyond controls|noise level σ|size at up.0",
+    ),
+    "emergence": (
+        lambda: figures.emergence_curves(emergence()), {"probe", "estimate", "agreement with the end", "switch"},
+        "balanced accuracy|noise level σ",
+    ),
+    "landmarks": (
+        lambda: figures.landmark_ranges(landmarks()), {"readable from", "steerable until"}, "noise level σ|size|hue",
+    ),
+    "readers": (
+        lambda: figures.readers_and_movers(readers()), {"difference", "lda", "svm"}, "reads: AUC|moves: share",
+    ),
+    "cosines": (lambda: figures.cosine_matrix(cosines()), set(), "cosine between directions|noise level σ"),
+    "tokens": (lambda: figures.token_matrix(tokens()), set(), "condition token|score|share of the change|σ = 10"),
+    "gaps": (lambda: figures.gap_curves(gaps()), {"size", "hue"}, "linearity gap|noise level σ|half of it"),
+    "recovery": (
+        lambda: figures.recovery_map(recovery()), set(), "median recovery|patched at noise levels|sufficiency|0.90",
+    ),
+    "losses": (
+        lambda: figures.attribute_losses(losses(), metric="attribute score"),
+        {"size", "hue", "floor: ideal two-point denoiser"}, "Err: share|noise level σ|by attribute score",
+    ),
+    "win_rates": (lambda: figures.win_rate_curves(rates()), {"size", "hue"}, "win rate|noise level σ"),
+    "information": (
+        lambda: figures.information_curves(integrand()), {"size", "hue", "entropy of 2 and 4 values"},
+        "nats|noise level σ|log ratio",
+    ),
+    "maps": (
+        lambda: figures.influence_maps(pictures(3), {"size": pictures(3)[:, 0].abs()}), set(),
+        "influence (nats a pixel)|image|size",
+    ),
+    "pictures": (
+        lambda: figures.picture_rows({"seed 0": pictures(2, 1)}, ["-1", "+1"], xlabel="strength"), set(),
+        "seed 0|-1|+1|strength",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_axes_are_labelled_and_lines_named(name):
+    make, labels, expected = DRAWN[name]
+    figure = make()
+    assert legend(figure) == labels
+    found = texts(figure)
+    assert all(part in found for part in expected.split("|")), found
+    figure.savefig("/dev/null", format="png")  # the layout holds
+
+
+def test_lines_are_the_tables():
+    table = curve()
+    drawn = line(figures.dose_response(table), "direction")
+    np.testing.assert_allclose(drawn, [[-2, -1], [0, 0], [2, 1]])  # through the arm without edit
+    np.testing.assert_allclose(line(figures.dose_response(table), "frame"), [[-2, -0.2], [0, 0], [2, 0.2]])
+    drawn = line(figures.emergence_curves(emergence()), "switch")
+    np.testing.assert_allclose(drawn[drawn[:, 0].argsort()], [[0.1, 0], [1, 0.6], [10, 1]])
+    drawn = line(figures.win_rate_curves(rates()), "hue")
+    np.testing.assert_allclose(drawn[drawn[:, 0].argsort()], [[0.1, 0.7], [1, 0.9], [10, 0.5]])
+
+
+def test_maps_are_the_tables():
+    figure = figures.read_and_steer(steer_map())
+    accuracy, effect = (ax.get_images()[0].get_array() for ax in figure.axes[:2])
+    np.testing.assert_allclose(accuracy, [[0.55, 0.95], [0.97, 0.99]])  # sites down, attributes across
+    np.testing.assert_allclose(effect, [[0.1, 0.2], [1.5, 0.05]])
+    dots = [drawn.get_xydata()[0].tolist() for drawn in figure.axes[1].get_lines()]
+    assert dots == [[0, 1]]  # size at up.0 alone
+    cells = figures.probe_maps(probes()).axes[0].get_images()[0].get_array()
+    np.testing.assert_allclose(cells, 0.5 + np.array([[2, 1, 0], [3, 2, 1]]) / 6)  # low noise on the left
+
+
+READINGS = {
+    "the clearest cell that is read and not steered": (
+        lambda: directions_steering.read_map(steer_map()),
+        "1 neither|2 readable, not steerable|hue at up.0 is read with accuracy 99% (96% to 100%)|by -0.25",
+    ),
+    "no such cell": (
+        lambda: directions_steering.read_map(steer_map().iloc[:2]), "None is readable without being steerable",
+    ),
+    "windows": (
+        lambda: directions_steering.read_windows(windows(), probes()[probes()["site"] == SITES[1]]),
+        "size is read with at least 90% from σ = 0.1 down; single windows steer it from σ = 80 to 10|"
+        "hue is read with at least 90% from σ = 0.1 down; no single window steers it",
+    ),
+    "landmarks": (
+        lambda: directions_time.read_landmarks(landmarks()),
+        "hue until σ = 5 (3 to 8.2); size until σ = 1 (0.61 to 1.6)",
+    ),
+    "no landmark": (
+        lambda: directions_time.read_landmarks(landmarks()[landmarks()["landmark"] == "readable_from"]),
+        "No attribute follows",
+    ),
+    "gaps": (
+        lambda: directions_time.read_gaps(pd.DataFrame({
+            "attribute": ["size", "hue"], "earlier": "readable_from", "later": "steerable_until", "gap": [2.0, 0.5],
+            "low": [1.0, -0.5], "high": [3.0, 1.5],
+        })),
+        "size: readable 2 log-SNR (1 to 3) before it is no longer steerable.",
+    ),
+    "reader and mover": (
+        lambda: directions_compare.read_readers(readers()),
+        "lda reads best (AUC 0.990)|difference moves with the least|purity 0.80 against 0.30|61 degrees apart",
+    ),
+    "one that does both": (
+        lambda: directions_compare.read_readers(readers().assign(moves_best=[False, True, False])),
+        "the same direction",
+    ),
+    "nothing moves": (
+        lambda: directions_compare.read_readers(readers().assign(moves_best=False)), "no direction moves",
+    ),
+    "cosines": (lambda: directions_compare.read_cosines(cosines()), "cosine -0.45 (-0.50 to -0.40)"),
+    "unstable": (lambda: directions_compare.read_cosines(cosines(half=0.2)), "fewer than two noise levels"),
+    "tokens": (
+        lambda: directions_conditions.read_tokens(tokens()),
+        "from 30% (hue, σ = 1) to 90% (size, σ = 10)|residual at most 0.1%",
+    ),
+    "linearity": (
+        lambda: directions_conditions.read_gap(gaps()),
+        "misses at most 0.04 (hue, σ = 1)|by up to 0.8 (hue, σ = 1, 0.75 to 0.85)",
+    ),
+    "recovery": (
+        lambda: directions_conditions.read_recovery(recovery()), "up.0 alone recovers 90% (85% to 95%)|first 10%",
+    ),
+    "loss": (
+        lambda: directions_information.read_loss(pd.DataFrame({
+            "attribute": ["size", "hue"], "metric": "pixels", "sigma": [3.0, 1.0], "low": [2.0, 0.5],
+            "high": [4.0, 2.0],
+        })),
+        "hue is lost first (Err = 1/4 at σ = 1, 0.5 to 2)|size last (σ = 3",
+    ),
+    "no loss": (
+        lambda: directions_information.read_loss(pd.DataFrame({
+            "attribute": ["size"], "metric": "pixels", "sigma": [math.nan], "low": [math.nan], "high": [math.nan],
+        })),
+        "No attribute's error reaches 1/4",
+    ),
+    "information": (
+        lambda: directions_information.read_information(pd.DataFrame({
+            "attribute": ["size", "hue", "size"], "estimator": ["log_ratio", "log_ratio", "influence"],
+            "nats": [0.6, 1.2, 9.0], "low": [0.5, 1.1, 8.0], "high": [0.7, 1.3, 10.0],
+            "entropy_nats": [0.69, 1.39, 0.69],
+        })),
+        "most about hue (1.20 nats, 1.10 to 1.30, of an entropy of 1.39)|least about size (0.60",
+    ),
+    "classes": (
+        lambda: directions_information.read_classes(pd.DataFrame({
+            "attribute": ["size", "hue"], "accuracy": [0.7, 0.9], "low": [0.6, 0.8], "high": [0.8, 0.95],
+            "share": [0.5, 0.3],
+        })),
+        "right in 90% (80% to 95%) for hue and 70%|took 40% of the evaluations",
+    ),
+    "probes": (
+        lambda: directions_probing.read_probes(probes().query("sigma == 0.1 and site == 'network.up.0'")),
+        "size 100% (96% to 104%) at up.0, σ = 0.1; hue 100%",
+    ),
+    "control": (lambda: directions_probing.read_control(probes()), "within 0.05 of chance|reaches 0.80"),
+    "agreement": (
+        lambda: directions_probing.read_agreement(pd.DataFrame({
+            "what": ["samples", "samples", "samples", "real images"], "attribute": ["size", "hue", "all", "size"],
+            "agreement": [0.95, 0.9, 0.8, 0.5], "low": [0.9, 0.85, 0.7, 0.4], "high": [0.99, 0.95, 0.9, 0.6],
+            "n": 100,
+        })),
+        "at least 90.0% of cases (hue, 85.0% to 95.0%, n = 100)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_readings_name_the_right_attribute(name):
+    read, expected = READINGS[name]
+    found = read()
+    assert all(part in found for part in expected.split("|")), found
