@@ -6,6 +6,7 @@ from scorescope.analysis.audit import AUDIT, audit
 from scorescope.analysis.class_weights import fit_level_weights, likelihood_weights
 from scorescope.analysis.comparisons import loss_table, pair_table
 from scorescope.analysis.direction_stability import direction_stability, effective_dimension, step_cosines
+from scorescope.analysis.direction_transport import carry_direction, judge_transport, level_intervals
 from scorescope.analysis.directions import (
     as_direction,
     compare_directions,
@@ -73,7 +74,6 @@ from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_metrics
 from scorescope.analysis.tables import Column, Schema
 from scorescope.analysis.token_directions import TokenDirection, label_pairs, linearity_gap, token_direction
-from scorescope.analysis.transport import carry_direction, judge_transport, level_intervals
 from scorescope.analysis.win_rates import win_rates
 
 __all__ = [

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
+from scorescope.analysis.direction_transport import LevelEffect, level_intervals
 from scorescope.analysis.directions import Effect
-from scorescope.analysis.transport import LevelEffect, level_intervals
 from scorescope.data.errors import InputError
 from scorescope.probes.arm_rows import RunArm
 from scorescope.probes.arms import Sampling, sample_arms

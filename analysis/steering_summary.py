@@ -147,9 +147,15 @@ def verdict_table(found: Responses, draws: SeedDraws, budget: float) -> pd.DataF
         "largest_control": found.arms[1 + int(effects[0, 1:].argmax())],
         "margin": margin, "low": margin_low, "high": margin_high,
         "selectivity": selectivity[0], "selectivity_low": selectivity[1], "selectivity_high": selectivity[2],
-        "verdict": "steerable" if margin_low > 0 else "not steerable",
+        "verdict": _verdict(margin_low, float(means[0, 0, high] - means[0, 0, low])),
     }  # fmt: skip
     return STEER_VERDICTS.check(pd.DataFrame([row]))
+
+
+def _verdict(margin_low: float, effect: float) -> str:
+    if margin_low <= 0:
+        return "not steerable"
+    return "steerable" if effect > 0 else "reversed"
 
 
 def spearman(values: Floats, strengths: Floats) -> Floats:

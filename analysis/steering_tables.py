@@ -87,6 +87,11 @@ STEER_VERDICTS = Schema(
         Column("selectivity", float, "1", "|effect| over the mean |effect| of the random arms; missing without one"),
         Column("selectivity_low", float, "1", "lower end of its 95 % interval"),
         Column("selectivity_high", float, "1", "upper end"),
-        Column("verdict", str, "", "steerable: the margin's interval is above 0; else not steerable"),
+        Column(
+            "verdict",
+            str,
+            "",
+            "steerable: the margin's interval is above 0; reversed: so, but it moves backwards; else not steerable",
+        ),
     ),
 )

@@ -103,7 +103,7 @@ def report_directions(
     out: Out = Path("report/directions"),
     subject: Annotated[
         str,
-        typer.Option(help="shapes, a safetensors file of another model of the shapes, or package.module:factory."),
+        typer.Option(help="shapes, digits, a safetensors file of another shapes model, or package.module:factory."),
     ] = "shapes",
     quick: Quick = False,
     device: Device = "cpu",

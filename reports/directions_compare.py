@@ -5,9 +5,9 @@ import pandas as pd
 
 from scorescope.analysis.direction_methods import Method
 from scorescope.analysis.direction_stability import direction_stability, step_cosines
+from scorescope.analysis.direction_transport import How, carry_direction, judge_transport
 from scorescope.analysis.directions import compare_directions, find_direction
 from scorescope.analysis.steer_effects import steering_effect, transport_effect
-from scorescope.analysis.transport import How, carry_direction, judge_transport
 from scorescope.probes.direction import Direction
 from scorescope.reports import directions_figures as figures
 from scorescope.reports.directions_study import Scores

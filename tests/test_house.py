@@ -55,6 +55,17 @@ def test_public_names_exist(room):
     assert len(set(names)) == len(names) and all(hasattr(module, name) for name in names)
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_module_hides_a_public_name(room):
+    # importing a module binds its name in its package, over a function of that name
+    for path in (ROOT / room).glob("*.py"):
+        if path.stem not in ("__init__", "__main__"):
+            importlib.import_module(f"scorescope.{room}.{path.stem}")
+    module = importlib.import_module(f"scorescope.{room}")
+    hidden = [name for name in getattr(module, "__all__", []) if isinstance(getattr(module, name), type(sys))]
+    assert not hidden
+
+
 def pins(text):
     return dict(re.findall(r"^\s*-?\s*([A-Za-z0-9_.-]+)==([^\s;]+)", text, flags=re.MULTILINE))
 

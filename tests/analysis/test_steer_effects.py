@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from scorescope.analysis.direction_transport import carry_direction, judge_transport
 from scorescope.analysis.directions import as_direction, compare_directions, directions_by_level, find_direction
 from scorescope.analysis.steer_effects import steering_effect, transport_effect
-from scorescope.analysis.transport import carry_direction, judge_transport
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import collect
 from scorescope.probes.arms import Sampling

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from scorescope.analysis.direction_transport import carry_direction, judge_transport, level_intervals
 from scorescope.analysis.directions import find_direction
-from scorescope.analysis.transport import carry_direction, judge_transport, level_intervals
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Activations
 from scorescope.probes.direction import Direction

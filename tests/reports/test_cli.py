@@ -35,7 +35,7 @@ def test_report_guidance_of_a_factory(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--denoiser", "nothing"], "denoiser: found 'nothing'; expected one of ['digits', 'digits_weak']"),
+        (["--denoiser", "nothing"], "denoiser: found 'nothing'; expected one of ['digits', 'digits_weak', 'shapes']"),
         (["--denoiser", "no.such.module:make"], "No module named 'no'"),
         (["--denoiser", "json:dumps_"], "has no attribute 'dumps_'"),
         (["--denoiser", "sys:maxsize"], "a function that returns a denoiser"),
