@@ -74,7 +74,7 @@ def _tokens(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
         point = Bank(images, sigmas, seed=4).point(torch.arange(count), level)
         head = attribute_score(subject.scores([contrast]), contrast.attribute)
         step = make_step(subject.denoiser, point.x, sigma, subject.conditions(labels), head=head)
-        found = attribute_step(step, "IntegratedGradients", n_steps=bench.size(96, 48))
+        found = attribute_step(step, "IntegratedGradients", n_steps=bench.size(64, 48))
         shares = found.by_token.abs().mean(0)
         for token, share in zip(subject.attributes, (shares / shares.sum()).tolist(), strict=True):
             rows.append((contrast.attribute, sigma, token, count, share, found.total_residual))

@@ -69,8 +69,9 @@ def read_and_steer(table: pd.DataFrame) -> Figure:
     top = float(np.abs(effect).max()) or 1.0
     moved = axes[1].imshow(effect, aspect="auto", cmap="PuOr", vmin=-top, vmax=top)
     for _, row in table[table["verdict"] == "steerable"].iterrows():
-        axes[1].plot(attributes.index(row["attribute"]), sites.index(row["site"]), "o", color="black", markersize=3)
-    for ax, title in zip(axes, ("readable", "steerable (dot)"), strict=True):
+        place = attributes.index(row["attribute"]), sites.index(row["site"])
+        axes[1].plot(*place, "o" if row["within_budget"] else "x", color="black", markersize=3)
+    for ax, title in zip(axes, ("readable", "steerable: dot"), strict=True):
         ax.set_xticks(range(len(attributes)), attributes, rotation=40, ha="right")
         ax.set_yticks(range(len(sites)), [_short(site) for site in sites])
         ax.set_title(title)
@@ -102,7 +103,7 @@ def dose_response(curve: pd.DataFrame) -> Figure:
     axes[1].set(title="all scores, along the direction")
     for ax in axes:
         ax.axhline(0, color=REFERENCE, linewidth=0.6)
-        ax.legend(fontsize=6)
+        ax.legend(fontsize=6, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.08))
     figure.supxlabel("strength (standard deviations of the projection)", fontsize=8)
     return figure
 
@@ -228,7 +229,7 @@ def readers_and_movers(readers: pd.DataFrame) -> Figure:
         ax.plot(row["auc"], row["purity"], "osD^v"[index % 5], color=PALETTE[index], label=row["method"], markersize=6)
     ax.set(xlabel="reads: AUC on held-out images", ylabel="moves: share of change on target")
     ax.set_ylim(0, 1.03)
-    ax.legend()
+    figure.legend(ncols=4, loc="outside upper center", columnspacing=1.0, handletextpad=0.3)
     return figure
 
 

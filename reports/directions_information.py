@@ -92,7 +92,7 @@ def information_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "information", figures.information_curves(integrand), read_information(expected),
+                "information", figures.information_curves(integrand), read_information(expected, integrand),
                 f"{count} images; the condition names every attribute, against the same with this one left open; "
                 "guidance weight 1. Integrated from high noise down: for an exact denoiser both estimates end at the "
                 "information that the image holds beyond the other attributes, which cannot exceed the entropy "
@@ -145,19 +145,18 @@ def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> tuple[pd.DataF
     )
 
 
-def read_information(expected: pd.DataFrame) -> str:
-    """The attributes with most and least information, against their entropy."""
-    rows = expected[expected["estimator"] == "log_ratio"].sort_values("nats")
-    low, high = rows.iloc[0], rows.iloc[-1]
-    if len(rows) == 1:
-        return (
-            f"By the log ratio the condition says {low['nats']:.2f} nats ({low['low']:.2f} to {low['high']:.2f}) about "
-            f"{low['attribute']}, of an entropy of {low['entropy_nats']:.2f}."
-        )
+def read_information(expected: pd.DataFrame, integrand: pd.DataFrame) -> str:
+    """Where, from high noise down, each attribute's information reaches its entropy; what lies below is error."""
+    entropy = dict(zip(expected["attribute"], expected["entropy_nats"], strict=True))
+    texts = []
+    for name, rows in integrand[integrand["estimator"] == "log_ratio"].groupby("attribute", sort=False):
+        reached = rows[rows["cumulative"] >= entropy[name]]["sigma"]
+        where = f"at σ = {reached.max():.2g}" if len(reached) else f"nowhere ({rows['cumulative'].max():.2f} nats)"
+        texts.append(f"{name} {where}")
     return (
-        f"By the log ratio the condition says most about {high['attribute']} ({high['nats']:.2f} nats, "
-        f"{high['low']:.2f} to {high['high']:.2f}, of an entropy of {high['entropy_nats']:.2f}) and least about "
-        f"{low['attribute']} ({low['nats']:.2f}, {low['low']:.2f} to {low['high']:.2f}, of {low['entropy_nats']:.2f})."
+        "By the log ratio, what the image tells of an attribute beyond the others reaches the attribute's entropy for "
+        + ", ".join(texts)
+        + "; whatever is added at lower noise is the network contradicting itself."
     )
 
 

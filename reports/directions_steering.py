@@ -33,7 +33,8 @@ def steering_section(bench: Workbench) -> Section:
                 f"difference of means found there, ±{DOSE:g} standard deviations of its projection at all noise levels "
                 "and positions, on the log-odds of the attribute, in standard deviations over real images. A dot: "
                 "beyond every control of the same norm (random directions, the direction of shuffled labels), the "
-                "95 % interval of the margin excluding zero.", wide=True,
+                "95 % interval of the margin excluding zero. A cross: so, but the dose changes the image by more than "
+                "half the distance between samples of different seeds.", wide=True,
             ),
             ReportFigure(
                 "dose_response", figures.dose_response(found.curve), read_dose(found, labels),

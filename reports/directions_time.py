@@ -86,7 +86,7 @@ def _trace(bench: Workbench, contrast: Contrast, site: str, scan: ProbeScan) -> 
     return trace_direction(
         bench.subject.denoiser, attribute=contrast.attribute, seeds=range(count),
         scores=bench.subject.presence(contrast), scan=scan, site=site,
-        observed=None, switches=bench.size(9, 6),
+        observed=None, switches=bench.size(7, 6),
         sigmas=edm_sigmas(bench.size(18, 10)), resamples=bench.size(1000, 300), solver=Euler(),
         shape=tuple(bench.images.shape[1:]), device=bench.images.device, batch=BATCH, **ends,
     )  # fmt: skip

@@ -73,7 +73,7 @@ class Workbench:
     @cached_property
     def images(self) -> Tensor:
         """Labelled images that are looked at."""
-        return self.subject.images[: self.size(1400, 700)]
+        return self.subject.images[: self.size(1200, 700)]
 
     @cached_property
     def labels(self) -> Tensor:
@@ -98,7 +98,7 @@ class Workbench:
     def sampling(self) -> Sampling:
         """First-order steps: half the calls of Heun, and the same noise levels in all arms."""
         shape, device = tuple(self.images.shape[1:]), self.images.device
-        return Sampling(solver=Euler(), sigmas=edm_sigmas(self.size(12, 8)), shape=shape, device=device, batch=BATCH)
+        return Sampling(solver=Euler(), sigmas=edm_sigmas(self.size(10, 8)), shape=shape, device=device, batch=BATCH)
 
     @cached_property
     def natural(self) -> dict[str, float]:
@@ -152,7 +152,7 @@ class Workbench:
             self.subject.denoiser, direction, self.subject.scores(), target=contrast.attribute, seeds=range(seeds),
             condition=self.open_condition(contrast, seeds), strengths=strengths, intervals=intervals,
             natural=self.natural, random=2, shuffled=shuffled_direction(direction, values, high),
-            sampling=self.sampling, budget=math.inf, resamples=self.size(1000, 400), progress=False,
+            sampling=self.sampling, resamples=self.size(1000, 400), progress=False,
         )  # fmt: skip
 
     @cached_property
@@ -170,12 +170,12 @@ class Workbench:
     def best_site(self, contrast: Contrast) -> str:
         """The site at which a contrast's direction outdoes its controls most."""
         rows = self.steered[self.steered["attribute"] == contrast.attribute]
-        return str(rows.sort_values("margin")["site"].iloc[-1])
+        return str(_best(rows)["site"])
 
     @property
     def strongest(self) -> Contrast:
         """The contrast whose direction outdoes its controls most anywhere."""
-        name = self.steered.sort_values("margin")["attribute"].iloc[-1]
+        name = _best(self.steered)["attribute"]
         return next(contrast for contrast in self.contrasts if contrast.attribute == name)
 
     @property
@@ -194,14 +194,22 @@ class Workbench:
 
 def _verdict(found: SteerCurve) -> dict[Any, Any]:
     """What the map keeps of a steering curve with one interval."""
-    kept = ["n", "effect", "largest_control", "margin", "low", "high", "verdict"]
+    kept = ["n", "within_budget", "effect", "largest_control", "margin", "low", "high", "verdict"]
     names = {"low": "margin_low", "high": "margin_high"}
     row: dict[Any, Any] = found.verdicts[kept].rename(columns=names).iloc[0].to_dict()
     return row
 
 
+def _best(rows: pd.DataFrame) -> "pd.Series[Any]":
+    """The row with the largest margin, of those whose dose leaves the image the same image, where there are any."""
+    inside = rows[rows["within_budget"]]
+    return (rows if inside.empty else inside).sort_values("margin").iloc[-1]
+
+
 def _finding(row: Mapping[Any, Any]) -> str:
     steerable = row["verdict"] == "steerable"
+    if steerable and not row["within_budget"]:
+        return "moves by breaking the image"
     if row["accuracy_low"] > READABLE:
         return "readable and steerable" if steerable else "readable, not steerable"
     return "steerable, hardly readable" if steerable else "neither"

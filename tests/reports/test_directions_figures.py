@@ -66,7 +66,11 @@ def steer_map() -> pd.DataFrame:
     )
     margin = table["effect"] - 0.3
     return table.assign(
-        accuracy_high=table["accuracy"] + 0.01, margin=margin, margin_low=margin - 0.1, margin_high=margin + 0.1
+        within_budget=True,
+        accuracy_high=table["accuracy"] + 0.01,
+        margin=margin,
+        margin_low=margin - 0.1,
+        margin_high=margin + 0.1,
     )
 
 
@@ -173,7 +177,7 @@ DRAWN = {
     "probe_maps": (lambda: figures.probe_maps(probes()), set(), "balanced accuracy|noise level σ|size (chance 0.5)"),
     "selectivity": (lambda: figures.probe_maps(probes(), quantity="selectivity"), set(), "selectivity|noise level σ"),
     "read_and_steer": (
-        lambda: figures.read_and_steer(steer_map()), set(), "probe accuracy|effect (natural SD)|steerable (dot)|up.0",
+        lambda: figures.read_and_steer(steer_map()), set(), "probe accuracy|effect (natural SD)|steerable: dot|up.0",
     ),
     "dose_response": (
         lambda: figures.dose_response(curve()), {"direction", "shuffled", "random, same norm", "size", "frame"},
@@ -317,12 +321,14 @@ READINGS = {
         "No attribute's error reaches 1/4",
     ),
     "information": (
-        lambda: directions_information.read_information(pd.DataFrame({
-            "attribute": ["size", "hue", "size"], "estimator": ["log_ratio", "log_ratio", "influence"],
-            "nats": [0.6, 1.2, 9.0], "low": [0.5, 1.1, 8.0], "high": [0.7, 1.3, 10.0],
-            "entropy_nats": [0.69, 1.39, 0.69],
-        })),
-        "most about hue (1.20 nats, 1.10 to 1.30, of an entropy of 1.39)|least about size (0.60",
+        lambda: directions_information.read_information(
+            pd.DataFrame({"attribute": ["size", "hue"], "entropy_nats": [0.69, 1.39]}),
+            pd.DataFrame({
+                "attribute": ["size"] * 3 + ["hue"] * 2, "estimator": ["log_ratio"] * 4 + ["influence"],
+                "sigma": [10.0, 4.0, 1.0, 4.0, 4.0], "cumulative": [0.1, 0.7, 2.0, 1.2, 9.0],
+            }),
+        ),
+        "size at σ = 4,|hue nowhere (1.20 nats)",
     ),
     "classes": (
         lambda: directions_information.read_classes(pd.DataFrame({
