@@ -9,16 +9,12 @@ is small enough to stay in a processor's cache. This module knows nothing of ste
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from scorescope.data.errors import InputError
-
-T = TypeVar("T")
 
 BRANCH_PRODUCTS = ("cond_sq", "uncond_sq", "update_sq", "update_cond", "noise_sq", "update_noise")
 _PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
@@ -28,11 +24,8 @@ _PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
 IMAGE_STATISTICS = ("overshoot_share", "overshoot_mean", "contrast", "saturation")
 GUIDED_PRODUCTS = ("applied_sq", "applied_cond", *IMAGE_STATISTICS)
 
-# 192 kB of float64: several such blocks fit a level-two cache. Below the 2^15 elements from which torch spreads one
-# operation over its threads: waiting for each other would cost more than the operation, and sums would depend on how
-# many there are. Rows of blocks are spread instead.
-_CACHE_ELEMENTS = 3 * 2**13
-_THREADED_ELEMENTS = 2**20  # from here on threads are worth starting
+_CACHE_ELEMENTS = 2**16  # 512 kB of float64: three such blocks fit a level-two cache
+_DOT_ELEMENTS = 2048  # from here on a BLAS dot a row beats multiplying and summing all rows
 _DEVICE_ELEMENTS = 2**23  # accelerators want few, large kernels: 64 MB of float64 a block
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601 weights of R, G, B
 
@@ -283,39 +276,29 @@ def _accumulate(products: Callable[..., list[Tensor]], *tensors: Tensor) -> Tens
     batch, size = flat[0].shape
     rows, columns = rows_a_block(tensors[0]), min(size, elements_a_block(tensors[0]))
 
-    def work(row: int) -> Tensor:
+    parts = []
+    for row in range(0, batch, rows):
         total: Tensor | None = None
         for column in range(0, size, columns):
             blocks = [tensor[row : row + rows, column : column + columns].double() for tensor in flat]
             part = torch.stack(products(*blocks))
             total = part if total is None else total.add_(part)
         assert total is not None  # _check_same refuses empty samples
-        return total
-
-    return torch.cat(over_threads(work, range(0, batch, rows), tensors[0]), dim=1)
-
-
-def over_threads(work: Callable[[int], T], starts: Sequence[int], like: Tensor) -> list[T]:
-    """[work(start) for start in starts], on as many threads as torch may use where `like` is large and on the CPU.
-
-    For work made of operations on blocks that torch computes on one thread each; the results do not depend on it.
-    """
-    threads = min(torch.get_num_threads(), len(starts))
-    if threads == 1 or like.device.type != "cpu" or like.numel() < _THREADED_ELEMENTS:
-        return [work(start) for start in starts]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, starts))
+        parts.append(total)
+    return torch.cat(parts, dim=1)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of each row."""
-    return (a.flatten(1) * b.flatten(1)).sum(1)
+    a, b = a.flatten(1), b.flatten(1)
+    if a.device.type == "cpu" and a.shape[1] >= _DOT_ELEMENTS:
+        return torch.stack([torch.dot(p, q) for p, q in zip(a, b, strict=True)])
+    return (a * b).sum(1)
 
 
 def _square(a: Tensor) -> Tensor:
-    """Squared norm of each row: reads it once, where a product of two would read it twice."""
-    norms: Tensor = torch.linalg.vector_norm(a.flatten(1), dim=1)
-    return norms.square_()
+    """Squared norm of each row."""
+    return _dot(a, a)
 
 
 def _centre(t: Tensor) -> Tensor:

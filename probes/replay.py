@@ -9,6 +9,7 @@ Exact, and no model is called. It is not a rollout: the states stay those of the
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,14 +91,30 @@ def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progr
     under_way = [_Replayed(rule, ScalarRecorder(options), [], [], {}) for rule in rules]
     seeds = trace.samples.set_index("sample")["seed"]
     shape: list[int] = []
-    for whole in tqdm(_ahead(visits(trace)), desc="replaying", disable=not progress):
-        shape = list(whole.x.shape[1:])
-        for visit in _parts(whole):
-            own = [int(seed) for seed in seeds.loc[visit.first : visit.first + len(visit.x) - 1].fillna(0)]
-            shared = _shared(visit, own, options)
-            for one in under_way:
-                _apply(one, visit, shared, keep)
+    with _one_thread():
+        for whole in tqdm(_ahead(visits(trace)), desc="replaying", disable=not progress):
+            shape = list(whole.x.shape[1:])
+            for visit in _parts(whole):
+                own = [int(seed) for seed in seeds.loc[visit.first : visit.first + len(visit.x) - 1].fillna(0)]
+                shared = _shared(visit, own, options)
+                for one in under_way:
+                    _apply(one, visit, shared, keep)
     return [_finished(trace, one, shape, options) for one in under_way]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread, as it was afterwards.
+
+    Beside the thread that reads, thousands of small parallel operations would each wait for its core: three times
+    the work itself.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _ahead(source: Iterator[Visit]) -> Iterator[Visit]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import chosen_products, elements_a_block, over_threads, rows_a_block
+from scorescope.probes.decomposition import chosen_products, elements_a_block, rows_a_block
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.spaces import NoiseLevel
 
@@ -207,10 +207,8 @@ def combine_branches(scale: Tensor, cond: Tensor, keep: Tensor, uncond: Tensor) 
     rows, columns = rows_a_block(cond), elements_a_block(cond)
     flat = [tensor.flatten(1) for tensor in (cond, uncond, guided)]
 
-    def work(row: int) -> None:
+    for row in range(0, len(cond), rows):
         part = slice(row, row + rows)
         for c, u, g in zip(*(tensor[part].split(columns, dim=1) for tensor in flat), strict=True):
             combine(scale[part], c, keep[part], torch.sub(c, u, out=g))
-
-    over_threads(work, range(0, len(cond), rows), cond)
     return guided

@@ -170,7 +170,7 @@ def test_bad_input():
             band_products(cond, uncond, edges)
 
 
-def test_threads_change_no_bit():
+def test_threads_change_rounding_only():
     cond, uncond, x = torch.randn(3, 9, 4, 256, 128, generator=torch.Generator().manual_seed(0))
     threads = torch.get_num_threads()
     found = []
@@ -182,7 +182,11 @@ def test_threads_change_no_bit():
             )
     finally:
         torch.set_num_threads(threads)
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    apart = found[0].pop("apg"), found[1].pop("apg")
+    assert (apart[0] - apart[1]).abs().max() < 1e-5  # one rounding of float32 values of order 10
+    size = torch.stack([found[0][name] for name in ("cond_sq", "uncond_sq", "noise_sq")]).amax()
+    # sums of 131072 products in another order: float64 rounding of the largest of them
+    assert all((found[0][name] - found[1][name]).abs().max() < 1e-12 * size for name in found[0])
 
 
 def test_chosen_products_are_those_of_all_of_them_bit_by_bit():
