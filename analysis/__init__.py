@@ -6,7 +6,7 @@ from scorescope.analysis.audit import AUDIT, audit
 from scorescope.analysis.class_weights import fit_level_weights, likelihood_weights
 from scorescope.analysis.comparisons import loss_table, pair_table
 from scorescope.analysis.direction_stability import direction_stability, effective_dimension, step_cosines
-from scorescope.analysis.direction_transport import carry_direction, judge_transport, level_intervals
+from scorescope.analysis.direction_transport import carry_direction, jacobian_carry, judge_transport, level_intervals
 from scorescope.analysis.directions import (
     as_direction,
     compare_directions,
@@ -140,6 +140,7 @@ __all__ = [
     "influence_maps",
     "influence_table",
     "information_of_each",
+    "jacobian_carry",
     "judge_transport",
     "kid",
     "kid_subsets",

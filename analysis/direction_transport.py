@@ -20,12 +20,15 @@ from scorescope.analysis.directions import as_direction, check_averaged, find_di
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Activations
+from scorescope.probes.bank import Bank
+from scorescope.probes.denoiser import Condition, Denoiser, select_rows
 from scorescope.probes.direction import Direction
+from scorescope.probes.jacobian_products import pull_back, push_forward
 
 How = Literal["same", "refit", "procrustes", "least_squares", "given"]
 HOWS: tuple[How, ...] = ("same", "refit", "procrustes", "least_squares", "given")
 Carry = Callable[[Direction, float], Tensor]
-"""(direction, goal sigma) -> the vector there: for instance a pull-back and push-forward through Jacobians."""
+"""(direction, goal sigma) -> the vector there: for instance `jacobian_carry`."""
 LevelEffect = Callable[[Sequence[Direction]], Tensor]
 """Directions by noise level -> the effect of adding each at its own level, one number a seed."""
 
@@ -106,6 +109,51 @@ def carry_direction(
         turned = rows if how in ("procrustes", "given") else None
         found.append(as_direction(vector, goal, method=method, labels=turned, **where))  # type: ignore[arg-type]
     return found
+
+
+def jacobian_carry(
+    denoiser: Denoiser, images: Tensor, condition: Condition = None, *, seed: int = 0, batch: int = 32
+) -> Carry:
+    """A way to carry by the network's own Jacobians, after Park et al. 2023 (arXiv 2307.12868).
+
+    At the direction's own noise level it is pulled back to the noisy image, u = J^T v, and at the goal pushed forward
+    again, J' u, on the same images with the same noise; the mean over images, at the length of the vector itself.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        A `torch.nn.Module`; the site is averaged over space or tokens, as `collect` does. For the unconditional
+        branch it needs `embed(None, batch=n)`.
+    images : Tensor, shape (n, *shape)
+        Clean images, in units of the data.
+    condition : optional
+        One row an image; None is the unconditional branch.
+    seed : int
+        Of the noise.
+    batch : int
+        Images differentiated together.
+
+    Returns
+    -------
+    callable
+        For `carry_direction(..., how="given", carry=...)`.
+    """
+    noise = Bank(images, [1.0], seed=seed).point(torch.arange(len(images)), 0).noise
+
+    def carry(direction: Direction, sigma: float) -> Tensor:
+        found = []
+        for rows in torch.arange(len(images)).split(batch):
+            given, clean, part = select_rows(condition, rows), images[rows], noise[rows]
+            source = float(direction.sigma or 1.0)
+            options = {"of": direction.site, "to": "x", "mean": True}
+            unit = direction.unit.to(clean)
+            pulled = pull_back(denoiser, clean + source * part, source, given, unit, **options)  # type: ignore[arg-type]
+            found.append(push_forward(denoiser, clean + sigma * part, sigma, given, pulled, **options))  # type: ignore[arg-type]
+        mean = torch.cat(found).double().mean(0)
+        vector: Tensor = mean / mean.norm() * float(direction.vector.norm())
+        return vector
+
+    return carry
 
 
 def _check(

@@ -5,7 +5,7 @@ import pandas as pd
 
 from scorescope.analysis.direction_methods import Method
 from scorescope.analysis.direction_stability import direction_stability, step_cosines
-from scorescope.analysis.direction_transport import How, carry_direction, judge_transport
+from scorescope.analysis.direction_transport import How, carry_direction, jacobian_carry, judge_transport
 from scorescope.analysis.directions import compare_directions, find_direction
 from scorescope.analysis.steer_effects import steering_effect, transport_effect
 from scorescope.probes.direction import Direction
@@ -98,6 +98,9 @@ def _transport(bench: Workbench, site: str) -> pd.DataFrame:
     carried: dict[str, list[Direction]] = {
         how: carry_direction(direction, part, how=how, labels=labels) for how in CARRIED
     }
+    if hasattr(bench.subject.denoiser, "embed"):
+        by_jacobian = jacobian_carry(bench.subject.denoiser, bench.images[: bench.size(32, 8)])
+        carried["jacobian"] = carry_direction(direction, part, how="given", carry=by_jacobian, labels=labels)
     effect = transport_effect(
         bench.subject.denoiser, _in_natural_units(bench), target=contrast.attribute, seeds=range(count),
         condition=bench.open_condition(contrast, count), sampling=bench.sampling,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scorescope.analysis.direction_transport import carry_direction, judge_transport, level_intervals
+from scorescope.analysis.direction_transport import carry_direction, jacobian_carry, judge_transport, level_intervals
 from scorescope.analysis.directions import find_direction
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Activations
@@ -114,3 +114,31 @@ def test_bad_input():
         judge_transport(carried, effect=lambda d: torch.ones(5))
     with pytest.raises(InputError, match="one finite number"):
         judge_transport(carried, effect=lambda d: torch.ones(5, 2), reference="same")
+
+
+class Mixing(torch.nn.Module):
+    """A site that is a linear map of the channels of x, the same at every noise level."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.site = torch.nn.Conv2d(3, 3, 1, bias=False)
+        self.site.weight.data.copy_(weight[:, :, None, None])
+
+    def embed(self, condition, batch=None):
+        return torch.zeros(batch, 1, 2)
+
+    def forward(self, x, sigma, condition):
+        return x - 0.1 * self.site(x)
+
+
+def test_carrying_by_jacobians_equals_the_linear_map_and_does_not_depend_on_batches():
+    weight = torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 0.2], [0.3, 0.0, 1.0]])
+    denoiser = Mixing(weight)
+    images = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    direction = Direction(torch.tensor([1.0, -2.0, 0.5]), "site", "a", "difference", 1.0, sigma=0.7)
+    found = jacobian_carry(denoiser, images)(direction, 3.0)
+    expected = weight @ weight.T @ direction.vector  # J' J^T v, with J = J' = W at every position
+    assert torch.nn.functional.cosine_similarity(found.float(), expected, dim=0) > 1 - 1e-5  # float32
+    assert abs(float(found.norm()) - float(direction.vector.norm())) < 1e-5
+    one_by_one = jacobian_carry(denoiser, images, batch=1)(direction, 3.0)
+    assert torch.allclose(found, one_by_one, atol=1e-5)
