@@ -101,7 +101,7 @@ def strength_strip(bench: Workbench, contrast: Contrast, direction: Direction) -
 def window_section(bench: Workbench) -> Section:
     """At which noise levels a direction acts, against where it is read."""
     tables, reads = [], []
-    for contrast in bench.contrasts[: bench.size(3, 2)]:
+    for contrast in bench.contrasts[:2]:
         site = bench.best_site(contrast)
         sigmas = [sigma for sigma in bench.sampling.sigmas or () if sigma > 0]
         direction = bench.direction(contrast, site, sigma=FOUND_AT)

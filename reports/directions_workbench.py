@@ -73,7 +73,7 @@ class Workbench:
     @cached_property
     def images(self) -> Tensor:
         """Labelled images that are looked at."""
-        return self.subject.images[: self.size(1200, 700)]
+        return self.subject.images[: self.size(1000, 700)]
 
     @cached_property
     def labels(self) -> Tensor:
@@ -162,7 +162,7 @@ class Workbench:
         rows = []
         for contrast, site in tqdm(cells, desc="steering map", disable=not self.progress, leave=False):
             direction = self.direction(contrast, site, sigma=FOUND_AT)
-            found = self.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=self.size(12, 8))
+            found = self.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=self.size(10, 8))
             rows.append({**self._reading(contrast, site), **_verdict(found)})
         table = pd.DataFrame(rows)
         return table.assign(finding=[_finding(row) for row in table.to_dict("records")])
