@@ -57,8 +57,8 @@ class Workbench:
 
     @property
     def contrasts(self) -> list[Contrast]:
-        """What is asked; with `quick` the first four."""
-        return list(self.subject.contrasts)[: self.size(len(self.subject.contrasts), 4)]
+        """What is asked; with `quick` the first three."""
+        return list(self.subject.contrasts)[: self.size(len(self.subject.contrasts), 3)]
 
     @property
     def told(self) -> list[Contrast]:
@@ -73,7 +73,7 @@ class Workbench:
     @cached_property
     def images(self) -> Tensor:
         """Labelled images that are looked at."""
-        return self.subject.images[: self.size(1000, 700)]
+        return self.subject.images[: self.size(1000, 500)]
 
     @cached_property
     def labels(self) -> Tensor:
@@ -180,8 +180,8 @@ class Workbench:
 
     @property
     def sites(self) -> list[str]:
-        """Sites of the steering map; with `quick` every second one."""
-        return list(self.subject.sites)[:: self.size(1, 2)]
+        """Sites of the steering map; with `quick` every third one."""
+        return list(self.subject.sites)[:: self.size(1, 3)]
 
     def _reading(self, contrast: Contrast, site: str) -> dict[Any, Any]:
         """Validation accuracy of the attribute's probe at a site, at the level where directions are found."""
