@@ -57,8 +57,8 @@ class Workbench:
 
     @property
     def contrasts(self) -> list[Contrast]:
-        """What is asked; with `quick` the first three."""
-        return list(self.subject.contrasts)[: self.size(len(self.subject.contrasts), 3)]
+        """What is asked; with `quick` the first two."""
+        return list(self.subject.contrasts)[: self.size(len(self.subject.contrasts), 2)]
 
     @property
     def told(self) -> list[Contrast]:
