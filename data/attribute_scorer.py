@@ -8,17 +8,16 @@
 It was trained on images whose attributes and nuisance are independent, so that it names what it sees.
 """
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorescope.data.checkpoints import SHIPPED, Card, read_weights, replace_file, sha256, write_card
+from scorescope.data.checkpoints import SHIPPED, Card, load_network, save_network
 from scorescope.data.errors import InputError
 
 FORMAT = "scorescope-attribute-scorer-1"
@@ -135,10 +134,7 @@ def _log_odds(log_probabilities: Tensor, place: int) -> Tensor:
 
 def save_scorer(path: Path, scorer: AttributeScorer, card: Card) -> None:
     """Write weights to `path` (safetensors, with the network's size) and `card` beside it."""
-    metadata = {"format": FORMAT, "config": json.dumps(asdict(scorer.config))}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda temporary: save_file(scorer.state_dict(), temporary, metadata))
-    write_card(path.with_suffix(".json"), {**card, "weights_sha256": sha256(path)})
+    save_network(path, scorer, card, kind=FORMAT, config=scorer.config)
 
 
 def load_scorer(name: str | Path, *, device: str | torch.device = "cpu") -> tuple[AttributeScorer, Card]:
@@ -156,18 +152,9 @@ def load_scorer(name: str | Path, *, device: str | torch.device = "cpu") -> tupl
     InputError
         If the file is missing, damaged, of another kind, or does not match the hash on its card.
     """
-    shipped = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
-    path = FOLDER / f"{name}.safetensors" if str(name) in shipped else Path(name)
-    if not path.is_file():
-        raise InputError("name", found=repr(str(name)), expected=f"a safetensors file or one of {shipped}")
-    metadata, weights, card = read_weights(path, device=device)
-    if metadata.get("format") != FORMAT:
-        raise InputError(str(path), found=f"format {metadata.get('format')!r}", expected=repr(FORMAT))
-    try:
-        config = json.loads(metadata["config"])
-        attributes = {key: tuple(values) for key, values in config["attributes"].items()}
-        scorer = AttributeScorer(ScorerConfig(tuple(config["shape"]), tuple(config["channels"]), attributes))
-        scorer.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(str(path), found=f"weights that do not fit ({error})", expected=FORMAT) from None
-    return scorer.eval().requires_grad_(False).to(device), card
+    return load_network(name, _build, folder=FOLDER, kind=FORMAT, device=device)
+
+
+def _build(config: dict[str, Any]) -> AttributeScorer:
+    attributes = {key: tuple(values) for key, values in config["attributes"].items()}
+    return AttributeScorer(ScorerConfig(tuple(config["shape"]), tuple(config["channels"]), attributes))

@@ -8,14 +8,15 @@ denoiser, card = load_denoiser("runs/my.safetensors")
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.data.unet import EDMDenoiser, UNetConfig
@@ -23,6 +24,7 @@ from scorescope.data.unet import EDMDenoiser, UNetConfig
 SHIPPED = Path(__file__).parent / "weights"
 FORMAT = "scorescope-edm-unet-1"
 Card = dict[str, Any]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_denoiser(path: Path, denoiser: EDMDenoiser, card: Card) -> None:
@@ -93,6 +95,64 @@ def read_weights(path: Path, *, device: str | torch.device = "cpu") -> tuple[dic
     except SafetensorError as error:
         raise InputError(str(path), found=f"a damaged file ({error})", expected="a safetensors file") from None
     return metadata, weights, card
+
+
+def save_network(path: Path, network: nn.Module, card: Card, *, kind: str, config: Any) -> None:
+    """Write a network's weights to `path` (safetensors, with its size, a dataclass) and `card` beside it."""
+    metadata = {"format": kind, "config": json.dumps(asdict(config))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda temporary: save_file(network.state_dict(), temporary, metadata))
+    write_card(path.with_suffix(".json"), {**card, "weights_sha256": sha256(path)})
+
+
+def load_network(
+    name: str | Path,
+    build: Callable[[dict[str, Any]], Network],
+    *,
+    folder: Path,
+    kind: str,
+    device: str | torch.device = "cpu",
+) -> tuple[Network, Card]:
+    """Read what `save_network` wrote: a shipped network of `folder` by name, or a file.
+
+    Parameters
+    ----------
+    name : str or Path
+        Name of a file in `folder` without suffix, or a path.
+    build : callable
+        The stored size, as a dict, to an untrained network.
+    folder : Path
+        Where the shipped ones are.
+    kind : str
+        The format that the file has to name.
+    device : str or torch.device
+        Where the weights go.
+
+    Returns
+    -------
+    Module
+        Without gradients, in evaluation mode.
+    dict
+        Its card.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, of another kind, or does not match the hash on its card.
+    """
+    shipped = sorted(path.stem for path in folder.glob("*.safetensors"))
+    path = folder / f"{name}.safetensors" if str(name) in shipped else Path(name)
+    if not path.is_file():
+        raise InputError("name", found=repr(str(name)), expected=f"a safetensors file or one of {shipped}")
+    metadata, weights, card = read_weights(path, device=device)
+    if metadata.get("format") != kind:
+        raise InputError(str(path), found=f"format {metadata.get('format')!r}", expected=repr(kind))
+    try:
+        network = build(json.loads(metadata["config"]))
+        network.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(str(path), found=f"weights that do not fit ({error})", expected=kind) from None
+    return network.eval().requires_grad_(False).to(device), card
 
 
 def shipped_denoisers() -> list[str]:

@@ -8,16 +8,15 @@
 Features are the plain spatial average of the last maps, as in the Inception network of the FID.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorescope.data.checkpoints import SHIPPED, Card, read_weights, replace_file, sha256, write_card
+from scorescope.data.checkpoints import SHIPPED, Card, load_network, save_network
 from scorescope.data.errors import InputError
 
 FORMAT = "scorescope-classifier-1"
@@ -110,10 +109,7 @@ class Classifier(nn.Module):
 
 def save_classifier(path: Path, classifier: Classifier, card: Card) -> None:
     """Write weights to `path` (safetensors, with the network's size) and `card` beside it."""
-    metadata = {"format": FORMAT, "config": json.dumps(asdict(classifier.config))}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda temporary: save_file(classifier.state_dict(), temporary, metadata))
-    write_card(path.with_suffix(".json"), {**card, "weights_sha256": sha256(path)})
+    save_network(path, classifier, card, kind=FORMAT, config=classifier.config)
 
 
 def load_classifier(name: str | Path, *, device: str | torch.device = "cpu") -> tuple[Classifier, Card]:
@@ -131,20 +127,11 @@ def load_classifier(name: str | Path, *, device: str | torch.device = "cpu") -> 
     InputError
         If the file is missing, damaged, of another kind, or does not match the hash on its card.
     """
-    path = FOLDER / f"{name}.safetensors" if str(name) in shipped_classifiers() else Path(name)
-    if not path.is_file():
-        expected = f"a safetensors file or one of {shipped_classifiers()}"
-        raise InputError("name", found=repr(str(name)), expected=expected)
-    metadata, weights, card = read_weights(path, device=device)
-    if metadata.get("format") != FORMAT:
-        raise InputError(str(path), found=f"format {metadata.get('format')!r}", expected=repr(FORMAT))
-    try:
-        config = {key: tuple(value) for key, value in json.loads(metadata["config"]).items()}
-        classifier = Classifier(ClassifierConfig(**config))
-        classifier.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(str(path), found=f"weights that do not fit ({error})", expected=FORMAT) from None
-    return classifier.eval().requires_grad_(False).to(device), card
+    return load_network(name, _build, folder=FOLDER, kind=FORMAT, device=device)
+
+
+def _build(config: dict[str, Any]) -> Classifier:
+    return Classifier(ClassifierConfig(**{key: tuple(value) for key, value in config.items()}))
 
 
 def shipped_classifiers() -> list[str]:

@@ -18,7 +18,7 @@ from scorescope.reports.directions_steering import steering_section, window_sect
 from scorescope.reports.directions_study import Subject
 from scorescope.reports.directions_time import emergence_section
 from scorescope.reports.directions_workbench import Workbench
-from scorescope.reports.page import Outcome, ReportWriter, Section
+from scorescope.reports.page import Outcome, Section, write_report
 
 
 def build(out: Path, subject: Subject, *, command: str, quick: bool = False, progress: bool = True) -> Outcome:
@@ -62,10 +62,6 @@ def build(out: Path, subject: Subject, *, command: str, quick: bool = False, pro
     ]
     title = f"Attribute directions: {subject.name}"
     question = "Where is an attribute readable, where is it steerable, and how does its direction travel?"
-    with ReportWriter(
-        out, name="directions", title=title, question=question, command=command, manifest=manifest
-    ) as writer:
-        for name, heading, make in sections:
-            writer.section(name, heading, lambda make=make: make(bench))  # type: ignore[misc]
-    assert writer.outcome is not None  # set on leaving the block
-    return writer.outcome
+    return write_report(
+        out, sections, bench, name="directions", title=title, question=question, command=command, manifest=manifest
+    )

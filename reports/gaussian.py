@@ -34,7 +34,7 @@ from scorescope.probes.solvers import DPMSolverPP2M, Euler, Heun, Solver
 from scorescope.reports import gaussian_figures as figures
 from scorescope.reports import gaussian_readings as readings
 from scorescope.reports.gaussian_study import TOLERANCE, Data, Study, digits_of
-from scorescope.reports.page import Outcome, ReportFigure, ReportTable, ReportWriter, Section
+from scorescope.reports.page import Outcome, ReportFigure, ReportTable, Section, write_report
 
 SIGMAS = (80.0, 57.0, 40.0, 28.0, 20.0, 14.0, 10.0, 7.0, 5.0, 3.5, 2.5, 1.8, 1.3, 0.9, 0.6, 0.4, 0.25, 0.15, 0.08, 0.04)
 DYNAMICS_SIGMAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
@@ -96,13 +96,9 @@ def build(
         ("training", "Over training: the linear part comes first", _training),
         ("memory", "Training points against held-out points", _memory),
     ]
-    with ReportWriter(
-        out, name="gaussian", title=title, question=question, command=command, manifest=manifest
-    ) as writer:
-        for name, heading, make in sections:
-            writer.section(name, heading, lambda make=make: make(study))  # type: ignore[misc]
-    assert writer.outcome is not None  # set on leaving the block
-    return writer.outcome
+    return write_report(
+        out, sections, study, name="gaussian", title=title, question=question, command=command, manifest=manifest
+    )
 
 
 def _laws(study: Study) -> Section:

@@ -16,13 +16,14 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 import matplotlib as mpl
@@ -35,6 +36,7 @@ from scorescope.data.errors import InputError
 
 PACKAGES = ("scorescope", "torch", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn")
 MOST_ROWS = 40
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,28 @@ class ReportWriter:
         page = render("report.html.j2", outcome=self.outcome, sections=self._shown, facts=_flat(facts))
         write_file(path, page.encode())
         write_file(self.out / "manifest.json", (json.dumps(plain(facts), indent=1) + "\n").encode())
+
+
+def write_report(
+    out: Path,
+    sections: Sequence[tuple[str, str, Callable[[T], Section]]],
+    study: T,
+    *,
+    name: str,
+    title: str,
+    question: str,
+    command: str,
+    manifest: dict[str, Any],
+) -> Outcome:
+    """Write a report whose sections are functions of one study: (name, heading, function), in order.
+
+    Other parameters are those of `ReportWriter`.
+    """
+    with ReportWriter(out, name=name, title=title, question=question, command=command, manifest=manifest) as writer:
+        for part, heading, make in sections:
+            writer.section(part, heading, partial(make, study))
+    assert writer.outcome is not None  # set on leaving the block
+    return writer.outcome
 
 
 def write_index(out: Path, outcomes: list[Outcome]) -> Path:
