@@ -17,9 +17,10 @@ from torch.nn import functional
 from scorescope.data.errors import InputError
 
 BRANCH_PRODUCTS = ("cond_sq", "uncond_sq", "update_sq", "update_cond", "noise_sq", "update_noise")
-_PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
+PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
     **dict(zip(BRANCH_PRODUCTS, ("cc", "uu", "dd", "dc", "ee", "de"), strict=True)),
     "cond_noise": "ce",
+    **{"cond_sum": "c1", "update_sum": "d1", "noise_sum": "e1"},
 }
 IMAGE_STATISTICS = ("overshoot_share", "overshoot_mean", "contrast", "saturation")
 GUIDED_PRODUCTS = ("applied_sq", "applied_cond", *IMAGE_STATISTICS)
@@ -56,19 +57,20 @@ def branch_products(cond: Tensor, uncond: Tensor | None, x: Tensor | None = None
     _check_same("x", x, cond)
     absent = {"u", "d"} if uncond is None else set()
     absent |= {"e"} if x is None else set()
-    known = [name for name in BRANCH_PRODUCTS if not absent & set(_PAIRS[name])]
+    known = [name for name in BRANCH_PRODUCTS if not absent & set(PAIRS[name])]
     found = chosen_products(known, cond, uncond, x)
     missing = torch.full_like(found["cond_sq"], torch.nan)
     return {name: found.get(name, missing) for name in BRANCH_PRODUCTS}
 
 
 def chosen_products(names: Sequence[str], cond: Tensor, uncond: Tensor | None, x: Tensor | None) -> dict[str, Tensor]:
-    """Some of the products of `branch_products`, and `cond_noise` <c,e>; what else is asked changes no bit of one.
+    """Some products of the vectors of `branch_products`; each is the same to the bit whatever else is asked.
 
     Parameters
     ----------
     names : sequence of str
-        Which.
+        Which: those of `branch_products`, `cond_noise` <c,e>, and `cond_sum`, `update_sum`, `noise_sum`, the sums of
+        the elements of c, d and e.
     cond, uncond, x : Tensor, shape (batch, *shape)
         As for `branch_products`; uncond and x may be None where no name needs them.
 
@@ -76,7 +78,7 @@ def chosen_products(names: Sequence[str], cond: Tensor, uncond: Tensor | None, x
     -------
     dict of Tensor, shape (batch,), float64
     """
-    needed = {letter for name in names for letter in _PAIRS[name]}
+    needed = {letter for name in names for letter in PAIRS[name]}
     given = {"c": cond}
     if uncond is not None and needed & {"u", "d"}:
         given["u"] = uncond
@@ -89,8 +91,8 @@ def chosen_products(names: Sequence[str], cond: Tensor, uncond: Tensor | None, x
             v["d"] = v["c"] - v["u"]
         if "e" in needed:
             v["e"] = v["x"] - v["c"]
-        pairs = [(v[_PAIRS[name][0]], v[_PAIRS[name][1]]) for name in names]
-        return [_square(one) if one is two else _dot(one, two) for one, two in pairs]
+        pairs = [(v[PAIRS[name][0]], v.get(PAIRS[name][1])) for name in names]
+        return [one.sum(1) if two is None else dot(one, two) for one, two in pairs]
 
     return dict(zip(names, _accumulate(products, *given.values()), strict=True))
 
@@ -98,7 +100,7 @@ def chosen_products(names: Sequence[str], cond: Tensor, uncond: Tensor | None, x
 def projection_products(update: Tensor, cond: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """<d,d>, <d,c> and <c,c> of each sample for a given update d, each of shape (batch,), float64."""
     _check_same("update", update, cond)
-    update_sq, update_cond, cond_sq = _accumulate(lambda d, c: [_square(d), _dot(d, c), _square(c)], update, cond)
+    update_sq, update_cond, cond_sq = _accumulate(lambda d, c: [_square(d), dot(d, c), _square(c)], update, cond)
     return update_sq, update_cond, cond_sq
 
 
@@ -107,36 +109,6 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     _check_same("b", b, a)
 
     return _accumulate(lambda p, q: [_square(p - q)], a, b)[0]
-
-
-def compared_products(guided: Tensor, cond: Tensor, recorded: Tensor, cond_sq: Tensor) -> dict[str, Tensor]:
-    """What many rules' predictions at the same states are compared by, for unbounded data of one channel or of latents.
-
-    `guided_products` without a range, and `squared_distance` from a recorded prediction, in one pass.
-
-    Parameters
-    ----------
-    guided : Tensor, shape (batch, *shape)
-        A rule's prediction g, any floating dtype.
-    cond, recorded : Tensor, shape (batch, *shape), float64
-        D_c, and the prediction that was recorded.
-    cond_sq : Tensor, shape (batch,)
-        |D_c|^2.
-
-    Returns
-    -------
-    dict of Tensor, shape (batch,), float64
-        `difference_sq` |g - recorded|^2 and the names of `GUIDED_PRODUCTS`.
-    """
-    g, c = guided.double().flatten(1), cond.flatten(1)
-    applied = g - c
-    missing = torch.full((len(g),), torch.nan, dtype=torch.float64, device=g.device)
-    found = dict.fromkeys(GUIDED_PRODUCTS, missing)
-    found["applied_sq"], found["applied_cond"] = _square(applied), _dot(applied, c)
-    found["difference_sq"] = _square(torch.sub(g, recorded.flatten(1), out=applied))
-    guided_sq = cond_sq + 2 * found["applied_cond"] + found["applied_sq"]
-    found["contrast"] = (guided_sq / g.shape[1] - g.mean(1).square_()).clamp_(min=0).sqrt_()
-    return found
 
 
 def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
@@ -151,7 +123,7 @@ def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
     for c, u in zip(*(t.split(rows_a_block(cond)) for t in (cond, uncond)), strict=True):
         c = _centre(c.double())
         d = c - _centre(u.double())
-        parts.append(torch.stack([_square(c), _square(d), _dot(d, c)]))
+        parts.append(torch.stack([_square(c), _square(d), dot(d, c)]))
     return dict(zip(names, torch.cat(parts, dim=1), strict=True))
 
 
@@ -267,7 +239,7 @@ def _saturation(rgb: Tensor) -> Tensor:
 
 def _applied_products(g: Tensor, c: Tensor) -> list[Tensor]:
     d = g - c
-    return [_square(d), _dot(d, c)]
+    return [_square(d), dot(d, c)]
 
 
 def _accumulate(products: Callable[..., list[Tensor]], *tensors: Tensor) -> Tensor:
@@ -288,7 +260,7 @@ def _accumulate(products: Callable[..., list[Tensor]], *tensors: Tensor) -> Tens
     return torch.cat(parts, dim=1)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
+def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of each row."""
     a, b = a.flatten(1), b.flatten(1)
     if a.device.type == "cpu" and a.shape[1] >= _DOT_ELEMENTS:
@@ -298,7 +270,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 def _square(a: Tensor) -> Tensor:
     """Squared norm of each row."""
-    return _dot(a, a)
+    return dot(a, a)
 
 
 def _centre(t: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from scorescope.probes.guidance.base import (
     describe,
     evaluations_needed,
 )
+from scorescope.probes.guidance.combination import Combination, CombinationRule, combination_of
 from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
 from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance, RandomLabels
 from scorescope.probes.guidance.perturbed import PAG, TSG, TimePower
@@ -47,6 +48,8 @@ __all__ = [
     "Autoguidance",
     "BranchRule",
     "CFGZeroStar",
+    "Combination",
+    "CombinationRule",
     "CosineWeight",
     "DynamicThreshold",
     "FrequencyDecoupled",
@@ -64,6 +67,7 @@ __all__ = [
     "StepInterval",
     "TangentialCFG",
     "TimePower",
+    "combination_of",
     "describe",
     "evaluations_needed",
     "fit_linear_ag",

@@ -37,13 +37,14 @@ class Products:
 
     def __init__(self, cond: Tensor, uncond: Tensor, x: Tensor, known: Mapping[str, Tensor] | None = None) -> None:
         self._tensors, self._known = (cond, uncond, x), dict(known or {})
+        self.size = cond[0].numel()
 
     def of(self, cond: Tensor, uncond: Tensor, x: Tensor) -> bool:
         """Whether these are the products of exactly these tensors."""
         return all(mine is other for mine, other in zip(self._tensors, (cond, uncond, x), strict=True))
 
     def __call__(self, *names: str) -> list[Tensor]:
-        """Products by the names of `branch_products`, and `cond_noise` <c, x - c>; float64, one a sample."""
+        """Products by the names of `chosen_products`; float64, one a sample."""
         if missing := [name for name in names if name not in self._known]:
             self._known |= chosen_products(missing, *self._tensors)
         return [self._known[name] for name in names]

@@ -11,11 +11,9 @@ from scorescope.probes.decomposition import (
     branch_products,
     centred_products,
     chosen_products,
-    compared_products,
     guided_products,
     image_statistics,
     projection_products,
-    squared_distance,
 )
 from scorescope.probes.guidance import APG, GuidanceState
 
@@ -197,13 +195,3 @@ def test_chosen_products_are_those_of_all_of_them_bit_by_bit():
         assert all(torch.equal(found[name], whole[name]) for name in names)
     expected = (cond.double() * (x.double() - cond.double())).sum((1, 2, 3))
     assert torch.allclose(chosen_products(["cond_noise"], cond, None, x)["cond_noise"], expected, rtol=1e-12)
-
-
-def test_what_rules_are_compared_by_equals_the_separate_functions():
-    guided, cond, recorded = torch.randn(3, 5, 4, 20, 20, generator=torch.Generator().manual_seed(0)).double()
-    found = compared_products(guided, cond, recorded, cond.flatten(1).square().sum(1))
-    expected = guided_products(guided, cond, None) | {"difference_sq": squared_distance(guided, recorded)}
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert torch.allclose(found[name], value, rtol=1e-12, equal_nan=True), name
-    assert (compared_products(recorded, cond, recorded, cond.flatten(1).square().sum(1))["difference_sq"] == 0).all()
