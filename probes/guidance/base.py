@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import chosen_products, elements_a_block, rows_a_block
+from scorescope.probes.decomposition import chosen_products
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.spaces import NoiseLevel
 
@@ -198,18 +198,3 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 def combine(scale: Tensor, cond: Tensor, keep: Tensor, update: Tensor) -> Tensor:
     """scale * cond + keep * update, one factor a sample, in the memory of `update`."""
     return update.mul_(per_sample(keep, cond)).addcmul_(per_sample(scale, cond), cond)
-
-
-def combine_branches(scale: Tensor, cond: Tensor, keep: Tensor, uncond: Tensor) -> Tensor:
-    """scale * cond + keep * (cond - uncond), one factor a sample, a cache's worth of elements at a time."""
-    guided = torch.empty_like(cond)
-    if not (cond.is_contiguous() and uncond.is_contiguous() and guided.is_contiguous()):
-        return combine(scale, cond, keep, cond - uncond)
-    rows, columns = rows_a_block(cond), elements_a_block(cond)
-    flat = [tensor.flatten(1) for tensor in (cond, uncond, guided)]
-
-    for row in range(0, len(cond), rows):
-        part = slice(row, row + rows)
-        for c, u, g in zip(*(tensor[part].split(columns, dim=1) for tensor in flat), strict=True):
-            combine(scale[part], c, keep[part], torch.sub(c, u, out=g))
-    return guided

@@ -14,7 +14,6 @@ from scorescope.probes.guidance.base import (
     GuidanceState,
     Products,
     combine,
-    combine_branches,
     inner_products,
     per_sample,
     require_finite,
@@ -69,11 +68,11 @@ class APG:
         if self.weight == 1:
             return cond
         uncond = required(uncond, cond)
+        update = cond - uncond
         if self.momentum:
-            return self._with_momentum(cond - uncond, cond, state)
-        names = ("update_sq", "update_cond", "cond_sq")
-        scale, keep = self._factors(*inner_products(cond, uncond, state, *names))
-        return combine_branches(scale, cond, keep, uncond)
+            update = self.accumulate(update, state)
+        scale, keep = self._factors(*projection_products(update, cond, exact=False))
+        return combine(scale, cond, keep, update)
 
     def combination(self, products: Products, state: GuidanceState) -> Combination | None:
         """The parts of D_c and of the update; with momentum none, since earlier updates are in it."""
@@ -91,11 +90,6 @@ class APG:
         if state.call == 0:
             state.memory["apg"] = update.clone()
         return update
-
-    def _with_momentum(self, update: Tensor, cond: Tensor, state: GuidanceState) -> Tensor:
-        update = self.accumulate(update, state)
-        scale, keep = self._factors(*projection_products(update, cond))
-        return combine(scale, cond, keep, update)
 
     def _factors(self, update_sq: Tensor, update_cond: Tensor, cond_sq: Tensor) -> tuple[Tensor, Tensor]:
         """p and q of p c + q d = c + (w - 1) clip (d - (1 - eta) a c), which forms neither part of d."""
@@ -303,7 +297,7 @@ class MagnitudeAware:
             return cond
         uncond = required(uncond, cond)
         keep = self._keep(state, inner_products(cond, uncond, state, *_VELOCITY_NAMES))
-        return combine_branches(torch.ones_like(keep), cond, keep, uncond)
+        return combine(torch.ones_like(keep), cond, keep, cond - uncond)
 
     def combination(self, products: Products, state: GuidanceState) -> Combination:
         """w_eff - 1 times the update."""
