@@ -25,7 +25,7 @@ class RunArm:
     condition : optional
         Its own condition, one row a seed; by default the common one.
     source : str
-        Name of the arm that its `patch` interventions without a cache take activations from.
+        Name of the arm that its `patch` interventions without a cache take activations from, seed by seed.
     """
 
     name: str
@@ -97,6 +97,9 @@ class ArmRows:
             return rows if given.rows is None else given.rows[rows]
         if not arm.source:
             raise InputError("source", found=f"none, in arm {arm.name!r}", expected="a cache, or the name of an arm")
+        if given.rows is not None:
+            found, expected = f"rows= in arm {arm.name!r} with a source", "none: each seed is patched from the same seed"
+            raise InputError("rows", found=found, expected=expected)
         return names.index(arm.source) * len(self.chunk) + torch.arange(len(self.chunk))
 
 

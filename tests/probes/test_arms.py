@@ -146,5 +146,7 @@ def test_bad_arms(network):
         run([RunArm("a", source="b")])
     with pytest.raises(InputError, match="the name of an arm"):
         run([RunArm("a", (Intervention("patch", SITE),))])
+    with pytest.raises(InputError, match="rows= in arm 'b'"):
+        run([RunArm("a"), RunArm("b", (Intervention("patch", SITE, rows=torch.tensor([1, 2, 0])),), source="a")])
     with pytest.raises(InputError, match="one kind"):
         run([RunArm("a"), RunArm("b", condition=network.embed(LABELS))])
