@@ -294,7 +294,7 @@ class EDMDenoiser(nn.Module):
         sizes = self.config.attributes
         if condition.dtype != torch.int64 or tuple(condition.shape) != ((batch, len(sizes)) if sizes else (batch,)):
             raise InputError("condition", found=found, expected=expected)
-        highest = torch.tensor(sizes) if sizes else torch.tensor(self.classes - 1)
+        highest = torch.tensor(sizes or [self.classes - 1], device=condition.device)
         if ((condition < 0) | (condition > highest)).any():
             low, high = (int(v) for v in condition.aminmax())
             raise InputError("condition", found=f"labels from {low} to {high}", expected=expected)

@@ -94,6 +94,12 @@ def test_bad_attribute_conditions_are_named(attribute_denoiser):
         attribute_denoiser.embed(None)
 
 
+def test_labels_are_checked_where_they_are(attribute_denoiser):
+    # meta stands for another device: what is compared there has no values, which only the reading finds out
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        attribute_denoiser.check_condition(torch.zeros(2, 2, dtype=torch.int64, device="meta"), 2)
+
+
 def test_class_labels_have_tokens_too():
     denoiser, _ = load_denoiser("digits")
     x, sigma, labels = torch.randn(2, 1, 8, 8), torch.ones(2), torch.tensor([3, 7])
