@@ -21,6 +21,7 @@ from scorescope.probes.recording.labels import LabelTap
 from scorescope.probes.recording.levels import LevelFunction, LevelReader
 from scorescope.probes.recording.proof import LABELS, check_names
 from scorescope.probes.recording.taps import is_compiled, leaves
+from scorescope.probes.site_calls import PassCalls
 
 _TIME = ("timestep", "timesteps", "t", "time", "sigma", "timestep_ratio", "noise_level")
 
@@ -86,7 +87,7 @@ class PipelineSites:
         self._calls: list[Any] = []
         self._labels = LabelTap(self._calls)
         self._handles: list[Any] = []
-        self._called: dict[str, int] = {}
+        self._called = PassCalls()
         self._now: DenoiserCall | None = None
 
     def before(self, call: DenoiserCall, args: Any, kwargs: Any) -> Any:
@@ -132,23 +133,19 @@ class PipelineSites:
         label = self._labels.current or self._labels.of(len(self._calls))
         levels = torch.full((batch,), sigma, dtype=torch.float64)
         self._now = DenoiserCall(name, batch, levels, LABELS.get(label, label), note)
-        self._called = {site: 0 for site in self._modules if site.partition(".")[0] == name}
+        self._called = PassCalls(site for site in self._modules if site.partition(".")[0] == name)
         return self.before(self._now, args, kwargs)
 
     def _at(self, site: str, module: nn.Module, inputs: Any, output: Any) -> Any:
         if self._now is None or site not in self._called:
             return None  # called by itself, outside of its denoiser
-        self._called[site] += 1
-        if self._called[site] > 1:
-            raise InputError("site", found=f"{site!r}, called twice in one forward pass", expected="one call a pass")
+        self._called.count(site)
         return self.at_site(site, self._now, output)
 
     def _after(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         self._calls.append(None)  # labels are counted in calls
         self._now = None
-        if unused := [site for site, count in self._called.items() if not count]:
-            expected = "a module that is called once in every forward pass (not a container)"
-            raise InputError("site", found=f"{unused[0]!r}, never called", expected=expected)
+        self._called.check_all()
 
     def _sigma(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[float, str]:
         """The noise level of this call and, where it is unknown, why."""

@@ -9,7 +9,7 @@ A site must be called exactly once a forward pass: what a second call would mean
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording.taps import is_compiled, leaves
+from scorescope.probes.site_calls import once_a_pass
 
 Pool = Literal["whole", "mean"] | int
 
@@ -116,24 +117,13 @@ def capture(
     modules = {site: find_site(denoiser, site) for site in sites}
     pools = how if isinstance(how, Mapping) else dict.fromkeys(sites, how)
     taken: dict[str, Tensor] = {}
-    handles = [root.register_forward_pre_hook(lambda *_: taken.clear())]
-    try:
-        handles += [module.register_forward_hook(_keep(site, taken, pools[site])) for site, module in modules.items()]
-        yield taken
-    finally:
-        for handle in handles:
-            handle.remove()
 
-
-def _keep(site: str, taken: dict[str, Tensor], how: Pool) -> Callable[[nn.Module, Any, Any], None]:
-    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        if site in taken:
-            raise InputError("site", found=f"{site!r}, called twice in one forward pass", expected="one call a pass")
+    def keep(site: str, output: Any) -> None:
         found = [leaf for leaf in leaves(output) if isinstance(leaf, torch.Tensor)]
         if not found:
-            raise InputError(
-                "site", found=f"{site!r}, which puts out no tensor", expected="a module with a tensor output"
-            )
-        taken[site] = pool(found[0].detach(), how)
+            expected = "a module with a tensor output"
+            raise InputError("site", found=f"{site!r}, which puts out no tensor", expected=expected)
+        taken[site] = pool(found[0].detach(), pools[site])
 
-    return keep
+    with once_a_pass(modules, keep, root=root, begin=taken.clear):
+        yield taken
