@@ -85,9 +85,26 @@ def pool(activation: Tensor, how: Pool) -> Tensor:
         return activation.clone()
     if not isinstance(how, str):
         return _grid(activation, how)
+    return mean_over_positions(activation.float())
+
+
+def channel_axis(activation: Tensor) -> int:
+    """The axis of the channels: the last of (batch, token, channel), else the second."""
+    return 2 if activation.ndim == 3 else 1
+
+
+def at_channels(values: Tensor, activation: Tensor) -> Tensor:
+    """Numbers (channel,) or (row, channel) with axes of length 1 for all other axes of an activation."""
+    shape = [1] * activation.ndim
+    shape[0], shape[channel_axis(activation)] = len(values) if values.ndim == 2 else 1, values.shape[-1]
+    return values.reshape(shape)
+
+
+def mean_over_positions(activation: Tensor) -> Tensor:
+    """The mean over space or tokens, (batch, channel), in the activation's dtype."""
     if activation.ndim == 3:
-        return activation.float().mean(1)
-    return activation.float().flatten(2).mean(2) if activation.ndim > 3 else activation.float()
+        return activation.mean(1)
+    return activation.flatten(2).mean(2) if activation.ndim > 3 else activation
 
 
 def _grid(activation: Tensor, cells: int) -> Tensor:
