@@ -99,8 +99,8 @@ class ArmRows:
         if not arm.source:
             raise InputError("source", found=f"none, in arm {arm.name!r}", expected="a cache, or the name of an arm")
         if given.rows is not None:
-            found, expected = f"rows= in arm {arm.name!r} with a source", "none: each seed is patched from the same seed"
-            raise InputError("rows", found=found, expected=expected)
+            found = f"rows= in arm {arm.name!r} with a source"
+            raise InputError("rows", found=found, expected="none: each seed is patched from the same seed")
         return names.index(arm.source) * len(self.chunk) + torch.arange(len(self.chunk))
 
 

@@ -66,7 +66,7 @@ def test_bad_input():
         with pytest.raises(InputError, match="tokens"):
             with_tokens(unet, direction("condition"), 1.0, tokens=tokens)
     for tokens in ([3], torch.ones(4, dtype=torch.bool), torch.ones(4, 3, dtype=torch.bool)):
-        with pytest.raises(InputError, match="3 tokens|4 rows"):
+        with pytest.raises(InputError, match=r"3 tokens|4 rows"):
             with_tokens(unet, direction("condition"), 1.0, tokens=tokens)(x, torch.ones(5), labels)
     with pytest.raises(InputError, match="12"):
         with_tokens(unet, direction(width=5), 1.0)(x, torch.ones(5), labels)
