@@ -106,14 +106,19 @@ class Evaluations:
 
     Attributes
     ----------
-    needed : Tensor, shape (batch,), int64
+    asked : Tensor, shape (batch,), int64
         What the rule asked for, one number a sample; on the device, which a step does not wait for.
     made : int
         What the pipeline made for each sample; 0 in a step that used those of an earlier one.
     """
 
-    needed: Tensor
+    asked: Tensor
     made: int
+
+    @property
+    def needed(self) -> list[int]:
+        """What the rule asked for, read from the device."""
+        return [int(count) for count in self.asked.tolist()]
 
 
 @dataclass
