@@ -100,20 +100,25 @@ def _guider_name(pipe: Any) -> str | None:
     return next((name for name, part in parts.items() if "guider" in name and hasattr(part, "prepare_inputs")), None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluations:
     """Denoiser evaluations of one scheduler step, by their number.
 
     Attributes
     ----------
-    needed : list of int
-        What the rule asked for, one number a sample.
+    asked : Tensor, shape (batch,), int64
+        What the rule asked for, one number a sample; on the device, which a step does not wait for.
     made : int
         What the pipeline made for each sample; 0 in a step that used those of an earlier one.
     """
 
-    needed: list[int]
+    asked: Tensor
     made: int
+
+    @property
+    def needed(self) -> list[int]:
+        """What the rule asked for, read from the device."""
+        return [int(count) for count in self.asked.tolist()]
 
 
 @dataclass
@@ -264,7 +269,7 @@ class Guide(Listener):
         found = path.separator.separate(calls, given.prediction.detach(), given.state.detach(), level, self._place)
         state = step_state(found.state, level, step=path.stream.step, call=path.stream.call, memory=path.memory)
         made = 0 if self._place else 1 if found.uncond is None else 2
-        self.evaluations.append(Evaluations(evaluations_needed(self._rule, state).tolist(), made))
+        self.evaluations.append(Evaluations(evaluations_needed(self._rule, state), made))
         self._place += 1
         predicted, guided = predict(self._rule, found.cond, found.uncond, found.state, level, state)
         if found.doubled:

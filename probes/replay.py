@@ -117,7 +117,8 @@ def _one_thread() -> Iterator[None]:
     """Torch on one thread, as it was afterwards.
 
     Beside the thread that reads, thousands of small parallel operations would each wait for its core: three times
-    the work itself.
+    the work itself. The number is that of the whole process: what other threads compute meanwhile has one thread too,
+    and of replays that run at the same time the last to end decides which number stays.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
