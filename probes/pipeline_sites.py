@@ -20,9 +20,9 @@ from scorescope.probes.recording import find
 from scorescope.probes.recording.labels import LabelTap
 from scorescope.probes.recording.levels import LevelFunction, LevelReader
 from scorescope.probes.recording.proof import LABELS, check_names
-from scorescope.probes.recording.taps import is_compiled, leaves
+from scorescope.probes.recording.taps import is_compiled, is_repeated, leaves
 
-_TIME = ("timestep", "timesteps", "t", "time", "sigma", "timestep_ratio", "noise_level")
+TIME_ARGUMENTS = ("timestep", "timesteps", "t", "time", "sigma", "timestep_ratio", "noise_level")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,9 @@ class PipelineSites:
         For sites that are not there or compiled.
     """
 
+    in_repeated_calls = True
+    """Whether calls count that a guidance rule makes again for a branch of its own (see `guide`)."""
+
     def __init__(
         self, pipe: Any, sites: Sequence[str], modules: find.Modules = None, level: LevelFunction | None = None
     ) -> None:
@@ -126,6 +129,9 @@ class PipelineSites:
         self._now = None
 
     def _before(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if is_repeated(module) and not self.in_repeated_calls:
+            self._now = None
+            return None
         tensors = leaves([*args, *kwargs.values()])
         batch = len(tensors[0]) if tensors and tensors[0].ndim else 1
         device = tensors[0].device if tensors else torch.device("cpu")
@@ -145,7 +151,10 @@ class PipelineSites:
         return self.at_site(site, self._now, output)
 
     def _after(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._calls.append(None)  # labels are counted in calls
+        if is_repeated(module) and not self.in_repeated_calls:
+            return
+        if not is_repeated(module):
+            self._calls.append(None)  # labels are counted in calls
         self._now = None
         if unused := [site for site, count in self._called.items() if not count]:
             expected = "a module that is called once in every forward pass (not a container)"
@@ -209,7 +218,7 @@ def _timestep(module: nn.Module, args: Any, kwargs: Any) -> float | None:
         bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
     except TypeError:
         return None
-    given = next((bound[name] for name in _TIME if bound.get(name) is not None), None)
+    given = next((bound[name] for name in TIME_ARGUMENTS if bound.get(name) is not None), None)
     if given is None:
         return None
     values = torch.as_tensor(given).flatten()

@@ -13,6 +13,7 @@ from scorescope.probes.guidance.base import (
     WEAK,
     BranchRule,
     GuidanceState,
+    NetworkDenoiser,
     Products,
     RowRule,
     Rule,
@@ -20,7 +21,8 @@ from scorescope.probes.guidance.base import (
     evaluations_needed,
 )
 from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
-from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance, RandomLabels
+from scorescope.probes.guidance.draws import GaussianEmbeddings, RandomLabels, RandomRows
+from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance
 from scorescope.probes.guidance.perturbed import PAG, TSG, TimePower
 from scorescope.probes.guidance.projected import APG, APGMix, CFGZeroStar, MagnitudeAware, TangentialCFG
 from scorescope.probes.guidance.wrappers import (
@@ -50,13 +52,16 @@ __all__ = [
     "CosineWeight",
     "DynamicThreshold",
     "FrequencyDecoupled",
+    "GaussianEmbeddings",
     "GuidanceState",
     "Interval",
     "LinearAG",
     "LinearWeight",
     "MagnitudeAware",
+    "NetworkDenoiser",
     "Products",
     "RandomLabels",
+    "RandomRows",
     "Rescaled",
     "RowRule",
     "Rule",

@@ -1,0 +1,127 @@
+"""A denoiser call that can be made again: with other rows, other conditions, or on another network."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorescope.data.errors import InputError
+from scorescope.probes.pipeline_sites import TIME_ARGUMENTS
+from scorescope.probes.recording.inputs import named_tensors
+from scorescope.probes.recording.taps import Call, leaves, repeating
+
+_NO_CONDITIONS = (*TIME_ARGUMENTS, "timestep_cond", "guidance")
+
+
+@dataclass
+class MadeCall(Call):
+    """A call of a denoiser that can be made again.
+
+    Attributes
+    ----------
+    network : nn.Module
+        What was called.
+    args, kwargs
+        With what; held, not copied.
+    context : str
+        The cache context that it was made in; empty for none.
+    pick : callable
+        From all tensors in what the network returns to those in `outputs`.
+    """
+
+    network: Any = None
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    context: str = ""
+    pick: Callable[[list[Tensor]], list[Tensor]] = list
+
+    @property
+    def rows(self) -> int:
+        """Rows of the call: those of its first argument."""
+        tensors = leaves([*self.args, *self.kwargs.values()])
+        return len(tensors[0]) if tensors and tensors[0].ndim else 1
+
+    def conditions(self) -> dict[str, Tensor]:
+        """The tensors among its arguments that have a row for each of the call's, but for state and time."""
+        named = named_tensors((), _bound(self.network, self.args, self.kwargs, "network").arguments)
+        size, first = self.rows, next(iter(named), None)
+        return {
+            name: value
+            for name, value in named.items()
+            if name != first and name not in _NO_CONDITIONS and "residual" not in name and len(value) == size
+        }
+
+    @torch.no_grad()
+    def again(
+        self, *, network: Any = None, argument: str = "network", changes: Mapping[str, Tensor] | None = None,
+        rows: slice | None = None, alone: bool = False,
+    ) -> Call:  # fmt: skip
+        """The same call once more.
+
+        Parameters
+        ----------
+        network : callable, optional
+            What to call in place of its network.
+        argument : str
+            What errors call that.
+        changes : mapping of str to Tensor, optional
+            Conditions in place of its own, by the names of `conditions`, in these rows.
+        rows : slice, optional
+            None is all of them.
+        alone : bool
+            Call with these rows only.
+
+        Raises
+        ------
+        InputError
+            For a network that does not take its arguments.
+        """
+        network = self.network if network is None else network
+        args, kwargs = self.args, dict(self.kwargs)
+        if changes or network is not self.network:
+            bound = _bound(network, args, kwargs, argument)
+            bound.arguments.update(_changed(bound.arguments, changes or {}, rows))
+            args, kwargs = bound.args, bound.kwargs
+        if alone and rows is not None:
+            args, kwargs = _cut(args, rows, self.rows), _cut(kwargs, rows, self.rows)
+        context = getattr(network, "cache_context", None) if self.context else None
+        with repeating(network), nullcontext() if context is None else context(self.context):
+            outputs = self.pick(leaves(network(*args, **kwargs)))
+        return Call(self.module, [leaf.detach() for leaf in outputs], self.label)
+
+
+def _bound(network: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], argument: str) -> inspect.BoundArguments:
+    """Arguments by the names that a network has for them."""
+    forward = network.forward if isinstance(network, nn.Module) else network
+    try:
+        return inspect.signature(forward).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        expected = "a network that is called with the same arguments as the pipeline's"
+        raise InputError(argument, found=f"{type(network).__name__} ({error})", expected=expected) from None
+
+
+def _changed(arguments: Mapping[str, Any], changes: Mapping[str, Tensor], rows: slice | None) -> Any:
+    """Arguments with some tensors replaced, in the rows of `cond`."""
+    found = dict(arguments)
+    for name, value in changes.items():
+        outer, _, inner = name.partition(".")
+        before = found[outer][inner] if inner else found[outer]
+        after = before.clone()
+        after[slice(None) if rows is None else rows] = value.to(before)
+        found[outer] = {**found[outer], inner: after} if inner else after
+    return found
+
+
+def _cut(value: Any, rows: slice, size: int) -> Any:
+    """The rows of every tensor that has so many."""
+    if isinstance(value, Tensor):
+        return value[rows] if value.ndim and len(value) == size else value
+    if isinstance(value, dict):
+        return {key: _cut(one, rows, size) for key, one in value.items()}
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return type(value)(_cut(one, rows, size) for one in value)
+    return value
