@@ -1,7 +1,7 @@
 """A denoiser call that can be made again: with other rows, other conditions, or on another network."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,9 +45,13 @@ class MadeCall(Call):
         tensors = leaves([*self.args, *self.kwargs.values()])
         return len(tensors[0]) if tensors and tensors[0].ndim else 1
 
+    def _named(self) -> dict[str, Any]:
+        """Its arguments by name, those without one first."""
+        return dict(zip(_parameters(self.network).parameters, self.args, strict=False)) | dict(self.kwargs)
+
     def conditions(self) -> dict[str, Tensor]:
         """The tensors among its arguments that have a row for each of the call's, but for state and time."""
-        named = named_tensors((), _bound(self.network, self.args, self.kwargs, "network").arguments)
+        named = named_tensors((), self._named())
         size, first = self.rows, next(iter(named), None)
         return {
             name: value
@@ -82,10 +86,14 @@ class MadeCall(Call):
         """
         network = self.network if network is None else network
         args, kwargs = self.args, dict(self.kwargs)
-        if changes or network is not self.network:
-            bound = _bound(network, args, kwargs, argument)
-            bound.arguments.update(_changed(bound.arguments, changes or {}, rows))
-            args, kwargs = bound.args, bound.kwargs
+        if network is not self.network:
+            _check_takes(network, args, kwargs, argument)
+        for name, value in (changes or {}).items():
+            outer, *inner = name.split(".", 1)
+            if outer in kwargs:
+                kwargs = _replaced(kwargs, (outer, *inner), value, rows)
+            else:
+                args = _replaced(args, (list(self._named()).index(outer), *inner), value, rows)
         if alone and rows is not None:
             args, kwargs = _cut(args, rows, self.rows), _cut(kwargs, rows, self.rows)
         context = getattr(network, "cache_context", None) if self.context else None
@@ -94,26 +102,28 @@ class MadeCall(Call):
         return Call(self.module, [leaf.detach() for leaf in outputs], self.label)
 
 
-def _bound(network: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], argument: str) -> inspect.BoundArguments:
-    """Arguments by the names that a network has for them."""
-    forward = network.forward if isinstance(network, nn.Module) else network
+def _parameters(network: Any) -> inspect.Signature:
+    return inspect.signature(network.forward if isinstance(network, nn.Module) else network)
+
+
+def _check_takes(network: Any, args: Sequence[Any], kwargs: Mapping[str, Any], argument: str) -> None:
     try:
-        return inspect.signature(forward).bind(*args, **kwargs)
+        _parameters(network).bind(*args, **kwargs)
     except (TypeError, ValueError) as error:
         expected = "a network that is called with the same arguments as the pipeline's"
         raise InputError(argument, found=f"{type(network).__name__} ({error})", expected=expected) from None
 
 
-def _changed(arguments: Mapping[str, Any], changes: Mapping[str, Tensor], rows: slice | None) -> Any:
-    """Arguments with some tensors replaced, in the rows of `cond`."""
-    found = dict(arguments)
-    for name, value in changes.items():
-        outer, _, inner = name.partition(".")
-        before = found[outer][inner] if inner else found[outer]
-        after = before.clone()
-        after[slice(None) if rows is None else rows] = value.to(before)
-        found[outer] = {**found[outer], inner: after} if inner else after
-    return found
+def _replaced(whole: Any, path: Sequence[Any], value: Tensor, rows: slice | None) -> Any:
+    """A copy of nested mappings and tuples with the rows of one tensor replaced."""
+    if not path:
+        changed = whole.clone()
+        changed[slice(None) if rows is None else rows] = value.to(whole)
+        return changed
+    inner = _replaced(whole[path[0]], path[1:], value, rows)
+    if isinstance(whole, Mapping):
+        return {**whole, path[0]: inner}
+    return (*whole[: path[0]], inner, *whole[path[0] + 1 :])
 
 
 def _cut(value: Any, rows: slice, size: int) -> Any:

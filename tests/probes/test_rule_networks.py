@@ -220,9 +220,7 @@ def _fail(module, inputs):
 def test_sites_that_are_not_there_or_are_no_attention(digits):
     where = state()
     for rule in (PAG(1.0, sites=("network.attention", "network.nothing")), TSG(2.0, site="network.nothing")):
-        with pytest.raises(
-            InputError, match=r"^site: found 'network.nothing'; expected a module of the denoiser, such"
-        ):
+        with pytest.raises(InputError, match=r"^site: found 'network.nothing'; expected a module of the"):
             rule.predict(PERTURBED, digits, where.x, torch.ones(4), LABELS, where)
     rule = PAG(1.0, sites=("network.attention", "network.middle1"))
     with pytest.raises(InputError, match=r"^sites: found a ResidualBlock; expected self-attention: a module"):
