@@ -14,6 +14,7 @@ from scorescope.probes.pipeline_sites import TIME_ARGUMENTS
 from scorescope.probes.recording.inputs import named_tensors
 from scorescope.probes.recording.taps import Call, leaves, repeating
 
+_STATES = ("sample", "hidden_states", "latents", "x")
 _NO_CONDITIONS = (*TIME_ARGUMENTS, "timestep_cond", "guidance")
 
 
@@ -41,9 +42,15 @@ class MadeCall(Call):
 
     @property
     def rows(self) -> int:
-        """Rows of the call: those of its first argument."""
-        tensors = leaves([*self.args, *self.kwargs.values()])
-        return len(tensors[0]) if tensors and tensors[0].ndim else 1
+        """Rows of the call: those of the state that it was given; 0 where that is no tensor."""
+        state = self._named().get(self._state)
+        return len(state) if isinstance(state, Tensor) and state.ndim else 0
+
+    @property
+    def _state(self) -> str:
+        """The argument that is the state: by its name, else the first."""
+        named = self._named()
+        return next((name for name in _STATES if name in named), next(iter(named), ""))
 
     def _named(self) -> dict[str, Any]:
         """Its arguments by name, those without one first."""
@@ -52,11 +59,11 @@ class MadeCall(Call):
     def conditions(self) -> dict[str, Tensor]:
         """The tensors among its arguments that have a row for each of the call's, but for state and time."""
         named = named_tensors((), self._named())
-        size, first = self.rows, next(iter(named), None)
+        state, size = self._state, self.rows
         return {
             name: value
             for name, value in named.items()
-            if name != first and name not in _NO_CONDITIONS and "residual" not in name and len(value) == size
+            if name != state and name not in _NO_CONDITIONS and "residual" not in name and len(value) == size
         }
 
     @torch.no_grad()

@@ -145,10 +145,9 @@ class PipelineDenoiser:
     def _repeat(self, network: Any, argument: str, changes: Mapping[str, Tensor], *, alone: bool) -> Tensor:
         """The cond branch of the repeated calls, in the space of the scheduler."""
         rows = self._found.cond_rows
-        again = []
-        for call in self._made:
-            again.append(call.again(network=network, argument=argument, changes=changes, rows=rows, alone=alone))
-            self.evaluations += 1 if alone else max(1, call.rows // len(self._found.state))
+        how: dict[str, Any] = {"network": network, "argument": argument, "changes": changes, "rows": rows}
+        again = [call.again(**how, alone=alone) for call in self._made]
+        self.evaluations += 1 if alone else self._found.blocks or sum(self._found.layout.parts)
         found = self._found.cond_of(again, alone=alone)
         if found is None:
             shapes = [tuple(leaf.shape) for leaf in again[0].outputs]

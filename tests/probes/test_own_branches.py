@@ -32,6 +32,7 @@ from scorescope.probes import (
 from scorescope.probes.guidance.base import sample_generators
 from tests.pipelines import (
     GUIDANCE,
+    PIPELINES,
     dit,
     embeddings,
     flux_true,
@@ -273,6 +274,16 @@ def test_two_calls_and_packed_tokens():
     assert close(found, run(pipe, arguments, CFG(1.0))[0])
 
 
+@pytest.mark.parametrize("name", sorted(set(PIPELINES) - {"wan22", "flux_distilled", "ddpm"}))
+def test_every_kind_of_pipeline_makes_its_cond_call_again(name):
+    pipe, arguments = PIPELINES[name]()
+    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None) or pipe.prior
+    found, evaluations = run(pipe, arguments, Autoguidance(3.0, copy.deepcopy(network)))
+    assert close(found, run(pipe, arguments, CFG(1.0))[0])
+    assert len({step.made - sum(set(step.needed)) for step in evaluations[1:]}) == 1
+    assert evaluations[0].made == evaluations[1].made + 1
+
+
 def test_a_rule_around_makes_the_call_only_where_it_asks_for_it():
     pipe, arguments = sd15()
     calls = []
@@ -280,7 +291,7 @@ def test_a_rule_around_makes_the_call_only_where_it_asks_for_it():
     inside = PAG(3.0, sites=(MIDDLE,), weight=GUIDANCE)
     for rule in (StepInterval(inside, first=1, last=2), PAG(3.0, sites=(MIDDLE,), weight=GUIDANCE, first=1, last=2)):
         calls.clear()
-        found, evaluations = run(pipe, arguments, rule)
+        _, evaluations = run(pipe, arguments, rule)
         assert [step.made for step in evaluations] == [2, 4, 3, 2]
         assert calls == [2, 2, 1, 1, 2, 1, 2]  # the pipeline's calls of two rows, the proof and two of our own
     assert [step.needed for step in evaluations] == [[2], [3], [3], [2]]
@@ -297,7 +308,7 @@ def test_the_whole_batch_is_called_where_its_rows_alone_give_something_else():
     expected, evaluations = run(pipe, arguments, rule)
     assert [step.made for step in evaluations] == [4, 3, 3, 3]
     pipe.unet.register_forward_hook(lambda module, args, out: (out[0] * (0.5 if len(args[0]) == 2 else 1.0),))
-    found, evaluations = run(pipe, arguments, rule)
+    _, evaluations = run(pipe, arguments, rule)
     # in the first step two of the pipeline, one in vain, two to prove the whole batch and the two that count
     assert [step.made for step in evaluations] == [7, 4, 4, 4]
     assert close(found, expected)
