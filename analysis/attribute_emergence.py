@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.analysis.attribute_emergence_tables import Curve, Places, curve_table, gap_table, landmark_table
+from scorescope.analysis.bootstrap import sample_and_draws
 from scorescope.analysis.landmarks import first_rise, last_fall, last_rise
 from scorescope.analysis.probing import ProbeScan
 from scorescope.data.errors import InputError
@@ -143,9 +144,7 @@ def trace_direction(
         raise InputError("seeds, condition, other, scan, site", found=found, expected="4 seeds and both of each pair")
     levels = [float(s) for s in (edm_sigmas() if sigmas is None else sigmas)]
     shared = {"seeds": list(seeds), "sigmas": levels, "progress": False, **options}
-    drawn = np.random.default_rng(0).multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=resamples)
-    weights = np.concatenate([np.ones((1, len(seeds))), drawn.astype(np.float64)])
-    judge = _Judge(attribute, scores, weights)
+    judge = _Judge(attribute, scores, sample_and_draws(len(seeds), resamples=resamples, seed=0))
     curves = _observed_curves(denoiser, judge, scan, site, {"condition": observed, **shared})
     if condition is not None:
         curves += _condition_curves(denoiser, judge, condition, other, switches, shared, progress=progress)

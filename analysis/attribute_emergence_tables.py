@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scorescope.analysis.bootstrap import percentile_interval
 from scorescope.analysis.tables import Column, Schema
 
 Floats = NDArray[np.float64]
@@ -83,7 +84,7 @@ def curve_table(attribute: str, site: str, curves: Sequence[Curve], levels: Sequ
     """Curves with intervals over seeds; columns declared in `CURVES`."""
     rows = []
     for curve in curves:
-        low, high = np.quantile(curve.draws[1:], [0.025, 0.975], axis=0)
+        low, high = percentile_interval(curve.draws[1:])
         for point, step in enumerate(curve.steps):
             rows.append({
                 "attribute": attribute, "curve": curve.name, "site": site if curve.name == "probe" else "",

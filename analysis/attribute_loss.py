@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from scorescope.analysis.ratios import draw_units, interval
+from scorescope.analysis.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.bank import Bank, Point
@@ -201,8 +201,8 @@ def _check_finite(denoised: Tensor, point: Point) -> None:
 
 
 def _curve(name: str, levels: Floats, errors: Floats, floor: Floats, units: Floats) -> pd.DataFrame:
-    low, high = interval(units @ errors)
-    excess_low, excess_high = interval(units @ (errors - floor))
+    low, high = percentile_interval(units @ errors)
+    excess_low, excess_high = percentile_interval(units @ (errors - floor))
     return pd.DataFrame(
         {
             "metric": name, "sigma": levels, "log_snr": -2 * np.log(levels), "n": len(errors),
@@ -217,7 +217,7 @@ def _half(name: str, levels: Floats, errors: Floats, units: Floats) -> dict[str,
     levels, errors = levels[order], errors[:, order]
     draws = np.array([_crossing(levels, row) for row in units @ errors])
     known = draws[np.isfinite(draws)]
-    low, high = interval(known) if len(known) else (np.nan, np.nan)
+    low, high = percentile_interval(known) if len(known) else (np.nan, np.nan)
     sigma = _crossing(levels, errors.mean(0))
     return {
         "metric": name, "n": len(errors), "sigma": sigma, "low": float(low), "high": float(high),

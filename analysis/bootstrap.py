@@ -1,4 +1,4 @@
-"""Bootstrap over seeds: draws once, statistics of weighted means, percentile intervals."""
+"""The bootstrap: how often each unit (a sample, a seed, an image) is drawn, and percentile intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scorescope.analysis.summaries import LEVEL
 from scorescope.data.errors import InputError
 
 Floats = NDArray[np.float64]
+TAILS = (0.025, 0.975)
+"""Ends of a 95 % interval, as quantiles of the draws."""
+
+
+def draw_units(count: int, *, resamples: int, seed: int) -> Floats:
+    """How often each of `count` units is drawn in each bootstrap sample, shape (resamples, count)."""
+    if count < 1 or resamples < 1:
+        raise InputError("samples, resamples", found=f"{count}, {resamples}", expected="at least one of each")
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    return draws.astype(np.float64)
+
+
+def sample_and_draws(count: int, *, resamples: int, seed: int) -> Floats:
+    """The same below the sample itself, in which each unit is once: shape (1 + resamples, count)."""
+    return np.concatenate([np.ones((1, count)), draw_units(count, resamples=resamples, seed=seed)])
+
+
+def percentile_interval(draws: Floats) -> tuple[Floats, Floats]:
+    """95 % percentile interval over the first axis."""
+    low, high = np.quantile(draws, TAILS, axis=0)
+    return low, high
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +47,7 @@ class SeedDraws:
     @classmethod
     def of(cls, count: int, *, resamples: int = 1000, seed: int = 0) -> "SeedDraws":
         """Draw."""
-        drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples) / count
-        return cls(np.concatenate([np.full((1, count), 1 / count), drawn]))
+        return cls(sample_and_draws(count, resamples=resamples, seed=seed) / count)
 
     def means(self, values: Floats) -> Floats:
         """Means over the first axis (seeds): shape (1 + resamples, ...)."""
@@ -44,7 +63,7 @@ def interval(statistics: Floats) -> tuple[Floats, Floats, Floats]:
     if not np.isfinite(statistics[1:]).any():
         missing = np.full(statistics.shape[1:], np.nan)
         return statistics[0], missing, missing
-    low, high = np.nanquantile(statistics[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low, high = np.nanquantile(statistics[1:], TAILS, axis=0)
     return statistics[0], low, high
 
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from scorescope.analysis.bootstrap import percentile_interval
 from scorescope.analysis.directions import as_direction, check_averaged, find_direction
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
@@ -244,12 +245,12 @@ def judge_transport(
     drawn = np.random.default_rng(seed).integers(0, count, size=(resamples, count))
     draws = {name: values[drawn].mean(1) for name, values in effects.items()}
     base = draws[reference]
-    low, high = np.quantile(base, [0.025, 0.975])
+    low, high = percentile_interval(base)
     known = bool(low > 0 or high < 0)
     rows = []
     for name, directions in carried.items():
-        low, high = np.quantile(draws[name], [0.025, 0.975])
-        shares = np.quantile(draws[name] / base, [0.025, 0.975]) if known else (np.nan, np.nan)
+        low, high = percentile_interval(draws[name])
+        shares = percentile_interval(draws[name] / base) if known else (np.nan, np.nan)
         cosines = [
             float(torch.nn.functional.cosine_similarity(a.vector.double(), b.vector.double(), dim=0))
             for a, b in zip(directions, carried[reference], strict=True)

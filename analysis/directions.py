@@ -19,6 +19,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from scorescope.analysis.bootstrap import percentile_interval
 from scorescope.analysis.direction_methods import Method, Options, fit_vector
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
@@ -303,7 +304,7 @@ def _moving(direction: Direction, found: Mapping[str, Tensor], resamples: int, s
         raise InputError("effect", found=f"scores {sorted(found)}", expected=expected)
     target = found[direction.attribute].double().numpy()
     drawn = np.random.default_rng(seed).integers(0, len(target), size=(resamples, len(target)))
-    low, high = np.quantile(target[drawn].mean(1), [0.025, 0.975])
+    low, high = percentile_interval(target[drawn].mean(1))
     others = [float(value.double().mean()) for name, value in found.items() if name != direction.attribute]
     off, effect = float(np.linalg.norm(others)) if others else 0.0, float(target.mean())
     size = abs(effect) + off

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from scorescope.analysis.bootstrap import TAILS, draw_units
 from scorescope.analysis.ratios import ratios
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
@@ -183,9 +184,9 @@ def emergence(pair: PathPair, *, modes: int = 16, resamples: int = 200, seed: in
     energy = _mode_energy(pair, modes)
     sigmas = np.array(pair.network.sigmas)
     units = energy.shape[1]
-    weights = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples) / units
+    weights = draw_units(units, resamples=resamples, seed=seed) / units
     drawn = np.stack([_crossings(np.einsum("lsm,s->lm", energy, weight), sigmas) for weight in weights])
-    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+    low, high = np.nanquantile(drawn, TAILS, axis=0)
     eigenvalues = pair.gaussian.eigenvalues[:modes].double().numpy()
     table = pd.DataFrame(
         {

@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.analysis.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.gaussian_queries import QUERIES, query_noise, query_states
-from scorescope.analysis.ratios import draw_units, interval, per_unit, ratios
+from scorescope.analysis.ratios import per_unit, ratios
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation, Gaussian
@@ -265,7 +266,7 @@ def regimes(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.Data
     best = [names[i] for i in np.argmin(np.stack([fractions[name] for name in names]), axis=0)]
     best_fraction = np.array([fractions[name][level] for level, name in enumerate(best)])
     best_sums = np.stack([sums[name][level] for level, name in enumerate(best)])
-    low, high = interval((draws @ (sums[gaps.gaussian] - best_sums).T) / (draws @ total.T))
+    low, high = percentile_interval((draws @ (sums[gaps.gaussian] - best_sums).T) / (draws @ total.T))
     distances = [a.sum(1) / gaps.totals["centred"].sum(1) for a in gaps.apart.values()]
     disagreement = np.max(distances, axis=0) if distances else np.full(len(gaps.sigmas), np.nan)
     table = pd.DataFrame(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scorescope.analysis.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.tables import Column, Schema, require_columns
 from scorescope.data.errors import InputError
 from scorescope.probes.trace import Trace
@@ -78,7 +79,7 @@ def guidance_information(trace: Trace, *, resamples: int = 1000, seed: int = 0) 
         For a guided run, or one without the unconditional branch.
     """
     sigma, values = _densities(trace)
-    draws = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples)
+    draws = draw_units(len(values), resamples=resamples, seed=seed)
     means = draws @ values / len(values)
     density, integral = values.mean(0), _integral(sigma, values.mean(0))
     integrals = np.stack([_integral(sigma, row) for row in means])
@@ -108,7 +109,7 @@ def suggest_interval(trace: Trace, *, share: float = 0.9, resamples: int = 1000,
     if not 0 < share < 1:
         raise InputError("share", found=str(share), expected="a number between 0 and 1")
     sigma, values = _densities(trace)
-    draws = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples)
+    draws = draw_units(len(values), resamples=resamples, seed=seed)
     bound = _entropy(trace.samples["condition"])
     ends = np.array([_central(sigma, row, share, bound)[:2] for row in draws @ values / len(values)])
     low, high, total = _central(sigma, values.mean(0), share, bound)
@@ -158,5 +159,4 @@ def _entropy(condition: pd.Series) -> float:
 
 
 def _ends(low: str, high: str, draws: Floats) -> dict[str, Floats]:
-    found = np.quantile(draws, [0.025, 0.975], axis=0)
-    return {low: found[0], high: found[1]}
+    return dict(zip((low, high), percentile_interval(draws), strict=True))

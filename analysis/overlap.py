@@ -19,9 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.analysis.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.log_snr import LogSNRLevels
 from scorescope.analysis.pairwise import PairwiseInformation, information_of_each
-from scorescope.analysis.ratios import draw_units, interval
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.bank import Bank
@@ -138,7 +138,7 @@ def _summary(table: pd.DataFrame, resamples: int) -> pd.DataFrame:
         values = part[list(PARTS)].to_numpy(np.float64)
         low = high = np.full(len(PARTS), np.nan)
         if len(values) > 1:
-            low, high = interval(draw_units(len(values), resamples=resamples, seed=0) @ values / len(values))
+            low, high = percentile_interval(draw_units(len(values), resamples=resamples, seed=0) @ values / len(values))
         rows += [
             (aggregate, name, len(values), *ends)
             for name, ends in zip(PARTS, zip(values.mean(0), low, high, strict=True), strict=True)

@@ -27,9 +27,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.analysis.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.information_tables import EXPECTED, INTEGRAND, POINTWISE, TAILS
 from scorescope.analysis.log_snr import LogSNRLevels, extrapolate, grid_levels, trapezoid_levels
-from scorescope.analysis.ratios import draw_units, interval
 from scorescope.data.errors import InputError
 from scorescope.probes.bank import Bank
 from scorescope.probes.comparison import Arm, compare_arms
@@ -241,7 +241,7 @@ def _information(
 
 def _expected(estimator: str, values: Floats, units: Floats) -> dict[str, object]:
     several = len(values) > 1
-    low, high = interval(units @ values) if several else (np.nan, np.nan)
+    low, high = percentile_interval(units @ values) if several else (np.nan, np.nan)
     deviation = values.std(ddof=1) if several else np.nan
     return {
         "estimator": estimator, "n": len(values), "nats": float(values.mean()), "low": float(low), "high": float(high),
@@ -251,7 +251,7 @@ def _expected(estimator: str, values: Floats, units: Floats) -> dict[str, object
 
 def _by_level(levels: LogSNRLevels, estimator: str, density: Floats, units: Floats) -> pd.DataFrame:
     missing = np.full(len(levels.weights), np.nan)
-    low, high = interval(units @ density) if len(density) > 1 else (missing, missing)
+    low, high = percentile_interval(units @ density) if len(density) > 1 else (missing, missing)
     return pd.DataFrame(
         {
             "sigma": levels.sigmas, "log_snr": levels.log_snr, "weight": levels.weights, "estimator": estimator,

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scorescope.analysis.bootstrap import Floats, SeedDraws, interval
-from scorescope.analysis.summaries import LEVEL
+from scorescope.analysis.bootstrap import Floats, SeedDraws, interval, percentile_interval
 from scorescope.analysis.tables import Column, Schema
 
 SUFFICIENCY, NECESSITY = "sufficiency", "necessity"
@@ -94,5 +93,5 @@ def _median(values: Floats, draws: SeedDraws) -> tuple[float, float, float]:
     order = np.argsort(values)
     share = np.cumsum(draws.weights[1:, order], axis=1)
     drawn = values[order][(share < 0.5 - 1e-9).sum(1)]
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = percentile_interval(drawn)
     return float(np.median(values)), float(low), float(high)

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.analysis.bootstrap import percentile_interval
 from scorescope.analysis.linear_probes import LinearProbe, Method, Path, Target, fit_paths
 from scorescope.analysis.splits import (
     PARTS,
@@ -286,5 +287,5 @@ def _intervals(draws: Floats, control: Floats) -> dict[str, float]:
     found = {}
     for prefix, values in (("", draws), ("control_", control), ("selectivity_", draws - control)):
         found[prefix.removesuffix("_") or "value"] = float(values[0])
-        found[f"{prefix}low"], found[f"{prefix}high"] = map(float, np.quantile(values[1:], [0.025, 0.975]))
+        found[f"{prefix}low"], found[f"{prefix}high"] = map(float, percentile_interval(values[1:]))
     return found

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scorescope.data.errors import InputError
+from scorescope.analysis.bootstrap import draw_units, percentile_interval
 
 Floats = NDArray[np.float64]
-TAILS = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
@@ -39,24 +38,10 @@ class Ratios:
     mean_high: Floats
 
 
-def draw_units(count: int, *, resamples: int, seed: int) -> Floats:
-    """How often each of `count` units is drawn in each bootstrap sample, shape (resamples, count)."""
-    if count < 1 or resamples < 1:
-        raise InputError("samples, resamples", found=f"{count}, {resamples}", expected="at least one of each")
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    return draws.astype(np.float64)
-
-
 def per_unit(values: Floats, unit: NDArray[np.integer[Any]]) -> Floats:
     """Sums of values (rows, samples) over the samples of each unit, shape (rows, units)."""
     units = int(unit.max()) + 1
     return np.stack([np.bincount(unit, row, minlength=units) for row in values])
-
-
-def interval(draws: Floats) -> tuple[Floats, Floats]:
-    """95 % percentile interval over the first axis."""
-    low, high = np.quantile(draws, TAILS, axis=0)
-    return low, high
 
 
 def ratios(
@@ -76,8 +61,8 @@ def ratios(
     draws = draw_units(int(unit.max()) + 1, resamples=resamples, seed=seed)
     top, bottom = per_unit(numerator, unit), per_unit(denominator, unit)
     each, counts = per_unit(numerator / denominator, unit), np.bincount(unit).astype(np.float64)
-    low, high = interval((draws @ top.T) / (draws @ bottom.T))
-    mean_low, mean_high = interval((draws @ each.T) / (draws @ counts)[:, None])
+    low, high = percentile_interval((draws @ top.T) / (draws @ bottom.T))
+    mean_low, mean_high = percentile_interval((draws @ each.T) / (draws @ counts)[:, None])
     return Ratios(
         numerator.sum(1) / denominator.sum(1), low, high, (numerator / denominator).mean(1), mean_low, mean_high
     )

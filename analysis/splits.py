@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from scorescope.analysis.bootstrap import sample_and_draws
 from scorescope.data.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -106,9 +107,8 @@ class Part:
         """The rows whose image is a member; `images` has one entry a row, `groups` one an image."""
         rows = np.flatnonzero(np.isin(images, members))
         clusters, cluster = np.unique(groups[images[rows]], return_inverse=True)
-        count = len(clusters)
-        drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-        return cls(rows, images[rows], cluster, np.concatenate([np.ones((1, count)), drawn]))
+        weights = sample_and_draws(len(clusters), resamples=resamples, seed=seed)
+        return cls(rows, images[rows], cluster, weights)
 
     @property
     def count(self) -> int:

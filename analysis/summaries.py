@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scorescope.analysis.bootstrap import TAILS, draw_units
 from scorescope.analysis.tables import require_columns
 from scorescope.data.errors import InputError
 
 Floats = NDArray[np.float64]
-LEVEL = 0.95
 
 
 def summarise_by(
@@ -97,10 +97,8 @@ class _Draws:
         patterns, self.pattern = np.unique(held, axis=1, return_inverse=True)
         self.weights: list[Floats] = []
         for members in patterns.T:
-            count = int(members.sum())
-            drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
             weights = np.zeros((resamples, size[0]))
-            weights[:, members] = drawn
+            weights[:, members] = draw_units(int(members.sum()), resamples=resamples, seed=seed)
             self.weights.append(weights)
 
     def interval(self, values: Floats) -> tuple[Floats, Floats]:
@@ -117,6 +115,5 @@ class _Draws:
             if chosen.any():
                 with np.errstate(invalid="ignore", divide="ignore"):
                     means = (weights @ sums[:, chosen]) / (weights @ counts[:, chosen])
-                ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-                low[chosen], high[chosen] = np.nanquantile(means, ends, axis=0)
+                low[chosen], high[chosen] = np.nanquantile(means, TAILS, axis=0)
         return low, high

@@ -81,7 +81,7 @@ def stroke_slant(ink: Tensor) -> Tensor:
     Tensor, shape (n,)
         Positive where the top leans to the right; zero for ink in one row only.
     """
-    y, x = (torch.arange(size, dtype=ink.dtype) for size in ink.shape[1:])
+    y, x = (torch.arange(size, dtype=ink.dtype, device=ink.device) for size in ink.shape[1:])
     mass = ink.sum((1, 2))
     down = y - ((ink.sum(2) * y).sum(1) / mass)[:, None]
     across = x - ((ink.sum(1) * x).sum(1) / mass)[:, None]

@@ -109,15 +109,17 @@ class SelfAttention(nn.Module):
 class AttributeEmbedding(nn.Module):
     """One embedding row for each value of each attribute, and one for its null value."""
 
+    starts: Tensor  # a buffer: made anew, it would be copied to the device in every call
+
     def __init__(self, sizes: tuple[int, ...], width: int) -> None:
         super().__init__()
-        self.sizes = sizes
         self.table = nn.Embedding(sum(sizes) + len(sizes), width)
+        starts = [sum(sizes[:i]) + i for i in range(len(sizes))]
+        self.register_buffer("starts", torch.tensor(starts), persistent=False)
 
     def forward(self, labels: Tensor) -> Tensor:
         """(batch, attribute) values to (batch, attribute, width)."""
-        starts = [sum(self.sizes[:i]) + i for i in range(len(self.sizes))]
-        tokens: Tensor = self.table(labels + torch.tensor(starts, device=labels.device))
+        tokens: Tensor = self.table(labels + self.starts)
         return tokens
 
 
@@ -206,11 +208,15 @@ class EDMDenoiser(nn.Module):
         Standard deviation of the data, same unit as x.
     """
 
+    null_label: Tensor
+
     def __init__(self, config: UNetConfig, sigma_data: float) -> None:
         super().__init__()
         self.network = UNet(config)
         self.config = config
         self.sigma_data = sigma_data
+        label = torch.tensor(config.attributes or config.classes)
+        self.register_buffer("null_label", label, persistent=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -223,10 +229,8 @@ class EDMDenoiser(nn.Module):
         return self.config.classes
 
     def null(self, batch: int, device: torch.device | None = None) -> Tensor:
-        """Labels of the unconditional branch: the null class, or every attribute's null value."""
-        if self.config.attributes:
-            return torch.tensor(self.config.attributes, device=device).expand(batch, -1)
-        return torch.full((batch,), self.classes, device=device)
+        """Labels of the unconditional branch: the null class, or every attribute's null value; not to be written to."""
+        return self.null_label.to(device).expand(batch, *self.null_label.shape)
 
     def embed(self, condition: Tensor | None, batch: int | None = None) -> Tensor:
         """A condition as tokens that the denoiser takes in its place, shape (batch, token, embedding).
@@ -294,7 +298,7 @@ class EDMDenoiser(nn.Module):
         sizes = self.config.attributes
         if condition.dtype != torch.int64 or tuple(condition.shape) != ((batch, len(sizes)) if sizes else (batch,)):
             raise InputError("condition", found=found, expected=expected)
-        highest = torch.tensor(sizes) if sizes else torch.tensor(self.classes - 1)
+        highest = self.null_label.to(condition.device) if sizes else self.classes - 1
         if ((condition < 0) | (condition > highest)).any():
             low, high = (int(v) for v in condition.aminmax())
             raise InputError("condition", found=f"labels from {low} to {high}", expected=expected)

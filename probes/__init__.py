@@ -118,7 +118,7 @@ from scorescope.probes.spaces import SPACES, NoiseLevel, Space, from_denoised, t
 from scorescope.probes.step_attribution import Attribution, CompletenessWarning, attribute_step, mean_activation
 from scorescope.probes.sweep import Setting, sweep, with_weight
 from scorescope.probes.teleport import pipeline_start, sample_teleported, teleport
-from scorescope.probes.token_shift import TokenShift, subject_tokens, with_tokens
+from scorescope.probes.token_shift import subject_tokens, with_tokens
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
 __all__ = [
@@ -197,7 +197,6 @@ __all__ = [
     "SwitchingDenoiser",
     "TangentialCFG",
     "TimePower",
-    "TokenShift",
     "Trace",
     "TraceError",
     "TrainingSet",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.probes.conditions import stack_conditions
 from scorescope.probes.denoiser import Condition, select_rows
 from scorescope.probes.interventions import Intervention
 
@@ -25,7 +26,7 @@ class RunArm:
     condition : optional
         Its own condition, one row a seed; by default the common one.
     source : str
-        Name of the arm that its `patch` interventions without a cache take activations from.
+        Name of the arm that its `patch` interventions without a cache take activations from, seed by seed.
     """
 
     name: str
@@ -57,7 +58,7 @@ class ArmRows:
         """The conditions of all rows."""
         index = torch.tensor(self.chunk)
         parts = [common if arm.condition is None else arm.condition for arm in self.arms]
-        return _join([select_rows(part, index) for part in parts])
+        return stack_conditions([select_rows(part, index) for part in parts])
 
     def interventions(self) -> list[Intervention]:
         """Those of all arms, merged: one with values by row stands for the same change in many arms."""
@@ -97,6 +98,9 @@ class ArmRows:
             return rows if given.rows is None else given.rows[rows]
         if not arm.source:
             raise InputError("source", found=f"none, in arm {arm.name!r}", expected="a cache, or the name of an arm")
+        if given.rows is not None:
+            found = f"rows= in arm {arm.name!r} with a source"
+            raise InputError("rows", found=found, expected="none: each seed is patched from the same seed")
         return names.index(arm.source) * len(self.chunk) + torch.arange(len(self.chunk))
 
 
@@ -105,30 +109,3 @@ def _key(order: int, given: Intervention) -> tuple[Any, ...]:
     return (
         order, given.how, given.site, given.branch, given.channels, given.output, width, id(given.source),
     )  # fmt: skip
-
-
-def _join(parts: Sequence[Condition]) -> Condition:
-    """Conditions of several arms, one after the other.
-
-    Raises
-    ------
-    InputError
-        If they are of different kinds.
-    """
-    first = parts[0]
-    if all(part is None for part in parts):
-        return None
-    if all(isinstance(part, dict) for part in parts):
-        return {key: _join([part[key] for part in parts]) for key in first}
-    if all(
-        isinstance(part, Tensor) and part.dtype == first.dtype and part[0].shape == first[0].shape for part in parts
-    ):
-        return torch.cat(list(parts))
-    if all(isinstance(part, list) for part in parts):
-        return [row for part in parts for row in part]
-    found = ", ".join(sorted({_kind(part) for part in parts}))
-    raise InputError("condition", found=found, expected="conditions of all arms of one kind (labels, or tokens)")
-
-
-def _kind(part: Condition) -> str:
-    return f"{part.dtype} {tuple(part.shape[1:])}" if isinstance(part, Tensor) else type(part).__name__

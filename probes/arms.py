@@ -9,7 +9,7 @@ An arm may patch from another arm (`source`): the two run side by side in one ba
 goes from one row to the other. No activation is stored, and any solver will do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -124,7 +124,7 @@ def run_arms(
     """Like `sample_arms`, batch by batch as they are done; of each arm the seeds come in order.
 
     A batch holds whole seeds with all arms, as many as fit. Where the arms of one seed do not fit, they are spread
-    over several batches, each with the arms that it patches from.
+    over several batches, each with the arms that it patches from, and those that these patch from.
     """
     sampling = sampling or Sampling()
     _check_arms(arms, seeds, sampling)
@@ -182,7 +182,16 @@ def _groups(arms: Sequence[RunArm], batch: int) -> list[_Group]:
     found = []
     for first in range(0, len(arms), size):
         members = list(arms[first : first + size])
-        present = {arm.name for arm in members}
-        absent = [by_name[name] for name in sorted({arm.source for arm in members if arm.source} - present)]
+        needed = {name for arm in members for name in _ancestors(arm, by_name)} - {arm.name for arm in members}
+        absent = [by_name[name] for name in sorted(needed)]
         found.append(_Group([*absent, *members], len(absent)))
+    return found
+
+
+def _ancestors(arm: RunArm, by_name: Mapping[str, RunArm]) -> set[str]:
+    """The arm that one patches from, the one that this patches from, and so on."""
+    found: set[str] = set()
+    while arm.source and arm.source not in found:
+        found.add(arm.source)
+        arm = by_name[arm.source]
     return found

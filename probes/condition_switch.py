@@ -31,12 +31,13 @@ class SwitchingDenoiser:
         The model; its result may depend on nothing but its arguments.
     reuse : bool
         Keep every state and prediction under the first condition and use it again, where another run comes by the
-        same state. Costs two tensors an evaluation; changes no result.
+        same state. Costs two tensors an evaluation; changes no result. Let go of when other seeds are sampled.
     """
 
     denoiser: Denoiser
     reuse: bool = True
     _at: float = 0.0
+    _seeds: list[int] = field(default_factory=list)
     _kept: dict[tuple[float, int], list[tuple[Tensor, Tensor, Any]]] = field(default_factory=dict)
 
     @property
@@ -68,6 +69,9 @@ class SwitchingDenoiser:
             raise InputError("above, below", found="None", expected="two conditions, of one row a sample")
         if check := getattr(self.denoiser, "check_condition", None):
             check(above, len(seeds)), check(below, len(seeds))
+        if self._seeds != [int(seed) for seed in seeds]:  # no state of theirs will come by again
+            self._seeds = [int(seed) for seed in seeds]
+            self._kept.clear()
         self._at = at
         return sample(self, seeds=seeds, condition={ABOVE: above, BELOW: below}, **options)
 
@@ -84,12 +88,17 @@ class SwitchingDenoiser:
             if torch.equal(state, x) and _same(given, condition[ABOVE]):
                 return prediction.clone()
         prediction = self.denoiser(x, sigma, condition[ABOVE])
-        kept.append((x.clone(), prediction.clone(), condition[ABOVE]))
+        if _same(condition[ABOVE], condition[ABOVE]):
+            kept.append((x.clone(), prediction.clone(), condition[ABOVE]))
         return prediction
 
 
 def _same(first: Condition, second: Condition) -> bool:
-    """Whether two conditions are equal; what cannot be compared is not."""
+    """Whether two conditions are equal; what cannot be compared is not, not even with itself."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return first.shape == second.shape and bool((first == second).all())
-    return isinstance(first, str | int | list | tuple) and bool(first == second)
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return len(first) == len(second) and all(map(_same, first, second))
+    return isinstance(first, str | int | float | None) and bool(first == second)

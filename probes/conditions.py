@@ -49,11 +49,8 @@ class ConditionRows:
         sizes = [row_count(condition) for condition in conditions]
         if wrong := [size for size in sizes if size not in (1, count)]:
             raise InputError("condition", found=f"{wrong[0]} rows for {count} images", expected=f"{count} rows, or one")
-        kinds = {kind_of(condition) for condition in conditions}
-        if len(kinds) != 1:
-            raise InputError("conditions", found=f"kinds {sorted(map(str, kinds))}", expected="one kind")
         total = torch.tensor(sizes)
-        return cls(_stack(conditions), total.cumsum(0) - total, total == 1)
+        return cls(stack_conditions(conditions), total.cumsum(0) - total, total == 1)
 
     def take(self, arms: Tensor, rows: Tensor) -> Condition:
         """Conditions of (arm, image) pairs; both of shape (batch,), int64, on the CPU."""
@@ -87,8 +84,25 @@ def kind_of(condition: Condition) -> Hashable:
     return (type(condition).__name__,)
 
 
+def stack_conditions(conditions: Sequence[Condition]) -> Condition:
+    """The rows of several conditions, one under the other; None for several times None.
+
+    Raises
+    ------
+    InputError
+        If their kinds (see `kind_of`) differ.
+    """
+    kinds = {kind_of(condition) for condition in conditions}
+    if len(kinds) != 1:
+        found = f"kinds {sorted(map(str, kinds))}"
+        raise InputError("conditions", found=found, expected="one kind (all of them labels, or all tokens)")
+    return _stack(conditions)
+
+
 def _stack(conditions: Sequence[Condition]) -> Condition:
     first = conditions[0]
+    if first is None:
+        return None
     if isinstance(first, dict):
         return {key: _stack([condition[key] for condition in conditions]) for key in first}
     if isinstance(first, Tensor):

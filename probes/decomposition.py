@@ -9,23 +9,31 @@ is small enough to stay in a processor's cache. This module knows nothing of ste
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from scorescope.data.errors import InputError
 
+Array = NDArray[np.floating[Any]]
+
 BRANCH_PRODUCTS = ("cond_sq", "uncond_sq", "update_sq", "update_cond", "noise_sq", "update_noise")
-_PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
+PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
     **dict(zip(BRANCH_PRODUCTS, ("cc", "uu", "dd", "dc", "ee", "de"), strict=True)),
     "cond_noise": "ce",
+    **{"cond_sum": "c1", "update_sum": "d1", "noise_sum": "e1"},
 }
 IMAGE_STATISTICS = ("overshoot_share", "overshoot_mean", "contrast", "saturation")
 GUIDED_PRODUCTS = ("applied_sq", "applied_cond", *IMAGE_STATISTICS)
 
 _CACHE_ELEMENTS = 2**16  # 512 kB of float64: three such blocks fit a level-two cache
-_DOT_ELEMENTS = 2048  # from here on a BLAS dot a row beats multiplying and summing all rows
+_HOST_ELEMENTS = 2048  # from here on a sample is worth a loop of its own
+_HOST_COLUMNS = 8192  # 64 kB of float64; BLAS does not share so short a product among threads
+_NUMPY_TYPES = (torch.float32, torch.float64)
 _DEVICE_ELEMENTS = 2**23  # accelerators want few, large kernels: 64 MB of float64 a block
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601 weights of R, G, B
 
@@ -56,19 +64,20 @@ def branch_products(cond: Tensor, uncond: Tensor | None, x: Tensor | None = None
     _check_same("x", x, cond)
     absent = {"u", "d"} if uncond is None else set()
     absent |= {"e"} if x is None else set()
-    known = [name for name in BRANCH_PRODUCTS if not absent & set(_PAIRS[name])]
+    known = [name for name in BRANCH_PRODUCTS if not absent & set(PAIRS[name])]
     found = chosen_products(known, cond, uncond, x)
     missing = torch.full_like(found["cond_sq"], torch.nan)
     return {name: found.get(name, missing) for name in BRANCH_PRODUCTS}
 
 
 def chosen_products(names: Sequence[str], cond: Tensor, uncond: Tensor | None, x: Tensor | None) -> dict[str, Tensor]:
-    """Some of the products of `branch_products`, and `cond_noise` <c,e>; what else is asked changes no bit of one.
+    """Some products of the vectors of `branch_products`; each is the same to the bit whatever else is asked.
 
     Parameters
     ----------
     names : sequence of str
-        Which.
+        Which: those of `branch_products`, `cond_noise` <c,e>, and `cond_sum`, `update_sum`, `noise_sum`, the sums of
+        the elements of c, d and e.
     cond, uncond, x : Tensor, shape (batch, *shape)
         As for `branch_products`; uncond and x may be None where no name needs them.
 
@@ -76,29 +85,45 @@ def chosen_products(names: Sequence[str], cond: Tensor, uncond: Tensor | None, x
     -------
     dict of Tensor, shape (batch,), float64
     """
-    needed = {letter for name in names for letter in _PAIRS[name]}
+    needed = {letter for name in names for letter in PAIRS[name]}
     given = {"c": cond}
     if uncond is not None and needed & {"u", "d"}:
         given["u"] = uncond
     if x is not None and "e" in needed:
         given["x"] = x
 
-    def products(*blocks: Tensor) -> list[Tensor]:
+    def products(*blocks: Any) -> list[Any]:
         v = dict(zip(given, blocks, strict=True))
         if "d" in needed:
             v["d"] = v["c"] - v["u"]
         if "e" in needed:
             v["e"] = v["x"] - v["c"]
-        pairs = [(v[_PAIRS[name][0]], v[_PAIRS[name][1]]) for name in names]
-        return [_square(one) if one is two else _dot(one, two) for one, two in pairs]
+        pairs = [(v[PAIRS[name][0]], v.get(PAIRS[name][1])) for name in names]
+        return [_sum(one) if two is None else dot(one, two) for one, two in pairs]
 
     return dict(zip(names, _accumulate(products, *given.values()), strict=True))
 
 
-def projection_products(update: Tensor, cond: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """<d,d>, <d,c> and <c,c> of each sample for a given update d, each of shape (batch,), float64."""
+def projection_products(update: Tensor, cond: Tensor, *, exact: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """<d,d>, <d,c> and <c,c> of each sample for a given update d.
+
+    Parameters
+    ----------
+    update, cond : Tensor, shape (batch, *shape)
+        d and c, any floating dtype.
+    exact : bool
+        False multiplies on the CPU in float32 where that is the type of both, and sums up stretches in float64: right
+        to 1e-6 of |d| |c|, enough for factors of a prediction of that type, in a third of the time.
+
+    Returns
+    -------
+    tuple of three Tensors, shape (batch,), float64
+    """
     _check_same("update", update, cond)
-    update_sq, update_cond, cond_sq = _accumulate(lambda d, c: [_square(d), _dot(d, c), _square(c)], update, cond)
+    if not exact and update.dtype == cond.dtype == torch.float32 and _on_host_by_rows(update):
+        d, c = (tensor.flatten(1).numpy() for tensor in (update.detach(), cond.detach()))
+        return _stretched(d, d), _stretched(d, c), _stretched(c, c)
+    update_sq, update_cond, cond_sq = _accumulate(lambda d, c: [_square(d), dot(d, c), _square(c)], update, cond)
     return update_sq, update_cond, cond_sq
 
 
@@ -107,36 +132,6 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     _check_same("b", b, a)
 
     return _accumulate(lambda p, q: [_square(p - q)], a, b)[0]
-
-
-def compared_products(guided: Tensor, cond: Tensor, recorded: Tensor, cond_sq: Tensor) -> dict[str, Tensor]:
-    """What many rules' predictions at the same states are compared by, for unbounded data of one channel or of latents.
-
-    `guided_products` without a range, and `squared_distance` from a recorded prediction, in one pass.
-
-    Parameters
-    ----------
-    guided : Tensor, shape (batch, *shape)
-        A rule's prediction g, any floating dtype.
-    cond, recorded : Tensor, shape (batch, *shape), float64
-        D_c, and the prediction that was recorded.
-    cond_sq : Tensor, shape (batch,)
-        |D_c|^2.
-
-    Returns
-    -------
-    dict of Tensor, shape (batch,), float64
-        `difference_sq` |g - recorded|^2 and the names of `GUIDED_PRODUCTS`.
-    """
-    g, c = guided.double().flatten(1), cond.flatten(1)
-    applied = g - c
-    missing = torch.full((len(g),), torch.nan, dtype=torch.float64, device=g.device)
-    found = dict.fromkeys(GUIDED_PRODUCTS, missing)
-    found["applied_sq"], found["applied_cond"] = _square(applied), _dot(applied, c)
-    found["difference_sq"] = _square(torch.sub(g, recorded.flatten(1), out=applied))
-    guided_sq = cond_sq + 2 * found["applied_cond"] + found["applied_sq"]
-    found["contrast"] = (guided_sq / g.shape[1] - g.mean(1).square_()).clamp_(min=0).sqrt_()
-    return found
 
 
 def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
@@ -151,7 +146,7 @@ def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
     for c, u in zip(*(t.split(rows_a_block(cond)) for t in (cond, uncond)), strict=True):
         c = _centre(c.double())
         d = c - _centre(u.double())
-        parts.append(torch.stack([_square(c), _square(d), _dot(d, c)]))
+        parts.append(torch.stack([_square(c), _square(d), dot(d, c)]))
     return dict(zip(names, torch.cat(parts, dim=1), strict=True))
 
 
@@ -265,17 +260,22 @@ def _saturation(rgb: Tensor) -> Tensor:
     return torch.where(high > 0, (high - low) / high.clamp_min(torch.finfo(high.dtype).tiny), 0.0).flatten(1).mean(1)
 
 
-def _applied_products(g: Tensor, c: Tensor) -> list[Tensor]:
+def _applied_products(g: Any, c: Any) -> list[Any]:
     d = g - c
-    return [_square(d), _dot(d, c)]
+    return [_square(d), dot(d, c)]
 
 
-def _accumulate(products: Callable[..., list[Tensor]], *tensors: Tensor) -> Tensor:
-    """Sum `products` over blocks of rows and columns, each block upcast to float64; shape (products, batch)."""
+def _accumulate(products: Callable[..., list[Any]], *tensors: Tensor) -> Tensor:
+    """Sum `products` over blocks, each upcast to float64; shape (products, batch).
+
+    `products` gets blocks of rows and columns as tensors, or stretches of one sample as numpy arrays.
+    """
     flat = [tensor.flatten(1) for tensor in tensors]
     batch, size = flat[0].shape
+    if _on_host_by_rows(*flat):
+        found = [_accumulate_row(products, [_as_array(tensor[row]) for tensor in flat]) for row in range(batch)]
+        return torch.from_numpy(np.stack(found, axis=1))
     rows, columns = rows_a_block(tensors[0]), min(size, elements_a_block(tensors[0]))
-
     parts = []
     for row in range(0, batch, rows):
         total: Tensor | None = None
@@ -288,17 +288,57 @@ def _accumulate(products: Callable[..., list[Tensor]], *tensors: Tensor) -> Tens
     return torch.cat(parts, dim=1)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each row."""
-    a, b = a.flatten(1), b.flatten(1)
-    if a.device.type == "cpu" and a.shape[1] >= _DOT_ELEMENTS:
-        return torch.stack([torch.dot(p, q) for p, q in zip(a, b, strict=True)])
-    return (a * b).sum(1)
+def _accumulate_row(products: Callable[..., list[Any]], row: Sequence[Array]) -> Array:
+    """One sample, in this thread alone."""
+    found = []
+    for start in range(0, len(row[0]), _HOST_COLUMNS):
+        stretch = [array[start : start + _HOST_COLUMNS].astype(np.float64, copy=False) for array in row]
+        found.append(products(*stretch))
+    total: Array = np.array(found, dtype=np.float64).sum(0)
+    return total
 
 
-def _square(a: Tensor) -> Tensor:
-    """Squared norm of each row."""
-    return _dot(a, a)
+def _stretched(a: Array, b: Array) -> Tensor:
+    """Inner product of each row, by stretches in the type of the rows, float64."""
+    whole = a.shape[1] - a.shape[1] % _HOST_COLUMNS
+    stretches = (len(a), whole // _HOST_COLUMNS)
+    parts = a[:, :whole].reshape(*stretches, 1, _HOST_COLUMNS) @ b[:, :whole].reshape(*stretches, _HOST_COLUMNS, 1)
+    rest = (a[:, whole:] * b[:, whole:]).sum(1, dtype=np.float64)
+    return torch.from_numpy(parts.sum((1, 2, 3), dtype=np.float64) + rest)
+
+
+def _on_host_by_rows(*tensors: Tensor) -> bool:
+    """Whether to work on one sample after another in numpy.
+
+    torch would share each small operation among threads. On two cores that gains little, and where anyone else keeps
+    a core busy each of them waits for that core: a hundred times the work itself.
+    """
+    first = tensors[0]
+    return first.device.type == "cpu" and first[0].numel() >= _HOST_ELEMENTS
+
+
+def _as_array(tensor: Tensor) -> Array:
+    """One sample as a numpy array; types that numpy does not have become float32, exactly."""
+    tensor = tensor.detach()
+    array: Array = (tensor if tensor.dtype in _NUMPY_TYPES else tensor.float()).numpy()
+    return array
+
+
+def dot(a: Any, b: Any) -> Any:
+    """Inner product of each row of two tensors, or of two arrays."""
+    if isinstance(a, np.ndarray):
+        return a @ b
+    return (a.flatten(1) * b.flatten(1)).sum(1)
+
+
+def _sum(a: Any) -> Any:
+    """Sum of each row of a tensor, or of an array."""
+    return a.sum() if isinstance(a, np.ndarray) else a.flatten(1).sum(1)
+
+
+def _square(a: Any) -> Any:
+    """Squared norm of each row, or of an array."""
+    return dot(a, a)
 
 
 def _centre(t: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.interventions import Intervention, token_of
+from scorescope.probes.sites import at_channels, channel_axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +152,6 @@ def _check_rows(name: str, value: Any, batch: int, given: Intervention) -> None:
         raise InputError(name, found=found, expected=expected)
 
 
-def channel_axis(activation: Tensor) -> int:
-    """The axis of the channels: the last of (batch, token, channel), else the second."""
-    return 2 if activation.ndim == 3 else 1
-
-
 def _over_rows(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
@@ -182,9 +178,7 @@ def _combine(given: Intervention, part: Tensor, amount: Tensor, value: Tensor | 
     if value.shape[-1] != part.shape[axis]:  # over all numbers: like channels, with one position
         flat = _combine(given, part.flatten(1), amount.flatten(1), value, None)
         return flat.reshape(part.shape)
-    shape = [1] * part.ndim
-    shape[0], shape[axis] = value.shape[0] if value.ndim == 2 else 1, value.shape[-1]
-    value = value.reshape(shape)
+    value = at_channels(value, part)
     if given.how == "add":
         return part + amount * value
     if given.how == "project":

@@ -116,21 +116,26 @@ def _guider_name(pipe: Any) -> str | None:
     return next((name for name, part in parts.items() if "guider" in name and hasattr(part, "prepare_inputs")), None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluations:
     """Denoiser evaluations of one scheduler step, by their number.
 
     Attributes
     ----------
-    needed : list of int
-        What the rule asked for, one number a sample.
+    asked : Tensor, shape (batch,), int64
+        What the rule asked for, one number a sample; on the device, which a step does not wait for.
     made : int
         What was made for each sample: by the pipeline, 0 in a step that used those of an earlier one, and for
         branches of the rule's own.
     """
 
-    needed: list[int]
+    asked: Tensor
     made: int
+
+    @property
+    def needed(self) -> list[int]:
+        """What the rule asked for, read from the device."""
+        return [int(count) for count in self.asked.tolist()]
 
 
 @dataclass
@@ -263,7 +268,7 @@ class Guide(Listener):
         state.seeds = range(len(found.state)) if self._seeds is None else self._seeds
         own, more = self._own_predictions(path, found, level, state)
         made = more + (0 if place else 1 if found.uncond is None else 2)
-        self.evaluations.append(Evaluations(evaluations_needed(self._rule, state).tolist(), made))
+        self.evaluations.append(Evaluations(evaluations_needed(self._rule, state), made))
         self._calls.place += 1
         predicted, guided = predict(self._rule, found.cond, found.uncond, found.state, level, state, own)
         if found.doubled:

@@ -6,16 +6,16 @@
 The result is a denoiser again. Hooks are on its modules only for the length of a call.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.edits import RowEdit, edit_output, prepare
 from scorescope.probes.interventions import INPUT, OUTPUT, Intervention, is_module_site, token_of
+from scorescope.probes.site_calls import once_a_pass
 from scorescope.probes.sites import find_site
 
 
@@ -70,8 +70,10 @@ class Intervened:
             condition = embedded(self.denoiser, condition, x)
             for edit in tokens:
                 condition = edit(condition)
-        with hooked({site: self._modules[site] for site in edits if site in self._modules}, edits):
+        modules = {site: self._modules[site] for site in edits if site in self._modules}
+        with once_a_pass(modules, lambda site, output: edit_output(output, edits[site]), first=True) as calls:
             prediction = self.denoiser(x, sigma, condition)
+        calls.check_all()
         for edit in edits.get(OUTPUT, []):
             prediction = edit(prediction)
         return prediction
@@ -94,32 +96,3 @@ def embedded(denoiser: Denoiser, condition: Condition, x: Tensor) -> Tensor:
         raise InputError("condition", found=found, expected=expected)
     tokens: Tensor = embed(condition, batch=len(x))
     return tokens
-
-
-@contextmanager
-def hooked(modules: Mapping[str, nn.Module], edits: Mapping[str, Sequence[RowEdit]]) -> Iterator[None]:
-    """Edit what modules put out, each once in the block; nothing of ours stays."""
-    called = dict.fromkeys(modules, 0)
-    handles = []
-
-    def change(site: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
-            called[site] += 1
-            if called[site] > 1:
-                raise InputError(
-                    "site", found=f"{site!r}, called twice in one forward pass", expected="one call a pass"
-                )
-            return edit_output(output, edits[site])
-
-        return hook
-
-    try:
-        # first in line, so that whoever else looks at the site sees what the network goes on with
-        handles += [module.register_forward_hook(change(site), prepend=True) for site, module in modules.items()]
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-    if unused := [site for site, count in called.items() if not count]:
-        expected = "a module that is called once in every forward pass (not a container)"
-        raise InputError("site", found=f"{unused[0]!r}, never called", expected=expected)

@@ -183,7 +183,7 @@ def transport_direction(vector: Tensor, source: JacobianDirections, goal: Jacobi
     start = like(vector, source.right[:, 0], "vector").flatten(1)
     coordinates = source.values * torch.einsum("bki,bi->bk", source.right.flatten(2), start)
     effect = torch.einsum("bk,bko->bo", coordinates, source.left.flatten(2))
-    held = torch.einsum("bko,bo->bk", goal.left.flatten(2), effect.expand(len(goal.left), -1))
+    held = torch.einsum("bko,bo->bk", goal.left.flatten(2), effect)
     moved = torch.einsum("bk,bki->bi", held, goal.right.flatten(2))
     kept = held.square().sum(1) / effect.square().sum(1)
     unit = moved / moved.norm(dim=1, keepdim=True)

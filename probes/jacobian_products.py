@@ -19,6 +19,7 @@ from scorescope.probes.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.differentiable import condition_tokens, require_gradients
 from scorescope.probes.recording.taps import is_compiled
 from scorescope.probes.site_edits import edit_site, watch_site
+from scorescope.probes.sites import at_channels, channel_axis, mean_over_positions
 
 Function = Callable[[Tensor], Tensor]
 
@@ -101,7 +102,7 @@ def _function(denoiser: Denoiser, x: Tensor, sigma: float, tokens: Tensor, of: s
             return evaluate(denoiser, given, level, condition, branch="cond")
         if to == "tokens":
             return evaluate(denoiser, state, level, given, branch="cond")
-        with edit_site(denoiser, to, lambda activation: activation + _at_positions(given, activation)):
+        with edit_site(denoiser, to, lambda activation: activation + at_channels(given, activation)):
             return evaluate(denoiser, state, level, condition, branch="cond")
 
     def output(given: Tensor) -> Tensor:
@@ -110,22 +111,10 @@ def _function(denoiser: Denoiser, x: Tensor, sigma: float, tokens: Tensor, of: s
         else:
             with watch_site(denoiser, of) as seen:
                 call(given)
-            found = _mean(seen[0]) if mean else seen[0]
+            found = mean_over_positions(seen[0]) if mean else seen[0]
         return found if mask is None else found * mask.to(found)
 
     return output
-
-
-def _at_positions(vector: Tensor, activation: Tensor) -> Tensor:
-    if activation.ndim == 3:
-        return vector[:, None]
-    return vector.reshape(*vector.shape, *(1,) * (activation.ndim - 2))
-
-
-def _mean(activation: Tensor) -> Tensor:
-    if activation.ndim == 3:
-        return activation.mean(1)
-    return activation.flatten(2).mean(2) if activation.ndim > 3 else activation
 
 
 def _start(denoiser: Denoiser, x: Tensor, sigma: float, tokens: Tensor, to: str) -> Tensor:
@@ -134,7 +123,7 @@ def _start(denoiser: Denoiser, x: Tensor, sigma: float, tokens: Tensor, to: str)
         return (x if to == "x" else tokens).detach()
     with torch.no_grad(), watch_site(denoiser, to) as seen:
         denoiser(x[:1], torch.full((1,), float(sigma)).to(x), tokens[:1])
-    channels = seen[0].shape[-1] if seen[0].ndim == 3 else seen[0].shape[1]
+    channels = seen[0].shape[channel_axis(seen[0])]
     return torch.zeros(len(x), channels, dtype=seen[0].dtype, device=seen[0].device)
 
 

@@ -181,7 +181,7 @@ def _described(
     """The trace with what only the caller knows: rule, seeds, conditions, and evaluations by their number."""
     scalars = trace.scalars.sort_values(["run", "event", "sample"], ignore_index=True)
     needed = np.concatenate([step.needed for step in counted])
-    made = np.concatenate([[step.made] * len(step.needed) for step in counted])
+    made = np.concatenate([[step.made] * len(step.asked) for step in counted])
     if len(needed) != len(scalars):
         found = f"{len(scalars)} recorded rows, {len(needed)} guided ones"
         raise InputError("pipe", found=found, expected="one scheduler state a sample in every step")

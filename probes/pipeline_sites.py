@@ -21,6 +21,7 @@ from scorescope.probes.recording.labels import LabelTap
 from scorescope.probes.recording.levels import LevelFunction, LevelReader
 from scorescope.probes.recording.proof import LABELS, check_names
 from scorescope.probes.recording.taps import is_compiled, is_repeated, leaves
+from scorescope.probes.site_calls import PassCalls
 
 TIME_ARGUMENTS = ("timestep", "timesteps", "t", "time", "sigma", "timestep_ratio", "noise_level")
 
@@ -36,7 +37,7 @@ class DenoiserCall:
     batch : int
         Its rows.
     sigma : Tensor, shape (batch,)
-        Variance-exploding noise level; NaN where it is unknown.
+        Variance-exploding noise level, on the host wherever the denoiser is; NaN where it is unknown.
     label : str
         The branch, as the pipeline names it; empty where it does not.
     note : str
@@ -89,7 +90,7 @@ class PipelineSites:
         self._calls: list[Any] = []
         self._labels = LabelTap(self._calls)
         self._handles: list[Any] = []
-        self._called: dict[str, int] = {}
+        self._called = PassCalls()
         self._now: DenoiserCall | None = None
 
     def before(self, call: DenoiserCall, args: Any, kwargs: Any) -> Any:
@@ -134,20 +135,17 @@ class PipelineSites:
             return None
         tensors = leaves([*args, *kwargs.values()])
         batch = len(tensors[0]) if tensors and tensors[0].ndim else 1
-        device = tensors[0].device if tensors else torch.device("cpu")
         sigma, note = self._sigma(module, args, kwargs)
         label = self._labels.current or self._labels.of(len(self._calls))
-        levels = torch.full((batch,), sigma, dtype=torch.float64, device=device)
+        levels = torch.full((batch,), sigma, dtype=torch.float64)
         self._now = DenoiserCall(name, batch, levels, LABELS.get(label, label), note)
-        self._called = {site: 0 for site in self._modules if site.partition(".")[0] == name}
+        self._called = PassCalls(site for site in self._modules if site.partition(".")[0] == name)
         return self.before(self._now, args, kwargs)
 
     def _at(self, site: str, module: nn.Module, inputs: Any, output: Any) -> Any:
         if self._now is None or site not in self._called:
             return None  # called by itself, outside of its denoiser
-        self._called[site] += 1
-        if self._called[site] > 1:
-            raise InputError("site", found=f"{site!r}, called twice in one forward pass", expected="one call a pass")
+        self._called.count(site)
         return self.at_site(site, self._now, output)
 
     def _after(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -156,18 +154,17 @@ class PipelineSites:
         if not is_repeated(module):
             self._calls.append(None)  # labels are counted in calls
         self._now = None
-        if unused := [site for site, count in self._called.items() if not count]:
-            expected = "a module that is called once in every forward pass (not a container)"
-            raise InputError("site", found=f"{unused[0]!r}, never called", expected=expected)
+        self._called.check_all()
 
     def _sigma(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[float, str]:
         """The noise level of this call and, where it is unknown, why."""
         scheduler = getattr(self._pipe, "scheduler", next(iter(self._schedulers.values())))
-        given = _timestep(module, args, kwargs)
-        if given is None:
-            return float("nan"), "the denoiser takes no timestep"
         reader = self._readers.setdefault(id(scheduler), LevelReader(self._level))
-        level = reader.read(scheduler, _scheduled(scheduler, given), torch.zeros(1))
+        given = _timestep(module, args, kwargs)
+        time = None if given is None else reader.scheduled(scheduler, given)
+        if time is None:
+            return float("nan"), "the denoiser takes no timestep, or one a row"
+        level = reader.read(scheduler, time, torch.zeros(1))
         sigma = level.sigma
         if level.note or (isinstance(sigma, Tensor) and sigma.numel() != 1):
             return float("nan"), level.note or "the level differs inside a sample"
@@ -213,27 +210,10 @@ def _module(site: str, denoisers: Mapping[str, nn.Module]) -> nn.Module:
     return module
 
 
-def _timestep(module: nn.Module, args: Any, kwargs: Any) -> float | None:
+def _timestep(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """What a denoiser is given as its timestep, or None."""
     try:
         bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
     except TypeError:
         return None
-    given = next((bound[name] for name in TIME_ARGUMENTS if bound.get(name) is not None), None)
-    if given is None:
-        return None
-    values = torch.as_tensor(given).flatten()
-    return float(values[0]) if bool((values == values[0]).all()) else None
-
-
-def _scheduled(scheduler: Any, given: float) -> float:
-    """The scheduler's own timestep for what the denoiser was given (some pipelines divide by the training steps)."""
-    grid = getattr(scheduler, "timesteps", None)
-    if not isinstance(grid, Tensor) or not grid.numel():
-        return given
-    table = grid.detach().to("cpu", torch.float64).flatten()
-    scale = float(getattr(getattr(scheduler, "config", None), "num_train_timesteps", 1000))
-    for candidate in (given, given * scale, (1 - given) * scale):
-        place = int((table - candidate).abs().argmin())
-        if abs(float(table[place]) - candidate) <= 1e-3 * max(1.0, abs(candidate)) and candidate >= 0:
-            return float(table[place])
-    return given
+    return next((bound[name] for name in TIME_ARGUMENTS if bound.get(name) is not None), None)

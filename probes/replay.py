@@ -19,9 +19,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import branch_products, compared_products, rows_a_block, squared_distance
-from scorescope.probes.guidance import COND, PERTURBED, UNCOND, GuidanceState, Products, RowRule, Rule, describe
+from scorescope.probes.decomposition import branch_products, squared_distance
+from scorescope.probes.guidance import (
+    COND,
+    PERTURBED,
+    UNCOND,
+    GuidanceState,
+    Products,
+    RowRule,
+    Rule,
+    combination_of,
+    describe,
+)
 from scorescope.probes.guiding import LEAST_ALPHA
+from scorescope.probes.state_products import StateProducts
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
 
@@ -92,13 +103,12 @@ def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progr
     seeds = trace.samples.set_index("sample")["seed"]
     shape: list[int] = []
     with _one_thread():
-        for whole in tqdm(_ahead(visits(trace)), desc="replaying", disable=not progress):
-            shape = list(whole.x.shape[1:])
-            for visit in _parts(whole):
-                own = [int(seed) for seed in seeds.loc[visit.first : visit.first + len(visit.x) - 1].fillna(0)]
-                shared = _shared(visit, own, options)
-                for one in under_way:
-                    _apply(one, visit, shared, keep)
+        for visit in tqdm(_ahead(visits(trace)), desc="replaying", disable=not progress):
+            shape = list(visit.x.shape[1:])
+            own = [int(seed) for seed in seeds.loc[visit.first : visit.first + len(visit.x) - 1].fillna(0)]
+            shared = _shared(visit, own, options)
+            for one in under_way:
+                _apply(one, visit, shared, keep)
     return [_finished(trace, one, shape, options) for one in under_way]
 
 
@@ -107,7 +117,8 @@ def _one_thread() -> Iterator[None]:
     """Torch on one thread, as it was afterwards.
 
     Beside the thread that reads, thousands of small parallel operations would each wait for its core: three times
-    the work itself.
+    the work itself. The number is that of the whole process: what other threads compute meanwhile has one thread too,
+    and of replays that run at the same time the last to end decides which number stays.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -126,22 +137,6 @@ def _ahead(source: Iterator[Visit]) -> Iterator[Visit]:
             yield visit
 
 
-def _parts(visit: Visit) -> Iterator[Visit]:
-    """The visit a few samples at a time: what ten rules do to them then happens in the processor's cache."""
-    rows = rows_a_block(visit.x)
-    for start in range(0, len(visit.x), rows):
-        part = slice(start, start + rows)
-        yield replace(
-            visit,
-            x=visit.x[part],
-            cond=visit.cond[part],
-            uncond=None if visit.uncond is None else visit.uncond[part],
-            guided=visit.guided[part],
-            others={name: value[part] for name, value in visit.others.items()},
-            first=visit.first + start,
-        )
-
-
 @dataclass(frozen=True)
 class _Shared:
     """What all rules have in common at one visit: the branch that D_c is compared with, and the inner products."""
@@ -151,23 +146,26 @@ class _Shared:
     products: dict[str, Tensor]
     seeds: list[int]
     of_branches: Products | None
-    plain: tuple[Tensor, Tensor] | None  # D_c and the recorded prediction in float64, where no pixels are looked at
+    plain: StateProducts | None  # where pixels are not looked at one by one
 
 
 def _shared(visit: Visit, seeds: list[int], options: Recording) -> _Shared:
     reference, compared = UNCOND, visit.uncond
     if compared is None and visit.others:
         reference, compared = next(iter(visit.others.items()))
-    guided_sq = squared_distance(visit.guided, torch.zeros_like(visit.guided))
-    products = {**branch_products(visit.cond, compared, visit.x), "guided_sq": guided_sq}
     colour = visit.cond.ndim == 4 and visit.cond.shape[1] == 3
-    plain = None if colour or options.value_range else (visit.cond.double(), visit.guided.double())
+    plain = None if colour or options.value_range else StateProducts(visit.cond, compared, visit.x, visit.guided)
+    if plain is not None:
+        products = plain.products
+    else:
+        guided_sq = squared_distance(visit.guided, torch.zeros_like(visit.guided))
+        products = {**branch_products(visit.cond, compared, visit.x), "guided_sq": guided_sq}
     of_branches = None if visit.uncond is None else Products(visit.cond, visit.uncond, visit.x, products)
     return _Shared(reference, compared, products, seeds, of_branches, plain)
 
 
 def _apply(one: _Replayed, visit: Visit, shared: _Shared, keep: bool) -> None:
-    memory = one.memory.setdefault(visit.first, {})  # each part of the samples remembers for itself
+    memory = one.memory.setdefault(visit.first, {})
     state = GuidanceState(
         visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory, shared.seeds, dict(visit.others),
         shared.of_branches,
@@ -175,19 +173,33 @@ def _apply(one: _Replayed, visit: Visit, shared: _Shared, keep: bool) -> None:
     needed = one.rule.branches(state)
     rows = one.rule.rows(state) if UNCOND in needed and isinstance(one.rule, RowRule) else None
     _check_branches(one.rule, needed, rows, visit, shared)
-    guided = one.rule(visit.cond, visit.uncond if UNCOND in needed else None, state)
-    if shared.plain is None:
-        products = shared.products | {"difference_sq": squared_distance(guided, visit.guided)}
-    else:
-        products = shared.products | compared_products(guided, *shared.plain, shared.products["cond_sq"])
+    products = None if keep else _of_combination(one.rule, state, shared)
+    guided = visit.cond
+    if products is None:
+        guided = one.rule(visit.cond, visit.uncond if UNCOND in needed else None, state)
+        products = _of_prediction(guided, visit, shared)
     one.recorder.add(
-        visit.x, visit.cond, shared.compared, guided, products=products,
+        visit.x, visit.cond, shared.compared, guided, products=shared.products | products,
         first=visit.first, step=visit.step, call=visit.call, sigma=visit.sigma, sigma_next=visit.sigma_next,
         needed=len(needed) if rows is None else (rows.int() + len(needed) - 1).cpu().numpy(), observed=0,
         reference=shared.reference, missing="" if shared.compared is not None else "not recorded",
     )  # fmt: skip
     if keep:
         one.kept.append(replace(visit, guided=guided))
+
+
+def _of_combination(rule: Rule, state: GuidanceState, shared: _Shared) -> dict[str, Tensor] | None:
+    """What the rule's scalars are, where they follow from inner products alone."""
+    if shared.plain is None or shared.of_branches is None:
+        return None
+    factors = combination_of(rule, shared.of_branches, state)
+    return None if factors is None else shared.plain.of_combination(factors)
+
+
+def _of_prediction(guided: Tensor, visit: Visit, shared: _Shared) -> dict[str, Tensor]:
+    if shared.plain is not None:
+        return shared.plain.of_prediction(guided)
+    return {"difference_sq": squared_distance(guided, visit.guided)}
 
 
 def _check_branches(rule: Rule, needed: Sequence[str], rows: Tensor | None, visit: Visit, shared: _Shared) -> None:

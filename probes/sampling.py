@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
+from scorescope.probes.conditions import row_count
 from scorescope.probes.denoiser import Condition, Denoiser, select, to_device
 from scorescope.probes.guidance import CFG, Rule, describe
 from scorescope.probes.guided import GuidedDenoiser, Watch
@@ -192,21 +193,10 @@ def _check_condition(denoiser: Denoiser, condition: Condition, rule: Rule, count
             expected = f"one row a sample: {describe(rule)} needs a conditional branch"
             raise InputError("condition", found="None", expected=expected)
         return
-    rows = _rows(condition)
-    if rows != count:
-        found = f"{rows} rows" if rows >= 0 else f"{type(condition).__name__} without rows"
-        raise InputError("condition", found=found, expected=f"{count}, one for each seed")
+    if (rows := row_count(condition)) != count:
+        raise InputError("condition", found=f"{rows} rows", expected=f"{count}, one for each seed")
     if check := getattr(denoiser, "check_condition", None):
         check(condition, count)
-
-
-def _rows(condition: Condition) -> int:
-    """Rows of a condition; -1 where it has none, or where a dict's entries differ."""
-    if isinstance(condition, dict):
-        sizes = {_rows(value) for value in condition.values()}
-        return sizes.pop() if len(sizes) == 1 else -1
-    single = not hasattr(condition, "__len__") or (isinstance(condition, Tensor) and condition.ndim == 0)
-    return -1 if single else len(condition)
 
 
 def _labels(condition: Condition, count: int) -> list[Any]:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.probes.site_calls import once_a_pass
 from scorescope.probes.sites import find_site, root_module
 
 Edit = Callable[[Tensor], Tensor]
@@ -42,12 +43,8 @@ def edit_site(denoiser: object, site: str, edit: Edit) -> Iterator[None]:
         something else than one tensor, or is edited to another shape.
     """
     root, module = root_module(denoiser), find_site(denoiser, site)
-    calls: list[None] = []
 
-    def apply(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-        if calls:
-            raise InputError("site", found=f"{site!r}, called twice in one forward pass", expected="one call a pass")
-        calls.append(None)
+    def apply(_site: str, output: Any) -> Tensor:
         if not isinstance(output, Tensor):
             found = f"{site!r}, which puts out a {type(output).__name__}"
             raise InputError("site", found=found, expected="a module that puts out one tensor")
@@ -57,12 +54,8 @@ def edit_site(denoiser: object, site: str, edit: Edit) -> Iterator[None]:
             raise InputError("activation", found=found, expected=f"{tuple(output.shape)}, as the site puts out")
         return edited
 
-    handles = [root.register_forward_pre_hook(lambda *_: calls.clear()), module.register_forward_hook(apply)]
-    try:
+    with once_a_pass({site: module}, apply, root=root):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

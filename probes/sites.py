@@ -9,7 +9,7 @@ A site must be called exactly once a forward pass: what a second call would mean
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording.taps import is_compiled, leaves
+from scorescope.probes.site_calls import once_a_pass
 
 Pool = Literal["whole", "mean"] | int
 
@@ -84,9 +85,26 @@ def pool(activation: Tensor, how: Pool) -> Tensor:
         return activation.clone()
     if not isinstance(how, str):
         return _grid(activation, how)
+    return mean_over_positions(activation.float())
+
+
+def channel_axis(activation: Tensor) -> int:
+    """The axis of the channels: the last of (batch, token, channel), else the second."""
+    return 2 if activation.ndim == 3 else 1
+
+
+def at_channels(values: Tensor, activation: Tensor) -> Tensor:
+    """Numbers (channel,) or (row, channel) with axes of length 1 for all other axes of an activation."""
+    shape = [1] * activation.ndim
+    shape[0], shape[channel_axis(activation)] = len(values) if values.ndim == 2 else 1, values.shape[-1]
+    return values.reshape(shape)
+
+
+def mean_over_positions(activation: Tensor) -> Tensor:
+    """The mean over space or tokens, (batch, channel), in the activation's dtype."""
     if activation.ndim == 3:
-        return activation.float().mean(1)
-    return activation.float().flatten(2).mean(2) if activation.ndim > 3 else activation.float()
+        return activation.mean(1)
+    return activation.flatten(2).mean(2) if activation.ndim > 3 else activation
 
 
 def _grid(activation: Tensor, cells: int) -> Tensor:
@@ -116,24 +134,13 @@ def capture(
     modules = {site: find_site(denoiser, site) for site in sites}
     pools = how if isinstance(how, Mapping) else dict.fromkeys(sites, how)
     taken: dict[str, Tensor] = {}
-    handles = [root.register_forward_pre_hook(lambda *_: taken.clear())]
-    try:
-        handles += [module.register_forward_hook(_keep(site, taken, pools[site])) for site, module in modules.items()]
-        yield taken
-    finally:
-        for handle in handles:
-            handle.remove()
 
-
-def _keep(site: str, taken: dict[str, Tensor], how: Pool) -> Callable[[nn.Module, Any, Any], None]:
-    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        if site in taken:
-            raise InputError("site", found=f"{site!r}, called twice in one forward pass", expected="one call a pass")
+    def keep(site: str, output: Any) -> None:
         found = [leaf for leaf in leaves(output) if isinstance(leaf, torch.Tensor)]
         if not found:
-            raise InputError(
-                "site", found=f"{site!r}, which puts out no tensor", expected="a module with a tensor output"
-            )
-        taken[site] = pool(found[0].detach(), how)
+            expected = "a module with a tensor output"
+            raise InputError("site", found=f"{site!r}, which puts out no tensor", expected=expected)
+        taken[site] = pool(found[0].detach(), pools[site])
 
-    return keep
+    with once_a_pass(modules, keep, root=root, begin=taken.clear):
+        yield taken

@@ -7,64 +7,28 @@ rows = subject_tokens("photo of a man and a dog", "man", offsets)   # of a token
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.denoiser import Denoiser
 from scorescope.probes.direction import CONDITION, Direction
+from scorescope.probes.intervened import Intervened, intervened
+from scorescope.probes.interventions import Intervention
 
 Tokens = Sequence[int] | Tensor | None
 """Token indices, a mask (token,) or (batch, token) of bool, or None for all tokens."""
 
 
-@dataclass(frozen=True, eq=False)
-class TokenShift:
-    """A denoiser whose condition tokens are shifted. Made by `with_tokens`."""
-
-    denoiser: Denoiser
-    direction: Direction
-    strength: float
-    sigma: tuple[float, float]
-    tokens: Tokens
-
-    @property
-    def shape(self) -> Any:
-        """Shape of one sample, that of the denoiser."""
-        return getattr(self.denoiser, "shape", None)
-
-    @property
-    def classes(self) -> Any:
-        """Number of labels, that of the denoiser."""
-        return getattr(self.denoiser, "classes", None)
-
-    def embed(self, condition: Tensor | None, batch: int | None = None) -> Tensor:
-        """Tokens before the shift, as the denoiser makes them."""
-        return cast(Tensor, cast(Any, self.denoiser).embed(condition, batch=batch))
-
-    def __call__(self, x: Tensor, sigma: Tensor, condition: Condition = None) -> Tensor:
-        """The denoiser with shifted tokens where sigma is in range; without a condition, unchanged."""
-        if condition is None:
-            return self.denoiser(x, sigma, None)
-        if not isinstance(condition, Tensor):
-            found = f"a {type(condition).__name__}"
-            raise InputError("condition", found=found, expected="labels or tokens (batch, token, width)")
-        before = condition if condition.is_floating_point() else self.embed(condition)
-        self.direction.check_width(before.shape[-1])
-        low, high = self.sigma
-        chosen = token_mask(self.tokens, before) & ((sigma >= low) & (sigma <= high)).to(before.device)[:, None]
-        step = self.direction.step(self.strength).to(before)
-        return self.denoiser(x, sigma, before + chosen[:, :, None] * step)
-
-
 def with_tokens(
     denoiser: Denoiser, direction: Direction, strength: float, *, sigma: tuple[float, float] = (0.0, float("inf")),
     tokens: Tokens = None,
-) -> TokenShift:  # fmt: skip
+) -> Intervened:  # fmt: skip
     """A denoiser with a direction added to its condition tokens, over an interval of noise levels.
+
+    A call without a condition is left alone.
 
     Parameters
     ----------
@@ -75,24 +39,41 @@ def with_tokens(
     strength : float
         In scales of the direction (standard deviations of the projection).
     sigma : (float, float)
-        Lowest and highest noise level at which it is added, inclusive; a high end below the first noise level of a
+        Noise levels between which it is added, low < sigma <= high; a high end below the first noise level of a
         sampler is delayed application.
     tokens : sequence of int or Tensor of bool, optional
-        Rows that are shifted: indices, or a mask (token,) or (batch, token). By default the token that the site
-        names, or all.
+        Rows that are shifted: indices, or a mask (token,) or (batch, token), beyond which none is. By default the token
+        that the site names, or all.
 
     Raises
     ------
     InputError
-        For a direction at another site, and an empty interval; in the call for another width and tokens out of range.
+        For a direction at another site, an empty interval, no tokens; in the call for another width, tokens out of
+        range and a mask of another batch.
     """
     if direction.site.split(".")[0] != CONDITION:
         raise InputError("direction", found=f"a site {direction.site!r}", expected="condition, or condition.<token>")
-    if not sigma[0] <= sigma[1]:
-        raise InputError("sigma", found=str(sigma), expected="lowest and highest noise level, in this order")
-    if tokens is None and "." in direction.site:
-        tokens = [int(direction.site.split(".")[1])]
-    return TokenShift(denoiser, direction, float(strength), (float(sigma[0]), float(sigma[1])), tokens)
+    if not 0 <= sigma[0] < sigma[1]:
+        raise InputError("sigma", found=str(sigma), expected="0 <= low < high: it is added where low < sigma <= high")
+    within: dict[str, Any] = {"low": float(sigma[0]), "high": float(sigma[1]), "branch": "cond"}
+    if tokens is None:
+        return intervened(denoiser, [Intervention.along(direction, float(strength), **within)])
+    step = direction.step(1.0)
+    shifts = {f"{CONDITION}.{token}": share * float(strength) for token, share in _shares(tokens).items()}
+    return intervened(denoiser, [Intervention("add", site, step, amount, **within) for site, amount in shifts.items()])
+
+
+def _shares(tokens: Sequence[int] | Tensor) -> dict[int, float | Tensor]:
+    """By token, 1; of a mask by row, 1 in the rows where it is meant and 0 in the others, shape (batch,)."""
+    mask = torch.as_tensor(tokens).cpu()
+    if mask.dtype != torch.bool and mask.ndim < 2 and len(mask.flatten()) and bool((mask >= 0).all()):
+        return {int(token): 1.0 for token in mask.flatten().unique()}
+    if mask.dtype != torch.bool or mask.ndim not in (1, 2) or not bool(mask.any(-1).all()):
+        expected = "indices from 0, or a mask (token,) or (batch, token), none of it empty"
+        raise InputError("tokens", found=f"{mask.dtype} of shape {tuple(mask.shape)}", expected=expected)
+    if mask.ndim == 1:
+        return {int(token): 1.0 for token in mask.nonzero().flatten()}
+    return {token: mask[:, token].double() for token in range(mask.shape[1]) if bool(mask[:, token].any())}
 
 
 def token_mask(tokens: Tokens, like: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from scorescope.probes.guidance.base import (
     describe,
     evaluations_needed,
 )
+from scorescope.probes.guidance.combination import Combination, CombinationRule, combination_of
 from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
 from scorescope.probes.guidance.draws import GaussianEmbeddings, RandomLabels, RandomRows
 from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance
@@ -49,6 +50,8 @@ __all__ = [
     "Autoguidance",
     "BranchRule",
     "CFGZeroStar",
+    "Combination",
+    "CombinationRule",
     "CosineWeight",
     "DynamicThreshold",
     "FrequencyDecoupled",
@@ -69,6 +72,7 @@ __all__ = [
     "StepInterval",
     "TangentialCFG",
     "TimePower",
+    "combination_of",
     "describe",
     "evaluations_needed",
     "fit_linear_ag",

@@ -11,13 +11,17 @@ from scorescope.probes.guidance.base import (
     COND,
     UNCOND,
     GuidanceState,
+    Products,
     describe,
     inner_products,
     require_finite,
     required,
 )
+from scorescope.probes.guidance.combination import Combination, combination_of
 from scorescope.probes.guidance.linear import CFG
 from scorescope.probes.guidance.wrappers import Wrapper
+
+_SCORE_NAMES = ("noise_sq", "update_noise", "update_sq")
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,8 @@ class AdaptiveGuidance(Wrapper):
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """The inner rule for samples that are still guided, `cond` for the others."""
         rows = self.rows(state)
-        if uncond is not None and state.call == 0 and state.sigma <= self.below:
-            # eps_c is e / sigma and eps_u is (e + d) / sigma, with d = c - u and e = x - c: the cosine needs no sigma
-            ee, de, dd = inner_products(cond, uncond, state, "noise_sq", "update_noise", "update_sq")
-            alike = ee + de >= self.threshold * (ee * (ee + 2 * de + dd)).sqrt()
-            state.memory["ag"] = (state.step, rows, rows & ~alike)
+        if uncond is not None and self._looks(state):
+            self._remember(rows, inner_products(cond, uncond, state, *_SCORE_NAMES), state)
         if rows.all():
             return self.rule(cond, uncond, state)
         if not rows.any():
@@ -87,6 +88,30 @@ class AdaptiveGuidance(Wrapper):
         still = rows.reshape(-1, *(1,) * (cond.ndim - 1))
         guided = self.rule(cond, None if uncond is None else torch.where(still, uncond, cond), state)
         return torch.where(still, guided, cond)
+
+    def combination(self, products: Products, state: GuidanceState) -> Combination | None:
+        """That of the inner rule for samples that are still guided, none of the update for the others."""
+        needs_both, rows = len(self.branches(state)) > 1, self.rows(state)
+        inner = combination_of(self.rule, products, state)
+        if inner is None:
+            return None
+        if needs_both and self._looks(state):
+            self._remember(rows, products(*_SCORE_NAMES), state)
+        kept = (torch.where(rows, factor, 0.0) for factor in (inner.cond, inner.update, inner.noise))
+        return Combination(*kept)
+
+    def _looks(self, state: GuidanceState) -> bool:
+        """Whether the cosine is looked at here."""
+        return state.call == 0 and state.sigma <= self.below
+
+    def _remember(self, rows: Tensor, products: Sequence[Tensor], state: GuidanceState) -> None:
+        """Which samples are guided in this step, and which after it.
+
+        eps_c is e / sigma and eps_u is (e + d) / sigma, with d = c - u and e = x - c: the cosine needs no sigma.
+        """
+        ee, de, dd = products
+        alike = ee + de >= self.threshold * (ee * (ee + 2 * de + dd)).sqrt()
+        state.memory["ag"] = (state.step, rows, rows & ~alike)
 
 
 @dataclass(frozen=True)

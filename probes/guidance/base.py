@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import chosen_products, elements_a_block, rows_a_block
+from scorescope.probes.decomposition import chosen_products
 from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.spaces import NoiseLevel
 
@@ -37,13 +37,14 @@ class Products:
 
     def __init__(self, cond: Tensor, uncond: Tensor, x: Tensor, known: Mapping[str, Tensor] | None = None) -> None:
         self._tensors, self._known = (cond, uncond, x), dict(known or {})
+        self.size = cond[0].numel()
 
     def of(self, cond: Tensor, uncond: Tensor, x: Tensor) -> bool:
         """Whether these are the products of exactly these tensors."""
         return all(mine is other for mine, other in zip(self._tensors, (cond, uncond, x), strict=True))
 
     def __call__(self, *names: str) -> list[Tensor]:
-        """Products by the names of `branch_products`, and `cond_noise` <c, x - c>; float64, one a sample."""
+        """Products by the names of `chosen_products`; float64, one a sample."""
         if missing := [name for name in names if name not in self._known]:
             self._known |= chosen_products(missing, *self._tensors)
         return [self._known[name] for name in names]
@@ -219,18 +220,3 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 def combine(scale: Tensor, cond: Tensor, keep: Tensor, update: Tensor) -> Tensor:
     """scale * cond + keep * update, one factor a sample, in the memory of `update`."""
     return update.mul_(per_sample(keep, cond)).addcmul_(per_sample(scale, cond), cond)
-
-
-def combine_branches(scale: Tensor, cond: Tensor, keep: Tensor, uncond: Tensor) -> Tensor:
-    """scale * cond + keep * (cond - uncond), one factor a sample, a cache's worth of elements at a time."""
-    guided = torch.empty_like(cond)
-    if not (cond.is_contiguous() and uncond.is_contiguous() and guided.is_contiguous()):
-        return combine(scale, cond, keep, cond - uncond)
-    rows, columns = rows_a_block(cond), elements_a_block(cond)
-    flat = [tensor.flatten(1) for tensor in (cond, uncond, guided)]
-
-    for row in range(0, len(cond), rows):
-        part = slice(row, row + rows)
-        for c, u, g in zip(*(tensor[part].split(columns, dim=1) for tensor in flat), strict=True):
-            combine(scale[part], c, keep[part], torch.sub(c, u, out=g))
-    return guided

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition import rows_a_block
-from scorescope.probes.guidance.base import GuidanceState, per_sample, skip
+from scorescope.probes.guidance.base import GuidanceState, Products, per_sample, skip
+from scorescope.probes.guidance.combination import Combination, combination_of, spread
 from scorescope.probes.guidance.wrappers import Wrapper
 
+_CONSTANT = 1e-5  # of the standard deviation aimed at: what rounding leaves of a prediction of zero (CFG-Zero*)
 _PIECE = 4096  # elements that are summed up in the type of the data, before float64 takes over
 
 RescaleSpace = Literal["denoised", "eps", "v", "flow"]
@@ -56,8 +58,25 @@ class Rescaled(Wrapper):
         target = _deviation(torch.sub(cond, state.x, alpha=k))
         raw = torch.sub(guided, state.x, alpha=k)
         found = _deviation(raw)
-        factor = 1 + self.phi * (torch.where(found > 0, target / found, 1.0) - 1)
-        return raw.mul_(per_sample(factor, raw)).add_(state.x, alpha=k)
+        return raw.mul_(per_sample(self._factor(target, found), raw)).add_(state.x, alpha=k)
+
+    def combination(self, products: Products, state: GuidanceState) -> Combination | None:
+        """f (g - k x) + k (c + e) of the inner rule's g; samples that it does not guide stand as they are."""
+        inner = combination_of(self.rule, products, state)
+        if inner is None or self.phi == 0 or not inner.guides.any():
+            return inner
+        k, zero = skip(state.sigma, self.space), torch.zeros_like(inner.cond)
+        target = spread(products, 1 - k + zero, zero, zero - k)
+        found = spread(products, 1 - k + inner.cond, inner.update, inner.noise - k)
+        if target is None or found is None:
+            return None
+        factor = torch.where(inner.guides, self._factor(target, found), 1.0)
+        more = (factor - 1) * (1 - k)
+        return Combination(more + factor * inner.cond, factor * inner.update, factor * inner.noise - (factor - 1) * k)
+
+    def _factor(self, target: Tensor, found: Tensor) -> Tensor:
+        """phi times the ratio of the standard deviations, and the rest one; a constant has none to be scaled."""
+        return 1 + self.phi * (torch.where(found > _CONSTANT * target, target / found, 1.0) - 1)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,12 @@ from scorescope.probes.guidance.base import (
     WEAK,
     GuidanceState,
     NetworkDenoiser,
+    Products,
     require_finite,
     required,
     sample_generators,
 )
+from scorescope.probes.guidance.combination import Combination, factors
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class CFG:
         if self.weight == 1:
             return cond
         return torch.lerp(required(uncond, cond), cond, self.weight)
+
+    def combination(self, products: Products, state: GuidanceState) -> Combination:
+        """w - 1 times the update."""
+        return factors(state, update=self.weight - 1)
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,10 @@ class ICG:
         """D_r + w (D_c - D_r), with D_r under the random condition."""
         return CFG(self.weight)(cond, uncond, state)
 
+    def combination(self, products: Products, state: GuidanceState) -> Combination:
+        """As CFG."""
+        return CFG(self.weight).combination(products, state)
+
 
 @dataclass(frozen=True)
 class CFGPP:
@@ -171,3 +181,7 @@ class CFGPP:
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """CFG at the effective weight."""
         return CFG(self.effective_weight(state))(cond, uncond, state)
+
+    def combination(self, products: Products, state: GuidanceState) -> Combination:
+        """As CFG at the effective weight."""
+        return CFG(self.effective_weight(state)).combination(products, state)

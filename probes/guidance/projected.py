@@ -1,5 +1,6 @@
 """Rules that work with the geometry of the branches: projections, norms and angles."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,14 +12,15 @@ from scorescope.probes.guidance.base import (
     COND,
     UNCOND,
     GuidanceState,
+    Products,
     combine,
-    combine_branches,
     inner_products,
     per_sample,
     require_finite,
     required,
     skip,
 )
+from scorescope.probes.guidance.combination import Combination, factors
 from scorescope.probes.guidance.linear import CFG
 
 
@@ -66,11 +68,20 @@ class APG:
         if self.weight == 1:
             return cond
         uncond = required(uncond, cond)
+        update = cond - uncond
         if self.momentum:
-            return self._with_momentum(cond - uncond, cond, state)
-        names = ("update_sq", "update_cond", "cond_sq")
-        scale, keep = self._factors(*inner_products(cond, uncond, state, *names))
-        return combine_branches(scale, cond, keep, uncond)
+            update = self.accumulate(update, state)
+        scale, keep = self._factors(*projection_products(update, cond, exact=False))
+        return combine(scale, cond, keep, update)
+
+    def combination(self, products: Products, state: GuidanceState) -> Combination | None:
+        """The parts of D_c and of the update; with momentum none, since earlier updates are in it."""
+        if self.weight == 1:
+            return factors(state)
+        if self.momentum:
+            return None
+        scale, keep = self._factors(*products("update_sq", "update_cond", "cond_sq"))
+        return factors(state, cond=scale - 1, update=keep)
 
     def accumulate(self, update: Tensor, state: GuidanceState) -> Tensor:
         """The update with the momentum of earlier steps, in its own memory; a step's first call is remembered."""
@@ -79,11 +90,6 @@ class APG:
         if state.call == 0:
             state.memory["apg"] = update.clone()
         return update
-
-    def _with_momentum(self, update: Tensor, cond: Tensor, state: GuidanceState) -> Tensor:
-        update = self.accumulate(update, state)
-        scale, keep = self._factors(*projection_products(update, cond))
-        return combine(scale, cond, keep, update)
 
     def _factors(self, update_sq: Tensor, update_cond: Tensor, cond_sq: Tensor) -> tuple[Tensor, Tensor]:
         """p and q of p c + q d = c + (w - 1) clip (d - (1 - eta) a c), which forms neither part of d."""
@@ -132,8 +138,19 @@ class APGMix(APG):
             self.accumulate(cond - required(uncond, cond), state)
         return CFG(self.cfg_weight)(cond, uncond, state)
 
+    def combination(self, products: Products, state: GuidanceState) -> Combination | None:
+        """That of the rule that acts; none where the momentum gathers."""
+        if self._gathers():
+            return None
+        if state.step > self.start_step:
+            return super().combination(products, state)
+        return CFG(self.cfg_weight).combination(products, state)
+
     def _gathers(self) -> bool:
         return bool(self.momentum) and self.weight != 1
+
+
+_SCORE_NAMES = ("noise_sq", "update_noise", "update_sq")
 
 
 @dataclass(frozen=True)
@@ -163,17 +180,30 @@ class TangentialCFG:
         if self.weight == 1:
             return cond
         uncond = required(uncond, cond)
-        ee, de, dd = inner_products(cond, uncond, state, "noise_sq", "update_noise", "update_sq")
-        # the scores are, but for one factor, a = u - x = -(e + d) and b = c - x = -e
-        ab = ee + de
+        pp, pq = self._projection(*inner_products(cond, uncond, state, *_SCORE_NAMES))
         a, b = uncond - state.x, cond - state.x
-        # v1 = (p a + q b) / s1 with (p, q) = (cos t, sin t) the first eigenvector of the Gram matrix
-        # [[aa, ab], [ab, bb]], where tan 2t = 2 ab / (aa - bb), aa - bb = 2 de + dd; so <a, v1> v1 = p (p a + q b)
-        turn = torch.atan2(2 * ab, 2 * de + dd)  # 2t
-        pp, pq = (1 + turn.cos()) / 2, turn.sin() / 2
         # x + p (p a + q b), then CFG: w D_c + (1 - w) D_u', in the memory of a
         projected = a.mul_(per_sample(pp, cond)).addcmul_(per_sample(pq, cond), b).add_(state.x)
         return projected.lerp_(cond, self.weight)
+
+    def combination(self, products: Products, state: GuidanceState) -> Combination:
+        """D_u' = x + p (p a + q b) with a = -(e + d) and b = -e: see `_projection`."""
+        if self.weight == 1:
+            return factors(state)
+        pp, pq = self._projection(*products(*_SCORE_NAMES))
+        rest = 1 - self.weight
+        return factors(state, update=-rest * pp, noise=rest * (1 - pp - pq))
+
+    @staticmethod
+    def _projection(noise_sq: Tensor, update_noise: Tensor, update_sq: Tensor) -> tuple[Tensor, Tensor]:
+        """p^2 and p q, where the first right singular vector of the scores is along p a + q b.
+
+        The scores are, but for one factor, a = u - x = -(e + d) and b = c - x = -e. (p, q) = (cos t, sin t) is the
+        first eigenvector of the Gram matrix [[aa, ab], [ab, bb]], where tan 2t = 2 ab / (aa - bb) and
+        aa - bb = 2 de + dd; so <a, v1> v1 = p (p a + q b).
+        """
+        turn = torch.atan2(2 * (noise_sq + update_noise), 2 * update_noise + update_sq)  # 2t
+        return (1 + turn.cos()) / 2, turn.sin() / 2
 
 
 @dataclass(frozen=True)
@@ -209,12 +239,29 @@ class CFGZeroStar:
         if self.weight == 1:
             return cond
         uncond = required(uncond, cond)
-        uu, du, _ = _velocity_products(cond, uncond, state)
-        scale = torch.where(uu > 0, 1 + du / uu, 1.0)  # <v_c, v_u> / |v_u|^2
         k = skip(state.sigma, "flow")  # velocities are D - k x but for one factor
+        scale = self._scale(k, inner_products(cond, uncond, state, *_VELOCITY_NAMES))
         v_c, v_u = (torch.sub(d, state.x, alpha=k) for d in (cond, uncond))
         guided = v_c.mul_(self.weight).addcmul_(per_sample((1 - self.weight) * scale, cond), v_u)
         return guided.add_(state.x, alpha=k)
+
+    def combination(self, products: Products, state: GuidanceState) -> Combination:
+        """With v_c = (1 - k) c - k e: w v_c + (1 - w) s* (v_c - d) + k (c + e)."""
+        if state.step < self.zero_steps:
+            k = 1 / (1 + state.sigma)
+            return factors(state, cond=k - 1, noise=k)
+        if self.weight == 1:
+            return factors(state)
+        k = skip(state.sigma, "flow")
+        rest = (1 - self.weight) * self._scale(k, products(*_VELOCITY_NAMES))
+        more = self.weight - 1 + rest
+        return factors(state, cond=more * (1 - k), update=-rest, noise=-k * more)
+
+    @staticmethod
+    def _scale(k: float, products: Sequence[Tensor]) -> Tensor:
+        """s* = <v_c, v_u> / |v_u|^2."""
+        uu, du, _ = _velocity_products(k, products)
+        return torch.where(uu > 0, 1 + du / uu, 1.0)
 
 
 @dataclass(frozen=True)
@@ -249,21 +296,31 @@ class MagnitudeAware:
         if self.weight == 1:
             return cond
         uncond = required(uncond, cond)
-        uu, _, dd = _velocity_products(cond, uncond, state)
+        keep = self._keep(state, inner_products(cond, uncond, state, *_VELOCITY_NAMES))
+        return combine(torch.ones_like(keep), cond, keep, cond - uncond)
+
+    def combination(self, products: Products, state: GuidanceState) -> Combination:
+        """w_eff - 1 times the update."""
+        update = 0 if self.weight == 1 else self._keep(state, products(*_VELOCITY_NAMES))
+        return factors(state, update=update)
+
+    def _keep(self, state: GuidanceState, products: Sequence[Tensor]) -> Tensor:
+        """w_eff - 1."""
+        uu, _, dd = _velocity_products(skip(state.sigma, "flow"), products)
         # no update is kept whole, 0 / 0; an update beside a velocity of zero is infinitely large
         damping = (self.alpha * (dd / uu).sqrt()).nan_to_num(nan=0.0, posinf=float("inf"))
-        keep = (self.weight - 1) * torch.exp(-damping)
-        return combine_branches(torch.ones_like(keep), cond, keep, uncond)
+        return (self.weight - 1) * torch.exp(-damping)
 
 
-def _velocity_products(cond: Tensor, uncond: Tensor, state: GuidanceState) -> tuple[Tensor, Tensor, Tensor]:
+_VELOCITY_NAMES = ("cond_sq", "update_sq", "noise_sq", "update_cond", "update_noise", "cond_noise")
+
+
+def _velocity_products(k: float, products: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """<v, v>, <d, v> and <d, d> of the unconditional flow velocity v, but for a factor, and the update d.
 
-    v = u - k x with u = c - d and x = c + e, so v = (1 - k) c - d - k e.
+    v = u - k x with u = c - d and x = c + e, so v = (1 - k) c - d - k e; `products` are those of `_VELOCITY_NAMES`.
     """
-    k = skip(state.sigma, "flow")
-    names = ("cond_sq", "update_sq", "noise_sq", "update_cond", "update_noise", "cond_noise")
-    cc, dd, ee, dc, de, ce = inner_products(cond, uncond, state, *names)
+    cc, dd, ee, dc, de, ce = products
     dv = (1 - k) * dc - dd - k * de
     vv = (1 - k) ** 2 * cc + k**2 * ee - 2 * k * (1 - k) * ce - 2 * dv - dd
     return vv.clamp(min=0), dv, dd

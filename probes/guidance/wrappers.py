@@ -18,11 +18,13 @@ from scorescope.probes.guidance.base import (
     COND,
     BranchRule,
     GuidanceState,
+    Products,
     RowRule,
     Rule,
     describe,
     require_finite,
 )
+from scorescope.probes.guidance.combination import Combination, combination_of, factors
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Wrapper:
         """The inner rule's prediction."""
         return self.inner(state)(cond, uncond, state)
 
+    def combination(self, products: Products, state: GuidanceState) -> Combination | None:
+        """That of the inner rule."""
+        return combination_of(self.inner(state), products, state)
+
     def inner(self, state: GuidanceState) -> Rule:
         """The rule that acts at this state."""
         return self.rule
@@ -82,6 +88,10 @@ class Window(Wrapper):
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """The inner rule inside, `cond` outside."""
         return self.rule(cond, uncond, state) if self.inside(state) else cond
+
+    def combination(self, products: Products, state: GuidanceState) -> Combination | None:
+        """That of the inner rule inside, none of the update outside."""
+        return combination_of(self.rule, products, state) if self.inside(state) else factors(state)
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,31 @@ class LevelReader:
         place = _place(timestep, getattr(scheduler, "timesteps", None))
         return None if place is None else float(self._table(scheduler, "timesteps")[place])
 
+    def scheduled(self, scheduler: Any, given: Any) -> float | None:
+        """The scheduler's own timestep for what a denoiser was given; None where rows were given different ones.
+
+        Some pipelines divide by the training steps, or count the data instead of the noise. What is none of the
+        scheduler's timesteps is returned as it is.
+        """
+        given = given.detach() if isinstance(given, Tensor) else torch.as_tensor(given, dtype=torch.float64)
+        spread = [stride for stride, size in zip(given.stride(), given.shape, strict=True) if size > 1]
+        first = given if any(spread) else given[(0,) * given.ndim]  # an expanded timestep still lies in the table
+        if (time := self.time(scheduler, first)) is None:
+            values = given.cpu().flatten()
+            if not bool((values == values[0]).all()):
+                return None
+            time = float(values[0])
+        grid = getattr(scheduler, "timesteps", None)
+        if not isinstance(grid, Tensor) or not grid.numel():
+            return time
+        table = self._table(scheduler, "timesteps").flatten()
+        scale = float(getattr(getattr(scheduler, "config", None), "num_train_timesteps", 1000))
+        for candidate in (time, time * scale, (1 - time) * scale):
+            place = int((table - candidate).abs().argmin())
+            if abs(float(table[place]) - candidate) <= 1e-3 * max(1.0, abs(candidate)) and candidate >= 0:
+                return float(table[place])
+        return time
+
     def _index(self, scheduler: Any, timestep: Any) -> int:
         """Index of this step in `sigmas`: the scheduler's own count, else the place of the timestep."""
         for name in ("step_index", "begin_index"):

@@ -1,6 +1,7 @@
 """Rules: APG against diffusers' `normalized_guidance`, and the memory that each rule takes."""
 
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ from scorescope.probes import (
     Scheduled,
     TangentialCFG,
 )
-from tests.benchmarks.timing import side_by_side
+from tests.benchmarks.timing import seconds
 
 SHAPE = (64, 4, 128, 128)
 RULES: dict[str, Rule] = {
@@ -59,28 +60,47 @@ def states() -> tuple[Tensor, Tensor, GuidanceState]:
 
 
 def apg_cost() -> None:
+    """Each in processes of its own, in turn: large temporaries of one would change what memory costs the other."""
+    for threads in (torch.get_num_threads(), 1):
+        for momentum in (0.0, -0.5):
+            found = [[_timed(who, momentum, threads) for who in ("ours", "peer")] for _ in range(5)]
+            ours, peer = (statistics.median(pair[k][0] for pair in found) for k in (0, 1))
+            first = statistics.median(pair[1][1] / pair[0][1] for pair in found)
+            ratio = statistics.median(pair[1][0] / pair[0][0] for pair in found)
+            print(
+                f"APG on {SHAPE} float32, momentum {momentum}, {threads} threads: {ours:.1f} ms against {peer:.1f} ms, "
+                f"{ratio:.1f} times faster (bound 6), first calls {first:.1f} times; "
+                f"error against float64 {found[0][0][2]:.1e}, theirs {found[0][1][2]:.1e} (bound 1e-6)"
+            )
+
+
+def _timed(who: str, momentum: float, threads: int) -> list[float]:
+    code = f"from tests.benchmarks.bench_rules import *; apg_times({who!r}, {momentum}, {threads})"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return [float(word) for word in done.stdout.split()]
+
+
+def apg_times(who: str, momentum: float, threads: int) -> None:
+    """Print the median of 15 calls after 5, the mean of the first 3 (milliseconds), and the error of one."""
     from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normalized_guidance
 
+    torch.set_num_threads(threads)
     cond, uncond, state = states()
-    for momentum in (0.0, -0.5):
-        rule = APG(4.0, norm=15.0, momentum=momentum)
+    rule = APG(4.0, norm=15.0, momentum=momentum)
 
-        def ours(rule: APG = rule) -> Tensor:
-            state.memory.clear()
-            return rule(cond, uncond, state)
+    def ours() -> Tensor:
+        state.memory.clear()
+        return rule(cond, uncond, state)
 
-        def peer(momentum: float = momentum) -> Tensor:
-            buffer = MomentumBuffer(momentum) if momentum else None
-            return normalized_guidance(cond, uncond, 3.0, buffer, 0.0, 15.0, use_original_formulation=True)
+    def peer() -> Tensor:
+        buffer = MomentumBuffer(momentum) if momentum else None
+        return normalized_guidance(cond, uncond, 3.0, buffer, 0.0, 15.0, use_original_formulation=True)
 
-        exact = normalized_guidance(cond.double(), uncond.double(), 3.0, None, 0.0, 15.0, True)
-        errors = [((found - exact).abs().max() / exact.abs().max()).item() for found in (ours(), peer())]
-        took, usual, ratio = side_by_side(ours, peer)
-        print(
-            f"APG on {SHAPE} float32, momentum {momentum}: {1e3 * took:.1f} ms against {1e3 * usual:.1f} ms, "
-            f"{1 / ratio:.1f} times faster (bound 6); error against float64 {errors[0]:.1e}, theirs {errors[1]:.1e} "
-            f"(bound 1e-6)"
-        )
+    call = {"ours": ours, "peer": peer}[who]
+    took = [1e3 * seconds(call) for _ in range(20)]
+    exact = normalized_guidance(cond.double(), uncond.double(), 3.0, None, 0.0, 15.0, True)
+    error = (call() - exact).abs().max() / exact.abs().max()
+    print(statistics.median(took[5:]), statistics.mean(took[:3]), float(error))
 
 
 def rule_memory() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scorescope.data.digit_measures import measure_digits
+from scorescope.data.digit_measures import measure_digits, stroke_slant
 from scorescope.data.digits import load_digits
 from scorescope.data.errors import InputError
 
@@ -88,3 +88,7 @@ def test_one_row_of_ink_is_upright_and_bad_images_are_refused():
     ):
         with pytest.raises(InputError, match=text):
             measure_digits(images)
+
+
+def test_slant_is_measured_where_the_ink_is():
+    assert stroke_slant(torch.zeros(2, 8, 8, device="meta")).device.type == "meta"

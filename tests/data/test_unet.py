@@ -1,5 +1,8 @@
+from copy import deepcopy
+
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from scorescope.data import EDMDenoiser, InputError, UNetConfig, load_denoiser
 
@@ -92,6 +95,34 @@ def test_bad_attribute_conditions_are_named(attribute_denoiser):
             attribute_denoiser(x, sigma, bad)
     with pytest.raises(InputError, match="batch"):
         attribute_denoiser.embed(None)
+
+
+@pytest.mark.parametrize("name", ["denoiser", "attribute_denoiser"])
+def test_constants_are_made_once_and_move_with_the_network_but_are_not_stored(name, request):
+    class Calls(TorchFunctionMode):
+        def __init__(self):
+            super().__init__()
+            self.seen = set()
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            self.seen.add(function)
+            return function(*args, **(kwargs or {}))
+
+    denoiser = request.getfixturevalue(name)
+    x, labels = torch.zeros(2, *denoiser.shape), denoiser.null(2)
+    with Calls() as calls:
+        denoiser(x, torch.ones(2), None)
+        denoiser.denoise(x, torch.ones(2), labels)
+    assert calls.seen and not {torch.tensor, torch.as_tensor, torch.full} & calls.seen
+    assert set(denoiser.state_dict()) == {name for name, _ in denoiser.named_parameters()}
+    assert deepcopy(denoiser).to("meta").null(3).device.type == "meta"
+    assert labels.dtype == torch.int64 and deepcopy(denoiser).half().null(3).dtype == torch.int64
+
+
+def test_labels_are_checked_where_they_are(attribute_denoiser):
+    # meta stands for another device: what is compared there has no values, which only the reading finds out
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        attribute_denoiser.check_condition(torch.zeros(2, 2, dtype=torch.int64, device="meta"), 2)
 
 
 def test_class_labels_have_tokens_too():

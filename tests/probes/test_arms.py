@@ -102,6 +102,25 @@ def test_patching_from_another_arm_is_patching_from_its_run(network, batch):
     torch.testing.assert_close(from_cache["kept"], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("batch", [3, 2, 1])
+def test_a_chain_of_sources_is_the_same_in_any_number_of_batches(network, batch):
+    arms = [
+        RunArm("first"),
+        RunArm("second", (Intervention("patch", SITE, strength=0.5),), LABELS.flip(0), source="first"),
+        RunArm("third", (Intervention("patch", "network.middle2", strength=0.5),), LABELS.roll(1, 0), source="second"),
+        *(RunArm(f"other {k}") for k in range(2)),
+    ]
+    whole, spread = (
+        sample_arms(
+            network, arms, seeds=SEEDS, condition=LABELS, progress=False,
+            sampling=Sampling(solver=Euler(), sigmas=edm_sigmas(3), batch=size),
+        )
+        for size in (100, batch)
+    )  # fmt: skip
+    for name, expected in whole.items():
+        torch.testing.assert_close(spread[name], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_start_states_and_order(network):
     start = 80 * torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     how = Sampling(solver=Euler(), sigmas=edm_sigmas(3), batch=2)
@@ -127,5 +146,7 @@ def test_bad_arms(network):
         run([RunArm("a", source="b")])
     with pytest.raises(InputError, match="the name of an arm"):
         run([RunArm("a", (Intervention("patch", SITE),))])
+    with pytest.raises(InputError, match="rows= in arm 'b'"):
+        run([RunArm("a"), RunArm("b", (Intervention("patch", SITE, rows=torch.tensor([1, 2, 0])),), source="a")])
     with pytest.raises(InputError, match="one kind"):
         run([RunArm("a"), RunArm("b", condition=network.embed(LABELS))])

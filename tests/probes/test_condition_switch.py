@@ -63,6 +63,31 @@ def test_each_call_has_the_condition_of_its_noise_level_and_shared_calls_are_mad
     assert [sigma for sigma, _ in counting.rows[6:]] == pytest.approx(SIGMAS[4:6])
 
 
+def test_conditions_of_several_parts_share_calls_too_and_what_cannot_be_compared_is_not_kept(denoiser):
+    class Parts(Counting):
+        def __call__(self, x, sigma, condition):
+            self.calls += 1
+            return self.inner(x, sigma, condition["label"])
+
+    options = {"seeds": [7, 8, 9], "sigmas": SIGMAS, "solver": DPMSolverPP2M(), "progress": False}
+    above, below = ({"label": label, "pair": [torch.ones(2), torch.zeros(2), label[0]]} for label in (A, B))
+    counting = Parts(denoiser)
+    switching = SwitchingDenoiser(counting)
+    first = switching.sample(above, below, at=0.0, **options).samples
+    assert torch.equal(first, switching.sample(above, below, at=0.0, **options).samples) and counting.calls == 6
+    odd = {"label": A, "pair": [object()] * 3}
+    switching = SwitchingDenoiser(Parts(denoiser))
+    switching.sample(odd, odd, at=0.0, **options)
+    assert not any(switching._kept.values()) and switching.denoiser.calls == 6
+
+
+def test_other_seeds_let_go_of_what_was_kept(denoiser):
+    switching = SwitchingDenoiser(denoiser)
+    for seeds in ([1, 2, 3], [1, 2, 3], [4, 5, 6]):
+        switching.sample(A, B, at=0.0, seeds=seeds, sigmas=SIGMAS, solver=DPMSolverPP2M(), progress=False)
+        assert sum(map(len, switching._kept.values())) == 6
+
+
 @pytest.mark.parametrize("step", range(6))
 def test_the_switch_is_at_the_level_whatever_its_rounding(denoiser, step):
     counting = Counting(denoiser)

@@ -3,7 +3,7 @@ import torch
 
 from scorescope.data import InputError
 from scorescope.probes import attribute_candidates, open_attributes
-from scorescope.probes.conditions import ConditionRows
+from scorescope.probes.conditions import ConditionRows, stack_conditions
 
 SIZES = (4, 2, 3)
 
@@ -24,6 +24,14 @@ def test_candidates_with_the_others_open_or_fixed():
 def test_rows_of_several_conditions():
     table = ConditionRows.join([torch.tensor([1, 2, 3]), torch.tensor([9])], count=3)
     assert table.take(torch.tensor([0, 1, 0, 1]), torch.tensor([2, 2, 0, 1])).tolist() == [3, 9, 1, 9]
+
+
+def test_conditions_one_under_the_other():
+    found = stack_conditions([{"a": torch.zeros(1), "b": ["x"]}, {"a": torch.ones(2), "b": ["y", "z"]}])
+    assert found["a"].tolist() == [0, 1, 1] and found["b"] == ["x", "y", "z"]
+    assert stack_conditions([None, None]) is None
+    with pytest.raises(InputError, match="one kind"):
+        stack_conditions([None, torch.zeros(1)])
 
 
 def test_bad_input():

@@ -11,11 +11,9 @@ from scorescope.probes.decomposition import (
     branch_products,
     centred_products,
     chosen_products,
-    compared_products,
     guided_products,
     image_statistics,
     projection_products,
-    squared_distance,
 )
 from scorescope.probes.guidance import APG, GuidanceState
 
@@ -199,11 +197,24 @@ def test_chosen_products_are_those_of_all_of_them_bit_by_bit():
     assert torch.allclose(chosen_products(["cond_noise"], cond, None, x)["cond_noise"], expected, rtol=1e-12)
 
 
-def test_what_rules_are_compared_by_equals_the_separate_functions():
-    guided, cond, recorded = torch.randn(3, 5, 4, 20, 20, generator=torch.Generator().manual_seed(0)).double()
-    found = compared_products(guided, cond, recorded, cond.flatten(1).square().sum(1))
-    expected = guided_products(guided, cond, None) | {"difference_sq": squared_distance(guided, recorded)}
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert torch.allclose(found[name], value, rtol=1e-12, equal_nan=True), name
-    assert (compared_products(recorded, cond, recorded, cond.flatten(1).square().sum(1))["difference_sq"] == 0).all()
+@pytest.mark.parametrize("size", [100, 8192, 20_000])
+def test_products_in_the_type_of_the_data_are_right_to_its_precision(size):
+    update, cond = torch.randn(2, 3, size, generator=torch.Generator().manual_seed(0))
+    exact = projection_products(update, cond)
+    quick = projection_products(update, cond, exact=False)
+    sizes = exact[0].sqrt() * exact[2].sqrt()  # |d| |c|: <d,c> of vectors that are nearly orthogonal is far smaller
+    for a, b, size in zip(quick, exact, (exact[0], sizes, exact[2]), strict=True):
+        assert a.dtype == torch.float64 and ((a - b).abs() <= 1e-6 * size).all()
+    in_double = projection_products(update.double(), cond.double(), exact=False)
+    assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(in_double, exact, strict=True))
+
+
+def test_products_do_not_depend_on_the_length_of_what_stands_beside(monkeypatch):
+    # samples long enough for a loop of their own, against the same as a block of tensors; bfloat16 too
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        cond, uncond, x = torch.randn(3, 2, 5000, generator=torch.Generator().manual_seed(0)).to(dtype)
+        by_rows = branch_products(cond, uncond, x)
+        with monkeypatch.context() as patch:
+            patch.setattr("scorescope.probes.decomposition._HOST_ELEMENTS", 10**9)
+            as_block = branch_products(cond, uncond, x)
+        assert all(torch.allclose(by_rows[name], as_block[name], rtol=1e-12, atol=1e-12) for name in by_rows)

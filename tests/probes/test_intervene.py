@@ -1,9 +1,11 @@
 """Interventions in unmodified pipelines."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from diffusers import EulerDiscreteScheduler
 from torch import nn
 
 from scorescope.data.errors import InputError
@@ -55,6 +57,26 @@ def test_adding_a_vector_is_a_hook_written_by_hand(branch):
         found = run(pipe, arguments)
     torch.testing.assert_close(found, expected)
     assert is_clean(pipe)
+
+
+def test_edits_outside_their_interval_are_skipped_without_asking_the_device():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Identity()
+
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            return self.layer(sample)
+
+    scheduler = EulerDiscreteScheduler()
+    scheduler.set_timesteps(4)
+    pipe = SimpleNamespace(unet=Net(), scheduler=scheduler)
+    x = torch.zeros(2, 3, 4, 4, device="meta")  # values that cannot be read, as if that took forever
+    wrong = torch.ones(5)  # an edit that is applied does not fit
+    with intervene(pipe, [Intervention("add", "unet.layer", wrong, high=0.01)]):
+        assert pipe.unet(x, scheduler.timesteps[0]) is x
+    with pytest.raises(InputError, match="5 numbers"), intervene(pipe, [Intervention("add", "unet.layer", wrong)]):
+        pipe.unet(x, scheduler.timesteps[0])
 
 
 def test_it_acts_by_noise_level_and_by_image():

@@ -101,6 +101,11 @@ def test_transport_between_rotated_denoisers_is_the_rotation():
     torch.testing.assert_close(moved.kept, torch.ones(1, dtype=torch.float64))
     back = transport_direction(moved.vector[0], goal, source)
     assert float((back.vector[0] * vector).sum()) == pytest.approx(1, abs=1e-6)
+    # one goal for several samples
+    many = jacobian_directions(denoiser, x.repeat(3, 1), 0.5, tokens.repeat(3, 1, 1), **options)
+    both = transport_direction(vector, many, goal)
+    torch.testing.assert_close(both.vector, moved.vector.expand(3, 7))
+    torch.testing.assert_close(both.kept, torch.ones(3, dtype=torch.float64))
     # what the goal's few left vectors do not hold is reported as lost
     few = jacobian_directions(turned, x, 0.5, tokens, count=1, tolerance=1e-8, iterations=1000)
     assert float(transport_direction(vector, source, few).kept) < 1e-8

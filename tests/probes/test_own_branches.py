@@ -308,7 +308,7 @@ def test_the_whole_batch_is_called_where_its_rows_alone_give_something_else():
     expected, evaluations = run(pipe, arguments, rule)
     assert [step.made for step in evaluations] == [4, 3, 3, 3]
     pipe.unet.register_forward_hook(lambda module, args, out: (out[0] * (0.5 if len(args[0]) == 2 else 1.0),))
-    _, evaluations = run(pipe, arguments, rule)
+    found, evaluations = run(pipe, arguments, rule)
     # in the first step two of the pipeline, one in vain, two to prove the whole batch and the two that count
     assert [step.made for step in evaluations] == [7, 4, 4, 4]
     assert close(found, expected)

@@ -58,8 +58,10 @@ def test_samples_are_those_of_the_pipeline_called_by_hand(batch):
     for setting in found:
         for place, seed in enumerate(SEEDS):
             rows = {name: value[[place]] for name, value in how["condition"].items()}
-            with guide(pipe, setting.rule):
+            with guide(pipe, setting.rule) as session:
                 own = pipe(**rows, **how["arguments"], generator=torch.Generator().manual_seed(seed)).images[0]
+            assert all(step.asked.shape == (1,) for step in session.evaluations)  # left where they are, as tensors
+            assert all(step.needed in ([1], [2]) for step in session.evaluations)
             # one rounding of the network a step where the batch differs, grown by the sampler
             assert (setting.run.samples[place] - own).abs().max() <= 3e-5 * own.abs().max()
     assert not torch.allclose(found[0].run.samples, found[1].run.samples, rtol=1e-3)

@@ -253,3 +253,12 @@ def test_frequency_decoupled_names_data_it_cannot_split():
     cond, uncond, state = drawn((9,))
     with pytest.raises(ValueError, match=r"^cond: found data of shape \(9,\); expected \(channel, y, x\)"):
         FrequencyDecoupled((1.0, 2.0))(cond, uncond, state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rescaling_a_velocity_of_zero_leaves_it(dtype):
+    # CFG-Zero* stands still in its first steps; what rounding leaves of v = 0 must not be blown up
+    cond, x = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    state = GuidanceState(cond + 20 * x, 20.0, 10.0, 0, 0)
+    still = CFGZeroStar(3.0)(cond, None, state)
+    assert torch.allclose(Rescaled(CFGZeroStar(3.0), 0.7, "flow")(cond, None, state), still, rtol=1e-5, atol=1e-6)

@@ -119,6 +119,20 @@ def test_a_detached_axis_breaks_completeness_with_a_warning(unet):
     assert found.total_residual > 0.05
 
 
+def test_a_sample_without_an_effect_hides_no_residual(unet):
+    x, labels = unet_points()
+    tokens = unet.embed(labels).detach()
+    tokens[0] = unet.embed(None, batch=1).detach()[0]  # the null tokens themselves: no effect, and no attribution
+    step = make_step(unet, x, 1.0, tokens, head=guidance_energy(detach_axis=True), weight=3.0)
+    with pytest.warns(CompletenessWarning, match="miss the effect"):
+        found = attribute_step(step, "IntegratedGradients")
+    assert found.effect[0] == 0 and 0.05 < found.total_residual < float("inf")
+    whole = make_step(unet, x, 1.0, tokens, head=guidance_energy(), weight=3.0)
+    assert attribute_step(whole, "IntegratedGradients").total_residual < 1e-3
+    nothing = make_step(unet, x[:1], 1.0, tokens[:1], head=guidance_energy(), weight=3.0)
+    assert attribute_step(nothing, "IntegratedGradients").total_residual == 0
+
+
 @pytest.mark.parametrize("method", [*INPUT_METHODS, "LayerIntegratedGradients", "LayerGradCam"])
 def test_memory_batches_and_other_calls_do_not_change_results(unet, step, method):
     layer, maps = method.startswith("Layer"), method == "Occlusion"

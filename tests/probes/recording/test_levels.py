@@ -205,3 +205,17 @@ def test_a_timestep_is_found_by_its_place_in_memory(monkeypatch: pytest.MonkeyPa
         assert levels._place(scheduler.timesteps[place], scheduler.timesteps) == place
         assert levels._place(scheduler.timesteps[3:][place % 7], scheduler.timesteps) == 3 + place % 7
     assert levels._place(scheduler.timesteps[2].clone(), scheduler.timesteps) is None
+
+
+def test_what_a_denoiser_is_given_is_a_timestep_of_the_scheduler() -> None:
+    from diffusers import EulerDiscreteScheduler
+
+    scheduler = EulerDiscreteScheduler()
+    scheduler.set_timesteps(4)
+    reader, time = LevelReader(), scheduler.timesteps[1]
+    expected = float(time)
+    for given in (time, expected, time.expand(3), time[None, None].repeat(2, 3), time / 1000, 1 - time / 1000):
+        assert reader.scheduled(scheduler, given) == expected
+    assert reader.scheduled(scheduler, scheduler.timesteps) is None
+    assert reader.scheduled(scheduler, 0.3) == 0.3  # none of them
+    assert reader.scheduled(object(), 0.3) == 0.3
