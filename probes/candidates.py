@@ -20,7 +20,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.bank import Bank, Point
 from scorescope.probes.conditions import ConditionRows
 from scorescope.probes.denoiser import Condition, Denoiser, evaluate, to_device
-from scorescope.probes.guiding import working_dtype
+from scorescope.probes.separator import working_dtype
 
 Integers = NDArray[np.integer[Any]]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.bank import Bank, Point
-from scorescope.probes.guiding import working_dtype
+from scorescope.probes.separator import working_dtype
 
 Floats = NDArray[np.float64]
 LossSpace = Literal["eps", "denoised"]

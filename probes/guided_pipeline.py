@@ -9,8 +9,6 @@ needs. Both ways the rule works in denoised space, at the state and the level of
 on the pipeline afterwards. To record a guided run, put `record(pipe)` outside: it sees what the scheduler got.
 """
 
-import functools
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,35 +18,34 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
+from scorescope.probes.call_tap import CallTap
 from scorescope.probes.guidance import GuidanceState, Rule, evaluations_needed
 from scorescope.probes.guider import RuleGuider
 from scorescope.probes.guiding import (
-    Separator,
     check_first_order,
     check_rule,
     depends_on_step_size,
     predict,
     step_state,
 )
+from scorescope.probes.own_branches import check_sites, has_own_branches, own_predictions, pipeline_branches
+from scorescope.probes.pipeline_denoiser import PipelineDenoiser
 from scorescope.probes.recording import find
 from scorescope.probes.recording.branches import without_variance
-from scorescope.probes.recording.labels import LabelTap
 from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.levels import LevelFunction, LevelReader
 from scorescope.probes.recording.proof import check_names
 from scorescope.probes.recording.steps import Stream
 from scorescope.probes.recording.taps import (
-    Call,
     Listener,
     StepArguments,
     StepTap,
-    is_compiled,
-    leaves,
     remove_instance_attribute,
     step_arguments,
     step_results,
     tap_step,
 )
+from scorescope.probes.separator import Separated, Separator
 
 
 def guide(
@@ -58,23 +55,28 @@ def guide(
     modules: find.Modules = None,
     level: LevelFunction | None = None,
     branches: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
 ) -> "Guide":
     """Use a rule in a pipeline, for the length of a with block.
 
     Parameters
     ----------
     pipe : object
-        A diffusers pipeline, standard or modular, or any object with a denoiser module and a scheduler. A pipeline
-        that takes no guider has to run with its guidance on (guidance_scale above 1), so that both branches are
-        computed; its own weight then has no effect.
+        A diffusers pipeline, standard or modular, or any object with a denoiser module and a scheduler. For rules
+        of cond and uncond, a pipeline that takes no guider has to run with its guidance on (guidance_scale above 1),
+        so that both branches are computed; its own weight then has no effect.
     rule : Rule
-        A rule of cond and uncond. What it remembers starts afresh with every run of the pipeline.
+        Guidance rule. What it remembers starts afresh with every run of the pipeline. Branches that it computes
+        itself (Autoguidance, ICG, PAG, TSG) come from the denoiser call that made cond, made again in the steps that
+        need them: see Notes. Its sites are named from the pipeline's network ("mid_block.attentions.0...").
     modules : str, sequence or mapping, optional
         Denoisers; see `record`.
     level : callable, optional
         (scheduler, timestep, state) -> Level, for a scheduler whose noise levels cannot be recognised.
     branches : sequence of str
         Names of the branches in the order of the calls, where numbers cannot tell them apart; see `record`.
+    seeds : sequence of int, optional
+        One a sample, for rules that draw at random (ICG, TSG); by default the sample's place in the batch.
 
     Returns
     -------
@@ -84,15 +86,29 @@ def guide(
     Raises
     ------
     InputError
-        For rules that need branches which pipelines do not compute (Autoguidance, ICG, PAG, TSG), CFGPP on a
+        For sites that the network has not (the nearest are named) or that are no self-attention (PAG), CFGPP on a
         scheduler of higher order, and, while the pipeline runs, for a step whose branches cannot be told apart or
-        whose level is unknown.
+        whose level is unknown. For branches of the rule's own: a weak network that does not take the arguments of
+        the pipeline's or puts out other shapes, drawn conditions of other shapes, and a network that gives something
+        else when it is called again (caching between steps, dropout).
+
+    Notes
+    -----
+    A call that is made again passes through the hooks of others, so an `intervene` outside acts in it as in the call
+    that it repeats; hooks of `record` and of `cache_activations` pass it by: a recording outside sees the calls of
+    the pipeline and what the scheduler got. That is then no combination of the recorded branches, so its branches
+    have names only where the user gives them (`branches=`).
+
+    Where the call held several branches, the rows of cond alone are given to the network, if in the first step that
+    needs it this proves to give cond again; else the whole batch, at the cost of its other rows. The proof is one
+    more evaluation in that step, once a run. `Guide.evaluations` counts all of them.
     """
     schedulers = find.schedulers(pipe)
     check_rule(rule, list(schedulers.values()))
-    guided = _guider_name(pipe) is not None
-    denoisers = {} if guided else find.denoisers(pipe, modules)
-    return Guide(pipe, rule, schedulers, denoisers, level, check_names(branches))
+    needed = _guider_name(pipe) is None or has_own_branches(rule)
+    denoisers = find.denoisers(pipe, modules) if needed else {}
+    check_sites(rule, denoisers)
+    return Guide(pipe, rule, schedulers, denoisers, level, check_names(branches), seeds)
 
 
 def _guider_name(pipe: Any) -> str | None:
@@ -109,7 +125,8 @@ class Evaluations:
     asked : Tensor, shape (batch,), int64
         What the rule asked for, one number a sample; on the device, which a step does not wait for.
     made : int
-        What the pipeline made for each sample; 0 in a step that used those of an earlier one.
+        What was made for each sample: by the pipeline, 0 in a step that used those of an earlier one, and for
+        branches of the rule's own.
     """
 
     asked: Tensor
@@ -129,6 +146,7 @@ class _Path:
     reader: LevelReader
     separator: Separator
     memory: dict[str, Any] = field(default_factory=dict)
+    repeats: dict[Any, bool] = field(default_factory=dict)
 
 
 class Guide(Listener):
@@ -142,20 +160,16 @@ class Guide(Listener):
 
     def __init__(
         self, pipe: Any, rule: Rule, schedulers: Mapping[str, Any], denoisers: Mapping[str, nn.Module],
-        level: LevelFunction | None, names: Sequence[str],
+        level: LevelFunction | None, names: Sequence[str], seeds: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         self.evaluations: list[Evaluations] = []
         self._pipe, self._rule, self._schedulers, self._denoisers = pipe, rule, schedulers, denoisers
-        self._level, self._names = level, names
+        self._level, self._names, self._seeds = level, names, seeds
+        self._own = has_own_branches(rule)
+        self._calls = CallTap(repeatable=self._own, guider=_guider_name(pipe) is not None)
         self._active = False
-        self._pending: list[Any] = []
-        self._group: list[Call] = []
-        self._place = 0
-        self._known: deque[int] = deque(maxlen=32)  # where denoiser inputs and returned states lie
         self._taps: list[StepTap] = []
-        self._handles: list[Any] = []
         self._undo: list[Any] = []
-        self._labels = LabelTap(self._pending)
         self._grids: dict[int, Any] = {}
         self._paths: dict[int, _Path] = {}
 
@@ -168,8 +182,7 @@ class Guide(Listener):
         try:
             self._active = True
             self._taps += [tap_step(scheduler, self) for scheduler in self._schedulers.values()]
-            for name, module in self._denoisers.items():
-                self._hook(name, module)
+            self._calls.hook(self._denoisers)
             if (guider := _guider_name(self._pipe)) is not None:
                 self._put_guider(guider)
         except BaseException:
@@ -180,17 +193,12 @@ class Guide(Listener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
-        unused = len(self._pending)
+        unused = len(self._calls.pending)
         self._leave()
         if error is None and unused and not self.steps:
             found = f"{unused} denoiser calls and not one scheduler step"
             raise InputError("pipe", found=found, expected="a run on the scheduler that was there when guide() began")
         return False
-
-    def _hook(self, name: str, module: nn.Module) -> None:
-        keep = self._append if is_compiled(module) else self._copy
-        self._handles.append(module.register_forward_hook(functools.partial(keep, name), with_kwargs=True))
-        self._labels.tap_module(module)
 
     def _put_guider(self, name: str) -> None:
         guider = RuleGuider(self._rule)
@@ -203,30 +211,18 @@ class Guide(Listener):
     def _leave(self) -> None:
         """Take off everything of ours, and nothing else."""
         self._active = False
-        for handle in self._handles:
-            handle.remove()
         for tap in reversed(self._taps):
             tap.remove()
         for undo in reversed(self._undo):
             undo()
-        self._labels.remove()
-        for kept in (self._handles, self._taps, self._undo, self._pending, self._group):
-            kept.clear()
+        self._calls.remove()
+        self._taps.clear()
+        self._undo.clear()
         self._paths, self._grids = {}, {}
-
-    def _copy(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        self._known.extend(tensor.data_ptr() for tensor in leaves([*args, *kwargs.values()])[:1])
-        self._pending.append(Call(name, [leaf.detach().clone() for leaf in leaves(output)]))
-
-    def _append(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        """The hook of a compiled module runs no operation: it would be compiled with it."""
-        self._pending.append((name, output))
 
     def receive(self, cond: Tensor, uncond: Tensor | None) -> None:
         """The predictions of a pipeline that uses our guider."""
-        self._pending.append(Call("guider", [cond.detach().clone()], label="cond"))
-        if uncond is not None:
-            self._pending.append(Call("guider", [uncond.detach().clone()], label="uncond"))
+        self._calls.receive(cond, uncond)
 
     def branches_ahead(self, timestep: Any) -> tuple[str, ...]:
         """Branches that the rule will need in the step that comes."""
@@ -237,7 +233,8 @@ class Guide(Listener):
         first = getattr(scheduler, "state_in_first_order", True) or step < 0
         step, call = (step + 1, 0) if first else (step, call + 1)
         level = path.reader.read(scheduler, timestep, torch.zeros(1))
-        return self._rule.branches(step_state(torch.zeros(1), level, step=step, call=call, memory=path.memory))
+        state = step_state(torch.zeros(1), level, step=step, call=call, memory=path.memory)
+        return pipeline_branches(self._rule, self._rule.branches(state))
 
     def on_copy(self, tap: StepTap, copy: StepTap) -> None:
         """See `Listener.on_copy`."""
@@ -248,7 +245,7 @@ class Guide(Listener):
         """See `Listener.on_step`: step with the rule's prediction in place of the pipeline's."""
         if not self._active:
             return tap.below(*args, **kwargs)
-        given = step_arguments(tap.signature, args, kwargs, set(self._known))
+        given = step_arguments(tap.signature, args, kwargs, set(self._calls.known))
         path = self._path(tap.owner, tap.root)
         path.stream.count()
         level = path.reader.read(tap.owner, given.timestep, given.state, given.extra)
@@ -258,20 +255,22 @@ class Guide(Listener):
         result = tap.below(*args, **kwargs)
         after, _ = step_results(result, given.state)
         if after is not None:
-            self._known.append(after.data_ptr())
+            self._calls.known.append(after.data_ptr())
             if depends_on_step_size(self._rule):
                 check_first_order(self._rule, tap.owner, guided, state, after, given.prediction.dtype)
         return result
 
     def _predict(self, path: _Path, given: StepArguments, level: Level) -> tuple[Tensor, Tensor, GuidanceState]:
         """What the scheduler receives, shaped and typed as before; the same as D; where the rule was asked."""
-        calls = self._calls()
-        found = path.separator.separate(calls, given.prediction.detach(), given.state.detach(), level, self._place)
+        calls, place = self._calls.calls(), self._calls.place
+        found = path.separator.separate(calls, given.prediction.detach(), given.state.detach(), level, place)
         state = step_state(found.state, level, step=path.stream.step, call=path.stream.call, memory=path.memory)
-        made = 0 if self._place else 1 if found.uncond is None else 2
+        state.seeds = range(len(found.state)) if self._seeds is None else self._seeds
+        own, more = self._own_predictions(path, found, level, state)
+        made = more + (0 if place else 1 if found.uncond is None else 2)
         self.evaluations.append(Evaluations(evaluations_needed(self._rule, state), made))
-        self._place += 1
-        predicted, guided = predict(self._rule, found.cond, found.uncond, found.state, level, state)
+        self._calls.place += 1
+        predicted, guided = predict(self._rule, found.cond, found.uncond, found.state, level, state, own)
         if found.doubled:
             predicted = torch.cat([predicted, predicted])
         prediction = given.prediction.detach().clone(memory_format=torch.contiguous_format)
@@ -280,19 +279,14 @@ class Guide(Listener):
         target.copy_(predicted)  # learned variance, where there is some, stays the pipeline's
         return prediction, guided, state
 
-    def _calls(self) -> list[Call]:
-        """The denoiser calls that feed this step: those since the last one, else the same again."""
-        if self._pending:
-            self._group = [self._call(entry, place) for place, entry in enumerate(self._pending)]
-            self._pending.clear()
-            self._labels.spans.clear()
-            self._place = 0
-        return self._group
-
-    def _call(self, entry: Any, place: int) -> Call:
-        call = entry if isinstance(entry, Call) else Call(entry[0], [leaf.detach() for leaf in leaves(entry[1])])
-        call.label = call.label or self._labels.of(place)
-        return call
+    def _own_predictions(
+        self, path: _Path, found: Separated, level: Level, state: GuidanceState
+    ) -> tuple[dict[str, Tensor], int]:
+        """Branches that the rule computes itself, in denoised space, and the evaluations that they took."""
+        if not self._own:
+            return {}, 0
+        denoiser = PipelineDenoiser(found, level, state, path.repeats)
+        return own_predictions(self._rule, denoiser), denoiser.evaluations
 
     def _path(self, owner: Any, root: Any) -> _Path:
         """Where this scheduler is; a new grid of timesteps is a new run, in which everything starts afresh."""

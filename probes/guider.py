@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes.guidance import COND, UNCOND, GuidanceState, Rule
+from scorescope.probes.guidance import COND, UNCOND, GuidanceState, Rule, describe
 from scorescope.probes.guiding import check_rule, predict, step_state
+from scorescope.probes.own_branches import has_own_branches
 from scorescope.probes.recording.level import Level
 
 _PREDICTIONS = {COND: ("pred_cond", 0), UNCOND: ("pred_uncond", 1)}
@@ -43,9 +44,13 @@ def as_guider(rule: Rule) -> "RuleGuider":
     Raises
     ------
     InputError
-        For rules that need other branches than cond and uncond.
+        For rules that compute a branch of their own: a guider has no network to call. `guide` puts them into
+        pipelines.
     """
     check_rule(rule, ())
+    if has_own_branches(rule):
+        found = f"{describe(rule)}, which computes a branch of its own"
+        raise InputError("rule", found=found, expected="a rule of cond and uncond; guide(pipe, rule) takes every rule")
     return RuleGuider(rule)
 
 

@@ -161,6 +161,8 @@ def cache_activations(
 class Caching(PipelineSites):
     """The context manager that `cache_activations` returns."""
 
+    in_repeated_calls = False
+
     def __init__(
         self, pipe: Any, sites: Sequence[str], cache: ActivationCache, modules: find.Modules,
         level: LevelFunction | None,

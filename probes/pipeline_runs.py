@@ -62,13 +62,14 @@ def sample_pipeline(
     Parameters
     ----------
     pipe : object
-        A diffusers pipeline; see `guide` for what it has to be. Its own guidance has to be on.
+        A diffusers pipeline; see `guide` for what it has to be. For rules of cond and uncond its own guidance has to
+        be on.
     rule : Rule
         Guidance rule.
     seeds : sequence of int
         One a sample. The pipeline gets a list of generators, one a sample, so a sample does not depend on those
-        beside it. What a pipeline draws past its generators (DiT with a stochastic scheduler does) is seeded by the
-        first seed of each batch.
+        beside it; what a rule draws is the seed's too. What a pipeline draws past its generators (DiT with a
+        stochastic scheduler does) is seeded by the first seed of each batch.
     condition : mapping
         Arguments with one row a sample, for instance {"prompt": [...]}, {"class_labels": [...]} or tensors of
         embeddings.
@@ -91,7 +92,7 @@ def sample_pipeline(
     Run
         Samples as the pipeline made them, in [0, 1] for pictures, (n, channel, y, x); latents unchanged. In the
         trace, `needed` counts the denoiser evaluations that the rule asked for, and `observed` those beyond that
-        the pipeline made all the same.
+        were made all the same: by the pipeline, or to prove that a call can be made again (see `guide`).
 
     Raises
     ------
@@ -112,7 +113,8 @@ def sample_pipeline(
             rows = slice(first, first + batch)
             given = fixed | select(dict(condition), rows)
             given["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds[rows]]
-            with guide(pipe, rule, **options) as session, _seeded(seeds[first]):
+            drawn = options | {"seeds": seeds[rows]}
+            with guide(pipe, rule, **drawn) as session, _seeded(seeds[first]):
                 result = pipe(**given) if call is None else call(pipe, given)
             parts.append(_tensor(result, len(seeds[rows])).cpu())
             counted += session.evaluations

@@ -20,10 +20,10 @@ from scorescope.probes.recording import find
 from scorescope.probes.recording.labels import LabelTap
 from scorescope.probes.recording.levels import LevelFunction, LevelReader
 from scorescope.probes.recording.proof import LABELS, check_names
-from scorescope.probes.recording.taps import is_compiled, leaves
+from scorescope.probes.recording.taps import is_compiled, is_repeated, leaves
 from scorescope.probes.site_calls import PassCalls
 
-_TIME = ("timestep", "timesteps", "t", "time", "sigma", "timestep_ratio", "noise_level")
+TIME_ARGUMENTS = ("timestep", "timesteps", "t", "time", "sigma", "timestep_ratio", "noise_level")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,9 @@ class PipelineSites:
         For sites that are not there or compiled.
     """
 
+    in_repeated_calls = True
+    """Whether calls count that a guidance rule makes again for a branch of its own (see `guide`)."""
+
     def __init__(
         self, pipe: Any, sites: Sequence[str], modules: find.Modules = None, level: LevelFunction | None = None
     ) -> None:
@@ -127,6 +130,9 @@ class PipelineSites:
         self._now = None
 
     def _before(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if is_repeated(module) and not self.in_repeated_calls:
+            self._now = None
+            return None
         tensors = leaves([*args, *kwargs.values()])
         batch = len(tensors[0]) if tensors and tensors[0].ndim else 1
         sigma, note = self._sigma(module, args, kwargs)
@@ -143,7 +149,10 @@ class PipelineSites:
         return self.at_site(site, self._now, output)
 
     def _after(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._calls.append(None)  # labels are counted in calls
+        if is_repeated(module) and not self.in_repeated_calls:
+            return
+        if not is_repeated(module):
+            self._calls.append(None)  # labels are counted in calls
         self._now = None
         self._called.check_all()
 
@@ -207,4 +216,4 @@ def _timestep(module: nn.Module, args: Any, kwargs: Any) -> Any:
         bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
     except TypeError:
         return None
-    return next((bound[name] for name in _TIME if bound.get(name) is not None), None)
+    return next((bound[name] for name in TIME_ARGUMENTS if bound.get(name) is not None), None)

@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -157,13 +157,17 @@ def _identity(model: Any) -> list[str]:
     schedulers = find.schedulers(model).values() if pipeline else ()
     found = hashlib.sha256()
     for module in modules.values():
-        found.update(str(module).encode())
-        for name, value in module.state_dict().items():
-            numbers = b"" if value.is_meta else value.detach().flatten()[:8].double().cpu().numpy().tobytes()
-            found.update(f"{name} {tuple(value.shape)}".encode() + numbers)
+        _add_network(found, module)
     configs = [str(sorted(dict(getattr(part, "config", {})).items())) for part in schedulers]
     name = _digest(model) if callable(model) and not isinstance(model, nn.Module) else type(model).__qualname__
     return [name, found.hexdigest(), *configs]
+
+
+def _add_network(found: Any, module: nn.Module) -> None:
+    found.update(str(module).encode())
+    for name, value in module.state_dict().items():
+        numbers = b"" if value.is_meta else value.detach().flatten()[:8].double().cpu().numpy().tobytes()
+        found.update(f"{name} {tuple(value.shape)}".encode() + numbers)
 
 
 class _Store:
@@ -210,7 +214,22 @@ class _Store:
 
 
 def _rule_text(rule: Rule) -> str:
-    return json.dumps([type(rule).__name__, parameters_of(rule)], default=str)
+    return json.dumps([type(rule).__name__, parameters_of(rule), *_held(rule)], default=str)
+
+
+def _held(thing: Any) -> list[str]:
+    """What tells the networks and tensors of a rule apart (a weak model, a table of conditions), inner rules' too."""
+    if isinstance(thing, nn.Module):
+        found = hashlib.sha256()
+        _add_network(found, thing)
+        return [found.hexdigest()]
+    if isinstance(thing, Tensor):
+        return [_digest(thing)]
+    if isinstance(thing, Mapping):
+        return [digest for value in thing.values() for digest in _held(value)]
+    if is_dataclass(thing) and not isinstance(thing, type):
+        return [digest for item in fields(thing) for digest in _held(getattr(thing, item.name))]
+    return []
 
 
 def _digest(value: Any) -> str:

@@ -13,6 +13,7 @@ from scorescope.probes.guidance.base import (
     WEAK,
     BranchRule,
     GuidanceState,
+    NetworkDenoiser,
     Products,
     RowRule,
     Rule,
@@ -21,7 +22,8 @@ from scorescope.probes.guidance.base import (
 )
 from scorescope.probes.guidance.combination import Combination, CombinationRule, combination_of
 from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
-from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance, RandomLabels
+from scorescope.probes.guidance.draws import GaussianEmbeddings, RandomLabels, RandomRows
+from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance
 from scorescope.probes.guidance.perturbed import PAG, TSG, TimePower
 from scorescope.probes.guidance.projected import APG, APGMix, CFGZeroStar, MagnitudeAware, TangentialCFG
 from scorescope.probes.guidance.wrappers import (
@@ -53,13 +55,16 @@ __all__ = [
     "CosineWeight",
     "DynamicThreshold",
     "FrequencyDecoupled",
+    "GaussianEmbeddings",
     "GuidanceState",
     "Interval",
     "LinearAG",
     "LinearWeight",
     "MagnitudeAware",
+    "NetworkDenoiser",
     "Products",
     "RandomLabels",
+    "RandomRows",
     "Rescaled",
     "RowRule",
     "Rule",

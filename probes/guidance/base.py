@@ -122,12 +122,34 @@ class RowRule(Rule, Protocol):
 
 @runtime_checkable
 class BranchRule(Rule, Protocol):
-    """A rule that computes a branch in its own way: another model, another condition, a perturbed network."""
+    """A rule that computes a branch in its own way: another model, another condition, a perturbed network.
+
+    Inside a pipeline `cond` and `uncond` are the pipeline's; a rule that computes its own `uncond` names it in a class
+    attribute `own_branches`, and then the pipeline need not have one.
+    """
 
     def predict(
         self, branch: str, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
     ) -> Tensor | None:
         """The prediction of `branch`, or None where the rule has nothing of its own for it."""
+        ...
+
+
+@runtime_checkable
+class NetworkDenoiser(Protocol):
+    """A denoiser around a network that is called in another way: what `guide` hands to rules inside a pipeline."""
+
+    @property
+    def root(self) -> Any:
+        """The network; sites are named from it."""
+        ...
+
+    def around(self, network: Any, *, argument: str) -> Denoiser:
+        """The same with another network, called with the same arguments; `argument` names it in errors."""
+        ...
+
+    def samples(self, rows: int) -> Tensor:
+        """Which sample each of the network's rows belongs to, int64, shape (rows,)."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from scorescope.probes.guidance.base import (
     UNCOND,
     WEAK,
     GuidanceState,
+    NetworkDenoiser,
     Products,
     require_finite,
     required,
@@ -60,7 +62,8 @@ class Autoguidance:
     weight : float
         w; at 1 the weak model is not called.
     weak : Denoiser
-        D_0: smaller or less trained, degraded in the same way as the main model.
+        D_0: smaller or less trained, degraded in the same way as the main model. Inside a pipeline (`guide`) it is
+        what could stand in place of the pipeline's network: a module that is called with the same arguments.
     """
 
     weight: float
@@ -79,6 +82,8 @@ class Autoguidance:
         """The weak model's prediction under the same condition."""
         if branch != WEAK:
             return None
+        if isinstance(denoiser, NetworkDenoiser):
+            return denoiser.around(self.weak, argument="weak")(x, sigma, condition)
         shape = getattr(self.weak, "shape", None)
         if shape is not None and tuple(shape) != tuple(x.shape[1:]):
             expected = f"one of {tuple(x.shape[1:])}, like the model that it guides"
@@ -102,11 +107,13 @@ class ICG:
         w.
     draw : callable
         (generators, condition) to a condition like `condition` that is independent of the sample; one generator
-        a sample. `RandomLabels(classes)` makes one for class labels.
+        a sample. `RandomLabels` makes one for class labels, `RandomRows` and `GaussianEmbeddings` for others; what
+        the condition is inside a pipeline is told there (`guidance.draws`).
     """
 
     weight: float
     draw: Callable[[list[torch.Generator], Condition], Condition]
+    own_branches: ClassVar[tuple[str, ...]] = (UNCOND,)
 
     def __post_init__(self) -> None:
         require_finite("weight", self.weight)
@@ -128,18 +135,6 @@ class ICG:
     def combination(self, products: Products, state: GuidanceState) -> Combination:
         """As CFG."""
         return CFG(self.weight).combination(products, state)
-
-
-@dataclass(frozen=True)
-class RandomLabels:
-    """Uniform class labels for `ICG`: called with generators and a condition, gives (batch,) labels, int64."""
-
-    classes: int
-
-    def __call__(self, generators: list[torch.Generator], condition: Condition) -> Condition:
-        """One label a generator, on the device of `condition`."""
-        labels = torch.cat([torch.randint(self.classes, (1,), generator=generator) for generator in generators])
-        return labels.to(condition.device)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,15 @@ from scorescope.probes.guidance.base import (
     PERTURBED,
     UNCOND,
     GuidanceState,
+    NetworkDenoiser,
     per_sample,
     require_finite,
     required,
     sample_generators,
 )
+from scorescope.probes.guidance.identity_attention import identity_attention
 from scorescope.probes.guidance.wrappers import LinearWeight
+from scorescope.probes.sites import find_site
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class TSG:
     low, high : float
         Noise levels between which it acts, low < sigma <= high.
     site : str
-        Name of the module whose output is the time embedding, in the denoiser (an `nn.Module`).
+        Name of the module whose output is the time embedding, in the denoiser (an `nn.Module`), or inside a
+        pipeline in its network ("time_embedding").
     schedule : callable, optional
         sigma to a factor >= 0 of `scale`, such as a `TimePower`; None is 1 at all noise levels.
     """
@@ -115,9 +119,14 @@ class TSG:
             return None
         generators, scale = sample_generators(state, 2), self.strength(state.sigma)
 
-        def add_noise(module: nn.Module, inputs: Any, embedding: Tensor) -> Tensor:
+        def add_noise(module: nn.Module, args: Any, kwargs: Any, embedding: Tensor) -> Tensor:
+            if not isinstance(embedding, Tensor) or embedding.ndim < 2:
+                found = f"{self.site!r}, which puts out no tensor of a row a sample"
+                raise InputError("site", found=found, expected="the module that embeds the time")
             draws = [torch.randn(embedding.shape[1:], generator=generator) for generator in generators]
             noise = torch.stack(draws).to(embedding)
+            if isinstance(denoiser, NetworkDenoiser):
+                noise = noise[denoiser.samples(len(embedding)).to(noise.device)]
             return embedding + scale * per_sample(embedding.flatten(1).std(1), embedding) * noise
 
         with _hooked(denoiser, [self.site], lambda module: add_noise):
@@ -142,8 +151,9 @@ class PAG:
     scale : float
         s.
     sites : tuple of str
-        Names of self-attention modules in the denoiser (an `nn.Module`). Each must have a method `without_mixing`
-        that takes what its forward takes and returns what it would with an identity attention map.
+        Names of self-attention modules in the denoiser (an `nn.Module`), or inside a pipeline in its network
+        ("mid_block.attentions.0.transformer_blocks.0.attn1"). Each must have a method `without_mixing` that takes
+        what its forward takes and returns what it would with an identity attention map, or be diffusers' `Attention`.
     weight : float
         w of the CFG term; 1 is none, and then the unconditional branch is not computed.
     first, last : int
@@ -179,16 +189,9 @@ class PAG:
         if branch != PERTURBED:
             return None
 
-        def replace_by_values(module: Any) -> Callable[..., Tensor]:
-            if not hasattr(module, "without_mixing"):
-                expected = "a self-attention module with a method without_mixing"
-                raise InputError("sites", found=type(module).__name__, expected=expected)
-
-            def hook(_: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-                values: Tensor = module.without_mixing(*inputs)
-                return values
-
-            return hook
+        def replace_by_values(module: nn.Module) -> Callable[..., Tensor]:
+            values = identity_attention(module)
+            return lambda _, args, kwargs, output: values(*args, **kwargs)
 
         with _hooked(denoiser, self.sites, replace_by_values):
             return denoiser(x, sigma, condition)
@@ -203,14 +206,10 @@ class PAG:
 
 
 def _hooked(denoiser: Denoiser, sites: Sequence[str], make: Callable[[nn.Module], Callable[..., Tensor]]) -> ExitStack:
-    """Forward hooks at named modules, for the length of a with block."""
-    if not isinstance(denoiser, nn.Module):
-        found = type(denoiser).__name__
-        raise InputError("denoiser", found=found, expected="an nn.Module, whose inner modules can be reached by name")
-    modules = dict(denoiser.named_modules())
-    if absent := [site for site in sites if site not in modules]:
-        raise InputError("site", found=str(absent), expected=f"names of modules, such as {sorted(modules)[1:6]}")
+    """Forward hooks (module, args, kwargs, output) at named modules, for the length of a with block."""
+    root = denoiser.root if isinstance(denoiser, NetworkDenoiser) else denoiser
+    modules = [find_site(root, site) for site in sites]
     with ExitStack() as stack:
-        for site in sites:
-            stack.callback(modules[site].register_forward_hook(make(modules[site])).remove)
+        for module in modules:
+            stack.callback(module.register_forward_hook(make(module), with_kwargs=True).remove)
         return stack.pop_all()

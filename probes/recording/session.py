@@ -33,6 +33,7 @@ from scorescope.probes.recording.taps import (
     StepTap,
     embeds_guidance,
     is_compiled,
+    is_repeated,
     leaves,
     tap_step,
 )  # fmt: skip
@@ -198,6 +199,8 @@ class Session(Listener):
         self._labels.remove()
 
     def _before_call(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if is_repeated(module):
+            return
         self._follow_swaps()
         tensors = leaves([*args, *kwargs.values()])
         if tensors:
@@ -205,6 +208,9 @@ class Session(Listener):
             self._recorder.room.expect(module, tensors[0], self._schedulers, guided=guided)
 
     def _after_call(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if is_repeated(module):
+            self._inner.clear()
+            return
         copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
         sites = {site: list(values) for site, values in self._inner.items()}
         self._inner.clear()
@@ -216,7 +222,8 @@ class Session(Listener):
         pending = self._pending
 
         def append(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            pending.append((name, kwargs, output))
+            if not is_repeated(module):
+                pending.append((name, kwargs, output))
 
         return append
 

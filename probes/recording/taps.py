@@ -6,7 +6,8 @@ Both are removed by handle. What other people have hooked or wrapped stays, in w
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -64,6 +65,27 @@ def leaves(output: Any) -> list[Tensor]:
 def is_compiled(module: torch.nn.Module) -> bool:
     """True for a module compiled as a whole: `torch.compile(module)` or `module.compile()`."""
     return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+
+
+_REPEATED = "_scorescope_repeated"
+
+
+@contextmanager
+def repeating(network: Any) -> Iterator[None]:
+    """Calls of `network` made inside repeat one of the pipeline's: recordings do not take them for branches."""
+    if not isinstance(network, torch.nn.Module):
+        yield
+        return
+    network.__dict__[_REPEATED] = True
+    try:
+        yield
+    finally:
+        network.__dict__.pop(_REPEATED, None)
+
+
+def is_repeated(module: torch.nn.Module) -> bool:
+    """True during a call that `repeating` announced."""
+    return _REPEATED in module.__dict__
 
 
 def embeds_guidance(arguments: Mapping[str, Any]) -> bool:
