@@ -207,7 +207,7 @@ def _observed_curves(
         found = f"{len(final)} final images that all score {'above' if final.all() else 'below'} zero"
         raise InputError("observed", found=found, expected="a condition that leaves the attribute open, or more seeds")
     steps = _steps(taps)
-    seen = _seen(judge, taps, run.samples.shape[1:])
+    seen = _seen(judge, taps, run.samples)
     curves = [Curve("agreement", judge.balanced(seen, final), steps, len(final))]
     if scan is not None:
         covered = [step for step in steps if _covers(scan, taps.sigmas[step, 0])]
@@ -236,7 +236,7 @@ def _condition_curves(
     for given in (condition, other):
         run, taps = sample_with_sites(denoiser, {DENOISED: "whole"}, condition=given, **options)
         finals.append(judge.labels(run.samples))
-        estimates.append(_seen(judge, taps, run.samples.shape[1:]))
+        estimates.append(_seen(judge, taps, run.samples))
     follows = finals[0] != finals[1]
     if follows.sum() < 2:
         found = f"{int(follows.sum())} of {len(follows)} seeds whose label depends on it"
@@ -265,10 +265,10 @@ def _steps(taps: SampleTaps) -> list[int]:
     return sorted({step for step, call in taps.sigmas if call == 0})
 
 
-def _seen(judge: _Judge, taps: SampleTaps, shape: tuple[int, ...]) -> Bools:
-    """Labels of the denoised estimates, (step, seed)."""
+def _seen(judge: _Judge, taps: SampleTaps, samples: Tensor) -> Bools:
+    """Labels of the denoised estimates, (step, seed): taps are on the CPU in float32, the judge is not."""
     estimates = (taps.at(DENOISED, step=step, branch=GUIDED) for step in _steps(taps))
-    return np.stack([judge.labels(estimate.reshape(-1, *shape)) for estimate in estimates])
+    return np.stack([judge.labels(estimate.reshape(samples.shape).to(samples)) for estimate in estimates])
 
 
 def _switch_steps(count: int, switches: int | None) -> list[int]:

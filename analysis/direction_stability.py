@@ -18,6 +18,7 @@ from torch import Tensor
 
 from scorescope.analysis.direction_methods import Method, Options, fit_vector, whitener
 from scorescope.analysis.directions import check_averaged
+from scorescope.analysis.labels import host_array
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Activations
@@ -122,13 +123,13 @@ def direction_stability(
     InputError
         As `find_direction`, and for fewer groups than two halves with both classes need.
     """
-    y = torch.from_numpy(np.asarray(labels).astype(np.float64))
-    x = values.double()
-    codes = None if pairs is None else torch.from_numpy(np.unique(np.asarray(pairs), return_inverse=True)[1])
+    y = torch.from_numpy(host_array(labels).astype(np.float64))
+    x = values.detach().double().cpu()
+    codes = None if pairs is None else torch.from_numpy(np.unique(host_array(pairs), return_inverse=True)[1])
     options = Options(method, shrinkage, penalty, False, codes)
     if groups is None:
-        groups = np.arange(len(y)) if pairs is None else np.asarray(pairs)
-    group = np.unique(np.asarray(groups), return_inverse=True)[1]
+        groups = np.arange(len(y)) if pairs is None else host_array(pairs)
+    group = np.unique(host_array(groups), return_inverse=True)[1]
     _check_rows(x, y, group)
     root = whitener(x, shrinkage) if whiten else None
     rng = np.random.default_rng(seed)
@@ -188,7 +189,7 @@ def step_cosines(
     """
     check_averaged(activations, site)
     images = activations.images.numpy()
-    y = torch.from_numpy(np.asarray(labels).astype(np.float64))[activations.images]
+    y = torch.from_numpy(host_array(labels).astype(np.float64))[activations.images]
     x = activations.site(site).double()
     _check_rows(x[0], y, images)
     options = Options(method, shrinkage, penalty)

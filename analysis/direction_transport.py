@@ -17,11 +17,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from scorescope.analysis.directions import as_direction, check_averaged, find_direction
+from scorescope.analysis.labels import host_array
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Activations
 from scorescope.probes.bank import Bank
-from scorescope.probes.denoiser import Condition, Denoiser, select_rows
+from scorescope.probes.denoiser import Condition, Denoiser, select_rows, to_device
 from scorescope.probes.direction import Direction
 from scorescope.probes.jacobian_products import pull_back, push_forward
 
@@ -91,7 +92,7 @@ def carry_direction(
     _check(direction, activations, how, labels, carry)
     values = activations.site(direction.site)
     source = values[activations.nearest_level(direction.sigma or 1.0)].double()
-    rows = None if labels is None else np.asarray(labels)[activations.images.numpy()]
+    rows = None if labels is None else host_array(labels)[activations.images.numpy()]
     found = []
     for level, sigma in enumerate(activations.sigmas):
         goal = values[level].double()
@@ -104,7 +105,7 @@ def carry_direction(
             assert carry is not None  # checked above
             vector = carry(direction, sigma)
         else:
-            vector = _mapped(direction.vector.double(), source, goal, how, ridge)
+            vector = _mapped(direction.vector.double().to(source), source, goal, how, ridge)
         method = f"{direction.method}, {how}"
         turned = rows if how in ("procrustes", "given") else None
         found.append(as_direction(vector, goal, method=method, labels=turned, **where))  # type: ignore[arg-type]
@@ -143,7 +144,8 @@ def jacobian_carry(
     def carry(direction: Direction, sigma: float) -> Tensor:
         found = []
         for rows in torch.arange(len(images)).split(batch):
-            given, clean, part = select_rows(condition, rows), images[rows], noise[rows]
+            clean, part = images[rows], noise[rows]
+            given = to_device(select_rows(condition, rows), clean.device)
             source = float(direction.sigma or 1.0)
             options = {"of": direction.site, "to": "x", "mean": True}
             unit = direction.unit.to(clean)
@@ -236,7 +238,7 @@ def judge_transport(
     """
     if reference not in carried:
         raise InputError("reference", found=repr(reference), expected=f"one of {', '.join(carried)}")
-    effects = {name: effect(directions).double().numpy() for name, directions in carried.items()}
+    effects = {name: effect(directions).detach().double().cpu().numpy() for name, directions in carried.items()}
     count = len(effects[reference])
     if any(values.shape != (count,) or not np.isfinite(values).all() for values in effects.values()):
         found = f"shapes {[values.shape for values in effects.values()]}"
@@ -251,7 +253,7 @@ def judge_transport(
         low, high = np.quantile(draws[name], [0.025, 0.975])
         shares = np.quantile(draws[name] / base, [0.025, 0.975]) if known else (np.nan, np.nan)
         cosines = [
-            float(torch.nn.functional.cosine_similarity(a.vector.double(), b.vector.double(), dim=0))
+            float(torch.nn.functional.cosine_similarity(a.vector.double().cpu(), b.vector.double().cpu(), dim=0))
             for a, b in zip(directions, carried[reference], strict=True)
         ]
         rows.append({

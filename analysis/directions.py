@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from scorescope.analysis.direction_methods import Method, Options, fit_vector
+from scorescope.analysis.labels import host_array
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Activations
@@ -148,7 +149,8 @@ def as_direction(
     InputError
         For a vector of another size than the values, and values that do not vary along it.
     """
-    direction = Direction(vector.float(), site, attribute, method, scale=1.0, sigma=sigma)
+    vector = vector.detach().to(values.device, torch.float32)
+    direction = Direction(vector, site, attribute, method, scale=1.0, sigma=sigma)
     direction.check_width(values.shape[1])
     projected = values.double() @ direction.unit.double()
     scale = float(projected.std(correction=0))
@@ -156,7 +158,7 @@ def as_direction(
         raise InputError("values", found=f"no variation along the direction of {attribute!r}", expected="some")
     sign = 1.0
     if labels is not None:
-        y = torch.as_tensor(np.asarray(labels, dtype=np.float64))
+        y = torch.from_numpy(host_array(labels).astype(np.float64)).to(projected)
         sign = -1.0 if float((projected - projected.mean()) @ y) < 0 else 1.0
     return Direction(sign * direction.vector, site, attribute, method, scale=scale, sigma=sigma)
 
@@ -183,10 +185,10 @@ def directions_by_level(
     check_averaged(activations, site)
     images = activations.images.numpy()
     rows = {
-        name: None if value is None else np.asarray(value)[images]
+        name: None if value is None else host_array(value)[images]
         for name, value in {"pairs": pairs, "nuisance": nuisance}.items()
     }
-    y = np.asarray(labels)
+    y = host_array(labels)
     if rows["pairs"] is not None:  # the draws of a pair are pairs of their own
         draw = np.arange(len(images)) // (1 + int(images.max()))
         rows["pairs"] = rows["pairs"] + draw * (1 + int(rows["pairs"].max()))
@@ -284,7 +286,7 @@ def compare_directions(
 
 def _reading(direction: Direction, values: Tensor, positive: Tensor) -> dict[str, object]:
     direction.check_width(values.shape[1])
-    projected = values.double() @ direction.unit.double()
+    projected = values.double() @ direction.unit.double().to(values.device)
     above, below = projected[positive], projected[~positive]
     ranks = torch.empty(len(projected), dtype=torch.float64)
     ranks[projected.argsort()] = torch.arange(1, len(projected) + 1, dtype=torch.float64)
@@ -301,7 +303,7 @@ def _moving(direction: Direction, found: Mapping[str, Tensor], resamples: int, s
     if direction.attribute not in found:
         expected = f"the score of {direction.attribute!r} among them"
         raise InputError("effect", found=f"scores {sorted(found)}", expected=expected)
-    target = found[direction.attribute].double().numpy()
+    target = found[direction.attribute].detach().double().cpu().numpy()
     drawn = np.random.default_rng(seed).integers(0, len(target), size=(resamples, len(target)))
     low, high = np.quantile(target[drawn].mean(1), [0.025, 0.975])
     others = [float(value.double().mean()) for name, value in found.items() if name != direction.attribute]
@@ -314,8 +316,8 @@ def _moving(direction: Direction, found: Mapping[str, Tensor], resamples: int, s
 
 
 def _checked(values: Tensor, labels: ArrayLike) -> tuple[Tensor, Tensor]:
-    """Rows in float64 and labels as numbers, after checking both."""
-    y = np.asarray(labels)
+    """Rows in float64 and labels as numbers, both on the CPU, after checking them."""
+    y = host_array(labels)
     if not isinstance(values, Tensor) or values.ndim != 2 or len(values) < 2:
         found = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
         raise InputError("values", found=found, expected="a tensor of (row, d), at least two rows")
@@ -330,13 +332,13 @@ def _checked(values: Tensor, labels: ArrayLike) -> tuple[Tensor, Tensor]:
     if len(unique) > 2 and y.dtype.kind != "f":
         expected = "two (labels == value makes one against the rest), or floating point numbers"
         raise InputError("labels", found=f"{len(unique)} classes", expected=expected)
-    return values.detach().double(), torch.from_numpy(y.astype(np.float64))
+    return values.detach().double().cpu(), torch.from_numpy(y.astype(np.float64))
 
 
 def _codes(values: ArrayLike | None, like: Tensor) -> Tensor | None:
     if values is None:
         return None
-    codes = np.unique(np.asarray(values), return_inverse=True)[1]
+    codes = np.unique(host_array(values), return_inverse=True)[1]
     if codes.shape != (len(like),):
         raise InputError("pairs, nuisance", found=f"shape {codes.shape}", expected=f"({len(like)},), one a row")
     return torch.from_numpy(codes)
@@ -344,7 +346,7 @@ def _codes(values: ArrayLike | None, like: Tensor) -> Tensor | None:
 
 def _cosine(a: Direction, b: Direction) -> float:
     b.check_width(len(a))
-    return float(torch.nn.functional.cosine_similarity(a.vector.double(), b.vector.double(), dim=0))
+    return float(torch.nn.functional.cosine_similarity(a.vector.double().cpu(), b.vector.double().cpu(), dim=0))
 
 
 def _number(value: float | None) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from scorescope.analysis.fid_tables import wilson
+from scorescope.analysis.labels import host_array
 from scorescope.analysis.tables import Column, Schema
 from scorescope.probes.comparison_sums import Comparison
 
@@ -46,7 +47,7 @@ def win_rates(comparison: Comparison, labels: ArrayLike | Tensor) -> pd.DataFram
     DataFrame
         Columns declared in `WIN_RATES`; the split is "test".
     """
-    losses, truth = stacked_losses(comparison), np.asarray(labels)
+    losses, truth = stacked_losses(comparison), host_array(labels)
     own = losses[truth, np.arange(len(truth))]
     wins = (own < losses) + 0.5 * (own == losses)
     is_other = truth != np.arange(len(losses))[:, None]
