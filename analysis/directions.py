@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
+from scipy.stats import rankdata
 from torch import Tensor
 
 from scorescope.analysis.direction_methods import Method, Options, fit_vector
@@ -51,7 +52,7 @@ READERS = Schema(
         Column("sigma", float, "data", "noise level where it was found"),
         Column("method", str, "", "method"),
         Column("n", int, "", "rows read"),
-        Column("auc", float, "1", "chance that a positive row projects higher than a negative one"),
+        Column("auc", float, "1", "chance that a positive row projects higher than a negative one; ties count half"),
         Column("accuracy", float, "1", "balanced accuracy of the projection, cut midway between the class means"),
         Column("seeds", int, "", "seeds moved"),
         Column("effect", float, "1", "mean change of the target's score a unit of strength"),
@@ -288,9 +289,8 @@ def _reading(direction: Direction, values: Tensor, positive: Tensor) -> dict[str
     direction.check_width(values.shape[1])
     projected = values.double() @ direction.unit.double().to(values.device)
     above, below = projected[positive], projected[~positive]
-    ranks = torch.empty(len(projected), dtype=torch.float64)
-    ranks[projected.argsort()] = torch.arange(1, len(projected) + 1, dtype=torch.float64)
-    auc = (float(ranks[positive].sum()) / len(above) - (len(above) + 1) / 2) / len(below)
+    ranks = rankdata(projected.numpy())
+    auc = (float(ranks[positive.numpy()].mean()) - (len(above) + 1) / 2) / len(below)
     cut = (above.mean() + below.mean()) / 2
     accuracy = float(((above > cut).double().mean() + (below <= cut).double().mean()) / 2)
     return {

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import roc_auc_score
 
 from scorescope.analysis.direction_stability import direction_stability, effective_dimension, step_cosines
 from scorescope.analysis.directions import (
@@ -67,6 +68,19 @@ def test_the_nuisance_model_has_its_best_reader_and_its_best_mover_35_7_degrees_
     assert table.loc["lda", "off_target"] == pytest.approx(0.73, abs=0.04)
     assert table.loc["difference", "effect"] == pytest.approx(1.0, abs=0.08)
     assert table["moves_best"].sum() == table["reads_best"].sum() == 1
+
+
+def test_the_auc_is_scikit_learns_with_ties():
+    """A constant projection reads nothing, in whatever order the labels come; a rectified channel has many ties."""
+    g = torch.Generator().manual_seed(0)
+    values = torch.randn(400, 3, generator=g).relu() * torch.tensor([1.0, 1.0, 0.0])
+    values[:, 1] += 0.3 * (torch.arange(400) >= 200)
+    directions = [Direction(axis, "h", "y", f"axis {k}", 1.0) for k, axis in enumerate(torch.eye(3))]
+    for labels in (np.arange(400) >= 200, np.arange(400) < 200):
+        table = compare_directions(directions, values, labels, effect=lambda d: {"y": torch.arange(1.0, 21)})
+        expected = [roc_auc_score(labels, values[:, k]) for k in range(3)]
+        np.testing.assert_allclose(table["auc"], expected, atol=1e-12)
+        assert table["auc"].iloc[2] == 0.5
 
 
 @pytest.mark.parametrize(("n", "expected"), [(1000, (0.98, 0.78, 0.76, 0.76)), (10_000, (1.00, 0.81, 0.81, 0.81))])
