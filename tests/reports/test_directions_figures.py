@@ -278,10 +278,10 @@ READINGS = {
     ),
     "gaps": (
         lambda: directions_time.read_gaps(pd.DataFrame({
-            "attribute": ["size", "hue"], "earlier": "readable_from", "later": "steerable_until", "gap": [2.0, 0.5],
-            "low": [1.0, -0.5], "high": [3.0, 1.5],
+            "attribute": ["size", "hue", "form"], "earlier": "readable_from", "later": "steerable_until",
+            "gap": [2.0, 0.5, 4.0], "low": [1.0, -0.5, 3.0], "high": [3.0, 1.5, 5.0], "defined": [0.99, 1.0, 0.6],
         })),
-        "size: readable 2 log-SNR (1 to 3) before it is no longer steerable.",
+        "size: readable 2 log-SNR (1 to 3) before it is no longer steerable. 3 intervals",
     ),
     "reader and mover": (
         lambda: directions_compare.read_readers(readers()),
