@@ -139,7 +139,7 @@ def paired_classify(
     ------
     InputError
         For fewer than two candidates, labels that do not fit, an image in both splits (the same row, or the same
-        pixels), a fit without a split, and predictions that are not finite.
+        pixels), a fit without a split or with weights of 0 only, and predictions that are not finite.
     """
     names, truth = _checked(bank, candidates, labels, error)
     fit, test = split_rows(bank, fit_rows, test_rows)
