@@ -6,9 +6,10 @@ import torch
 
 from scorescope.analysis import patching
 from scorescope.analysis.attribute_emergence import trace_direction
+from scorescope.analysis.direction_readers import compare_directions
 from scorescope.analysis.direction_stability import direction_stability
 from scorescope.analysis.direction_transport import carry_direction, judge_transport
-from scorescope.analysis.directions import as_direction, compare_directions, find_direction
+from scorescope.analysis.directions import as_direction, find_direction
 from scorescope.analysis.paired_classify import paired_classify
 from scorescope.analysis.probing import probe_scan
 from scorescope.probes.activations import Activations
