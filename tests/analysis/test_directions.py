@@ -270,6 +270,35 @@ def test_groups_are_kept_together():
     assert blind["mean"]["split_half"] > kept["mean"]["split_half"] + 0.2
 
 
+def pairs_of(n, scale=1.0):
+    """Rows 2k and 2k + 1 are a pair, apart by V and noise."""
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(2 * n) % 2
+    base = 3 * torch.randn(n, WIDTH, generator=g).repeat_interleave(2, 0)
+    return base + labels[:, None] * V + scale * torch.randn(2 * n, WIDTH, generator=g), labels.numpy()
+
+
+def test_pairs_as_groups_swap_their_labels_within():
+    """A group with a row of each class has no one label: its shuffle turns the pair over."""
+    values, labels = pairs_of(100, scale=0.3)
+    table = direction_stability(values, labels, groups=np.arange(200) // 2, resamples=20, halves=60)
+    means = table.set_index("cosine")["mean"]
+    # each half is the mean of 50 differences V + 0.3 sqrt(2) noise
+    assert means["split_half"] == pytest.approx(1 / (1 + WIDTH * 2 * 0.3**2 / 50), abs=0.04)
+    assert abs(means["shuffled"]) < 0.1
+
+
+def test_the_bootstrap_of_pairs_is_one_of_the_whole_number_of_pairs():
+    """Near a strong component, first principal components of n pairs scatter as the difference of means does."""
+    values, labels = pairs_of(150, scale=0.1)
+    pairs = np.arange(300) // 2
+    paired = direction_stability(values, labels, method="pca", pairs=pairs, resamples=200, halves=4)
+    plain = direction_stability(values, labels, groups=pairs, resamples=200, halves=4)
+    # sine^2 of the angle to the whole; draws of distinct pairs alone would have 0.58 of it: 1 / 0.632 - 1
+    sizes = [1 - table.set_index("cosine")["mean"]["bootstrap"] for table in (paired, plain)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.15)
+
+
 def two_levels(n=600):
     """The same direction in both of the first levels, another in the third; five draws share no noise."""
     g = torch.Generator().manual_seed(0)
