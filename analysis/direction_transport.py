@@ -69,11 +69,13 @@ def carry_direction(
     activations : Activations
         Of the direction's site, averaged; rows are paired over levels, being the same images.
     how : {"same", "refit", "procrustes", "least_squares", "given"}
-        `same`: the vector itself. `refit`: found anew at each level, by the direction's own method and `labels`.
+        `same`: the vector itself. `refit`: found anew at each level, by the direction's own method with its default
+        options and `labels`; a method that needs pairs is refused.
         `procrustes`: the rotation that best maps centred activations of its level to those of the other.
         `least_squares`: the linear map that does, with a ridge. `given`: by `carry`.
     labels : array, shape (images,), optional
-        For `refit`; where given, every carried vector is also turned to the side on which they grow.
+        For `refit` alone. No carried vector is turned to the side on which they grow: a map between paired rows has
+        a sign of its own, and one that reverses the direction is to be seen in its effect.
     carry : callable, optional
         For `given`: (direction, sigma) -> vector.
     ridge : float
@@ -107,8 +109,7 @@ def carry_direction(
         else:
             vector = _mapped(direction.vector.double().to(source), source, goal, how, ridge)
         method = f"{direction.method}, {how}"
-        turned = rows if how in ("procrustes", "given") else None
-        found.append(as_direction(vector, goal, method=method, labels=turned, **where))  # type: ignore[arg-type]
+        found.append(as_direction(vector, goal, method=method, **where))  # type: ignore[arg-type]
     return found
 
 
