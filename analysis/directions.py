@@ -207,11 +207,11 @@ def direction_angles(directions: Sequence[Direction]) -> pd.DataFrame:
     rows = []
     for i, a in enumerate(directions):
         for b in directions[i + 1 :]:
-            found = cosine(a, b)
+            between = cosine(a, b)
             row = {f"{name}_a": getattr(a, name) for name in ("attribute", "method")}
             row |= {f"{name}_b": getattr(b, name) for name in ("attribute", "method")}
             row |= {"sigma_a": number(a.sigma), "sigma_b": number(b.sigma), "site": a.site}
-            rows.append(row | {"cosine": found, "degrees": float(np.degrees(np.arccos(np.clip(found, -1, 1))))})
+            rows.append(row | {"cosine": between, "degrees": float(np.degrees(np.arccos(np.clip(between, -1, 1))))})
     return ANGLES.check(pd.DataFrame(rows))
 
 
