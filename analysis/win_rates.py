@@ -25,7 +25,12 @@ WIN_RATES = Schema(
         Column("log_snr", float, "1", "-2 ln sigma"),
         Column("foil", str, "", f"the class that the true one is compared with; {EVERY!r}: it beats them all"),
         Column("n", int, "", "images of another class than the foil"),
-        Column("rate", float, "1", "share of images in which the true class has the lower loss, at this level alone"),
+        Column(
+            "rate",
+            float,
+            "1",
+            "share with the lower loss of the true class, at this level; a tie is 1/2, for every other 0",
+        ),
         Column("low", float, "1", "lower end of its 95 % Wilson interval"),
         Column("high", float, "1", "upper end"),
     ),
@@ -33,7 +38,9 @@ WIN_RATES = Schema(
 
 
 def win_rates(comparison: Comparison, labels: ArrayLike | Tensor) -> pd.DataFrame:
-    """How often the true class has a lower loss than another, at each level alone; ties count half against it.
+    """How often the true class has a lower loss than another, at each level alone.
+
+    A tie counts half against one class; against every other at once the true class must be strictly below all.
 
     Parameters
     ----------
