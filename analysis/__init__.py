@@ -5,11 +5,11 @@ from scorescope.analysis.attribute_loss import AttributeLoss, attribute_loss
 from scorescope.analysis.audit import AUDIT, audit
 from scorescope.analysis.class_weights import fit_level_weights, likelihood_weights
 from scorescope.analysis.comparisons import loss_table, pair_table
+from scorescope.analysis.direction_readers import compare_directions
 from scorescope.analysis.direction_stability import direction_stability, effective_dimension, step_cosines
 from scorescope.analysis.direction_transport import carry_direction, jacobian_carry, judge_transport, level_intervals
 from scorescope.analysis.directions import (
     as_direction,
-    compare_directions,
     direction_angles,
     directions_by_level,
     find_direction,

@@ -20,14 +20,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.analysis.attribute_emergence_tables import Curve, Places, curve_table, gap_table, landmark_table
-from scorescope.analysis.bootstrap import sample_and_draws
-from scorescope.analysis.landmarks import first_rise, last_fall, last_rise
+from scorescope.analysis.landmarks import last_fall, last_rise
 from scorescope.analysis.probing import ProbeScan
+from scorescope.analysis.seed_shares import Bools, Floats, Shares, draw_seeds
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import DENOISED, SampleTaps, sample_with_sites
 from scorescope.probes.condition_switch import SwitchingDenoiser
@@ -35,10 +34,10 @@ from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.guided import GUIDED
 from scorescope.probes.noise import edm_sigmas
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Scores = Callable[[Tensor], Mapping[str, Tensor]]
 """Images (n, *shape) to one score (n,) a name: log-odds, positive where the attribute is present."""
+FEWEST = 4
+"""Final images of each class, and seeds that follow the condition: with fewer, luck alone passes the thresholds."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +120,9 @@ def trace_direction(
     sigmas : sequence of float, optional
         Falling noise levels of sampling, by default `edm_sigmas(18)`.
     thresholds : Thresholds, optional
-        Where landmarks are taken.
+        Where landmarks are taken: at the last crossing of a curve, after which it stays above (steerable: below).
     resamples : int
-        Bootstrap draws of seeds.
+        Bootstrap draws of seeds, the same for all curves; those without a seed of each class are drawn again.
     progress : bool
         Show a progress bar.
     **options
@@ -136,18 +135,23 @@ def trace_direction(
     Raises
     ------
     InputError
-        If the scores lack the attribute or are not finite, the final images show one class only, A and A' give the
-        same labels, the probe is not of two classes, or one of a pair of arguments is missing.
+        If the scores lack the attribute or are not finite, fewer than 4 final images show one of the classes, fewer
+        than 4 seeds have other labels under A' than under A, the probe is not of two classes, or one of a pair of
+        arguments is missing.
     """
-    if (condition is None) != (other is None) or (scan is None) != (not site) or len(seeds) < 4:
+    if (condition is None) != (other is None) or (scan is None) != (not site) or len(seeds) < 2 * FEWEST:
         found = f"{len(seeds)} seeds, or one of a pair without the other"
-        raise InputError("seeds, condition, other, scan, site", found=found, expected="4 seeds and both of each pair")
+        raise InputError(
+            "seeds, condition, other, scan, site", found=found, expected=f"{2 * FEWEST} seeds and both of each pair"
+        )
     levels = [float(s) for s in (edm_sigmas() if sigmas is None else sigmas)]
     shared = {"seeds": list(seeds), "sigmas": levels, "progress": False, **options}
-    judge = _Judge(attribute, scores, sample_and_draws(len(seeds), resamples=resamples, seed=0))
-    curves = _observed_curves(denoiser, judge, scan, site, {"condition": observed, **shared})
+    judge = _Judge(attribute, scores)
+    shares = _observed_curves(denoiser, judge, scan, site, {"condition": observed, **shared})
     if condition is not None:
-        curves += _condition_curves(denoiser, judge, condition, other, switches, shared, progress=progress)
+        shares += _condition_curves(denoiser, judge, condition, other, switches, shared, progress=progress)
+    weights = draw_seeds(shares, len(seeds), resamples=resamples, seed=0)
+    curves = [Curve.of(part, weights) for part in shares]
     log_snr = -2 * np.log(np.asarray(levels[:-1] if levels[-1] == 0 else levels))
     places = _landmarks(curves, log_snr, thresholds or Thresholds())
     return Emergence(
@@ -157,11 +161,10 @@ def trace_direction(
 
 @dataclass(frozen=True, eq=False)
 class _Judge:
-    """The user's scores of one attribute as labels, and their bootstrap."""
+    """The user's scores of one attribute as labels."""
 
     attribute: str
     scores: Scores
-    weights: Floats
 
     def values(self, images: Tensor) -> Floats:
         found = self.scores(images)
@@ -177,22 +180,10 @@ class _Judge:
     def labels(self, images: Tensor) -> Bools:
         return self.values(images) > 0
 
-    def balanced(self, predicted: Bools, truth: Bools) -> Floats:
-        """Balanced accuracy (draw, point) of (point, seed) against (seed,) or (point, seed)."""
-        truth = np.broadcast_to(truth, predicted.shape)
-        recalls = []
-        for label in (False, True):
-            member = (truth == label).T * 1.0
-            with np.errstate(invalid="ignore"):
-                recalls.append(self.weights @ ((predicted == label).T * member) / (self.weights @ member))
-        mean: Floats = (recalls[0] + recalls[1]) / 2
-        # a draw in which one label is absent has the recall of the other
-        return np.where(np.isnan(mean), np.where(np.isnan(recalls[0]), recalls[1], recalls[0]), mean)
-
 
 def _observed_curves(
     denoiser: Denoiser, judge: _Judge, scan: ProbeScan | None, site: str, options: dict[str, Any]
-) -> list[Curve]:
+) -> list[Shares]:
     """Probe and classifier against the label of the image that each seed ends in."""
     if scan is not None:
         classes = len(scan.probe(judge.attribute, site, sigma=1.0).classes)
@@ -202,12 +193,13 @@ def _observed_curves(
     pools: dict[str, Any] = {DENOISED: "whole"} | ({site: "mean"} if scan is not None else {})
     run, taps = sample_with_sites(denoiser, pools, **options)
     final = judge.labels(run.samples)
-    if final.all() or not final.any():
-        found = f"{len(final)} final images that all score {'above' if final.all() else 'below'} zero"
-        raise InputError("observed", found=found, expected="a condition that leaves the attribute open, or more seeds")
+    if min(final.sum(), (~final).sum()) < FEWEST:
+        found = f"{final.sum()} of {len(final)} final images that score above zero"
+        expected = f"at least {FEWEST} above and below: a condition that leaves the attribute open, or more seeds"
+        raise InputError("observed", found=found, expected=expected)
     steps = _steps(taps)
-    seen = _seen(judge, taps, run.samples.shape[1:])
-    curves = [Curve("agreement", judge.balanced(seen, final), steps, len(final))]
+    seen = _seen(judge, taps, run.samples)
+    curves = [Shares.balanced("agreement", seen, final, steps)]
     if scan is not None:
         covered = [step for step in steps if _covers(scan, taps.sigmas[step, 0])]
         if not covered:
@@ -217,7 +209,7 @@ def _observed_curves(
         for step in covered:
             probe = scan.probe(judge.attribute, site, sigma=taps.sigmas[step, 0])
             read.append(probe.predict(taps.at(site, step=step)) == probe.classes[1])
-        curves.append(Curve("probe", judge.balanced(np.stack(read), final), covered, len(final)))
+        curves.append(Shares.balanced("probe", np.stack(read), final, covered))
     return curves
 
 
@@ -229,24 +221,23 @@ def _covers(scan: ProbeScan, sigma: float) -> bool:
 def _condition_curves(
     denoiser: Denoiser, judge: _Judge, condition: Condition, other: Condition, switches: int | None,
     options: dict[str, Any], *, progress: bool,
-) -> list[Curve]:  # fmt: skip
+) -> list[Shares]:  # fmt: skip
     """Classifier on the estimate under both conditions, and what a switch between them does."""
     finals, estimates = [], []
     for given in (condition, other):
         run, taps = sample_with_sites(denoiser, {DENOISED: "whole"}, condition=given, **options)
         finals.append(judge.labels(run.samples))
-        estimates.append(_seen(judge, taps, run.samples.shape[1:]))
+        estimates.append(_seen(judge, taps, run.samples))
     follows = finals[0] != finals[1]
-    if follows.sum() < 2:
+    if follows.sum() < FEWEST:
         found = f"{int(follows.sum())} of {len(follows)} seeds whose label depends on it"
-        raise InputError("condition, other", found=found, expected="conditions that differ in the attribute")
+        expected = f"conditions that differ in the attribute, for at least {FEWEST} seeds"
+        raise InputError("condition, other", found=found, expected=expected)
     # the label that A' asks for is the one that most of the seeds that follow have under it
     wanted = bool(finals[1][follows].mean() > 0.5)
-    weights = judge.weights / judge.weights.sum(1, keepdims=True)
     asked = zip(estimates, (not wanted, wanted), strict=True)
-    sides = [weights @ (estimate == label).T for estimate, label in asked]
-    steps = _steps(taps)
-    estimate = Curve("estimate", (sides[0] + sides[1]) / 2, steps, len(follows))
+    every, steps = np.ones(len(follows), bool), _steps(taps)
+    estimate = Shares("estimate", [(estimate == label, every) for estimate, label in asked], steps)
     places = _switch_steps(len(steps), switches)
     switching = SwitchingDenoiser(denoiser)
     changed = []
@@ -254,20 +245,17 @@ def _condition_curves(
         at = math.inf if step == 0 else options["sigmas"][step]
         samples = switching.sample(condition, other, at=at, **options).samples
         changed.append(judge.labels(samples) == finals[1])
-    member = follows * 1.0
-    with np.errstate(invalid="ignore"):
-        draws = judge.weights @ (np.stack(changed).T * member[:, None]) / (judge.weights @ member)[:, None]
-    return [estimate, Curve("switch", np.where(np.isnan(draws), draws[:1], draws), places, int(follows.sum()))]
+    return [estimate, Shares("switch", [(np.stack(changed), follows)], places)]
 
 
 def _steps(taps: SampleTaps) -> list[int]:
     return sorted({step for step, call in taps.sigmas if call == 0})
 
 
-def _seen(judge: _Judge, taps: SampleTaps, shape: tuple[int, ...]) -> Bools:
-    """Labels of the denoised estimates, (step, seed)."""
+def _seen(judge: _Judge, taps: SampleTaps, samples: Tensor) -> Bools:
+    """Labels of the denoised estimates, (step, seed): taps are on the CPU in float32, the judge is not."""
     estimates = (taps.at(DENOISED, step=step, branch=GUIDED) for step in _steps(taps))
-    return np.stack([judge.labels(estimate.reshape(-1, *shape)) for estimate in estimates])
+    return np.stack([judge.labels(estimate.reshape(samples.shape).to(samples)) for estimate in estimates])
 
 
 def _switch_steps(count: int, switches: int | None) -> list[int]:
@@ -281,8 +269,8 @@ def _switch_steps(count: int, switches: int | None) -> list[int]:
 def _landmarks(curves: Sequence[Curve], log_snr: Floats, thresholds: Thresholds) -> Places:
     by_name = {curve.name: curve for curve in curves}
     rules = {
-        "readable_from": ("probe", thresholds.readable, first_rise),
-        "visible_from": ("estimate", thresholds.visible, first_rise),
+        "readable_from": ("probe", thresholds.readable, last_rise),
+        "visible_from": ("estimate", thresholds.visible, last_rise),
         "steerable_until": ("switch", thresholds.steerable, last_fall),
         "committed_at": ("agreement", thresholds.committed, last_rise),
     }

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from scorescope.analysis.bootstrap import percentile_interval
+from scorescope.analysis.seed_shares import Floats, Shares
 from scorescope.analysis.tables import Column, Schema
-
-Floats = NDArray[np.float64]
 
 CURVES = Schema(
     "emergence",
@@ -39,9 +37,11 @@ LANDMARKS = Schema(
         Column("threshold", float, "1", "value of the curve that it is the place of"),
         Column("n", int, "", "seeds"),
         Column("sigma", float, "data", "noise level; missing where it is not reached"),
-        Column("log_snr", float, "1", "-2 ln sigma; infinite where not reached, minus infinite where never steerable"),
-        Column("low", float, "1", "lower end of the 95 % interval of log_snr, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        Column(
+            "log_snr", float, "1", "last crossing; infinite where not reached, minus infinite where never steerable"
+        ),
+        Column("low", float, "1", "2.5 % quantile of log_snr over all bootstrap draws of seeds, those not reached too"),
+        Column("high", float, "1", "97.5 % quantile; infinite where more than 2.5 % of the draws do not reach it"),
         Column("reached", float, "1", "share of draws in which it is reached"),
     ),
 )
@@ -53,8 +53,8 @@ GAPS = Schema(
         Column("later", str, "", "landmark that it is subtracted from"),
         Column("n", int, "", "seeds"),
         Column("gap", float, "1", "difference in log-SNR: positive where `earlier` comes first; missing if undefined"),
-        Column("low", float, "1", "lower end of its 95 % interval, from draws of both together"),
-        Column("high", float, "1", "upper end"),
+        Column("low", float, "1", "2.5 % quantile over the draws of both together in which one of them is reached"),
+        Column("high", float, "1", "97.5 % quantile; below 0.95 `defined`, both are of a part of the draws only"),
         Column("defined", float, "1", "share of draws in which both are reached"),
     ),
 )
@@ -70,6 +70,12 @@ class Curve:
     draws: Floats
     steps: list[int]
     count: int
+
+    @classmethod
+    def of(cls, shares: Shares, weights: Floats) -> "Curve":
+        """In draws of these weights, (draw, seed)."""
+        count = int(np.any([member for _, member in shares.groups], axis=0).sum())
+        return cls(shares.name, shares.draws(weights), shares.steps, count)
 
 
 def _quantiles(values: Floats) -> tuple[float, float]:

@@ -57,11 +57,20 @@ HALF_LOSS = Schema(
     (
         Column("metric", str, "", "as in the curve, or floor"),
         Column("n", int, "", "pairs"),
-        Column("sigma", float, "data", "lowest noise level at which the error reaches 1/4; NaN if it does not"),
-        Column("low", float, "data", "lower end of its 95 % interval, bootstrap over pairs"),
-        Column("high", float, "data", "upper end"),
+        Column(
+            "sigma",
+            float,
+            "data",
+            "lowest noise level at which the error reaches 1/4; NaN if never, or above it from the lowest on",
+        ),
+        Column(
+            "low", float, "data", "2.5 % quantile over the bootstrap draws of pairs that cross 1/4 within the levels"
+        ),
+        Column(
+            "high", float, "data", "97.5 % quantile over these; with `reached` below 1, of a part of the draws only"
+        ),
         Column("log_snr", float, "1", "-2 ln sigma"),
-        Column("reached", float, "1", "share of bootstrap draws in which 1/4 is reached within the levels"),
+        Column("reached", float, "1", "share of bootstrap draws that cross 1/4 within the levels"),
     ),
 )
 
@@ -190,7 +199,9 @@ def _nearer_other(found: Tensor, targets: Tensor, rows: Tensor) -> Floats:
     """1 where the features are nearer to the other image's than to the own, 1/2 for a tie."""
     count = len(targets)
     own, other = targets[rows.to(targets.device)], targets[(rows + count // 2).to(targets.device) % count]
-    gap = (found - own).square().sum(1) - (found - other).square().sum(1)
+    # |found - own|^2 - |found - other|^2 without squaring what is common to both
+    apart = other.double() - own.double()
+    gap = ((2 * found.double() - own.double() - other.double()) * apart).sum(1)
     return np.asarray(((1 + gap.sign()) / 2).cpu(), np.float64)
 
 

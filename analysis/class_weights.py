@@ -45,7 +45,8 @@ def fit_level_weights(losses: Floats, labels: NDArray[np.int64], sigmas: Floats,
     Raises
     ------
     InputError
-        For a negative ridge, or labels of fewer than two classes.
+        For a negative ridge, labels of fewer than two classes, a fit that does not converge, and one that finds
+        weights of 0 only: with them every image would be of the first class.
     """
     if not 0 <= ridge < np.inf or len(np.unique(labels)) < 2:
         found = f"{ridge}, classes {np.unique(labels).tolist()}"
@@ -64,4 +65,12 @@ def fit_level_weights(losses: Floats, labels: NDArray[np.int64], sigmas: Floats,
 
     start = np.ones(len(base))
     found = optimize.minimize(objective, start, jac=True, bounds=[(0, None)] * len(base), method="L-BFGS-B")
+    if not found.success or not found.x.any():
+        text = (
+            "weights of 0 at every level: the true class has no lower loss than the others"
+            if found.success
+            else found.message
+        )
+        expected = "losses that tell the classes apart, and a fit that converges; or weights='likelihood'"
+        raise InputError("losses", found=text, expected=expected)
     return np.asarray(base * found.x, np.float64)

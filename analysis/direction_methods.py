@@ -38,9 +38,11 @@ class Options:
         if self.whiten and self.method != "pca":
             raise InputError("whiten", found=f"method {self.method!r}", expected="'pca'")
 
-    def rows(self, index: Tensor) -> "Options":
-        """The same for some rows."""
+    def rows(self, index: Tensor, draw: Tensor | None = None) -> "Options":
+        """The same for some rows; a pair that was drawn twice is two pairs, told apart by the number of the draw."""
         pairs, nuisance = (None if v is None else v[index] for v in (self.pairs, self.nuisance))
+        if pairs is not None and draw is not None:
+            pairs = pairs * (1 + int(draw.max())) + draw
         return Options(self.method, self.shrinkage, self.penalty, self.whiten, pairs, nuisance)
 
 

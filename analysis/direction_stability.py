@@ -18,6 +18,7 @@ from torch import Tensor
 
 from scorescope.analysis.direction_methods import Method, Options, fit_vector, whitener
 from scorescope.analysis.directions import check_averaged
+from scorescope.analysis.labels import host_array
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Activations
@@ -103,8 +104,8 @@ def direction_stability(
     method, pairs, shrinkage, penalty
         As in `find_direction`.
     groups : array, shape (row,), optional
-        Rows that are drawn together and get one shuffled label: images, or pairs. By default pairs where given,
-        otherwise each row its own.
+        Rows that are drawn together: images, or pairs. Shuffled, a group has one label; a group that holds both
+        classes keeps its labels or swaps them. By default pairs where given, otherwise each row its own.
     whiten : bool
         Take cosines between whitened displacements, so that the largest principal component does not decide them.
     resamples, halves : int
@@ -122,13 +123,13 @@ def direction_stability(
     InputError
         As `find_direction`, and for fewer groups than two halves with both classes need.
     """
-    y = torch.from_numpy(np.asarray(labels).astype(np.float64))
-    x = values.double()
-    codes = None if pairs is None else torch.from_numpy(np.unique(np.asarray(pairs), return_inverse=True)[1])
+    y = torch.from_numpy(host_array(labels).astype(np.float64))
+    x = values.detach().double().cpu()
+    codes = None if pairs is None else torch.from_numpy(np.unique(host_array(pairs), return_inverse=True)[1])
     options = Options(method, shrinkage, penalty, False, codes)
     if groups is None:
-        groups = np.arange(len(y)) if pairs is None else np.asarray(pairs)
-    group = np.unique(np.asarray(groups), return_inverse=True)[1]
+        groups = np.arange(len(y)) if pairs is None else host_array(pairs)
+    group = np.unique(host_array(groups), return_inverse=True)[1]
     _check_rows(x, y, group)
     root = whitener(x, shrinkage) if whiten else None
     rng = np.random.default_rng(seed)
@@ -136,12 +137,11 @@ def direction_stability(
     found = {
         "split_half": _half_cosines(x, y, group, options, root, halves, rng),
         "bootstrap": [
-            float(whole @ _unit(fit_vector(x[rows], y[rows], options.rows(rows)), root))
-            for rows in _bootstrap_rows(group, y, resamples, rng, paired=pairs is not None)
+            float(whole @ _unit(fit_vector(x[rows], y[rows], options.rows(rows, draw)), root))
+            for rows, draw in _bootstrap_rows(group, y, resamples, rng)
         ],
         "shuffled": [
-            _half_cosines(x, _shuffled(y, group, rng, paired=pairs is not None), group, options, root, 1, rng)[0]
-            for _ in range(halves)
+            _half_cosines(x, _shuffled(y, group, rng), group, options, root, 1, rng)[0] for _ in range(halves)
         ],
     }
     size = effective_dimension(x if root is None else x @ root)
@@ -188,7 +188,7 @@ def step_cosines(
     """
     check_averaged(activations, site)
     images = activations.images.numpy()
-    y = torch.from_numpy(np.asarray(labels).astype(np.float64))[activations.images]
+    y = torch.from_numpy(host_array(labels).astype(np.float64))[activations.images]
     x = activations.site(site).double()
     _check_rows(x[0], y, images)
     options = Options(method, shrinkage, penalty)
@@ -263,24 +263,28 @@ def _half_cosines(
 
 
 def _bootstrap_rows(
-    group: np.ndarray, y: Tensor, resamples: int, rng: np.random.Generator, *, paired: bool
-) -> Iterator[Tensor]:
+    group: np.ndarray, y: Tensor, resamples: int, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows of groups drawn with replacement, and for each row which draw it came with: a repeat is a group anew."""
     order = np.argsort(group, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(group))[:-1])
     for _ in range(resamples):
         while True:
             drawn = rng.integers(0, len(members), len(members))
-            rows = torch.from_numpy(np.concatenate([members[i] for i in (np.unique(drawn) if paired else drawn)]))
+            rows = torch.from_numpy(np.concatenate([members[i] for i in drawn]))
             if _varied(y[rows]):
                 break
-        yield rows
+        yield rows, torch.from_numpy(np.repeat(np.arange(len(drawn)), [len(members[i]) for i in drawn]))
 
 
-def _shuffled(y: Tensor, group: np.ndarray, rng: np.random.Generator, *, paired: bool) -> Tensor:
-    """Labels drawn at random once a group; within a pair the two are swapped or not."""
-    count = int(group.max()) + 1
-    if paired:
-        swap = torch.from_numpy(rng.random(count) < 0.5)[torch.from_numpy(group)]
-        return torch.where(swap, y.max() + y.min() - y, y)
+def _shuffled(y: Tensor, group: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Labels at random: those of groups of one label permuted, those of a group of several turned over or not."""
+    labels, count = y.numpy(), int(group.max()) + 1
     first = np.unique(group, return_index=True)[1]
-    return y[torch.from_numpy(rng.permutation(first))][torch.from_numpy(group)]
+    mixed = np.bincount(group, labels != labels[first][group], minlength=count) > 0
+    drawn = labels[first]
+    drawn[~mixed] = rng.permutation(drawn[~mixed])
+    swapped = np.zeros(count, bool)
+    swapped[mixed] = rng.random(int(mixed.sum())) < 0.5
+    turned = np.where(swapped[group], labels.max() + labels.min() - labels, labels)
+    return torch.from_numpy(np.where(mixed[group], turned, drawn[group]))

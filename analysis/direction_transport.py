@@ -18,11 +18,12 @@ from torch import Tensor
 
 from scorescope.analysis.bootstrap import percentile_interval
 from scorescope.analysis.directions import as_direction, check_averaged, find_direction
+from scorescope.analysis.labels import host_array
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Activations
 from scorescope.probes.bank import Bank
-from scorescope.probes.denoiser import Condition, Denoiser, select_rows
+from scorescope.probes.denoiser import Condition, Denoiser, select_rows, to_device
 from scorescope.probes.direction import Direction
 from scorescope.probes.jacobian_products import pull_back, push_forward
 
@@ -69,11 +70,13 @@ def carry_direction(
     activations : Activations
         Of the direction's site, averaged; rows are paired over levels, being the same images.
     how : {"same", "refit", "procrustes", "least_squares", "given"}
-        `same`: the vector itself. `refit`: found anew at each level, by the direction's own method and `labels`.
+        `same`: the vector itself. `refit`: found anew at each level, by the direction's own method with its default
+        options and `labels`; a method that needs pairs is refused.
         `procrustes`: the rotation that best maps centred activations of its level to those of the other.
         `least_squares`: the linear map that does, with a ridge. `given`: by `carry`.
     labels : array, shape (images,), optional
-        For `refit`; where given, every carried vector is also turned to the side on which they grow.
+        For `refit` alone. No carried vector is turned to the side on which they grow: a map between paired rows has
+        a sign of its own, and one that reverses the direction is to be seen in its effect.
     carry : callable, optional
         For `given`: (direction, sigma) -> vector.
     ridge : float
@@ -92,7 +95,7 @@ def carry_direction(
     _check(direction, activations, how, labels, carry)
     values = activations.site(direction.site)
     source = values[activations.nearest_level(direction.sigma or 1.0)].double()
-    rows = None if labels is None else np.asarray(labels)[activations.images.numpy()]
+    rows = None if labels is None else host_array(labels)[activations.images.numpy()]
     found = []
     for level, sigma in enumerate(activations.sigmas):
         goal = values[level].double()
@@ -105,10 +108,9 @@ def carry_direction(
             assert carry is not None  # checked above
             vector = carry(direction, sigma)
         else:
-            vector = _mapped(direction.vector.double(), source, goal, how, ridge)
+            vector = _mapped(direction.vector.double().to(source), source, goal, how, ridge)
         method = f"{direction.method}, {how}"
-        turned = rows if how in ("procrustes", "given") else None
-        found.append(as_direction(vector, goal, method=method, labels=turned, **where))  # type: ignore[arg-type]
+        found.append(as_direction(vector, goal, method=method, **where))  # type: ignore[arg-type]
     return found
 
 
@@ -144,7 +146,8 @@ def jacobian_carry(
     def carry(direction: Direction, sigma: float) -> Tensor:
         found = []
         for rows in torch.arange(len(images)).split(batch):
-            given, clean, part = select_rows(condition, rows), images[rows], noise[rows]
+            clean, part = images[rows], noise[rows]
+            given = to_device(select_rows(condition, rows), clean.device)
             source = float(direction.sigma or 1.0)
             options = {"of": direction.site, "to": "x", "mean": True}
             unit = direction.unit.to(clean)
@@ -237,7 +240,7 @@ def judge_transport(
     """
     if reference not in carried:
         raise InputError("reference", found=repr(reference), expected=f"one of {', '.join(carried)}")
-    effects = {name: effect(directions).double().numpy() for name, directions in carried.items()}
+    effects = {name: effect(directions).detach().double().cpu().numpy() for name, directions in carried.items()}
     count = len(effects[reference])
     if any(values.shape != (count,) or not np.isfinite(values).all() for values in effects.values()):
         found = f"shapes {[values.shape for values in effects.values()]}"
@@ -252,7 +255,7 @@ def judge_transport(
         low, high = percentile_interval(draws[name])
         shares = percentile_interval(draws[name] / base) if known else (np.nan, np.nan)
         cosines = [
-            float(torch.nn.functional.cosine_similarity(a.vector.double(), b.vector.double(), dim=0))
+            float(torch.nn.functional.cosine_similarity(a.vector.double().cpu(), b.vector.double().cpu(), dim=0))
             for a, b in zip(directions, carried[reference], strict=True)
         ]
         rows.append({

@@ -1,14 +1,14 @@
-"""Directions of an attribute: found by six methods, each with its stability, and reader set against mover.
+"""Directions of an attribute: found by several methods, or elsewhere, and the angles between them.
 
     direction = find_direction(found.at(site, 3), labels, method="difference", site=site, attribute="size")
     by_level = directions_by_level(found, labels, site=site, attribute="size", method="lda")
     direction_stability(found.at(site, 3), labels, method="lda")
     direction_angles([difference, lda, jacobian])
-    compare_directions([difference, lda], held_out, labels, effect=steer)
 
 The difference of means and the discriminant answer different questions: the discriminant reads best, also by
 subtracting what else varies, and so moves that as well when it is added (Marks and Tegmark 2024, arXiv 2310.06824).
-Neither accuracy nor stability certifies a direction that steers; `compare_directions` takes a measured effect.
+Neither accuracy nor stability certifies a direction that steers: `compare_directions`, in
+`direction_readers`, takes a measured effect.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from scorescope.analysis.bootstrap import percentile_interval
 from scorescope.analysis.direction_methods import Method, Options, fit_vector
+from scorescope.analysis.labels import host_array
 from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Activations
@@ -41,27 +41,6 @@ ANGLES = Schema(
         Column("site", str, "", "site of both"),
         Column("cosine", float, "1", "cosine between them"),
         Column("degrees", float, "degrees", "angle, 0 to 180"),
-    ),
-)
-READERS = Schema(
-    "readers_and_movers",
-    (
-        Column("attribute", str, "", "attribute"),
-        Column("site", str, "", "site"),
-        Column("sigma", float, "data", "noise level where it was found"),
-        Column("method", str, "", "method"),
-        Column("n", int, "", "rows read"),
-        Column("auc", float, "1", "chance that a positive row projects higher than a negative one"),
-        Column("accuracy", float, "1", "balanced accuracy of the projection, cut midway between the class means"),
-        Column("seeds", int, "", "seeds moved"),
-        Column("effect", float, "1", "mean change of the target's score a unit of strength"),
-        Column("effect_low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("effect_high", float, "1", "upper end"),
-        Column("off_target", float, "1", "root of the sum of squares of the other scores' mean changes"),
-        Column("purity", float, "1", "|effect| / (|effect| + off_target)"),
-        Column("reads_best", bool, "", "highest auc of this table"),
-        Column("moves_best", bool, "", "highest purity among those whose effect's interval is above zero"),
-        Column("degrees_to_mover", float, "degrees", "angle to the direction that moves best; missing without one"),
     ),
 )
 
@@ -118,7 +97,7 @@ def find_direction(
         For labels of one class or of more than two, too few rows, values that are not finite, and options that do
         not go with the method.
     """
-    values, y = _checked(values, labels)
+    values, y = checked_rows(values, labels)
     options = Options(method, shrinkage, penalty, whiten, _codes(pairs, values), _codes(nuisance, values))
     vector = fit_vector(values, y, options)
     return as_direction(vector, values, site=site, attribute=attribute, method=method, sigma=sigma)
@@ -149,7 +128,8 @@ def as_direction(
     InputError
         For a vector of another size than the values, and values that do not vary along it.
     """
-    direction = Direction(vector.float(), site, attribute, method, scale=1.0, sigma=sigma)
+    vector = vector.detach().to(values.device, torch.float32)
+    direction = Direction(vector, site, attribute, method, scale=1.0, sigma=sigma)
     direction.check_width(values.shape[1])
     projected = values.double() @ direction.unit.double()
     scale = float(projected.std(correction=0))
@@ -157,7 +137,7 @@ def as_direction(
         raise InputError("values", found=f"no variation along the direction of {attribute!r}", expected="some")
     sign = 1.0
     if labels is not None:
-        y = torch.as_tensor(np.asarray(labels, dtype=np.float64))
+        y = torch.from_numpy(host_array(labels).astype(np.float64)).to(projected)
         sign = -1.0 if float((projected - projected.mean()) @ y) < 0 else 1.0
     return Direction(sign * direction.vector, site, attribute, method, scale=scale, sigma=sigma)
 
@@ -184,10 +164,10 @@ def directions_by_level(
     check_averaged(activations, site)
     images = activations.images.numpy()
     rows = {
-        name: None if value is None else np.asarray(value)[images]
+        name: None if value is None else host_array(value)[images]
         for name, value in {"pairs": pairs, "nuisance": nuisance}.items()
     }
-    y = np.asarray(labels)
+    y = host_array(labels)
     if rows["pairs"] is not None:  # the draws of a pair are pairs of their own
         draw = np.arange(len(images)) // (1 + int(images.max()))
         rows["pairs"] = rows["pairs"] + draw * (1 + int(rows["pairs"].max()))
@@ -227,96 +207,17 @@ def direction_angles(directions: Sequence[Direction]) -> pd.DataFrame:
     rows = []
     for i, a in enumerate(directions):
         for b in directions[i + 1 :]:
-            cosine = _cosine(a, b)
+            between = cosine(a, b)
             row = {f"{name}_a": getattr(a, name) for name in ("attribute", "method")}
             row |= {f"{name}_b": getattr(b, name) for name in ("attribute", "method")}
-            row |= {"sigma_a": _number(a.sigma), "sigma_b": _number(b.sigma), "site": a.site}
-            rows.append(row | {"cosine": cosine, "degrees": float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))})
+            row |= {"sigma_a": number(a.sigma), "sigma_b": number(b.sigma), "site": a.site}
+            rows.append(row | {"cosine": between, "degrees": float(np.degrees(np.arccos(np.clip(between, -1, 1))))})
     return ANGLES.check(pd.DataFrame(rows))
 
 
-def compare_directions(
-    directions: Sequence[Direction],
-    values: Tensor,
-    labels: ArrayLike,
-    *,
-    effect: Effect,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Which direction reads best, which moves best, and the angle between them.
-
-    Parameters
-    ----------
-    directions : sequence of Direction
-        Of one attribute at one site.
-    values : Tensor, shape (row, d)
-        Held-out activations: not those that the directions were found on.
-    labels : array, shape (row,)
-        Two classes.
-    effect : callable
-        (direction) -> {score: (seed,) change a unit of strength}; one score bears the attribute's name. Measured by
-        steering, on the same seeds for all.
-
-    Returns
-    -------
-    DataFrame
-        Columns declared in `READERS`.
-
-    Raises
-    ------
-    InputError
-        For directions of another size, and effects without the attribute's score.
-    """
-    values, y = _checked(values, labels)
-    positive = y == y.max()
-    rows = [
-        _reading(direction, values, positive) | _moving(direction, effect(direction), resamples, seed)
-        for direction in directions
-    ]
-    table = pd.DataFrame(rows)
-    movers = table["purity"].where(table["effect_low"] > 0)
-    table["reads_best"] = table["auc"] == table["auc"].max()
-    table["moves_best"] = movers.notna() & (movers == movers.max())
-    best = directions[int(movers.argmax())] if movers.notna().any() else None
-    angles = [np.nan if best is None else np.degrees(np.arccos(np.clip(_cosine(d, best), -1, 1))) for d in directions]
-    return READERS.check(table.assign(degrees_to_mover=np.asarray(angles, dtype=np.float64)))
-
-
-def _reading(direction: Direction, values: Tensor, positive: Tensor) -> dict[str, object]:
-    direction.check_width(values.shape[1])
-    projected = values.double() @ direction.unit.double()
-    above, below = projected[positive], projected[~positive]
-    ranks = torch.empty(len(projected), dtype=torch.float64)
-    ranks[projected.argsort()] = torch.arange(1, len(projected) + 1, dtype=torch.float64)
-    auc = (float(ranks[positive].sum()) / len(above) - (len(above) + 1) / 2) / len(below)
-    cut = (above.mean() + below.mean()) / 2
-    accuracy = float(((above > cut).double().mean() + (below <= cut).double().mean()) / 2)
-    return {
-        "attribute": direction.attribute, "site": direction.site, "sigma": _number(direction.sigma),
-        "method": direction.method, "n": len(values), "auc": auc, "accuracy": accuracy,
-    }  # fmt: skip
-
-
-def _moving(direction: Direction, found: Mapping[str, Tensor], resamples: int, seed: int) -> dict[str, object]:
-    if direction.attribute not in found:
-        expected = f"the score of {direction.attribute!r} among them"
-        raise InputError("effect", found=f"scores {sorted(found)}", expected=expected)
-    target = found[direction.attribute].double().numpy()
-    drawn = np.random.default_rng(seed).integers(0, len(target), size=(resamples, len(target)))
-    low, high = percentile_interval(target[drawn].mean(1))
-    others = [float(value.double().mean()) for name, value in found.items() if name != direction.attribute]
-    off, effect = float(np.linalg.norm(others)) if others else 0.0, float(target.mean())
-    size = abs(effect) + off
-    return {
-        "seeds": len(target), "effect": effect, "effect_low": float(low), "effect_high": float(high),
-        "off_target": off, "purity": abs(effect) / size if size else 0.0,
-    }  # fmt: skip
-
-
-def _checked(values: Tensor, labels: ArrayLike) -> tuple[Tensor, Tensor]:
-    """Rows in float64 and labels as numbers, after checking both."""
-    y = np.asarray(labels)
+def checked_rows(values: Tensor, labels: ArrayLike) -> tuple[Tensor, Tensor]:
+    """Rows in float64 and labels as numbers, both on the CPU, after checking them."""
+    y = host_array(labels)
     if not isinstance(values, Tensor) or values.ndim != 2 or len(values) < 2:
         found = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
         raise InputError("values", found=found, expected="a tensor of (row, d), at least two rows")
@@ -331,22 +232,24 @@ def _checked(values: Tensor, labels: ArrayLike) -> tuple[Tensor, Tensor]:
     if len(unique) > 2 and y.dtype.kind != "f":
         expected = "two (labels == value makes one against the rest), or floating point numbers"
         raise InputError("labels", found=f"{len(unique)} classes", expected=expected)
-    return values.detach().double(), torch.from_numpy(y.astype(np.float64))
+    return values.detach().double().cpu(), torch.from_numpy(y.astype(np.float64))
 
 
 def _codes(values: ArrayLike | None, like: Tensor) -> Tensor | None:
     if values is None:
         return None
-    codes = np.unique(np.asarray(values), return_inverse=True)[1]
+    codes = np.unique(host_array(values), return_inverse=True)[1]
     if codes.shape != (len(like),):
         raise InputError("pairs, nuisance", found=f"shape {codes.shape}", expected=f"({len(like)},), one a row")
     return torch.from_numpy(codes)
 
 
-def _cosine(a: Direction, b: Direction) -> float:
+def cosine(a: Direction, b: Direction) -> float:
+    """Cosine of two directions; `InputError` if they are of different sizes."""
     b.check_width(len(a))
-    return float(torch.nn.functional.cosine_similarity(a.vector.double(), b.vector.double(), dim=0))
+    return float(torch.nn.functional.cosine_similarity(a.vector.double().cpu(), b.vector.double().cpu(), dim=0))
 
 
-def _number(value: float | None) -> float:
+def number(value: float | None) -> float:
+    """A noise level in a column: NaN where there is none."""
     return float("nan") if value is None else float(value)

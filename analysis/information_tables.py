@@ -40,7 +40,9 @@ INTEGRAND = Schema(
         Column("density", float, "nats per unit log-SNR", "mean integrand, from eps predictions"),
         Column("low", float, "nats per unit log-SNR", "lower end of its 95 % interval, bootstrap over images"),
         Column("high", float, "nats per unit log-SNR", "upper end"),
-        Column("cumulative", float, "nats", "integral from the lowest log-SNR up to this level: I(y; x_sigma)"),
+        Column(
+            "cumulative", float, "nats", "integral of density from log_snr_low to this level, trapezoid: I(y; x_sigma)"
+        ),
     ),
 )
 

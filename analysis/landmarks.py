@@ -1,6 +1,6 @@
 """Noise levels at which a curve rises through a threshold or falls below it, in every bootstrap draw.
 
-Curves are (draw, point), over log-SNR from the start of sampling to its end. A rise that never comes is at plus
+Curves are (draw, point), finite, over log-SNR from the start of sampling to its end. A rise that never comes is at plus
 infinity, a curve that was never high fell at minus infinity.
 """
 

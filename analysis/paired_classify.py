@@ -23,6 +23,7 @@ from scorescope.analysis.bank_splits import split_rows
 from scorescope.analysis.class_weights import fit_level_weights, likelihood_weights
 from scorescope.analysis.elimination import eliminate, plan_looks
 from scorescope.analysis.fid_tables import wilson
+from scorescope.analysis.labels import host_array
 from scorescope.analysis.tables import Column, Schema
 from scorescope.analysis.win_rates import WIN_RATES, stacked_losses, win_rates
 from scorescope.data.errors import InputError
@@ -138,7 +139,7 @@ def paired_classify(
     ------
     InputError
         For fewer than two candidates, labels that do not fit, an image in both splits (the same row, or the same
-        pixels), a fit without a split, and predictions that are not finite.
+        pixels), a fit without a split or with weights of 0 only, and predictions that are not finite.
     """
     names, truth = _checked(bank, candidates, labels, error)
     fit, test = split_rows(bank, fit_rows, test_rows)
@@ -166,7 +167,7 @@ def paired_classify(
 def _checked(
     bank: Bank, candidates: Mapping[str, Condition], labels: ArrayLike | Tensor, error: float | None
 ) -> tuple[list[str], NDArray[np.int64]]:
-    names, truth = list(candidates), np.asarray(labels)
+    names, truth = list(candidates), host_array(labels)
     if len(names) < 2 or any(condition is None for condition in candidates.values()):
         raise InputError("candidates", found=str(names), expected="at least two conditions, none of them None")
     whole = truth.shape == (len(bank),) and np.issubdtype(truth.dtype, np.integer)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.integrate import cumulative_trapezoid
 from torch import Tensor
 
 from scorescope.analysis.bootstrap import draw_units, percentile_interval
@@ -252,11 +253,13 @@ def _expected(estimator: str, values: Floats, units: Floats) -> dict[str, object
 def _by_level(levels: LogSNRLevels, estimator: str, density: Floats, units: Floats) -> pd.DataFrame:
     missing = np.full(len(levels.weights), np.nan)
     low, high = percentile_interval(units @ density) if len(density) > 1 else (missing, missing)
+    mean = density.mean(0)
+    before = mean[0] * (levels.log_snr[0] - levels.low)  # below the first level; 0 where that is the end of the range
     return pd.DataFrame(
         {
             "sigma": levels.sigmas, "log_snr": levels.log_snr, "weight": levels.weights, "estimator": estimator,
-            "n": len(density), "density": density.mean(0), "low": low, "high": high,
-            "cumulative": np.cumsum(density.mean(0) * levels.weights),
+            "n": len(density), "density": mean, "low": low, "high": high,
+            "cumulative": before + cumulative_trapezoid(mean, levels.log_snr, initial=0),
         }
     )  # fmt: skip
 

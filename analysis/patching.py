@@ -35,7 +35,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.arm_rows import ArmRows, RunArm
 from scorescope.probes.arms import Sampling, run_arms
 from scorescope.probes.bank import Bank
-from scorescope.probes.denoiser import Condition, Denoiser, evaluate
+from scorescope.probes.denoiser import Condition, Denoiser, evaluate, to_device
 from scorescope.probes.intervened import embedded, intervened
 from scorescope.probes.interventions import Branch, Intervention
 
@@ -179,9 +179,10 @@ def patch_once(
     for point in bank.points(batch=max(1, batch // len(arms)), progress=progress):
         rows = ArmRows(arms, point.rows.tolist())
         x = point.x.repeat(len(arms), *(1,) * (point.x.ndim - 1))
+        condition = to_device(rows.condition(None), x.device)
         changed = intervened(denoiser, rows.interventions())
         with torch.no_grad():
-            prediction = evaluate(changed, x, point.sigma.repeat(len(arms)), rows.condition(None), branch="cond")
+            prediction = evaluate(changed, x, point.sigma.repeat(len(arms)), condition, branch="cond")
         found = _measured(metric, prediction).reshape(len(arms), -1)
         values[point.level][:, rows.chunk] += found / bank.draws
     traces = [

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.analysis.bootstrap import percentile_interval
+from scorescope.analysis.labels import host_array
 from scorescope.analysis.linear_probes import LinearProbe, Method, Path, Target, fit_paths
 from scorescope.analysis.splits import (
     PARTS,
@@ -190,7 +191,7 @@ def probe_scan(
     """
     images = activations.images.numpy()
     count = 1 + int(images.max())
-    group = np.arange(count) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    group = np.arange(count) if groups is None else np.unique(host_array(groups), return_inverse=True)[1]
     if len(group) != count or resamples < 1:
         raise InputError("groups, resamples", found=f"{len(group)}, {resamples}", expected=f"{count} and at least 1")
     split = split or grouped_split(group, seed=seed)
@@ -210,7 +211,7 @@ def probe_scan(
 
 
 def _task(name: str, values: ArrayLike, group: Integers, count: int, seed: int) -> _Task:
-    labels = np.asarray(values)
+    labels = host_array(values)
     if labels.shape != (count,) or labels.dtype.kind not in "iufb":
         found = f"{labels.dtype} of shape {labels.shape}"
         raise InputError(f"labels of {name!r}", found=found, expected=f"({count},) classes or numbers, one an image")

@@ -294,7 +294,7 @@ def _scale(plus: Tensor, minus: Tensor, mask: Tensor, vector: Tensor) -> float:
     """Standard deviation over pairs and both sides of the projection, mean over the chosen tokens."""
     chosen = mask[:, :, None].double()
     rows = torch.cat([(part.double() * chosen).sum(1).div(chosen.sum(1)) for part in (plus, minus)])
-    spread = float((rows @ (vector / vector.norm())).std())
+    spread = float((rows @ (vector / vector.norm())).std(correction=0))
     return spread if spread > 0 else float(vector.norm())
 
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from scorescope.analysis.fid_tables import wilson
+from scorescope.analysis.labels import host_array
 from scorescope.analysis.tables import Column, Schema
 from scorescope.probes.comparison_sums import Comparison
 
@@ -24,7 +25,12 @@ WIN_RATES = Schema(
         Column("log_snr", float, "1", "-2 ln sigma"),
         Column("foil", str, "", f"the class that the true one is compared with; {EVERY!r}: it beats them all"),
         Column("n", int, "", "images of another class than the foil"),
-        Column("rate", float, "1", "share of images in which the true class has the lower loss, at this level alone"),
+        Column(
+            "rate",
+            float,
+            "1",
+            "share with the lower loss of the true class, at this level; a tie is 1/2, for every other 0",
+        ),
         Column("low", float, "1", "lower end of its 95 % Wilson interval"),
         Column("high", float, "1", "upper end"),
     ),
@@ -32,7 +38,9 @@ WIN_RATES = Schema(
 
 
 def win_rates(comparison: Comparison, labels: ArrayLike | Tensor) -> pd.DataFrame:
-    """How often the true class has a lower loss than another, at each level alone; ties count half against it.
+    """How often the true class has a lower loss than another, at each level alone.
+
+    A tie counts half against one class; against every other at once the true class must be strictly below all.
 
     Parameters
     ----------
@@ -46,7 +54,7 @@ def win_rates(comparison: Comparison, labels: ArrayLike | Tensor) -> pd.DataFram
     DataFrame
         Columns declared in `WIN_RATES`; the split is "test".
     """
-    losses, truth = stacked_losses(comparison), np.asarray(labels)
+    losses, truth = stacked_losses(comparison), host_array(labels)
     own = losses[truth, np.arange(len(truth))]
     wins = (own < losses) + 0.5 * (own == losses)
     is_other = truth != np.arange(len(losses))[:, None]

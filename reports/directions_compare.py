@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from scorescope.analysis.direction_methods import Method
+from scorescope.analysis.direction_readers import compare_directions
 from scorescope.analysis.direction_stability import direction_stability, step_cosines
 from scorescope.analysis.direction_transport import How, carry_direction, jacobian_carry, judge_transport
-from scorescope.analysis.directions import compare_directions, find_direction
+from scorescope.analysis.directions import find_direction
 from scorescope.analysis.steer_effects import steering_effect, transport_effect
 from scorescope.probes.direction import Direction
 from scorescope.reports import directions_figures as figures
@@ -14,6 +15,7 @@ from scorescope.reports.directions_study import Scores
 from scorescope.reports.directions_workbench import FOUND_AT, Workbench
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
+_BEST = {"reads_best": "auc", "moves_best": "purity"}
 METHODS: tuple[Method, ...] = ("difference", "lda", "logistic", "svm")
 CARRIED: tuple[How, ...] = ("same", "refit", "procrustes", "least_squares")
 
@@ -109,11 +111,15 @@ def _transport(bench: Workbench, site: str) -> pd.DataFrame:
 
 
 def read_readers(readers: pd.DataFrame) -> str:
-    """The best reader, the best mover, and the angle between them."""
-    reader = readers[readers["reads_best"]].iloc[0]
-    movers = readers[readers["moves_best"]]
+    """The best reader, the best mover, those not told apart from them, and the angle between the two."""
+    reads, movers = (readers[readers[best]].sort_values(by, ascending=False) for best, by in _BEST.items())
+    reader = reads.iloc[0]
+    text = (
+        f"{reader['method']} reads best (AUC {reader['auc']:.3f}, {reader['auc_low']:.3f} to {reader['auc_high']:.3f})"
+        + _not_apart(reads)
+    )
     if movers.empty:
-        return f"{reader['method']} reads best (AUC {reader['auc']:.3f}); no direction moves the attribute."
+        return f"{text}; no direction moves the attribute more than random ones do."
     mover = movers.iloc[0]
     angle = (
         "they are the same direction"
@@ -121,9 +127,15 @@ def read_readers(readers: pd.DataFrame) -> str:
         else f"they are {reader['degrees_to_mover']:.0f} degrees apart"
     )
     return (
-        f"{reader['method']} reads best (AUC {reader['auc']:.3f}), {mover['method']} moves with the least effect on "
-        f"other scores (purity {mover['purity']:.2f} against {reader['purity']:.2f}); {angle}."
+        f"{text}; {mover['method']} moves with the least effect on other scores (purity {mover['purity']:.2f}, "
+        f"{mover['purity_low']:.2f} to {mover['purity_high']:.2f}; the reader's {reader['purity']:.2f})"
+        f"{_not_apart(movers)}; {angle}."
     )
+
+
+def _not_apart(best: pd.DataFrame) -> str:
+    others = ", ".join(best["method"].iloc[1:])
+    return f", not told apart from {others}" if others else ""
 
 
 def read_cosines(cosines: pd.DataFrame) -> str:

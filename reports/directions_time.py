@@ -121,7 +121,8 @@ def read_landmarks(landmarks: pd.DataFrame) -> str:
 
 def read_gaps(gaps: pd.DataFrame) -> str:
     """Attributes that are readable before they are steerable no longer, or before they can be seen."""
-    rows = gaps[(gaps["earlier"] == "readable_from") & (gaps["low"] > 1e-6)]
+    known = gaps[gaps["earlier"] == "readable_from"]
+    rows = known[(known["low"] > 1e-6) & (known["defined"] > 0.95)]
     if rows.empty:
         return "No attribute is readable before another landmark with an interval that excludes zero."
     parts = [
@@ -129,7 +130,7 @@ def read_gaps(gaps: pd.DataFrame) -> str:
         f"{_STATES[row['later']]}"
         for _, row in rows.iterrows()
     ]
-    return "; ".join(parts) + "."
+    return "; ".join(parts) + f". {len(known)} intervals of 95 % each were looked at, not corrected for their number."
 
 
 def _sigmas(row: "pd.Series[float]") -> str:

@@ -42,6 +42,23 @@ def found(pairs):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_nearer_image_is_found_however_far_both_are_from_zero(dtype):
+    """Features of one large offset, from which the reconstruction is far too: squares would round the gap away."""
+    first = torch.zeros(2, 4096, dtype=dtype)
+    second = first.clone()
+    second[:, 0] = 1
+    options = {"sigmas": [0.05, 0.1], "features": {"far": lambda images: images}}
+
+    def denoiser(x, sigma, condition=None):
+        found = torch.full_like(x, 64)
+        found[:, 0] = torch.where(x[:, 0] > 0.5, 0.75, 0.25)  # nearer to its own
+        return found
+
+    found = attribute_loss(denoiser, first, second, **options)
+    assert (found.errors["far"] == 0).all() and (found.errors["pixels"] == 0).all()
+
+
 def test_two_point_prior_reaches_the_floor(found):
     rows = found.curve[found.curve["metric"] == "pixels"]
     # 2 x 20 draws of each of 24 pairs: binomial standard errors

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import roc_auc_score
 
+from scorescope.analysis.direction_readers import compare_directions
 from scorescope.analysis.direction_stability import direction_stability, effective_dimension, step_cosines
 from scorescope.analysis.directions import (
     as_direction,
-    compare_directions,
     direction_angles,
     directions_by_level,
     find_direction,
@@ -66,7 +68,103 @@ def test_the_nuisance_model_has_its_best_reader_and_its_best_mover_35_7_degrees_
     assert table.loc["lda", "effect"] == pytest.approx(1.25, abs=0.03)
     assert table.loc["lda", "off_target"] == pytest.approx(0.73, abs=0.04)
     assert table.loc["difference", "effect"] == pytest.approx(1.0, abs=0.08)
-    assert table["moves_best"].sum() == table["reads_best"].sum() == 1
+    assert table["moves_best"].sum() == 1
+    planes = table.loc[["lda", "logistic", "svm"]]  # which read alike, and are said to
+    assert planes["reads_best"].all() and np.ptp(planes["auc"]) < 2e-3 and table["reads_best"].sum() == 3
+    assert not table.loc[["random 1", "random 2"], ["reads_best", "moves", "moves_best"]].any(axis=None)
+
+
+def test_the_auc_is_scikit_learns_with_ties():
+    """A constant projection reads nothing, in whatever order the labels come; a rectified channel has many ties."""
+    g = torch.Generator().manual_seed(0)
+    values = torch.randn(400, 3, generator=g).relu() * torch.tensor([1.0, 1.0, 0.0])
+    values[:, 1] += 0.3 * (torch.arange(400) >= 200)
+    directions = [Direction(axis, "h", "y", f"axis {k}", 1.0) for k, axis in enumerate(torch.eye(3))]
+    for labels in (np.arange(400) >= 200, np.arange(400) < 200):
+        table = compare_directions(directions, values, labels, effect=lambda d: {"y": torch.arange(1.0, 21)})
+        expected = [roc_auc_score(labels, values[:, k]) for k in range(3)]
+        np.testing.assert_allclose(table["auc"][:3], expected, atol=1e-12)
+        assert table["auc"].iloc[2] == 0.5
+
+
+def axes(count=2):
+    return [Direction(axis, "h", "y", f"axis {k}", 1.0) for k, axis in enumerate(torch.eye(3)[:count])]
+
+
+def test_intervals_of_auc_and_purity_are_those_of_their_laws():
+    """Normal projections: AUC Phi(d / sqrt 2), Hanley and McNeil's error; purity by the delta method."""
+    n, seeds = 2000, 400
+    g = torch.Generator().manual_seed(1)
+    y = torch.arange(n) % 2
+    values = torch.randn(n, 3, generator=g) + y[:, None] * torch.tensor([1.0, 0.2, 0.0])
+    noise = torch.randn(2, seeds, generator=g)
+
+    def effect(direction):
+        own = torch.tensor([1.0, 0.5]) if direction.method == "axis 0" else torch.zeros(2)
+        return dict(zip("yz", own[:, None] + noise, strict=True))
+
+    table = compare_directions(axes(), values, y, effect=effect).set_index("method")
+    area = norm.cdf(1 / 2**0.5)
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    error = ((area * (1 - area) + (n / 2 - 1) * (q1 + q2 - 2 * area**2)) / (n / 2) ** 2) ** 0.5
+    row = table.loc["axis 0"]
+    assert row["auc_high"] - row["auc_low"] == pytest.approx(2 * 1.96 * error, rel=0.12)
+    assert row["auc_low"] < area < row["auc_high"] and row["purity_low"] < 2 / 3 < row["purity_high"]
+    # purity t / (t + o): its gradient is (o, -t) / (t + o)^2
+    slope = (0.5**2 + 1) ** 0.5 / 1.5**2 / seeds**0.5
+    assert row["purity_high"] - row["purity_low"] == pytest.approx(2 * 1.96 * slope, rel=0.15)
+    assert row["reads_best"] and row["moves_best"] and not table.loc["axis 1", ["reads_best", "moves"]].any()
+
+
+def test_directions_that_differ_by_chance_are_not_told_apart():
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(200) % 2
+    values = torch.randn(200, 3, generator=g) + y[:, None]
+    noise = {f"axis {k}": torch.randn(30, generator=g) for k in range(2)}
+
+    def effect(direction):
+        found = noise.get(direction.method)
+        if found is None:
+            return {"y": torch.zeros(30), "z": torch.ones(30)}
+        return {"y": 2 + found, "z": 1 + found.roll(1)}
+
+    table = compare_directions(axes(), values, y, effect=effect).set_index("method")
+    assert table["auc"].iloc[0] != table["auc"].iloc[1] and table["purity"].iloc[0] != table["purity"].iloc[1]
+    assert table[["reads_best", "moves_best"]].iloc[:2].all(axis=None)
+    # what a random direction moves as far is no mover, however sure its effect is
+    idle = compare_directions(axes(), values, y, effect=lambda d: {"y": torch.full((30,), 2.0), "z": torch.ones(30)})
+    assert (idle["effect_low"] > 0).all() and not idle["moves"].any() and idle["degrees_to_mover"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        ({"y": torch.ones(1)}, "at least 8 seeds"),
+        ({"y": torch.full((9,), torch.nan)}, "9 not finite"),
+        ({"y": torch.ones(9, 2)}, "one finite number"),
+        ({"y": torch.ones(9), "z": torch.ones(8)}, "different numbers of seeds"),
+    ],
+)
+def test_effects_that_say_nothing_are_refused(found, text):
+    values, y = torch.randn(40, 3), torch.arange(40) % 2
+    with pytest.raises(InputError, match=text):
+        compare_directions(axes(), values, y, effect=lambda d: found)
+
+
+def test_directions_and_labels_that_do_not_go_together_are_refused():
+    values, y = torch.randn(40, 3), torch.arange(40) % 2
+    other = Direction(torch.ones(3), "h", "x", "other", 1.0)
+    for directions, labels, options, text in (
+        ([*axes(), other], y, {}, "one attribute and site"),
+        ([], y, {}, "at least one, of one attribute"),
+        (axes(), torch.linspace(0, 1, 40), {}, "two classes, to read"),
+        (axes(), y, {"random": 0}, "at least one random"),
+    ):
+        with pytest.raises(InputError, match=text):
+            compare_directions(directions, values, labels, effect=lambda d: {"y": torch.ones(9)}, **options)
+    counts = iter((9, 10, 9, 9))
+    with pytest.raises(InputError, match="different numbers of seeds"):
+        compare_directions(axes(), values, y, effect=lambda d: {"y": torch.ones(next(counts))})
 
 
 @pytest.mark.parametrize(("n", "expected"), [(1000, (0.98, 0.78, 0.76, 0.76)), (10_000, (1.00, 0.81, 0.81, 0.81))])
@@ -170,6 +268,35 @@ def test_groups_are_kept_together():
     blind = direction_stability(copies, labels, resamples=50, halves=50).set_index("cosine")
     assert kept["mean"]["split_half"] == pytest.approx(once["mean"]["split_half"], abs=0.15)
     assert blind["mean"]["split_half"] > kept["mean"]["split_half"] + 0.2
+
+
+def pairs_of(n, scale=1.0):
+    """Rows 2k and 2k + 1 are a pair, apart by V and noise."""
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(2 * n) % 2
+    base = 3 * torch.randn(n, WIDTH, generator=g).repeat_interleave(2, 0)
+    return base + labels[:, None] * V + scale * torch.randn(2 * n, WIDTH, generator=g), labels.numpy()
+
+
+def test_pairs_as_groups_swap_their_labels_within():
+    """A group with a row of each class has no one label: its shuffle turns the pair over."""
+    values, labels = pairs_of(100, scale=0.3)
+    table = direction_stability(values, labels, groups=np.arange(200) // 2, resamples=20, halves=60)
+    means = table.set_index("cosine")["mean"]
+    # each half is the mean of 50 differences V + 0.3 sqrt(2) noise
+    assert means["split_half"] == pytest.approx(1 / (1 + WIDTH * 2 * 0.3**2 / 50), abs=0.04)
+    assert abs(means["shuffled"]) < 0.1
+
+
+def test_the_bootstrap_of_pairs_is_one_of_the_whole_number_of_pairs():
+    """Near a strong component, first principal components of n pairs scatter as the difference of means does."""
+    values, labels = pairs_of(150, scale=0.1)
+    pairs = np.arange(300) // 2
+    paired = direction_stability(values, labels, method="pca", pairs=pairs, resamples=200, halves=4)
+    plain = direction_stability(values, labels, groups=pairs, resamples=200, halves=4)
+    # sine^2 of the angle to the whole; draws of distinct pairs alone would have 0.58 of it: 1 / 0.632 - 1
+    sizes = [1 - table.set_index("cosine")["mean"]["bootstrap"] for table in (paired, plain)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.15)
 
 
 def two_levels(n=600):

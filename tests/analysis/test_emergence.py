@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import binom
 from torch import nn
 
 from scorescope.analysis.attribute_emergence import Thresholds, trace_direction
 from scorescope.analysis.landmarks import first_rise, last_fall, last_rise
 from scorescope.analysis.probing import probe_scan
+from scorescope.analysis.seed_shares import Shares, draw_seeds
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import collect, sample_with_sites
 from scorescope.probes.bank import Bank, log_snr_grid
@@ -156,17 +158,83 @@ def test_landmarks_lie_between_points_by_the_line_through_them():
     np.testing.assert_array_equal(last_fall(log_snr, 1 - curves, 0.75), [4.5, -math.inf, 6.0])
 
 
+class Coins:
+    """Probes that know nothing, at every noise level: a coin a seed."""
+
+    sigmas = (80.0, 0.002)
+
+    def __init__(self, seed):
+        self.rng, self.classes = np.random.default_rng(seed), np.array([0, 1])
+
+    def probe(self, attribute, site, *, sigma):
+        return self
+
+    def predict(self, values):
+        return self.rng.integers(0, 2, len(values))
+
+
+def test_a_probe_that_knows_nothing_is_readable_as_often_as_its_last_point_is_lucky():
+    """4 positives among 16: first passages would be declared in one run of four."""
+    positives = torch.arange(16) < 4
+    options = {"scores": lambda images: {"side": positives.float() - 0.5}, "attribute": "side", "seeds": range(16)}
+    options |= {"site": "inner", "sigmas": edm_sigmas(10), "resamples": 300}
+    found = [trace_direction(Mixture(), scan=Coins(seed), **options) for seed in range(120)]
+    rows = pd.concat([part.landmarks for part in found]).query("landmark == 'readable_from'")
+    few, many = np.meshgrid(np.arange(5), np.arange(13))
+    lucky = float((binom.pmf(few, 4, 0.5) * binom.pmf(many, 12, 0.5))[few / 4 + many / 12 >= 1.5].sum())
+    assert lucky < 0.07 and rows["sigma"].notna().mean() == pytest.approx(lucky, abs=3 * (lucky / 120) ** 0.5)
+    gaps = pd.concat([part.gaps for part in found])
+    assert not ((gaps["low"] > 1e-6) & (gaps["defined"] > 0.95)).any()  # nor is it readable before anything
+
+
+def test_a_draw_without_a_class_is_drawn_again():
+    """Recall of one class is no balanced accuracy: a constant answer has 1/2 in every draw."""
+    truth = np.arange(16) < 4
+    part = Shares.balanced("probe", np.ones((3, 16), bool), truth, [0, 1, 2])
+    weights = draw_seeds([part], 16, resamples=2000, seed=0)
+    assert weights.shape == (2001, 16) and (weights.sum(1) == 16).all()
+    assert (part.draws(weights) == 0.5).all()
+    # apart from that the bootstrap is as it was: binomial counts, less the 1 % of none
+    counts = weights[1:, truth].sum(1)
+    absent = binom.pmf(0, 16, 0.25)
+    assert counts.min() == 1 and counts.mean() == pytest.approx(4 / (1 - absent), abs=4 * (3 / 2000) ** 0.5)
+
+
+def test_landmarks_are_the_last_crossing():
+    class Relapse(Coins):
+        """Right from the second step on, but for the fifth."""
+
+        def predict(self, values):
+            self.calls = getattr(self, "calls", -1) + 1
+            right = np.arange(300) % 2
+            return 1 - right if self.calls in (0, 4) else right
+
+    options = {"scan": Relapse(0), "site": "inner", "condition": None, "other": None, "sigmas": edm_sigmas(10)}
+    found = traced(**options, scores=lambda images: {"side": torch.arange(300) % 2 - 0.5})
+    curve, row = found.curves.query("curve == 'probe'"), found.landmarks.set_index("landmark").loc["readable_from"]
+    assert curve["value"].tolist() == [0, 1, 1, 1, 0, 1, 1, 1, 1, 1]
+    levels = curve["log_snr"].to_numpy()
+    assert row["log_snr"] == row["low"] == row["high"] == pytest.approx(0.25 * levels[4] + 0.75 * levels[5])
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
         ({"other": None}, "both of each pair"),
         ({"site": "inner"}, "both of each pair"),
         ({"attribute": "size"}, "one of 'size'"),
-        ({"scores": lambda images: {"side": images[:, 0] ** 2 + 1}}, "all score above zero"),
+        (
+            {"scores": lambda images: {"side": images[:, 0] ** 2 + 1}},
+            "300 of 300 final images that score above zero; expected at least 4",
+        ),
         ({"scores": lambda images: {"side": images[:, 0] * torch.nan}}, "finite numbers"),
         ({"other": torch.zeros(300, dtype=torch.int64)}, "differ in the attribute"),
         ({"switches": 1}, "at least 2"),
-        ({"seeds": range(3)}, "4 seeds"),
+        ({"seeds": range(7)}, "8 seeds"),
+        (
+            {"scores": lambda images: {"side": (images[:, 0].argsort().argsort() < 3).float() - 0.5}},
+            "3 of 300 final images",
+        ),
     ],
 )
 def test_bad_input(changes, text):

@@ -64,6 +64,26 @@ def test_logistic_levels_agree(known):
     assert "draws from" in logistic_levels(40, seed=2).rule
 
 
+@pytest.mark.parametrize(
+    ("levels", "tolerance"),
+    [(grid_levels(-9, 6, 13), 0.04), (grid_levels(-9, 6, 61), 0.002), (logistic_levels(60), 0.01),
+     (logistic_levels(400, seed=3), 0.03)],
+)  # fmt: skip
+def test_the_cumulative_integral_ends_at_its_own_level(levels, tolerance):
+    """Predictions apart by sigma sqrt(2 s(log-SNR)), s logistic: the influence up to a level is softplus exactly."""
+
+    def denoiser(x, sigma, condition):
+        apart = sigma * (2 * torch.sigmoid(-2 * sigma.log())).sqrt()
+        return 0.3 * x + (apart[:, None] if condition is not None else 0)
+
+    table = pairwise_information(denoiser, torch.zeros(4, 1), torch.zeros(4), levels=levels).integrand
+    table = table[table["estimator"] == "influence"]
+    exact = np.logaddexp(0, table["log_snr"]) - np.logaddexp(0, levels.low)
+    np.testing.assert_allclose(table["density"], 1 / (1 + np.exp(-table["log_snr"])), rtol=1e-5)
+    # the trapezoid rule errs by at most (widest step)^2 / 12 of the change of slope, 1/4
+    np.testing.assert_allclose(table["cumulative"], exact, atol=tolerance)
+
+
 def test_given_makes_it_conditional_information():
     # y in {0, 1, 2, 3}; c = y // 2 is known: i(x; y | c) = log p(x | y) / p(x | c)
     known = draw_labelled(240, classes=4)

@@ -59,12 +59,21 @@ def test_a_shear_is_followed_by_least_squares_only():
     assert cosine(carry_direction(direction, levels, how="procrustes")[1], goal) < 0.996
 
 
-def test_a_given_map_is_used_and_turned_to_the_side_of_the_labels():
+def test_no_way_but_a_refit_looks_at_labels_so_that_all_can_be_compared():
+    """The next level is the reverse: the vector itself ends on the wrong side, and maps of paired rows on the right."""
+    levels, y, direction = paired(-torch.eye(WIDTH))
+    goal = -direction.vector
+    for how, side in (("same", -1), ("refit", 1), ("procrustes", 1), ("least_squares", 1)):
+        found = carry_direction(direction, levels, how=how, labels=y)[1]
+        assert side * cosine(found, goal) > 0.99, how
+
+
+def test_a_given_map_is_used_as_it_is_also_where_it_reverses():
     turn = rotation()
     levels, y, direction = paired(turn)
     maps = {4.0: torch.eye(WIDTH), 1.0: -turn}
     found = carry_direction(direction, levels, how="given", labels=y, carry=lambda d, sigma: d.vector @ maps[sigma])
-    assert cosine(found[1], direction.vector @ turn) > 0.999 and found[1].method == "difference, given"
+    assert cosine(found[1], -direction.vector @ turn) > 0.999 and found[1].method == "difference, given"
 
 
 def test_the_judge_is_the_effect():

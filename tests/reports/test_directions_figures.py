@@ -115,6 +115,8 @@ def landmarks() -> pd.DataFrame:
 def readers() -> pd.DataFrame:
     return pd.DataFrame({
         "method": ["difference", "lda", "svm"], "auc": [0.9, 0.99, 0.95], "purity": [0.8, 0.3, 0.5],
+        "auc_low": [0.85, 0.98, 0.9], "auc_high": [0.95, 1.0, 1.0],
+        "purity_low": [0.7, 0.2, 0.4], "purity_high": [0.9, 0.4, 0.6],
         "reads_best": [False, True, False], "moves_best": [True, False, False], "degrees_to_mover": [0.0, 61.0, 30.0],
     })  # fmt: skip
 
@@ -278,14 +280,19 @@ READINGS = {
     ),
     "gaps": (
         lambda: directions_time.read_gaps(pd.DataFrame({
-            "attribute": ["size", "hue"], "earlier": "readable_from", "later": "steerable_until", "gap": [2.0, 0.5],
-            "low": [1.0, -0.5], "high": [3.0, 1.5],
+            "attribute": ["size", "hue", "form"], "earlier": "readable_from", "later": "steerable_until",
+            "gap": [2.0, 0.5, 4.0], "low": [1.0, -0.5, 3.0], "high": [3.0, 1.5, 5.0], "defined": [0.99, 1.0, 0.6],
         })),
-        "size: readable 2 log-SNR (1 to 3) before it is no longer steerable.",
+        "size: readable 2 log-SNR (1 to 3) before it is no longer steerable. 3 intervals",
     ),
     "reader and mover": (
         lambda: directions_compare.read_readers(readers()),
-        "lda reads best (AUC 0.990)|difference moves with the least|purity 0.80 against 0.30|61 degrees apart",
+        "lda reads best (AUC 0.990, 0.980 to 1.000); difference moves with the least|purity 0.80, 0.70 to 0.90; the "
+        "reader's 0.30)|61 degrees apart",
+    ),
+    "readers and movers alike": (
+        lambda: directions_compare.read_readers(readers().assign(reads_best=[False, True, True], moves_best=True)),
+        "lda reads best (AUC 0.990, 0.980 to 1.000), not told apart from svm|, not told apart from svm, lda; they",
     ),
     "one that does both": (
         lambda: directions_compare.read_readers(readers().assign(moves_best=[False, True, False])),
