@@ -165,9 +165,7 @@ def steer_curve(
     if not spans or not 0 <= relevant < math.inf:
         found = f"{len(spans)} intervals, relevant {relevant}"
         raise InputError("intervals, relevant", found=found, expected="an interval, and a size that is not negative")
-    check_branch_is_called(
-        denoiser, branch, spans, seeds=numbers, condition=condition, start=start, sampling=sampling
-    )
+    check_branch_is_called(denoiser, branch, spans, seeds=numbers, condition=condition, start=start, sampling=sampling)
     plan = _plan(directions, intervals, doses, branch)
     batches = run_arms(
         denoiser, plan.arms, seeds=numbers, condition=condition, start=start, sampling=sampling,

@@ -89,7 +89,9 @@ STEER_VERDICTS = Schema(
         Column("high", float, "score", "upper end; its level is divided by the number of bars (Bonferroni)"),
         Column("random", int, "", "random arms"),
         Column("chance", float, "score", "root mean square effect of the random arms; missing without one"),
-        Column("p_random", float, "1", "that a random direction's |effect| is as large: t, `random` degrees of freedom"),
+        Column(
+            "p_random", float, "1", "that a random direction does as much: Student's t, `random` degrees of freedom"
+        ),
         Column("p", float, "1", "of 'moves no more than a control': larger of p_random and of that of low <= 0"),
         Column("p_not", float, "1", "of 'moves more than every bar', the null of 'not steerable': that of high >= 0"),
         Column("p_holm", float, "1", "p, corrected over the family"),

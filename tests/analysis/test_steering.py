@@ -105,9 +105,7 @@ def test_a_branch_that_is_never_called_is_refused(rule):
 
 def test_the_unconditional_branch_is_steered_where_it_is_called():
     sampling = Sampling(solver=Euler(), sigmas=SIGMAS, rule=CFG(2.0))
-    curve = steer(
-        Planted(), unit_direction(0), condition=LABELS, strengths=(-1, 1), branch="uncond", sampling=sampling
-    )
+    curve = steer(Planted(), unit_direction(0), condition=LABELS, strengths=(-1, 1), branch="uncond", sampling=sampling)
     assert arm(curve, "slope")["value"] == pytest.approx(-1.0, abs=0.02)  # 2 c - u
 
 

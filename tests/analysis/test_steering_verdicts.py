@@ -69,7 +69,7 @@ def test_the_law_of_random_directions_is_met_exactly():
 
 
 def test_the_tables_verdicts_are_these_rates():
-    arms, count = names(2), 400
+    arms, count = names(2), 200
     found = [table(effects, arms)["verdict"].iloc[0] for effects in exchangeable(count, 2, 10, 0.1)]
     assert 0 < sum(name in ("steerable", "reversed") for name in found) / count <= bound(0.05, count)
     assert set(found) <= {"steerable", "reversed", "undecided", "not steerable"}
