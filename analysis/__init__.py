@@ -70,6 +70,7 @@ from scorescope.analysis.splits import grouped_split
 from scorescope.analysis.steer_effects import steering_effect, transport_effect
 from scorescope.analysis.steering import SteerCurve, steer_curve
 from scorescope.analysis.steering_tables import QUANTITIES as STEER_QUANTITIES
+from scorescope.analysis.steering_verdicts import judge_together
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.sweeps import changes, measure_sweep, pareto, sample_metrics
 from scorescope.analysis.tables import Column, Schema
@@ -141,6 +142,7 @@ __all__ = [
     "influence_table",
     "information_of_each",
     "jacobian_carry",
+    "judge_together",
     "judge_transport",
     "kid",
     "kid_subsets",

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.bootstrap import Floats, check_seeds
+from scorescope.analysis.branch_calls import check_branch_is_called
 from scorescope.analysis.noise_intervals import EVERYWHERE, spans_of
 from scorescope.analysis.patching_tables import (
     NECESSITY,
@@ -119,13 +120,14 @@ def patch_trace(
     Raises
     ------
     InputError
-        For too few seeds, no site, sites that are not there, intervals without a noise level, and a metric that
-        does not give one finite number a sample.
+        For too few seeds, no site, sites that are not there, intervals without a noise level, a metric that does
+        not give one finite number a sample, and a branch that the rule never calls for within an interval.
     """
     sampling = sampling or Sampling()
     numbers = check_seeds(seeds, LEAST_SEEDS)
     clean, corrupted = _alike(denoiser, clean, corrupted, len(numbers))
     spans = spans_of(intervals, sampling.sigmas)
+    check_branch_is_called(denoiser, branch, spans, seeds=numbers, condition=clean, start=start, sampling=sampling)
     arms = _arms(sites, list(intervals), branch, clean, corrupted)
     values = np.zeros((len(arms), len(numbers)))
     places = {arm.name: place for place, arm in enumerate(arms)}

@@ -13,8 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
+from scorescope.analysis.bootstrap import check_seeds
 from scorescope.analysis.direction_transport import LevelEffect, level_intervals
 from scorescope.analysis.directions import Effect
+from scorescope.analysis.noise_intervals import spans_of
+from scorescope.analysis.steering import LEAST_SEEDS
 from scorescope.data.errors import InputError
 from scorescope.probes.arm_rows import RunArm
 from scorescope.probes.arms import Sampling, sample_arms
@@ -54,9 +57,10 @@ def steering_effect(
     Raises
     ------
     InputError
-        For a strength that is not positive.
+        For a strength that is not positive, fewer than 8 seeds or one twice, and an interval without a noise level.
     """
-    _check(strength)
+    _check(strength, seeds)
+    spans_of([interval], None if sampling is None else sampling.sigmas)
     low, high = interval
 
     def effect(direction: Direction) -> Mapping[str, Tensor]:
@@ -86,9 +90,10 @@ def transport_effect(
     Raises
     ------
     InputError
-        For a strength that is not positive; in a call, for a target that is no score.
+        For a strength that is not positive, and fewer than 8 seeds or one twice; in a call, for a target that is no
+        score.
     """
-    _check(strength)
+    _check(strength, seeds)
 
     def effect(directions: Sequence[Direction]) -> Tensor:
         found = _slopes(denoiser, scores, level_intervals(directions), seeds, condition, strength, sampling)
@@ -99,7 +104,8 @@ def transport_effect(
     return effect
 
 
-def _check(strength: float) -> None:
+def _check(strength: float, seeds: Sequence[int]) -> None:
+    check_seeds(seeds, LEAST_SEEDS)
     if not 0 < strength < float("inf"):
         raise InputError("strength", found=str(strength), expected="a positive finite number")
 

@@ -2,7 +2,7 @@
 
 curve = steer_curve(denoiser, direction, scores, target="size", seeds=range(32), condition=labels)
 curve.curve                    # mean change of each score by arm and strength, with intervals
-curve.verdicts                 # steerable or not, against random and shuffled directions of the same norm
+curve.verdicts                 # steerable, reversed, not steerable or undecided, against directions of the same norm
 
 later = steer_curve(..., intervals=delays(sigmas, 6))      # delay scan: it begins to act later and later
 """
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.bootstrap import Floats, SeedDraws, check_seeds
+from scorescope.analysis.branch_calls import check_branch_is_called
 from scorescope.analysis.noise_intervals import EVERYWHERE, spans_of
 from scorescope.analysis.steering_summary import (
     DIRECTION,
@@ -29,6 +30,7 @@ from scorescope.analysis.steering_summary import (
     sample_table,
     verdict_table,
 )
+from scorescope.analysis.steering_verdicts import judge_together
 from scorescope.data.errors import InputError
 from scorescope.probes.arm_rows import RunArm
 from scorescope.probes.arms import ArmBatch, Sampling, run_arms
@@ -81,7 +83,8 @@ def steer_curve(
     strengths: Sequence[float] = STRENGTHS,
     intervals: Sequence[tuple[float, float]] = EVERYWHERE,
     branch: Branch = "both",
-    random: int = 4,
+    random: int = 8,
+    relevant: float = 0.0,
     shuffled: Direction | None = None,
     natural: Mapping[str, float] | None = None,
     distance: Distance | None = None,
@@ -115,7 +118,13 @@ def steer_curve(
     branch : {"cond", "uncond", "both"}
         Calls in which it acts.
     random : int
-        Random directions of the same norm.
+        Random directions of the same norm. "steerable" is judged against the law of such directions, of which each is
+        one draw: |effect| has to be 4.3 times their root mean square for 2 of them, 2.8 for 4, 2.3 for 8 (more, where
+        several intervals are corrected for). Without any, nothing is found steerable.
+    relevant : float
+        Smallest |effect| that counts as moving the target, in units of its score (with `natural`, in its standard
+        deviations). Without it, what moves the target by next to nothing, but more than its controls, is steerable,
+        and what moves it by next to nothing is found "not steerable" only if a control moves it further.
     shuffled : Direction, optional
         What the same recipe finds with shuffled labels (`shuffled_direction`). Its part along the direction is taken
         out: where the attribute is the largest variation at a site, labels in any order give its direction again.
@@ -139,21 +148,24 @@ def steer_curve(
     Returns
     -------
     SteerCurve
+        The verdicts on its intervals of noise levels are one family; judge more than one curve by `judge_together`.
 
     Raises
     ------
     InputError
         For too few seeds, strengths or intervals that hold nothing, a target that is no score, scores that are not
-        finite, no control at all, and a direction of another size or site than the denoiser's.
+        finite, no control at all, a direction of another size or site than the denoiser's, and a branch that the rule
+        never calls for within an interval.
     """
     sampling = sampling or Sampling()
     numbers = check_seeds(seeds, LEAST_SEEDS)
     doses = _doses(strengths)
     spans = spans_of(intervals, sampling.sigmas)
     directions, cosines = _directions(direction, random, shuffled, seed)
-    if not spans or (condition is None and branch == "cond"):
-        found = f"{len(spans)} intervals, branch {branch!r}{', no condition' if condition is None else ''}"
-        raise InputError("intervals, branch", found=found, expected="an interval, and calls in which it acts")
+    if not spans or not 0 <= relevant < math.inf:
+        found = f"{len(spans)} intervals, relevant {relevant}"
+        raise InputError("intervals, relevant", found=found, expected="an interval, and a size that is not negative")
+    check_branch_is_called(denoiser, branch, spans, seeds=numbers, condition=condition, start=start, sampling=sampling)
     plan = _plan(directions, intervals, doses, branch)
     batches = run_arms(
         denoiser, plan.arms, seeds=numbers, condition=condition, start=start, sampling=sampling,
@@ -172,7 +184,7 @@ def steer_curve(
     return SteerCurve(
         curve=pd.concat([curve_table(part, draws) for part in responses], ignore_index=True),
         arms=pd.concat([arm_table(part, draws, budget) for part in responses], ignore_index=True),
-        verdicts=pd.concat([verdict_table(part, draws, budget) for part in responses], ignore_index=True),
+        verdicts=judge_together([verdict_table(part, draws, budget, relevant=relevant) for part in responses]),
         samples=pd.concat([sample_table(part, numbers) for part in responses], ignore_index=True),
         budget=budget,
         controls=cosines,

@@ -1,7 +1,7 @@
 """From scores by arm, strength and seed to what a direction does: slopes, effects, ranges and the verdict.
 
 Everything here works on arrays with the seeds first. Means are taken once for all bootstrap draws, and every
-statistic is a function of these means, so that its interval includes the choice of the largest control.
+statistic of curves and arms is a function of these means. The tests behind a verdict are in `steering_verdicts`.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from scorescope.analysis.bootstrap import Floats, SeedDraws, interval
-from scorescope.analysis.steering_tables import STEER_ARMS, STEER_CURVE, STEER_SAMPLES, STEER_VERDICTS
+from scorescope.analysis.steering_tables import STEER_ARMS, STEER_CURVE, STEER_SAMPLES
+from scorescope.analysis.steering_verdicts import judge_together, margin_of
 
 DIRECTION, SHUFFLED, NONE = "direction", "shuffled", "none"
 GROWTH = 0.1  # of the largest change: less than that is saturation
@@ -126,36 +127,39 @@ def arm_table(found: Responses, draws: SeedDraws, budget: float) -> pd.DataFrame
     return STEER_ARMS.check(pd.concat(frames, ignore_index=True).assign(n=len(found.values), **found.where))
 
 
-def verdict_table(found: Responses, draws: SeedDraws, budget: float) -> pd.DataFrame:
-    """Whether the direction moves the target more than every control of the same norm does."""
+def verdict_table(found: Responses, draws: SeedDraws, budget: float, *, relevant: float = 0.0) -> pd.DataFrame:
+    """Whether the direction moves the target more than its controls, and more than a relevant size, do."""
     low, high, inside = found.within(budget)
-    means = draws.means(found.changes[..., 0])
-    effects = np.abs(means[:, :, high] - means[:, :, low])
-    margin, margin_low, margin_high = (float(v) for v in interval(effects[:, 0] - effects[:, 1:].max(1)))
-    random = [place for place, arm in enumerate(found.arms) if arm.startswith("random")]
-    selectivity = [float("nan")] * 3
-    if random:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = effects[:, 0] / effects[:, random].mean(1)
-        if np.isfinite(ratio[1:]).any():
-            selectivity = [float(v) for v in interval(np.where(np.isfinite(ratio), ratio, np.nan))]
+    effects = found.changes[:, :, high, 0] - found.changes[:, :, low, 0]  # (seeds, arms)
+    margin = margin_of(effects, found.arms, relevant=relevant)
+    selectivity = _selectivity(np.abs(draws.means(effects)), found.arms)
     row = {
         **found.where,
         "strength_low": float(found.strengths[low]), "strength_high": float(found.strengths[high]),
         "within_budget": inside, "n": len(found.values),
-        "effect": float(means[0, 0, high] - means[0, 0, low]),
-        "largest_control": found.arms[1 + int(effects[0, 1:].argmax())],
-        "margin": margin, "low": margin_low, "high": margin_high,
+        "effect": margin.effect, "effect_low": margin.effect_low, "effect_high": margin.effect_high,
+        "bar": margin.bar, "relevant": relevant, "margin": margin.value, "low": margin.low, "high": margin.high,
+        "random": sum(_is_random(arm) for arm in found.arms), "chance": margin.chance, "p_random": margin.p_random,
+        "p": margin.p_moves, "p_not": margin.p_below,
         "selectivity": selectivity[0], "selectivity_low": selectivity[1], "selectivity_high": selectivity[2],
-        "verdict": _verdict(margin_low, float(means[0, 0, high] - means[0, 0, low])),
     }  # fmt: skip
-    return STEER_VERDICTS.check(pd.DataFrame([row]))
+    return judge_together(pd.DataFrame([row]))
 
 
-def _verdict(margin_low: float, effect: float) -> str:
-    if margin_low <= 0:
-        return "not steerable"
-    return "steerable" if effect > 0 else "reversed"
+def _is_random(arm: str) -> bool:
+    return arm.startswith("random")
+
+
+def _selectivity(sizes: Floats, arms: Sequence[str]) -> list[float]:
+    """|effect| over the mean |effect| of the random arms with its interval, for sizes of shape (draws, arms)."""
+    random = [place for place, arm in enumerate(arms) if _is_random(arm)]
+    if not random:
+        return [float("nan")] * 3
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = sizes[:, 0] / sizes[:, random].mean(1)
+    if not np.isfinite(ratio[1:]).any():
+        return [float("nan")] * 3
+    return [float(v) for v in interval(np.where(np.isfinite(ratio), ratio, np.nan))]
 
 
 def spearman(values: Floats, strengths: Floats) -> Floats:

@@ -12,7 +12,7 @@ from scorescope.analysis.steer_effects import steering_effect, transport_effect
 from scorescope.probes.direction import Direction
 from scorescope.reports import directions_figures as figures
 from scorescope.reports.directions_study import Scores
-from scorescope.reports.directions_workbench import FOUND_AT, Workbench
+from scorescope.reports.directions_workbench import FOUND_AT, FRESH, Workbench
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
 _BEST = {"reads_best": "auc", "moves_best": "purity"}
@@ -71,8 +71,8 @@ def _readers(bench: Workbench, site: str) -> pd.DataFrame:
     ]
     scaled = _in_natural_units(bench)
     effect = steering_effect(
-        bench.subject.denoiser, scaled, seeds=range(count), condition=bench.open_condition(contrast, count),
-        sampling=bench.sampling,
+        bench.subject.denoiser, scaled, seeds=range(FRESH, FRESH + count),
+        condition=bench.open_condition(contrast, count), sampling=bench.sampling,
     )  # fmt: skip
     return compare_directions(directions, values[half:], high[half:].numpy(), effect=effect)
 
@@ -104,7 +104,7 @@ def _transport(bench: Workbench, site: str) -> pd.DataFrame:
         by_jacobian = jacobian_carry(bench.subject.denoiser, bench.images[: bench.size(32, 8)])
         carried["jacobian"] = carry_direction(direction, part, how="given", carry=by_jacobian, labels=labels)
     effect = transport_effect(
-        bench.subject.denoiser, _in_natural_units(bench), target=contrast.attribute, seeds=range(count),
+        bench.subject.denoiser, _in_natural_units(bench), target=contrast.attribute, seeds=range(FRESH, FRESH + count),
         condition=bench.open_condition(contrast, count), sampling=bench.sampling,
     )  # fmt: skip
     return judge_transport(carried, effect=effect)

@@ -5,12 +5,13 @@ import torch
 
 from scorescope.analysis.patching import patch_trace
 from scorescope.analysis.token_directions import label_pairs, linearity_gap, token_direction
+from scorescope.data.errors import InputError
 from scorescope.probes.bank import Bank
 from scorescope.probes.denoiser import Condition
 from scorescope.probes.differentiable import attribute_score, make_step
 from scorescope.probes.step_attribution import attribute_step
 from scorescope.reports import directions_figures as figures
-from scorescope.reports.directions_study import Contrast
+from scorescope.reports.directions_study import Contrast, Subject
 from scorescope.reports.directions_workbench import Workbench, levels
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
@@ -21,7 +22,7 @@ def token_section(bench: Workbench) -> Section:
     """Directions between condition tokens, and which token moves which attribute in one step."""
     if not hasattr(bench.subject.denoiser, "embed"):
         return Section(text="The denoiser has no `embed`, so that its condition has no tokens to look at.")
-    if not bench.told or len(bench.subject.told or bench.subject.attributes) < 2:
+    if not bench.told or len(bench.subject.token_names) < 2:
         return Section(text="The condition names fewer than two attributes, so that there are no tokens to compare.")
     gaps = pd.concat([_gap(bench, contrast) for contrast in bench.told], ignore_index=True)
     matrix = pd.concat([_tokens(bench, contrast) for contrast in bench.told], ignore_index=True)
@@ -49,11 +50,13 @@ def token_section(bench: Workbench) -> Section:
 def _gap(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
     subject, count = bench.subject, bench.size(48, 16)
     place, (low, high) = subject.column(contrast.attribute), subject.values(contrast)
-    plus, minus = label_pairs(bench.labels[:count], place, high, low)
+    pair = label_pairs(bench.labels[:count], place, high, low)
+    plus, minus = (subject.conditions(labels) for labels in pair)
+    token = subject.token_names.index(contrast.attribute)
     bank = Bank(bench.images[:count], levels(bench.size(8, 5), low=0.1, high=30.0), seed=3)
-    found = token_direction(subject.denoiser, plus, minus, tokens=[place], attribute=contrast.attribute)
+    found = token_direction(subject.denoiser, plus, minus, tokens=[token], attribute=contrast.attribute)
     table = linearity_gap(
-        subject.denoiser, {"difference": found.direction}, bank, plus, minus, tokens=[place],
+        subject.denoiser, {"difference": found.direction}, bank, plus, minus, tokens=[token],
         strengths=_strengths(found.direction.scale, float(found.direction.vector.norm())), resamples=300,
     )  # fmt: skip
     return table.assign(attribute=contrast.attribute)
@@ -76,9 +79,19 @@ def _tokens(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
         step = make_step(subject.denoiser, point.x, sigma, subject.conditions(labels), head=head)
         found = attribute_step(step, "IntegratedGradients", n_steps=bench.size(64, 48))
         shares = found.by_token.abs().mean(0)
-        for token, share in zip(subject.attributes, (shares / shares.sum()).tolist(), strict=True):
+        names = _name_tokens(subject, len(shares))
+        for token, share in zip(names, (shares / shares.sum()).tolist(), strict=True):
             rows.append((contrast.attribute, sigma, token, count, share, found.total_residual))
     return pd.DataFrame(rows, columns=["score", "sigma", "token", "n", "share", "residual"])
+
+
+def _name_tokens(subject: Subject, count: int) -> list[str]:
+    """The attributes that a condition names, in the order of its tokens; further tokens by their number."""
+    names = subject.token_names
+    if count < len(names):
+        found, expected = f"{count} tokens", f"at least {len(names)}, one for each of {', '.join(names)}"
+        raise InputError("conditions", found=found, expected=expected)
+    return [*names, *(f"token {place}" for place in range(len(names), count))]
 
 
 def read_tokens(matrix: pd.DataFrame) -> str:
@@ -126,11 +139,19 @@ def patch_section(bench: Workbench) -> Section:
                 "recovery", figures.recovery_map(found.recovery), read_recovery(found.recovery),
                 f"{contrast}: recovery of the log-odds of {contrast.high} when the activation of a run under that "
                 "condition is put into a run under the other (sufficiency), and its loss the other way round "
-                f"(necessity); mean over {count} seeds, same start.", wide=True,
+                f"(necessity); {_seeds(found.recovery, count)}, same start.", wide=True,
             )
         ],
         tables=[ReportTable("recovery", found.recovery, "Normalised recovery by site and noise levels.")],
     )  # fmt: skip
+
+
+def _seeds(recovery: pd.DataFrame, count: int) -> str:
+    """What the figure shows, over how many seeds."""
+    fewest = int(recovery["n"].min())
+    if fewest == count:
+        return f"median over {count} seeds"
+    return f"median over the seeds whose two conditions differ in effect, from {fewest} of {count} on"
 
 
 def _ends(bench: Workbench, labels: torch.Tensor, contrast: Contrast, *, high: bool) -> Condition:

@@ -1,16 +1,23 @@
 """Figures of the directions instrument: declared tables in, matplotlib figures out. Nothing is computed here."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from scorescope.reports.style import PALETTE, REFERENCE, SIGMA_LABEL, new_figure, styled, with_band
 
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MARKS = {"steerable": "o", "reversed": "v", "not steerable": "_", "undecided": "$?$", "breaks the image": "x"}
+MARK: dict[str, Any] = {"color": "black", "markersize": 4.5, "linestyle": "none"}
+OUTLINE = [withStroke(linewidth=2.2, foreground="white")]  # legible on dark colours too
+HATCHES = {"steerable": "", "reversed": "xxx", "not steerable": "", "undecided": "////"}
 MAP = "cividis"  # even in lightness, and the same to colour-blind eyes
 
 
@@ -58,7 +65,7 @@ def read_and_steer(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Columns attribute, site, accuracy, effect (in natural standard deviations) and verdict.
+        Columns attribute, site, accuracy, effect (in natural standard deviations), verdict and within_budget.
     """
     attributes, sites = list(table["attribute"].unique()), list(table["site"].unique())
     size = {"width": max(0.95 * len(attributes) + 2.2, 4.4), "height": 0.24 * len(sites) + 1.3}
@@ -66,18 +73,29 @@ def read_and_steer(table: pd.DataFrame) -> Figure:
     accuracy = table.pivot(index="site", columns="attribute", values="accuracy").loc[sites, attributes]
     effect = table.pivot(index="site", columns="attribute", values="effect").loc[sites, attributes].to_numpy(float)
     read = axes[0].imshow(accuracy.to_numpy(float), aspect="auto", cmap=MAP, vmin=0, vmax=1)
-    top = float(np.abs(effect).max()) or 1.0
+    inside = np.abs(table.loc[table["within_budget"], "effect"])  # broken images would leave the others no colour
+    top = float((inside if len(inside) else table["effect"].abs()).max()) or 1.0
     moved = axes[1].imshow(effect, aspect="auto", cmap="PuOr", vmin=-top, vmax=top)
-    for _, row in table[table["verdict"] == "steerable"].iterrows():
+    for _, row in table.iterrows():
         place = attributes.index(row["attribute"]), sites.index(row["site"])
-        axes[1].plot(*place, "o" if row["within_budget"] else "x", color="black", markersize=3)
-    for ax, title in zip(axes, ("readable", "steerable: dot"), strict=True):
+        axes[1].plot(*place, marker=_mark(row), path_effects=OUTLINE, **MARK)
+    for ax, title in zip(axes, ("readable", "steerable"), strict=True):
         ax.set_xticks(range(len(attributes)), attributes, rotation=40, ha="right")
         ax.set_yticks(range(len(sites)), [_short(site) for site in sites])
         ax.set_title(title)
+    for name, mark in MARKS.items():
+        axes[1].plot([], [], marker=mark, label=name, **MARK)
+    figure.legend(ncols=5, loc="outside upper center", columnspacing=1.0, handletextpad=0.1)
     figure.colorbar(read, ax=axes[0], label="probe accuracy", shrink=0.9)
-    figure.colorbar(moved, ax=axes[1], label="effect (natural SD)", shrink=0.9)
+    figure.colorbar(moved, ax=axes[1], label="effect (natural SD)", shrink=0.9, extend="both")
     return figure
+
+
+def _mark(row: "pd.Series[Any]") -> str:
+    """Verdict and budget as a mark: what breaks the image is not shown to move the attribute, nor to leave it."""
+    if row["within_budget"]:
+        return MARKS[row["verdict"]]
+    return MARKS["breaks the image"] if row["verdict"] in ("steerable", "reversed") else MARKS["undecided"]
 
 
 @styled
@@ -140,15 +158,24 @@ def windows_figure(effects: pd.DataFrame, probes: pd.DataFrame) -> Figure:
         top.set(title=f"{name} at {_short(rows['site'].iloc[0])}", ylim=(0, 1.03))
         for _, row in rows.iterrows():
             low, high = max(row["sigma_low"], 1e-3), row["sigma_high"]
-            color = PALETTE[1] if row["verdict"] == "steerable" else REFERENCE
-            bottom.fill_between([low, high], row["low"], row["high"], color=color, alpha=0.3, linewidth=0)
-            bottom.plot([low, high], [row["margin"]] * 2, color=color)
+            look = _look(row["verdict"])
+            bottom.fill_between([low, high], row["low"], row["high"], **look, linewidth=0)
+            bottom.plot([low, high], [row["margin"]] * 2, color=look["edgecolor"])
         bottom.axhline(0, color=REFERENCE, linewidth=0.6)
         bottom.set(xscale="log")
     axes[0, 0].set_ylabel("probe accuracy\n(dotted: chance)")
     axes[1, 0].set_ylabel("effect beyond controls\n(natural SD)")
     figure.supxlabel(SIGMA_LABEL, fontsize=8)
+    shown = [name for name in HATCHES if (effects["verdict"] == name).any()]
+    handles = [Patch(label=name, linewidth=0, **_look(name)) for name in shown]
+    figure.legend(handles=handles, ncols=4, loc="outside upper center")
     return figure
+
+
+def _look(verdict: str) -> dict[str, Any]:
+    """Face, edge and hatch of a verdict: what moves has a colour, what is not decided or moves backwards a hatch."""
+    color = PALETTE[1] if verdict in ("steerable", "reversed") else REFERENCE
+    return {"facecolor": (color, 0.3), "edgecolor": color, "hatch": HATCHES[verdict]}
 
 
 @styled
@@ -388,13 +415,15 @@ def win_rate_curves(rates: pd.DataFrame) -> Figure:
 
 
 @styled
-def information_curves(integrands: pd.DataFrame) -> Figure:
+def information_curves(integrands: pd.DataFrame, entropies: Mapping[str, float]) -> Figure:
     """Information about each attribute, integrated from high noise down, by both estimators.
 
     Parameters
     ----------
     integrands : DataFrame
         Declared in `INTEGRAND`, with a column `attribute`.
+    entropies : mapping of str to float
+        Entropy of each attribute, in nats: what an exact denoiser's curves cannot exceed.
     """
     figure, axes = new_figure(width=6.6, height=2.7, ncols=2, sharex=True)
     titles = {"log_ratio": "log ratio: difference of losses", "influence": "influence: distance of predictions"}
@@ -404,10 +433,11 @@ def information_curves(integrands: pd.DataFrame) -> Figure:
             rows = rows.sort_values("sigma")
             style = STYLES[index % len(STYLES)]
             ax.plot(rows["sigma"], rows["cumulative"], color=PALETTE[index], label=str(name), linestyle=style)
-        for values in (2, 4):
-            ax.axhline(np.log(values), color=REFERENCE, linewidth=0.7, linestyle=":")
-        ax.set(xscale="log", title=title, ylim=(-0.5, 4))
-    axes[0].plot([], [], color=REFERENCE, linewidth=0.7, linestyle=":", label="entropy of 2 and 4 values")
+        for entropy in sorted(set(entropies.values())):
+            ax.axhline(entropy, color=REFERENCE, linewidth=0.7, linestyle=":")
+        ax.set(xscale="log", title=title, ylim=(-0.5, max(4.0, 1.2 * max(entropies.values()))))
+    label = "entropy: " + ", ".join(f"{entropy:.2f}" for entropy in sorted(set(entropies.values())))
+    axes[0].plot([], [], color=REFERENCE, linewidth=0.7, linestyle=":", label=label)
     axes[0].set_ylabel("nats, from high noise down to σ")
     figure.supxlabel(SIGMA_LABEL, fontsize=8)
     handles, labels = axes[0].get_legend_handles_labels()

@@ -89,8 +89,8 @@ class Subject:
         Labels to images (n, *shape) that show them and are alike in everything else, whatever the labels: makes
         counterfactual pairs. Where there is none, what needs pairs is left out.
     told : sequence of str, optional
-        Attributes that the condition names; None means all. The others can be read and steered, but no condition can
-        be switched, and nothing is asked about information.
+        Attributes that the condition names, in the order of its tokens; None means all, in the order of the labels.
+        The others can be read and steered, but no condition can be switched, and nothing is asked about information.
     source : str
         Where the weights come from, for the manifest.
     """
@@ -139,6 +139,11 @@ class Subject:
     def is_told(self, attribute: str) -> bool:
         """Whether the condition names an attribute."""
         return self.told is None or attribute in self.told
+
+    @property
+    def token_names(self) -> list[str]:
+        """The attributes that the condition names, in the order of its tokens."""
+        return list(self.attributes if self.told is None else self.told)
 
     def rows(self, contrast: Contrast) -> tuple[Tensor, Tensor]:
         """Images that show one end of a contrast, and their binary labels: 1 at its high end."""

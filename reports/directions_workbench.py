@@ -16,6 +16,7 @@ from scorescope.analysis.directions import find_direction
 from scorescope.analysis.noise_intervals import EVERYWHERE
 from scorescope.analysis.probing import ProbeScan, probe_scan
 from scorescope.analysis.steering import SteerCurve, steer_curve
+from scorescope.analysis.steering_verdicts import judge_together
 from scorescope.probes.activations import Activations, collect
 from scorescope.probes.arms import Sampling
 from scorescope.probes.bank import Bank, log_snr_grid
@@ -31,6 +32,9 @@ FOUND_AT = 1.0  # noise level at which steering directions are found, in units o
 DOSE = 3.0  # standard deviations of the projection that are added where one dose must do
 BATCH = 64  # samples a call: larger ones leave the processor's cache
 READABLE = 0.9  # balanced accuracy whose interval has to lie above this
+RELEVANT = 0.2  # effect that counts, in natural standard deviations: of two equally frequent values, a tenth of the way
+FRESH = 1000  # first seed of what is measured after a site or a contrast was chosen by the seeds from 0 on
+MOVES = {"steerable": "steerable", "reversed": "moves backwards"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Workbench:
     def sampling(self) -> Sampling:
         """First-order steps: half the calls of Heun, and the same noise levels in all arms."""
         shape, device = tuple(self.images.shape[1:]), self.images.device
-        return Sampling(solver=Euler(), sigmas=edm_sigmas(self.size(10, 8)), shape=shape, device=device, batch=BATCH)
+        return Sampling(solver=Euler(), sigmas=edm_sigmas(self.size(8, 7)), shape=shape, device=device, batch=BATCH)
 
     @cached_property
     def natural(self) -> dict[str, float]:
@@ -143,29 +147,36 @@ class Workbench:
         return probe_scan(part, labels, resamples=50)
 
     def steer(
-        self, contrast: Contrast, direction: Direction, *, strengths: Sequence[float], seeds: int,
+        self, contrast: Contrast, direction: Direction, *, strengths: Sequence[float], seeds: range,
         intervals: Sequence[tuple[float, float]] = EVERYWHERE,
     ) -> SteerCurve:  # fmt: skip
-        """Dose and response of a direction against its controls, the attribute left open in the condition."""
+        """Dose and response of a direction against its controls, the attribute left open in the condition.
+
+        Controls are drawn anew for every contrast, site and range of seeds.
+        """
         values, high = self.examples(contrast, direction.site, self.activations.nearest_level(FOUND_AT))
+        place = self.contrasts.index(contrast) * len(self.subject.sites) + self.subject.sites.index(direction.site)
+        drawn = seeds.start + place
         return steer_curve(
-            self.subject.denoiser, direction, self.subject.scores(), target=contrast.attribute, seeds=range(seeds),
-            condition=self.open_condition(contrast, seeds), strengths=strengths, intervals=intervals,
-            natural=self.natural, random=2, shuffled=shuffled_direction(direction, values, high),
-            sampling=self.sampling, resamples=self.size(1000, 400), progress=False,
+            self.subject.denoiser, direction, self.subject.scores(), target=contrast.attribute, seeds=seeds,
+            condition=self.open_condition(contrast, len(seeds)), strengths=strengths, intervals=intervals,
+            natural=self.natural, relevant=RELEVANT, random=self.size(5, 4),
+            shuffled=shuffled_direction(direction, values, high, seed=drawn),
+            sampling=self.sampling, resamples=self.size(1000, 400), seed=drawn, progress=False,
         )  # fmt: skip
 
     @cached_property
     def steered(self) -> pd.DataFrame:
-        """Readability and steerability of every contrast at every site, side by side."""
+        """Readability and steerability of every contrast at every site; verdicts are corrected over the whole map."""
         cells = [(contrast, site) for contrast in self.contrasts for site in self.sites]
-        rows = []
+        readings, verdicts = [], []
         for contrast, site in tqdm(cells, desc="steering map", disable=not self.progress, leave=False):
             direction = self.direction(contrast, site, sigma=FOUND_AT)
-            found = self.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=self.size(10, 8))
-            rows.append({**self._reading(contrast, site), **_verdict(found)})
-        table = pd.DataFrame(rows)
-        return table.assign(finding=[_finding(row) for row in table.to_dict("records")])
+            found = self.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=range(self.size(10, 8)))
+            readings.append(self._reading(contrast, site))
+            verdicts.append(found.verdicts)
+        table = pd.concat([pd.DataFrame(readings), verdict_columns(judge_together(verdicts))], axis=1)
+        return table.assign(finding=[finding_of(row) for row in table.to_dict("records")])
 
     def best_site(self, contrast: Contrast) -> str:
         """The site at which a contrast's direction outdoes its controls most."""
@@ -175,8 +186,11 @@ class Workbench:
     @property
     def strongest(self) -> Contrast:
         """The contrast whose direction outdoes its controls most anywhere."""
-        name = _best(self.steered)["attribute"]
-        return next(contrast for contrast in self.contrasts if contrast.attribute == name)
+        return self.contrast_of(str(_best(self.steered)["attribute"]))
+
+    def contrast_of(self, attribute: str) -> Contrast:
+        """The contrast of an attribute."""
+        return next(contrast for contrast in self.contrasts if contrast.attribute == attribute)
 
     @property
     def sites(self) -> list[str]:
@@ -192,27 +206,33 @@ class Workbench:
         return found
 
 
-def _verdict(found: SteerCurve) -> dict[Any, Any]:
-    """What the map keeps of a steering curve with one interval."""
-    kept = ["n", "within_budget", "effect", "largest_control", "margin", "low", "high", "verdict"]
-    names = {"low": "margin_low", "high": "margin_high"}
-    row: dict[Any, Any] = found.verdicts[kept].rename(columns=names).iloc[0].to_dict()
-    return row
+def verdict_columns(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """What the map keeps of verdicts of one interval each."""
+    kept = [
+        "n", "within_budget", "effect", "effect_low", "effect_high", "bar", "margin", "low", "high", "chance",
+        "p_holm", "p_not_holm", "family", "verdict",
+    ]  # fmt: skip
+    return verdicts[kept].rename(columns={"low": "margin_low", "high": "margin_high"})
 
 
 def _best(rows: pd.DataFrame) -> "pd.Series[Any]":
-    """The row with the largest margin, of those whose dose leaves the image the same image, where there are any."""
-    inside = rows[rows["within_budget"]]
-    return (rows if inside.empty else inside).sort_values("margin").iloc[-1]
+    """The row with the largest margin, of those that move forwards and leave the image the same image, if any do."""
+    inside, forwards = rows["within_budget"], rows["effect"] > 0
+    kept = next(part for part in (rows[inside & forwards], rows[forwards], rows) if len(part))
+    return kept.sort_values("margin").iloc[-1]
 
 
-def _finding(row: Mapping[Any, Any]) -> str:
-    steerable = row["verdict"] == "steerable"
-    if steerable and not row["within_budget"]:
-        return "moves by breaking the image"
-    if row["accuracy_low"] > READABLE:
-        return "readable and steerable" if steerable else "readable, not steerable"
-    return "steerable, hardly readable" if steerable else "neither"
+def finding_of(row: Mapping[Any, Any]) -> str:
+    """What reading and steering say together of one cell; only what both show is said."""
+    readable = row["accuracy_low"] > READABLE
+    if row["verdict"] in MOVES:
+        if not row["within_budget"]:
+            return "moves by breaking the image"
+        moves = MOVES[row["verdict"]]
+        return f"readable and {moves}" if readable else f"{moves}, not shown readable"
+    if row["verdict"] == "not steerable" and row["within_budget"]:
+        return "readable, not steerable" if readable else "not steerable, not shown readable"
+    return "readable, undecided" if readable else "undecided"
 
 
 def levels(count: int, *, low: float = LOWEST, high: float = HIGHEST) -> list[float]:

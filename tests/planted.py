@@ -42,18 +42,20 @@ class Known(nn.Module):
 class Planted(Known):
     """Labels 0 and 1. The unit `gate` alone makes the attribute; `decoy` holds the label too, and nothing reads it.
 
-    `units` puts out (batch, 3): gate, decoy, and one that follows x and makes the other pattern.
+    `units` puts out (batch, 3 + idle): gate, decoy, one that follows x and makes the other pattern, and idle ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, idle: int = 0) -> None:
         super().__init__()
+        self.idle = idle
         self.gate, self.decoy, self.units = nn.Identity(), nn.Identity(), nn.Identity()
 
     def mean(self, x: Tensor, condition: Tensor | None) -> Tensor:
         label = x.new_zeros(len(x)) if condition is None else 2.0 * condition.to(x) - 1
         shown = x.flatten(1) @ patterns()[1].flatten().to(x)
         own = torch.tanh(shown / 80)
-        units = self.units(torch.stack([self.gate(label), self.decoy(label + 0.1 * own), own], dim=1))
+        busy = torch.stack([self.gate(label), self.decoy(label + 0.1 * own), own], dim=1)
+        units = self.units(torch.nn.functional.pad(busy, (0, self.idle)))
         return torch.einsum("bk,kcyx->bcyx", units[:, [0, 2]], patterns().to(x))
 
 
@@ -84,9 +86,9 @@ class Nuisance(Known):
         return Direction(self.axes[0], "h", "attribute", "difference", scale=1.0)
 
 
-def unit_direction(unit: int, scale: float = 1.0) -> Direction:
+def unit_direction(unit: int, scale: float = 1.0, *, idle: int = 0) -> Direction:
     """A direction along one of the units of `Planted`."""
-    return Direction(torch.eye(3)[unit], "units", "attribute", "planted", scale=scale)
+    return Direction(torch.eye(3 + idle)[unit], "units", "attribute", "planted", scale=scale)
 
 
 def gain_of(sigma: float) -> float:

@@ -144,6 +144,7 @@ def test_tokens_swap_and_noise():
         ({"clean": None}, "two conditions"),
         ({"corrupted": CLEAN[:, None]}, "one kind"),
         ({"metric": lambda x: x}, "finite numbers"),
+        ({"branch": "uncond"}, "'uncond', never called"),
     ],
 )
 def test_bad_input(more, words):

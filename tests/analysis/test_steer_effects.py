@@ -104,5 +104,10 @@ def test_effects_do_not_depend_on_batches_and_bad_input_is_refused():
     torch.testing.assert_close(whole["sign"], parts["sign"])
     with pytest.raises(InputError, match="positive"):
         steering_effect(Planted(), scores, seeds=SEEDS, strength=0.0)
+    for seeds, words in ((range(4), "at least 8"), ([1] * 16, "all different")):
+        with pytest.raises(InputError, match=words):
+            steering_effect(Planted(), scores, seeds=seeds)
+    with pytest.raises(InputError, match="a noise level in it"):  # it would be an effect of 0
+        steering_effect(Planted(), scores, seeds=SEEDS, interval=(90.0, 100.0), sampling=SAMPLING)
     with pytest.raises(InputError, match="sign"):
         transport_effect(Planted(), scores, target="size", seeds=SEEDS, sampling=SAMPLING)([direction])

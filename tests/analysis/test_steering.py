@@ -13,9 +13,11 @@ from scorescope.analysis import delays, steer_curve, windows
 from scorescope.analysis.steering_summary import spearman
 from scorescope.data.errors import InputError
 from scorescope.probes import (
+    CFG,
     Direction,
     Euler,
     Heun,
+    Interval,
     Sampling,
     edm_sigmas,
     random_directions,
@@ -38,10 +40,13 @@ def arm(curve, quantity, name="direction"):
 
 
 def test_the_planted_unit_moves_the_attribute_and_the_decoy_does_not():
-    gate = steer(Planted(), unit_direction(0), condition=LABELS, strengths=(-2, -1, 1, 2))
-    decoy = steer(Planted(), unit_direction(1), condition=LABELS, strengths=(-2, -1, 1, 2))
+    wide, given = Planted(idle=61), {"condition": LABELS, "strengths": (-2, -1, 1, 2)}
+    gate, decoy = (steer(wide, unit_direction(unit, idle=61), **given) for unit in (0, 1))
     verdict = gate.verdicts.iloc[0]
     assert verdict["verdict"] == "steerable" and verdict["low"] > 0 and verdict["effect"] > 0
+    assert verdict["p"] < 1e-3 and verdict["random"] == 8
+    # a coordinate of a random direction in 64 dimensions has the standard deviation 1/8
+    assert verdict["chance"] == pytest.approx(verdict["effect"] / 8, rel=0.6)
     # the linear denoiser forgets the start noise up to its gain, and takes the mean for the rest
     slope = arm(gate, "slope")
     assert slope["value"] == pytest.approx(1.0, abs=0.02) and slope["low"] <= slope["value"] <= slope["high"]
@@ -49,7 +54,59 @@ def test_the_planted_unit_moves_the_attribute_and_the_decoy_does_not():
     assert arm(gate, "disentanglement")["value"] > 0.97
     assert decoy.verdicts["verdict"].tolist() == ["not steerable"]
     assert arm(decoy, "slope")["value"] == 0 and arm(decoy, "spearman")["value"] == 0
-    assert decoy.verdicts["margin"].iloc[0] < 0  # random directions hold a part of the gate
+    assert decoy.verdicts["high"].iloc[0] < 0  # random directions hold a part of the gate
+
+
+def test_a_direction_pushed_the_other_way_is_reversed():
+    given = {"condition": LABELS, "strengths": (-1, 1)}
+    other_way = Direction(-torch.eye(64)[0], "units", "attribute", "planted", scale=1.0)
+    verdict = steer(Planted(idle=61), other_way, **given).verdicts.iloc[0]
+    assert verdict["verdict"] == "reversed" and verdict["effect"] < 0 < verdict["low"]
+
+
+def test_few_dimensions_or_directions_show_little():
+    # each of three dimensions is a third of any random direction's effect: too large a share to tell from chance
+    given = {"condition": LABELS, "strengths": (-1, 1)}
+    assert steer(Planted(), unit_direction(0), random=4, **given).verdicts["verdict"].tolist() == ["undecided"]
+    alone = steer(Planted(idle=61), unit_direction(0, idle=61), random=0, shuffled=unit_direction(1, idle=61), **given)
+    row = alone.verdicts.iloc[0]
+    assert row["verdict"] == "undecided" and row["low"] > 0 and math.isnan(row["p"]) and math.isnan(row["p_holm"])
+
+
+def test_a_relevant_size_counts_as_a_bar():
+    given = {"condition": LABELS, "strengths": (-1, 1), "natural": {"attribute": 1.0, "other": 1.0}}
+    found = {
+        relevant: steer(Planted(idle=61), unit_direction(0, idle=61), relevant=relevant, **given).verdicts.iloc[0]
+        for relevant in (0.0, 1.0, 3.0)
+    }  # its effect is 2
+    assert [row["verdict"] for row in found.values()] == ["steerable", "steerable", "not steerable"]
+    assert found[3.0]["bar"] == "relevant size" and found[3.0]["margin"] == pytest.approx(-1.0, abs=0.02)
+    assert found[1.0]["margin"] == pytest.approx(1.0, abs=0.02)
+    decoy = steer(Planted(idle=61), unit_direction(1, idle=61), relevant=0.2, **given).verdicts
+    assert decoy["verdict"].tolist() == ["not steerable"]
+
+
+def test_intervals_of_one_curve_are_a_family():
+    found = steer(
+        Planted(idle=61), unit_direction(0, idle=61), condition=LABELS, strengths=(-1, 1), intervals=windows(SIGMAS, 3)
+    ).verdicts
+    assert found["family"].tolist() == [3, 3, 3] and (found["p_holm"] >= found["p"]).all()
+    smallest = found["p"].idxmin()
+    assert found.loc[smallest, "p_holm"] == pytest.approx(min(1, 3 * found.loc[smallest, "p"]))
+
+
+@pytest.mark.parametrize("rule", [None, CFG(1.0), Interval(CFG(3.0), low=0.5, high=5.0)], ids=["none", "1", "interval"])
+def test_a_branch_that_is_never_called_is_refused(rule):
+    given = {"condition": LABELS, "strengths": (-1, 1), "intervals": [(5.0, math.inf)]}
+    sampling = Sampling(solver=Euler(), sigmas=SIGMAS, rule=rule)
+    with pytest.raises(InputError, match=r"'uncond', never called for 5 < sigma <= 80"):
+        steer(Planted(), unit_direction(0), branch="uncond", sampling=sampling, **given)
+
+
+def test_the_unconditional_branch_is_steered_where_it_is_called():
+    sampling = Sampling(solver=Euler(), sigmas=SIGMAS, rule=CFG(2.0))
+    curve = steer(Planted(), unit_direction(0), condition=LABELS, strengths=(-1, 1), branch="uncond", sampling=sampling)
+    assert arm(curve, "slope")["value"] == pytest.approx(-1.0, abs=0.02)  # 2 c - u
 
 
 def test_an_exact_solver_gives_the_closed_form():
@@ -198,7 +255,7 @@ def test_a_control_holds_nothing_of_the_direction():
     curve = steer(Planted(), unit_direction(0), shuffled=tilted, **given)
     assert curve.controls == {"shuffled": pytest.approx(0.9 / math.hypot(0.9, 0.4))}
     assert arm(curve, "effect", "shuffled")["value"] == pytest.approx(0, abs=1e-6)
-    assert curve.verdicts["verdict"].tolist() == ["steerable"]
+    assert curve.verdicts["low"].iloc[0] > 0 and curve.verdicts["bar"].tolist() == ["shuffled"]
     assert math.isnan(curve.verdicts["selectivity"].iloc[0])  # there is no random arm
     with pytest.raises(InputError, match="the direction itself"):
         steer(Planted(), unit_direction(0), shuffled=unit_direction(0, scale=3.0), **given)
@@ -228,10 +285,12 @@ def test_controls_are_matched():
         ({"strengths": (0,)}, "beside 0"),
         ({"intervals": [(90.0, 100.0)]}, "a noise level in it"),
         ({"intervals": []}, "an interval"),
+        ({"relevant": -0.1}, "not negative"),
+        ({"branch": "uncond"}, "'uncond', never called"),
         ({"random": 0}, "at least one control"),
         ({"target": "hue"}, "attribute, other"),
         ({"natural": {"attribute": 1.0}}, "a positive number for each"),
-        ({"branch": "cond", "condition": None}, "calls in which it acts"),
+        ({"branch": "cond", "condition": None}, "no call is conditional"),
         ({"shuffled": Direction(torch.ones(2), "units", "a", "b", 1.0)}, "3 at 'units'"),
     ],
 )

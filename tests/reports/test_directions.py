@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+from scorescope.analysis import steer_curve
 from scorescope.data import EDMDenoiser, InputError, UNetConfig
 from scorescope.data.checkpoints import SHIPPED
 from scorescope.probes import Euler, edm_sigmas, sample
-from scorescope.reports import directions
-from scorescope.reports.directions_conditions import patch_section, token_section
+from scorescope.reports import directions, directions_workbench
+from scorescope.reports.directions_conditions import _name_tokens, patch_section, token_section
 from scorescope.reports.directions_information import classification_section, information_section
 from scorescope.reports.directions_probing import model_section
+from scorescope.reports.directions_steering import confirm, steering_section, window_section
 from scorescope.reports.directions_study import Contrast, Subject, load_subject
 from scorescope.reports.directions_time import emergence_section
 from scorescope.reports.directions_workbench import Workbench
@@ -173,6 +175,112 @@ def test_an_attribute_that_never_comes_does_not_cost_the_others():
     assert "Without size: observed: found 0 of 16 final images" in section.text
     with pytest.raises(InputError, match="observed: found 0 of 16 final images"):
         emergence_section(shifted("size", "hue"))
+
+
+def told_two():
+    """Three attributes, of which the condition names the last two: its tokens are not the labels' columns."""
+    model, labels = denoiser(), draw_labels(240)
+    images = samples(model, labels, seed=1000)
+    shade = torch.arange(240)[:, None] % 2
+    return subject(
+        denoiser=model, images=images, labels=torch.cat([shade, labels], dim=1), told=["size", "hue"],
+        attributes={"shade": ("dark", "light"), **ATTRIBUTES}, conditions=lambda rows: rows[:, 1:],
+        draw_labels=lambda count: torch.cat([torch.arange(count)[:, None] % 2, draw_labels(count)], dim=1),
+    )  # fmt: skip
+
+
+def test_tokens_are_those_of_the_attributes_that_the_condition_names():
+    given = told_two()
+    section = token_section(Workbench(given, quick=True, progress=False))
+    tables = {part.name: part.table for part in section.tables}
+    shares = tables["token_attribution"].groupby(["score", "token"])["share"].mean()
+    assert set(tables["token_attribution"]["token"]) == {"size", "hue"}
+    whole = tables["linearity"].query("multiple > 0.75")
+    assert whole["gap"].max() < 1e-3  # one token differs, and the shift replaces it
+    # the same model with a condition that names all it has, in the same order
+    plain = token_section(Workbench(subject(), quick=True, progress=False)).tables[0].table
+    pd.testing.assert_series_equal(shares, plain.groupby(["score", "token"])["share"].mean(), rtol=1e-3, atol=1e-4)
+
+
+def test_names_of_tokens():
+    given = told_two()
+    assert given.token_names == ["size", "hue"] and subject(told=["hue"]).token_names == ["hue"]
+    assert _name_tokens(given, 3) == ["size", "hue", "token 2"]
+    with pytest.raises(InputError, match="1 tokens; expected at least 2"):
+        _name_tokens(given, 1)
+
+
+def recorded(monkeypatch):
+    """Seeds of every steering curve that is made, and of its controls."""
+    found = []
+
+    def spy(*args, **given):
+        found.append((set(given["seeds"]), given["seed"]))
+        return steer_curve(*args, **given)
+
+    monkeypatch.setattr(directions_workbench, "steer_curve", spy)
+    return found
+
+
+def test_what_is_chosen_by_some_seeds_is_measured_on_others(monkeypatch):
+    made = recorded(monkeypatch)
+    bench = Workbench(subject(), quick=True, progress=False)
+    chosen_by = set().union(*(seeds for seeds, _ in made[: len(bench.steered)]))
+    assert chosen_by == set(range(8)) and len(made) == len(bench.steered)
+    steering_section(bench)
+    window_section(bench)
+    later = made[len(bench.steered) :]
+    assert len(later) >= 3 and all(len(seeds) >= 8 and not seeds & chosen_by for seeds, _ in later)
+    controls = [seed for _, seed in made[: len(bench.steered)]]
+    assert len(set(controls)) == len(controls)  # drawn anew for every cell
+    assert not set(controls) & {seed for _, seed in later}
+    assert set(bench.steered["family"]) == {len(bench.steered)}
+
+
+def test_the_quoted_cell_is_scored_on_test_images(monkeypatch):
+    bench = Workbench(subject(), quick=True, progress=False)
+    cell = bench.steered.assign(finding="readable, not steerable", margin_high=[-0.1, -0.9])
+    bench.__dict__["steered"] = cell
+    made = recorded(monkeypatch)
+    row = confirm(bench).iloc[0]
+    assert (row["attribute"], row["site"]) == tuple(cell.iloc[1][["attribute", "site"]])  # the smaller margin
+    assert row["n"] == 8 and made[0][0] == set(range(1000, 1008))
+    test, level = bench.scan.split.test, bench.activations.nearest_level(1.0)
+    probe = bench.scan.probes[row["attribute"], row["site"], level]
+    right = probe.predict(bench.activations.at(row["site"], level)[test]) == bench.labels[test, 1].numpy()
+    recalls = [right[bench.labels[test, 1].numpy() == value].mean() for value in range(3)]
+    assert row["images"] == len(test) and row["accuracy"] == pytest.approx(sum(recalls) / 3)
+    assert row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"]
+    bench.__dict__["steered"] = cell.assign(finding="undecided")
+    assert confirm(bench).empty
+
+
+def test_the_best_site_moves_forwards_and_keeps_the_image():
+    bench = Workbench(subject(), quick=True, progress=False)
+    rows = [("a", 3.0, -2.0, True), ("b", 1.0, 1.2, True), ("c", 2.0, 2.0, False), ("d", 0.5, 0.6, True)]
+    table = pd.DataFrame(rows, columns=["site", "margin", "effect", "within_budget"]).assign(attribute="size")
+    for kept, best in (("abcd", "b"), ("ac", "c"), ("a", "a")):
+        bench.__dict__["steered"] = table[table["site"].isin(list(kept))]
+        assert bench.best_site(bench.contrasts[0]) == best
+
+
+def test_a_score_of_the_other_sign_turns_the_effect_around():
+    usual = subject()
+
+    def flipped(images):
+        found = dict(usual.scorer(images))
+        return found | {"size": found["size"].flip(1)}
+
+    rows = []
+    for scorer in (usual.scorer, flipped):
+        bench = Workbench(subject(scorer=scorer), quick=True, progress=False)
+        direction = bench.direction(bench.contrasts[0], SITES[1], sigma=1.0)
+        rows.append(bench.steer(bench.contrasts[0], direction, strengths=(-3, 3), seeds=range(8)).verdicts.iloc[0])
+    assert rows[1]["effect"] == pytest.approx(-rows[0]["effect"]) and abs(rows[0]["effect"]) > 0
+    for name in ("margin", "low", "high", "p", "p_not"):
+        assert rows[1][name] == pytest.approx(rows[0][name])
+    turned = {"steerable": "reversed", "reversed": "steerable"}
+    assert rows[1]["verdict"] == turned.get(rows[0]["verdict"], rows[0]["verdict"])
 
 
 def test_a_condition_that_names_no_attribute():

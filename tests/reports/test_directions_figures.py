@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from scorescope.analysis import SteerCurve
 from scorescope.reports import (
     directions_compare,
     directions_conditions,
@@ -18,6 +19,7 @@ from scorescope.reports import (
     directions_time,
 )
 from scorescope.reports import directions_figures as figures
+from scorescope.reports.directions_workbench import finding_of
 
 SIGMAS = (10.0, 1.0, 0.1)
 SITES = ("network.first", "network.up.0")
@@ -56,22 +58,38 @@ def probes() -> pd.DataFrame:
 
 def steer_map() -> pd.DataFrame:
     rows = [
-        ("size", "network.first", 0.55, 0.5, 0.1, "neither", "not steerable"),
-        ("size", "network.up.0", 0.97, 0.94, 1.5, "readable and steerable", "steerable"),
-        ("hue", "network.first", 0.95, 0.92, 0.2, "readable, not steerable", "not steerable"),
-        ("hue", "network.up.0", 0.99, 0.96, 0.05, "readable, not steerable", "not steerable"),
+        ("size", "network.first", 0.55, 0.5, 0.1, 0.05, "undecided", True),
+        ("size", "network.up.0", 0.97, 0.94, 1.5, 1.0, "steerable", True),
+        ("hue", "network.first", 0.95, 0.92, 0.2, -0.05, "not steerable", True),
+        ("hue", "network.up.0", 0.99, 0.96, 0.05, -0.15, "not steerable", True),
     ]
-    table = pd.DataFrame(
-        rows, columns=["attribute", "site", "accuracy", "accuracy_low", "effect", "finding", "verdict"]
-    )
-    margin = table["effect"] - 0.3
+    names = ["attribute", "site", "accuracy", "accuracy_low", "effect", "margin", "verdict", "within_budget"]
+    table = pd.DataFrame(rows, columns=names)
+    table = table.assign(finding=[finding_of(row) for row in table.to_dict("records")])
     return table.assign(
-        within_budget=True,
-        accuracy_high=table["accuracy"] + 0.01,
-        margin=margin,
-        margin_low=margin - 0.1,
-        margin_high=margin + 0.1,
+        accuracy_high=table["accuracy"] + 0.01, margin_low=table["margin"] - 0.1, margin_high=table["margin"] + 0.1
     )
+
+
+def confirmed(verdict: str = "not steerable") -> pd.DataFrame:
+    row = {
+        "attribute": "hue", "site": "network.up.0", "images": 200, "accuracy": 0.98, "accuracy_low": 0.95,
+        "accuracy_high": 0.99, "n": 24, "within_budget": True, "effect": 0.04, "effect_low": -0.02,
+        "effect_high": 0.1, "bar": "relevant size", "margin": -0.16, "margin_low": -0.22, "margin_high": -0.1,
+        "verdict": verdict,
+    }  # fmt: skip
+    return pd.DataFrame([row | {"finding": finding_of(row)}])
+
+
+def dose(verdict: str, bar: str, margin: float) -> SteerCurve:
+    verdicts = pd.DataFrame([{
+        "effect": 1.5, "effect_low": 1.2, "effect_high": 1.8, "strength_low": -4.0, "strength_high": 4.0, "bar": bar,
+        "margin": margin, "low": margin - 0.3, "high": margin + 0.3, "p": 0.003, "verdict": verdict,
+    }])  # fmt: skip
+    arms = pd.DataFrame({
+        "arm": "direction", "quantity": ["disentanglement", "spearman"], "value": [0.8, 0.9], "low": 0.7, "high": 0.95,
+    })  # fmt: skip
+    return SteerCurve(arms, arms, verdicts, arms, 1.0, {})
 
 
 def curve() -> pd.DataFrame:
@@ -88,8 +106,9 @@ def curve() -> pd.DataFrame:
 
 def windows() -> pd.DataFrame:
     rows = [
-        ("size", 10.0, 80.0, 1.2, 0.9, 1.5, "steerable"), ("size", 0.0, 10.0, 0.0, -0.1, 0.1, "not steerable"),
-        ("hue", 10.0, 80.0, 0.0, -0.1, 0.1, "not steerable"), ("hue", 0.0, 10.0, -0.1, -0.2, 0.0, "not steerable"),
+        ("size", 10.0, 80.0, 1.2, 0.9, 1.5, "steerable"), ("size", 1.0, 10.0, 0.0, -0.1, 0.1, "undecided"),
+        ("size", 0.0, 1.0, 0.5, 0.4, 0.6, "steerable"),
+        ("hue", 10.0, 80.0, 0.4, 0.3, 0.5, "reversed"), ("hue", 0.0, 10.0, -0.1, -0.2, -0.05, "not steerable"),
     ]  # fmt: skip
     columns = ["attribute", "sigma_low", "sigma_high", "margin", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=columns).assign(site=SITES[1])
@@ -171,6 +190,13 @@ def integrand() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["attribute", "estimator", "sigma", "cumulative"])
 
 
+def information() -> pd.DataFrame:
+    return pd.DataFrame({
+        "attribute": ["size", "hue", "hue"], "estimator": ["log_ratio", "log_ratio", "influence"],
+        "nats": [2.0, 1.5, 9.0], "low": [1.5, 1.2, 8.0], "high": [2.5, 1.8, 10.0], "entropy_nats": [0.69, 1.39, 1.39],
+    })  # fmt: skip
+
+
 def pictures(count: int, channels: int = 3) -> torch.Tensor:
     return torch.linspace(-1, 1, count * channels * 16).reshape(count, channels, 4, 4)
 
@@ -179,14 +205,16 @@ DRAWN = {
     "probe_maps": (lambda: figures.probe_maps(probes()), set(), "balanced accuracy|noise level σ|size (chance 0.5)"),
     "selectivity": (lambda: figures.probe_maps(probes(), quantity="selectivity"), set(), "selectivity|noise level σ"),
     "read_and_steer": (
-        lambda: figures.read_and_steer(steer_map()), set(), "probe accuracy|effect (natural SD)|steerable: dot|up.0",
+        lambda: figures.read_and_steer(steer_map()), set(figures.MARKS),
+        "probe accuracy|effect (natural SD)|readable|up.0",
     ),
     "dose_response": (
         lambda: figures.dose_response(curve()), {"direction", "shuffled", "random, same norm", "size", "frame"},
         "strength (standard deviations|change of score (natural SD)",
     ),
     "windows": (
-        lambda: figures.windows_figure(windows(), probes()[probes()["site"] == SITES[1]]), set(),
+        lambda: figures.windows_figure(windows(), probes()[probes()["site"] == SITES[1]]),
+        {"steerable", "undecided", "reversed", "not steerable"},
         "probe accuracy|beyond controls|noise level σ|size at up.0",
     ),
     "emergence": (
@@ -211,7 +239,8 @@ DRAWN = {
     ),
     "win_rates": (lambda: figures.win_rate_curves(rates()), {"size", "hue"}, "win rate|noise level σ"),
     "information": (
-        lambda: figures.information_curves(integrand()), {"size", "hue", "entropy of 2 and 4 values"},
+        lambda: figures.information_curves(integrand(), {"size": 0.6931, "hue": 2.3026}),
+        {"size", "hue", "entropy: 0.69, 2.30"},
         "nats|noise level σ|log ratio",
     ),
     "maps": (
@@ -251,24 +280,57 @@ def test_maps_are_the_tables():
     accuracy, effect = (ax.get_images()[0].get_array() for ax in figure.axes[:2])
     np.testing.assert_allclose(accuracy, [[0.55, 0.95], [0.97, 0.99]])  # sites down, attributes across
     np.testing.assert_allclose(effect, [[0.1, 0.2], [1.5, 0.05]])
-    dots = [drawn.get_xydata()[0].tolist() for drawn in figure.axes[1].get_lines()]
-    assert dots == [[0, 1]]  # size at up.0 alone
+    lines = [drawn for drawn in figure.axes[1].get_lines() if len(drawn.get_xdata())]  # the others are the legend's
+    marks = {tuple(drawn.get_xydata()[0]): drawn.get_marker() for drawn in lines}
+    assert marks == {(0, 0): "$?$", (0, 1): "o", (1, 0): "_", (1, 1): "_"}
+    broken = figures.read_and_steer(steer_map().assign(within_budget=[True, False, False, True]))
+    assert [drawn.get_marker() for drawn in broken.axes[1].get_lines()][:4] == ["$?$", "x", "$?$", "_"]
+    scaled = figures.read_and_steer(steer_map().assign(within_budget=[True, False, True, True]))
+    assert scaled.axes[1].get_images()[0].get_clim() == (-0.2, 0.2)  # of the images that are not broken
     cells = figures.probe_maps(probes()).axes[0].get_images()[0].get_array()
     np.testing.assert_allclose(cells, 0.5 + np.array([[2, 1, 0], [3, 2, 1]]) / 6)  # low noise on the left
 
 
 READINGS = {
-    "the clearest cell that is read and not steered": (
-        lambda: directions_steering.read_map(steer_map()),
-        "1 neither|2 readable, not steerable|hue at up.0 is read with accuracy 99% (96% to 100%)|by -0.25",
+    "the cell that is read and not steered": (
+        lambda: directions_steering.read_map(steer_map(), confirmed()),
+        "2 readable, not steerable|1 readable and steerable|1 undecided|Readable without being steerable, by test|hue "
+        "at up.0 is read with accuracy 98% (95% to 99%, n = 200)|is 0.04 (-0.02 to 0.1) standard|-0.16 (-0.22 to -0.1) "
+        "from the relevant size, n = 24: not steerable.",
+    ),
+    "a choice that does not hold": (
+        lambda: directions_steering.read_map(steer_map(), confirmed("undecided")), "Not confirmed, by|: undecided.",
     ),
     "no such cell": (
-        lambda: directions_steering.read_map(steer_map().iloc[:2]), "None is readable without being steerable",
+        lambda: directions_steering.read_map(steer_map().iloc[:2], pd.DataFrame()),
+        "None is shown to be readable without being steerable",
+    ),
+    "dose": (
+        lambda: directions_steering.read_dose(dose("steerable", "random 2", 1.1), "size at up.0"),
+        "effect 1.5 (1.2 to 1.8) standard|-4 to 4, +1.1 (+0.8 to +1.4) beyond the largest control (random 2)|p = 0.003|"
+        ": steerable.",
+    ),
+    "dose below its control": (
+        lambda: directions_steering.read_dose(dose("undecided", "shuffled", -0.1), "size at up.0"),
+        "-0.1 (-0.4 to +0.2) from the largest control (shuffled)|: undecided.",
     ),
     "windows": (
         lambda: directions_steering.read_windows(windows(), probes()[probes()["site"] == SITES[1]]),
-        "size is read with at least 90% from σ = 0.1 down; single windows steer it from σ = 80 to 10|"
-        "hue is read with at least 90% from σ = 0.1 down; no single window steers it",
+        "size is read with at least 90% at σ = 0.1; one window at a time, it is steerable within σ = 80 to 10, 1 to 0; "
+        "undecided within σ = 10 to 1|hue is read with at least 90% at σ = 0.1; one window at a time, it is reversed "
+        "within σ = 80 to 10; not steerable within σ = 10 to 0",
+    ),
+    "reading that comes and goes": (
+        lambda: directions_steering.read_windows(windows()[:1], pd.DataFrame({
+            "attribute": "size", "sigma": [80.0, 10.0, 3.0, 1.0, 0.1, 0.03], "low": [0.5, 0.95, 0.92, 0.6, 0.5, 0.91],
+        })),
+        "at least 90% at σ = 10 to 3, 0.03;",
+    ),
+    "reading nowhere": (
+        lambda: directions_steering.read_windows(windows()[:1], pd.DataFrame({
+            "attribute": "size", "sigma": [80.0, 10.0], "low": [0.5, 0.9],
+        })),
+        "at least 90% at no noise level;",
     ),
     "landmarks": (
         lambda: directions_time.read_landmarks(landmarks()),
@@ -328,14 +390,18 @@ READINGS = {
         "No attribute's error reaches 1/4",
     ),
     "information": (
-        lambda: directions_information.read_information(
-            pd.DataFrame({"attribute": ["size", "hue"], "entropy_nats": [0.69, 1.39]}),
-            pd.DataFrame({
-                "attribute": ["size"] * 3 + ["hue"] * 2, "estimator": ["log_ratio"] * 4 + ["influence"],
-                "sigma": [10.0, 4.0, 1.0, 4.0, 4.0], "cumulative": [0.1, 0.7, 2.0, 1.2, 9.0],
-            }),
-        ),
-        "size at σ = 4,|hue nowhere (1.20 nats)",
+        lambda: directions_information.read_information(information(), pd.DataFrame({
+            "attribute": ["size"] * 3 + ["hue"] * 2, "estimator": ["log_ratio"] * 4 + ["influence"],
+            "sigma": [10.0, 4.0, 1.0, 4.0, 4.0], "cumulative": [0.1, 0.7, 2.0, 1.2, 9.0],
+        })),
+        "entropy for size (2 nats, 1.5 to 2.5, against 0.69): no exact|(no intervals): size at σ = 4, hue nowhere "
+        "(1.20 nats)",
+    ),
+    "information within the entropy": (
+        lambda: directions_information.read_information(information().assign(low=0.1), pd.DataFrame({
+            "attribute": ["size"], "estimator": ["log_ratio"], "sigma": [10.0], "cumulative": [0.1],
+        })),
+        "no attribute's information exceeds its entropy with its interval",
     ),
     "classes": (
         lambda: directions_information.read_classes(pd.DataFrame({
@@ -349,6 +415,10 @@ READINGS = {
         "size 100% (96% to 104%) at up.0, σ = 0.1; hue 100%",
     ),
     "control": (lambda: directions_probing.read_control(probes()), "within 0.05 of chance|reaches 0.80"),
+    "control below chance": (
+        lambda: directions_probing.read_control(probes().assign(control=lambda t: t["chance"] - 0.2)),
+        "within 0.20 of chance, above or below",
+    ),
     "agreement": (
         lambda: directions_probing.read_agreement(pd.DataFrame({
             "what": ["samples", "samples", "samples", "real images"], "attribute": ["size", "hue", "all", "size"],
@@ -365,3 +435,40 @@ def test_readings_name_the_right_attribute(name):
     read, expected = READINGS[name]
     found = read()
     assert all(part in found for part in expected.split("|")), found
+
+
+FINDINGS = {
+    ("steerable", True, True): "readable and steerable",
+    ("steerable", True, False): "steerable, not shown readable",
+    ("steerable", False, True): "moves by breaking the image",
+    ("steerable", False, False): "moves by breaking the image",
+    ("reversed", True, True): "readable and moves backwards",
+    ("reversed", True, False): "moves backwards, not shown readable",
+    ("reversed", False, True): "moves by breaking the image",
+    ("reversed", False, False): "moves by breaking the image",
+    ("not steerable", True, True): "readable, not steerable",
+    ("not steerable", True, False): "not steerable, not shown readable",
+    ("not steerable", False, True): "readable, undecided",
+    ("not steerable", False, False): "undecided",
+    ("undecided", True, True): "readable, undecided",
+    ("undecided", True, False): "undecided",
+    ("undecided", False, True): "readable, undecided",
+    ("undecided", False, False): "undecided",
+}
+
+
+@pytest.mark.parametrize("case", FINDINGS, ids=str)
+def test_findings_say_what_both_show(case):
+    verdict, within_budget, readable = case
+    row = {"verdict": verdict, "within_budget": within_budget, "accuracy_low": 0.91 if readable else 0.9}
+    assert finding_of(row) == FINDINGS[case]
+    assert (
+        figures._mark(pd.Series(row))
+        == figures.MARKS[
+            "breaks the image"
+            if "breaking" in FINDINGS[case]
+            else "undecided"
+            if "undecided" in FINDINGS[case]
+            else verdict
+        ]
+    )
