@@ -94,9 +94,10 @@ STEER_VERDICTS = Schema(
         ),
         Column("p", float, "1", "of 'moves no more than a control': larger of p_random and of that of low <= 0"),
         Column("p_not", float, "1", "of 'moves more than every bar', the null of 'not steerable': that of high >= 0"),
-        Column("p_holm", float, "1", "p, corrected over the family"),
-        Column("p_not_holm", float, "1", "p_not, corrected over the family"),
-        Column("family", int, "", "rows that are judged together; both p are corrected for their number (Holm)"),
+        Column("p_adjusted", float, "1", "p, corrected over the family"),
+        Column("p_not_adjusted", float, "1", "p_not, corrected over the family"),
+        Column("family", int, "", "rows that are judged together; both p are corrected for their number"),
+        Column("correction", str, "", "by which: holm (any error in the family) or fdr (share of wrong finds)"),
         Column("selectivity", float, "1", "|effect| over the mean |effect| of the random arms; missing without one"),
         Column("selectivity_low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
         Column("selectivity_high", float, "1", "upper end"),
@@ -104,8 +105,8 @@ STEER_VERDICTS = Schema(
             "verdict",
             str,
             "",
-            "steerable: p_holm <= 0.05; reversed: so, but it moves backwards; not steerable: p_not_holm <= 0.05, a bar "
-            "lies above the effect; undecided: neither is shown",
+            "steerable: p_adjusted <= 0.05; reversed: so, but it moves backwards; not steerable: p_not_adjusted <= "
+            "0.05, a bar lies above the effect; undecided: neither is shown",
         ),
     ),
 )

@@ -16,17 +16,21 @@ one test, whichever of them holds:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
+from scipy.stats import false_discovery_control
 
 from scorescope.analysis.bootstrap import Floats
 from scorescope.analysis.steering_tables import STEER_VERDICTS
-from scorescope.analysis.summaries import LEVEL
+from scorescope.data.errors import InputError
+
+Correction = Literal["holm", "fdr"]
 
 RELEVANT = "relevant size"
-ERROR = 1 - LEVEL
+ERROR = 0.05
 
 
 @dataclass(frozen=True)
@@ -145,26 +149,46 @@ def _against_random(means: Floats, arms: Sequence[str]) -> tuple[float, float]:
     return rms, float(2 * stdtr(len(random), -abs(means[0]) / rms))
 
 
-def judge_together(verdicts: pd.DataFrame | Sequence[pd.DataFrame]) -> pd.DataFrame:
+def judge_together(verdicts: pd.DataFrame | Sequence[pd.DataFrame], *, correction: Correction = "holm") -> pd.DataFrame:
     """Verdicts of several directions, sites or intervals, corrected for their number.
 
     Parameters
     ----------
     verdicts : DataFrame or sequence of DataFrame
         `SteerCurve.verdicts`, all that were looked at: leaving out those that did not come out well voids the levels.
+    correction : {"holm", "fdr"}
+        What is kept at 5 %. `holm` (Holm 1979), for results: the chance that any "steerable" or "reversed" of the table
+        is wrong, and likewise any "not steerable", whatever the dependence between rows. `fdr` (Benjamini & Hochberg
+        1995), for a screening whose finds are tested again on other seeds: the expected share of wrong ones among
+        them, for rows that are independent or depend positively.
 
     Returns
     -------
     DataFrame
-        The same rows, with corrected p-values (Holm 1979: in 95 % of such tables no "steerable" or "reversed" is
-        wrong, and in 95 % no "not steerable", whatever the dependence between rows) and the verdicts that follow.
+        The same rows, with corrected p-values and the verdicts that follow.
+
+    Raises
+    ------
+    InputError
+        For a correction that is neither.
     """
+    if correction not in get_args(Correction):
+        raise InputError("correction", found=repr(correction), expected="holm or fdr")
     table = verdicts if isinstance(verdicts, pd.DataFrame) else pd.concat(list(verdicts), ignore_index=True)
-    moves, rests = holm(table["p"].to_numpy(float)), holm(table["p_not"].to_numpy(float))
+    adjust = holm if correction == "holm" else false_discovery
+    moves, rests = adjust(table["p"].to_numpy(float)), adjust(table["p_not"].to_numpy(float))
     names = [_verdict(*row) for row in zip(moves, rests, table["effect"], strict=True)]
     return STEER_VERDICTS.check(
-        table.assign(p_holm=moves, p_not_holm=rests, family=len(table), verdict=names)
-    )  # fmt: skip
+        table.assign(
+            p_adjusted=moves, p_not_adjusted=rests, family=len(table), correction=str(correction), verdict=names
+        )
+    )
+
+
+def false_discovery(p: Floats) -> Floats:
+    """Benjamini and Hochberg's adjusted p-values; missing ones stay so, and count as tests."""
+    adjusted: Floats = false_discovery_control(np.nan_to_num(p, nan=1.0))
+    return np.where(np.isnan(p), np.nan, adjusted)
 
 
 def holm(p: Floats) -> Floats:

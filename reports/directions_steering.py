@@ -35,11 +35,15 @@ CONFIRMED = (
     "The pair that the map shows most clearly as readable and not steerable, once more on test images and on other "
     "seeds and controls."
 )
-LEVELS = (
-    "Verdicts at the 5 % level, corrected for their number (Holm); intervals are those of one row, 95 %. Beyond the "
-    "controls means: beyond each of them over seeds (paired t), and beyond what random directions of the same norm do "
-    "(t on their root mean square effect)."
+BEYOND = (
+    "Intervals are those of one row, 95 %. Beyond the controls means: beyond each of them over seeds (paired t), and "
+    "beyond what random directions of the same norm do (t on their root mean square effect)."
 )
+SCREENING = (
+    "The map is a screening: of its verdicts of a kind one in twenty is expected to be wrong (false discovery rate "
+    f"5 %, Benjamini and Hochberg). {BEYOND}"
+)
+RESULTS = f"Verdicts at the 5 % level, corrected for the number of windows (Holm). {BEYOND}"
 
 
 def steering_section(bench: Workbench) -> Section:
@@ -58,7 +62,7 @@ def steering_section(bench: Workbench) -> Section:
                 f"and positions, on the log-odds of the attribute, in standard deviations over real images. Steerable: "
                 f"beyond {RELEVANT:g} and every control of the same norm (random directions, the direction of shuffled "
                 "labels). Not steerable: shown to be below one of these. Undecided: neither is shown, or the dose "
-                f"changes the image by more than half the distance between samples of different seeds. {LEVELS}",
+                f"changes the image by more than half the distance between samples of different seeds. {SCREENING}",
                 wide=True,
             ),
             ReportFigure(
@@ -74,7 +78,7 @@ def steering_section(bench: Workbench) -> Section:
             ),
         ],
         tables=[
-            ReportTable("steer_map", bench.steered, f"Readable and steerable, by attribute and site. {LEVELS}"),
+            ReportTable("steer_map", bench.steered, f"Readable and steerable, by attribute and site. {SCREENING}"),
             *([] if confirmed.empty else [ReportTable("confirmed", confirmed, CONFIRMED)]),
             ReportTable("dose_response", found.curve, shown=False),
             ReportTable("dose_arms", found.arms, shown=False),
@@ -191,7 +195,7 @@ def window_section(bench: Workbench) -> Section:
                 "windows", figures.windows_figure(effects, probes), read_windows(effects, probes),
                 f"Each attribute at the site that moves it most. Top: probe accuracy there. Bottom: margin of the "
                 f"direction (±{DOSE:g} SD, added only within the window) over its largest control or {RELEVANT:g} SD, "
-                f"with its interval over seeds, on other seeds than the site was chosen by. {LEVELS}", wide=True,
+                f"with its interval over seeds, on other seeds than the site was chosen by. {RESULTS}", wide=True,
             )
         ],
         tables=[ReportTable("windows", effects, "Effect of the direction within each window of noise levels.")],

@@ -167,7 +167,7 @@ class Workbench:
 
     @cached_property
     def steered(self) -> pd.DataFrame:
-        """Readability and steerability of every contrast at every site; verdicts are corrected over the whole map."""
+        """Readability and steerability of every contrast at every site, as a screening (false discovery rate)."""
         cells = [(contrast, site) for contrast in self.contrasts for site in self.sites]
         readings, verdicts = [], []
         for contrast, site in tqdm(cells, desc="steering map", disable=not self.progress, leave=False):
@@ -175,7 +175,7 @@ class Workbench:
             found = self.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=range(self.size(10, 8)))
             readings.append(self._reading(contrast, site))
             verdicts.append(found.verdicts)
-        table = pd.concat([pd.DataFrame(readings), verdict_columns(judge_together(verdicts))], axis=1)
+        table = pd.concat([pd.DataFrame(readings), verdict_columns(judge_together(verdicts, correction="fdr"))], axis=1)
         return table.assign(finding=[finding_of(row) for row in table.to_dict("records")])
 
     def best_site(self, contrast: Contrast) -> str:
@@ -210,7 +210,7 @@ def verdict_columns(verdicts: pd.DataFrame) -> pd.DataFrame:
     """What the map keeps of verdicts of one interval each."""
     kept = [
         "n", "within_budget", "effect", "effect_low", "effect_high", "bar", "margin", "low", "high", "chance",
-        "p_holm", "p_not_holm", "family", "verdict",
+        "p_adjusted", "p_not_adjusted", "family", "correction", "verdict",
     ]  # fmt: skip
     return verdicts[kept].rename(columns={"low": "margin_low", "high": "margin_high"})
 

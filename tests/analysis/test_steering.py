@@ -70,7 +70,7 @@ def test_few_dimensions_or_directions_show_little():
     assert steer(Planted(), unit_direction(0), random=4, **given).verdicts["verdict"].tolist() == ["undecided"]
     alone = steer(Planted(idle=61), unit_direction(0, idle=61), random=0, shuffled=unit_direction(1, idle=61), **given)
     row = alone.verdicts.iloc[0]
-    assert row["verdict"] == "undecided" and row["low"] > 0 and math.isnan(row["p"]) and math.isnan(row["p_holm"])
+    assert row["verdict"] == "undecided" and row["low"] > 0 and math.isnan(row["p"]) and math.isnan(row["p_adjusted"])
 
 
 def test_a_relevant_size_counts_as_a_bar():
@@ -90,9 +90,9 @@ def test_intervals_of_one_curve_are_a_family():
     found = steer(
         Planted(idle=61), unit_direction(0, idle=61), condition=LABELS, strengths=(-1, 1), intervals=windows(SIGMAS, 3)
     ).verdicts
-    assert found["family"].tolist() == [3, 3, 3] and (found["p_holm"] >= found["p"]).all()
+    assert found["family"].tolist() == [3, 3, 3] and (found["p_adjusted"] >= found["p"]).all()
     smallest = found["p"].idxmin()
-    assert found.loc[smallest, "p_holm"] == pytest.approx(min(1, 3 * found.loc[smallest, "p"]))
+    assert found.loc[smallest, "p_adjusted"] == pytest.approx(min(1, 3 * found.loc[smallest, "p"]))
 
 
 @pytest.mark.parametrize("rule", [None, CFG(1.0), Interval(CFG(3.0), low=0.5, high=5.0)], ids=["none", "1", "interval"])

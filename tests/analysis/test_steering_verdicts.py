@@ -14,7 +14,8 @@ from scipy.stats import false_discovery_control, t
 from scorescope.analysis import judge_together
 from scorescope.analysis.bootstrap import SeedDraws
 from scorescope.analysis.steering_summary import Responses, verdict_table
-from scorescope.analysis.steering_verdicts import holm, margin_of
+from scorescope.analysis.steering_verdicts import false_discovery, holm, margin_of
+from scorescope.data import InputError
 
 DRAWS = 1000
 WHERE = {"attribute": "a", "method": "m", "site": "s", "sigma_low": 0.0, "sigma_high": 80.0, "log_snr": -8.0}
@@ -141,7 +142,7 @@ def test_verdicts_judged_together_are_corrected():
     alone = pd.concat(rows, ignore_index=True)
     assert alone["family"].tolist() == [1, 1, 1] and alone["verdict"].tolist()[1:] == ["steerable", "steerable"]
     together = judge_together(rows * 20)
-    assert set(together["family"]) == {60} and (together["p_holm"] >= together["p"]).all()
+    assert set(together["family"]) == {60} and (together["p_adjusted"] >= together["p"]).all()
     assert together["verdict"].tolist()[:3] == ["undecided", "undecided", "steerable"]
     pd.testing.assert_frame_equal(judge_together(judge_together(rows)), judge_together(alone))
 
@@ -152,6 +153,32 @@ def test_holm_against_its_definition():
     np.testing.assert_allclose(holm(p), [0.04, 0.09, 0.09, 0.025, np.nan])
     drawn = np.random.default_rng(6).uniform(size=50) ** 3
     assert (holm(drawn) >= false_discovery_control(drawn)).all() and (holm(drawn) <= np.minimum(50 * drawn, 1)).all()
+
+
+def test_a_screening_keeps_the_share_of_wrong_finds():
+    # maps of 20 directions that move and 40 that do not: the mean share of the latter among the finds
+    arms, maps = names(5), 60
+    effects = exchangeable(60 * maps, 5, 10, 0.3).reshape(maps, 60, 10, -1)
+    effects[:, :20, :, 0] += 6
+    p = np.array([[margin_of(cell, arms).p_moves for cell in cells] for cells in effects])
+    finds = np.array([false_discovery(row) <= 0.05 for row in p])
+    wrong = finds[:, 20:].sum(1) / np.maximum(finds.sum(1), 1)
+    assert wrong.mean() <= 0.05 + 3 * wrong.std() / np.sqrt(maps)
+    assert finds[:, :20].mean() > 0.5 > np.mean([holm(row)[:20] <= 0.05 for row in p])
+
+
+def test_corrections_of_a_table():
+    rng, arms = np.random.default_rng(7), names(5)
+    random = np.array([0.0, 0.1, 0.1, -0.1, 0.05, 0.0, -0.1])
+    rows = [table(0.3 * rng.normal(size=(10, 7)) + random + 0.7 * (np.arange(7) == 0), arms) for _ in range(20)]
+    strict, loose = judge_together(rows), judge_together(rows, correction="fdr")
+    assert set(strict["correction"]) == {"holm"} and set(loose["correction"]) == {"fdr"}
+    np.testing.assert_allclose(loose["p_adjusted"], false_discovery_control(loose["p"]))
+    assert (loose["p_adjusted"] <= strict["p_adjusted"]).all()
+    assert (loose["verdict"] == "steerable").sum() > (strict["verdict"] == "steerable").sum()
+    np.testing.assert_allclose(false_discovery(np.array([0.01, np.nan, 0.02])), [0.03, np.nan, 0.03])
+    with pytest.raises(InputError, match="holm or fdr"):
+        judge_together(rows, correction="bonferroni")
 
 
 def test_degenerate_effects():
