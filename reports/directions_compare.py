@@ -35,8 +35,8 @@ def direction_section(bench: Workbench) -> Section:
             ReportFigure(
                 "readers", figures.readers_and_movers(readers), read_readers(readers),
                 f"Directions of {contrast} at {site}, found on half of the images at σ = {FOUND_AT:g}, read on the "
-                "other half, and added to the same seeds. The nuisance that goes with the attribute is among the "
-                "scores that should not move.",
+                "other half, and added to the same seeds; 95 % intervals over images and over seeds. The nuisance that "
+                "goes with the attribute is among the scores that should not move.",
             ),
             ReportFigure(
                 "step_cosines", figures.cosine_matrix(cosines), read_cosines(cosines),

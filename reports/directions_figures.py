@@ -244,7 +244,7 @@ def landmark_ranges(landmarks: pd.DataFrame) -> Figure:
 
 @styled
 def readers_and_movers(readers: pd.DataFrame) -> Figure:
-    """How well each direction reads against how purely it moves.
+    """How well each direction reads against how purely it moves, with 95 % intervals.
 
     Parameters
     ----------
@@ -253,7 +253,9 @@ def readers_and_movers(readers: pd.DataFrame) -> Figure:
     """
     figure, ax = new_figure(height=2.7)
     for index, (_, row) in enumerate(readers.iterrows()):
-        ax.plot(row["auc"], row["purity"], "osD^v"[index % 5], color=PALETTE[index], label=row["method"], markersize=6)
+        style = {"fmt": "osD^v"[index % 5], "color": PALETTE[index], "label": row["method"], "markersize": 5}
+        x, y = ([[row[name] - row[f"{name}_low"]], [row[f"{name}_high"] - row[name]]] for name in ("auc", "purity"))
+        ax.errorbar(row["auc"], row["purity"], xerr=np.maximum(x, 0), yerr=np.maximum(y, 0), linewidth=1, **style)
     ax.set(xlabel="reads: AUC on held-out images", ylabel="moves: share of change on target")
     ax.set_ylim(0, 1.03)
     figure.legend(ncols=4, loc="outside upper center", columnspacing=1.0, handletextpad=0.3)
