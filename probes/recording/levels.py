@@ -27,6 +27,8 @@ _SPACES = {
     "trigflow": "v",
 }
 
+_SLACK = 1e-5  # tables in float32
+
 LevelFunction = Callable[[Any, Any, Tensor], Level]
 """A user's own conversion: (scheduler, timestep, state) -> Level."""
 
@@ -69,7 +71,7 @@ class LevelReader:
             if applies(scheduler):
                 found: Level = method(self, scheduler, timestep, state)
                 return found
-        return Level(note=f"the noise level of {type(scheduler).__name__} is unknown; pass level=")
+        return _unknown(scheduler)
 
     def _table(self, scheduler: Any, name: str) -> Tensor:
         """A table of the scheduler on the host, float64, copied once for each new table."""
@@ -193,6 +195,8 @@ class LevelReader:
         return sigma
 
     def _flow(self, scheduler: Any, timestep: Any, state: Tensor) -> Level:
+        if not float(self._table(scheduler, "sigmas").max()) <= 1 + _SLACK:
+            return Level(note=f"sigmas of {type(scheduler).__name__} above 1 are not flow times; pass level=")
         if isinstance(timestep, Tensor) and timestep.ndim == 1 and len(timestep) == len(state) > 1:
             s = timestep.to(state.device).double() / float(getattr(scheduler.config, "num_train_timesteps", 1000))
             return Level.of(1 - s, s, "flow")
@@ -205,9 +209,11 @@ class LevelReader:
         return Level(level.sigma, level.sigma_next, level.alpha, level.skip, -level.out, "flow", level.note)
 
     def _table_pair(self, scheduler: Any, timestep: Any, state: Tensor) -> Level:
-        """IPNDM: alpha and s in two tables of their own."""
-        index = self._index(scheduler, timestep)
+        """IPNDM: alpha and s in two tables of their own; elsewhere they are 1 - beta and the variances added."""
         alphas, noises = self._table(scheduler, "alphas"), self._table(scheduler, "betas")
+        if alphas.shape != noises.shape or not bool((alphas**2 + noises**2 - 1).abs().max() <= _SLACK):
+            return _unknown(scheduler)
+        index = self._index(scheduler, timestep)
         after = min(index + 1, len(alphas) - 1)
         return Level.of(
             float(alphas[index]), float(noises[index]), "eps",
@@ -242,6 +248,10 @@ class LevelReader:
         if after is not None:
             return float(products[int(time)]), float(products[int(after)])
         return float(products[int(time)]), float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+
+
+def _unknown(scheduler: Any) -> Level:
+    return Level(note=f"the noise level of {type(scheduler).__name__} is unknown; pass level=")
 
 
 def _ratio(product: float) -> float:
