@@ -63,6 +63,7 @@ class Begun:
     guided: Callable[[], Tensor] | None
     stream: Stream
     wanted: bool
+    returns_x0: bool
 
 
 class Recorder:
@@ -152,11 +153,11 @@ class Recorder:
             self._event, level.sigma
         )
         arrays = self._arrays(prediction, state, aligned, calls) if wanted else {}
-        return Begun(record, packed, described, level, arrays, state, guided, stream, wanted)
+        return Begun(record, packed, described, level, arrays, state, guided, stream, wanted, tap.returns_x0)
 
     def after(self, step: Begun, result: Any) -> None:
         """What the scheduler returned."""
-        original, estimate = step_results(result, step.state)
+        original, estimate = step_results(result, step.state, second=step.returns_x0)
         returned = None if original is None else self.copies.of(original)  # may be edited in place from here on
         if original is not None and returned is not None:
             step.stream.returned.appendleft(Returned(self._event, original, returned))

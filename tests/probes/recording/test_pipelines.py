@@ -237,9 +237,10 @@ def test_every_scheduler_is_recorded_as_it_is(name: str) -> None:
     _check_rebuilt(trace, [GUIDANCE] * len(trace.arrays.events))
     _check_chained(trace)
     _check_scalars(trace)
-    gaps = trace.scalars["x0_gap"].dropna()
-    if name != "tcd":  # TCD returns a sample at another level, not x0
-        assert (gaps < 1e-5).all()
+    assert (trace.scalars["x0_gap"].dropna() < 1e-5).all()
+    if name in ("tcd", "lcm", "ddim"):  # TCD returns a sample at another level, the others x0
+        assert ("x0" in trace.arrays.names()) == (name != "tcd")
+        assert trace.scalars["x0_gap"].isna().all() == (name == "tcd")
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
