@@ -76,6 +76,7 @@ class Recorder:
         self.plan, self.sink, self.value_range = plan, sink, value_range
         self._branches = check_names(branches)
         self.steps = 0
+        self.begun: object = None  # another one in every run
         self.room = Room(plan, progress=progress)
         self._custom = level
         self._readers: dict[int, tuple[Any, LevelReader]] = {}
@@ -98,7 +99,8 @@ class Recorder:
         if number is None:
             number = self.sink.next_run if self._next is None else self._next
         self._run, self._spec, self._event, self._next = number, spec, 0, number + 1
-        self._streams, self._grids = {}, {}
+        self._streams, self._grids, self._readers = {}, {}, {}  # of schedulers that may be copies for one run
+        self.begun = object()
         self.room.begin_run()
         self.copies.forget()
 
