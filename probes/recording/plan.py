@@ -72,6 +72,15 @@ class Plan:
                 expected="more room, a larger stride in every=, or less in keep=",
             )
 
+    def check_kept(self, size: int) -> None:
+        """Raise `BudgetError` where what a run would have kept with one more step exceeds the budget."""
+        if self.budget is not None and size > self.budget:
+            raise BudgetError(
+                "budget",
+                found=f"{self.budget:,} bytes for {size:,} with this step",
+                expected="more room, a larger stride in every=, or less in keep=",
+            )
+
 
 def plan(keep: Keep, every: Every, budget: Budget) -> Plan:
     """Read the arguments of `record`.

@@ -71,7 +71,7 @@ def record(
         Bytes of arrays that one run may take, for instance "2 GB". The size is estimated, and a budget that would be
         exceeded is an error, before the first denoiser call. What cannot be known there (branches in calls of their
         own that the pipeline does not tell of, activations at sites, a compiled network) is checked at the first
-        step, before anything is written.
+        step, before anything is written; and no step is written with which the run would exceed it.
     modules : str, sequence or mapping, optional
         Denoisers: names of components, or modules by name. By default those with customary names.
     sites : sequence of str or Site

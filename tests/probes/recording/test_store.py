@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -667,3 +668,45 @@ def test_an_empty_recording() -> None:
         pass
     assert trace.status == "complete"
     assert len(trace.scalars) == 0
+
+
+class Still:
+    """A scheduler of a user's own without a grid of timesteps."""
+
+    config = SimpleNamespace(prediction_type="epsilon")
+
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor) -> tuple[Tensor]:
+        return (sample - 0.1 * model_output,)
+
+
+class Gridded(Still):
+    timesteps = torch.tensor([900, 100])
+    alphas_cumprod = torch.linspace(0.999, 0.01, 1000)
+
+
+@pytest.mark.parametrize(("kind", "steps"), [(Still, 3), (Gridded, 3)])
+def test_a_budget_holds_where_the_number_of_steps_is_not_known(kind: Any, steps: int, tmp_path: Path) -> None:
+    """No grid, or more steps than it has points."""
+    pipe = SimpleNamespace(net=nn.Conv2d(4, 4, 3, padding=1), scheduler=kind())
+    size = 4 * 1 * 4 * 8 * 8 * 4  # x, x_prev, guided and one branch in float32
+    x = torch.randn(1, 4, 8, 8)
+    for budget, enough in ((steps * size, True), (steps * size - 1, False)):
+        path = tmp_path / str(enough)
+        with suppress(InputError), record(pipe, keep="all", budget=budget, path=path, progress=False) as trace:
+            for t in range(steps):
+                with torch.no_grad():
+                    x = pipe.scheduler.step(pipe.net(x), 100 * t, x)[0]
+        assert (trace.status == "complete") == enough
+        kept = trace.arrays.events if enough else Trace.open(path).arrays.events
+        assert len(kept) == (steps if enough else steps - 1)
+        assert "budget" in trace.manifest.get("error", "budget" if enough else "")
+
+
+def test_a_budget_is_that_of_each_run() -> None:
+    pipe = SimpleNamespace(net=nn.Conv2d(4, 4, 3, padding=1), scheduler=Still())
+    x = torch.randn(1, 4, 8, 8)
+    with record(pipe, keep="all", budget=2 * 4096, progress=False) as trace, torch.no_grad():
+        for _ in trace.runs([{"seed": 0}, {"seed": 1}], progress=False):
+            for t in range(2):
+                pipe.scheduler.step(pipe.net(x), t, x)
+    assert trace.status == "complete"
