@@ -78,7 +78,7 @@ class LevelReader:
         table = getattr(scheduler, name)
         kept = self._host.get(name)
         if kept is None or kept[0] is not table:
-            kept = (table, torch.as_tensor(table).detach().to("cpu", torch.float64))
+            kept = (table, torch.as_tensor(table, dtype=torch.float64, device="cpu").detach())
             self._host[name] = kept
         return kept[1]
 
@@ -107,7 +107,7 @@ class LevelReader:
         Some pipelines divide by the training steps, or count the data instead of the noise. What is none of the
         scheduler's timesteps is returned as it is.
         """
-        given = given.detach() if isinstance(given, Tensor) else torch.as_tensor(given, dtype=torch.float64)
+        given = given.detach() if isinstance(given, Tensor) else _number(given)
         spread = [stride for stride, size in zip(given.stride(), given.shape, strict=True) if size > 1]
         first = given if any(spread) else given[(0,) * given.ndim]  # an expanded timestep still lies in the table
         if (time := self.time(scheduler, first)) is None:
@@ -167,13 +167,13 @@ class LevelReader:
 
     def _consistency(self, scheduler: Any, timestep: Any, state: Tensor) -> Level:
         sigma, after = self._sigmas(scheduler, timestep)
-        skip, out = scheduler.get_scalings_for_boundary_condition(torch.tensor(sigma, dtype=torch.float64))
+        skip, out = scheduler.get_scalings_for_boundary_condition(_number(sigma))
         return Level(sigma, after, 1.0, float(skip), float(out), "edm")
 
     def _solver(self, scheduler: Any, timestep: Any, state: Tensor) -> Level:
         """DPM-Solver and kin: `sigmas` are s / alpha, or flow times; the scheduler says which."""
         pair = [
-            tuple(float(v) for v in scheduler._sigma_to_alpha_sigma_t(torch.tensor(sigma, dtype=torch.float64)))
+            tuple(map(float, scheduler._sigma_to_alpha_sigma_t(_number(sigma))))
             for sigma in self._sigmas(scheduler, timestep)
         ]
         (alpha, s), (alpha_next, s_next) = pair
@@ -256,6 +256,11 @@ def _unknown(scheduler: Any) -> Level:
 
 def _ratio(product: float) -> float:
     return math.sqrt((1 - product) / product) if product > 0 else math.inf
+
+
+def _number(value: float) -> Tensor:
+    """On the host, whatever the default device is."""
+    return torch.tensor(value, dtype=torch.float64, device="cpu")
 
 
 def _place(timestep: Tensor, table: Any) -> int | None:

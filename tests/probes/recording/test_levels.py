@@ -258,3 +258,18 @@ def test_alpha_and_noise_in_two_tables() -> None:
         level = reader.read(scheduler, angle, torch.zeros(1, 4, 2, 2))
         assert level.sigma == pytest.approx(float(scheduler.betas[place] / scheduler.alphas[place]))
         scheduler.step(torch.zeros(1, 4, 2, 2), angle, torch.zeros(1, 4, 2, 2))
+
+
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "CMStochasticIterativeScheduler", "DDIMScheduler"])
+def test_levels_are_read_on_the_host_whatever_the_default_device(name: str) -> None:
+    import diffusers
+
+    scheduler = getattr(diffusers, name)()
+    scheduler.set_timesteps(4)
+    state = torch.zeros(1, 4, 2, 2)
+    expected = LevelReader().read(scheduler, scheduler.timesteps[1], state)
+    with torch.device("meta"):
+        found = LevelReader().read(scheduler, scheduler.timesteps[1], state)
+        time = LevelReader().scheduled(scheduler, float(scheduler.timesteps[1]))
+    assert found == expected
+    assert time == float(scheduler.timesteps[1])
