@@ -130,7 +130,9 @@ class Room:
         self._plan.check(size, steps)
         told = f"about {in_words(size)} in {steps} steps" if steps else f"{in_words(bytes_a_step)} a step"
         if self._progress and told != self._said:
-            tqdm.write(f"recording arrays: {told}", file=sys.stderr)  # does not break a progress bar that is on the screen
+            tqdm.write(
+                f"recording arrays: {told}", file=sys.stderr
+            )  # does not break a progress bar that is on the screen
             self._said = told
         return size
 

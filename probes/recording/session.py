@@ -290,7 +290,7 @@ class Session(Listener):
             name, arguments, output = entry
             copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
             call = Call(name, copies, embedded=embeds_guidance(arguments), inputs=named_tensors((), arguments))
-        call.label = self._pending.labels.of(place)
+        call.label, call.place = self._pending.labels.of(place), place
         return call
 
     def _manifest(self) -> dict[str, Any]:

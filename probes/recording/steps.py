@@ -288,4 +288,4 @@ def _same_bits(a: Tensor, b: Tensor) -> Tensor:
     """Whether each sample is the same, bit for bit."""
     if not a.is_complex():
         a, b = (tensor.view(_BITS[tensor.element_size()]) for tensor in (a, b))
-    return (a == b).flatten(1).all(1)
+    return (a == b).reshape(len(a), -1).all(1)

@@ -40,6 +40,8 @@ class Call:
         Activations captured inside this call.
     inputs : dict of Tensor
         What it was called with, as far as that is tensors with a name or place of their own; not copied.
+    place : int
+        Which of the calls since the last step, from 0.
     """
 
     module: str
@@ -48,6 +50,7 @@ class Call:
     embedded: bool = False
     sites: dict[str, list[Tensor]] = field(default_factory=dict)
     inputs: dict[str, Tensor] = field(default_factory=dict)
+    place: int = 0
 
 
 def leaves(output: Any) -> list[Tensor]:
