@@ -64,7 +64,8 @@ def record(
         A diffusers pipeline, standard or modular, or any object with a denoiser module and a scheduler.
     keep : str or iterable of str
         Arrays to keep besides the scalars: `scalars` (none), `latents` (x, x_prev), `branches` (x, guided and the
-        denoiser's outputs), `all`, or names among x, x_prev, guided, branches, cond, uncond, x0.
+        denoiser's outputs), `all`, or names among x, x_prev, guided, branches, cond, uncond, x0 (the scheduler's own
+        estimate, where it returns one).
     every : int or (float, float), optional
         In which steps to keep arrays: a stride, or an interval of noise levels. Scalars are kept in all.
     budget : int or str, optional
