@@ -4,8 +4,9 @@ For branches a, b, ... and g, what the scheduler received, the free fit g = alph
 residual. Where that is no more than rounding, g was made of these branches, and alpha and beta say how: plain
 guidance has alpha + beta = 1, a pipeline that flips the sign has -1, and guidance pushes from `uncond` beyond
 `cond`, so the weight w = alpha / (alpha + beta) above 1 is that of `cond`. Weights between 0 and 1 prove nothing
-by themselves; then the pipeline's own labels decide, or other steps of the run with the same layout. Of three
-branches the one with a positive weight is `cond`, and `uncond` is the one that shares no input with it.
+by themselves, nor do those that rounding leaves open; then the pipeline's own labels decide, or other steps of the
+run with the same layout. Of three branches the one with a positive weight is `cond`, and `uncond` is the one that
+shares no input with it.
 """
 
 from collections import Counter
@@ -250,7 +251,10 @@ def _order(verdict: Verdict, fitted: Fit, used: list[int], hypothesis: Mapping[s
             return
         verdict.reason = "several branches push away; neither numbers nor inputs tell which of them is unconditional"
         return
-    verdict.reason = "the weight lies between 0 and 1: which branch is conditional cannot be told from numbers"
+    verdict.reason = (
+        "the weight lies between 0 and 1, as far as rounding tells: which branch is conditional cannot be told from"
+        " numbers"
+    )
 
 
 def settle(proved: Sequence[Proved]) -> None:
