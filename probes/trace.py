@@ -227,7 +227,8 @@ class Trace:
         assert recorded is not None  # _steps has seen to it
         memory = recorded.memory
         if memory is not None:
-            return Arrays(events, proved, lambda event, name: memory.arrays[event["line"]][name])
+            # copies: tensors of the record share memory with each other
+            return Arrays(events, proved, lambda event, name: memory.arrays[event["line"]][name].clone())
         return Arrays(events, proved, ShardReader(recorded.contents.path).load)
 
     def runs(self, specs: Sequence[Mapping[str, Any]], *, progress: bool = True) -> Iterator[Mapping[str, Any]]:

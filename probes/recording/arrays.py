@@ -107,8 +107,15 @@ class Arrays:
         stored = [key for key in event["arrays"] if key.startswith(f"site|{name}|") and key.endswith(f"|{turn}")]
         if not stored:
             raise InputError("site", found=f"{name}, not kept in step {place}", expected=f"one of {self.names()}")
-        values = [self._load(event, key) for key in sorted(stored, key=lambda key: int(key.split("|")[2]))]
-        return _branches_of(values, hypothesis)[index]
+        found = {int(key.split("|")[2]): key for key in stored}
+        chosen = [call for call in hypothesis.get("calls") or found if call in found]  # others made no branch
+        if len(chosen) != len(hypothesis["parts"]):
+            raise InputError(
+                "site",
+                found=f"{name}, kept in {len(chosen)} calls for {len(hypothesis['parts'])} that made the branches",
+                expected="a module that is called in each of them",
+            )
+        return _branches_of([self._load(event, found[call]) for call in sorted(chosen)], hypothesis)[index]
 
     @staticmethod
     def _kept(event: Mapping[str, Any]) -> str:
@@ -137,7 +144,7 @@ class Arrays:
             raise InputError("name", found="a branch, not kept in this step", expected='keep="branches" or "all"')
         rows = [self._load(event, name) for name in sorted(stored, key=lambda name: int(name[4:].split("|")[0]))]
         aligned = [Aligned(hypothesis["view"], Call("", []), part) for part in rows]
-        like = torch.empty(event["shape"])
+        like = torch.empty(event["shape"], device="cpu")
         cuts = cut(aligned, like, like)
         return next(
             c for c in cuts if c.layout.order == hypothesis["order"] and list(c.layout.parts) == hypothesis["parts"]
@@ -154,8 +161,8 @@ class Arrays:
         x = x[: len(value)]
         scale = [_scale(verdict) for verdict in step.verdicts] if name != "guided" else [(1.0, 0.0)] * len(value)
         skip, out = (_column(event["level"][key], len(value), x) for key in ("skip", "out"))
-        total = torch.tensor([one for one, _ in scale], dtype=torch.float64).reshape(skip.shape)
-        mix = torch.tensor([two for _, two in scale], dtype=torch.float64).reshape(skip.shape)
+        total = torch.tensor([one for one, _ in scale], dtype=torch.float64, device="cpu").reshape(skip.shape)
+        mix = torch.tensor([two for _, two in scale], dtype=torch.float64, device="cpu").reshape(skip.shape)
         return (skip + out * mix) * x + out * total * value.double()
 
     def dataset(self, run: int) -> xr.Dataset:
@@ -237,7 +244,7 @@ class _Lazy(BackendArray):
 
 def _numpy_type(dtype: torch.dtype) -> np.dtype[Any]:
     """The numpy type of an array; bfloat16 has none and is read as float32, which holds it exactly."""
-    return torch.empty(0, dtype=torch.float32 if dtype == torch.bfloat16 else dtype).numpy().dtype
+    return torch.empty(0, dtype=torch.float32 if dtype == torch.bfloat16 else dtype, device="cpu").numpy().dtype
 
 
 def _place_of(verdicts: Sequence[Verdict], name: str) -> int:
@@ -268,7 +275,8 @@ def _scale(verdict: Verdict) -> tuple[float, float]:
 
 
 def _column(value: Any, rows: int, like: Tensor) -> Tensor:
-    numbers = torch.tensor(value if isinstance(value, list) else [value] * rows, dtype=torch.float64)[:rows]
+    values = value[:rows] if isinstance(value, list) else [value] * rows
+    numbers = torch.tensor(values, dtype=torch.float64, device="cpu")
     return numbers.reshape(-1, *(1,) * (like.ndim - 1))
 
 

@@ -87,11 +87,13 @@ class Room:
         self.size = 0  # of the latest run, as known at its first step
         self._grids: tuple[Any, ...] | None = None
         self._settled = False
+        self._kept = 0  # of this run so far
         self._said = ""
 
     def begin_run(self) -> None:
         """A run begins: its first step will tell its size."""
         self._settled = False
+        self._kept = 0
 
     def expect(self, module: nn.Module, given: Tensor, schedulers: Mapping[str, Any], *, guided: bool) -> None:
         """Estimate before the first denoiser call on a new grid of timesteps.
@@ -109,23 +111,28 @@ class Room:
         self._judge(step_bytes(self._plan.arrays, module, given, guided=guided), max(map(_length, grids), default=0))
 
     def settle(self, arrays: Mapping[str, Tensor], scheduler: Any) -> None:
-        """The size as the first step of a run shows it, before anything is written.
+        """The size as the first step of a run shows it, and what is kept so far, before anything is written.
 
         Raises
         ------
         BudgetError
-            Where it exceeds the budget.
+            Where one of them exceeds the budget: the grid may be unknown, or passed several times in a run.
         """
+        size = size_of(arrays)
         if not self._settled:
             self._settled = True
-            self.size = self._judge(size_of(arrays), _length(getattr(scheduler, "timesteps", None)))
+            self.size = self._judge(size, _length(getattr(scheduler, "timesteps", None)))
+        self._plan.check_kept(self._kept + size)
+        self._kept += size
 
     def _judge(self, bytes_a_step: int, steps: int) -> int:
         size = self._plan.estimate(bytes_a_step, steps)
         self._plan.check(size, steps)
-        told = f"recording arrays: about {in_words(size)} in {steps} steps"
+        told = f"about {in_words(size)} in {steps} steps" if steps else f"{in_words(bytes_a_step)} a step"
         if self._progress and told != self._said:
-            tqdm.write(told, file=sys.stderr)  # does not break a progress bar that is on the screen
+            tqdm.write(
+                f"recording arrays: {told}", file=sys.stderr
+            )  # does not break a progress bar that is on the screen
             self._said = told
         return size
 

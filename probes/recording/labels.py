@@ -22,6 +22,7 @@ class LabelTap:
         self._undo: list[Callable[[], None]] = []
         self.spans: list[tuple[int, int, str]] = []
         self.current = ""  # the name that holds for calls made now
+        self._shifted = 0
 
     def tap_module(self, module: torch.nn.Module) -> None:
         """Follow `cache_context` of one module."""
@@ -31,14 +32,14 @@ class LabelTap:
 
         @contextmanager
         def cache_context(name: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
-            start, before = len(self._calls), self.current
+            start, before = self._shifted + len(self._calls), self.current
             with inner(name, *args, **kwargs) as value:
                 self.current = name
                 try:
                     yield value
                 finally:
                     self.current = before
-                    self.spans.append((start, len(self._calls), name))
+                    self.spans.append((max(0, start - self._shifted), len(self._calls), name))
 
         self._replace(module, "cache_context", cache_context)
 
@@ -68,6 +69,11 @@ class LabelTap:
     def of(self, place: int) -> str:
         """The label of the call at this place."""
         return next((name for start, stop, name in reversed(self.spans) if start <= place < stop), "")
+
+    def shift(self, count: int) -> None:
+        """The oldest calls have been dropped from the list."""
+        self._shifted += count
+        self.spans[:] = [(start - count, stop - count, name) for start, stop, name in self.spans if stop > count]
 
     def remove(self) -> None:
         """Put the methods back."""

@@ -27,6 +27,8 @@ _SPACES = {
     "trigflow": "v",
 }
 
+_SLACK = 1e-5  # tables in float32
+
 LevelFunction = Callable[[Any, Any, Tensor], Level]
 """A user's own conversion: (scheduler, timestep, state) -> Level."""
 
@@ -69,14 +71,14 @@ class LevelReader:
             if applies(scheduler):
                 found: Level = method(self, scheduler, timestep, state)
                 return found
-        return Level(note=f"the noise level of {type(scheduler).__name__} is unknown; pass level=")
+        return _unknown(scheduler)
 
     def _table(self, scheduler: Any, name: str) -> Tensor:
         """A table of the scheduler on the host, float64, copied once for each new table."""
         table = getattr(scheduler, name)
         kept = self._host.get(name)
         if kept is None or kept[0] is not table:
-            kept = (table, torch.as_tensor(table).detach().to("cpu", torch.float64))
+            kept = (table, torch.as_tensor(table, dtype=torch.float64, device="cpu").detach())
             self._host[name] = kept
         return kept[1]
 
@@ -105,7 +107,7 @@ class LevelReader:
         Some pipelines divide by the training steps, or count the data instead of the noise. What is none of the
         scheduler's timesteps is returned as it is.
         """
-        given = given.detach() if isinstance(given, Tensor) else torch.as_tensor(given, dtype=torch.float64)
+        given = given.detach() if isinstance(given, Tensor) else _number(given)
         spread = [stride for stride, size in zip(given.stride(), given.shape, strict=True) if size > 1]
         first = given if any(spread) else given[(0,) * given.ndim]  # an expanded timestep still lies in the table
         if (time := self.time(scheduler, first)) is None:
@@ -165,13 +167,13 @@ class LevelReader:
 
     def _consistency(self, scheduler: Any, timestep: Any, state: Tensor) -> Level:
         sigma, after = self._sigmas(scheduler, timestep)
-        skip, out = scheduler.get_scalings_for_boundary_condition(torch.tensor(sigma, dtype=torch.float64))
+        skip, out = scheduler.get_scalings_for_boundary_condition(_number(sigma))
         return Level(sigma, after, 1.0, float(skip), float(out), "edm")
 
     def _solver(self, scheduler: Any, timestep: Any, state: Tensor) -> Level:
         """DPM-Solver and kin: `sigmas` are s / alpha, or flow times; the scheduler says which."""
         pair = [
-            tuple(float(v) for v in scheduler._sigma_to_alpha_sigma_t(torch.tensor(sigma, dtype=torch.float64)))
+            tuple(map(float, scheduler._sigma_to_alpha_sigma_t(_number(sigma))))
             for sigma in self._sigmas(scheduler, timestep)
         ]
         (alpha, s), (alpha_next, s_next) = pair
@@ -193,6 +195,8 @@ class LevelReader:
         return sigma
 
     def _flow(self, scheduler: Any, timestep: Any, state: Tensor) -> Level:
+        if not float(self._table(scheduler, "sigmas").max()) <= 1 + _SLACK:
+            return Level(note=f"sigmas of {type(scheduler).__name__} above 1 are not flow times; pass level=")
         if isinstance(timestep, Tensor) and timestep.ndim == 1 and len(timestep) == len(state) > 1:
             s = timestep.to(state.device).double() / float(getattr(scheduler.config, "num_train_timesteps", 1000))
             return Level.of(1 - s, s, "flow")
@@ -205,9 +209,11 @@ class LevelReader:
         return Level(level.sigma, level.sigma_next, level.alpha, level.skip, -level.out, "flow", level.note)
 
     def _table_pair(self, scheduler: Any, timestep: Any, state: Tensor) -> Level:
-        """IPNDM: alpha and s in two tables of their own."""
-        index = self._index(scheduler, timestep)
+        """IPNDM: alpha and s in two tables of their own; elsewhere they are 1 - beta and the variances added."""
         alphas, noises = self._table(scheduler, "alphas"), self._table(scheduler, "betas")
+        if alphas.shape != noises.shape or not bool((alphas**2 + noises**2 - 1).abs().max() <= _SLACK):
+            return _unknown(scheduler)
+        index = self._index(scheduler, timestep)
         after = min(index + 1, len(alphas) - 1)
         return Level.of(
             float(alphas[index]), float(noises[index]), "eps",
@@ -244,8 +250,17 @@ class LevelReader:
         return float(products[int(time)]), float(getattr(scheduler, "final_alpha_cumprod", 1.0))
 
 
+def _unknown(scheduler: Any) -> Level:
+    return Level(note=f"the noise level of {type(scheduler).__name__} is unknown; pass level=")
+
+
 def _ratio(product: float) -> float:
     return math.sqrt((1 - product) / product) if product > 0 else math.inf
+
+
+def _number(value: float) -> Tensor:
+    """On the host, whatever the default device is."""
+    return torch.tensor(value, dtype=torch.float64, device="cpu")
 
 
 def _place(timestep: Tensor, table: Any) -> int | None:

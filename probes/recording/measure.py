@@ -35,7 +35,8 @@ class Packed:
 
     def vector(self, device: torch.device) -> Tensor:
         """Everything as one float64 vector on `device`."""
-        return torch.cat([part.to(device) for part in self._parts]) if self._parts else torch.empty(0).double()
+        empty = torch.empty(0, dtype=torch.float64, device=device)
+        return torch.cat([part.to(device) for part in self._parts]) if self._parts else empty
 
     def read(self, vector: Tensor) -> dict[str, Any]:
         """The arrays again, as nested lists of float, from the vector on the host."""
@@ -142,7 +143,7 @@ def _describe(hypothesis: Hypothesis, target: Tensor) -> dict[str, Any]:
     precision = max(torch.finfo(kind).eps for kind in kinds if kind.is_floating_point)
     return {
         "view": layout.view, "order": layout.order, "modules": list(layout.modules), "parts": list(layout.parts),
-        "labels": hypothesis.labels, "precision": precision,
+        "labels": hypothesis.labels, "precision": precision, "calls": [call.place for call in hypothesis.calls],
     }  # fmt: skip
 
 

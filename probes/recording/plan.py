@@ -65,10 +65,17 @@ class Plan:
 
     def check(self, size: int, steps: int) -> None:
         """Raise `BudgetError` where an estimate exceeds the budget."""
+        self._refuse(size, f"about {size:,} ({steps} steps)")
+
+    def check_kept(self, size: int) -> None:
+        """Raise `BudgetError` where what a run has kept, with one more step, exceeds the budget."""
+        self._refuse(size, f"{size:,} with this step")
+
+    def _refuse(self, size: int, words: str) -> None:
         if self.budget is not None and size > self.budget:
             raise BudgetError(
                 "budget",
-                found=f"{self.budget:,} bytes for about {size:,} ({steps} steps)",
+                found=f"{self.budget:,} bytes for {words}",
                 expected="more room, a larger stride in every=, or less in keep=",
             )
 

@@ -4,8 +4,9 @@ For branches a, b, ... and g, what the scheduler received, the free fit g = alph
 residual. Where that is no more than rounding, g was made of these branches, and alpha and beta say how: plain
 guidance has alpha + beta = 1, a pipeline that flips the sign has -1, and guidance pushes from `uncond` beyond
 `cond`, so the weight w = alpha / (alpha + beta) above 1 is that of `cond`. Weights between 0 and 1 prove nothing
-by themselves; then the pipeline's own labels decide, or other steps of the run with the same layout. Of three
-branches the one with a positive weight is `cond`, and `uncond` is the one that shares no input with it.
+by themselves, nor do those that rounding leaves open; then the pipeline's own labels decide, or other steps of the
+run with the same layout. Of three branches the one with a positive weight is `cond`, and `uncond` is the one that
+shares no input with it.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from scorescope.data.errors import InputError
-from scorescope.probes.recording.fit import Array, Fit, fit
+from scorescope.probes.recording.fit import Array, Fit, fit, negligible
 from scorescope.probes.recording.inputs import farthest, twin
 
 RULES = ("cfg", "negated cfg", "mixed cfg", "multi-branch", "none", "equal", "unknown")
@@ -61,7 +62,7 @@ class Verdict:
         Places of the branches.
     evidence : str
         `weights` (proved from numbers), `weights and inputs` (which branches had the same conditions), `labels` (the
-        pipeline's names), `other steps`, or empty.
+        pipeline's names), `other steps`, or empty, also for equal branches that nothing names.
     reason : str
         Why `uncond` is missing.
     """
@@ -166,7 +167,8 @@ def _by_position(grams: Array, hypothesis: Mapping[str, Any], event: Mapping[str
     if not all(one.exact and _is_one(one.total, one, hypothesis["precision"]) for one in fits):
         return None
     weights = np.mean([one.weights for one in fits], axis=0)
-    middle = Fit(weights, 0.0, max(f.residual for f in fits), max(f.tolerance for f in fits), 0.0)
+    errors = np.max([one.errors for one in fits], axis=0)
+    middle = Fit(weights, 0.0, max(f.residual for f in fits), max(f.tolerance for f in fits), 0.0, errors)
     verdict = _name(grams.sum(0), middle, hypothesis, hypothesis["precision"])
     if verdict.cond is not None:
         each = [float(one.weights[verdict.cond]) for one in fits]
@@ -185,8 +187,10 @@ def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any], precision: fl
     if count == 1:
         return Verdict("none", fitted, cond=0, evidence="weights", reason=_unguided(hypothesis))
     rule = _rule(fitted, used, precision)
-    if count == 2 and np.sqrt(max(gram[1, 1], 0)) <= 4 * precision * np.sqrt(max(gram[0, 0], 1e-300)):
-        return Verdict("equal", fitted, cond=0, uncond=1, evidence="weights")
+    if count == 2 and np.sqrt(max(gram[1, 1], 0)) <= negligible(precision) * np.sqrt(max(gram[0, 0], 1e-300)):
+        verdict = Verdict("equal", fitted, reason="both branches are the same")
+        _by_labels(verdict, labels)
+        return verdict
     verdict = Verdict(rule, fitted)
     _order(verdict, fitted, used, hypothesis)
     if verdict.cond is not None and rule != "unknown":
@@ -212,13 +216,18 @@ def _rule(fitted: Fit, used: list[int], precision: float) -> str:
     return "negated cfg" if _is_one(-fitted.total, fitted, precision) else "unknown"
 
 
+def _by_labels(verdict: Verdict, labels: list[str]) -> bool:
+    if labels.count("cond") != 1:
+        return False
+    verdict.cond, verdict.evidence = labels.index("cond"), "labels"
+    verdict.uncond = labels.index("uncond") if labels.count("uncond") == 1 else None
+    verdict.reason = "" if verdict.uncond is not None else "no branch is labelled unconditional"
+    return True
+
+
 def _order(verdict: Verdict, fitted: Fit, used: list[int], hypothesis: Mapping[str, Any]) -> None:
     """Say which branch is which: by labels, else by weights, with three by inputs too."""
-    labels = _roles(hypothesis)
-    if labels.count("cond") == 1:
-        verdict.cond, verdict.evidence = labels.index("cond"), "labels"
-        verdict.uncond = labels.index("uncond") if labels.count("uncond") == 1 else None
-        verdict.reason = "" if verdict.uncond is not None else "no branch is labelled unconditional"
+    if _by_labels(verdict, _roles(hypothesis)):
         return
     total = fitted.total
     if verdict.rule == "unknown" or not total:
@@ -242,14 +251,17 @@ def _order(verdict: Verdict, fitted: Fit, used: list[int], hypothesis: Mapping[s
             return
         verdict.reason = "several branches push away; neither numbers nor inputs tell which of them is unconditional"
         return
-    verdict.reason = "the weight lies between 0 and 1: which branch is conditional cannot be told from numbers"
+    verdict.reason = (
+        "the weight lies between 0 and 1, as far as rounding tells: which branch is conditional cannot be told from"
+        " numbers"
+    )
 
 
 def settle(proved: Sequence[Proved]) -> None:
     """Give undecided steps the order that other steps of the same layout agree on.
 
     A doubled call that is followed by further calls in some steps only (a perturbed branch inside an interval)
-    keeps its order.
+    keeps its order. Equal branches that nothing names are taken in the order of the calls: either is the other.
     """
     votes: dict[tuple[Any, ...], Counter[tuple[int, int]]] = {}
     for step in proved:
@@ -264,12 +276,15 @@ def settle(proved: Sequence[Proved]) -> None:
             if len(found := votes.get(signature, Counter())) == 1:
                 _adopt(step, next(iter(found)))
                 break
+        for verdict in step.verdicts:
+            if verdict.rule == "equal" and verdict.cond is None:
+                verdict.cond, verdict.uncond, verdict.reason = 0, 1, ""
 
 
 def _adopt(step: Proved, order: tuple[int, int]) -> None:
     for verdict in step.verdicts:
-        undecided = verdict.uncond is None and verdict.fit is not None
-        if not undecided and verdict.rule != "equal":
+        equal = verdict.rule == "equal" and verdict.evidence != "labels"
+        if (verdict.uncond is not None and not equal) or verdict.fit is None:
             continue
         verdict.cond, verdict.uncond = order
         verdict.evidence, verdict.reason = "other steps", ""

@@ -8,20 +8,21 @@ Taps go on when the block is entered and leave when it is left, however it is le
 """
 
 import functools
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording import find
 from scorescope.probes.recording.estimate import says_it_guides
 from scorescope.probes.recording.inputs import named_tensors
-from scorescope.probes.recording.labels import LabelTap
 from scorescope.probes.recording.levels import LevelFunction
+from scorescope.probes.recording.pending import Pending
 from scorescope.probes.recording.plan import Budget, Every, Keep, plan
 from scorescope.probes.recording.runs import Runs
 from scorescope.probes.recording.sink import Sink
@@ -63,14 +64,15 @@ def record(
         A diffusers pipeline, standard or modular, or any object with a denoiser module and a scheduler.
     keep : str or iterable of str
         Arrays to keep besides the scalars: `scalars` (none), `latents` (x, x_prev), `branches` (x, guided and the
-        denoiser's outputs), `all`, or names among x, x_prev, guided, branches, cond, uncond, x0.
+        denoiser's outputs), `all`, or names among x, x_prev, guided, branches, cond, uncond, x0 (the scheduler's own
+        estimate, where it returns one).
     every : int or (float, float), optional
         In which steps to keep arrays: a stride, or an interval of noise levels. Scalars are kept in all.
     budget : int or str, optional
         Bytes of arrays that one run may take, for instance "2 GB". The size is estimated, and a budget that would be
         exceeded is an error, before the first denoiser call. What cannot be known there (branches in calls of their
         own that the pipeline does not tell of, activations at sites, a compiled network) is checked at the first
-        step, before anything is written.
+        step, before anything is written; and no step is written with which the run would exceed it.
     modules : str, sequence or mapping, optional
         Denoisers: names of components, or modules by name. By default those with customary names.
     sites : sequence of str or Site
@@ -118,14 +120,13 @@ class Session(Listener):
         self._pipe, self._denoisers, self._schedulers = pipe, denoisers, schedulers
         self._sites, self._recorder, self._sink = sites, recorder, sink
         self._active = False
-        self._pending: list[Any] = []
+        self._pending = Pending()
         self._group: list[Call] = []
         self._place = 0
         self._taps: list[StepTap] = []
+        self._copies: weakref.WeakSet[StepTap] = weakref.WeakSet()  # on copies that pipelines make and forget
         self._roots: dict[int, Any] = {}
         self._handles: list[Any] = []
-        self._labels = LabelTap(self._pending)
-        self._inner: dict[str, list[Tensor]] = {}
         self.trace = Trace.empty()
 
     def __enter__(self) -> Trace:
@@ -137,9 +138,9 @@ class Session(Listener):
             for name, module in self._denoisers.items():
                 self._hook(name, module)
             for guider in find.guiders(self._pipe):
-                self._labels.tap_guider(guider)
+                self._pending.labels.tap_guider(guider)
             for site, module in self._sites:
-                self._handles.append(module.register_forward_hook(hook(site, self._inner)))
+                self._handles.append(module.register_forward_hook(hook(site, self._pending.inner)))
         except BaseException:
             self._leave()
             self._sink.close("failed", raise_errors=False)
@@ -167,12 +168,19 @@ class Session(Listener):
             self.trace.fill(self._sink.finish(status, more))
 
     def _check_used(self, error: BaseException | None) -> None:
-        if error is None and self._pending and not self._recorder.steps:
+        count = len(self._pending.calls)
+        if error is None and count and (not self._recorder.steps or self._swapped()):
+            after = "after the last scheduler step" if self._recorder.steps else "and not one scheduler step"
             raise InputError(
                 "pipe",
-                found=f"{len(self._pending)} denoiser calls and not one scheduler step",
+                found=f"{count} denoiser calls {after}",
                 expected="a run that calls step on the scheduler that was there when recording began",
             )
+
+    def _swapped(self) -> bool:
+        """Whether a scheduler is in place that was never tapped: a compiled network does not say when it is called."""
+        current = [getattr(self._pipe, name, part) for name, part in self._schedulers.items()]
+        return not all(any(tap.owner is part for tap in (*self._taps, *self._copies)) for part in current)
 
     def _tap(self, scheduler: Any) -> None:
         self._roots[id(scheduler)] = scheduler
@@ -180,13 +188,13 @@ class Session(Listener):
         self._taps.append(tap)
 
     def _hook(self, name: str, module: nn.Module) -> None:
-        if is_compiled(module):
+        if is_compiled(module) and not hasattr(module, "_orig_mod"):  # hooks of a wrapper stay outside of the graph
             hooked = module.register_forward_hook(self._after_compiled(name), with_kwargs=True)
         else:
             self._handles.append(module.register_forward_pre_hook(self._before_call, with_kwargs=True))
             hooked = module.register_forward_hook(functools.partial(self._after_call, name), with_kwargs=True)
         self._handles.append(hooked)
-        self._labels.tap_module(module)
+        self._pending.labels.tap_module(module)
 
     def _leave(self) -> None:
         """Take off everything of ours, and nothing else."""
@@ -194,14 +202,15 @@ class Session(Listener):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        for tap in reversed(self._taps):
+        for tap in (*self._copies, *reversed(self._taps)):
             tap.remove()
-        self._labels.remove()
+        self._pending.labels.remove()
 
     def _before_call(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if is_repeated(module):
             return
         self._follow_swaps()
+        self._pending.enter(module, self._since())
         tensors = leaves([*args, *kwargs.values()])
         if tensors:
             guided = says_it_guides(self._pipe)
@@ -209,17 +218,24 @@ class Session(Listener):
 
     def _after_call(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if is_repeated(module):
-            self._inner.clear()
+            self._pending.inner.clear()
             return
         copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
-        sites = {site: list(values) for site, values in self._inner.items()}
-        self._inner.clear()
+        sites = self._pending.leave(module)
         self._recorder.saw(leaves([*args, *kwargs.values()])[:1])
         inputs = named_tensors(args, kwargs)
-        self._pending.append(Call(name, copies, embedded=embeds_guidance(kwargs), sites=sites, inputs=inputs))
+        self._pending.add(Call(name, copies, embedded=embeds_guidance(kwargs), sites=sites, inputs=inputs))
+
+    def _since(self) -> list[Any]:
+        """What a new run changes."""
+        current = [getattr(self._pipe, name, part) for name, part in self._schedulers.items()]
+        grids = [(part, getattr(part, "timesteps", None)) for part in current]
+        # a property that makes a new table whenever it is read tells nothing
+        same = [grid if grid is getattr(part, "timesteps", None) else None for part, grid in grids]
+        return [self._recorder.begun, *same]
 
     def _after_compiled(self, name: str) -> Any:
-        pending = self._pending
+        pending = self._pending.calls
 
         def append(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             if not is_repeated(module):
@@ -247,7 +263,7 @@ class Session(Listener):
     def on_copy(self, tap: StepTap, copy: StepTap) -> None:
         """See `Listener.on_copy`."""
         if self._active:
-            self._taps.append(copy)
+            self._copies.add(copy)
 
     def on_step(self, tap: StepTap, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """See `Listener.on_step`."""
@@ -262,10 +278,9 @@ class Session(Listener):
 
     def _calls(self) -> list[Call]:
         """The denoiser calls that feed this step: those since the last one, else the same again."""
-        if self._pending:
-            self._group = [self._call(entry, place) for place, entry in enumerate(self._pending)]
+        if self._pending.calls:
+            self._group = [self._call(entry, place) for place, entry in enumerate(self._pending.calls)]
             self._pending.clear()
-            self._labels.spans.clear()
             self._place = 0
         return self._group
 
@@ -276,7 +291,7 @@ class Session(Listener):
             name, arguments, output = entry
             copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
             call = Call(name, copies, embedded=embeds_guidance(arguments), inputs=named_tensors((), arguments))
-        call.label = self._labels.of(place)
+        call.label, call.place = self._pending.labels.of(place), place
         return call
 
     def _manifest(self) -> dict[str, Any]:

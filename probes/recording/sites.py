@@ -46,9 +46,9 @@ class Site:
             value = value.float().mean(tuple(range(1, value.ndim - 1))) if value.ndim > 2 else value
         if self.projection is None:
             return value.clone()
-        return torch.movedim(
-            torch.movedim(value.float(), axis, -1) @ self.projection.to(value.device).float(), -1, axis
-        )
+        with torch.autocast(value.device.type, enabled=False):  # it would take the product to half precision
+            product = torch.movedim(value.float(), axis, -1) @ self.projection.to(value.device).float()
+        return torch.movedim(product, -1, axis)
 
 
 def resolve(sites: "tuple[str | Site, ...]", denoisers: Mapping[str, nn.Module]) -> list[tuple[Site, nn.Module]]:

@@ -63,6 +63,7 @@ class Begun:
     guided: Callable[[], Tensor] | None
     stream: Stream
     wanted: bool
+    returns_x0: bool
 
 
 class Recorder:
@@ -75,6 +76,7 @@ class Recorder:
         self.plan, self.sink, self.value_range = plan, sink, value_range
         self._branches = check_names(branches)
         self.steps = 0
+        self.begun: object = None  # another one in every run
         self.room = Room(plan, progress=progress)
         self._custom = level
         self._readers: dict[int, tuple[Any, LevelReader]] = {}
@@ -97,7 +99,8 @@ class Recorder:
         if number is None:
             number = self.sink.next_run if self._next is None else self._next
         self._run, self._spec, self._event, self._next = number, spec, 0, number + 1
-        self._streams, self._grids = {}, {}
+        self._streams, self._grids, self._readers = {}, {}, {}  # of schedulers that may be copies for one run
+        self.begun = object()
         self.room.begin_run()
         self.copies.forget()
 
@@ -152,11 +155,11 @@ class Recorder:
             self._event, level.sigma
         )
         arrays = self._arrays(prediction, state, aligned, calls) if wanted else {}
-        return Begun(record, packed, described, level, arrays, state, guided, stream, wanted)
+        return Begun(record, packed, described, level, arrays, state, guided, stream, wanted, tap.returns_x0)
 
     def after(self, step: Begun, result: Any) -> None:
         """What the scheduler returned."""
-        original, estimate = step_results(result, step.state)
+        original, estimate = step_results(result, step.state, second=step.returns_x0)
         returned = None if original is None else self.copies.of(original)  # may be edited in place from here on
         if original is not None and returned is not None:
             step.stream.returned.appendleft(Returned(self._event, original, returned))
@@ -285,4 +288,4 @@ def _same_bits(a: Tensor, b: Tensor) -> Tensor:
     """Whether each sample is the same, bit for bit."""
     if not a.is_complex():
         a, b = (tensor.view(_BITS[tensor.element_size()]) for tensor in (a, b))
-    return (a == b).flatten(1).all(1)
+    return (a == b).reshape(len(a), -1).all(1)

@@ -6,6 +6,7 @@ Both are removed by handle. What other people have hooked or wrapped stays, in w
 import functools
 import inspect
 import types
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -39,6 +40,8 @@ class Call:
         Activations captured inside this call.
     inputs : dict of Tensor
         What it was called with, as far as that is tensors with a name or place of their own; not copied.
+    place : int
+        Which of the calls since the last step, from 0.
     """
 
     module: str
@@ -47,6 +50,7 @@ class Call:
     embedded: bool = False
     sites: dict[str, list[Tensor]] = field(default_factory=dict)
     inputs: dict[str, Tensor] = field(default_factory=dict)
+    place: int = 0
 
 
 def leaves(output: Any) -> list[Tensor]:
@@ -106,9 +110,9 @@ def remove_instance_attribute(owner: Any, name: str, value: Any, before: Any) ->
 class StepTap:
     """Stands in for one scheduler's bound `step`.
 
-    Copying a scheduler copies its tap, bound to the copy; copying only its `__dict__`, to restore it later,
-    keeps this tap, so that both keep working on the state that they should. After its session has ended a tap
-    passes every call through.
+    A deep copy of a scheduler has a tap of its own, bound to the copy. Copying only its `__dict__`, to restore it
+    later, keeps this tap, so that both keep working on the state that they should. So does `copy.copy`, which gives
+    a scheduler whose `step` is that of the original. After its session has ended a tap passes every call through.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class StepTap:
         self.owner, self.below, self.replaced, self.listener = owner, below, replaced, listener
         self.root = owner if root is None else root  # the scheduler that this one was copied from
         self.signature = inspect.signature(below)
+        self.returns_x0 = may_return_x0(below)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Step, and tell the listener."""
@@ -246,17 +251,41 @@ def _is_scalar(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim <= 1
 
 
-def step_results(result: Any, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The new state and, where the scheduler returns one, its own estimate of x0."""
+_ESTIMATE = ("pred_original_sample", "denoised")
+
+
+def may_return_x0(step: Callable[..., Any]) -> bool:
+    """False where the output class that `step` is annotated with has something else in its second place (TCD)."""
+    try:
+        annotation = typing.get_type_hints(inspect.unwrap(step)).get("return")
+    except (NameError, TypeError, AttributeError):  # names that are known to type checkers only, no function
+        return True
+    kinds = [kind for kind in (annotation, *typing.get_args(annotation)) if isinstance(kind, type)]
+    named = [[part.name for part in fields(kind)] for kind in kinds if is_dataclass(kind)]
+    return not named or any(name in _ESTIMATE for names in named for name in names[1:2])
+
+
+def step_results(result: Any, like: Tensor, *, second: bool = True) -> tuple[Tensor | None, Tensor | None]:
+    """The new state and, where the scheduler returns one, its own estimate of x0.
+
+    Parameters
+    ----------
+    result
+        What `step` returned.
+    like : Tensor, shape (batch, *shape)
+        The state before the step; an estimate has its shape.
+    second : bool
+        Take what stands after the state in a tuple for the estimate; see `may_return_x0`.
+    """
     if isinstance(result, Tensor):
         return result, None
-    named = {name: getattr(result, name, None) for name in ("prev_sample", "pred_original_sample", "denoised")}
+    named = {name: getattr(result, name, None) for name in ("prev_sample", *_ESTIMATE)}
     if isinstance(named["prev_sample"], Tensor):
-        estimate = named["pred_original_sample"] if named["pred_original_sample"] is not None else named["denoised"]
+        estimate = next((named[name] for name in _ESTIMATE if named[name] is not None), None)
         return named["prev_sample"], estimate if _shaped(estimate, like) else None
     found = leaves(result)
     state = found[0] if found else None
-    estimate = found[1] if len(found) > 1 else None
+    estimate = found[1] if second and len(found) > 1 else None
     return state, estimate if _shaped(estimate, like) else None
 
 

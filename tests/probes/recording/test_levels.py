@@ -219,3 +219,57 @@ def test_what_a_denoiser_is_given_is_a_timestep_of_the_scheduler() -> None:
     assert reader.scheduled(scheduler, scheduler.timesteps) is None
     assert reader.scheduled(scheduler, 0.3) == 0.3  # none of them
     assert reader.scheduled(object(), 0.3) == 0.3
+
+
+class Karras:
+    """A user's own scheduler: variance exploding, with a table `sigmas` and nothing else."""
+
+    sigmas = torch.tensor([80.0, 10.0, 1.0, 0.0])
+    timesteps = sigmas[:-1]
+    config = SimpleNamespace(prediction_type="epsilon")
+
+
+class Textbook:
+    """A user's own scheduler: DDPM with the names of the paper."""
+
+    betas = torch.linspace(1e-4, 0.02, 1000)
+    alphas = 1 - betas
+    alpha_bars = alphas.cumprod(0)
+    timesteps = torch.arange(999, -1, -250)
+    config = SimpleNamespace(prediction_type="epsilon")
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(Karras, "above 1 are not flow times"), (Textbook, "is unknown")])
+def test_a_level_that_is_not_known_is_not_made_up(kind: Any, reason: str) -> None:
+    scheduler = kind()
+    for timestep in scheduler.timesteps:
+        level = LevelReader().read(scheduler, timestep, torch.zeros(1, 4, 2, 2))
+        assert math.isnan(level.sigma) and math.isnan(level.sigma_next) and math.isnan(level.out)
+        assert reason in level.note and "level=" in level.note
+
+
+def test_alpha_and_noise_in_two_tables() -> None:
+    from diffusers import IPNDMScheduler
+
+    scheduler = IPNDMScheduler()
+    scheduler.set_timesteps(5)
+    reader = LevelReader()
+    for place, angle in enumerate(scheduler.timesteps):
+        level = reader.read(scheduler, angle, torch.zeros(1, 4, 2, 2))
+        assert level.sigma == pytest.approx(float(scheduler.betas[place] / scheduler.alphas[place]))
+        scheduler.step(torch.zeros(1, 4, 2, 2), angle, torch.zeros(1, 4, 2, 2))
+
+
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "CMStochasticIterativeScheduler", "DDIMScheduler"])
+def test_levels_are_read_on_the_host_whatever_the_default_device(name: str) -> None:
+    import diffusers
+
+    scheduler = getattr(diffusers, name)()
+    scheduler.set_timesteps(4)
+    state = torch.zeros(1, 4, 2, 2)
+    expected = LevelReader().read(scheduler, scheduler.timesteps[1], state)
+    with torch.device("meta"):
+        found = LevelReader().read(scheduler, scheduler.timesteps[1], state)
+        time = LevelReader().scheduled(scheduler, float(scheduler.timesteps[1]))
+    assert found == expected
+    assert time == float(scheduler.timesteps[1])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -662,8 +663,136 @@ def test_sites_of_two_calls(tmp_path: Path) -> None:
         torch.testing.assert_close(trace.arrays.site("transformer.blocks.1", place, "uncond"), seen[2 * place + 1])
 
 
+class Inner(nn.Module):
+    """A branch by number, with a module inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor, branch: int, channels: int = 4) -> Tensor:
+        pattern = torch.randn(x.shape, generator=torch.Generator().manual_seed(branch))
+        return (self.inner(x) + pattern)[:, :channels]
+
+
+def _with_a_further_call(channels: int, **options: Any) -> Trace:
+    """Guidance of two calls, after a call whose output is none of the branches."""
+    pipe = SimpleNamespace(net=Inner(), scheduler=Still())
+    x = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    with record(pipe, progress=False, **options) as trace, torch.no_grad():
+        for t in range(2):
+            pipe.net(x + 1, 3, channels)
+            cond, uncond = pipe.net(x, 1), pipe.net(x, 2)
+            x = pipe.scheduler.step(uncond + 5.0 * (cond - uncond), t, x)[0]
+    return trace
+
+
+@pytest.mark.parametrize("keep", ["scalars", "all"])
+def test_sites_beside_a_call_that_is_no_branch(keep: str) -> None:
+    trace = _with_a_further_call(3, sites=["net.inner"], keep=keep)
+    assert set(trace.scalars["rule"]) == {"cfg"}
+    for place in range(2):
+        cond, uncond = (trace.arrays.site("net.inner", place, name) for name in ("cond", "uncond"))
+        assert torch.equal(cond, uncond)  # of the same state; the further call was made at another one
+        if keep == "all":
+            pattern = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+            torch.testing.assert_close(trace.load("cond", place) - pattern, cond)
+
+
+def test_sites_that_only_some_calls_have() -> None:
+    class Skips(Inner):
+        def forward(self, x: Tensor, branch: int, channels: int = 4) -> Tensor:
+            return super().forward(x, branch) if branch == 1 else x * 1.0
+
+    pipe = SimpleNamespace(net=Skips(), scheduler=Still())
+    x = torch.randn(1, 4, 6, 6)
+    with record(pipe, sites=["net.inner"], progress=False) as trace, torch.no_grad():
+        cond, uncond = pipe.net(x, 1), pipe.net(x, 2)
+        pipe.scheduler.step(uncond + 5.0 * (cond - uncond), 1, x)
+    with pytest.raises(InputError, match="1 calls for 2"):
+        trace.arrays.site("net.inner", 0, "cond")
+
+
+def test_projections_are_float32_under_autocast() -> None:
+    from scorescope.probes import Site
+
+    pipe = SimpleNamespace(net=Inner(), scheduler=Still())
+    x, projection = torch.randn(1, 4, 6, 6), torch.randn(4, 3)
+    seen: list[Tensor] = []
+    pipe.net.inner.register_forward_hook(lambda m, i, out: seen.append(out.detach().clone()))
+    site = Site("net.inner", projection=projection)
+    with record(pipe, sites=[site], progress=False) as trace, torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        pipe.scheduler.step(pipe.net(x, 1), 1, x)
+    found = trace.arrays.site("net.inner", 0, "cond")
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, torch.einsum("bcyx,cd->bdyx", seen[0].float(), projection))
+
+
+def test_arrays_of_a_trace_in_memory_are_copies(memory: Trace) -> None:
+    for name in NAMES:
+        before = memory.load(name, 1).clone()
+        for other in NAMES:
+            for place in (0, 1):
+                memory.load(other, place).zero_()
+        assert torch.equal(memory.load(name, 1), before)
+        assert before.any()
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4), (3, 4, 5)])
+def test_states_are_compared_sample_by_sample(shape: tuple[int, ...]) -> None:
+    """On a device, where the host is not asked."""
+    from scorescope.probes.recording.steps import _same_bits
+
+    a = torch.randn(shape)
+    b = a.clone()
+    b[1] += 1
+    assert _same_bits(a, b).tolist() == [True, False, True]
+
+
 def test_an_empty_recording() -> None:
     with record(SimpleNamespace(unet=nn.Identity(), scheduler=sd15()[0].scheduler)) as trace:
         pass
     assert trace.status == "complete"
     assert len(trace.scalars) == 0
+
+
+class Still:
+    """A scheduler of a user's own without a grid of timesteps."""
+
+    config = SimpleNamespace(prediction_type="epsilon")
+
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor) -> tuple[Tensor]:
+        return (sample - 0.1 * model_output,)
+
+
+class Gridded(Still):
+    timesteps = torch.tensor([900, 100])
+    alphas_cumprod = torch.linspace(0.999, 0.01, 1000)
+
+
+@pytest.mark.parametrize(("kind", "steps"), [(Still, 3), (Gridded, 3)])
+def test_a_budget_holds_where_the_number_of_steps_is_not_known(kind: Any, steps: int, tmp_path: Path) -> None:
+    """No grid, or more steps than it has points."""
+    pipe = SimpleNamespace(net=nn.Conv2d(4, 4, 3, padding=1), scheduler=kind())
+    size = 4 * 1 * 4 * 8 * 8 * 4  # x, x_prev, guided and one branch in float32
+    x = torch.randn(1, 4, 8, 8)
+    for budget, enough in ((steps * size, True), (steps * size - 1, False)):
+        path = tmp_path / str(enough)
+        with suppress(InputError), record(pipe, keep="all", budget=budget, path=path, progress=False) as trace:
+            for t in range(steps):
+                with torch.no_grad():
+                    x = pipe.scheduler.step(pipe.net(x), 100 * t, x)[0]
+        assert (trace.status == "complete") == enough
+        kept = trace.arrays.events if enough else Trace.open(path).arrays.events
+        assert len(kept) == (steps if enough else steps - 1)
+        assert "budget" in trace.manifest.get("error", "budget" if enough else "")
+
+
+def test_a_budget_is_that_of_each_run() -> None:
+    pipe = SimpleNamespace(net=nn.Conv2d(4, 4, 3, padding=1), scheduler=Still())
+    x = torch.randn(1, 4, 8, 8)
+    with record(pipe, keep="all", budget=2 * 4096, progress=False) as trace, torch.no_grad():
+        for _ in trace.runs([{"seed": 0}, {"seed": 1}], progress=False):
+            for t in range(2):
+                pipe.scheduler.step(pipe.net(x), t, x)
+    assert trace.status == "complete"
