@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -51,6 +52,32 @@ def visits(trace: Trace) -> Iterator[Visit]:
         expected = "a run recorded with Recording(keep=True)"
         raise InputError("trace", found="a trace whose states and branches were not kept", expected=expected)
     yield from _recorded(trace)
+
+
+def path_applied(trace: Trace) -> float:
+    """How far guidance moved the predictions that a path was made of; 0 for an unguided path.
+
+    Parameters
+    ----------
+    trace : Trace
+        A run, or a replay: its states are those of the run that it replays, whatever its own rule predicts there.
+
+    Returns
+    -------
+    float
+        The largest |g - D_c| / sqrt(|D_c|^2 + |x - D_c|^2) of any row, denoised space: the second is what the network
+        put out, so that rounding g to a type comes to about its eps. Where the noise is infinite |x - D_c|^2 is
+        taken per unit of noise, as the number of elements. NaN where no prediction is known.
+    """
+    if "path_applied" in trace.manifest:
+        return float(trace.manifest["path_applied"])
+    scalars = trace.scalars
+    needed = ("applied_sq", "cond_sq", "noise_sq")
+    if missing := [name for name in needed if name not in scalars]:
+        raise InputError("trace.scalars", found=f"no {missing[0]}", expected=f"the columns {', '.join(needed)}")
+    noise = scalars["noise_sq"].where(np.isfinite(scalars["noise_sq"]), float(np.prod(trace.manifest["shape"])))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.sqrt(scalars["applied_sq"] / (scalars["cond_sq"] + noise)).max())
 
 
 @dataclass
@@ -225,7 +252,8 @@ def _finished(trace: Trace, one: _Replayed, shape: list[int], options: Recording
         "rule": describe(one.rule),
         "weight": one.rule.weight,
         "shape": shape,
-        "replayed_from": trace.manifest.get("rule", "a recorded pipeline"),
+        "replayed_from": trace.manifest.get("replayed_from", trace.manifest.get("rule", "a recorded pipeline")),
+        "path_applied": path_applied(trace),
         "recording": {"value_range": options.value_range, "band_edges": ()},
     }
     return Trace(table, trace.samples, manifest, kept=one.kept)
