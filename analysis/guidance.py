@@ -32,7 +32,7 @@ DECOMPOSITION = Schema(
     "decomposition",
     (
         Column("rule", str, "", "guidance rule of the run"),
-        Column("weight", float, "1", "guidance weight w; 1 is no guidance"),
+        Column("weight", float, "1", "guidance weight w; 1 is no guidance, NaN where no one weight is known"),
         Column("sample", int, "", "sample within the run"),
         Column("seed", int, "", "the sample's seed"),
         Column("step", int, "", "sampling step"),
