@@ -162,3 +162,20 @@ def digits_run(denoiser, rule, **options):
     options = {"sigmas": (80.0, 8.0, 2.0, 0.5, 0.1, 0.0), "progress": False} | options
     recording = Recording(all_branches=True, keep=True)
     return sample(denoiser, seeds=range(4), condition=torch.arange(4), rule=rule, record=recording, **options).trace
+
+
+def test_levels_of_infinite_noise_are_left_out_and_counted(recorded):
+    trace = recorded[1]
+    table, first = trace.scalars, float(trace.scalars["sigma"].max())
+    start = table["sigma"] == first
+    flow = Trace(
+        table.assign(sigma=table["sigma"].where(~start, np.inf), noise_sq=table["noise_sq"].where(~start, np.nan)),
+        trace.samples, trace.manifest,
+    )  # fmt: skip
+    curve = guidance_information(flow)
+    without = guidance_information(Trace(table[~start], trace.samples, trace.manifest))
+    pd.testing.assert_frame_equal(curve.drop(columns="dropped"), without.drop(columns="dropped"))
+    assert set(curve["dropped"]) == {1} and set(without["dropped"]) == {0}
+    assert np.isfinite(suggest_interval(flow).to_numpy()).all()
+    with pytest.raises(InputError, match="no finite noise level"):
+        guidance_information(Trace(table[start].assign(sigma=np.inf), trace.samples, trace.manifest))
