@@ -11,7 +11,6 @@ import functools
 import hashlib
 import logging
 import sys
-import sysconfig
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -152,7 +151,11 @@ class _Walk:
             self.add(one)
 
     def _set(self, things: Any) -> None:
-        self.say(*sorted(fingerprint(one, argument=self.argument) for one in things))
+        # their order differs between processes; of objects without a value only how many there are is known
+        plain = sorted((type(one).__name__, repr(one)) for one in things if isinstance(one, _PLAIN))
+        self.say(len(things), *(word for one in plain for word in one))
+        for one in sorted((one for one in things if isinstance(one, tuple | frozenset)), key=repr):
+            self.add(one)
 
     def _function(self, function: types.FunctionType) -> None:
         self.say(function.__module__, function.__qualname__)
@@ -238,5 +241,4 @@ def _is_installed(name: str) -> bool:
     if root in sys.builtin_module_names or root in sys.stdlib_module_names - {"__main__"} or root == "scorescope":
         return root != "__main__"
     path = getattr(sys.modules.get(name), "__file__", None)
-    folders = {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib")}
-    return path is not None and any(folder in Path(path).parents for folder in folders)
+    return path is not None and not {"site-packages", "dist-packages"}.isdisjoint(Path(path).parts)
