@@ -33,6 +33,7 @@ from scorescope.probes.guidance import (
     describe,
 )
 from scorescope.probes.guiding import LEAST_ALPHA
+from scorescope.probes.sampling import parameters_of
 from scorescope.probes.state_products import StateProducts
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
@@ -250,6 +251,7 @@ def _finished(trace: Trace, one: _Replayed, shape: list[int], options: Recording
     manifest: dict[str, Any] = {
         **trace.manifest,
         "rule": describe(one.rule),
+        "rule_parameters": parameters_of(one.rule),
         "weight": one.rule.weight,
         "shape": shape,
         "replayed_from": trace.manifest.get("replayed_from", trace.manifest.get("rule", "a recorded pipeline")),

@@ -78,6 +78,8 @@ def test_many_rules_read_the_trace_once(monkeypatch):
     assert len(passes) == 1 and [t.manifest["rule"] for t in found] == ["CFG", "APG", "CFG"]
     assert (found[2].scalars["needed"] == 1).all() and (found[0].scalars["needed"] == 2).all()
     assert found[2].manifest["replayed_from"] == "CFG"
+    assert [t.manifest["rule_parameters"]["weight"] for t in found] == [2.0, 2.0, 1.0]
+    assert "momentum" in found[1].manifest["rule_parameters"]
 
 
 def test_weak_branches_can_be_replayed():
