@@ -20,9 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
+from scorescope.probes.branch_makers import PIPELINE, maker_of
 from scorescope.probes.decomposition import branch_products, squared_distance
 from scorescope.probes.guidance import (
     COND,
+    PAG,
     PERTURBED,
     UNCOND,
     GuidanceState,
@@ -121,7 +123,9 @@ def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progr
     Raises
     ------
     InputError
-        Where states or branches were not kept or not told apart, or a rule needs a branch that was not recorded.
+        Where states or branches were not kept or not told apart, or a rule needs a branch that was not recorded, or
+        one that another rule made: the random condition of `ICG` is no unconditional branch, and a network perturbed
+        at other sites another one. A pipeline's perturbed branch is served to `PAG` alone.
     """
     if not rules:
         raise InputError("rules", found="none", expected="at least one rule")
@@ -179,6 +183,8 @@ class _Shared:
 
 def _shared(visit: Visit, seeds: list[int], options: Recording) -> _Shared:
     reference, compared = UNCOND, visit.uncond
+    if UNCOND in visit.made_by:
+        reference = visit.made_by[UNCOND].reference
     if compared is None and visit.others:
         reference, compared = next(iter(visit.others.items()))
     colour = visit.cond.ndim == 4 and visit.cond.shape[1] == 3
@@ -243,6 +249,20 @@ def _check_branches(rule: Rule, needed: Sequence[str], rows: Tensor | None, visi
             where = f"step {visit.step}, sigma {visit.sigma:.4g}"
             expected = f"a trace with it: record with Recording(all_branches=True), or sample with {describe(rule)}"
             raise InputError("trace", found=f"no {branch} branch at {where}", expected=expected)
+        _check_maker(rule, branch, visit)
+
+
+def _check_maker(rule: Rule, branch: str, visit: Visit) -> None:
+    """Refuse a branch of the same name that was made in another way than the rule's own."""
+    found, own = visit.made_by.get(branch), maker_of(rule, branch)
+    if found == own or (found is None and branch != UNCOND) or (found is PIPELINE and own and own.rule == PAG.__name__):
+        return
+    if found is None or own is None or found.rule != own.rule:
+        whose = f"the {branch} branch of {found.rule if found else 'the denoiser'}"
+    else:
+        whose = f"the {branch} branch of a {found.rule} with other parameters"
+    expected = f"that of {describe(rule)}, in a run sampled with it" if own else "that of the denoiser"
+    raise InputError("trace", found=f"{whose} at step {visit.step}", expected=expected)
 
 
 def _finished(trace: Trace, one: _Replayed, shape: list[int], options: Recording) -> Trace:
@@ -282,9 +302,10 @@ def _recorded(trace: Trace) -> Iterator[Visit]:
         others = {}
         if arrays.proved[place].perturbed is not None:
             others[PERTURBED] = arrays.load("perturbed", place, space="denoised")
+        made = {PERTURBED: PIPELINE} if others else {}
         yield Visit(
             int(row["step"]), int(row["call"]), sigma, float(row["sigma_next"]), x[: len(cond)], cond, uncond,
-            guided[: len(cond)], others, first=int(row["sample"]),
+            guided[: len(cond)], others, first=int(row["sample"]), made_by=made,
         )  # fmt: skip
 
 
