@@ -68,7 +68,12 @@ DECOMPOSITION = Schema(
         Column("saturation", float, "1", "mean HSV saturation of the guided prediction, colour only"),
         Column("needed", int, "", "denoiser evaluations that the rule needed"),
         Column("observed", int, "", "denoiser evaluations made for the recording only"),
-        Column("reference", str, "", "branch that stands for D_u: uncond, weak (autoguidance), perturbed, independent (ICG)"),
+        Column(
+            "reference",
+            str,
+            "",
+            "branch that stands for D_u: uncond, weak, perturbed or independent (ICG)",
+        ),
         Column("missing", str, "", "why the unconditional branch is missing; empty where it is not"),
     ),
 )

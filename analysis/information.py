@@ -40,7 +40,7 @@ INFORMATION = Schema(
         Column("low", float, "nats per octave", "lower end of its 95 % interval, bootstrap over samples"),
         Column("high", float, "nats per octave", "upper end"),
         Column("information", float, "nats", "I(c; x_sigma): integral of the density from the highest level down"),
-        Column("information_low", float, "nats", "lower end of its 95 % interval"),
+        Column("information_low", float, "nats", "lower end of its 95 % interval, of drawing samples only"),
         Column("information_high", float, "nats", "upper end"),
         Column("bound", float, "nats", "entropy of the condition, which the information cannot exceed; NaN if unknown"),
         Column("dropped", int, "", "levels of infinite noise (a flow's first step) that are left out"),
@@ -53,10 +53,10 @@ INTERVAL = Schema(
         Column("share", float, "1", "share of the information inside the interval"),
         Column("information", float, "nats", "what it is a share of: the integral, or the condition's entropy if less"),
         Column("low", float, "data", "its lower noise level"),
-        Column("low_low", float, "data", "lower end of the 95 % interval of that level"),
+        Column("low_low", float, "data", "lower end of its 95 % interval: of drawing samples, not of the path's steps"),
         Column("low_high", float, "data", "upper end"),
         Column("high", float, "data", "its upper noise level"),
-        Column("high_low", float, "data", "lower end of the 95 % interval of that level"),
+        Column("high_low", float, "data", "lower end of its 95 % interval, of drawing samples only"),
         Column("high_high", float, "data", "upper end"),
     ),
 )
@@ -112,6 +112,10 @@ def suggest_interval(trace: Trace, *, share: float = 0.9, resamples: int = 1000,
     Equal shares, (1 - share) / 2, are left out above and below. Where the integral exceeds the entropy of the
     condition, it is cut there: what a network adds below that noise level is no information about the condition.
     Levels of infinite noise are left out, as in `guidance_information`.
+
+    The intervals are those of drawing samples alone. What the steps do to the path and to the trapezoid rule is not
+    in them: on a mixture with a closed form Heun's 18 steps give an upper end 8 % too high, 60 steps one that is
+    right to 1 %. Use at least that many.
 
     Returns
     -------

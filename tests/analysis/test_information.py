@@ -179,3 +179,10 @@ def test_levels_of_infinite_noise_are_left_out_and_counted(recorded):
     assert np.isfinite(suggest_interval(flow).to_numpy()).all()
     with pytest.raises(InputError, match="no finite noise level"):
         guidance_information(Trace(table[start].assign(sigma=np.inf), trace.samples, trace.manifest))
+
+
+def test_sixty_steps_give_the_interval_of_many_and_eighteen_do_not():
+    few, enough, many = (suggest_interval(unguided(sigmas=edm_sigmas(n))[1]).iloc[0] for n in (18, 60, 240))
+    for end in ("low", "high", "information"):
+        assert enough[end] == pytest.approx(many[end], rel=0.01)
+    assert few["high"] > 1.07 * many["high"] and few["high_low"] > many["high_high"]  # far outside the interval
