@@ -9,7 +9,7 @@ from typing import Any
 
 from scorescope.data.errors import InputError
 from scorescope.probes.fingerprint import fingerprint
-from scorescope.probes.guidance import COND, UNCOND, BranchRule, Rule
+from scorescope.probes.guidance import COND, PAG, UNCOND, BranchRule, Rule, describe
 from scorescope.probes.guidance.wrappers import Wrapper
 from scorescope.probes.guiding import rules_inside
 
@@ -51,6 +51,25 @@ def maker_of(rule: Rule, branch: str) -> Maker | None:
     names = getattr(inner, "branch_parameters", every)
     reference = branch if branch != UNCOND else getattr(inner, "own_reference", type(inner).__name__)
     return Maker(type(inner).__name__, _digest({name: getattr(inner, name) for name in names}), str(reference))
+
+
+def check_maker(rule: Rule, branch: str, found: Maker | None, *, step: int) -> None:
+    """Refuse a branch of the same name that was made in another way than the rule's own.
+
+    Raises
+    ------
+    InputError
+        Naming who made it. Branches beside `cond` and `uncond` whose maker is not known are taken as they are.
+    """
+    own = maker_of(rule, branch)
+    if found == own or (found is None and branch != UNCOND) or (found is PIPELINE and own and own.rule == PAG.__name__):
+        return
+    if found is None or own is None or found.rule != own.rule:
+        whose = f"the {branch} branch of {found.rule if found else 'the denoiser'}"
+    else:
+        whose = f"the {branch} branch of a {found.rule} with other parameters"
+    expected = f"that of {describe(rule)}, in a run sampled with it" if own else "that of the denoiser"
+    raise InputError("trace", found=f"{whose} at step {step}", expected=expected)
 
 
 def _digest(parameters: dict[str, Any]) -> str:

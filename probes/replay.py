@@ -20,11 +20,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
-from scorescope.probes.branch_makers import PIPELINE, maker_of
+from scorescope.probes.branch_makers import PIPELINE, check_maker
 from scorescope.probes.decomposition import branch_products, squared_distance
 from scorescope.probes.guidance import (
     COND,
-    PAG,
     PERTURBED,
     UNCOND,
     GuidanceState,
@@ -249,20 +248,7 @@ def _check_branches(rule: Rule, needed: Sequence[str], rows: Tensor | None, visi
             where = f"step {visit.step}, sigma {visit.sigma:.4g}"
             expected = f"a trace with it: record with Recording(all_branches=True), or sample with {describe(rule)}"
             raise InputError("trace", found=f"no {branch} branch at {where}", expected=expected)
-        _check_maker(rule, branch, visit)
-
-
-def _check_maker(rule: Rule, branch: str, visit: Visit) -> None:
-    """Refuse a branch of the same name that was made in another way than the rule's own."""
-    found, own = visit.made_by.get(branch), maker_of(rule, branch)
-    if found == own or (found is None and branch != UNCOND) or (found is PIPELINE and own and own.rule == PAG.__name__):
-        return
-    if found is None or own is None or found.rule != own.rule:
-        whose = f"the {branch} branch of {found.rule if found else 'the denoiser'}"
-    else:
-        whose = f"the {branch} branch of a {found.rule} with other parameters"
-    expected = f"that of {describe(rule)}, in a run sampled with it" if own else "that of the denoiser"
-    raise InputError("trace", found=f"{whose} at step {visit.step}", expected=expected)
+        check_maker(rule, branch, visit.made_by.get(branch), step=visit.step)
 
 
 def _finished(trace: Trace, one: _Replayed, shape: list[int], options: Recording) -> Trace:
