@@ -26,6 +26,7 @@ from scorescope.analysis.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance import PERTURBED, GuidanceState, Rule
 from scorescope.probes.guider import RuleGuider
+from scorescope.probes.guiding import LEAST_ALPHA
 from scorescope.probes.recording.level import Level
 from scorescope.probes.replay import visits
 from scorescope.probes.spaces import NoiseLevel, Space, from_denoised, to_denoised
@@ -81,7 +82,8 @@ def audit(
     states : Trace or iterable of Visit
         States and denoised predictions of both branches, in the order of the run: a trace recorded with
         keep="branches" (or of `sample` with `Recording(keep=True)`), or visits. The perturbed branch is that of
-        `others`, where a guider needs it.
+        `others`, where a guider needs it. States without data, with which a flow or zero terminal SNR starts (1e8
+        in `visits`), are left out: there the spaces cannot be told apart.
     spaces : sequence of str
         Spaces to feed, of denoised, eps, v and flow.
     scale : float, optional
@@ -99,7 +101,8 @@ def audit(
     Raises
     ------
     InputError
-        For states without the branches that the guider combines, or unknown spaces.
+        For states without the branches that the guider combines, noise levels that are infinite or not positive, or
+        unknown spaces.
     """
     if not spaces or not set(spaces) <= set(CANDIDATES):
         raise InputError("spaces", found=str(tuple(spaces)), expected=f"some of {', '.join(CANDIDATES)}")
@@ -122,9 +125,9 @@ def audit(
 
 
 def _visits(states: Trace | Iterable[Visit], others: Sequence[str]) -> Iterator[Visit]:
-    if isinstance(states, Trace):  # a flow starts at a state without data, which has no place in these conventions
-        states = (visit for visit in visits(states) if visit.sigma < float("inf"))
-    for visit in states:
+    for visit in visits(states) if isinstance(states, Trace) else states:
+        if 1 / LEAST_ALPHA <= visit.sigma < float("inf"):
+            continue  # what `visits` makes of a state without data, at which a flow starts: no space is told there
         if visit.uncond is None or not torch.isfinite(visit.uncond).all():
             found = f"step {visit.step} without the unconditional branch of every sample"
             raise InputError("states", found=found, expected="states with both branches (all_branches=True)")

@@ -32,7 +32,7 @@ DECOMPOSITION = Schema(
     "decomposition",
     (
         Column("rule", str, "", "guidance rule of the run"),
-        Column("weight", float, "1", "guidance weight w; 1 is no guidance"),
+        Column("weight", float, "1", "guidance weight w; 1 is no guidance, NaN where no one weight is known"),
         Column("sample", int, "", "sample within the run"),
         Column("seed", int, "", "the sample's seed"),
         Column("step", int, "", "sampling step"),
@@ -68,7 +68,12 @@ DECOMPOSITION = Schema(
         Column("saturation", float, "1", "mean HSV saturation of the guided prediction, colour only"),
         Column("needed", int, "", "denoiser evaluations that the rule needed"),
         Column("observed", int, "", "denoiser evaluations made for the recording only"),
-        Column("reference", str, "", "branch that stands for D_u: uncond, weak (autoguidance) or perturbed"),
+        Column(
+            "reference",
+            str,
+            "",
+            "branch that stands for D_u: uncond, weak, perturbed or independent (ICG)",
+        ),
         Column("missing", str, "", "why the unconditional branch is missing; empty where it is not"),
     ),
 )

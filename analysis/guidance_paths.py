@@ -111,11 +111,11 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
     """
     require_columns("table", table, ["rule", "weight", "sample", "step", "call", "sigma", "applied_gain"])
     rows = table[table["call"] == 0].sort_values(["rule", "weight", "sample", "step"])
-    path = rows.groupby(["rule", "weight", "sample"], sort=False)
+    path = rows.groupby(["rule", "weight", "sample"], sort=False, dropna=False)
     after = path["sigma"].shift(-1).fillna(0.0)
     step_gain = 1 + (1 - after / rows["sigma"]) * (rows["applied_gain"] - 1)
     rows = rows.assign(step_gain=step_gain)
-    rows["path_gain"] = rows.groupby(["rule", "weight", "sample"], sort=False)["step_gain"].cumprod()
+    rows["path_gain"] = rows.groupby(["rule", "weight", "sample"], sort=False, dropna=False)["step_gain"].cumprod()
     by = ["rule", "weight", "step", "sigma"]
     found = summarise_by(rows, by=by, quantities=["step_gain", "path_gain"])
     return GAIN_PATH.check(found.drop(columns="median"))
@@ -162,9 +162,9 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
     parts, by = [], ["rule", "weight", "norm"]
     for norm in norms:
         rows = _clipped(table, norm).assign(norm=norm)
-        path = rows.groupby([*by, "sample"], as_index=False)[["active", "relative_norm"]].mean()
+        path = rows.groupby([*by, "sample"], as_index=False, dropna=False)[["active", "relative_norm"]].mean()
         found = summarise_by(path, by=by, quantities=["active"]).drop(columns=["median", "quantity"])
-        parts.append(found.merge(path.groupby(by, as_index=False)["relative_norm"].mean(), on=by))
+        parts.append(found.merge(path.groupby(by, as_index=False, dropna=False)["relative_norm"].mean(), on=by))
     if not parts:
         raise InputError("norms", found="none", expected="at least one L2 norm")
     return CLIP_SHARE.check(pd.concat(parts, ignore_index=True))

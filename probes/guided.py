@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.probes.branch_makers import Maker, maker_of
 from scorescope.probes.denoiser import Condition, Denoiser, check_prediction, select_rows
 from scorescope.probes.guidance import COND, UNCOND, BranchRule, GuidanceState, RowRule, Rule, describe
 from scorescope.probes.trace import Recording, ScalarRecorder, Visit
@@ -61,6 +62,8 @@ class GuidedDenoiser:
         self._recorder = ScalarRecorder(record) if record else None
         self._finite: list[tuple[int, float, str, Tensor]] = []
         self._visits: list[Visit] = []
+        self._made: set[str] = set()  # branches that the rule made itself at this state
+        self._makers: dict[str, Maker | None] = {}
 
     def __call__(self, x: Tensor, *, sigma: float, sigma_next: float, step: int, call: int) -> Tensor:
         """The guided denoised prediction at (x, sigma); `reference` is then the unconditional one, if computed."""
@@ -136,6 +139,9 @@ class GuidedDenoiser:
                 expected = f"a rule that computes it (predict), not {describe(self.rule)}"
                 raise InputError("branch", found=repr(branch), expected=expected)
             found = self.denoiser(x, sigma, condition)
+            self._made.discard(branch)
+        else:
+            self._made.add(branch)
         check_prediction(found, x, branch=branch)
         self._finite.append((state.step, state.sigma, branch, torch.isfinite(found).all()))
         self._tell(branch, state, rows, found)
@@ -158,6 +164,9 @@ class GuidedDenoiser:
         if self.record.all_branches and self.condition is not None and not computed.all():
             uncond, observed = self._predict(UNCOND, state, None), ~computed
         reference, compared = UNCOND, uncond
+        made = self._made_by([*state.others, *([] if uncond is None else [UNCOND])])
+        if UNCOND in made:
+            reference = made[UNCOND].reference
         if uncond is None and state.others:
             reference, compared = next(iter(state.others.items()))
         known = computed | observed | (reference != UNCOND)
@@ -173,6 +182,13 @@ class GuidedDenoiser:
             self._visits.append(
                 Visit(
                     state.step, state.call, state.sigma, state.sigma_next, state.x.clone(), cond.clone(),
-                    None if uncond is None else uncond.clone(), guided.clone(), others=copies,
+                    None if uncond is None else uncond.clone(), guided.clone(), others=copies, made_by=made,
                 )
             )  # fmt: skip
+
+    def _made_by(self, branches: Sequence[str]) -> dict[str, Maker]:
+        """Who made the branches of this state that the denoiser did not."""
+        for branch in self._made - self._makers.keys():
+            self._makers[branch] = maker_of(self.rule, branch)
+        found = {branch: self._makers[branch] for branch in branches if branch in self._made}
+        return {branch: maker for branch, maker in found.items() if maker is not None}

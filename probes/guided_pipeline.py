@@ -22,6 +22,7 @@ from scorescope.probes.call_tap import CallTap
 from scorescope.probes.guidance import GuidanceState, Rule, evaluations_needed
 from scorescope.probes.guider import RuleGuider
 from scorescope.probes.guiding import (
+    FiniteFlags,
     check_first_order,
     check_rule,
     depends_on_step_size,
@@ -90,7 +91,8 @@ def guide(
         scheduler of higher order, and, while the pipeline runs, for a step whose branches cannot be told apart or
         whose level is unknown. For branches of the rule's own: a weak network that does not take the arguments of
         the pipeline's or puts out other shapes, drawn conditions of other shapes, and a network that gives something
-        else when it is called again (caching between steps, dropout).
+        else when it is called again (caching between steps, dropout). A rule's prediction that is not finite is
+        refused in its step on the CPU, and at the end of the block on an accelerator, which no step waits for.
 
     Notes
     -----
@@ -167,6 +169,7 @@ class Guide(Listener):
         self._level, self._names, self._seeds = level, names, seeds
         self._own = has_own_branches(rule)
         self._calls = CallTap(repeatable=self._own, guider=_guider_name(pipe) is not None)
+        self._finite = FiniteFlags()
         self._active = False
         self._taps: list[StepTap] = []
         self._undo: list[Any] = []
@@ -198,6 +201,8 @@ class Guide(Listener):
         if error is None and unused and not self.steps:
             found = f"{unused} denoiser calls and not one scheduler step"
             raise InputError("pipe", found=found, expected="a run on the scheduler that was there when guide() began")
+        if error is None or isinstance(error, InputError):  # what comes later may come of it: it is named first
+            self._finite.check()
         return False
 
     def _put_guider(self, name: str) -> None:
@@ -270,7 +275,9 @@ class Guide(Listener):
         made = more + (0 if place else 1 if found.uncond is None else 2)
         self.evaluations.append(Evaluations(evaluations_needed(self._rule, state), made))
         self._calls.place += 1
-        predicted, guided = predict(self._rule, found.cond, found.uncond, found.state, level, state, own)
+        predicted, guided = predict(
+            self._rule, found.cond, found.uncond, found.state, level, state, own, flags=self._finite
+        )
         if found.doubled:
             predicted = torch.cat([predicted, predicted])
         prediction = given.prediction.detach().clone(memory_format=torch.contiguous_format)

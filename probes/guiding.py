@@ -63,7 +63,7 @@ def _one(value: float | Tensor, name: str) -> float:
 
 def predict(
     rule: Rule, cond: Tensor, uncond: Tensor | None, x: Tensor, level: Level, state: GuidanceState,
-    own: Mapping[str, Tensor] | None = None,
+    own: Mapping[str, Tensor] | None = None, *, flags: "FiniteFlags | None" = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The rule's prediction in the space of the branches, and in denoised space.
 
@@ -81,6 +81,8 @@ def predict(
         From `step_state`.
     own : mapping of str to Tensor, optional
         Branches that the rule computed itself, in denoised space.
+    flags : FiniteFlags, optional
+        Where it is noted whether the answer is finite; by default that is checked at once, which waits for the device.
 
     Raises
     ------
@@ -97,11 +99,40 @@ def predict(
             raise InputError("pipe", found=found, expected=expected)
         denoised_uncond = to_denoised_space(uncond, x, level)
     guided = rule(denoised_cond, denoised_uncond, state)
-    if not torch.isfinite(guided).all():
-        found = f"a prediction of {describe(rule)} that is not finite, in step {state.step} at sigma {state.sigma:.4g}"
-        raise InputError("rule", found=found, expected="a rule that is defined at this state")
+    noted = FiniteFlags() if flags is None else flags
+    noted.add(rule, guided, state)
+    if flags is None:
+        noted.check()
     skip, out = _slope(level)
     return (guided - skip * x.to(guided.dtype)) / out, guided
+
+
+class FiniteFlags:
+    """Whether a rule's predictions were finite, read from an accelerator when `check` asks and not at every step."""
+
+    def __init__(self) -> None:
+        self._noted: list[tuple[str, Tensor]] = []
+
+    def add(self, rule: Rule, guided: Tensor, state: GuidanceState) -> None:
+        """Note a prediction; on the CPU, where nothing waits, one that is not finite is refused at once."""
+        where = f"{describe(rule)} that is not finite, in step {state.step} at sigma {state.sigma:.4g}"
+        self._noted.append((where, torch.isfinite(guided).all()))
+        if not _asynchronous(guided):
+            self.check()
+
+    def check(self) -> None:
+        """Read what was noted since the last time; `InputError` names the first step that was not finite."""
+        noted, self._noted = self._noted, []
+        if not noted:
+            return
+        for (where, _), finite in zip(noted, torch.stack([flag for _, flag in noted]).tolist(), strict=True):
+            if not finite:
+                expected = "a rule that is defined at this state"
+                raise InputError("rule", found=f"a prediction of {where}", expected=expected)
+
+
+def _asynchronous(tensor: Tensor) -> bool:
+    return tensor.device.type != "cpu"
 
 
 def to_denoised_space(prediction: Tensor, x: Tensor, level: Level) -> Tensor:

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
+from scorescope.probes.branch_makers import PIPELINE, check_maker
 from scorescope.probes.decomposition import branch_products, squared_distance
 from scorescope.probes.guidance import (
     COND,
@@ -32,6 +34,7 @@ from scorescope.probes.guidance import (
     describe,
 )
 from scorescope.probes.guiding import LEAST_ALPHA
+from scorescope.probes.sampling import parameters_of
 from scorescope.probes.state_products import StateProducts
 from scorescope.probes.trace import Recording, ScalarRecorder, Trace, Visit
 
@@ -51,6 +54,32 @@ def visits(trace: Trace) -> Iterator[Visit]:
         expected = "a run recorded with Recording(keep=True)"
         raise InputError("trace", found="a trace whose states and branches were not kept", expected=expected)
     yield from _recorded(trace)
+
+
+def path_applied(trace: Trace) -> float:
+    """How far guidance moved the predictions that a path was made of; 0 for an unguided path.
+
+    Parameters
+    ----------
+    trace : Trace
+        A run, or a replay: its states are those of the run that it replays, whatever its own rule predicts there.
+
+    Returns
+    -------
+    float
+        The largest |g - D_c| / sqrt(|D_c|^2 + |x - D_c|^2) of any row, denoised space: the second is what the network
+        put out, so that rounding g to a type comes to about its eps. Where the noise is infinite |x - D_c|^2 is
+        taken per unit of noise, as the number of elements. NaN where no prediction is known.
+    """
+    if "path_applied" in trace.manifest:
+        return float(trace.manifest["path_applied"])
+    scalars = trace.scalars
+    needed = ("applied_sq", "cond_sq", "noise_sq")
+    if missing := [name for name in needed if name not in scalars]:
+        raise InputError("trace.scalars", found=f"no {missing[0]}", expected=f"the columns {', '.join(needed)}")
+    noise = scalars["noise_sq"].where(np.isfinite(scalars["noise_sq"]), float(np.prod(trace.manifest["shape"])))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.sqrt(scalars["applied_sq"] / (scalars["cond_sq"] + noise)).max())
 
 
 @dataclass
@@ -93,7 +122,9 @@ def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progr
     Raises
     ------
     InputError
-        Where states or branches were not kept or not told apart, or a rule needs a branch that was not recorded.
+        Where states or branches were not kept or not told apart, or a rule needs a branch that was not recorded, or
+        one that another rule made: the random condition of `ICG` is no unconditional branch, and a network perturbed
+        at other sites another one. A pipeline's perturbed branch is served to `PAG` alone.
     """
     if not rules:
         raise InputError("rules", found="none", expected="at least one rule")
@@ -151,6 +182,8 @@ class _Shared:
 
 def _shared(visit: Visit, seeds: list[int], options: Recording) -> _Shared:
     reference, compared = UNCOND, visit.uncond
+    if UNCOND in visit.made_by:
+        reference = visit.made_by[UNCOND].reference
     if compared is None and visit.others:
         reference, compared = next(iter(visit.others.items()))
     colour = visit.cond.ndim == 4 and visit.cond.shape[1] == 3
@@ -215,6 +248,7 @@ def _check_branches(rule: Rule, needed: Sequence[str], rows: Tensor | None, visi
             where = f"step {visit.step}, sigma {visit.sigma:.4g}"
             expected = f"a trace with it: record with Recording(all_branches=True), or sample with {describe(rule)}"
             raise InputError("trace", found=f"no {branch} branch at {where}", expected=expected)
+        check_maker(rule, branch, visit.made_by.get(branch), step=visit.step)
 
 
 def _finished(trace: Trace, one: _Replayed, shape: list[int], options: Recording) -> Trace:
@@ -223,9 +257,11 @@ def _finished(trace: Trace, one: _Replayed, shape: list[int], options: Recording
     manifest: dict[str, Any] = {
         **trace.manifest,
         "rule": describe(one.rule),
+        "rule_parameters": parameters_of(one.rule),
         "weight": one.rule.weight,
         "shape": shape,
-        "replayed_from": trace.manifest.get("rule", "a recorded pipeline"),
+        "replayed_from": trace.manifest.get("replayed_from", trace.manifest.get("rule", "a recorded pipeline")),
+        "path_applied": path_applied(trace),
         "recording": {"value_range": options.value_range, "band_edges": ()},
     }
     return Trace(table, trace.samples, manifest, kept=one.kept)
@@ -252,9 +288,10 @@ def _recorded(trace: Trace) -> Iterator[Visit]:
         others = {}
         if arrays.proved[place].perturbed is not None:
             others[PERTURBED] = arrays.load("perturbed", place, space="denoised")
+        made = {PERTURBED: PIPELINE} if others else {}
         yield Visit(
             int(row["step"]), int(row["call"]), sigma, float(row["sigma_next"]), x[: len(cond)], cond, uncond,
-            guided[: len(cond)], others, first=int(row["sample"]),
+            guided[: len(cond)], others, first=int(row["sample"]), made_by=made,
         )  # fmt: skip
 
 

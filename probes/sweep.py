@@ -12,20 +12,19 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from scorescope.data.checkpoints import replace_file
 from scorescope.data.errors import InputError
 from scorescope.probes.denoiser import Condition, Denoiser
+from scorescope.probes.fingerprint import fingerprint
 from scorescope.probes.guidance import Rule, describe
 from scorescope.probes.noise import edm_sigmas
 from scorescope.probes.pipeline_runs import is_pipeline, sample_pipeline
@@ -73,7 +72,9 @@ def sweep(
     record : Recording, optional
         By default `Recording()`; `keep` is not written to disk.
     folder : path, optional
-        Where finished settings are kept, and looked for first. None keeps them in memory alone.
+        Where finished settings are kept, and looked for first. None keeps them in memory alone. A folder belongs to
+        one model, compared by all that it holds (see `fingerprint`), also inside wrappers and closures; one that
+        counts or remembers its calls in attributes is another one after them.
     batch : int, optional
         Samples computed together; by default 256 for denoisers and 4 for pipelines.
     progress : bool
@@ -90,7 +91,8 @@ def sweep(
     Raises
     ------
     InputError
-        For repeated seeds or settings, no rules, or a folder that holds another sweep.
+        For repeated seeds or settings, no rules, a folder that holds another sweep, and with a folder for a model
+        or rule that cannot be told from others.
     """
     seeds = [int(seed) for seed in seeds]
     if weights is not None:
@@ -101,18 +103,20 @@ def sweep(
     pipeline = is_pipeline(model)
     run_one, batch = (sample_pipeline, batch or 4) if pipeline else (sample, batch or 256)
     how = _checked(how, run_one) if pipeline else _checked({"sigmas": edm_sigmas(), "solver": Heun()} | how, run_one)
-    store, record = None, record or Recording()
+    store, texts, record = None, dict[str, str](), record or Recording()
     if folder is not None:
-        fixed = [seeds, _digest(condition), _digest(how), *_identity(model), _digest(replace(record, keep=False))]
+        given = {"condition": condition, "arguments": how, "record": replace(record, keep=False)}
+        fixed = [seeds, *(fingerprint(one, argument=name) for name, one in given.items()), *_identity(model)]
+        texts = {name: _rule_text(rule) for name, rule in rules.items()}  # before anything runs
         store = _Store(Path(folder), hashlib.sha256(json.dumps(fixed).encode()).hexdigest())
     common = {"seeds": seeds, "condition": condition, "record": record, "batch": batch} | how
     settings = []
     for name, rule in tqdm(rules.items(), desc="sweep", disable=not progress):
-        run = store.read(name, rule) if store else None
+        run = store.read(name, texts[name]) if store else None
         if run is None:
             run = run_one(model, rule=rule, progress=progress, **common)
             if store:
-                store.write(name, rule, run)
+                store.write(name, texts[name], run)
         settings.append(Setting(name, rule, run))
     return settings
 
@@ -151,23 +155,12 @@ def _checked(how: dict[str, Any], run_one: Callable[..., Run]) -> dict[str, Any]
 
 
 def _identity(model: Any) -> list[str]:
-    """What tells models apart: types, structure and settings, and the first numbers of every weight."""
-    pipeline = is_pipeline(model)
-    modules = find.denoisers(model, None) if pipeline else {"": model} if isinstance(model, nn.Module) else {}
-    schedulers = find.schedulers(model).values() if pipeline else ()
-    found = hashlib.sha256()
-    for module in modules.values():
-        _add_network(found, module)
-    configs = [str(sorted(dict(getattr(part, "config", {})).items())) for part in schedulers]
-    name = _digest(model) if callable(model) and not isinstance(model, nn.Module) else type(model).__qualname__
-    return [name, found.hexdigest(), *configs]
-
-
-def _add_network(found: Any, module: nn.Module) -> None:
-    found.update(str(module).encode())
-    for name, value in module.state_dict().items():
-        numbers = b"" if value.is_meta else value.detach().flatten()[:8].double().cpu().numpy().tobytes()
-        found.update(f"{name} {tuple(value.shape)}".encode() + numbers)
+    """What tells models apart; of a pipeline its type, denoisers and schedulers."""
+    if not is_pipeline(model):
+        return [fingerprint(model, argument="model")]
+    parts = {**find.denoisers(model, None)}
+    configs = [sorted(dict(getattr(part, "config", {})).items()) for part in find.schedulers(model).values()]
+    return [type(model).__qualname__, fingerprint(parts, argument="model"), str(configs)]
 
 
 class _Store:
@@ -177,14 +170,14 @@ class _Store:
         self.folder, self.fixed = folder, fixed
         folder.mkdir(parents=True, exist_ok=True)
 
-    def read(self, name: str, rule: Rule) -> Run | None:
+    def read(self, name: str, rule: str) -> Run | None:
         """The finished run of a setting, or None."""
         path = self._path(name)
         if not path.with_suffix(".json").exists():
             return None
         try:
             said = json.loads(path.with_suffix(".json").read_text())
-            if said["fixed"] != self.fixed or said["rule"] != _rule_text(rule):
+            if said["fixed"] != self.fixed or said["rule"] != rule:
                 expected = "an empty folder, or one of the same sweep"
                 raise InputError("folder", found=f"another sweep in {self.folder} ({name})", expected=expected)
             samples = load_file(path.with_suffix(".safetensors"))["samples"]
@@ -194,7 +187,7 @@ class _Store:
             raise InputError("folder", found=f"damaged files of {name} ({error})", expected=expected) from None
         return Run(samples, Trace(scalars, rows, said["manifest"]))
 
-    def write(self, name: str, rule: Rule, run: Run) -> None:
+    def write(self, name: str, rule: str, run: Run) -> None:
         """Write a finished run."""
         path = self._path(name)
         assert run.trace is not None  # sweep always records
@@ -203,7 +196,7 @@ class _Store:
         replace_file(path.with_suffix(".safetensors"), lambda temporary: save_file(samples, temporary))
         for kind, table in (("scalars", trace.scalars), ("samples", trace.samples)):
             replace_file(path.with_suffix(f".{kind}.parquet"), table.to_parquet)
-        said = {"fixed": self.fixed, "rule": _rule_text(rule), "manifest": dict(trace.manifest)}
+        said = {"fixed": self.fixed, "rule": rule, "manifest": dict(trace.manifest)}
         text = json.dumps(said, default=str)
         replace_file(path.with_suffix(".json"), lambda temporary: temporary.write_text(text))
 
@@ -214,35 +207,5 @@ class _Store:
 
 
 def _rule_text(rule: Rule) -> str:
-    return json.dumps([type(rule).__name__, parameters_of(rule), *_held(rule)], default=str)
-
-
-def _held(thing: Any) -> list[str]:
-    """What tells the networks and tensors of a rule apart (a weak model, a table of conditions), inner rules' too."""
-    if isinstance(thing, nn.Module):
-        found = hashlib.sha256()
-        _add_network(found, thing)
-        return [found.hexdigest()]
-    if isinstance(thing, Tensor):
-        return [_digest(thing)]
-    if isinstance(thing, Mapping):
-        return [digest for value in thing.values() for digest in _held(value)]
-    if is_dataclass(thing) and not isinstance(thing, type):
-        return [digest for item in fields(thing) for digest in _held(getattr(thing, item.name))]
-    return []
-
-
-def _digest(value: Any) -> str:
-    """A short text that tells conditions and arguments apart."""
-    if isinstance(value, Tensor):
-        data = value.detach().cpu().contiguous()
-        return hashlib.sha256(data.flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
-    if isinstance(value, Mapping):
-        return json.dumps({str(key): _digest(one) for key, one in value.items()})
-    if isinstance(value, list | tuple):
-        return json.dumps([_digest(one) for one in value])
-    if hasattr(value, "tobytes"):  # arrays, and pictures of PIL
-        return hashlib.sha256(value.tobytes()).hexdigest()
-    if callable(value) or is_dataclass(value):
-        return json.dumps([getattr(value, "__qualname__", type(value).__name__), parameters_of(value)], default=str)
-    return str(value)
+    described = [type(rule).__name__, parameters_of(rule), fingerprint(rule, argument="rules")]
+    return json.dumps(described, default=str)

@@ -20,6 +20,7 @@ import xarray as xr
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.probes.branch_makers import Maker
 from scorescope.probes.decomposition import (
     band_products,
     branch_products,
@@ -86,6 +87,9 @@ class Visit:
         Further branches by name.
     first : int
         Sample of the first row.
+    made_by : mapping of str to Maker
+        Branches that a rule or a pipeline made in its own way, and who; `cond` and `uncond` are the denoiser's where
+        they are not named, other branches of unknown making.
     """
 
     step: int
@@ -98,6 +102,7 @@ class Visit:
     guided: Tensor
     others: Mapping[str, Tensor] = field(default_factory=dict)
     first: int = 0
+    made_by: Mapping[str, Maker] = field(default_factory=dict)
 
 
 class Trace:

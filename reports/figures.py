@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from scorescope.reports.run_names import run_name, same_weight
 from scorescope.reports.style import PALETTE, REFERENCE, SIGMA_LABEL, new_figure, shades, styled, with_band
 
 RULE_COLORS = {"CFG": PALETTE[0], "APG": PALETTE[1], "data": "#222222"}
@@ -36,7 +37,7 @@ def update_parts(summary: pd.DataFrame, *, rule: str, weight: float) -> Figure:
     floor = pick(summary, "norm_floor", rule, weight).sort_values("sigma")
     ax.plot(floor["sigma"], floor["mean"], color=REFERENCE, linestyle=":", label="rounding floor")
     ax.set(xscale="log", yscale="log", xlabel=SIGMA_LABEL, ylabel="L2 norm (units of data)")
-    ax.set_title(f"Update $D_c - D_u$ along {rule}, w = {weight:g}")
+    ax.set_title(f"Update $D_c - D_u$ along {run_name(rule, weight)}")
     ax.legend(loc="best")
     return figure
 
@@ -74,7 +75,7 @@ def branch_cosine(summary: pd.DataFrame, *, rule: str, weight: float) -> Figure:
         floor = pick(summary, quantity, rule, weight).sort_values("sigma")
         ax.plot(floor["sigma"], floor["mean"], color=REFERENCE, linestyle=style, label=f"rounding floor, {space}")
     ax.set(xscale="log", yscale="log", xlabel=SIGMA_LABEL, ylabel="1 − cosine of cond and uncond")
-    ax.set_title(f"Branches along {rule}, w = {weight:g}")
+    ax.set_title(f"Branches along {run_name(rule, weight)}")
     ax.legend(loc="best")
     return figure
 
@@ -194,9 +195,8 @@ def sample_grid(
 def pick(summary: pd.DataFrame, quantity: str, rule: str, weight: float) -> pd.DataFrame:
     """Rows of one quantity of one run, first call of each step: one row a noise level."""
     first = summary["call"] == 0
-    return summary[
-        first & (summary["quantity"] == quantity) & (summary["rule"] == rule) & (summary["weight"] == weight)
-    ]
+    run = (summary["rule"] == rule) & same_weight(summary["weight"], weight)
+    return summary[first & (summary["quantity"] == quantity) & run]
 
 
 def _show(ax: Axes, picture: np.ndarray) -> None:

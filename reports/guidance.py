@@ -134,9 +134,10 @@ def _laboratory(
     writer: ReportWriter, model: Model, settings: list[Setting], count: int, device: str, progress: bool
 ) -> None:
     """The information curve, and the rules that it leads to compared with CFG and APG."""
-    unguided = next((s.run.trace for s in settings if s.name == "CFG, w = 1"), None)
-    if unguided is None:
-        writer.fail("the comparison of rules", InputError("settings", found="no unguided run", expected="one at w = 1"))
+    try:
+        unguided = lab.information_run(model, seed=SEED, count=count, device=device)
+    except Exception as error:
+        writer.fail("the comparison of rules", error)
         return
     interval = suggest_interval(unguided)
     writer.section("information", "Where the condition tells", lambda: lab.information_section(unguided, interval))

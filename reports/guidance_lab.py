@@ -30,8 +30,10 @@ from scorescope.probes.guidance import (
     TangentialCFG,
 )
 from scorescope.probes.models import Model
+from scorescope.probes.noise import edm_sigmas
+from scorescope.probes.sampling import sample
 from scorescope.probes.sweep import Setting
-from scorescope.probes.trace import Trace
+from scorescope.probes.trace import Recording, Trace
 from scorescope.reports import lab_figures
 from scorescope.reports.page import ReportFigure, ReportTable, Section
 
@@ -41,6 +43,7 @@ WEIGHT = 4.0  # of the rules that are compared with each other
 STRONG = 8.0
 THRESHOLDS = (0.99, 0.995, 0.998, 0.9999, 0.99999)
 BAND_EDGES = (0.125, 0.3)  # cycles a pixel
+INFORMATION_STEPS = 60  # of the run that the information is read from: 18 steps move the interval's ends by 8 %
 
 
 def lab_rules(model: Model, interval: pd.DataFrame) -> dict[str, Rule]:
@@ -64,6 +67,18 @@ def lab_rules(model: Model, interval: pd.DataFrame) -> dict[str, Rule]:
     return rules
 
 
+def information_run(model: Model, *, seed: int, count: int, device: str) -> Trace:
+    """An unguided run with so many steps that the suggested interval does not depend on them."""
+    edges = BAND_EDGES if len(model.shape) == 3 else ()
+    trace = sample(
+        model.denoiser, seeds=range(seed, seed + count), condition=model.conditions(count), shape=model.shape,
+        sigmas=edm_sigmas(INFORMATION_STEPS), record=Recording(all_branches=True, band_edges=edges), device=device,
+        progress=False,
+    ).trace  # fmt: skip
+    assert trace is not None  # it was recorded
+    return trace
+
+
 def information_section(unguided: Trace, interval: pd.DataFrame) -> Section:
     """Where along the noise axis the condition tells something, and the interval it suggests."""
     curve = guidance_information(unguided)
@@ -83,8 +98,9 @@ def information_section(unguided: Trace, interval: pd.DataFrame) -> Section:
 
 
 INFORMATION_HOW = (
-    "E|D_c − D_u|² / σ² along the unguided path: what the condition is worth there. Its integral is the mutual "
-    "information of condition and state; beyond the entropy of the condition the branches would contradict each other."
+    f"E|D_c − D_u|² / σ² along an unguided path of {INFORMATION_STEPS} steps: what the condition is worth there. "
+    "Its integral is the mutual information of condition and state; beyond the entropy of the condition the branches "
+    "would contradict each other. Intervals are those of drawing samples only, not of the steps."
 )
 
 

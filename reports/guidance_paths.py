@@ -15,6 +15,7 @@ from scorescope.probes.sampling import sample
 from scorescope.probes.trace import Recording, Trace
 from scorescope.reports import path_figures
 from scorescope.reports.page import ReportFigure, ReportTable, Section
+from scorescope.reports.run_names import run_name, same_weight
 
 TOLERANCE = 0.01  # RMS distance of two states, in units of sigma, from which they count as apart
 CLIPS = (0.05, 0.1, 0.2, 0.5)  # in units of the norm of D_c at the end of the path
@@ -33,12 +34,12 @@ def gain_parts(
 ) -> tuple[ReportFigure, ReportTable]:
     """Gain of each step and its product along the path, of the runs named by (rule, weight)."""
     path = gain_path(rows)
-    ends = path[path["quantity"] == "path_gain"].sort_values("step").groupby(["rule", "weight"]).tail(1)
+    ends = path[path["quantity"] == "path_gain"].sort_values("step").groupby(["rule", "weight"], dropna=False).tail(1)
     texts = []
     for rule, weight in runs:
-        end = ends[(ends["rule"] == rule) & (ends["weight"] == weight)]
-        texts += [f"{row['mean']:.3g} ({row['low']:.3g} to {row['high']:.3g}) under {rule} at w = {weight:g}"
-                  for _, row in end.iterrows()]  # fmt: skip
+        end = ends[(ends["rule"] == rule) & same_weight(ends["weight"], weight)]
+        name = run_name(rule, weight, between=" at ")
+        texts += [f"{r['mean']:.3g} ({r['low']:.3g} to {r['high']:.3g}) under {name}" for _, r in end.iterrows()]
     reading = "Along the whole path the gains multiply up to " + ", ".join(texts) + "."
     figure = path_figures.gain_path(path, runs=runs)
     how = GAIN_HOW + "First call of each step; bands are 95 % bootstrap intervals."
@@ -50,11 +51,11 @@ def clip_parts(
     rows: pd.DataFrame, steps: pd.DataFrame, run: tuple[str, float], *, suffix: str = ""
 ) -> tuple[ReportFigure, list[ReportTable]]:
     """Where a norm clip r would act along one run, for several r."""
-    chosen = rows[(rows["rule"] == run[0]) & (rows["weight"] == run[1]) & (rows["call"] == 0)]
+    chosen = rows[(rows["rule"] == run[0]) & same_weight(rows["weight"], run[1]) & (rows["call"] == 0)]
     norms = clips(chosen)
     activity = {norm: clip_activity(chosen, norm=norm) for norm in norms}
     shares = clip_share(chosen, norms=norms)
-    mask = (steps["rule"] == run[0]) & (steps["weight"] == run[1]) & (steps["call"] == 0)
+    mask = (steps["rule"] == run[0]) & same_weight(steps["weight"], run[1]) & (steps["call"] == 0)
     ratio = steps[mask & (steps["quantity"] == "update_ratio")]
     texts = [
         f"r = {row['norm']:g} ({row['relative_norm']:.0%} of ‖D_c‖) at {row['mean']:.0%} "
@@ -62,7 +63,7 @@ def clip_parts(
         for _, row in shares.iterrows()
     ]
     how = (
-        f"At the states of {run[0]}, w = {run[1]:g}: a clip acts where the update's norm exceeds r. r is in units of "
+        f"At the states of {run_name(*run)}: a clip acts where the update's norm exceeds r. r is in units of "
         "the data and grows with the square root of the number of elements; published ones are 4 % to 6 % of ‖D_c‖."
     )
     figure = path_figures.clip(activity, ratio)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
+from scorescope.reports.run_names import run_name, same_weight
 from scorescope.reports.style import PALETTE, REFERENCE, SIGMA_LABEL, new_figure, shades, styled, with_band
 
 
@@ -17,10 +18,10 @@ def gain_path(path: pd.DataFrame, *, runs: Sequence[tuple[str, float]]) -> Figur
     """
     figure, (top, bottom) = new_figure(height=3.8, nrows=2, sharex=True)
     for (rule, weight), color, style in zip(runs, _colors(runs), _styles(runs), strict=True):
-        rows = path[(path["rule"] == rule) & (path["weight"] == weight)]
+        rows = path[(path["rule"] == rule) & same_weight(path["weight"], weight)]
         for ax, quantity in ((top, "step_gain"), (bottom, "path_gain")):
             line = rows[rows["quantity"] == quantity]
-            with_band(ax, line, color=color, label=f"{rule} w = {weight:g}", linestyle=style)
+            with_band(ax, line, color=color, label=run_name(rule, weight, between=" "), linestyle=style)
     for ax in (top, bottom):
         ax.axhline(1, color=REFERENCE, linestyle=":", linewidth=0.8)
     top.set(ylabel="gain of a step")

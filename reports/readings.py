@@ -8,6 +8,7 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.reports.figures import pick
+from scorescope.reports.run_names import same_weight
 
 
 def read_update(steps: pd.DataFrame, weight: float, *, rule: str = "CFG") -> str:
@@ -99,8 +100,7 @@ def read_samples(samples: Mapping[tuple[str, float], Tensor], low: float, high: 
 
 def row_of(images: pd.DataFrame, rule: str, weight: float, quantity: str) -> "pd.Series[float] | None":
     """One row of a summary of `image_table`, or None; a NaN weight is that of real data."""
-    same = images["weight"].isna() if np.isnan(weight) else images["weight"] == weight
-    rows = images[(images["rule"] == rule) & same & (images["quantity"] == quantity)]
+    rows = images[(images["rule"] == rule) & same_weight(images["weight"], weight) & (images["quantity"] == quantity)]
     return None if rows.empty else rows.iloc[0]
 
 

@@ -125,7 +125,8 @@ class BranchRule(Rule, Protocol):
     """A rule that computes a branch in its own way: another model, another condition, a perturbed network.
 
     Inside a pipeline `cond` and `uncond` are the pipeline's; a rule that computes its own `uncond` names it in a class
-    attribute `own_branches`, and then the pipeline need not have one.
+    attribute `own_branches`, and then the pipeline need not have one. `branch_parameters` may name the fields that
+    shape its branches, and `own_reference` what its own `uncond` is called in tables (see `probes.branch_makers`).
     """
 
     def predict(

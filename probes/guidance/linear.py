@@ -68,6 +68,7 @@ class Autoguidance:
 
     weight: float
     weak: Denoiser
+    branch_parameters: ClassVar[tuple[str, ...]] = ("weak",)
 
     def __post_init__(self) -> None:
         require_finite("weight", self.weight)
@@ -114,6 +115,8 @@ class ICG:
     weight: float
     draw: Callable[[list[torch.Generator], Condition], Condition]
     own_branches: ClassVar[tuple[str, ...]] = (UNCOND,)
+    own_reference: ClassVar[str] = "independent"
+    branch_parameters: ClassVar[tuple[str, ...]] = ("draw",)
 
     def __post_init__(self) -> None:
         require_finite("weight", self.weight)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,7 @@ class TSG:
     high: float = float("inf")
     site: str = "network.noise_embedding"
     schedule: Callable[[float], float] | None = None
+    branch_parameters: ClassVar[tuple[str, ...]] = ("scale", "site", "schedule")
 
     def __post_init__(self) -> None:
         require_finite("weight", self.weight)
@@ -165,6 +166,7 @@ class PAG:
     weight: float = 1.0
     first: int = 0
     last: int = 10**9
+    branch_parameters: ClassVar[tuple[str, ...]] = ("sites",)
 
     def __post_init__(self) -> None:
         require_finite("scale", self.scale)

@@ -210,7 +210,8 @@ class TangentialCFG:
 class CFGZeroStar:
     """CFG-Zero* (Fan et al. 2025, arXiv 2503.18886), on flow velocities v = n - x0.
 
-    v_u is scaled by s* = <v_c, v_u> / |v_u|^2 before CFG, and the first steps stand still (v = 0).
+    v_u is scaled by s* = <v_c, v_u> / |v_u|^2 before CFG, and the first steps stand still (v = 0). Those need no
+    prediction, but samplers and pipelines make that of `cond` at every step, and it is counted as needed.
 
     Attributes
     ----------
@@ -229,7 +230,7 @@ class CFGZeroStar:
             raise InputError("zero_steps", found=str(self.zero_steps), expected="at least 0")
 
     def branches(self, state: GuidanceState) -> tuple[str, ...]:
-        """Both: s* scales the unconditional velocity at every weight but 1."""
+        """Both, as s* scales the unconditional velocity at every weight but 1; in the zero steps `cond` alone."""
         return (COND,) if self.weight == 1 or state.step < self.zero_steps else (COND, UNCOND)
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:

@@ -55,7 +55,8 @@ class Verdict:
     fit : Fit or None
         The combination; None where nothing could be fitted.
     weight : float
-        Guidance weight w of D_u + w (D_c - D_u); NaN where there is none.
+        Guidance weight w of D_u + w (D_c - D_u); NaN where there is none. Of three branches that of the part with
+        D_u: D_c + (w - 1) (D_c - D_u) + s (D_c - D_p).
     low, high : float
         Range of the weight inside the sample, where it differs by frame.
     cond, uncond : int or None
@@ -171,7 +172,7 @@ def _by_position(grams: Array, hypothesis: Mapping[str, Any], event: Mapping[str
     middle = Fit(weights, 0.0, max(f.residual for f in fits), max(f.tolerance for f in fits), 0.0, errors)
     verdict = _name(grams.sum(0), middle, hypothesis, hypothesis["precision"])
     if verdict.cond is not None:
-        each = [float(one.weights[verdict.cond]) for one in fits]
+        each = [_weight(one, verdict.rule, verdict.cond, verdict.uncond) for one in fits]
         verdict.low, verdict.high = min(each), max(each)
     return verdict
 
@@ -194,10 +195,15 @@ def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any], precision: fl
     verdict = Verdict(rule, fitted)
     _order(verdict, fitted, used, hypothesis)
     if verdict.cond is not None and rule != "unknown":
-        total = fitted.total if rule != "multi-branch" else 1.0
-        verdict.weight = float(fitted.weights[verdict.cond] / total)
-        verdict.low = verdict.high = verdict.weight
+        verdict.weight = verdict.low = verdict.high = _weight(fitted, rule, verdict.cond, verdict.uncond)
     return verdict
+
+
+def _weight(fitted: Fit, rule: str, cond: int, uncond: int | None) -> float:
+    """w of D_u + w (D_c - D_u); where a third branch pushes too, what it adds to the weight of `cond` is not w's."""
+    if rule != "multi-branch":
+        return float(fitted.weights[cond] / fitted.total)
+    return np.nan if uncond is None else float(1 - fitted.weights[uncond])
 
 
 def _unguided(hypothesis: Mapping[str, Any]) -> str:
@@ -289,4 +295,4 @@ def _adopt(step: Proved, order: tuple[int, int]) -> None:
         verdict.cond, verdict.uncond = order
         verdict.evidence, verdict.reason = "other steps", ""
         if verdict.fit is not None and verdict.fit.exact and verdict.rule not in ("equal", "unknown"):
-            verdict.weight = verdict.low = verdict.high = float(verdict.fit.weights[order[0]] / verdict.fit.total)
+            verdict.weight = verdict.low = verdict.high = _weight(verdict.fit, verdict.rule, *order)

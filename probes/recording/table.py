@@ -117,14 +117,16 @@ def sample_table(
 def summary(events: Sequence[Mapping[str, Any]], scalars: pd.DataFrame) -> dict[str, Any]:
     """What a manifest says of a run as a whole: rule, weight, shape of one sample, type.
 
-    The weight is the mean where it differs by step, and 1 without guidance; see `weight` in the scalars.
+    The weight is the mean where it differs by step, 1 where every step was found to be without guidance, and NaN
+    where none could be fitted; see `weight` in the scalars.
     """
     if not events:
         return {}
     rules, weights = sorted(set(scalars["rule"])), scalars["weight"].dropna()
+    unguided = 1.0 if {"none", "equal"}.issuperset(rules) else math.nan
     return {
         "rule": ", ".join(rules),
-        "weight": 1.0 if weights.empty else float(f"{weights.mean():.6g}"),
+        "weight": unguided if weights.empty else float(f"{weights.mean():.6g}"),
         "shape": list(events[0]["shape"][1:]),
         "dtype": events[0]["dtype"],
     }

@@ -1,5 +1,8 @@
 """Rules inside pipelines: the same images as the pipeline's own guidance, and refusals that say why."""
 
+import importlib
+from dataclasses import dataclass
+
 import diffusers
 import pytest
 import torch
@@ -430,3 +433,34 @@ def test_as_guider_speaks_the_prediction_space():
     assert out.pred_cond is predictions[0]
     expected = APG(4.0)(cond, uncond, at(x, 2.0))
     assert torch.allclose(back(out.pred, x, 2.0, "eps"), expected, rtol=0, atol=1e-10)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Not a number from a step on."""
+
+    weight: float = 2.0
+    first: int = 2
+
+    def branches(self, state):
+        return ("cond", "uncond")
+
+    def __call__(self, cond, uncond, state):
+        return cond * (float("nan") if state.step >= self.first else 1.0)
+
+
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_predictions_that_are_not_finite_are_refused_without_a_wait_in_every_step(accelerator, monkeypatch):
+    module, reads, steps = importlib.import_module("scorescope.probes.guiding"), [], []
+    monkeypatch.setattr(module, "_asynchronous", lambda tensor: accelerator)
+    check = module.FiniteFlags.check
+    monkeypatch.setattr(module.FiniteFlags, "check", lambda flags: reads.append(len(steps)) or check(flags))
+    pipe, arguments = sd15()
+    arguments["callback_on_step_end"] = lambda *given: steps.append(given[1]) or given[-1]
+    with (
+        pytest.raises(InputError, match=r"a prediction of Broken that is not finite, in step 2"),
+        guide(pipe, Broken()),
+    ):
+        pipe(**arguments)
+    # on the CPU after every step; on an accelerator when the block ends, here by the next step's unknown branches
+    assert (reads, len(steps)) == (([3], 3) if accelerator else ([0, 1, 2, 2], 2))

@@ -8,15 +8,20 @@ from scorescope.data import InputError, load_denoiser
 from scorescope.probes import (
     APG,
     CFG,
+    ICG,
+    PAG,
+    TSG,
     Autoguidance,
     Heun,
     Interval,
+    RandomLabels,
     Recording,
     describe,
     replay,
     replay_all,
     sample,
     visits,
+    with_weight,
 )
 from tests.oracles import random_pair
 
@@ -78,6 +83,8 @@ def test_many_rules_read_the_trace_once(monkeypatch):
     assert len(passes) == 1 and [t.manifest["rule"] for t in found] == ["CFG", "APG", "CFG"]
     assert (found[2].scalars["needed"] == 1).all() and (found[0].scalars["needed"] == 2).all()
     assert found[2].manifest["replayed_from"] == "CFG"
+    assert [t.manifest["rule_parameters"]["weight"] for t in found] == [2.0, 2.0, 1.0]
+    assert "momentum" in found[1].manifest["rule_parameters"]
 
 
 def test_weak_branches_can_be_replayed():
@@ -122,3 +129,62 @@ def test_visits_are_in_the_order_of_the_run():
     ).trace
     places = [(visit.first, visit.step, visit.call) for visit in visits(trace)]
     assert places == sorted(places) and len(places) == 2 * 35 and {len(v.x) for v in visits(trace)} == {3, 2}
+
+
+def digits_trace(rule, **recording):
+    denoiser, _ = load_denoiser("digits")
+    return sample(
+        denoiser, seeds=range(3), condition=torch.arange(3), rule=rule, record=Recording(keep=True, **recording),
+        sigmas=[5.0, 1.0, 0.2, 0.0], progress=False,
+    ).trace  # fmt: skip
+
+
+MAKERS = {
+    "ICG": ICG(3.0, RandomLabels(10)),
+    "PAG": PAG(2.0),
+    "TSG": TSG(2.0, site="network.noise_embedding"),
+}
+
+
+@pytest.mark.parametrize("name", list(MAKERS))
+def test_branches_that_a_rule_made_are_replayed_by_it_at_any_weight(name):
+    rule = MAKERS[name]
+    trace = digits_trace(rule)
+    assert (replay(trace, rule).scalars["difference_sq"] == 0).all()
+    stronger = PAG(5.0) if name == "PAG" else with_weight(rule, 5.0)
+    for again in (replay(trace, stronger), replay(trace, Interval(rule, low=0.5, high=3.0))):
+        assert (again.scalars["difference_sq"] > 0).any()
+
+
+@pytest.mark.parametrize(
+    ("made", "rule", "match"),
+    [
+        (CFG(2.0), MAKERS["ICG"], "the uncond branch of the denoiser at step 0; expected that of ICG"),
+        (MAKERS["ICG"], CFG(2.0), "the uncond branch of ICG at step 0; expected that of the denoiser"),
+        (MAKERS["ICG"], ICG(3.0, RandomLabels(5)), "of a ICG with other parameters"),
+        (MAKERS["TSG"], MAKERS["PAG"], "the perturbed branch of TSG at step 0; expected that of PAG"),
+        (MAKERS["PAG"], MAKERS["TSG"], "the perturbed branch of PAG"),
+        (MAKERS["TSG"], TSG(2.0, scale=0.5, site="network.noise_embedding"), "of a TSG with other parameters"),
+        (MAKERS["PAG"], Interval(PAG(2.0, sites=("network.other",))), "of a PAG with other parameters"),
+    ],
+)
+def test_a_branch_of_the_same_name_that_was_made_otherwise_is_refused(made, rule, match):
+    with pytest.raises(InputError, match=match):
+        replay(digits_trace(made), rule)
+
+
+def test_a_random_condition_is_called_independent_and_not_unconditional():
+    trace = digits_trace(Interval(MAKERS["ICG"], low=0.5, high=10.0), all_branches=True)
+    by_step = trace.scalars.groupby("step")["reference"].agg(set)
+    assert by_step[0] == {"independent"} and by_step[2] == {"uncond"}
+    again = replay(trace, Interval(MAKERS["ICG"], low=0.5, high=10.0)).scalars.groupby("step")["reference"].agg(set)
+    assert again.equals(by_step)
+
+
+def test_weak_branches_are_known_by_the_weak_model():
+    weak, _ = load_denoiser("digits_weak")
+    trace = digits_trace(Autoguidance(2.0, weak))
+    again = replay(trace, Autoguidance(3.0, load_denoiser("digits_weak")[0]))  # the same weights, read once more
+    assert (again.scalars["difference_sq"] > 0).any()
+    with pytest.raises(InputError, match="of a Autoguidance with other parameters"):
+        replay(trace, Autoguidance(2.0, load_denoiser("digits")[0]))

@@ -134,3 +134,15 @@ def test_no_band_is_shifted(levels):
 def test_data_that_have_no_such_bands(shape):
     with pytest.raises(InputError, match=r"^cond: found data of shape"):
         laplacian_pyramid(drawn(2, *shape), 3)
+
+
+def test_the_kernel_is_made_where_the_images_are(monkeypatch):
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = FrequencyDecoupled((1.0, 4.0, 2.0))(images, images.roll(1, 0), None)
+
+    def upload(*given, **more):
+        raise AssertionError("numbers are uploaded")
+
+    monkeypatch.setattr(torch.Tensor, "new_tensor", upload)
+    monkeypatch.setattr(torch, "tensor", upload)
+    assert torch.equal(FrequencyDecoupled((1.0, 4.0, 2.0))(images, images.roll(1, 0), None), expected)

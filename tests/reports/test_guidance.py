@@ -59,6 +59,7 @@ def test_known_effects_are_tested_and_said(report):
     front = pd.read_parquet(out / "tables/front.parquet")
     assert front["pareto"].any() and (front["dominated_by"] == "").equals(front["pareto"])
     interval = pd.read_parquet(out / "tables/suggested_interval.parquet").iloc[0]
+    assert len(pd.read_parquet(out / "tables/information.parquet")) >= 60  # levels: fewer bias the interval
     assert 0.05 < interval["low"] < interval["high"] < 20
     assert any(f"between σ = {interval['high']:.3g}" in reading for reading in outcome.readings)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.pipelines import flux_distilled, generator, sd15
 
-from scorescope.probes import APG, CFG, Trace, record, replay_all
+from scorescope.probes import APG, CFG, FrequencyDecoupled, Trace, guide, record, replay_all
 from scorescope.reports import guidance_traces
 
 
@@ -25,6 +25,19 @@ def test_report_on_a_recorded_pipeline(trace_folder, tmp_path):
     table = pd.read_parquet(tmp_path / "tables/decomposition0.parquet")
     assert table["update_norm"].notna().all() and table["weight"].to_numpy() == pytest.approx(weight, rel=1e-5)
     assert (tmp_path / "figures/update_parts0.svg").exists()
+
+
+def test_report_on_a_rule_that_no_weight_fits(tmp_path):
+    pipe, arguments = sd15(batch=2)
+    with record(pipe, path=tmp_path / "run", branches=("uncond", "cond")), guide(pipe, FrequencyDecoupled((8.0, 2.0))):
+        pipe(**arguments)
+    outcome = guidance_traces.build(tmp_path / "out", [tmp_path / "run"], command="test")
+    assert outcome.status == "complete" and len(outcome.readings) == 4
+    table = pd.read_parquet(tmp_path / "out/tables/decomposition0.parquet")
+    assert set(table["rule"]) == {"unknown"} and table["weight"].isna().all() and table["gain"].isna().all()
+    assert any("under unknown." in text for text in outcome.readings)
+    path = pd.read_parquet(tmp_path / "out/tables/gain_path0.parquet")
+    assert path.loc[path["quantity"] == "path_gain", "mean"].notna().all()
 
 
 @pytest.fixture(scope="module")

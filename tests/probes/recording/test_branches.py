@@ -1,5 +1,6 @@
 """The proof of the branches, on loops written here: every way that a pipeline has been seen to mix them."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -507,3 +508,25 @@ def test_the_fit_against_least_squares(size: int) -> None:
     expected, residue, *_ = np.linalg.lstsq(np.stack([a, b, x], axis=1), g, rcond=None)
     np.testing.assert_allclose([*found.weights, found.mix], expected, rtol=1e-8)
     assert found.residual == pytest.approx(float(np.sqrt(residue[0]) / np.linalg.norm(g)), rel=1e-6)
+
+
+def test_a_rule_that_no_weight_fits_does_not_pass_for_no_guidance() -> None:
+    def squared(out: Tensor, **_: Any) -> Tensor:
+        uncond, cond = out.chunk(2)
+        return cond + (cond - uncond) ** 3
+
+    trace = run(squared, calls=[[UNCOND, COND]])
+    assert set(trace.scalars["rule"]) == {"unknown"} and math.isnan(trace.manifest["weight"])
+    assert run(lambda out, **_: out, calls=[[COND]]).manifest["weight"] == 1.0
+
+
+def test_the_weight_of_three_branches_is_that_of_the_unconditional_one() -> None:
+    # D_c + (w - 1) (D_c - D_u) + s (D_c - D_p) with w = 5, s = 3: the weight of D_c is 8, and w is not
+    def pushed(out: Tensor, **_: Any) -> Tensor:
+        uncond, cond, perturbed = out.chunk(3)
+        return cond + 4.0 * (cond - uncond) + 3.0 * (cond - perturbed)
+
+    trace = run(pushed, calls=[[UNCOND, COND, 7]], branches=("uncond", "cond", "perturbed"))
+    assert set(trace.scalars["rule"]) == {"multi-branch"}
+    np.testing.assert_allclose(trace.scalars["weight"], 5.0, rtol=1e-4)
+    np.testing.assert_allclose(trace.manifest["weight"], 5.0, rtol=1e-4)

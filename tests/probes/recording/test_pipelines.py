@@ -153,8 +153,8 @@ def test_every_pipeline_is_recorded_as_it_is(name: str) -> None:
     [
         ("inpaint", {"cfg"}, 5.0, {"weights"}),
         ("controlnet", {"cfg"}, 5.0, {"weights"}),
-        ("ip2p", {"multi-branch"}, 7.5, {"weights and inputs"}),
-        ("pag", {"multi-branch"}, 8.0, {"weights and inputs"}),
+        ("ip2p", {"multi-branch"}, 1.5, {"weights and inputs"}),
+        ("pag", {"multi-branch"}, 5.0, {"weights and inputs"}),
         ("rescale", {"unknown"}, math.nan, {""}),
         ("slg", {"cfg", "multi-branch"}, None, {"weights", "weights and inputs"}),
         ("skyreels", {"cfg"}, 5.0, {"labels"}),
