@@ -170,8 +170,8 @@ def _summary(rows: pd.DataFrame) -> pd.DataFrame:
     table = found.rename(columns={"quantity": "metric", "mean": "value"}).drop(columns="median")
     for setting, scores in rows.groupby("setting")["score"]:
         if is_binary(scores):
-            table.loc[(table["setting"] == setting) & (table["metric"] == "score"), ["low", "high"]] = (
-                share_interval(scores)
+            table.loc[(table["setting"] == setting) & (table["metric"] == "score"), ["low", "high"]] = share_interval(
+                scores
             )
     return table
 
