@@ -52,7 +52,7 @@ METRICS = {
     "score": "the user's scorer, for class labels the share of samples that a classifier gives the requested class",
     "calls": "denoiser evaluations that the rule needed, a sample; a classic pipeline may make more",
     "diversity": "mean distance of two samples of one condition, units of the features; by sample its jackknife "
-    "pseudo-value, of the same mean; missing for conditions of fewer than three samples",
+    "pseudo-value, of the same mean; two samples of a condition are one pair, told at the first of them",
     "frechet": "Frechet distance to the reference as measured, squared units of the features; no interval",
     "frechet_debiased": "the same without its bias of order 1/n (jackknife); can fall below 0",
     "precision": "share of samples within the reference's neighbourhoods",
@@ -288,7 +288,7 @@ def pareto(table: pd.DataFrame, *, better: Mapping[str, Literal["high", "low"]])
 
 
 def _spread(features: Floats, labels: NDArray[Any]) -> Floats:
-    """Jackknife pseudo-values of the mean distance within each label; NaN for a label of fewer than three rows.
+    """Jackknife pseudo-values of the mean distance within each label; NaN for a label of one row.
 
     The mean distance U from a row to the others shares its pairs with theirs, so the bootstrap of it over rows is half
     as wide as it should be. With h_i the mean distance of row i to the n - 1 others, the pseudo-value
@@ -297,9 +297,13 @@ def _spread(features: Floats, labels: NDArray[Any]) -> Floats:
     found = np.full(len(features), np.nan)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        if len(rows) > 2:
-            points = torch.from_numpy(features[rows])
-            distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+        if len(rows) < 2:
+            continue
+        points = torch.from_numpy(features[rows])
+        distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+        if len(rows) == 2:
+            found[rows[0]] = distances[0, 1]  # one pair is one independent value
+        else:
             mean_distances = distances.sum(1) / (len(rows) - 1)
             whole = mean_distances.mean()
             found[rows] = whole + 2 * (len(rows) - 1) / (len(rows) - 2) * (mean_distances - whole)

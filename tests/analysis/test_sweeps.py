@@ -32,7 +32,7 @@ REFERENCE = torch.randn(80, 2, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(scope="module")
 def settings():
-    rules = {"w1": CFG(1.0), "w3": CFG(3.0), "adaptive": AdaptiveGuidance(CFG(3.0), threshold=0.9)}
+    rules = {"w1": CFG(1.0), "w3": CFG(3.0), "adaptive": AdaptiveGuidance(CFG(3.0), threshold=0.997, below=2.0)}
     return sweep(
         PAIR,
         rules,
@@ -128,13 +128,14 @@ def test_diversity_intervals_cover():
     assert (inside / runs > 0.95 - 2 * np.sqrt(0.95 * 0.05 / runs)).all()
 
 
-def test_diversity_needs_three_of_a_condition():
-    labels = torch.tensor([0, 0, 1, 1, 1])
-    x = torch.tensor([[0.0], [1.0], [0.0], [1.0], [3.0]])
-    rows = sample_metrics([Setting("a", CFG(1.0), Run(x, None))], labels=labels)["diversity"]
-    assert rows[:2].isna().all() and rows[2:].mean() == pytest.approx(2)  # of the distances 1, 2 and 3
+def test_diversity_of_few_samples():
+    labels = torch.tensor([0, 0, 1, 1, 1, 2])
+    x = torch.tensor([[0.0], [1.0], [0.0], [1.0], [3.0], [9.0]])
+    rows = sample_metrics([Setting("a", CFG(1.0), Run(x, None))], labels=labels)["diversity"].to_numpy()
+    # one pair is one value, and one sample has none
+    assert rows[0] == 1 and np.isnan(rows[[1, 5]]).all() and rows[2:5].mean() == pytest.approx(2)
     # n U - (n - 1) U_without_i, the distances that are left being 2, 3 and 1
-    assert rows[2:].to_numpy() == pytest.approx([3 * 2 - 2 * 2, 3 * 2 - 2 * 3, 3 * 2 - 2 * 1])
+    assert rows[2:5] == pytest.approx([3 * 2 - 2 * 2, 3 * 2 - 2 * 3, 3 * 2 - 2 * 1])
 
 
 def test_savings_count_calls_and_change(settings):
@@ -143,9 +144,24 @@ def test_savings_count_calls_and_change(settings):
     assert found.loc["w1", "calls_saved"] == 0.5
     change = (settings[0].run.samples - settings[1].run.samples).square().mean(1).sqrt().mean().item()
     assert found.loc["w1", "change"] == pytest.approx(change, rel=1e-5)
-    assert (
-        0 < found.loc["adaptive", "calls_saved"] < 0.5 and found.loc["adaptive", "change"] < found.loc["w1", "change"]
-    )
+    adaptive = found.loc["adaptive"]
+    assert 0 < adaptive["calls_saved"] < 0.5 and adaptive["change"] < found.loc["w1", "change"]
+    # against a rule that always needs 70 calls the share saved is a mean over samples
+    scalars = settings[2].run.trace.scalars
+    shares = 1 - scalars.groupby("sample")["needed"].sum() / 70
+    assert adaptive["calls_saved"] == pytest.approx(shares.mean())
+    half = 1.96 * shares.std() / np.sqrt(COUNT)
+    assert adaptive["saved_high"] - adaptive["saved_low"] == pytest.approx(2 * half, rel=0.15)
+    assert adaptive["saved_low"] < adaptive["calls_saved"] < adaptive["saved_high"]
+    assert found["first_only"].to_dict() == {"w1": 1, "w3": 0, "adaptive": 0}
+
+
+def test_adaptive_guidance_that_stops_at_once_is_seen():
+    # at sigma = 80 both eps predictions are the noise: without `below` the rule is no guidance, and saves half
+    rule, how = AdaptiveGuidance(CFG(3.0), threshold=0.9), {"seeds": range(20), "condition": LABELS[:20]}
+    settings = sweep(PAIR, {"full": CFG(3.0), "adaptive": rule}, **how, progress=False)
+    found = savings(settings, against="full").set_index("setting").loc["adaptive"]
+    assert found["first_only"] == 1 and found["calls_saved"] == 33 / 70
 
 
 def test_pareto_marks_what_no_other_dominates():
@@ -257,6 +273,8 @@ def test_clip_activity_is_where_the_clip_acts():
         clipped = rows["applied_norm"] < 2 * rows["orthogonal_norm"] * (1 - 1e-4)
         assert active[step] == pytest.approx(clipped.mean())
     assert 0 < active.mean() < 1
+    none = found.query("quantity == 'active' and mean == 0")
+    assert len(none) and none["high"].to_numpy() == pytest.approx(1 - 0.025 ** (1 / 20))  # of 20 samples that agree
     with pytest.raises(InputError, match="norm"):
         clip_activity(table, norm=0)
 
