@@ -122,7 +122,7 @@ def conclusions(found: pd.DataFrame) -> pd.DataFrame:
     for effect, verdicts in found.groupby("effect", sort=False)["verdict"]:
         worst = min(verdicts, key=against.index)
         rows.append((str(effect), len(verdicts), int((verdicts == "shown").sum()), worst))
-    return CONCLUSIONS.check(pd.DataFrame(rows, columns=CONCLUSIONS.names))
+    return CONCLUSIONS.check(pd.DataFrame(rows, columns=CONCLUSIONS.names).astype({"parts": int, "shown": int}))
 
 
 def _verdict(effect: Effect, found: pd.Series, share: bool) -> str:

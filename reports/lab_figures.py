@@ -109,8 +109,10 @@ def threshold_curve(savings: pd.DataFrame) -> Figure:
     figure, ax = new_figure()
     rows = savings[savings["setting"].str.contains("threshold")].sort_values("calls_saved")
     errors = np.abs(rows[["low", "high"]].to_numpy().T - rows["change"].to_numpy())
+    saved = 100 * np.abs(rows[["saved_low", "saved_high"]].to_numpy().T - rows["calls_saved"].to_numpy())
     ax.errorbar(
-        100 * rows["calls_saved"], rows["change"], yerr=errors, color=PALETTE[0], marker="o", markersize=4, capsize=2
+        100 * rows["calls_saved"], rows["change"], xerr=saved, yerr=errors, color=PALETTE[0], marker="o", markersize=4,
+        capsize=2,
     )  # fmt: skip
     for _, row in rows.iterrows():
         text = str(row["setting"]).split("threshold ")[-1]

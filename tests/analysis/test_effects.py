@@ -52,3 +52,4 @@ def test_an_effect_is_shown_only_with_all_its_parts():
     found = conclusions(known_effects(rows(0.2), [*parts, *split])).set_index("effect")
     assert found.loc["both"].to_dict() == {"parts": 2, "shown": 2, "verdict": "shown"}
     assert found.loc["split"].to_dict() == {"parts": 2, "shown": 1, "verdict": "short"}
+    assert conclusions(pd.DataFrame(columns=["effect", "verdict"])).empty
