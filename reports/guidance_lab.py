@@ -295,16 +295,17 @@ def _read_part(row: pd.Series) -> str:
 
 def read_savings(saved: pd.DataFrame) -> str:
     """The largest saving with its interval, the paper's, and whether any threshold saves the share claimed."""
-    rows = saved[saved["setting"].str.contains("threshold")].set_index("setting")
-    most = rows.loc[rows["calls_saved"] == rows["calls_saved"].max()].iloc[0]
+    rows = saved[saved["setting"].str.contains("threshold")]
+    most = rows.sort_values("calls_saved").iloc[-1]
     text = (
-        f"Adaptive guidance saves up to {_saved(most)} of the calls, at {most.name}, where the samples change by "
+        f"Adaptive guidance saves up to {_saved(most)} of the calls, at {most['setting']}, where the samples change by "
         f"{most['change']:.2g} RMS ({most['low']:.2g} to {most['high']:.2g})"
     )
     name = f"adaptive, threshold {PAPER_THRESHOLD:g}"
-    if name in rows.index and most.name != name:
-        text += f", and {_saved(rows.loc[name])} at the paper's {PAPER_THRESHOLD:g}"
-    enough = [str(name).split()[-1] for name, row in rows.iterrows() if row["saved_low"] >= SAVED]
+    paper = rows[rows["setting"] == name]
+    if len(paper) and most["setting"] != name:
+        text += f", and {_saved(paper.iloc[0])} at the paper's {PAPER_THRESHOLD:g}"
+    enough = [str(name).split()[-1] for name in rows.loc[rows["saved_low"] >= SAVED, "setting"]]
     text += f". {SAVED:.0%} or more: " + (f"at {', '.join(enough)}." if enough else "at none of the thresholds.")
     once = rows["first_only"].max()
     return text + (f" Up to {once:.0%} of the samples were guided at the first step alone." if once > 0 else "")

@@ -159,7 +159,7 @@ def _read_parting(ends: pd.DataFrame, tables: Mapping[str, pd.DataFrame], base: 
         if rows.empty:
             texts.append(f"{name} does not by more than {TOLERANCE:g} σ")
             continue
-        first, most = rows.loc["first"], table.loc[table["mean"].idxmax()]
+        first, most = rows.loc["first"], table.sort_values("mean").iloc[-1]
         texts.append(
             f"{name} by step {first['step']:d} (σ = {first['sigma']:.3g}), at most {most['mean']:.3g} σ "
             f"({most['low']:.3g} to {most['high']:.3g}), at step {most['step']:.0f} (σ = {most['sigma']:.2g})"
