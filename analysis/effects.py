@@ -79,7 +79,7 @@ class Effect:
         """What the difference is said to be."""
         if self.sign == 0:
             return f"within ±{self.margin:g}"
-        return f"above {self.margin:g}" if self.sign > 0 else f"below {-self.margin:g}"
+        return f"above {self.margin:g}" if self.sign > 0 else f"below {0 - self.margin:g}"
 
 
 def known_effects(rows: pd.DataFrame, effects: Sequence[Effect]) -> pd.DataFrame:

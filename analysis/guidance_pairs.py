@@ -56,7 +56,13 @@ SAVINGS = Schema(
         Column("calls_saved", float, "1", "share saved against the setting compared with"),
         Column("saved_low", float, "1", "lower end of its 95 % interval, bootstrap over samples"),
         Column("saved_high", float, "1", "upper end"),
-        Column("first_only", float, "1", "share of samples with a second branch at the first step at most: unguided"),
+        Column(
+            "first_look",
+            float,
+            "1",
+            "share of samples without a second branch after the first step at or below the "
+            "rule's `below`: stopped at their first look, without `below` unguided",
+        ),
         Column("change", float, "data", "RMS change of the final sample, mean over samples"),
         Column("low", float, "data", "lower end of its 95 % interval, bootstrap over samples"),
         Column("high", float, "data", "upper end"),
@@ -161,7 +167,7 @@ def savings(settings: Sequence[Setting], *, against: str, decoder: Decoder | Non
         rows = pd.DataFrame({"setting": name, "sample": np.arange(len(change)), "change": change})
         found = summarise_by(rows, by=["setting"], quantities=["change"]).drop(columns=["quantity", "median"])
         part = found.rename(columns={"mean": "change"}).assign(calls=calls.mean(), calls_saved=saved)
-        parts.append(part.assign(saved_low=ends[0], saved_high=ends[1], first_only=_guided_once(setting)))
+        parts.append(part.assign(saved_low=ends[0], saved_high=ends[1], first_look=_stopped_at_once(setting)))
     return SAVINGS.check(pd.concat(parts, ignore_index=True))
 
 
@@ -179,11 +185,12 @@ def _calls(setting: Setting) -> Floats:
     return calls
 
 
-def _guided_once(setting: Setting) -> float:
-    """Share of samples that no step but the first gave a second branch."""
-    needed = _needed(setting)
-    later = needed[needed.index.get_level_values("step") > needed.index.get_level_values("step").min()]
-    return float((later.groupby("sample").max() == 1).mean())
+def _stopped_at_once(setting: Setting) -> float:
+    """Share of samples that no step after the first look at the cosine gave a second branch."""
+    assert setting.run.trace is not None  # the calls were counted
+    rows = setting.run.trace.scalars
+    look = rows.loc[rows["sigma"] <= getattr(setting.rule, "below", np.inf), "step"].min()
+    return float((rows[rows["step"] > look].groupby("sample")["needed"].max() == 1).mean())
 
 
 def _states(trace: Trace, decoder: Decoder | None) -> dict[tuple[int, float], Floats]:

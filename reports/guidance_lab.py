@@ -307,8 +307,12 @@ def read_savings(saved: pd.DataFrame) -> str:
         text += f", and {_saved(paper.iloc[0])} at the paper's {PAPER_THRESHOLD:g}"
     enough = [str(name).split()[-1] for name in rows.loc[rows["saved_low"] >= SAVED, "setting"]]
     text += f". {SAVED:.0%} or more: " + (f"at {', '.join(enough)}." if enough else "at none of the thresholds.")
-    once = rows["first_only"].max()
-    return text + (f" Up to {once:.0%} of the samples were guided at the first step alone." if once > 0 else "")
+    once = [str(name).split()[-1] for name in rows.loc[rows["first_look"] == 1, "setting"]]
+    if once:
+        text += (
+            f" At {', '.join(once)} every sample stops at the first look: where one looks decides, not the threshold."
+        )
+    return text
 
 
 def _saved(row: pd.Series) -> str:

@@ -114,10 +114,11 @@ def threshold_curve(savings: pd.DataFrame) -> Figure:
         100 * rows["calls_saved"], rows["change"], xerr=saved, yerr=errors, color=PALETTE[0], marker="o", markersize=4,
         capsize=2,
     )  # fmt: skip
-    for _, row in rows.iterrows():
-        text = str(row["setting"]).split("threshold ")[-1]
-        point = (100 * row["calls_saved"], row["change"])
-        ax.annotate(text, point, textcoords="offset points", xytext=(4, -9), fontsize=6)
+    for (calls, change), same in rows.groupby(["calls_saved", "change"]):  # settings of one point share its label
+        text = ", ".join(sorted(same["setting"].str.split("threshold ").str[-1]))
+        right = 2 * calls > rows["calls_saved"].max()
+        point, offset = (100 * calls, change), (-4, 6) if right else (6, -3)
+        ax.annotate(text, point, textcoords="offset points", xytext=offset, ha="right" if right else "left", fontsize=6)
     ax.set(xlabel="denoiser calls saved (%)", ylabel="RMS change of the sample (units of data)")
     ax.margins(x=0.15)
     return figure
