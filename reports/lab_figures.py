@@ -114,7 +114,8 @@ def threshold_curve(savings: pd.DataFrame) -> Figure:
         100 * rows["calls_saved"], rows["change"], xerr=saved, yerr=errors, color=PALETTE[0], marker="o", markersize=4,
         capsize=2,
     )  # fmt: skip
-    for (calls, change), same in rows.groupby(["calls_saved", "change"]):  # settings of one point share its label
+    for _, same in rows.groupby(["calls_saved", "change"]):  # settings of one point share its label
+        calls, change = same[["calls_saved", "change"]].to_numpy(np.float64)[0]
         text = ", ".join(sorted(same["setting"].str.split("threshold ").str[-1]))
         right = 2 * calls > rows["calls_saved"].max()
         point, offset = (100 * calls, change), (-4, 6) if right else (6, -3)
