@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.analysis.bootstrap import interval, sample_and_draws
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.tables import Column, Schema, require_columns
 from scorescope.data.errors import InputError
@@ -53,6 +54,15 @@ SAVINGS = Schema(
         Column("n", int, "", "samples"),
         Column("calls", float, "1", "denoiser evaluations a sample"),
         Column("calls_saved", float, "1", "share saved against the setting compared with"),
+        Column("saved_low", float, "1", "lower end of its 95 % interval, bootstrap over samples"),
+        Column("saved_high", float, "1", "upper end"),
+        Column(
+            "first_look",
+            float,
+            "1",
+            "share of samples without a second branch after the first step at or below the "
+            "rule's `below`: stopped at their first look, without `below` unguided",
+        ),
         Column("change", float, "data", "RMS change of the final sample, mean over samples"),
         Column("low", float, "data", "lower end of its 95 % interval, bootstrap over samples"),
         Column("high", float, "data", "upper end"),
@@ -147,23 +157,40 @@ def savings(settings: Sequence[Setting], *, against: str, decoder: Decoder | Non
     named = {setting.name: setting for setting in settings}
     if against not in named:
         raise InputError("against", found=repr(against), expected=f"one of {list(named)}")
-    base = _flat(named[against].run.samples, decoder)
-    calls = {name: _calls(setting) for name, setting in named.items()}
+    base, base_calls = _flat(named[against].run.samples, decoder), _calls(named[against])
     parts = []
     for name, setting in named.items():
-        difference = np.sqrt(((_flat(setting.run.samples, decoder) - base) ** 2).mean(1))
-        rows = pd.DataFrame({"setting": name, "sample": np.arange(len(difference)), "change": difference})
-        found = summarise_by(rows, by=["setting"], quantities=["change"]).rename(columns={"mean": "mean_change"})
-        row = found.drop(columns=["quantity", "median"]).rename(columns={"mean_change": "change"})
-        parts.append(row.assign(calls=calls[name], calls_saved=1 - calls[name] / calls[against]))
+        change = np.sqrt(((_flat(setting.run.samples, decoder) - base) ** 2).mean(1))
+        calls = _calls(setting)
+        sums = sample_and_draws(len(calls), resamples=1000, seed=0) @ np.stack([calls, base_calls], axis=1)
+        saved, *ends = interval(1 - sums[:, 0] / sums[:, 1])
+        rows = pd.DataFrame({"setting": name, "sample": np.arange(len(change)), "change": change})
+        found = summarise_by(rows, by=["setting"], quantities=["change"]).drop(columns=["quantity", "median"])
+        part = found.rename(columns={"mean": "change"}).assign(calls=calls.mean(), calls_saved=saved)
+        parts.append(part.assign(saved_low=ends[0], saved_high=ends[1], first_look=_stopped_at_once(setting)))
     return SAVINGS.check(pd.concat(parts, ignore_index=True))
 
 
-def _calls(setting: Setting) -> float:
+def _needed(setting: Setting) -> pd.Series:
+    """Denoiser evaluations that the rule needed, by (sample, step, call)."""
     trace = setting.run.trace
     if trace is None:
         raise InputError("settings", found=f"{setting.name} without a trace", expected="recorded runs")
-    return float(trace.scalars.groupby("sample")["needed"].sum().mean())
+    return trace.scalars.set_index(["sample", "step", "call"])["needed"].sort_index()
+
+
+def _calls(setting: Setting) -> Floats:
+    """Denoiser evaluations of each sample."""
+    calls: Floats = _needed(setting).groupby("sample").sum().to_numpy(np.float64)
+    return calls
+
+
+def _stopped_at_once(setting: Setting) -> float:
+    """Share of samples that no step after the first look at the cosine gave a second branch."""
+    assert setting.run.trace is not None  # the calls were counted
+    rows = setting.run.trace.scalars
+    look = rows.loc[rows["sigma"] <= getattr(setting.rule, "below", np.inf), "step"].min()
+    return float((rows[rows["step"] > look].groupby("sample")["needed"].max() == 1).mean())
 
 
 def _states(trace: Trace, decoder: Decoder | None) -> dict[tuple[int, float], Floats]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from scorescope.analysis.proportions import share_interval
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.tables import Column, Schema, require_columns
 from scorescope.data.errors import InputError
@@ -141,7 +142,11 @@ def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
     """
     rows = _clipped(table, norm)
     by = ["rule", "weight", "step", "sigma"]
-    return CLIP.check(summarise_by(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median"))
+    found = summarise_by(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median")
+    # in the order of the groups, as the summary: a bootstrap of samples that all agree would have no width
+    exact = [share_interval(group) for _, group in rows.groupby(by, sort=False)["active"]]
+    found.loc[found["quantity"] == "active", ["low", "high"]] = exact
+    return CLIP.check(found)
 
 
 def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from scorescope.analysis.fid_neighbours import neighbour_table
+from scorescope.analysis.fid_neighbours import neighbour_table, recall_interval
 from scorescope.analysis.frechet import frechet_distance
 from scorescope.analysis.frechet_error import frechet_interval
+from scorescope.analysis.proportions import is_binary, paired_share_interval, share_interval
 from scorescope.analysis.summaries import summarise_by
 from scorescope.analysis.tables import Column, Schema, require_columns
 from scorescope.data.errors import InputError
@@ -26,6 +27,7 @@ from scorescope.probes.decomposition import image_statistics
 from scorescope.probes.sweep import Setting
 
 Floats = NDArray[np.float64]
+LEAST_FOR_RECALL = 20  # samples: its interval is made of halves of them
 Features = Callable[[Tensor], Tensor]
 
 SWEEP = Schema(
@@ -35,7 +37,7 @@ SWEEP = Schema(
         Column("rule", str, "", "its guidance rule"),
         Column("weight", float, "1", "its weight"),
         Column("metric", str, "", "see METRICS"),
-        Column("n", int, "", "samples"),
+        Column("n", int, "", "samples of the setting"),
         Column("value", float, "", "unit as in METRICS"),
         Column("low", float, "", "lower end of the 95 % interval"),
         Column("high", float, "", "upper end"),
@@ -49,11 +51,13 @@ METRICS = {
     "saturation": "mean HSV saturation, colour only",
     "score": "the user's scorer, for class labels the share of samples that a classifier gives the requested class",
     "calls": "denoiser evaluations that the rule needed, a sample; a classic pipeline may make more",
-    "diversity": "mean distance from a sample to the others of its condition, units of the features",
+    "diversity": "mean distance of two samples of one condition, units of the features; by sample its jackknife "
+    "pseudo-value, of the same mean; two samples of a condition are one pair, told at the first of them",
     "frechet": "Frechet distance to the reference as measured, squared units of the features; no interval",
     "frechet_debiased": "the same without its bias of order 1/n (jackknife); can fall below 0",
     "precision": "share of samples within the reference's neighbourhoods",
-    "recall": "share of reference images within the samples' neighbourhoods",
+    "recall": "share of reference images within the samples' neighbourhoods; its interval is over both sets, "
+    "missing for fewer than 20 samples",
 }
 
 CHANGES = Schema(
@@ -64,7 +68,7 @@ CHANGES = Schema(
         Column("metric", str, "", "a metric that each sample has"),
         Column("n", int, "", "pairs"),
         Column("value", float, "", "mean difference"),
-        Column("low", float, "", "lower end of its 95 % interval, bootstrap over pairs"),
+        Column("low", float, "", "lower end of its 95 % interval: bootstrap over pairs, Tango's for shares"),
         Column("high", float, "", "upper end"),
     ),
 )
@@ -103,9 +107,11 @@ def sample_metrics(
     DataFrame
         `setting`, `rule`, `weight`, `sample` and the sample-level names of `METRICS`; NaN where one does not apply.
     """
-    measures = _Measures(value_range, scorer, labels, features, decoder)
-    shown = tqdm(settings, desc="measuring", disable=not progress)
-    return pd.concat([measures.rows(setting, measures.images(setting)) for setting in shown], ignore_index=True)
+    measures, rows = _Measures(value_range, scorer, labels, features, decoder), []
+    for setting in tqdm(settings, desc="measuring", disable=not progress):
+        images = measures.images(setting)
+        rows.append(measures.rows(setting, images, None if labels is None else measures.flat(images)))
+    return pd.concat(rows, ignore_index=True)
 
 
 def measure_sweep(
@@ -117,6 +123,7 @@ def measure_sweep(
     reference: Tensor | None = None,
     features: Features | None = None,
     decoder: Decoder | None = None,
+    rows: pd.DataFrame | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Sample-level and set-level metrics of every setting, each with its interval.
@@ -128,25 +135,45 @@ def measure_sweep(
     reference : Tensor, shape (m, *shape), optional
         Real data, for Frechet distance, precision and recall; more rows than features. Images where there is a
         decoder.
+    rows : DataFrame, optional
+        From `sample_metrics` of the same settings: then it is not measured again, and of the other arguments only
+        `reference`, `features` and `decoder` are looked at.
 
     Returns
     -------
     DataFrame
-        Columns declared in `SWEEP`, metrics in `METRICS`. Intervals are bootstrap over samples, for precision and
-        recall those of `neighbour_table`, for the Frechet distance without bias the jackknife; that row is
-        missing where there are fewer than 20/19 as many images as features.
+        Columns declared in `SWEEP`, metrics in `METRICS`. Intervals are bootstrap over samples; exact for a score of
+        zeros and ones; for precision that of `neighbour_table`, for recall that of `recall_interval`; for the Frechet
+        distance without bias the jackknife, a row that is missing where there are fewer than 20/19 as many images as
+        features.
     """
     measures = _Measures(value_range, scorer, labels, features, decoder)
-    real = None if reference is None else _flat(features, reference.cpu())
-    rows, parts = [], []
+    real = None if reference is None else measures.flat(reference)
+    parts: list[pd.DataFrame] = []
+    measured: list[pd.DataFrame] = []
     for setting in tqdm(settings, desc="measuring", disable=not progress):
+        if rows is not None and real is None:
+            break
         images = measures.images(setting)
-        rows.append(measures.rows(setting, images))
-        if real is not None:
-            parts.append(_against(_flat(features, images), real).assign(**_keys(setting)))
-    found = summarise_by(pd.concat(rows, ignore_index=True), by=["setting", "rule", "weight"]).dropna(subset=["mean"])
-    table = found.rename(columns={"quantity": "metric", "mean": "value"}).drop(columns="median")
+        found = None if labels is None and real is None else measures.flat(images)
+        if rows is None:
+            measured.append(measures.rows(setting, images, found))
+        if real is not None and found is not None:
+            parts.append(_against(found, real).assign(**_keys(setting)))
+    table = _summary(pd.concat(measured, ignore_index=True) if rows is None else rows)
     return SWEEP.check(pd.concat([table, *parts], ignore_index=True))
+
+
+def _summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and interval of each sample-level metric of each setting."""
+    found = summarise_by(rows, by=["setting", "rule", "weight"]).dropna(subset=["mean"])
+    table = found.rename(columns={"quantity": "metric", "mean": "value"}).drop(columns="median")
+    for setting, scores in rows.groupby("setting")["score"]:
+        if is_binary(scores):
+            table.loc[(table["setting"] == setting) & (table["metric"] == "score"), ["low", "high"]] = share_interval(
+                scores
+            )
+    return table
 
 
 @dataclass(frozen=True)
@@ -161,19 +188,24 @@ class _Measures:
 
     def images(self, setting: Setting) -> Tensor:
         """The samples, decoded where there is a decoder."""
-        samples = setting.run.samples
+        samples = setting.run.samples.detach()
         return samples.cpu() if self.decoder is None else decode(self.decoder, samples)
 
-    def rows(self, setting: Setting, images: Tensor) -> pd.DataFrame:
-        """One row a sample."""
+    def flat(self, images: Tensor) -> Floats:
+        """Their features, (n, d)."""
+        return _flat(self.features, images)
+
+    def rows(self, setting: Setting, images: Tensor, features: Floats | None) -> pd.DataFrame:
+        """One row a sample; the features are looked at where there are labels."""
         value_range = (-1.0, 1.0) if self.decoder is not None and self.value_range is None else self.value_range
-        columns: dict[str, Any] = {name: v.numpy() for name, v in image_statistics(images, value_range).items()}
+        statistics = image_statistics(images, value_range).items()
+        columns: dict[str, Any] = {name: value.detach().cpu().numpy() for name, value in statistics}
         columns["score"] = np.nan if self.scorer is None else np.asarray(self.scorer(images), dtype=np.float64)
         columns["calls"], columns["diversity"] = np.nan, np.nan
         if (trace := setting.run.trace) is not None:
             columns["calls"] = trace.scalars.groupby("sample")["needed"].sum().to_numpy(np.float64)
-        if self.labels is not None:
-            columns["diversity"] = _spread(_flat(self.features, images), self.labels.cpu().numpy())
+        if self.labels is not None and features is not None:
+            columns["diversity"] = _spread(features, self.labels.cpu().numpy())
         return pd.DataFrame({**_keys(setting), "sample": np.arange(len(images)), **columns})
 
 
@@ -207,8 +239,12 @@ def changes(rows: pd.DataFrame, *, against: str, metrics: Sequence[str] | None =
     for setting, group in rows.groupby("setting", sort=False):
         if setting == against:
             continue
-        difference = (group.set_index("sample")[names] - base).reset_index()
-        parts.append(summarise_by(difference.assign(setting=setting), by=["setting"], quantities=names))
+        values = group.set_index("sample")[names]
+        difference = (values - base).reset_index()
+        found = summarise_by(difference.assign(setting=setting), by=["setting"], quantities=names)
+        if "score" in names and is_binary(base["score"]) and is_binary(values["score"]):
+            found.loc[found["quantity"] == "score", ["low", "high"]] = paired_share_interval(difference["score"])
+        parts.append(found)
     if not parts:
         raise InputError("rows", found="one setting", expected="at least one other to compare with")
     table = pd.concat(parts, ignore_index=True).dropna(subset=["mean"]).assign(against=against)
@@ -252,14 +288,25 @@ def pareto(table: pd.DataFrame, *, better: Mapping[str, Literal["high", "low"]])
 
 
 def _spread(features: Floats, labels: NDArray[Any]) -> Floats:
-    """Mean distance from each row to the others of its label; NaN for a label of one row."""
+    """Jackknife pseudo-values of the mean distance within each label; NaN for a label of one row.
+
+    The mean distance U from a row to the others shares its pairs with theirs, so the bootstrap of it over rows is half
+    as wide as it should be. With h_i the mean distance of row i to the n - 1 others, the pseudo-value
+    n U - (n - 1) U_without_i is U + 2 (n - 1) / (n - 2) (h_i - U): its mean is U, and its spread is that of U.
+    """
     found = np.full(len(features), np.nan)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        if len(rows) > 1:
-            points = torch.from_numpy(features[rows])
-            distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").numpy()
-            found[rows] = distances.sum(1) / (len(rows) - 1)
+        if len(rows) < 2:
+            continue
+        points = torch.from_numpy(features[rows])
+        distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+        if len(rows) == 2:
+            found[rows[0]] = distances[0, 1]  # one pair is one independent value
+        else:
+            mean_distances = distances.sum(1) / (len(rows) - 1)
+            whole = mean_distances.mean()
+            found[rows] = whole + 2 * (len(rows) - 1) / (len(rows) - 2) * (mean_distances - whole)
     return found
 
 
@@ -274,11 +321,15 @@ def _against(fake: Floats, real: Floats) -> pd.DataFrame:
         rows.append(("frechet_debiased", len(fake), found.debiased, found.low, found.high))
     first = pd.DataFrame(rows, columns=["metric", "n", "value", "low", "high"])
     neighbours = neighbour_table(fake, real)
-    chosen = neighbours[neighbours["metric"].isin(["precision", "recall"])]
+    chosen = neighbours[neighbours["metric"].isin(["precision", "recall"])].copy()
+    # the interval of the table takes the samples as given, and they are what a setting has drawn
+    low, high = recall_interval(fake, real) if len(fake) >= LEAST_FOR_RECALL else (np.nan, np.nan)
+    chosen.loc[chosen["metric"] == "recall", ["n", "low", "high"]] = len(fake), low, high
+    chosen["n"] = chosen["n"].astype(int)
     return pd.concat([first, chosen[["metric", "n", "value", "low", "high"]]], ignore_index=True)
 
 
 def _flat(features: Features | None, samples: Tensor) -> Floats:
     found = samples if features is None else features(samples)
-    values: Floats = found.flatten(1).double().numpy()
+    values: Floats = found.detach().flatten(1).double().cpu().numpy()
     return values

@@ -146,12 +146,13 @@ def _laboratory(
         "Where the paths of two rules part",
         lambda: paths.separation_section(model, interval, weight=SHOWN, count=count, device=device),
     )
-    settings = settings + _record(writer, model, lab.lab_rules(model, interval), count, device, progress)
+    below = lab.look_below(unguided)
+    settings = settings + _record(writer, model, lab.lab_rules(model, interval, below=below), count, device, progress)
     condition = model.conditions(count)
     labels = condition if isinstance(condition, Tensor) and condition.ndim == 1 else None
     rows = lab.metrics_of(settings, model, labels)
     writer.section("rules", "The rules compared", lambda: lab.comparison_section(settings, rows, model, labels))
-    writer.section("effects", "Known effects, tested", lambda: lab.effects_section(settings, rows))
+    writer.section("effects", "Known effects, tested", lambda: lab.effects_section(settings, rows, below=below))
 
 
 def _tables(runs: values.Runs) -> _Tables:

@@ -139,9 +139,10 @@ def _separation(tables: Mapping[str, pd.DataFrame], *, base: str, pairs: int) ->
     whole = pd.concat([table.assign(setting=name) for name, table in tables.items()], ignore_index=True)
     how = (
         f"{pairs} pairs of the same seeds; states at the first call of each step, in units of σ; marks: the first step "
-        f"whose interval lies above {TOLERANCE:g}. 95 % bootstrap intervals over pairs."
+        f"whose interval lies above {TOLERANCE:g}. 95 % bootstrap intervals over pairs, each for its step alone: the "
+        "first of several is passed a little early."
     )
-    reading = _read_parting(ends, list(tables), base)
+    reading = _read_parting(ends, tables, base)
     figure = path_figures.separation(tables, tolerance=TOLERANCE)
     return Section(
         [ReportFigure("separation", figure, reading, how)],
@@ -152,17 +153,17 @@ def _separation(tables: Mapping[str, pd.DataFrame], *, base: str, pairs: int) ->
     )
 
 
-def _read_parting(ends: pd.DataFrame, names: Sequence[str], base: str) -> str:
+def _read_parting(ends: pd.DataFrame, tables: Mapping[str, pd.DataFrame], base: str) -> str:
     texts = []
-    for name in names:
+    for name, table in tables.items():
         rows = ends[ends["setting"] == name].set_index("which")
         if rows.empty:
             texts.append(f"{name} does not by more than {TOLERANCE:g} σ")
             continue
-        first, last = rows.loc["first"], rows.loc["last"]
+        first, most = rows.loc["first"], table.sort_values("mean").iloc[-1]
         texts.append(
-            f"{name} by step {first['step']:d} (σ = {first['sigma']:.3g}), up to {last['mean']:.3g} σ at step "
-            f"{last['step']:d} (σ = {last['sigma']:.2g})"
+            f"{name} by step {first['step']:d} (σ = {first['sigma']:.3g}), at most {most['mean']:.3g} σ "
+            f"({most['low']:.3g} to {most['high']:.3g}), at step {most['step']:.0f} (σ = {most['sigma']:.2g})"
         )
     return f"From the path of {base} the others part: " + "; ".join(texts) + "."
 

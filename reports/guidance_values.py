@@ -1,13 +1,15 @@
 """What the samples of a guidance report look like: values, range, contrast, the pictures themselves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scorescope.analysis.images import image_table, value_density
-from scorescope.analysis.quality import class_agreement
+from scorescope.analysis.proportions import share_interval
+from scorescope.analysis.quality import class_scorer
 from scorescope.analysis.summaries import summarise_by
 from scorescope.probes.models import Model
 from scorescope.probes.sampling import Run
@@ -74,7 +76,7 @@ def _densities(runs: Runs, real: Tensor | None, model: Model) -> pd.DataFrame:
 
 
 def _headline(images: pd.DataFrame, runs: Runs, model: Model) -> pd.DataFrame:
-    rows = []
+    rows, scorers = [], dict[int, Callable[[Tensor], NDArray[np.float64]]]()
     for (rule, weight), run in runs.items():
         row: dict[str, object] = {"rule": rule, "w": weight, "n": len(run.samples)}
         for quantity in ("overshoot_share", "contrast", "saturation"):
@@ -83,11 +85,13 @@ def _headline(images: pd.DataFrame, runs: Runs, model: Model) -> pd.DataFrame:
                 row[quantity] = found["mean"]
                 row[f"{quantity} 95 %"] = f"{found['low']:.3g} to {found['high']:.3g}"
         if model.digits is not None:
-            labels, samples = model.conditions(len(run.samples)), run.samples.cpu()
-            table = class_agreement(samples, labels, train=model.digits.train, held_out=model.digits.held_out)
-            found = table[table["what"] == "samples"].iloc[0]
-            row["class agreement"] = found["agreement"]
-            row["class agreement 95 %"] = f"{found['low']:.3g} to {found['high']:.3g}"
+            count = len(run.samples)
+            if count not in scorers:  # a classifier is fitted, once
+                scorers[count] = class_scorer(model.conditions(count), train=model.digits.train)
+            score = scorers[count](run.samples.cpu())
+            low, high = share_interval(score)
+            row["class agreement"] = score.mean()
+            row["class agreement 95 %"] = f"{low:.3g} to {high:.3g}"
         rows.append(row)
     return pd.DataFrame(rows)
 

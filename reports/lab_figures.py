@@ -109,13 +109,17 @@ def threshold_curve(savings: pd.DataFrame) -> Figure:
     figure, ax = new_figure()
     rows = savings[savings["setting"].str.contains("threshold")].sort_values("calls_saved")
     errors = np.abs(rows[["low", "high"]].to_numpy().T - rows["change"].to_numpy())
+    saved = 100 * np.abs(rows[["saved_low", "saved_high"]].to_numpy().T - rows["calls_saved"].to_numpy())
     ax.errorbar(
-        100 * rows["calls_saved"], rows["change"], yerr=errors, color=PALETTE[0], marker="o", markersize=4, capsize=2
+        100 * rows["calls_saved"], rows["change"], xerr=saved, yerr=errors, color=PALETTE[0], marker="o", markersize=4,
+        capsize=2,
     )  # fmt: skip
-    for _, row in rows.iterrows():
-        text = str(row["setting"]).split("threshold ")[-1]
-        point = (100 * row["calls_saved"], row["change"])
-        ax.annotate(text, point, textcoords="offset points", xytext=(4, -9), fontsize=6)
+    for _, same in rows.groupby(["calls_saved", "change"]):  # settings of one point share its label
+        calls, change = same[["calls_saved", "change"]].to_numpy(np.float64)[0]
+        text = ", ".join(sorted(same["setting"].str.split("threshold ").str[-1]))
+        right = 2 * calls > rows["calls_saved"].max()
+        point, offset = (100 * calls, change), (-4, 6) if right else (6, -3)
+        ax.annotate(text, point, textcoords="offset points", xytext=offset, ha="right" if right else "left", fontsize=6)
     ax.set(xlabel="denoiser calls saved (%)", ylabel="RMS change of the sample (units of data)")
     ax.margins(x=0.15)
     return figure
