@@ -96,7 +96,8 @@ def test_adaptive_guidance_guides(report):
     out, outcome = report
     steps = pd.read_parquet(out / "tables/decomposition.parquet").query("rule == 'CFG' and weight == 1 and call == 0")
     peak = steps.groupby("sigma")["one_minus_cos_eps"].mean().idxmax()
-    assert f"looked at up to σ = {peak:.3g}" in (out / "index.html").read_text()
+    stated = float(re.search(r"looked at up to σ = ([\d.]+)", (out / "index.html").read_text())[1])
+    assert peak / 1.5 < stated < 1.5 * peak  # the peak of the same curve on a finer grid
     saved = pd.read_parquet(out / "tables/savings.parquet").set_index("setting")
     adaptive = saved[saved.index.str.startswith("adaptive")]
     assert len(adaptive) == 5 and (adaptive["calls"] > 50).all()
