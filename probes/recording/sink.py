@@ -162,7 +162,7 @@ class Sink:
     def put(self, step: Step) -> None:
         """Take one step."""
         vector = step.packed.vector(step.device)
-        if self._writer is None and not step.arrays:
+        if self._writer is None and not step.arrays and self._ring is None:
             self._held.append((step, vector))
             if len(self._held) >= _HELD:
                 self._read_held()
@@ -185,11 +185,9 @@ class Sink:
         return functools.partial(self._writer.append, record | _verdicts(record))
 
     def _read_held(self) -> None:
-        """Read everything back at once."""
+        """Read everything back at once; steps are held only while there is no ring, so that their order stays."""
         if not self._held:
             return
-        if self._ring is not None:
-            self.flush(raise_errors=True)
         vectors = [vector for _, vector in self._held]
         whole = torch.cat([vector.to(vectors[0].device) for vector in vectors]).cpu()
         start = 0

@@ -130,9 +130,10 @@ def test_export_to_zarr(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(group["cond"][1], trace.load("cond", 1).numpy())
 
 
+@pytest.mark.parametrize("where", ["disk", "memory"])
 @pytest.mark.parametrize("every", [2, (0.9, 10.0)])
-def test_arrays_may_be_kept_in_some_steps(every: Any, tmp_path: Path) -> None:
-    trace = recorded(tmp_path / "a", every=every)
+def test_arrays_may_be_kept_in_some_steps(every: Any, where: str, tmp_path: Path) -> None:
+    trace = recorded(tmp_path / "a" if where == "disk" else None, every=every)
     kept = [place for place, event in enumerate(trace.arrays.events) if event["arrays"]]
     sigma = trace.scalars["sigma"]
     assert kept == ([0, 2] if every == 2 else [p for p in range(4) if 0.9 <= sigma[p] <= 10.0])
