@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -95,8 +96,9 @@ def read(path: Path) -> Contents:
     contents = Contents(path, _read_manifest(path))
     steps = path / STEPS
     if not _inside(path, steps) or not steps.is_file():
-        contents.damaged = contents.manifest["status"] in CLOSED
-        contents.problems.append(f"{STEPS} is missing")
+        there = os.path.lexists(steps)
+        contents.damaged = there or contents.manifest["status"] in CLOSED
+        contents.problems.append(f"{STEPS} is {'not a file of the folder' if there else 'missing'}")
         return contents
     data = steps.read_bytes()
     _read_lines(contents, data)

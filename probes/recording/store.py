@@ -26,6 +26,7 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording import shards
+from scorescope.probes.recording.files import is_own_folder, open_own, write_whole
 
 FORMAT, VERSION = "scorescope-trace", 1
 MANIFEST, STEPS, SHARDS, SCALARS = "manifest.json", "steps.jsonl", "shards", "scalars.parquet"
@@ -47,27 +48,13 @@ def check_of(identity: str, body: bytes) -> str:
     return hashlib.sha256(identity.encode() + b"\0" + body).hexdigest()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, sync it, and rename it."""
-    partial = path.with_name(path.name + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(partial, path)
-
-
 class Writer:
     """Appends to a trace folder; made by `create` or `reopen`."""
 
     def __init__(self, path: Path, manifest: dict[str, Any], lines: int, shards: int) -> None:
         self.path, self.manifest = path, manifest
         self._lines, self._shards = lines, shards
-        self._file = open(path / STEPS, "ab", buffering=0)  # noqa: SIM115 (kept open until close)
+        self._file = open_own(path / STEPS, create=True)
 
     @classmethod
     def create(cls, path: Path, manifest: Mapping[str, Any]) -> "Writer":
@@ -78,6 +65,7 @@ class Writer:
             )
         try:
             (path / SHARDS).mkdir(parents=True, exist_ok=True)
+            _check_shards(path)
             whole = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "status": "recording", **manifest}
             write_manifest(path, whole)
             return cls(path, whole, 0, 0)
@@ -99,8 +87,13 @@ class Writer:
         """
         closing = ("lines", "steps_sha256", "scalars_sha256", "error")
         kept = {name: value for name, value in manifest.items() if name not in closing}
+        _check_shards(path)
         try:
-            os.truncate(path / STEPS, length)
+            descriptor = open_own(path / STEPS, create=False)
+            try:
+                os.ftruncate(descriptor, length)
+            finally:
+                os.close(descriptor)
             (path / SCALARS).unlink(missing_ok=True)
             write_manifest(path, kept | {"status": "recording"})
             used = [int(p.name[:8]) for p in (path / SHARDS).iterdir() if SHARD_NAME.fullmatch(p.name)]
@@ -133,7 +126,7 @@ class Writer:
         """Append one line, flush it, and sync what was written so far."""
         try:
             self._append(record)
-            os.fsync(self._file.fileno())
+            os.fsync(self._file)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -141,25 +134,23 @@ class Writer:
         body = text_of({**record, "line": self._lines})
         check = check_of(self.manifest["id"], body)
         data = b'{"check":"' + check.encode() + b'","record":' + body + b"}\n"
-        written = os.write(self._file.fileno(), data)
+        written = os.write(self._file, data)
         if written != len(data):  # a full disk: take the half line back
-            os.truncate(self.path / STEPS, os.fstat(self._file.fileno()).st_size - written)
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
             raise OSError(28, "no space left for a step line")
         self._lines += 1
 
     def close(self, status: str, table: pd.DataFrame, **more: Any) -> None:
         """Write the table and the final manifest."""
-        self._file.close()
+        self.abandon()
         try:
-            digest = hashlib.sha256((self.path / STEPS).read_bytes()).hexdigest()
-            partial = self.path / (SCALARS + ".partial")
-            table.to_parquet(partial, index=False)
-            os.replace(partial, self.path / SCALARS)
+            scalars = table.to_parquet(None, index=False)
+            write_whole(self.path / SCALARS, scalars)
             closing = {
                 "status": status,
                 "lines": self._lines,
-                "steps_sha256": digest,
-                "scalars_sha256": hashlib.sha256((self.path / SCALARS).read_bytes()).hexdigest(),
+                "steps_sha256": hashlib.sha256((self.path / STEPS).read_bytes()).hexdigest(),
+                "scalars_sha256": hashlib.sha256(scalars).hexdigest(),
             }
             self.manifest = self.manifest | closing | more
             write_manifest(self.path, self.manifest)
@@ -168,7 +159,9 @@ class Writer:
 
     def abandon(self) -> None:
         """Close without a final manifest, as a crash would leave it."""
-        self._file.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -176,6 +169,11 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     body = {key: value for key, value in manifest.items() if key != "check"}
     check = check_of(str(body["id"]), text_of(body))
     write_whole(path / MANIFEST, json.dumps({**body, "check": check}, indent=1, sort_keys=True).encode())
+
+
+def _check_shards(path: Path) -> None:
+    if not is_own_folder(path / SHARDS):
+        raise TraceError(str(path), found=f"a {SHARDS} that is a link, or no folder", expected="a folder of its own")
 
 
 def _cannot_write(path: Path, error: OSError) -> TraceError:

@@ -1,5 +1,7 @@
 """Recordings that go on, or do not: interrupted, resumed, refused; and those that never touch a disk."""
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scorescope.probes import Trace, record
+from scorescope.data.errors import InputError
+from scorescope.probes import Trace, TraceError, record
+from scorescope.probes.recording import store
+from tests.probes.recording.test_store import Damage
 
 
 class Scheduler:
@@ -68,3 +73,98 @@ def test_what_is_kept_in_memory_is_what_is_kept_on_disk(
         assert [place for place, event in enumerate(trace.arrays.events) if event["arrays"]] == kept
     for place in kept:
         assert torch.equal(traces[0].load("x_prev", place), traces[1].load("x_prev", place))
+
+
+SPECS = [{"seed": 0}, {"seed": 1}, {"seed": 2}]
+
+
+def record_runs(path: Path, *, resume: bool = False, stop_after: int | None = None) -> Trace:
+    """Runs of the toy; interrupted, as by Ctrl-C, after so many of its steps."""
+    pipe, left = toy(), iter(range(10**6 if stop_after is None else stop_after))
+
+    def count(*_: Any) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    pipe.net.register_forward_pre_hook(count)
+    with record(pipe, keep="latents", path=path, resume=resume, progress=False) as trace:
+        for spec in trace.runs(SPECS, progress=False):
+            run(pipe, spec["seed"])
+    return trace
+
+
+@pytest.fixture(scope="module")
+def broken_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trace whose process was killed in its second run, after five steps."""
+    path: Path = tmp_path_factory.mktemp("trace") / "a"
+    with pytest.raises(KeyboardInterrupt):
+        record_runs(path, stop_after=5)
+    manifest = json.loads((path / "manifest.json").read_text())
+    for name in ("lines", "steps_sha256", "scalars_sha256"):
+        del manifest[name]
+    store.write_manifest(path, manifest | {"status": "recording"})
+    (path / "scalars.parquet").unlink()
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "manifest.json.partial",
+        "scalars.parquet.partial",
+        "scalars.parquet",
+        "shards/00000005.safetensors.partial",
+        "shards/00000005.safetensors",
+        "manifest.json",
+        "steps.jsonl",
+        "shards",
+    ],
+)
+@pytest.mark.parametrize("to", ["file", "folder", "nothing"])
+def test_nothing_is_written_through_a_link_out_of_the_folder(
+    name: str, to: str, broken_off: Path, tmp_path: Path
+) -> None:
+    path, outside = tmp_path / "a", tmp_path / "outside"
+    shutil.copytree(broken_off, path)
+    outside.mkdir()
+    (outside / "file").write_text("mine")
+    (outside / "folder").mkdir()
+    link = path / name
+    shutil.rmtree(link) if link.is_dir() else link.unlink(missing_ok=True)
+    link.symlink_to(outside / to)
+    try:
+        assert record_runs(path, resume=True).status == "complete"
+        assert link.is_symlink() == (name == "shards/00000005.safetensors")  # a number that is taken is not used
+    except TraceError:
+        assert link.is_symlink() and name in ("manifest.json", "steps.jsonl", "shards")
+    assert sorted(outside.rglob("*")) == [outside / "file", outside / "folder"]
+    assert (outside / "file").read_text() == "mine"
+
+
+def test_a_new_trace_is_not_made_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "a/shards").symlink_to(tmp_path / "outside")
+    for resume in (False, True):
+        with pytest.raises(TraceError):
+            record_runs(tmp_path / "a", resume=resume)
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_damaged_copy_is_refused_or_continued_and_nothing_else_is_touched(broken_off: Path, tmp_path: Path) -> None:
+    whole = record_runs(tmp_path / "whole")
+    outcomes = set()
+    for seed in range(100):
+        at = tmp_path / str(seed)
+        shutil.copytree(broken_off, at / "a")
+        kind = Damage(seed).apply(at / "a")
+        beside = {file: file.read_bytes() for file in at.glob("outside*")}
+        try:
+            resumed = record_runs(at / "a", resume=True)
+            assert resumed.status == "complete"
+            pd.testing.assert_frame_equal(resumed.scalars, whole.scalars)
+            outcomes.add(f"{kind}: continued")
+        except TraceError:
+            outcomes.add(f"{kind}: refused")
+        assert {file: file.read_bytes() for file in at.glob("outside*")} == beside
+    assert {"flip: refused", "swap: refused", "link: refused", "flip: continued"} <= outcomes

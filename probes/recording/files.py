@@ -1,0 +1,49 @@
+"""Files of a trace folder: a name that is a link, put there by somebody else, is never written through."""
+
+import os
+import stat
+from pathlib import Path
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # nor wait for the reader of a named pipe
+
+
+def open_new(file: Path, mode: int = 0) -> int:
+    """A descriptor of a file that was not there before; what has its name, a link for instance, goes."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | mode
+    try:
+        return os.open(file, flags, 0o644)
+    except FileExistsError:
+        file.unlink()
+        return os.open(file, flags, 0o644)
+
+
+def open_own(file: Path, *, create: bool) -> int:
+    """A descriptor to append to a file; `OSError` for what is not a plain file of the folder."""
+    flags = os.O_WRONLY | os.O_APPEND | _NO_LINK | (os.O_CREAT if create else 0)
+    descriptor = os.open(file, flags, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{file.name} is not a plain file")
+    return descriptor
+
+
+def write_whole(file: Path, data: bytes) -> None:
+    """Write a file under a temporary name, sync it, and rename it."""
+    partial = file.with_name(file.name + ".partial")
+    descriptor = open_new(partial)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+        os.replace(partial, file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def is_own_folder(folder: Path) -> bool:
+    """Whether a folder is one, and not a link to another."""
+    return folder.is_dir() and not folder.is_symlink()
