@@ -1,5 +1,6 @@
 """Files of a trace folder: a name that is a link, put there by somebody else, is never written through."""
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -47,3 +48,15 @@ def write_whole(file: Path, data: bytes) -> None:
 def is_own_folder(folder: Path) -> bool:
     """Whether a folder is one, and not a link to another."""
     return folder.is_dir() and not folder.is_symlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

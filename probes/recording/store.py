@@ -26,7 +26,7 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording import shards
-from scorescope.probes.recording.files import is_own_folder, open_own, write_whole
+from scorescope.probes.recording.files import is_own_folder, open_own, sync_folder, write_whole
 
 FORMAT, VERSION = "scorescope-trace", 1
 MANIFEST, STEPS, SHARDS, SCALARS = "manifest.json", "steps.jsonl", "shards", "scalars.parquet"
@@ -68,7 +68,10 @@ class Writer:
             _check_shards(path)
             whole = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "status": "recording", **manifest}
             write_manifest(path, whole)
-            return cls(path, whole, 0, 0)
+            writer = cls(path, whole, 0, 0)
+            sync_folder(path)
+            sync_folder(path.resolve().parent)
+            return writer
         except OSError as error:
             raise _cannot_write(path, error) from error
 
@@ -126,7 +129,7 @@ class Writer:
         """Append one line, flush it, and sync what was written so far."""
         try:
             self._append(record)
-            os.fsync(self._file)
+            self._sync()
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -140,10 +143,16 @@ class Writer:
             raise OSError(28, "no space left for a step line")
         self._lines += 1
 
+    def _sync(self) -> None:
+        """Bring the lines to the disk, after the names of the shards that they tell of."""
+        sync_folder(self.path / SHARDS)
+        os.fsync(self._file)
+
     def close(self, status: str, table: pd.DataFrame, **more: Any) -> None:
         """Write the table and the final manifest."""
-        self.abandon()
         try:
+            self._sync()  # before the manifest says what is in it
+            self.abandon()
             scalars = table.to_parquet(None, index=False)
             write_whole(self.path / SCALARS, scalars)
             closing = {
@@ -154,6 +163,7 @@ class Writer:
             }
             self.manifest = self.manifest | closing | more
             write_manifest(self.path, self.manifest)
+            sync_folder(self.path)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 

@@ -1,6 +1,7 @@
 """Recordings that go on, or do not: interrupted, resumed, refused; and those that never touch a disk."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scorescope.data.errors import InputError
 from scorescope.probes import Trace, TraceError, record
 from scorescope.probes.recording import store
 from tests.probes.recording.test_store import Damage
@@ -168,3 +168,44 @@ def test_a_damaged_copy_is_refused_or_continued_and_nothing_else_is_touched(brok
             outcomes.add(f"{kind}: refused")
         assert {file: file.read_bytes() for file in at.glob("outside*")} == beside
     assert {"flip: refused", "swap: refused", "link: refused", "flip: continued"} <= outcomes
+
+
+class Disk:
+    """Notes what is synced and renamed, in order: (what, name, size)."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[tuple[str, str, int]] = []
+        self._fsync, self._replace = os.fsync, os.replace
+        monkeypatch.setattr(os, "fsync", self.fsync)
+        monkeypatch.setattr(os, "replace", self.replace)
+
+    def fsync(self, descriptor: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        self.log.append(("sync", name, os.fstat(descriptor).st_size))
+        self._fsync(descriptor)
+
+    def replace(self, source: Path, to: Path) -> None:
+        self.log.append(("rename", to.name, 0))
+        self._replace(source, to)
+
+    def last(self, what: str, name: str) -> int:
+        return max(place for place, entry in enumerate(self.log) if entry[:2] == (what, name))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the names of open files")
+@pytest.mark.parametrize("stop_after", [5, None])
+def test_what_the_manifest_says_is_on_the_disk_before_it(
+    stop_after: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed or interrupted run too: a power cut leaves no manifest that tells of lines which are not there."""
+    disk = Disk(monkeypatch)
+    try:
+        record_runs(tmp_path / "a", stop_after=stop_after)
+    except KeyboardInterrupt:
+        assert stop_after is not None
+    steps, manifest = disk.last("sync", "steps.jsonl"), disk.last("rename", "manifest.json")
+    assert disk.log[steps][2] == (tmp_path / "a/steps.jsonl").stat().st_size
+    last_shard = f"{(stop_after or 9) - 1:08d}.safetensors"
+    assert disk.last("rename", last_shard) < disk.last("sync", "shards") < steps < manifest < disk.last("sync", "a")
+    syncs = [name for what, name, _ in disk.log if what == "sync" and "safetensors" not in name]
+    assert len(syncs) <= 12 + 2 * len(SPECS)  # of shards one a step; the rest does not grow with the steps
