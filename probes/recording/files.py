@@ -60,3 +60,13 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def holds_only(folder: Path, empty: str, *files: str) -> bool:
+    """Whether there is nothing in a folder, or only an empty folder of one name and plain files of others."""
+    with os.scandir(folder) as entries:
+        return all(
+            (entry.name == empty and entry.is_dir(follow_symlinks=False) and not os.listdir(entry))
+            or (entry.name in files and entry.is_file(follow_symlinks=False))
+            for entry in entries
+        )

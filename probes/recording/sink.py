@@ -15,7 +15,7 @@ from scorescope.probes.recording.measure import Packed, unread
 from scorescope.probes.recording.offload import Ring
 from scorescope.probes.recording.proof import prove
 from scorescope.probes.recording.reading import Contents, read, reopen
-from scorescope.probes.recording.store import Writer
+from scorescope.probes.recording.store import Writer, is_unbegun
 from scorescope.probes.recording.table import prove_all, sample_offsets, scalar_table
 
 _HELD = 256  # steps whose numbers may wait on the device before they are read back
@@ -154,7 +154,7 @@ class Sink:
         self._manifest = {"status": "recording", **manifest}
         if self._path is None:
             return
-        if self._resume and self._path.exists() and any(self._path.iterdir()):
+        if self._resume and not is_unbegun(self._path):
             self._writer, self._earlier = reopen(self._path)
         else:
             self._writer = Writer.create(self._path, manifest)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording import shards
-from scorescope.probes.recording.files import is_own_folder, open_own, sync_folder, write_whole
+from scorescope.probes.recording.files import holds_only, is_own_folder, open_own, sync_folder, write_whole
 
 FORMAT, VERSION = "scorescope-trace", 1
 MANIFEST, STEPS, SHARDS, SCALARS = "manifest.json", "steps.jsonl", "shards", "scalars.parquet"
@@ -48,6 +48,11 @@ def check_of(identity: str, body: bytes) -> str:
     return hashlib.sha256(identity.encode() + b"\0" + body).hexdigest()
 
 
+def is_unbegun(path: Path) -> bool:
+    """Whether there is no trace yet: no folder, an empty one, or what a crash leaves before there is a manifest."""
+    return not os.path.lexists(path) or (path.is_dir() and holds_only(path, SHARDS, MANIFEST + ".partial"))
+
+
 class Writer:
     """Appends to a trace folder; made by `create` or `reopen`."""
 
@@ -58,8 +63,8 @@ class Writer:
 
     @classmethod
     def create(cls, path: Path, manifest: Mapping[str, Any]) -> "Writer":
-        """Start a new trace in a new or empty folder."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        """Start a new trace in a new or empty folder, or one where a crash left no more than empty names."""
+        if not is_unbegun(path):
             raise TraceError(
                 "path", found=f"{path}, which is there already", expected="a new or empty folder, or resume=True"
             )
@@ -92,7 +97,7 @@ class Writer:
         kept = {name: value for name, value in manifest.items() if name not in closing}
         _check_shards(path)
         try:
-            descriptor = open_own(path / STEPS, create=False)
+            descriptor = open_own(path / STEPS, create=True)  # a crash may have come before it was made
             try:
                 os.ftruncate(descriptor, length)
             finally:

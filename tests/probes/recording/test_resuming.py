@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -209,3 +210,51 @@ def test_what_the_manifest_says_is_on_the_disk_before_it(
     assert disk.last("rename", last_shard) < disk.last("sync", "shards") < steps < manifest < disk.last("sync", "a")
     syncs = [name for what, name, _ in disk.log if what == "sync" and "safetensors" not in name]
     assert len(syncs) <= 12 + 2 * len(SPECS)  # of shards one a step; the rest does not grow with the steps
+
+
+def _killed_at(call: int, work: Any, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Run `work` in a process of its own, killed just before so many system calls; whether it came to its end."""
+    child = os.fork()
+    if child == 0:
+        left = iter(range(call))
+
+        def dying(inner: Any) -> Any:
+            def outer(*args: Any, **options: Any) -> Any:
+                if next(left, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return inner(*args, **options)
+
+            return outer
+
+        for name in ("mkdir", "open", "write", "fsync", "replace", "close"):
+            monkeypatch.setattr(os, name, dying(getattr(os, name)))
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that share what was imported")
+def test_killed_while_the_folder_is_made_and_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every system call until the first step is there; for real, resumed for real."""
+    whole = record_runs(tmp_path / "whole")
+
+    def work(path: Path) -> None:
+        writer = store.Writer.create(path, whole_manifest)
+        shard = writer.shard(writer.reserve(), {"x": torch.zeros(2)})
+        writer.append({"kind": "step", "run": 0, "attempt": 0, "event": 0} | shard)
+
+    closing = ("lines", "steps_sha256", "scalars_sha256", "check", "id", "status")
+    written = json.loads((tmp_path / "whole/manifest.json").read_text())
+    whole_manifest = {name: value for name, value in written.items() if name not in closing}
+    for call in range(100):
+        path = tmp_path / str(call)
+        ended = _killed_at(call, lambda at=path: work(at), monkeypatch)
+        resumed = record_runs(path, resume=True)
+        assert resumed.status == "complete"
+        assert len(Trace.open(path).scalars) == len(whole.scalars)
+        pd.testing.assert_frame_equal(resumed.scalars, whole.scalars)
+        if ended:
+            break
+    assert call > 15
