@@ -201,6 +201,7 @@ class Session(Listener):
     def _before_call(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if is_repeated(module):
             return
+        self._sink.unreturned += 1
         self._follow_swaps()
         tensors = leaves([*args, *kwargs.values()])
         if tensors:
@@ -211,6 +212,7 @@ class Session(Listener):
         if is_repeated(module):
             self._inner.clear()
             return
+        self._sink.unreturned -= 1
         copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
         sites = {site: list(values) for site, values in self._inner.items()}
         self._inner.clear()
@@ -253,11 +255,13 @@ class Session(Listener):
         """See `Listener.on_step`."""
         if not self._active:
             return tap.below(*args, **kwargs)
+        self._sink.unreturned += 1
         calls = self._calls()
         step = self._recorder.before(tap, args, kwargs, calls, self._place)
         self._place += 1
         result = tap.below(*args, **kwargs)
         self._recorder.after(step, result)
+        self._sink.unreturned -= 1
         return result
 
     def _calls(self) -> list[Call]:

@@ -111,6 +111,11 @@ class Sink:
         Folder of the trace; None holds it in memory.
     resume : bool
         Continue the trace that is there.
+
+    Attributes
+    ----------
+    unreturned : int
+        Calls of denoisers and schedulers, in this run, that were begun and did not return.
     """
 
     def __init__(self, path: Path | None, *, resume: bool) -> None:
@@ -123,6 +128,7 @@ class Sink:
         self._held: list[tuple[Step, Tensor]] = []
         self._manifest: dict[str, Any] = {}
         self._earlier: Contents | None = None
+        self.unreturned = 0
 
     @property
     def attempt(self) -> int:
@@ -197,8 +203,14 @@ class Sink:
         self._held.clear()
 
     def end_run(self, line: dict[str, Any]) -> None:
-        """Note that a run came to its end."""
+        """Note that a run came to its end.
+
+        Not of a run that was asked for and has no step, or in which a call raised: whoever caught that error went on
+        to the next run, and this one is still to be made.
+        """
         self.flush(raise_errors=True)
+        if line["spec"] is not None and (self.unreturned or not line["steps"]):
+            return
         if self._writer is not None:
             self._writer.line(line)
         else:
