@@ -247,7 +247,9 @@ class Trace:
         Yields
         ------
         mapping
-            Each spec that has no finished run in the trace.
+            Each spec that has no finished run in the trace. A run is finished when the next one is asked for, unless
+            it made no step, or an error came out of a denoiser or of the scheduler (compiled networks excepted),
+            caught or not.
         """
         if self._runs is None:
             raise InputError("trace", found=f"a trace that is {self.status}", expected="one that is being recorded")

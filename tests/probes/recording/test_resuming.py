@@ -1,9 +1,11 @@
 """Recordings that go on, or do not: interrupted, resumed, refused; and those that never touch a disk."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,12 +23,16 @@ from tests.probes.recording.test_store import Damage
 class Scheduler:
     """Given noise levels, whatever their order; the state moves a little."""
 
+    fails = False
+
     def __init__(self, sigmas: list[float]) -> None:
         self.sigmas = torch.tensor([*sigmas, 0.0])
         self.timesteps, self.step_index = self.sigmas[:-1] * 1000, 0
 
     def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor) -> tuple[Tensor]:
         self.step_index += 1
+        if self.fails:
+            raise RuntimeError("no such step")
         return (sample - 0.1 * model_output,)
 
 
@@ -212,6 +218,11 @@ def test_what_the_manifest_says_is_on_the_disk_before_it(
     assert len(syncs) <= 12 + 2 * len(SPECS)  # of shards one a step; the rest does not grow with the steps
 
 
+def states(trace: Trace) -> dict[tuple[int, int], Tensor]:
+    """The state of each (run, step)."""
+    return {(e["run"], e["step"]): trace.load("x", place) for place, e in enumerate(trace.arrays.events)}
+
+
 def _killed_at(call: int, work: Any, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Run `work` in a process of its own, killed just before so many system calls; whether it came to its end."""
     child = os.fork()
@@ -258,3 +269,64 @@ def test_killed_while_the_folder_is_made_and_begun_again(tmp_path: Path, monkeyp
         if ended:
             break
     assert call > 15
+
+
+@pytest.mark.parametrize("fails", ["net", "scheduler", "before", "hook"])
+def test_a_run_whose_error_was_caught_is_made_again(fails: str, tmp_path: Path) -> None:
+    """In its second step, or before its first; the loop goes on all the same."""
+
+    def attempt(*, failing: bool, resume: bool) -> tuple[Trace, list[int]]:
+        pipe, seen = toy(net=Failing() if fails == "net" else None), []
+        with record(pipe, keep="latents", path=tmp_path / "a", resume=resume, progress=False) as trace:
+            for spec in trace.runs(SPECS, progress=False):
+                seen.append(spec["seed"])
+                broken = failing and spec["seed"] == 1
+                with contextlib.suppress(RuntimeError):
+                    if broken and fails == "before":
+                        raise RuntimeError("no prompt")
+                    with _failing(pipe, fails) if broken else contextlib.nullcontext():
+                        run(pipe, spec["seed"])
+        return trace, seen
+
+    partial, seen = attempt(failing=True, resume=False)
+    assert seen == [0, 1, 2]
+    steps = partial.scalars.groupby("run").size().to_dict()
+    assert steps == ({0: 3, 2: 3} if fails == "before" else {0: 3, 1: 1, 2: 3})
+    resumed, seen = attempt(failing=False, resume=True)
+    assert seen == [1]
+    whole = record_runs(tmp_path / "whole")
+    assert len(resumed.scalars) == len(whole.scalars) == 9
+    expected = states(whole)
+    for place, x in states(resumed).items():
+        assert torch.equal(x, expected[place])
+    assert attempt(failing=False, resume=True)[1] == []
+
+
+class Failing(Net):
+    fails = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fails:
+            raise RuntimeError("out of memory")
+        return super().forward(x)
+
+
+@contextlib.contextmanager
+def _failing(pipe: Any, what: str) -> Iterator[None]:
+    """The second step of a run fails, inside the network, in a hook on it, or in the scheduler."""
+    calls = iter(range(10))
+
+    def fail(*_: Any) -> None:
+        place = next(calls)
+        pipe.net.fails = what == "net" and place == 1
+        if what == "hook" and place == 1:
+            raise RuntimeError("in a hook")
+        if what == "scheduler" and place == 1:
+            pipe.scheduler.fails = True
+
+    handle = pipe.net.register_forward_pre_hook(fail)
+    try:
+        yield
+    finally:
+        handle.remove()
+        pipe.net.fails = pipe.scheduler.fails = False
