@@ -15,7 +15,7 @@ from scorescope.probes.recording.measure import Packed, unread
 from scorescope.probes.recording.offload import Ring
 from scorescope.probes.recording.proof import prove
 from scorescope.probes.recording.reading import Contents, read, reopen
-from scorescope.probes.recording.store import Writer, is_unbegun
+from scorescope.probes.recording.store import Writer, is_unbegun, text_of
 from scorescope.probes.recording.table import prove_all, sample_offsets, scalar_table
 
 _HELD = 256  # steps whose numbers may wait on the device before they are read back
@@ -151,8 +151,8 @@ class Sink:
             Where that recording did another run under this number.
         """
         end = self._earlier.finished_runs().get(run) if self._earlier is not None else None
-        if end is not None and end["spec"] != dict(spec):
-            raise InputError("specs", found=f"{dict(spec)} as run {run}", expected=f"{end['spec']}, as in the trace")
+        if end is not None and text_of(end["spec"]) != text_of(spec):  # as text, where NaN is NaN
+            raise InputError("specs", found=f"{spec} as run {run}", expected=f"{end['spec']}, as in the trace")
         return end is not None
 
     def open(self, manifest: dict[str, Any]) -> None:

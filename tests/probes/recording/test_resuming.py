@@ -10,13 +10,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.errors import InputError
 from scorescope.probes import Trace, TraceError, record
 from scorescope.probes.recording import store
+from scorescope.probes.recording.reading import read
 from tests.probes.recording.test_store import Damage
 
 
@@ -330,3 +333,41 @@ def _failing(pipe: Any, what: str) -> Iterator[None]:
     finally:
         handle.remove()
         pipe.net.fails = pipe.scheduler.fails = False
+
+
+def test_specs_are_what_json_makes_of_them(tmp_path: Path) -> None:
+    """Numbers of numpy, tuples and NaN come back from the disk as other values, of the same meaning."""
+    given = [
+        {"seed": seed, "size": (64, np.int32(64)), "scale": np.float32(0.5), "cut": float("nan"), "on": np.bool_(True)}
+        for seed in np.arange(2)
+    ]
+    yielded = []
+    for resume in (False, True):
+        pipe = toy()
+        with record(pipe, path=tmp_path / "a", resume=resume) as trace:
+            for spec in trace.runs(given, progress=False):
+                yielded.append(spec)
+                run(pipe, int(spec["seed"]))
+        assert trace.samples["seed"].tolist() == [0, 1]
+    assert len(yielded) == 2 and all(spec is one for spec, one in zip(yielded, given, strict=True))
+    end = [line for line in read(tmp_path / "a").lines if line["kind"] == "end"][1]
+    assert end["spec"]["seed"] == 1 and end["spec"]["size"] == [64, 64] and end["spec"]["scale"] == 0.5
+    assert end["spec"]["on"] is True
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ({"seed": 1, "image": torch.zeros(2)}, r"specs\[1\]\['image'\]"),
+        ({"seed": {1, 2}}, "seed"),
+        ({1: 2}, "key 1"),
+        ("a cat", "mapping"),
+    ],
+)
+def test_a_spec_that_json_does_not_know_is_refused_before_the_first_run(spec: Any, named: str, tmp_path: Path) -> None:
+    pipe, calls = toy(), []
+    pipe.net.register_forward_pre_hook(lambda *_: calls.append(1))
+    with pytest.raises(InputError, match=named), record(pipe, path=tmp_path / "a") as trace:
+        for _ in trace.runs([{"seed": 0}, spec], progress=False):
+            run(pipe)
+    assert calls == []
