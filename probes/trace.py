@@ -248,8 +248,13 @@ class Trace:
         ------
         mapping
             Each spec that has no finished run in the trace. A run is finished when the next one is asked for, unless
-            it made no step, or an error came out of a denoiser or of the scheduler (compiled networks excepted),
-            caught or not.
+            it made no step, or an error came out of a denoiser (but for compiled ones) or out of the scheduler, caught
+            or not.
+
+        Raises
+        ------
+        InputError
+            For a spec that is no mapping of JSON values, or another one than the trace has in its place.
         """
         if self._runs is None:
             raise InputError("trace", found=f"a trace that is {self.status}", expected="one that is being recorded")

@@ -5,6 +5,11 @@ import os
 import stat
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # not every system has it
+    fcntl = None  # type: ignore[assignment]
+
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # nor wait for the reader of a named pipe
 
 
@@ -18,14 +23,37 @@ def open_new(file: Path, mode: int = 0) -> int:
         return os.open(file, flags, 0o644)
 
 
-def open_own(file: Path, *, create: bool) -> int:
+def open_own(file: Path) -> int:
     """A descriptor to append to a file; `OSError` for what is not a plain file of the folder."""
-    flags = os.O_WRONLY | os.O_APPEND | _NO_LINK | (os.O_CREAT if create else 0)
-    descriptor = os.open(file, flags, 0o644)
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK, 0o644)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(f"{file.name} is not a plain file")
     return descriptor
+
+
+def lock(descriptor: int) -> bool:
+    """Take a file for oneself; False where somebody else writes it. Where the system has no locks nobody is kept out.
+
+    The lock goes with the descriptor, also that of a killed process.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def unlock_and_close(descriptor: int) -> None:
+    """Give a file back, also where a forked process still has the descriptor."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def write_whole(file: Path, data: bytes) -> None:

@@ -21,7 +21,13 @@ class Runs:
     def __call__(self, specs: Sequence[Mapping[str, Any]], *, progress: bool = True) -> Iterator[Mapping[str, Any]]:
         """Each spec that has no finished run yet; the run ends when the next one is asked for.
 
-        What is noted of a spec is what JSON makes of it. A run in which a denoiser or the scheduler raised is not finished, also where that was caught.
+        What is noted of a spec is what JSON makes of it. A run in which a denoiser or the scheduler raised is not
+        finished, also where that was caught.
+
+        Raises
+        ------
+        InputError
+            For a spec that JSON does not know, or another than the trace has under this number.
         """
         whole = [(spec, _plain(spec, number)) for number, spec in enumerate(specs)]
         for number, (spec, plain) in enumerate(tqdm(whole, desc="runs", disable=not progress, leave=False)):

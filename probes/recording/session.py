@@ -78,7 +78,8 @@ def record(
     path : path, optional
         Folder to write the trace to as it grows; without one it is held in memory.
     resume : bool
-        Continue the trace at `path`, if there is one.
+        Continue the trace at `path`, if there is one: of the same pipeline, modules, schedulers and sites, with the
+        same arrays kept in the same steps.
     level : callable, optional
         (scheduler, timestep, state) -> Level, for a scheduler whose noise levels cannot be recognised.
     value_range : (float, float), optional

@@ -156,12 +156,18 @@ class Sink:
         return end is not None
 
     def open(self, manifest: dict[str, Any]) -> None:
-        """Make or continue the folder."""
+        """Make or continue the folder.
+
+        Raises
+        ------
+        TraceError
+            For a folder that cannot be written, or a trace that cannot be continued, or not with this manifest.
+        """
         self._manifest = {"status": "recording", **manifest}
         if self._path is None:
             return
         if self._resume and not is_unbegun(self._path):
-            self._writer, self._earlier = reopen(self._path)
+            self._writer, self._earlier = reopen(self._path, manifest)
         else:
             self._writer = Writer.create(self._path, manifest)
 

@@ -26,7 +26,15 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording import shards
-from scorescope.probes.recording.files import holds_only, is_own_folder, open_own, sync_folder, write_whole
+from scorescope.probes.recording.files import (
+    holds_only,
+    is_own_folder,
+    lock,
+    open_own,
+    sync_folder,
+    unlock_and_close,
+    write_whole,
+)
 
 FORMAT, VERSION = "scorescope-trace", 1
 MANIFEST, STEPS, SHARDS, SCALARS = "manifest.json", "steps.jsonl", "shards", "scalars.parquet"
@@ -56,10 +64,9 @@ def is_unbegun(path: Path) -> bool:
 class Writer:
     """Appends to a trace folder; made by `create` or `reopen`."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], lines: int, shards: int) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], file: int, *, lines: int, shards: int) -> None:
         self.path, self.manifest = path, manifest
-        self._lines, self._shards = lines, shards
-        self._file = open_own(path / STEPS, create=True)
+        self._file, self._lines, self._shards = file, lines, shards
 
     @classmethod
     def create(cls, path: Path, manifest: Mapping[str, Any]) -> "Writer":
@@ -73,15 +80,15 @@ class Writer:
             _check_shards(path)
             whole = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "status": "recording", **manifest}
             write_manifest(path, whole)
-            writer = cls(path, whole, 0, 0)
-            sync_folder(path)
             sync_folder(path.resolve().parent)
-            return writer
         except OSError as error:
             raise _cannot_write(path, error) from error
+        writer = cls(path, whole, take_steps(path), lines=0, shards=0)
+        sync_folder(path)
+        return writer
 
     @classmethod
-    def reopen(cls, path: Path, manifest: Mapping[str, Any], *, lines: int, length: int) -> "Writer":
+    def reopen(cls, path: Path, manifest: Mapping[str, Any], file: int, *, lines: int, length: int) -> "Writer":
         """Continue a trace after so many sound lines and bytes of them; a torn last line goes.
 
         Parameters
@@ -90,24 +97,22 @@ class Writer:
             The folder.
         manifest : mapping
             As it was read.
+        file : int
+            From `take_steps`, before the lines were read.
         lines, length : int
             Number of sound step lines, and their bytes.
         """
         closing = ("lines", "steps_sha256", "scalars_sha256", "error")
-        kept = {name: value for name, value in manifest.items() if name not in closing}
+        kept = {name: value for name, value in manifest.items() if name not in closing} | {"status": "recording"}
         _check_shards(path)
         try:
-            descriptor = open_own(path / STEPS, create=True)  # a crash may have come before it was made
-            try:
-                os.ftruncate(descriptor, length)
-            finally:
-                os.close(descriptor)
+            os.ftruncate(file, length)
             (path / SCALARS).unlink(missing_ok=True)
-            write_manifest(path, kept | {"status": "recording"})
+            write_manifest(path, kept)
             used = [int(p.name[:8]) for p in (path / SHARDS).iterdir() if SHARD_NAME.fullmatch(p.name)]
-            return cls(path, kept | {"status": "recording"}, lines, max(used, default=-1) + 1)
         except OSError as error:
             raise _cannot_write(path, error) from error
+        return cls(path, kept, file, lines=lines, shards=max(used, default=-1) + 1)
 
     def reserve(self) -> str:
         """The name of the next shard."""
@@ -175,7 +180,7 @@ class Writer:
     def abandon(self) -> None:
         """Close without a final manifest, as a crash would leave it."""
         if self._file >= 0:
-            os.close(self._file)
+            unlock_and_close(self._file)
             self._file = -1
 
 
@@ -184,6 +189,24 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     body = {key: value for key, value in manifest.items() if key != "check"}
     check = check_of(str(body["id"]), text_of(body))
     write_whole(path / MANIFEST, json.dumps({**body, "check": check}, indent=1, sort_keys=True).encode())
+
+
+def take_steps(path: Path) -> int:
+    """The steps file, to append to, for this process alone; a descriptor.
+
+    Raises
+    ------
+    TraceError
+        Where somebody writes to this trace, or the file is a link out of it.
+    """
+    try:
+        file = open_own(path / STEPS)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if not lock(file):
+        os.close(file)
+        raise TraceError(str(path), found="another recording that writes to it", expected="one at a time")
+    return file
 
 
 def _check_shards(path: Path) -> None:

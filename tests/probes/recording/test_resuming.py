@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from scorescope.data.errors import InputError
 from scorescope.probes import Trace, TraceError, record
 from scorescope.probes.recording import store
-from scorescope.probes.recording.reading import read
+from scorescope.probes.recording.reading import read, verify
 from tests.probes.recording.test_store import Damage
 
 
@@ -371,3 +371,52 @@ def test_a_spec_that_json_does_not_know_is_refused_before_the_first_run(spec: An
         for _ in trace.runs([{"seed": 0}, spec], progress=False):
             run(pipe)
     assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"keep": "scalars"}, "recording"),
+        ({"every": 2}, "recording"),
+        ({"value_range": (0, 1)}, "recording"),
+        ({"sites": ["net"]}, "sites"),
+        ({"net": nn.Identity()}, "modules"),
+        ({"scheduler": type("Other", (Scheduler,), {})}, "schedulers"),
+        ({"pipeline": type("Pipeline", (SimpleNamespace,), {})}, "pipeline"),
+    ],
+)
+def test_a_trace_is_continued_only_with_what_it_is_of(
+    change: dict[str, Any], named: str, broken_off: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    shutil.copytree(broken_off, path)
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    options = {"keep": "latents"} | change
+    make = options.pop("pipeline", SimpleNamespace)
+    pipe = make(net=options.pop("net", Net()), scheduler=options.pop("scheduler", Scheduler)(SIGMAS))
+    with pytest.raises(TraceError, match=named), record(pipe, path=path, resume=True, **options):
+        pass
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    assert "step" not in vars(pipe.scheduler)
+
+
+def test_a_budget_may_be_another_when_a_trace_is_continued(broken_off: Path, tmp_path: Path) -> None:
+    shutil.copytree(broken_off, tmp_path / "a")
+    with record(toy(), keep="latents", budget="1 GB", path=tmp_path / "a", resume=True) as trace:
+        pass
+    assert trace.status == "complete"
+
+
+def test_two_recordings_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    pipe, other = toy(), toy()
+    with record(pipe, path=tmp_path / "a") as trace:
+        run(pipe)
+        with pytest.raises(TraceError, match="one at a time"), record(other, path=tmp_path / "a", resume=True):
+            run(other)
+        assert "step" not in vars(other.scheduler)
+    assert len(trace.scalars) == 3
+    with record(other, path=tmp_path / "a", resume=True) as trace:
+        run(other)
+    assert len(trace.scalars) == 6
+    assert list(verify(tmp_path / "a")) == []
