@@ -240,7 +240,8 @@ class Trace:
         Parameters
         ----------
         specs : sequence of mapping
-            What each run is made from; JSON values, or numbers of numpy. `seed` and `prompt` go to the table of samples.
+            What each run is made from: JSON values, or numbers of numpy. `seed` and `prompt` go to the table of
+            samples.
         progress : bool
             Show a progress bar.
 
