@@ -114,6 +114,10 @@ class Sink:
 
     Attributes
     ----------
+    attempt : int
+        Number of this recording of the same trace.
+    next_run : int
+        The first run number that the recordings before it left free.
     unreturned : int
         Calls of denoisers and schedulers, in this run, that were begun and did not return.
     """
@@ -127,20 +131,8 @@ class Sink:
         self._ring: Ring | None = None
         self._held: list[tuple[Step, Tensor]] = []
         self._manifest: dict[str, Any] = {}
-        self._earlier: Contents | None = None
-        self.unreturned = 0
-
-    @property
-    def attempt(self) -> int:
-        """Number of this recording of the same trace."""
-        lines = self._earlier.lines if self._earlier is not None else []
-        return 1 + max((line["attempt"] for line in lines), default=-1)
-
-    @property
-    def next_run(self) -> int:
-        """The first run number that is free."""
-        lines = self._earlier.lines if self._earlier is not None else []
-        return 1 + max((line["run"] for line in lines), default=-1)
+        self._ended: dict[int, dict[str, Any]] = {}
+        self.attempt = self.next_run = self.unreturned = 0
 
     def is_finished(self, run: int, spec: Mapping[str, Any]) -> bool:
         """Whether a run was finished by an earlier recording.
@@ -150,7 +142,7 @@ class Sink:
         InputError
             Where that recording did another run under this number.
         """
-        end = self._earlier.finished_runs().get(run) if self._earlier is not None else None
+        end = self._ended.get(run)
         if end is not None and text_of(end["spec"]) != text_of(spec):  # as text, where NaN is NaN
             raise InputError("specs", found=f"{spec} as run {run}", expected=f"{end['spec']}, as in the trace")
         return end is not None
@@ -167,7 +159,10 @@ class Sink:
         if self._path is None:
             return
         if self._resume and not is_unbegun(self._path):
-            self._writer, self._earlier = reopen(self._path, manifest)
+            self._writer, earlier = reopen(self._path, manifest)
+            self.attempt = 1 + max((line["attempt"] for line in earlier.lines), default=-1)
+            self.next_run = 1 + max((line["run"] for line in earlier.lines), default=-1)
+            self._ended = earlier.finished_runs()
         else:
             self._writer = Writer.create(self._path, manifest)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes import Trace, TraceError, record
-from scorescope.probes.recording import store
+from scorescope.probes.recording import reading, store
 from scorescope.probes.recording.reading import read, verify
 from tests.probes.recording.test_store import Damage
 
@@ -420,3 +420,29 @@ def test_two_recordings_do_not_write_to_one_folder(tmp_path: Path) -> None:
         run(other)
     assert len(trace.scalars) == 6
     assert list(verify(tmp_path / "a")) == []
+
+
+def test_what_a_step_costs_does_not_grow_with_the_lines_before(broken_off: Path, tmp_path: Path) -> None:
+    """Lines of earlier recordings are looked at once, when the trace is opened."""
+
+    class Line(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            looks.append(name)
+            return super().__getitem__(name)
+
+    looks: list[str] = []
+    shutil.copytree(broken_off, tmp_path / "a")
+    pipe = toy()
+    with pytest.MonkeyPatch.context() as patch:
+        inner = reading._read_lines
+
+        def read_lines(contents: Any, data: bytes) -> None:
+            inner(contents, data)
+            contents.lines[:] = map(Line, contents.lines)
+
+        patch.setattr(reading, "_read_lines", read_lines)
+        with record(pipe, keep="latents", path=tmp_path / "a", resume=True) as trace:
+            looks.clear()
+            for spec in trace.runs(SPECS, progress=False):
+                run(pipe, spec["seed"])
+            assert looks.count("attempt") == 0
