@@ -13,7 +13,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from scorescope.probes.recording.files import unlock_and_close
+from scorescope.probes.recording.fields import wrong_in_line, wrong_in_manifest
 from scorescope.probes.recording.store import (
     FORMAT,
     MANIFEST,
@@ -23,9 +23,7 @@ from scorescope.probes.recording.store import (
     STEPS,
     VERSION,
     TraceError,
-    Writer,
     check_of,
-    take_steps,
     text_of,
 )  # fmt: skip
 
@@ -95,7 +93,7 @@ def read(path: Path) -> Contents:
     TraceError
         Where there is no manifest of ours that passes its hash.
     """
-    contents = Contents(path, _read_manifest(path))
+    contents = Contents(path, read_manifest(path))
     steps = path / STEPS
     if not _inside(path, steps) or not steps.is_file():
         there = os.path.lexists(steps)
@@ -108,7 +106,8 @@ def read(path: Path) -> Contents:
     return contents
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest alone; raises as `read` does."""
     file = path / MANIFEST
     expected = "the manifest of a trace that Scorescope wrote"
     if not path.is_dir() or not file.is_file() or not _inside(path, file):
@@ -126,31 +125,43 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     body = {key: value for key, value in manifest.items() if key != "check"}
     if manifest.get("check") != check_of(str(body.get("id")), text_of(body)):
         raise TraceError(str(file), found="content that does not match its hash", expected=expected)
+    if wrong := wrong_in_manifest(manifest, closed=manifest.get("status") in CLOSED):
+        raise TraceError(str(file), found=f"no {wrong} of the right type", expected=expected)
     return manifest
 
 
 def _read_lines(contents: Contents, data: bytes) -> None:
     identity = str(contents.manifest["id"])
     for number, line in enumerate(data.splitlines(keepends=True)):
-        match = _LINE.fullmatch(line)
-        sound = match is not None and match[1].decode() == check_of(identity, match[2])
-        record = json.loads(match[2]) if match is not None and sound else None
-        if record is None or record.get("line") != number:
+        record, wrong = _read_line(identity, line, number)
+        if wrong:
             last = contents.valid_bytes + len(line) == len(data)
             contents.torn = last and not line.endswith(b"\n")
             contents.damaged = not contents.torn
-            what = (
-                "was not written to its end" if contents.torn else "does not match its hash; later steps are left out"
-            )
-            contents.problems.append(f"{STEPS} line {number + 1} {what}")
+            wrong = "was not written to its end" if contents.torn else f"{wrong}; later steps are left out"
+            contents.problems.append(f"{STEPS} line {number + 1} {wrong}")
             return
         contents.lines.append(record)
         contents.valid_bytes += len(line)
 
 
+def _read_line(identity: str, line: bytes, number: int) -> tuple[dict[str, Any], str]:
+    """A record, or what is wrong with it."""
+    match = _LINE.fullmatch(line)
+    if match is None or match[1].decode() != check_of(identity, match[2]):
+        return {}, "does not match its hash"
+    try:
+        record = json.loads(match[2])
+    except (ValueError, RecursionError):
+        return {}, "is no readable JSON"
+    if wrong := wrong_in_line(record):
+        return {}, f"has no {wrong} of the right type"
+    return record, "" if record["line"] == number else "is not in its place"
+
+
 def _compare_with_manifest(contents: Contents, data: bytes) -> None:
     manifest = contents.manifest
-    if manifest["status"] not in CLOSED or "lines" not in manifest:
+    if manifest["status"] not in CLOSED:
         return
     if len(contents.lines) != manifest["lines"] or hashlib.sha256(data).hexdigest() != manifest["steps_sha256"]:
         contents.damaged, contents.torn = True, False
@@ -237,61 +248,3 @@ def verify(path: Path) -> Iterator[str]:
                 shards.check(record)
             except TraceError as error:
                 yield str(error)
-
-
-def reopen(path: Path, manifest: Mapping[str, Any] | None = None) -> tuple[Writer, Contents]:
-    """Continue a trace: what was flushed stays.
-
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    manifest : mapping, optional
-        What is going to be recorded, which has to be what the trace says.
-
-    Raises
-    ------
-    TraceError
-        For a damaged trace, one that is being written, or one of something else.
-    """
-    stored = _read_manifest(path)
-    if manifest is not None:
-        _check_same(path, stored, manifest)
-    if stored["status"] in CLOSED:
-        _undamaged(path)  # before a steps file is made that was not there
-    file = take_steps(path)
-    try:
-        contents = _undamaged(path)  # by whoever had it until now
-        lines, length = len(contents.lines), contents.valid_bytes
-        return Writer.reopen(path, contents.manifest, file, lines=lines, length=length), contents
-    except BaseException:
-        unlock_and_close(file)
-        raise
-
-
-def _undamaged(path: Path) -> Contents:
-    contents = read(path)
-    if contents.damaged:
-        raise TraceError(str(path), found=contents.problems[0], expected="an undamaged trace to continue")
-    return contents
-
-
-def _check_same(path: Path, stored: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
-    """Refuse to continue a trace with something else than it is of."""
-    before, now = _identity(stored), _identity(json.loads(text_of(manifest)))
-    for name, value in now.items():
-        if before[name] != value:
-            expected = f"{json.dumps(before[name])}, as in the trace that is to be continued"
-            raise TraceError(f"{path}, {name}", found=json.dumps(value), expected=expected)
-
-
-def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What has to stay the same while a trace grows; a budget, noise levels and versions need not."""
-    schedulers = manifest.get("schedulers") or {}
-    return {
-        "pipeline": manifest.get("pipeline"),
-        "modules": manifest.get("modules"),
-        "schedulers": {name: part.get("class") for name, part in schedulers.items()},
-        "sites": manifest.get("sites"),
-        "recording": {k: v for k, v in (manifest.get("recording") or {}).items() if k != "budget"},
-    }

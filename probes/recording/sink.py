@@ -14,7 +14,8 @@ from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.measure import Packed, unread
 from scorescope.probes.recording.offload import Ring
 from scorescope.probes.recording.proof import prove
-from scorescope.probes.recording.reading import Contents, read, reopen
+from scorescope.probes.recording.reading import Contents, read
+from scorescope.probes.recording.resuming import reopen
 from scorescope.probes.recording.store import Writer, is_unbegun, text_of
 from scorescope.probes.recording.table import prove_all, sample_offsets, scalar_table
 

@@ -62,7 +62,7 @@ def is_unbegun(path: Path) -> bool:
 
 
 class Writer:
-    """Appends to a trace folder; made by `create` or `reopen`."""
+    """Appends to a trace folder; made by `create` or `resuming.reopen`."""
 
     def __init__(self, path: Path, manifest: dict[str, Any], file: int, *, lines: int, shards: int) -> None:
         self.path, self.manifest = path, manifest

@@ -20,6 +20,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes import Trace, TraceError, record
 from scorescope.probes.recording import reading, store
 from scorescope.probes.recording.reading import read, verify
+from scorescope.probes.recording.resuming import reopen
 from tests.probes.recording.test_store import Damage
 
 
@@ -253,11 +254,12 @@ def _killed_at(call: int, work: Any, monkeypatch: pytest.MonkeyPatch) -> bool:
 def test_killed_while_the_folder_is_made_and_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At every system call until the first step is there; for real, resumed for real."""
     whole = record_runs(tmp_path / "whole")
+    first = read(tmp_path / "whole").lines[0]
 
     def work(path: Path) -> None:
         writer = store.Writer.create(path, whole_manifest)
         shard = writer.shard(writer.reserve(), {"x": torch.zeros(2)})
-        writer.append({"kind": "step", "run": 0, "attempt": 0, "event": 0} | shard)
+        writer.append(first | shard)
 
     closing = ("lines", "steps_sha256", "scalars_sha256", "check", "id", "status")
     written = json.loads((tmp_path / "whole/manifest.json").read_text())
@@ -446,3 +448,69 @@ def test_what_a_step_costs_does_not_grow_with_the_lines_before(broken_off: Path,
             for spec in trace.runs(SPECS, progress=False):
                 run(pipe, spec["seed"])
             assert looks.count("attempt") == 0
+
+
+WRONG: list[Any] = [None, True, 7, "x", ["x"], {"x": 1}, 0.5]
+
+
+def _rewritten(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A record without each of its fields, and with a value of another type in each."""
+    for name, value in data.items():
+        yield f"no {name}", {key: other for key, other in data.items() if key != name}
+        for wrong in WRONG:
+            if type(wrong) is not type(value):
+                yield f"{name} = {wrong!r}", data | {name: wrong}
+
+
+def _read_all(path: Path) -> str:
+    """Everything that is read without arrays, as long as it raises nothing but our own error."""
+    try:
+        trace = Trace.open(path)
+        trace.manifest, trace.samples, trace.proof, list(verify(path)), repr(trace)
+        with contextlib.suppress(TraceError):
+            trace.load("x", 0)
+    except TraceError:
+        return "refused"
+    return trace.status
+
+
+@pytest.mark.parametrize("place", ["step", "end", "level", "hypotheses"])
+def test_a_line_with_a_good_hash_and_other_fields_is_damage(place: str, broken_off: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    shutil.copytree(broken_off, path)
+    identity = json.loads((path / "manifest.json").read_text())["id"]
+    lines = (path / "steps.jsonl").read_bytes().splitlines(keepends=True)
+    number = 3 if place == "end" else 1
+    whole = json.loads(lines[number])["record"]
+    part = whole if place in ("step", "end") else whole["level"] if place == "level" else whole["hypotheses"][0]
+    outcomes = set()
+    for _, changed in [*_rewritten(part), ("a list", [part]), ("a number", 3)]:
+        record = {"level": whole | {"level": changed}, "hypotheses": whole | {"hypotheses": [changed]}}
+        body = store.text_of(record.get(place, changed))
+        lines[number] = b'{"check":"' + store.check_of(identity, body).encode() + b'","record":' + body + b"}\n"
+        (path / "steps.jsonl").write_bytes(b"".join(lines))
+        outcomes.add(_read_all(path))
+        with contextlib.suppress(TraceError):
+            reopen(path)[0].abandon()
+            shutil.rmtree(path)
+            shutil.copytree(broken_off, path)
+    assert "damaged" in outcomes
+
+
+def test_a_manifest_with_a_good_hash_and_other_fields_is_refused(broken_off: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    shutil.copytree(broken_off, path)
+    whole = json.loads((path / "manifest.json").read_text())
+    needed = {"id", "status", "schedulers", "format", "version"}
+    for what, changed in _rewritten({key: value for key, value in whole.items() if key != "check"}):
+        body = store.text_of(changed)
+        check = store.check_of(str(changed.get("id")), body)
+        (path / "manifest.json").write_bytes(store.text_of(changed | {"check": check}))
+        outcome = _read_all(path)
+        if set(what.split()) & needed - {"schedulers"}:
+            assert outcome in ("refused", "interrupted", "damaged")
+        with contextlib.suppress(TraceError), record(toy(), keep="latents", path=path, resume=True):
+            pass
+    for status in ("complete", "failed"):
+        store.write_manifest(path, whole | {"status": status})
+        assert _read_all(path) == "refused"
