@@ -109,7 +109,11 @@ def sample_pipeline(
     parts: list[Tensor] = []
     counted: list[Evaluations] = []
     with outside as trace:
-        for first in tqdm(range(0, len(seeds), batch), desc="sampling", disable=not progress, leave=False):
+        # a run a batch, whether or not the call sets timesteps of its own
+        batches = [{"first": first} for first in range(0, len(seeds), batch)]
+        runs = trace.runs(batches, progress=False)
+        for spec in tqdm(runs, total=len(batches), desc="sampling", disable=not progress, leave=False):
+            first = spec["first"]
             rows = slice(first, first + batch)
             given = fixed | select(dict(condition), rows)
             given["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds[rows]]
@@ -182,8 +186,8 @@ def _described(
     scalars = trace.scalars.sort_values(["run", "event", "sample"], ignore_index=True)
     needed = np.concatenate([step.needed for step in counted])
     made = np.concatenate([[step.made] * len(step.asked) for step in counted])
-    if len(needed) != len(scalars):
-        found = f"{len(scalars)} recorded rows, {len(needed)} guided ones"
+    if len(needed) != len(scalars) or scalars["sample"].nunique() != len(seeds):
+        found = f"{len(scalars)} recorded rows of {scalars['sample'].nunique()} samples, {len(needed)} guided ones"
         raise InputError("pipe", found=found, expected="one scheduler state a sample in every step")
     scalars = scalars.assign(needed=needed, observed=np.maximum(made - needed, 0))
     first = next(iter(condition.values()))

@@ -246,14 +246,22 @@ class Trace:
         Parameters
         ----------
         specs : sequence of mapping
-            What each run is made from; JSON values. `seed` and `prompt` go to the table of samples.
+            What each run is made from: JSON values, or numbers of numpy. `seed` and `prompt` go to the table of
+            samples.
         progress : bool
             Show a progress bar.
 
         Yields
         ------
         mapping
-            Each spec that has no finished run in the trace.
+            Each spec that has no finished run in the trace. A run is finished when the next one is asked for, unless
+            it made no step, or an error came out of a denoiser (but for compiled ones) or out of the scheduler, caught
+            or not.
+
+        Raises
+        ------
+        InputError
+            For a spec that is no mapping of JSON values, or another one than the trace has in its place.
         """
         if self._runs is None:
             raise InputError("trace", found=f"a trace that is {self.status}", expected="one that is being recorded")

@@ -126,17 +126,18 @@ class Ring:
             with self._taking:  # so that the numbers are those of the queue
                 job, number = self._full.get(), self._taken
                 self._taken += 1
+                late = self._failing  # whatever is taken from now on came after the batch that failed
             if job is None:
                 return
-            self._finish(number, *self._consume(job))
+            self._finish(number, *self._consume(job, late))
 
-    def _consume(self, job: _Job) -> tuple[Commit | None, BaseException | None]:
+    def _consume(self, job: _Job, late: bool) -> tuple[Commit | None, BaseException | None]:
         try:
             if job.copied is not None:
                 job.copied.synchronize()
-            return (None if self._failing else job.consume(job.host)), None
+            return (None if late else job.consume(job.host)), None
         except BaseException as error:
-            self._failing = True  # whatever is taken from now on came later
+            self._failing = True
             return None, error
         finally:
             job.host.clear()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from scorescope.probes.recording.fields import wrong_in_line, wrong_in_manifest
 from scorescope.probes.recording.store import (
     FORMAT,
     MANIFEST,
@@ -21,7 +23,6 @@ from scorescope.probes.recording.store import (
     STEPS,
     VERSION,
     TraceError,
-    Writer,
     check_of,
     text_of,
 )  # fmt: skip
@@ -92,11 +93,12 @@ def read(path: Path) -> Contents:
     TraceError
         Where there is no manifest of ours that passes its hash.
     """
-    contents = Contents(path, _read_manifest(path))
+    contents = Contents(path, read_manifest(path))
     steps = path / STEPS
     if not _inside(path, steps) or not steps.is_file():
-        contents.damaged = contents.manifest["status"] in CLOSED
-        contents.problems.append(f"{STEPS} is missing")
+        there = os.path.lexists(steps)
+        contents.damaged = there or contents.manifest["status"] in CLOSED
+        contents.problems.append(f"{STEPS} is {'not a file of the folder' if there else 'missing'}")
         return contents
     data = steps.read_bytes()
     _read_lines(contents, data)
@@ -104,7 +106,8 @@ def read(path: Path) -> Contents:
     return contents
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest alone; raises as `read` does."""
     file = path / MANIFEST
     expected = "the manifest of a trace that Scorescope wrote"
     if not path.is_dir() or not file.is_file() or not _inside(path, file):
@@ -122,31 +125,43 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     body = {key: value for key, value in manifest.items() if key != "check"}
     if manifest.get("check") != check_of(str(body.get("id")), text_of(body)):
         raise TraceError(str(file), found="content that does not match its hash", expected=expected)
+    if wrong := wrong_in_manifest(manifest, closed=manifest.get("status") in CLOSED):
+        raise TraceError(str(file), found=f"no {wrong} of the right type", expected=expected)
     return manifest
 
 
 def _read_lines(contents: Contents, data: bytes) -> None:
     identity = str(contents.manifest["id"])
     for number, line in enumerate(data.splitlines(keepends=True)):
-        match = _LINE.fullmatch(line)
-        sound = match is not None and match[1].decode() == check_of(identity, match[2])
-        record = json.loads(match[2]) if match is not None and sound else None
-        if record is None or record.get("line") != number:
+        record, wrong = _read_line(identity, line, number)
+        if wrong:
             last = contents.valid_bytes + len(line) == len(data)
             contents.torn = last and not line.endswith(b"\n")
             contents.damaged = not contents.torn
-            what = (
-                "was not written to its end" if contents.torn else "does not match its hash; later steps are left out"
-            )
-            contents.problems.append(f"{STEPS} line {number + 1} {what}")
+            wrong = "was not written to its end" if contents.torn else f"{wrong}; later steps are left out"
+            contents.problems.append(f"{STEPS} line {number + 1} {wrong}")
             return
         contents.lines.append(record)
         contents.valid_bytes += len(line)
 
 
+def _read_line(identity: str, line: bytes, number: int) -> tuple[dict[str, Any], str]:
+    """A record, or what is wrong with it."""
+    match = _LINE.fullmatch(line)
+    if match is None or match[1].decode() != check_of(identity, match[2]):
+        return {}, "does not match its hash"
+    try:
+        record = json.loads(match[2])
+    except (ValueError, RecursionError):
+        return {}, "is no readable JSON"
+    if wrong := wrong_in_line(record):
+        return {}, f"has no {wrong} of the right type"
+    return record, "" if record["line"] == number else "is not in its place"
+
+
 def _compare_with_manifest(contents: Contents, data: bytes) -> None:
     manifest = contents.manifest
-    if manifest["status"] not in CLOSED or "lines" not in manifest:
+    if manifest["status"] not in CLOSED:
         return
     if len(contents.lines) != manifest["lines"] or hashlib.sha256(data).hexdigest() != manifest["steps_sha256"]:
         contents.damaged, contents.torn = True, False
@@ -233,18 +248,3 @@ def verify(path: Path) -> Iterator[str]:
                 shards.check(record)
             except TraceError as error:
                 yield str(error)
-
-
-def reopen(path: Path) -> tuple[Writer, Contents]:
-    """Continue a trace: what was flushed stays.
-
-    Raises
-    ------
-    TraceError
-        For a damaged trace.
-    """
-    contents = read(path)
-    if contents.damaged:
-        raise TraceError(str(path), found=contents.problems[0], expected="an undamaged trace to continue")
-    lines, length = len(contents.lines), contents.valid_bytes
-    return Writer.reopen(path, contents.manifest, lines=lines, length=length), contents

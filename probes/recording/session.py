@@ -80,7 +80,8 @@ def record(
     path : path, optional
         Folder to write the trace to as it grows; without one it is held in memory.
     resume : bool
-        Continue the trace at `path`, if there is one.
+        Continue the trace at `path`, if there is one: of the same pipeline, modules, schedulers and sites, with the
+        same arrays kept in the same steps.
     level : callable, optional
         (scheduler, timestep, state) -> Level, for a scheduler whose noise levels cannot be recognised.
     value_range : (float, float), optional
@@ -209,6 +210,7 @@ class Session(Listener):
     def _before_call(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if is_repeated(module):
             return
+        self._sink.unreturned += 1
         self._follow_swaps()
         self._pending.enter(module, self._since())
         tensors = leaves([*args, *kwargs.values()])
@@ -220,6 +222,7 @@ class Session(Listener):
         if is_repeated(module):
             self._pending.inner.clear()
             return
+        self._sink.unreturned -= 1
         copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
         sites = self._pending.leave(module)
         self._recorder.saw(leaves([*args, *kwargs.values()])[:1])
@@ -269,11 +272,13 @@ class Session(Listener):
         """See `Listener.on_step`."""
         if not self._active:
             return tap.below(*args, **kwargs)
+        self._sink.unreturned += 1
         calls = self._calls()
         step = self._recorder.before(tap, args, kwargs, calls, self._place)
         self._place += 1
         result = tap.below(*args, **kwargs)
         self._recorder.after(step, result)
+        self._sink.unreturned -= 1
         return result
 
     def _calls(self) -> list[Call]:

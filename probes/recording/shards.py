@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.probes.recording.files import open_new
 
 _BLOCK = 4096  # the header ends at a multiple of this, which is where blocks of disks and pages of memory begin
 _DIRECT = getattr(os, "O_DIRECT", 0)  # not every system has it
@@ -72,7 +73,7 @@ def _can_be_direct(parts: Sequence[memoryview]) -> bool:
 def _put(file: Path, parts: Sequence[memoryview], mode: int) -> bool:
     """Write and sync; False where the file system does not know this mode."""
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | mode, 0o644)
+        descriptor = open_new(file, mode)
         try:
             for part in parts:
                 while part:

@@ -14,8 +14,9 @@ from scorescope.probes.recording.level import Level
 from scorescope.probes.recording.measure import Packed, unread
 from scorescope.probes.recording.offload import Ring
 from scorescope.probes.recording.proof import prove
-from scorescope.probes.recording.reading import Contents, read, reopen
-from scorescope.probes.recording.store import Writer
+from scorescope.probes.recording.reading import Contents, read
+from scorescope.probes.recording.resuming import reopen
+from scorescope.probes.recording.store import Writer, is_unbegun, text_of
 from scorescope.probes.recording.table import prove_all, sample_offsets, scalar_table
 
 _HELD = 256  # steps whose numbers may wait on the device before they are read back
@@ -111,6 +112,15 @@ class Sink:
         Folder of the trace; None holds it in memory.
     resume : bool
         Continue the trace that is there.
+
+    Attributes
+    ----------
+    attempt : int
+        Number of this recording of the same trace.
+    next_run : int
+        The first run number that the recordings before it left free.
+    unreturned : int
+        Calls of denoisers and schedulers, in this run, that were begun and did not return.
     """
 
     def __init__(self, path: Path | None, *, resume: bool) -> None:
@@ -122,19 +132,8 @@ class Sink:
         self._ring: Ring | None = None
         self._held: list[tuple[Step, Tensor]] = []
         self._manifest: dict[str, Any] = {}
-        self._earlier: Contents | None = None
-
-    @property
-    def attempt(self) -> int:
-        """Number of this recording of the same trace."""
-        lines = self._earlier.lines if self._earlier is not None else []
-        return 1 + max((line["attempt"] for line in lines), default=-1)
-
-    @property
-    def next_run(self) -> int:
-        """The first run number that is free."""
-        lines = self._earlier.lines if self._earlier is not None else []
-        return 1 + max((line["run"] for line in lines), default=-1)
+        self._ended: dict[int, dict[str, Any]] = {}
+        self.attempt = self.next_run = self.unreturned = 0
 
     def is_finished(self, run: int, spec: Mapping[str, Any]) -> bool:
         """Whether a run was finished by an earlier recording.
@@ -144,25 +143,34 @@ class Sink:
         InputError
             Where that recording did another run under this number.
         """
-        end = self._earlier.finished_runs().get(run) if self._earlier is not None else None
-        if end is not None and end["spec"] != dict(spec):
-            raise InputError("specs", found=f"{dict(spec)} as run {run}", expected=f"{end['spec']}, as in the trace")
+        end = self._ended.get(run)
+        if end is not None and text_of(end["spec"]) != text_of(spec):  # as text, where NaN is NaN
+            raise InputError("specs", found=f"{spec} as run {run}", expected=f"{end['spec']}, as in the trace")
         return end is not None
 
     def open(self, manifest: dict[str, Any]) -> None:
-        """Make or continue the folder."""
+        """Make or continue the folder.
+
+        Raises
+        ------
+        TraceError
+            For a folder that cannot be written, or a trace that cannot be continued, or not with this manifest.
+        """
         self._manifest = {"status": "recording", **manifest}
         if self._path is None:
             return
-        if self._resume and self._path.exists() and any(self._path.iterdir()):
-            self._writer, self._earlier = reopen(self._path)
+        if self._resume and not is_unbegun(self._path):
+            self._writer, earlier = reopen(self._path, manifest)
+            self.attempt = 1 + max((line["attempt"] for line in earlier.lines), default=-1)
+            self.next_run = 1 + max((line["run"] for line in earlier.lines), default=-1)
+            self._ended = earlier.finished_runs()
         else:
             self._writer = Writer.create(self._path, manifest)
 
     def put(self, step: Step) -> None:
         """Take one step."""
         vector = step.packed.vector(step.device)
-        if self._writer is None and not step.arrays:
+        if self._writer is None and not step.arrays and self._ring is None:
             self._held.append((step, vector))
             if len(self._held) >= _HELD:
                 self._read_held()
@@ -185,11 +193,9 @@ class Sink:
         return functools.partial(self._writer.append, record | _verdicts(record))
 
     def _read_held(self) -> None:
-        """Read everything back at once."""
+        """Read everything back at once; steps are held only while there is no ring, so that their order stays."""
         if not self._held:
             return
-        if self._ring is not None:
-            self.flush(raise_errors=True)
         vectors = [vector for _, vector in self._held]
         whole = torch.cat([vector.to(vectors[0].device) for vector in vectors]).cpu()
         start = 0
@@ -199,8 +205,14 @@ class Sink:
         self._held.clear()
 
     def end_run(self, line: dict[str, Any]) -> None:
-        """Note that a run came to its end."""
+        """Note that a run came to its end.
+
+        Not of a run that was asked for and has no step, or in which a call raised: whoever caught that error went on
+        to the next run, and this one is still to be made.
+        """
         self.flush(raise_errors=True)
+        if line["spec"] is not None and (self.unreturned or not line["steps"]):
+            return
         if self._writer is not None:
             self._writer.line(line)
         else:

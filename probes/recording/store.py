@@ -26,6 +26,15 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.recording import shards
+from scorescope.probes.recording.files import (
+    holds_only,
+    is_own_folder,
+    lock,
+    open_own,
+    sync_folder,
+    unlock_and_close,
+    write_whole,
+)
 
 FORMAT, VERSION = "scorescope-trace", 1
 MANIFEST, STEPS, SHARDS, SCALARS = "manifest.json", "steps.jsonl", "shards", "scalars.parquet"
@@ -47,45 +56,39 @@ def check_of(identity: str, body: bytes) -> str:
     return hashlib.sha256(identity.encode() + b"\0" + body).hexdigest()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, sync it, and rename it."""
-    partial = path.with_name(path.name + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(partial, path)
+def is_unbegun(path: Path) -> bool:
+    """Whether there is no trace yet: no folder, an empty one, or what a crash leaves before there is a manifest."""
+    return not os.path.lexists(path) or (path.is_dir() and holds_only(path, SHARDS, MANIFEST + ".partial"))
 
 
 class Writer:
-    """Appends to a trace folder; made by `create` or `reopen`."""
+    """Appends to a trace folder; made by `create` or `resuming.reopen`."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], lines: int, shards: int) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], file: int, *, lines: int, shards: int) -> None:
         self.path, self.manifest = path, manifest
-        self._lines, self._shards = lines, shards
-        self._file = open(path / STEPS, "ab", buffering=0)  # noqa: SIM115 (kept open until close)
+        self._file, self._lines, self._shards = file, lines, shards
 
     @classmethod
     def create(cls, path: Path, manifest: Mapping[str, Any]) -> "Writer":
-        """Start a new trace in a new or empty folder."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        """Start a new trace in a new or empty folder, or one where a crash left no more than empty names."""
+        if not is_unbegun(path):
             raise TraceError(
                 "path", found=f"{path}, which is there already", expected="a new or empty folder, or resume=True"
             )
         try:
             (path / SHARDS).mkdir(parents=True, exist_ok=True)
+            _check_shards(path)
             whole = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "status": "recording", **manifest}
             write_manifest(path, whole)
-            return cls(path, whole, 0, 0)
+            sync_folder(path.resolve().parent)
         except OSError as error:
             raise _cannot_write(path, error) from error
+        writer = cls(path, whole, take_steps(path), lines=0, shards=0)
+        sync_folder(path)
+        return writer
 
     @classmethod
-    def reopen(cls, path: Path, manifest: Mapping[str, Any], *, lines: int, length: int) -> "Writer":
+    def reopen(cls, path: Path, manifest: Mapping[str, Any], file: int, *, lines: int, length: int) -> "Writer":
         """Continue a trace after so many sound lines and bytes of them; a torn last line goes.
 
         Parameters
@@ -94,19 +97,22 @@ class Writer:
             The folder.
         manifest : mapping
             As it was read.
+        file : int
+            From `take_steps`, before the lines were read.
         lines, length : int
             Number of sound step lines, and their bytes.
         """
         closing = ("lines", "steps_sha256", "scalars_sha256", "error")
-        kept = {name: value for name, value in manifest.items() if name not in closing}
+        kept = {name: value for name, value in manifest.items() if name not in closing} | {"status": "recording"}
+        _check_shards(path)
         try:
-            os.truncate(path / STEPS, length)
+            os.ftruncate(file, length)
             (path / SCALARS).unlink(missing_ok=True)
-            write_manifest(path, kept | {"status": "recording"})
+            write_manifest(path, kept)
             used = [int(p.name[:8]) for p in (path / SHARDS).iterdir() if SHARD_NAME.fullmatch(p.name)]
-            return cls(path, kept | {"status": "recording"}, lines, max(used, default=-1) + 1)
         except OSError as error:
             raise _cannot_write(path, error) from error
+        return cls(path, kept, file, lines=lines, shards=max(used, default=-1) + 1)
 
     def reserve(self) -> str:
         """The name of the next shard."""
@@ -133,7 +139,7 @@ class Writer:
         """Append one line, flush it, and sync what was written so far."""
         try:
             self._append(record)
-            os.fsync(self._file.fileno())
+            self._sync()
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -141,34 +147,41 @@ class Writer:
         body = text_of({**record, "line": self._lines})
         check = check_of(self.manifest["id"], body)
         data = b'{"check":"' + check.encode() + b'","record":' + body + b"}\n"
-        written = os.write(self._file.fileno(), data)
+        written = os.write(self._file, data)
         if written != len(data):  # a full disk: take the half line back
-            os.truncate(self.path / STEPS, os.fstat(self._file.fileno()).st_size - written)
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
             raise OSError(28, "no space left for a step line")
         self._lines += 1
 
+    def _sync(self) -> None:
+        """Bring the lines to the disk, after the names of the shards that they tell of."""
+        sync_folder(self.path / SHARDS)
+        os.fsync(self._file)
+
     def close(self, status: str, table: pd.DataFrame, **more: Any) -> None:
         """Write the table and the final manifest."""
-        self._file.close()
         try:
-            digest = hashlib.sha256((self.path / STEPS).read_bytes()).hexdigest()
-            partial = self.path / (SCALARS + ".partial")
-            table.to_parquet(partial, index=False)
-            os.replace(partial, self.path / SCALARS)
+            self._sync()  # before the manifest says what is in it
+            self.abandon()
+            scalars = table.to_parquet(None, index=False)
+            write_whole(self.path / SCALARS, scalars)
             closing = {
                 "status": status,
                 "lines": self._lines,
-                "steps_sha256": digest,
-                "scalars_sha256": hashlib.sha256((self.path / SCALARS).read_bytes()).hexdigest(),
+                "steps_sha256": hashlib.sha256((self.path / STEPS).read_bytes()).hexdigest(),
+                "scalars_sha256": hashlib.sha256(scalars).hexdigest(),
             }
             self.manifest = self.manifest | closing | more
             write_manifest(self.path, self.manifest)
+            sync_folder(self.path)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
     def abandon(self) -> None:
         """Close without a final manifest, as a crash would leave it."""
-        self._file.close()
+        if self._file >= 0:
+            unlock_and_close(self._file)
+            self._file = -1
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -176,6 +189,29 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     body = {key: value for key, value in manifest.items() if key != "check"}
     check = check_of(str(body["id"]), text_of(body))
     write_whole(path / MANIFEST, json.dumps({**body, "check": check}, indent=1, sort_keys=True).encode())
+
+
+def take_steps(path: Path) -> int:
+    """The steps file, to append to, for this process alone; a descriptor.
+
+    Raises
+    ------
+    TraceError
+        Where somebody writes to this trace, or the file is a link out of it.
+    """
+    try:
+        file = open_own(path / STEPS)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if not lock(file):
+        os.close(file)
+        raise TraceError(str(path), found="another recording that writes to it", expected="one at a time")
+    return file
+
+
+def _check_shards(path: Path) -> None:
+    if not is_own_folder(path / SHARDS):
+        raise TraceError(str(path), found=f"a {SHARDS} that is a link, or no folder", expected="a folder of its own")
 
 
 def _cannot_write(path: Path, error: OSError) -> TraceError:

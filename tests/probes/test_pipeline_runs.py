@@ -1,6 +1,7 @@
 """Sweeps of unmodified pipelines: the samples are the pipeline's own, calls are counted, finished settings are kept."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from diffusers import DDPMScheduler, EulerAncestralDiscreteScheduler
@@ -169,6 +170,35 @@ def test_a_call_of_the_users_own():
 
     plain = sweep(pipe, {"CFG": CFG(2.0)}, **how)[0].run.samples
     assert torch.equal(sweep(pipe, {"CFG": CFG(2.0)}, call=call, **how)[0].run.samples, 2 * plain) and seen == [3]
+
+
+def test_a_call_that_sets_no_timesteps_numbers_its_samples_all_the_same():
+    """Timesteps are set once, outside; each batch is a run all the same."""
+    pipe, how = stable_diffusion()
+    pipe.scheduler.set_timesteps(3)
+    rows = how["condition"]
+
+    def call(pipe, arguments):
+        x = torch.stack([torch.randn(4, 8, 8, generator=g) for g in arguments["generator"]])
+        text = torch.cat([arguments["negative_prompt_embeds"], arguments["prompt_embeds"]])
+        pipe.scheduler._step_index = None
+        for t in pipe.scheduler.timesteps:
+            uncond, cond = pipe.unet(torch.cat([x, x]), t, encoder_hidden_states=text).sample.chunk(2)
+            x = pipe.scheduler.step(uncond + 3.0 * (cond - uncond), t, x).prev_sample
+        return x
+
+    run = sample_pipeline(
+        pipe, rule=CFG(3.0), seeds=SEEDS, condition=rows, call=call, batch=1, progress=False,
+    )  # fmt: skip
+    table = run.trace.scalars
+    assert run.trace.samples["sample"].tolist() == [0, 1, 2]
+    assert table.groupby("sample").size().to_dict() == {0: 3, 1: 3, 2: 3}
+    whole = sample_pipeline(pipe, rule=CFG(3.0), seeds=SEEDS, condition=rows, call=call, batch=3, progress=False)
+    pd.testing.assert_frame_equal(
+        table.sort_values(["step", "sample"])[["sample", "step", "update_sq"]].reset_index(drop=True),
+        whole.trace.scalars[["sample", "step", "update_sq"]],
+        rtol=1e-3,  # one rounding of the network a step, squared
+    )
 
 
 def test_weights_reach_the_rule_inside():

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from scorescope.probes.recording import shards
 from scorescope.probes.recording.branches import Hypothesis, Layout
 from scorescope.probes.recording.copies import Copies, same_bits
 from scorescope.probes.recording.gram import gram
-from scorescope.probes.recording.offload import Ring
+from scorescope.probes.recording.offload import Ring, _Job
 
 TYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
@@ -164,6 +165,28 @@ def test_what_came_before_a_failed_batch_is_finished_and_nothing_after(stage: st
     assert done == [0, 1]
     with pytest.raises(TraceError, match="no room"):
         ring.close()
+
+
+def test_a_batch_that_is_still_being_copied_is_not_lost_to_a_later_one_that_fails() -> None:
+    """The first waits for the device, in its thread, when the second fails."""
+    ring, failed, done = Ring(slots=4, threads=3), threading.Event(), []
+
+    def synchronize() -> None:
+        failed.wait(10)
+        time.sleep(0.05)
+
+    def fail(host: dict[str, Tensor]) -> None:
+        failed.set()
+        raise TraceError("disk", found="no room", expected="room")
+
+    copied = SimpleNamespace(synchronize=synchronize)
+    ring._full.put(_Job(ring._free.get(), {}, copied, lambda host: lambda: done.append(0)))
+    ring.put({"x": torch.zeros(1)}, fail)
+    failed.wait(10)
+    ring._full.put(_Job(ring._free.get(), {}, None, lambda host: lambda: done.append(2)))
+    with pytest.raises(TraceError, match="no room"):
+        ring.close()
+    assert done == [0]
 
 
 def test_memory_does_not_grow_with_the_number_of_batches() -> None:

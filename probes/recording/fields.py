@@ -1,0 +1,60 @@
+"""The fields that a manifest and its lines have to have. A good hash says who wrote a line, not that it makes sense."""
+
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any
+
+_NUMBERS = (int, float, list, NoneType)  # one for all samples, or one a sample
+_Kinds = Mapping[str, type | tuple[type, ...]]
+
+_MANIFEST: _Kinds = {"id": str, "status": str}
+_CLOSED: _Kinds = {"lines": int, "steps_sha256": str, "scalars_sha256": str}
+_DESCRIPTION: _Kinds = {"pipeline": str, "schedulers": dict, "modules": dict, "sites": list, "recording": dict}
+_LINE: _Kinds = {"kind": str, "run": int, "attempt": int, "line": int}
+_STEP: _Kinds = {
+    "event": int, "stream": int, "step": int, "call": int, "rows": int, "size": int, "shape": list, "dtype": str,
+    "missing": str, "arrays": dict, "follows": list, "hypotheses": list, "statistics": dict, "level": dict,
+    "t": _NUMBERS, "x0_gap": _NUMBERS,
+}  # fmt: skip
+_LEVEL: _Kinds = {
+    "note": str, "space": str, "sigma": _NUMBERS, "sigma_next": _NUMBERS, "alpha": _NUMBERS, "skip": _NUMBERS,
+    "out": _NUMBERS,
+}  # fmt: skip
+_HYPOTHESIS: _Kinds = {
+    "view": str, "order": str, "modules": list, "parts": list, "labels": list, "precision": float, "embedded": bool,
+    "gram": list,
+}  # fmt: skip
+_SHARD: _Kinds = {"shard": str, "shard_sha256": str, "shard_bytes": int}
+
+
+def wrong_in_manifest(manifest: Mapping[str, Any], *, closed: bool) -> str:
+    """The name of a field that a manifest lacks, or that is of another type; empty for a sound one."""
+    described = {name: kind for name, kind in _DESCRIPTION.items() if name in manifest}
+    wrong = _wrong(manifest, {**_MANIFEST, **described, **(_CLOSED if closed else {})})
+    named = wrong or all(isinstance(part, dict) for part in manifest.get("schedulers", {}).values())
+    return wrong if named else "schedulers"
+
+
+def wrong_in_line(line: Any) -> str:
+    """The same for a step line."""
+    if not isinstance(line, dict):
+        return "fields"
+    wrong = _wrong(line, _LINE)
+    if wrong or line["kind"] not in ("step", "end"):
+        return wrong or "kind"
+    if line["kind"] == "end":
+        return "" if isinstance(line.get("spec", 0), dict | None) else "spec"
+    wrong = _wrong(line, {**_STEP, **(_SHARD if "shard" in line else {})}) or _wrong(line["level"], _LEVEL, "level ")
+    return wrong or next((w for part in line["hypotheses"] if (w := _wrong(part, _HYPOTHESIS, "hypotheses "))), "")
+
+
+def _wrong(found: Any, fields: _Kinds, prefix: str = "") -> str:
+    if not isinstance(found, dict):
+        return prefix.strip()
+    return next((prefix + name for name, kind in fields.items() if name not in found or not _is(found[name], kind)), "")
+
+
+def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+    if kind is _NUMBERS and isinstance(value, list):
+        return all(isinstance(part, int | float | None) for part in value)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
