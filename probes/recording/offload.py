@@ -35,7 +35,7 @@ class _Slot:
 class _Job:
     slot: _Slot
     host: dict[str, Tensor]
-    copied: Any
+    copied: list[Any]
     consume: Consume
 
 
@@ -80,19 +80,17 @@ class Ring:
         self._check()
         slot = self._free.get()
         self._check()
-        device = next((t.device for t in tensors.values() if t.device.type == "cuda"), None)
-        if device is None:
-            self._full.put(_Job(slot, dict(tensors), None, consume))
+        devices = {tensor.device for tensor in tensors.values() if tensor.device.type == "cuda"}
+        if not devices:
+            self._full.put(_Job(slot, dict(tensors), [], consume))
             return
-        side = self._streams.setdefault(device, torch.cuda.Stream(device))
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
-            host = self._copy(slot, tensors)
-            for tensor in tensors.values():
-                if tensor.device.type == "cuda":
-                    tensor.record_stream(side)
-            done = side.record_event()
-        self._full.put(_Job(slot, host, done, consume))
+        try:
+            host = self._places(slot, tensors)
+            copied = [self._copy(device, tensors, host) for device in devices]
+        except BaseException:
+            self._free.put(slot)
+            raise
+        self._full.put(_Job(slot, host, copied, consume))
 
     def close(self, *, raise_errors: bool = True) -> None:
         """Wait until everything has been consumed and end the threads."""
@@ -107,16 +105,31 @@ class Ring:
         if self._error is not None:
             raise self._error
 
+    def _copy(self, device: torch.device, tensors: Mapping[str, Tensor], host: Mapping[str, Tensor]) -> Any:
+        """Copy what lies on one device, on a stream of its own; the event after it."""
+        if device not in self._streams:
+            self._streams[device] = torch.cuda.Stream(device)
+        side = self._streams[device]
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for name, tensor in tensors.items():
+                if tensor.device == device:
+                    host[name].copy_(tensor, non_blocking=True)
+                    tensor.record_stream(side)
+            return side.record_event()
+
     @staticmethod
-    def _copy(slot: _Slot, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _places(slot: _Slot, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Room for tensors in the buffer of a slot; those that are on the host already are copied to it."""
         sizes = {name: -(-tensor.nbytes // _ALIGNED) * _ALIGNED for name, tensor in tensors.items()}
         total = max(_ALIGNED, sum(sizes.values()))
         if slot.buffer is None or slot.buffer.numel() < total:
-            slot.buffer = torch.empty(total, dtype=torch.uint8, pin_memory=True)
+            slot.buffer = torch.empty(total, dtype=torch.uint8, device="cpu", pin_memory=True)
         host, start = {}, 0
         for name, tensor in tensors.items():
             view = slot.buffer[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-            view.copy_(tensor, non_blocking=True)
+            if tensor.device.type != "cuda":
+                view.copy_(tensor)
             host[name] = view
             start += sizes[name]
         return host
@@ -133,8 +146,8 @@ class Ring:
 
     def _consume(self, job: _Job, late: bool) -> tuple[Commit | None, BaseException | None]:
         try:
-            if job.copied is not None:
-                job.copied.synchronize()
+            for event in job.copied:
+                event.synchronize()
             return (None if late else job.consume(job.host)), None
         except BaseException as error:
             self._failing = True

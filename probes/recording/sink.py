@@ -221,8 +221,8 @@ class Sink:
     def flush(self, *, raise_errors: bool) -> None:
         """Wait until every step has arrived."""
         if self._ring is not None:
-            ring, self._ring = self._ring, None
-            ring.close(raise_errors=raise_errors)
+            self._ring.close(raise_errors=raise_errors)
+            self._ring = None  # not before: whoever is interrupted while waiting has to wait again
         self._read_held()
 
     def close(self, status: str, *, raise_errors: bool) -> None:

@@ -180,10 +180,10 @@ def test_a_batch_that_is_still_being_copied_is_not_lost_to_a_later_one_that_fail
         raise TraceError("disk", found="no room", expected="room")
 
     copied = SimpleNamespace(synchronize=synchronize)
-    ring._full.put(_Job(ring._free.get(), {}, copied, lambda host: lambda: done.append(0)))
+    ring._full.put(_Job(ring._free.get(), {}, [copied], lambda host: lambda: done.append(0)))
     ring.put({"x": torch.zeros(1)}, fail)
     failed.wait(10)
-    ring._full.put(_Job(ring._free.get(), {}, None, lambda host: lambda: done.append(2)))
+    ring._full.put(_Job(ring._free.get(), {}, [], lambda host: lambda: done.append(2)))
     with pytest.raises(TraceError, match="no room"):
         ring.close()
     assert done == [0]
