@@ -144,7 +144,7 @@ def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
     by = ["rule", "weight", "step", "sigma"]
     found = summarise_by(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median")
     # in the order of the groups, as the summary: a bootstrap of samples that all agree would have no width
-    exact = [share_interval(group) for _, group in rows.groupby(by, sort=False)["active"]]
+    exact = [share_interval(group) for _, group in rows.groupby(by, sort=False, dropna=False)["active"]]
     found.loc[found["quantity"] == "active", ["low", "high"]] = exact
     return CLIP.check(found)
 
