@@ -31,7 +31,7 @@ IMAGE_STATISTICS = ("overshoot_share", "overshoot_mean", "contrast", "saturation
 GUIDED_PRODUCTS = ("applied_sq", "applied_cond", *IMAGE_STATISTICS)
 
 _CACHE_ELEMENTS = 2**16  # 512 kB of float64: three such blocks fit a level-two cache
-_HOST_ELEMENTS = 2048  # from here on a sample is worth a loop of its own
+_HOST_ELEMENTS = 2048  # from here on a sample is worth a loop of its own, and a row a BLAS dot
 _HOST_COLUMNS = 8192  # 64 kB of float64; BLAS does not share so short a product among threads
 _NUMPY_TYPES = (torch.float32, torch.float64)
 _DEVICE_ELEMENTS = 2**23  # accelerators want few, large kernels: 64 MB of float64 a block
@@ -120,7 +120,7 @@ def projection_products(update: Tensor, cond: Tensor, *, exact: bool = True) -> 
     tuple of three Tensors, shape (batch,), float64
     """
     _check_same("update", update, cond)
-    if not exact and update.dtype == cond.dtype == torch.float32 and _on_host_by_rows(update):
+    if not exact and update.dtype == cond.dtype == torch.float32 and update.device.type == "cpu":
         d, c = (tensor.flatten(1).numpy() for tensor in (update.detach(), cond.detach()))
         return _stretched(d, d), _stretched(d, c), _stretched(c, c)
     update_sq, update_cond, cond_sq = _accumulate(lambda d, c: [_square(d), dot(d, c), _square(c)], update, cond)
@@ -272,7 +272,7 @@ def _accumulate(products: Callable[..., list[Any]], *tensors: Tensor) -> Tensor:
     """
     flat = [tensor.flatten(1) for tensor in tensors]
     batch, size = flat[0].shape
-    if _on_host_by_rows(*flat):
+    if _on_host_by_rows(flat[0]):
         found = [_accumulate_row(products, [_as_array(tensor[row]) for tensor in flat]) for row in range(batch)]
         return torch.from_numpy(np.stack(found, axis=1))
     rows, columns = rows_a_block(tensors[0]), min(size, elements_a_block(tensors[0]))
@@ -307,14 +307,13 @@ def _stretched(a: Array, b: Array) -> Tensor:
     return torch.from_numpy(parts.sum((1, 2, 3), dtype=np.float64) + rest)
 
 
-def _on_host_by_rows(*tensors: Tensor) -> bool:
-    """Whether to work on one sample after another in numpy.
+def _on_host_by_rows(first: Tensor) -> bool:
+    """Whether to work on one sample after another in numpy: faster than torch where torch has one thread.
 
-    torch would share each small operation among threads. On two cores that gains little, and where anyone else keeps
-    a core busy each of them waits for that core: a hundred times the work itself.
+    With more, torch shares each small operation among them, which wins on a machine that is idle. Where others keep
+    its cores busy every one of those operations waits for them, a hundred times the work itself: give torch one thread.
     """
-    first = tensors[0]
-    return first.device.type == "cpu" and first[0].numel() >= _HOST_ELEMENTS
+    return first.device.type == "cpu" and first[0].numel() >= _HOST_ELEMENTS and torch.get_num_threads() == 1
 
 
 def _as_array(tensor: Tensor) -> Array:
@@ -328,7 +327,10 @@ def dot(a: Any, b: Any) -> Any:
     """Inner product of each row of two tensors, or of two arrays."""
     if isinstance(a, np.ndarray):
         return a @ b
-    return (a.flatten(1) * b.flatten(1)).sum(1)
+    a, b = a.flatten(1), b.flatten(1)
+    if a.device.type == "cpu" and a.shape[1] >= _HOST_ELEMENTS:
+        return torch.stack([torch.dot(p, q) for p, q in zip(a, b, strict=True)])
+    return (a * b).sum(1)
 
 
 def _sum(a: Any) -> Any:
