@@ -9,6 +9,7 @@ from torch import Tensor
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import (
     COND,
+    SCORE_PRODUCTS,
     UNCOND,
     GuidanceState,
     Products,
@@ -20,8 +21,6 @@ from scorescope.probes.guidance.base import (
 from scorescope.probes.guidance.combination import Combination, combination_of
 from scorescope.probes.guidance.linear import CFG
 from scorescope.probes.guidance.wrappers import Wrapper
-
-_SCORE_NAMES = ("noise_sq", "update_noise", "update_sq")
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class AdaptiveGuidance(Wrapper):
         """The inner rule for samples that are still guided, `cond` for the others."""
         rows = self.rows(state)
         if uncond is not None and self._looks(state):
-            self._remember(rows, inner_products(cond, uncond, state, *_SCORE_NAMES), state)
+            self._remember(rows, inner_products(cond, uncond, state, *SCORE_PRODUCTS), state)
         if rows.all():
             return self.rule(cond, uncond, state)
         if not rows.any():
@@ -96,7 +95,7 @@ class AdaptiveGuidance(Wrapper):
         if inner is None:
             return None
         if needs_both and self._looks(state):
-            self._remember(rows, products(*_SCORE_NAMES), state)
+            self._remember(rows, products(*SCORE_PRODUCTS), state)
         kept = (torch.where(rows, factor, 0.0) for factor in (inner.cond, inner.update, inner.noise))
         return Combination(*kept)
 

@@ -18,6 +18,7 @@ from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.spaces import NoiseLevel
 
 COND, UNCOND, WEAK, PERTURBED = "cond", "uncond", "weak", "perturbed"
+SCORE_PRODUCTS = ("noise_sq", "update_noise", "update_sq")  # what the two scores are known by, but for 1 / sigma^2
 
 
 class Products:

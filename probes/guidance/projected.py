@@ -10,6 +10,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.decomposition import projection_products
 from scorescope.probes.guidance.base import (
     COND,
+    SCORE_PRODUCTS,
     UNCOND,
     GuidanceState,
     Products,
@@ -150,9 +151,6 @@ class APGMix(APG):
         return bool(self.momentum) and self.weight != 1
 
 
-_SCORE_NAMES = ("noise_sq", "update_noise", "update_sq")
-
-
 @dataclass(frozen=True)
 class TangentialCFG:
     """Tangential damping CFG (Kwon et al. 2025, arXiv 2503.18137).
@@ -180,7 +178,7 @@ class TangentialCFG:
         if self.weight == 1:
             return cond
         uncond = required(uncond, cond)
-        pp, pq = self._projection(*inner_products(cond, uncond, state, *_SCORE_NAMES))
+        pp, pq = self._projection(*inner_products(cond, uncond, state, *SCORE_PRODUCTS))
         a, b = uncond - state.x, cond - state.x
         # x + p (p a + q b), then CFG: w D_c + (1 - w) D_u', in the memory of a
         projected = a.mul_(per_sample(pp, cond)).addcmul_(per_sample(pq, cond), b).add_(state.x)
@@ -190,7 +188,7 @@ class TangentialCFG:
         """D_u' = x + p (p a + q b) with a = -(e + d) and b = -e: see `_projection`."""
         if self.weight == 1:
             return factors(state)
-        pp, pq = self._projection(*products(*_SCORE_NAMES))
+        pp, pq = self._projection(*products(*SCORE_PRODUCTS))
         rest = 1 - self.weight
         return factors(state, update=-rest * pp, noise=rest * (1 - pp - pq))
 
