@@ -20,7 +20,7 @@ from torch import Tensor
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.gaussian import Gaussian
 from scorescope.probes.approximations.layout import flatten, restore, variances
-from scorescope.probes.denoiser import Condition
+from scorescope.probes.models.denoiser import Condition
 
 _CHUNK_ELEMENTS = 2**23  # coefficients held at once: 64 MB of float64
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.layout import flatten, restore, variances
-from scorescope.probes.denoiser import Condition
+from scorescope.probes.models.denoiser import Condition
 
 
 @dataclass(frozen=True, eq=False)

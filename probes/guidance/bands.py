@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import projection_products, rows_a_block
+from scorescope.probes.decomposition.products import projection_products, rows_a_block
 from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, combine, require_finite, required
 from scorescope.probes.guidance.linear import CFG
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import chosen_products
-from scorescope.probes.denoiser import Condition, Denoiser
-from scorescope.probes.spaces import NoiseLevel
+from scorescope.probes.decomposition.products import chosen_products
+from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.models.spaces import NoiseLevel
 
 COND, UNCOND, WEAK, PERTURBED = "cond", "uncond", "weak", "perturbed"
 SCORE_PRODUCTS = ("noise_sq", "update_noise", "update_sq")  # what the two scores are known by, but for 1 / sigma^2

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import rows_a_block
+from scorescope.probes.decomposition.products import rows_a_block
 from scorescope.probes.guidance.base import GuidanceState, Products, per_sample, skip
 from scorescope.probes.guidance.combination import Combination, combination_of, spread
 from scorescope.probes.guidance.wrappers import Wrapper

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.denoiser import Condition
 from scorescope.probes.guidance.base import per_sample
+from scorescope.probes.models.denoiser import Condition
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.guidance.base import (
     COND,
     UNCOND,
@@ -21,6 +20,7 @@ from scorescope.probes.guidance.base import (
     sample_generators,
 )
 from scorescope.probes.guidance.combination import Combination, factors
+from scorescope.probes.models.denoiser import Condition, Denoiser
 
 
 @dataclass(frozen=True)

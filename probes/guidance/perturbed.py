@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.guidance.base import (
     COND,
     PERTURBED,
@@ -23,7 +22,8 @@ from scorescope.probes.guidance.base import (
 )
 from scorescope.probes.guidance.identity_attention import identity_attention
 from scorescope.probes.guidance.wrappers import LinearWeight
-from scorescope.probes.sites import find_site
+from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.sites.modules import find_site
 
 
 @dataclass(frozen=True)

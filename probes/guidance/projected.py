@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import projection_products
+from scorescope.probes.decomposition.products import projection_products
 from scorescope.probes.guidance.base import (
     COND,
     SCORE_PRODUCTS,

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.denoiser import Condition, Denoiser
 from scorescope.probes.guidance.base import (
     COND,
     BranchRule,
@@ -25,6 +24,7 @@ from scorescope.probes.guidance.base import (
     require_finite,
 )
 from scorescope.probes.guidance.combination import Combination, combination_of, factors
+from scorescope.probes.models.denoiser import Condition, Denoiser
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from scorescope.data.errors import InputError
-from scorescope.probes.recording.branches import Aligned, Hypothesis, cut, without_variance
-from scorescope.probes.recording.proof import Proved, Verdict
-from scorescope.probes.recording.taps import Call
+from scorescope.probes.pipelines.branches import Aligned, Hypothesis, cut, without_variance
+from scorescope.probes.pipelines.proof import Proved, Verdict
+from scorescope.probes.pipelines.taps import Call
 
 Load = Callable[[Mapping[str, Any], str], Tensor]
 

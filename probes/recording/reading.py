@@ -25,7 +25,7 @@ from scorescope.probes.recording.store import (
     TraceError,
     check_of,
     text_of,
-)  # fmt: skip
+)
 
 CLOSED = ("complete", "interrupted", "failed")
 

@@ -18,17 +18,11 @@ import torch
 from torch import nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes.recording import find
-from scorescope.probes.recording.estimate import says_it_guides
-from scorescope.probes.recording.inputs import named_tensors
-from scorescope.probes.recording.levels import LevelFunction
-from scorescope.probes.recording.pending import Pending
-from scorescope.probes.recording.plan import Budget, Every, Keep, plan
-from scorescope.probes.recording.runs import Runs
-from scorescope.probes.recording.sink import Sink
-from scorescope.probes.recording.sites import Site, hook, resolve
-from scorescope.probes.recording.steps import Recorder
-from scorescope.probes.recording.taps import (
+from scorescope.probes.pipelines import find
+from scorescope.probes.pipelines.inputs import named_tensors
+from scorescope.probes.pipelines.level_reader import LevelFunction
+from scorescope.probes.pipelines.pending import Pending
+from scorescope.probes.pipelines.taps import (
     Call,
     Listener,
     StepTap,
@@ -37,8 +31,14 @@ from scorescope.probes.recording.taps import (
     is_repeated,
     leaves,
     tap_step,
-)  # fmt: skip
-from scorescope.probes.trace import Trace
+)
+from scorescope.probes.recording.estimate import says_it_guides
+from scorescope.probes.recording.kept_sites import Site, hook, resolve
+from scorescope.probes.recording.plan import Budget, Every, Keep, plan
+from scorescope.probes.recording.runs import Runs
+from scorescope.probes.recording.sink import Sink
+from scorescope.probes.recording.steps import Recorder
+from scorescope.probes.recording.trace import Trace
 
 
 def record(

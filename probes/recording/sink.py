@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.recording.level import Level
-from scorescope.probes.recording.measure import Packed, unread
+from scorescope.probes.pipelines.level import Level
+from scorescope.probes.pipelines.measure import Packed, unread
+from scorescope.probes.pipelines.proof import prove
 from scorescope.probes.recording.offload import Ring
-from scorescope.probes.recording.proof import prove
 from scorescope.probes.recording.reading import Contents, read
 from scorescope.probes.recording.resuming import reopen
 from scorescope.probes.recording.store import Writer, is_unbegun, text_of

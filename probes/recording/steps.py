@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorescope.probes.recording.branches import Aligned, align, without_variance
+from scorescope.probes.pipelines.branches import Aligned, align, without_variance
+from scorescope.probes.pipelines.level import Level
+from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReader
+from scorescope.probes.pipelines.measure import Packed, add_gap, add_statistics, denoised, measure
+from scorescope.probes.pipelines.proof import check_names
+from scorescope.probes.pipelines.taps import Call, StepArguments, StepTap, step_arguments, step_results
 from scorescope.probes.recording.copies import Copies, same_bits
 from scorescope.probes.recording.estimate import Room
-from scorescope.probes.recording.level import Level
-from scorescope.probes.recording.levels import LevelFunction, LevelReader
-from scorescope.probes.recording.measure import Packed, add_gap, add_statistics, denoised, measure
 from scorescope.probes.recording.plan import Plan
-from scorescope.probes.recording.proof import check_names
 from scorescope.probes.recording.sink import Sink, Step
-from scorescope.probes.recording.taps import Call, StepArguments, StepTap, step_arguments, step_results
 
 _REMEMBERED = 8  # earlier states of one scheduler that a new state is compared with
 

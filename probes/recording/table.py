@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scorescope.probes.decomposition import BRANCH_PRODUCTS, GUIDED_PRODUCTS
-from scorescope.probes.recording.proof import Proved, Verdict, prove, settle, unpack
+from scorescope.probes.decomposition.products import BRANCH_PRODUCTS, GUIDED_PRODUCTS
+from scorescope.probes.pipelines.proof import Proved, Verdict, prove, settle, unpack
 
 Array = NDArray[np.float64]
 

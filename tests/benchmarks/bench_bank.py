@@ -5,12 +5,15 @@ import time
 import numpy as np
 import torch
 
-from scorescope.analysis import grid_levels, paired_classify
+from scorescope.analysis import paired_classify
+from scorescope.analysis.information import grid_levels
 from scorescope.data import load_denoiser, load_digits
 from scorescope.data.shapes import column, render_shapes
 from scorescope.data.train import RECIPES
 from scorescope.data.unet import EDMDenoiser
-from scorescope.probes import Arm, Bank, attribute_candidates, compare_arms, log_snr_grid
+from scorescope.probes import Bank, log_snr_grid
+from scorescope.probes.bank import Arm, compare_arms
+from scorescope.probes.models import attribute_candidates
 from tests.benchmarks.timing import side_by_side
 from tests.mixtures import draw_labelled
 

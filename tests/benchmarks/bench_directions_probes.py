@@ -2,14 +2,14 @@
 
 import torch
 
-from scorescope.analysis.probing import probe_scan
+from scorescope.analysis.directions.probing import probe_scan
 from scorescope.data.shapes import ATTRIBUTES, SIZES, column, render_shapes
 from scorescope.data.train import RECIPES
 from scorescope.data.unet import EDMDenoiser
-from scorescope.probes.activations import collect, sample_with_sites
-from scorescope.probes.bank import Bank, log_snr_grid
-from scorescope.probes.noise import edm_sigmas
-from scorescope.probes.sampling import sample
+from scorescope.probes.bank.points import Bank, log_snr_grid
+from scorescope.probes.models.noise import edm_sigmas
+from scorescope.probes.sampling.activations import collect, sample_with_sites
+from scorescope.probes.sampling.sample import sample
 from tests.benchmarks.timing import seconds, side_by_side
 
 SITES = [f"network.{part}" for part in ("first", "middle1", "attention", "middle2", "last_norm")] + [

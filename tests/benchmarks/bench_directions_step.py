@@ -7,9 +7,9 @@ from functools import partial
 import torch
 
 from scorescope.data.unet import EDMDenoiser, UNetConfig
-from scorescope.probes.differentiable import Step, make_step, projection
-from scorescope.probes.jacobian import jacobian_directions
-from scorescope.probes.step_attribution import attribute_step
+from scorescope.probes.gradients.differentiable import Step, make_step, projection
+from scorescope.probes.gradients.jacobian import jacobian_directions
+from scorescope.probes.gradients.step_attribution import attribute_step
 from tests.benchmarks.timing import side_by_side
 
 CONFIG = UNetConfig(shape=(3, 32, 32), channels=(32, 64, 96), attributes=(3, 6, 3, 3, 4, 4), patch=2)

@@ -14,16 +14,16 @@ import torch
 from scipy import linalg
 from threadpoolctl import threadpool_limits
 
-from scorescope.analysis.fid_heatmaps import squared_maps
-from scorescope.analysis.fid_transport import image_gradients, influence, transport
-from scorescope.analysis.fid_weights import WeightedDistance, optimise_weights
-from scorescope.analysis.frechet import frechet_distance, trace_of_root
+from scorescope.analysis.fid.frechet import frechet_distance, trace_of_root
+from scorescope.analysis.fid.heatmaps import squared_maps
+from scorescope.analysis.fid.image_transport import image_gradients, influence, transport
+from scorescope.analysis.fid.weights import WeightedDistance, optimise_weights
 from scorescope.data.classifiers import load_classifier
 from scorescope.data.scenes import render_scenes
-from scorescope.probes.extractors import classifier_extractor
-from scorescope.probes.features import extract, extract_maps
-from scorescope.probes.images import tensor_images
-from scorescope.probes.moments import Moments, RunningMoments
+from scorescope.probes.features.extraction import extract, extract_maps
+from scorescope.probes.features.extractors import classifier_extractor
+from scorescope.probes.features.images import tensor_images
+from scorescope.probes.features.moments import Moments, RunningMoments
 
 D = 2048
 

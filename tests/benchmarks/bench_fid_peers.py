@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from scorescope.analysis.fid_companions import inception_score
-from scorescope.analysis.fid_kernels import kid
-from scorescope.analysis.fid_neighbours import neighbour_table
-from scorescope.analysis.frechet import frechet_distance
-from scorescope.probes.extractors import inception_extractor
-from scorescope.probes.inception import Inception2015
+from scorescope.analysis.fid.companions import inception_score
+from scorescope.analysis.fid.frechet import frechet_distance
+from scorescope.analysis.fid.kernels import kid
+from scorescope.analysis.fid.neighbours import neighbour_table
+from scorescope.probes.features.extractors import inception_extractor
+from scorescope.probes.features.inception import Inception2015
 from tests.benchmarks.bench_fid import best, line
 
 N, D = 1200, 256

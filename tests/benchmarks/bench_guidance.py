@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from scorescope.data import load_denoiser
-from scorescope.probes import CFG, Recording, branch_products, sample
+from scorescope.probes import CFG, Recording, sample
+from scorescope.probes.decomposition import branch_products
 from tests.benchmarks.timing import seconds, side_by_side
 
 

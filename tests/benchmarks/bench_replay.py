@@ -18,9 +18,8 @@ from scorescope.probes import (
     TangentialCFG,
     Trace,
     record,
-    replay_all,
-    visits,
 )
+from scorescope.probes.experiments import replay_all, visits
 from tests.benchmarks.timing import seconds
 
 STEPS, BATCH, SHAPE = 50, 64, (4, 64, 64)

@@ -17,15 +17,13 @@ from scorescope.probes import (
     CFGZeroStar,
     DynamicThreshold,
     FrequencyDecoupled,
-    GuidanceState,
     Interval,
-    LinearWeight,
     MagnitudeAware,
     Rescaled,
     Rule,
-    Scheduled,
     TangentialCFG,
 )
+from scorescope.probes.guidance import GuidanceState, LinearWeight, Scheduled
 from tests.benchmarks.timing import seconds
 
 SHAPE = (64, 4, 128, 128)

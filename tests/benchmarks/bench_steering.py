@@ -8,18 +8,10 @@ import torch
 
 from scorescope.data.train import RECIPES
 from scorescope.data.unet import EDMDenoiser
-from scorescope.probes import (
-    Direction,
-    Heun,
-    Intervention,
-    RunArm,
-    Sampling,
-    edm_sigmas,
-    intervened,
-    random_directions,
-    sample,
-    sample_arms,
-)
+from scorescope.probes import Direction, Intervention, sample
+from scorescope.probes.models import edm_sigmas
+from scorescope.probes.sampling import Heun, RunArm, Sampling, sample_arms
+from scorescope.probes.sites import intervened, random_directions
 from tests.benchmarks.timing import side_by_side
 
 SEEDS, SIGMAS, SITE = range(16), edm_sigmas(5), "network.middle1"

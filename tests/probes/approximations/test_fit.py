@@ -18,7 +18,7 @@ from scorescope.probes.approximations import (
     fit_per_class,
     load_approximation,
     save_approximation,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

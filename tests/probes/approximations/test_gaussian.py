@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from scorescope.data import InputError, load_digits
-from scorescope.probes import Heun, NoiseLevel, edm_sigmas
+from scorescope.probes import NoiseLevel
 from scorescope.probes.approximations import Gaussian, fit_gaussian, fit_isotropic, isotropic
+from scorescope.probes.models import edm_sigmas
+from scorescope.probes.sampling import Heun
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes import Trace, record
-from scorescope.probes.recording.taps import StepTap
+from scorescope.probes.pipelines.taps import StepTap
 from tests.pipelines import generator, sd15
 
 pytestmark = [

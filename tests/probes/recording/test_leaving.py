@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes import Level, record
-from scorescope.probes.recording.taps import StepTap
+from scorescope.probes.pipelines.taps import StepTap
 from tests.pipelines import generator, modular_sdxl, output_of, sd15, wan
 
 pytestmark = [

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes import Trace, TraceError, record
-from scorescope.probes.recording import reading, store
+from scorescope.probes import Trace, record
+from scorescope.probes.recording import TraceError, reading, store
 from scorescope.probes.recording.reading import read, verify
 from scorescope.probes.recording.resuming import reopen
 from tests.probes.recording.test_store import Damage

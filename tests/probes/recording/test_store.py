@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes import Trace, TraceError, record
-from scorescope.probes.recording import reading, store
+from scorescope.probes import Trace, record
+from scorescope.probes.recording import TraceError, reading, store
 from scorescope.probes.recording.estimate import in_words
 from scorescope.probes.recording.reading import verify
 from scorescope.probes.recording.resuming import reopen

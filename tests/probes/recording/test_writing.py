@@ -16,11 +16,10 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from scorescope.probes import TraceError
-from scorescope.probes.recording import shards
-from scorescope.probes.recording.branches import Hypothesis, Layout
+from scorescope.probes.decomposition.gram import gram
+from scorescope.probes.pipelines.branches import Hypothesis, Layout
+from scorescope.probes.recording import TraceError, shards
 from scorescope.probes.recording.copies import Copies, same_bits
-from scorescope.probes.recording.gram import gram
 from scorescope.probes.recording.offload import Ring, _Job
 
 TYPES = [

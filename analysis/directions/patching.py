@@ -1,0 +1,262 @@
+"""Causal mediation: which site, at which noise levels, carries the difference between two conditions.
+
+    trace = patch_trace(
+        denoiser, clean=labels, corrupted=swapped, sites=["network.middle1", "network.up.0"], metric=score,
+        seeds=range(24), intervals=windows(sigmas, 4),
+    )
+    trace.recovery                                   # (patched - corrupted) / (clean - corrupted), with intervals
+
+Clean, corrupted and patched runs are rows of one batch: they have the same start and the same sampler noise, and the
+patched rows receive the activation that the other run has in the very same call.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scorescope.analysis.directions.branch_calls import check_branch_is_called
+from scorescope.analysis.directions.patching_tables import (
+    NECESSITY,
+    PATCH_SAMPLES,
+    RECOVERY,
+    SUFFICIENCY,
+    default_floor,
+    recovery_rows,
+)
+from scorescope.analysis.statistics.bootstrap import Floats, check_seeds
+from scorescope.analysis.statistics.noise_intervals import EVERYWHERE, spans_of
+from scorescope.data.errors import InputError
+from scorescope.probes.bank.points import Bank
+from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate, to_device
+from scorescope.probes.sampling.arm_rows import ArmRows, RunArm
+from scorescope.probes.sampling.arms import Sampling, run_arms
+from scorescope.probes.sites.intervened import embedded, intervened
+from scorescope.probes.sites.interventions import Branch, Intervention
+
+Metric = Callable[[Tensor], Tensor]
+"""Images (n, *shape) -> (n,) numbers, for instance the log-odds of an attribute."""
+
+CLEAN, CORRUPTED = "clean", "corrupted"
+LEAST_SEEDS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class PatchTrace:
+    """What `patch_trace` or `patch_once` found.
+
+    Attributes
+    ----------
+    recovery, samples : DataFrame
+        Columns declared in `RECOVERY` and `PATCH_SAMPLES`.
+    floors : dict of (float, float) to float
+        By interval of noise levels: smallest effect |clean - corrupted| of a seed that is used.
+    """
+
+    recovery: pd.DataFrame
+    samples: pd.DataFrame
+    floors: dict[tuple[float, float], float]
+
+
+def patch_trace(
+    denoiser: Denoiser,
+    *,
+    clean: Condition,
+    corrupted: Condition,
+    sites: Sequence[str],
+    metric: Metric,
+    seeds: Sequence[int],
+    intervals: Sequence[tuple[float, float]] = EVERYWHERE,
+    branch: Branch = "both",
+    floor: float | None = None,
+    sampling: Sampling | None = None,
+    start: Tensor | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> PatchTrace:
+    """Normalised recovery by site and interval of noise levels, over full sampling runs.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        A `torch.nn.Module` where sites are modules.
+    clean, corrupted : Condition
+        One row a seed: another label or prompt (swap), or `noisy_condition`. Labels beside tokens are embedded.
+    sites : sequence of str
+        As in `Intervention`; "path[3]" or "path[3,5]" patches these channels only.
+    metric : callable
+        Samples to one number each.
+    seeds : sequence of int
+        At least 20, all different.
+    intervals : sequence of (low, high)
+        Noise levels at which activations are patched, low < sigma <= high.
+    branch : {"cond", "uncond", "both"}
+        Calls in which they are.
+    floor : float, optional
+        Seeds with |clean - corrupted| up to this are dropped, and counted. By default a tenth of its median, but at
+        least a hundredth of the metric's standard deviation over seeds.
+    sampling : Sampling, optional
+        Rule, solver, noise levels, batch and device.
+    start : Tensor, shape (len(seeds), *shape), optional
+        States at the first noise level.
+    resamples, seed : int
+        Of the bootstrap.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    PatchTrace
+        Sufficiency: (patched - corrupted) / (clean - corrupted) where the corrupted run receives clean activations.
+        Necessity: (clean - patched) / (clean - corrupted) where the clean run receives corrupted ones.
+
+    Raises
+    ------
+    InputError
+        For too few seeds, no site, sites that are not there, intervals without a noise level, a metric that does
+        not give one finite number a sample, and a branch that the rule never calls for within an interval.
+    """
+    sampling = sampling or Sampling()
+    numbers = check_seeds(seeds, LEAST_SEEDS)
+    clean, corrupted = _alike(denoiser, clean, corrupted, len(numbers))
+    spans = spans_of(intervals, sampling.sigmas)
+    check_branch_is_called(denoiser, branch, spans, seeds=numbers, condition=clean, start=start, sampling=sampling)
+    arms = _arms(sites, list(intervals), branch, clean, corrupted)
+    values = np.zeros((len(arms), len(numbers)))
+    places = {arm.name: place for place, arm in enumerate(arms)}
+    for part in run_arms(denoiser, arms, seeds=numbers, start=start, sampling=sampling, progress=progress):
+        found = _measured(metric, part.samples.flatten(0, 1)).reshape(len(part.names), -1)
+        values[np.ix_([places[name] for name in part.names], part.seeds)] = found
+    return _trace(values, sites, spans, numbers, floor, resamples, seed)
+
+
+def patch_once(
+    denoiser: Denoiser,
+    bank: Bank,
+    *,
+    clean: Condition,
+    corrupted: Condition,
+    sites: Sequence[str],
+    metric: Metric,
+    floor: float | None = None,
+    batch: int = 256,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> PatchTrace:
+    """The same for single calls of the denoiser: the metric is taken of the denoised estimate at a noise level.
+
+    Parameters
+    ----------
+    bank : Bank
+        Noisy images, at least 20; every noise level is a row of the result. Draws of one image are averaged.
+    clean, corrupted : Condition
+        One row an image of the bank.
+    batch : int
+        Rows (arm and image) in one call, or all arms of one image if these are more.
+    others
+        See `patch_trace`.
+
+    Returns
+    -------
+    PatchTrace
+        With sigma_low equal to sigma_high, and images of the bank in the place of seeds.
+
+    Raises
+    ------
+    InputError
+        As `patch_trace`.
+    """
+    images = check_seeds(range(len(bank)), LEAST_SEEDS)
+    clean, corrupted = _alike(denoiser, clean, corrupted, len(images))
+    arms = _arms(sites, [(0.0, math.inf)], "both", clean, corrupted)
+    values = np.zeros((len(bank.sigmas), len(arms), len(images)))
+    for point in bank.points(batch=max(1, batch // len(arms)), progress=progress):
+        rows = ArmRows(arms, point.rows.tolist())
+        x = point.x.repeat(len(arms), *(1,) * (point.x.ndim - 1))
+        condition = to_device(rows.condition(None), x.device)
+        changed = intervened(denoiser, rows.interventions())
+        with torch.no_grad():
+            prediction = evaluate(changed, x, point.sigma.repeat(len(arms)), condition, branch="cond")
+        found = _measured(metric, prediction).reshape(len(arms), -1)
+        values[point.level][:, rows.chunk] += found / bank.draws
+    traces = [
+        _trace(values[level], sites, [(float(sigma), float(sigma))], images, floor, resamples, seed)
+        for level, sigma in enumerate(bank.sigmas)
+    ]
+    return PatchTrace(
+        recovery=pd.concat([trace.recovery for trace in traces], ignore_index=True),
+        samples=pd.concat([trace.samples for trace in traces], ignore_index=True),
+        floors={key: value for trace in traces for key, value in trace.floors.items()},
+    )
+
+
+def _arms(
+    sites: Sequence[str], intervals: Sequence[tuple[float, float]], branch: Branch, clean: Condition, corrupted: Any
+) -> list[RunArm]:
+    if not sites or not intervals or len(set(sites)) < len(sites):
+        found = f"{list(sites)}, {len(intervals)} intervals"
+        raise InputError("sites, intervals", found=found, expected="at least one of each, each site once")
+    arms = [RunArm(CLEAN, condition=clean), RunArm(CORRUPTED, condition=corrupted)]
+    for site in sites:
+        path, channels = _parse(site)
+        for number, (low, high) in enumerate(intervals):
+            patch = (Intervention("patch", path, low=low, high=high, branch=branch, channels=channels),)
+            for form, condition, source in ((SUFFICIENCY, corrupted, CLEAN), (NECESSITY, clean, CORRUPTED)):
+                arms.append(RunArm(f"{form} {number} {site}", patch, condition, source))
+    return arms
+
+
+def _parse(site: str) -> tuple[str, tuple[int, ...]]:
+    """A site and the channels in brackets behind it."""
+    found = re.fullmatch(r"([^\[\]]+)(?:\[(\d+(?:\s*,\s*\d+)*)\])?", site)
+    if found is None:
+        raise InputError("sites", found=repr(site), expected="a path, or 'path[3,5]' for some of its channels")
+    return found[1], tuple(int(number) for number in (found[2] or "").split(",") if number)
+
+
+def _alike(denoiser: Denoiser, clean: Condition, corrupted: Condition, count: int) -> tuple[Condition, Condition]:
+    """Both conditions as tokens if one of them is."""
+    if clean is None or corrupted is None:
+        raise InputError("clean, corrupted", found="None", expected="two conditions, one row a seed")
+    tokens = [isinstance(part, Tensor) and part.is_floating_point() and part.ndim == 3 for part in (clean, corrupted)]
+    if any(tokens) and not all(tokens):
+        rows = torch.empty(count)
+        return embedded(denoiser, clean, rows).detach(), embedded(denoiser, corrupted, rows).detach()
+    return clean, corrupted
+
+
+def _measured(metric: Metric, images: Tensor) -> Floats:
+    found: Floats = metric(images).detach().double().cpu().numpy()
+    if found.shape != (len(images),) or not np.isfinite(found).all():
+        text = f"shape {found.shape}, {int((~np.isfinite(found)).sum())} not finite"
+        raise InputError("metric", found=text, expected=f"({len(images)},) finite numbers")
+    return found
+
+
+def _trace(
+    values: Floats, sites: Sequence[str], spans: Sequence[tuple[float, float]], seeds: list[int],
+    floor: float | None, resamples: int, seed: int,
+) -> PatchTrace:  # fmt: skip
+    """Tables from metrics by arm and seed, the arms in the order of `_arms`."""
+    clean, corrupted, *patched = values
+    least = default_floor(clean, corrupted) if floor is None else float(floor)
+    rest = iter(patched)
+    rows, samples = [], []
+    for site in sites:
+        for low, high in spans:
+            for form in (SUFFICIENCY, NECESSITY):
+                where = {"site": site, "sigma_low": low, "sigma_high": high, "log_snr": -2 * math.log(high)}
+                metrics = (clean, corrupted, next(rest))
+                row, table = recovery_rows(where | {"form": form}, metrics, seeds, least, resamples, seed)
+                rows.append(row)
+                samples.append(table)
+    recovery, every = RECOVERY.check(pd.DataFrame(rows)), PATCH_SAMPLES.check(pd.concat(samples, ignore_index=True))
+    return PatchTrace(recovery, every, dict.fromkeys(spans, least))

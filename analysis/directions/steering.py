@@ -1,0 +1,304 @@
+"""What a direction does when it is added: the judge of every direction, ours or imported.
+
+curve = steer_curve(denoiser, direction, scores, target="size", seeds=range(32), condition=labels)
+curve.curve                    # mean change of each score by arm and strength, with intervals
+curve.verdicts                 # steerable, reversed, not steerable or undecided, against directions of the same norm
+
+later = steer_curve(..., intervals=delays(sigmas, 6))      # delay scan: it begins to act later and later
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scorescope.analysis.directions.branch_calls import check_branch_is_called
+from scorescope.analysis.directions.steering_summary import (
+    DIRECTION,
+    NONE,
+    SHUFFLED,
+    Responses,
+    arm_table,
+    curve_table,
+    sample_table,
+    verdict_table,
+)
+from scorescope.analysis.directions.steering_verdicts import judge_together
+from scorescope.analysis.statistics.bootstrap import Floats, SeedDraws, check_seeds
+from scorescope.analysis.statistics.noise_intervals import EVERYWHERE, spans_of
+from scorescope.data.errors import InputError
+from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.sampling.arm_rows import RunArm
+from scorescope.probes.sampling.arms import ArmBatch, Sampling, run_arms
+from scorescope.probes.sites.controls import random_directions
+from scorescope.probes.sites.direction import Direction
+from scorescope.probes.sites.interventions import Branch, Intervention
+
+Scores = Callable[[Tensor], Mapping[str, Tensor]]
+"""Images (n, *shape) -> {name: (n,) score}, for instance log-odds."""
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Two batches of images -> (n,) distances."""
+
+STRENGTHS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
+LEAST_SEEDS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class SteerCurve:
+    """What `steer_curve` found.
+
+    Attributes
+    ----------
+    curve, arms, verdicts, samples : DataFrame
+        Columns declared in `STEER_CURVE`, `STEER_ARMS` (quantities in `QUANTITIES`), `STEER_VERDICTS` and
+        `STEER_SAMPLES`.
+    budget : float
+        Mean distance from the samples without edit that counts as the same image, changed.
+    controls : dict of str to float
+        Arms that the direction was compared with, besides no edit, and the cosine between each as it was found and
+        the direction. A large one for `shuffled` says that the recipe finds this direction whatever the labels.
+    """
+
+    curve: pd.DataFrame
+    arms: pd.DataFrame
+    verdicts: pd.DataFrame
+    samples: pd.DataFrame
+    budget: float
+    controls: dict[str, float]
+
+
+def steer_curve(
+    denoiser: Denoiser,
+    direction: Direction,
+    scores: Scores,
+    *,
+    target: str,
+    seeds: Sequence[int],
+    condition: Condition = None,
+    strengths: Sequence[float] = STRENGTHS,
+    intervals: Sequence[tuple[float, float]] = EVERYWHERE,
+    branch: Branch = "both",
+    random: int = 8,
+    relevant: float = 0.0,
+    shuffled: Direction | None = None,
+    natural: Mapping[str, float] | None = None,
+    distance: Distance | None = None,
+    budget: float | None = None,
+    sampling: Sampling | None = None,
+    start: Tensor | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> SteerCurve:
+    """Dose and response of a direction, against controls of the same norm, same start and same sampler noise.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        A `torch.nn.Module` where the site is a module.
+    direction : Direction
+        Strength 1 adds one standard deviation of its projection. An imported one: `Direction.load(path)`.
+    scores : callable
+        Images (n, *shape) -> {name: (n,)}; one is the target, the others should not move.
+    target : str
+        Which.
+    seeds : sequence of int
+        At least 8, all different; intervals are over them. Every arm has the same.
+    condition : optional
+        One row a seed, for all arms; None samples unconditionally.
+    strengths : sequence of float
+        Strengths other than 0, of either sign. 0 is the arm without edit.
+    intervals : sequence of (low, high)
+        Noise levels between which it acts, low < sigma <= high; see `delays` and `windows`.
+    branch : {"cond", "uncond", "both"}
+        Calls in which it acts.
+    random : int
+        Random directions of the same norm. "steerable" is judged against the law of such directions, of which each is
+        one draw: |effect| has to be 4.3 times their root mean square for 2 of them, 2.8 for 4, 2.3 for 8 (more, where
+        several intervals are corrected for). Without any, nothing is found steerable.
+    relevant : float
+        Smallest |effect| that counts as moving the target, in units of its score (with `natural`, in its standard
+        deviations). Without it, what moves the target by next to nothing, but more than its controls, is steerable,
+        and what moves it by next to nothing is found "not steerable" only if a control moves it further.
+    shuffled : Direction, optional
+        What the same recipe finds with shuffled labels (`shuffled_direction`). Its part along the direction is taken
+        out: where the attribute is the largest variation at a site, labels in any order give its direction again.
+        Without it that control is missing.
+    natural : mapping of str to float, optional
+        Natural standard deviation of each score, over data; changes are then in these units, and scores of different
+        kinds can be compared. Without it they are in units of the scores.
+    distance : callable, optional
+        By default the root mean square difference of the pixels.
+    budget : float, optional
+        Mean distance within which effects are compared; by default half of that between samples of different seeds.
+    sampling : Sampling, optional
+        Rule, solver, noise levels, batch and device.
+    start : Tensor, shape (len(seeds), *shape), optional
+        States at the first noise level, for instance inverted images.
+    resamples, seed : int
+        Of the bootstrap; the seed also draws the random directions.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    SteerCurve
+        The verdicts on its intervals of noise levels are one family; judge more than one curve by `judge_together`.
+
+    Raises
+    ------
+    InputError
+        For too few seeds, strengths or intervals that hold nothing, a target that is no score, scores that are not
+        finite, no control at all, a direction of another size or site than the denoiser's, and a branch that the rule
+        never calls for within an interval.
+    """
+    sampling = sampling or Sampling()
+    numbers = check_seeds(seeds, LEAST_SEEDS)
+    doses = _doses(strengths)
+    spans = spans_of(intervals, sampling.sigmas)
+    directions, cosines = _directions(direction, random, shuffled, seed)
+    if not spans or not 0 <= relevant < math.inf:
+        found = f"{len(spans)} intervals, relevant {relevant}"
+        raise InputError("intervals, relevant", found=found, expected="an interval, and a size that is not negative")
+    check_branch_is_called(denoiser, branch, spans, seeds=numbers, condition=condition, start=start, sampling=sampling)
+    plan = _plan(directions, intervals, doses, branch)
+    batches = run_arms(
+        denoiser, plan.arms, seeds=numbers, condition=condition, start=start, sampling=sampling,
+        progress=progress,
+    )  # fmt: skip
+    names, values, distances, bare = _measure(batches, plan, len(numbers), scores, target, distance or rms)
+    if natural is not None:
+        values = values / _units(natural, names)
+    budget = 0.5 * _spread(bare, distance or rms) if budget is None else float(budget)
+    where = [_where(direction, *span) for span in spans]
+    responses = [
+        Responses(where[i], list(directions), np.array(doses), names, values[:, i], distances[:, i])
+        for i in range(len(spans))
+    ]
+    draws = SeedDraws.of(len(numbers), resamples=resamples, seed=seed)
+    return SteerCurve(
+        curve=pd.concat([curve_table(part, draws) for part in responses], ignore_index=True),
+        arms=pd.concat([arm_table(part, draws, budget) for part in responses], ignore_index=True),
+        verdicts=judge_together([verdict_table(part, draws, budget, relevant=relevant) for part in responses]),
+        samples=pd.concat([sample_table(part, numbers) for part in responses], ignore_index=True),
+        budget=budget,
+        controls=cosines,
+    )
+
+
+def rms(a: Tensor, b: Tensor) -> Tensor:
+    """Root mean square difference of each pair of images, (n,)."""
+    return (a - b).double().flatten(1).square().mean(1).sqrt()
+
+
+def _doses(strengths: Sequence[float]) -> list[float]:
+    doses = sorted({float(strength) for strength in strengths} | {0.0})
+    if len(doses) < 2 or not all(math.isfinite(dose) for dose in doses):
+        raise InputError("strengths", found=str(list(strengths)), expected="finite strengths, at least one beside 0")
+    return doses
+
+
+def _directions(
+    direction: Direction, random: int, shuffled: Direction | None, seed: int
+) -> tuple[dict[str, Direction], dict[str, float]]:
+    """The direction and its controls, all of one length at every strength; the controls' cosines with it."""
+    if random < 0 or (random == 0 and shuffled is None):
+        raise InputError("random, shuffled", found=f"{random}, none", expected="at least one control direction")
+    controls = {f"random {k + 1}": way for k, way in enumerate(random_directions(direction, random, seed=seed))}
+    if shuffled is not None:
+        if shuffled.site != direction.site or len(shuffled) != len(direction):
+            found = f"{len(shuffled)} numbers at {shuffled.site!r}"
+            raise InputError("shuffled", found=found, expected=f"{len(direction)} at {direction.site!r}")
+        controls = {SHUFFLED: shuffled, **controls}
+    cosines = {name: float(way.unit.double() @ direction.unit.double()) for name, way in controls.items()}
+    if shuffled is not None:
+        rest = shuffled.unit.double() - cosines[SHUFFLED] * direction.unit.double()
+        if float(rest.norm()) < 1e-6:
+            raise InputError("shuffled", found="the direction itself", expected="another direction")
+        controls[SHUFFLED] = replace(shuffled, vector=rest.to(direction.vector), scale=direction.scale)
+    return {DIRECTION: direction, **controls}, cosines
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Arms, the bare one first, and which each other is: (interval, direction, strength)."""
+
+    arms: list[RunArm]
+    places: dict[str, tuple[int, int, int]]
+    shape: tuple[int, int, int]
+    zero: int
+
+
+def _plan(
+    directions: Mapping[str, Direction], intervals: Sequence[tuple[float, float]], doses: list[float], branch: Branch
+) -> _Plan:
+    arms, places = [RunArm(NONE)], {}
+    for i, (low, high) in enumerate(intervals):
+        for a, (name, direction) in enumerate(directions.items()):
+            for k, dose in enumerate(doses):
+                if dose:
+                    push = Intervention.along(direction, dose, low=low, high=high, branch=branch)
+                    arms.append(RunArm(f"{name}, {dose}, interval {i}", (push,)))
+                    places[arms[-1].name] = (i, a, k)
+    return _Plan(arms, places, (len(intervals), len(directions), len(doses)), doses.index(0.0))
+
+
+def _measure(
+    batches: Iterable[ArmBatch], plan: _Plan, count: int, scores: Scores, target: str, distance: Distance
+) -> tuple[list[str], Floats, Floats, Tensor]:
+    """Scores (seeds, intervals, arms, strengths, scores), distances, and the samples without edit."""
+    names: list[str] = []
+    values, distances = np.zeros(0), np.zeros((count, *plan.shape))
+    bare: list[Tensor] = []
+    for part in batches:
+        rows = part.seeds
+        if part.names[0] == NONE:
+            bare.append(part.samples[0])
+        found = _scored(scores, part.samples.flatten(0, 1), target)
+        if not names:
+            names = [target, *(name for name in found if name != target)]
+            values = np.zeros((count, *plan.shape, len(names)))
+        table = np.stack([found[name] for name in names], axis=-1).reshape(len(part.names), len(rows), -1)
+        for name, row, samples in zip(part.names, table, part.samples, strict=True):
+            if name == NONE:
+                values[rows, :, :, plan.zero] = row[:, None, None]
+                continue
+            i, a, k = plan.places[name]
+            values[rows, i, a, k] = row
+            distances[rows, i, a, k] = distance(samples, bare[-1]).double().cpu().numpy()
+    return names, values, distances, torch.cat(bare)
+
+
+def _scored(scores: Scores, images: Tensor, target: str) -> dict[str, Floats]:
+    found = {str(name): value.detach().double().cpu().numpy() for name, value in scores(images).items()}
+    if target not in found:
+        raise InputError("target", found=repr(target), expected=f"one of {', '.join(found)}")
+    for name, value in found.items():
+        if value.shape != (len(images),) or not np.isfinite(value).all():
+            text = f"{name!r} of shape {value.shape}, {int((~np.isfinite(value)).sum())} not finite"
+            raise InputError("scores", found=text, expected=f"({len(images)},) finite numbers")
+    return found
+
+
+def _units(natural: Mapping[str, float], names: Sequence[str]) -> Floats:
+    units = [float(natural.get(name, math.nan)) for name in names]
+    if not all(0 < unit < math.inf for unit in units):
+        raise InputError("natural", found=str(dict(natural)), expected=f"a positive number for each of {list(names)}")
+    return np.array(units)
+
+
+def _spread(bare: Tensor, distance: Distance) -> float:
+    """Mean distance between samples of neighbouring seeds."""
+    return float(distance(bare, bare.roll(1, 0)).double().mean())
+
+
+def _where(direction: Direction, low: float, high: float) -> dict[str, Any]:
+    return {
+        "attribute": direction.attribute, "method": direction.method, "site": direction.site,
+        "sigma_low": low, "sigma_high": high, "log_snr": -2 * math.log(high),
+    }  # fmt: skip

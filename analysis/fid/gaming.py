@@ -1,0 +1,274 @@
+"""The gaming audit: how much of a Frechet distance goes away when images are chosen, not improved.
+
+    match = match_histogram(top1_fake, top1_real)             # exact acceptance rates, unreachable mass
+    audit = gaming_audit(fake, real, spare=more_real, candidates_classes=..., real_classes=...)
+    verdict(audit, other_value=fd_of_another_model)
+
+Every arm is a set of the same number of images, printed with its effective sample size, the real-against-real floor,
+and what happens to a second feature space and to KID, precision and recall: a distance that falls alone was gamed.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scorescope.analysis.fid.frechet import frechet_distance
+from scorescope.analysis.fid.kernels import kid
+from scorescope.analysis.fid.matching import HistogramMatch
+from scorescope.analysis.fid.neighbours import neighbour_table
+from scorescope.analysis.fid.tables import mean_interval
+from scorescope.analysis.fid.weights import effective_size
+from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.errors import InputError
+from scorescope.probes.features.moments import check_features
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+PLAIN, REAL = "random choice", "other real images"
+
+AUDIT = Schema(
+    "gaming audit",
+    (
+        Column("arm", str, "", "how the images were chosen"),
+        Column("metric", str, "", "FD, second FD, KID x 1000, precision or recall"),
+        Column("space", str, "", "feature space"),
+        Column("value", float, "", "mean over the draws"),
+        Column("low", float, "", "lower end of the 95 % t interval over the draws"),
+        Column("high", float, "", "upper end"),
+        Column("change", float, "1", "value / that of the random choice - 1"),
+        Column("n", int, "", "images in each draw"),
+        Column("draws", int, "", "draws"),
+        Column("effective_size", float, "", "candidates that the weights are worth; all for a random choice"),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturePair:
+    """Features of the same images in the space that is judged and in a second one.
+
+    Attributes
+    ----------
+    first, second : ndarray, shapes (n, d1) and (n, d2)
+        One row an image.
+    """
+
+    first: NDArray[np.floating[Any]]
+    second: NDArray[np.floating[Any]]
+
+    def __post_init__(self) -> None:
+        for name in ("first", "second"):
+            object.__setattr__(self, name, check_features(name, getattr(self, name)))
+        if len(self.first) != len(self.second):
+            found = f"{len(self.first)} and {len(self.second)} rows"
+            raise InputError("first, second", found=found, expected="the same images in both spaces")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an audit says in one sentence, and the numbers in it.
+
+    Attributes
+    ----------
+    text : str
+        The sentence.
+    arm : str
+        The arm it speaks of.
+    reduction : float
+        How much FD the choice takes off.
+    share : float
+        reduction / FD.
+    second_change : float
+        Relative change of the second space's distance.
+    gap_share : float
+        reduction over the gap to the other model; NaN without one.
+    """
+
+    text: str
+    arm: str
+    reduction: float
+    share: float
+    second_change: float
+    gap_share: float
+
+
+def gaming_audit(
+    candidates: FeaturePair,
+    real: FeaturePair,
+    arms: Mapping[str, Floats | HistogramMatch],
+    *,
+    spare: FeaturePair | None = None,
+    spaces: tuple[str, str] = ("first", "second"),
+    size: int | None = None,
+    draws: int = 5,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure sets chosen by weights beside a random choice and other real images; see `AUDIT`.
+
+    Parameters
+    ----------
+    candidates : FeaturePair
+        Generated images to choose from.
+    real : FeaturePair
+        The reference.
+    arms : mapping of str to HistogramMatch or array of shape (n,)
+        How to choose in each arm. A match draws by rejection, no image twice; plain weights, such as those of
+        `optimise_weights`, draw with replacement, as the published code does.
+    spare : FeaturePair, optional
+        Other real images, for the floor. Without them halves of `real` stand in, and `n` says so.
+    spaces : (str, str)
+        Names of the two feature spaces.
+    size : int, optional
+        Images in each draw, the same in every arm; by default half the candidates, but no more than 90 % of what
+        rejection is expected to keep, or than the spare images.
+    draws : int
+        Independent draws of each arm.
+    seed : int
+        Seed of the draws.
+    """
+    count = len(candidates.first)
+    generator = np.random.default_rng(seed)
+    size = size or _default_size(count, arms, spare)
+    anything = _draw_rows(np.arange(count), size, generator)
+    parts = [_measure(PLAIN, candidates, anything, real, spaces, draws).assign(effective_size=float(count))]
+    for arm, how in arms.items():
+        weights = how.weights if isinstance(how, HistogramMatch) else np.asarray(how, np.float64)
+        _check_weights(arm, weights, count)
+        choose = (
+            _rejected(how, size, generator) if isinstance(how, HistogramMatch) else _drawn(weights, size, generator)
+        )
+        rows = _measure(arm, candidates, choose, real, spaces, draws)
+        parts.append(rows.assign(effective_size=effective_size(weights)))
+    parts.append(_floor(real, spare, spaces, size, draws, generator))
+    table = pd.concat(parts, ignore_index=True)
+    plain = table[table["arm"] == PLAIN].set_index("metric")["value"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table["change"] = table["value"] / plain.loc[table["metric"]].to_numpy() - 1
+    return AUDIT.check(table)
+
+
+def verdict(
+    audit: pd.DataFrame,
+    arm: str,
+    *,
+    other_value: float = math.nan,
+    other_name: str = "the other model",
+    cause: str = "class statistics alone",
+) -> Verdict:
+    """Say what an arm of an audit means.
+
+    Parameters
+    ----------
+    audit : DataFrame
+        From `gaming_audit`.
+    arm : str
+        One of its arms.
+    other_value : float, optional
+        FD of another model at the same number of images, for the share of the gap between the two.
+    other_name : str
+        What the sentence calls it.
+    cause : str
+        What the arm matched, for the sentence: class statistics, or all features with optimised weights.
+    """
+    values = {(row["arm"], row["metric"]): float(row["value"]) for row in audit.to_dict("records")}
+    if (arm, "FD") not in values or (PLAIN, "FD") not in values:
+        raise InputError("arm", found=repr(arm), expected=f"one of {sorted(set(audit['arm']))}")
+    before, after = values[PLAIN, "FD"], values[arm, "FD"]
+    reduction = before - after
+    share = reduction / before
+    second = values[arm, "second FD"] / values[PLAIN, "second FD"] - 1
+    gap = before - other_value
+    gap_share = reduction / gap if gap > 0 else math.nan
+    text = f"{arm}: FD {before:.4g} to {after:.4g} ({-share:+.0%}) by choice of images alone"
+    text += f"; the second space moves {second:+.0%}"
+    if after < (floor := values.get((REAL, "FD"), -math.inf)):
+        text += f"; that is below other real images ({floor:.4g})"
+    if gap > 0:
+        text += f"; {cause} could explain {min(max(gap_share, 0.0), 1.0):.0%} of the gap to {other_name}"
+    return Verdict(text + ".", arm, reduction, share, second, gap_share)
+
+
+def _draw_rows(rows: Rows, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
+    """Some of the rows, none twice."""
+    return lambda: generator.choice(rows, min(size, len(rows)), replace=False)
+
+
+def _drawn(weights: Floats, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
+    """Rows in proportion to weights, with replacement."""
+    return lambda: generator.choice(len(weights), size, p=weights / weights.sum())
+
+
+def _rejected(match: HistogramMatch, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
+    """What rejection keeps, cut at random to `size`."""
+
+    def choose() -> Rows:
+        kept = match.accept(int(generator.integers(2**62)))
+        return generator.choice(kept, min(size, len(kept)), replace=False)
+
+    return choose
+
+
+def _measure(
+    arm: str, source: FeaturePair, choose: Callable[[], Rows], real: FeaturePair, spaces: tuple[str, str], draws: int
+) -> pd.DataFrame:
+    """All metrics of one arm over its draws."""
+    found: dict[str, list[float]] = {}
+    sizes = []
+    for _ in range(draws):
+        chosen = _pick(source, choose())
+        sizes.append(len(chosen.first))
+        for metric, value in _metrics(chosen, real).items():
+            found.setdefault(metric, []).append(value)
+    rows = []
+    for metric, values in found.items():
+        mean, low, high = mean_interval(np.asarray(values))
+        space = spaces[1] if metric == "second FD" else spaces[0]
+        rows.append({"arm": arm, "metric": metric, "space": space, "value": mean, "low": low, "high": high})
+    return pd.DataFrame(rows).assign(n=min(sizes), draws=draws)
+
+
+def _metrics(chosen: FeaturePair, real: FeaturePair) -> dict[str, float]:
+    near = neighbour_table(chosen.first, real.first).set_index("metric")["value"]
+    return {
+        "FD": frechet_distance(chosen.first, real.first).value,
+        "second FD": frechet_distance(chosen.second, real.second).value,
+        "KID x 1000": 1000 * kid(chosen.first, real.first).value,
+        "precision": float(near["precision"]),
+        "recall": float(near["recall"]),
+    }
+
+
+def _floor(
+    real: FeaturePair, spare: FeaturePair | None, spaces: tuple[str, str], size: int, draws: int,
+    generator: np.random.Generator,
+) -> pd.DataFrame:  # fmt: skip
+    if spare is not None:
+        choose = _draw_rows(np.arange(len(spare.first)), size, generator)
+        return _measure(REAL, spare, choose, real, spaces, draws).assign(effective_size=float(len(spare.first)))
+    order = generator.permutation(len(real.first))
+    half = len(order) // 2
+    reference = _pick(real, order[half:])
+    rows = _measure(REAL, real, lambda: order[:half], reference, spaces, 1)
+    return rows.assign(effective_size=float(half))
+
+
+def _default_size(count: int, arms: Mapping[str, Floats | HistogramMatch], spare: FeaturePair | None) -> int:
+    kept = [0.9 * how.rate * count for how in arms.values() if isinstance(how, HistogramMatch)]
+    limits = [count / 2, *kept, math.inf if spare is None else len(spare.first)]
+    return max(int(min(limits)), 10)
+
+
+def _check_weights(arm: str, weights: Floats, count: int) -> None:
+    fine = weights.shape == (count,) and np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0
+    if not fine:
+        found = f"{arm!r} with shape {weights.shape}"
+        raise InputError("arms", found=found, expected=f"{count} weights, not negative, not all zero")
+
+
+def _pick(pair: FeaturePair, rows: NDArray[np.integer[Any]]) -> FeaturePair:
+    return FeaturePair(pair.first[rows], pair.second[rows])

@@ -1,0 +1,152 @@
+"""Precision, recall, density and coverage: which images lie near those of the other set.
+
+    neighbour_table(fake, real)
+
+Precision and recall are those of Kynkaanniemi et al. 2019 (arXiv 1904.06991; k = 3, distance <= radius), density and
+coverage those of Naeem et al. 2020 (arXiv 2002.09797; k = 5, distance < radius). Both change with the number of
+images: compare only sets of the same size.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from scorescope.analysis.fid.tables import LEVEL, mean_interval, wilson
+from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.errors import InputError
+from scorescope.probes.features.moments import check_features, check_same_dimension
+
+Floats = NDArray[np.float64]
+BLOCK = 1024
+
+NEIGHBOURS = Schema(
+    "neighbours",
+    (
+        Column("metric", str, "", "precision, recall, density or coverage"),
+        Column("k", int, "", "which neighbour's distance is the radius"),
+        Column("value", float, "1", "the metric"),
+        Column("n", int, "", "images that it is a mean over"),
+        Column("low", float, "1", "lower end of its 95 % interval, the other set being given (Wilson; density: t)"),
+        Column("high", float, "1", "upper end; of recall over new generated images too: recall_interval, wider"),
+    ),
+)
+
+
+def neighbour_table(fake: ArrayLike, real: ArrayLike, *, k_precision: int = 3, k_density: int = 5) -> pd.DataFrame:
+    """The four metrics, one row each; see `NEIGHBOURS`.
+
+    Parameters
+    ----------
+    fake, real : array, shape (n, d)
+        Features; more rows than either k.
+    k_precision : int
+        Neighbour for precision and recall.
+    k_density : int
+        Neighbour for density and coverage.
+    """
+    x, y = check_features("fake", fake), check_features("real", real)
+    check_same_dimension("real", x.shape[1], y.shape[1])
+    most = max(k_precision, k_density)
+    if min(len(x), len(y)) <= most or min(k_precision, k_density) < 1:
+        found = f"{len(x)} and {len(y)} images"
+        raise InputError("fake, real", found=found, expected=f"more than k = {most} images on each side, k >= 1")
+    fake_radius = _radii(x, (k_precision,))[0]
+    real_radius, density_radius = _radii(y, (k_precision, k_density))
+    inside, near, reached, closest = _cross(x, y, real_radius, density_radius, fake_radius)
+    counts = {"precision": inside, "recall": reached, "coverage": closest < density_radius}
+    rows: list[tuple[str, int, float, int, float, float]] = []
+    for metric, k in (
+        ("precision", k_precision),
+        ("recall", k_precision),
+        ("density", k_density),
+        ("coverage", k_density),
+    ):
+        if metric == "density":
+            rows.append((metric, k, *_with_count(mean_interval(near / k), len(x))))
+        else:
+            hits = counts[metric]
+            value, low, high = (float(v) for v in wilson(int(hits.sum()), len(hits)))
+            rows.append((metric, k, value, len(hits), low, high))
+    return NEIGHBOURS.check(pd.DataFrame(rows, columns=NEIGHBOURS.names))
+
+
+def recall_interval(
+    fake: ArrayLike, real: ArrayLike, *, k_precision: int = 3, halves: int = 40, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of the recall over draws of both sets.
+
+    Recall is a mean over real images, but each generated image that is drawn opens a ball around itself and shrinks
+    those of its neighbours. Its variance is that over random halves of the generated images (the delete-half
+    jackknife: Shao & Wu 1989; leaving out less gives too wide an interval, for a nearest neighbour is no smooth
+    function of the set), and p (1 - p) / n for the real ones. Of t form, cut at 0 and 1.
+
+    Parameters
+    ----------
+    fake, real : array, shape (n, d)
+        Features; of the fake ones at least 2 (k + 1).
+    k_precision : int
+        Neighbour whose distance is the radius.
+    halves, seed : int
+        Number of halves and seed of their draws.
+
+    Returns
+    -------
+    low, high : float
+    """
+    x, y = check_features("fake", fake), check_features("real", real)
+    check_same_dimension("real", x.shape[1], y.shape[1])
+    kept = len(x) // 2
+    if halves < 3 or kept <= k_precision or k_precision < 1:
+        found = f"{len(x)} images, k = {k_precision}, {halves} halves"
+        raise InputError("fake", found=found, expected="more than k images in a half, k >= 1, 3 halves or more")
+    generator = np.random.default_rng(seed)
+    drawn = (np.sort(generator.permutation(len(x))[:kept]) for _ in range(halves))
+    recalls = np.array([_recall(x[rows], y, k_precision) for rows in drawn])
+    value = _recall(x, y, k_precision)
+    variance = kept / (len(x) - kept) * recalls.var(ddof=1) + value * (1 - value) / len(y)
+    half = stats.t.ppf((1 + LEVEL) / 2, halves - 1) * np.sqrt(variance)
+    return float(max(value - half, 0.0)), float(min(value + half, 1.0))
+
+
+def _recall(x: Floats, y: Floats, k: int) -> float:
+    radius = _radii(x, (k,))[0]
+    reached = np.zeros(len(y), bool)
+    for start in range(0, len(x), BLOCK):
+        reached |= (_squared_distances(x[start : start + BLOCK], y) <= radius[start : start + BLOCK, None]).any(axis=0)
+    return float(reached.mean())
+
+
+def _with_count(found: tuple[float, float, float], n: int) -> tuple[float, int, float, float]:
+    return found[0], n, found[1], found[2]
+
+
+def _radii(rows: Floats, ks: tuple[int, ...]) -> list[Floats]:
+    """Squared distance of each row to its k-th neighbour, itself not counted, for each k."""
+    parts = []
+    for start in range(0, len(rows), BLOCK):
+        distances = _squared_distances(rows[start : start + BLOCK], rows)
+        distances[np.arange(len(distances)), start + np.arange(len(distances))] = -1.0  # itself comes first
+        parts.append(np.partition(distances, sorted(set(ks)), axis=1)[:, list(ks)])
+    return list(np.concatenate(parts).T)
+
+
+def _cross(
+    x: Floats, y: Floats, real_radius: Floats, density_radius: Floats, fake_radius: Floats
+) -> tuple[NDArray[np.bool_], Floats, NDArray[np.bool_], Floats]:
+    """Fake in a real ball; number of density balls that hold it; real in a fake ball; nearest fake of each real."""
+    inside, near = [], []
+    reached, closest = np.zeros(len(y), bool), np.full(len(y), np.inf)
+    for start in range(0, len(x), BLOCK):
+        distances = _squared_distances(x[start : start + BLOCK], y)
+        inside.append((distances <= real_radius).any(axis=1))
+        near.append((distances < density_radius).sum(axis=1).astype(np.float64))
+        reached |= (distances <= fake_radius[start : start + BLOCK, None]).any(axis=0)
+        closest = np.minimum(closest, distances.min(axis=0))
+    return np.concatenate(inside), np.concatenate(near), reached, closest
+
+
+def _squared_distances(a: Floats, b: Floats) -> Floats:
+    squares = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
+    distances: Floats = np.maximum(squares - 2 * a @ b.T, 0.0)
+    return distances

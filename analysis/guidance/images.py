@@ -1,0 +1,87 @@
+"""What sets of generated images look like: range, contrast, colour, distribution of values.
+
+table = image_table(samples, (-1, 1), rule="CFG", weight=4.0)     # one row a sample
+density = value_density(samples, (-1, 1), rule="CFG", weight=4.0) # a curve
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from torch import Tensor
+
+from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.errors import InputError
+from scorescope.probes.decomposition.products import image_statistics
+
+IMAGES = Schema(
+    "images",
+    (
+        Column("rule", str, "", "guidance rule, or 'data' for real images"),
+        Column("weight", float, "1", "guidance weight w; missing for real images"),
+        Column("sample", int, "", "sample within the set"),
+        Column("overshoot_share", float, "1", "share of elements outside the range of the data"),
+        Column("overshoot_mean", float, "data", "mean distance of elements from the range"),
+        Column("contrast", float, "data", "standard deviation over the image (BT.601 luma for colour)"),
+        Column("saturation", float, "1", "mean HSV saturation, colour only"),
+    ),
+)
+
+DENSITY = Schema(
+    "value_density",
+    (
+        Column("rule", str, "", "guidance rule, or 'data' for real images"),
+        Column("weight", float, "1", "guidance weight w; missing for real images"),
+        Column("value", float, "data", "element value"),
+        Column("density", float, "1/data", "Gaussian kernel density estimate there"),
+    ),
+)
+
+
+def image_table(images: Tensor, value_range: tuple[float, float] | None, *, rule: str, weight: float) -> pd.DataFrame:
+    """Statistics of each image: columns declared in `IMAGES`, definitions in `image_statistics`."""
+    values: dict[str, Any] = {name: v.cpu().numpy() for name, v in image_statistics(images, value_range).items()}
+    keys = {"rule": rule, "weight": float(weight), "sample": np.arange(len(images))}
+    return IMAGES.check(pd.DataFrame(keys | values))
+
+
+def value_density(
+    images: Tensor,
+    *,
+    rule: str,
+    weight: float,
+    grid: np.ndarray,
+    bandwidth: float = 0.03,
+    most: int = 20_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Kernel density of element values, as in figure 7 of the APG paper (arXiv 2410.02416).
+
+    Parameters
+    ----------
+    images : Tensor, shape (n, *shape)
+        Images or latents.
+    grid : array
+        Values at which the density is given.
+    bandwidth : float
+        Standard deviation of the kernel, in units of the data: the same for every set, so that curves compare.
+    most : int
+        Elements used; a random subset where there are more.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `DENSITY`.
+    """
+    if bandwidth <= 0:
+        raise InputError("bandwidth", found=str(bandwidth), expected="a positive standard deviation")
+    values = images.double().flatten().cpu().numpy()
+    if len(values) > most:
+        values = np.random.default_rng(seed).choice(values, most, replace=False)
+    if values.std() == 0 or not np.isfinite(values).all():
+        raise InputError("images", found="constant or non-finite values", expected="values that have a density")
+    # scipy takes the bandwidth in units of the sample's standard deviation
+    kernel = stats.gaussian_kde(values, bw_method=bandwidth / values.std(ddof=1))
+    table = pd.DataFrame({"rule": rule, "weight": float(weight), "value": grid, "density": kernel(grid)})
+    return DENSITY.check(table)

@@ -1,0 +1,261 @@
+"""What a rule does along a whole path: gains that multiply up, clips that act, pictures that saturate.
+
+gain_path(decompose(trace))
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scorescope.analysis.statistics.proportions import share_interval
+from scorescope.analysis.statistics.summaries import summarise_by
+from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.data.errors import InputError
+from scorescope.probes.decomposition.products import IMAGE_STATISTICS, image_statistics, projection_products
+from scorescope.probes.experiments.replay import visits
+from scorescope.probes.guidance import APG, GuidanceState
+from scorescope.probes.models.decoding import Decoder, decode
+from scorescope.probes.recording.trace import Trace
+
+_INTERVAL = (
+    Column("n", int, "", "samples"),
+    Column("mean", float, "", "mean over samples, in the unit of the quantity"),
+    Column("low", float, "", "lower end of its 95 % interval, bootstrap over samples"),
+    Column("high", float, "", "upper end"),
+)
+
+GAIN_PATH = Schema(
+    "gain_path",
+    (
+        Column("rule", str, "", "guidance rule"),
+        Column("weight", float, "1", "guidance weight"),
+        Column("step", int, "", "sampling step"),
+        Column("sigma", float, "data", "its noise level"),
+        Column("quantity", str, "", "step_gain: weighted gain of the step; path_gain: product of step_gain so far"),
+        *_INTERVAL,
+    ),
+)
+
+CLIP = Schema(
+    "clip_activity",
+    (
+        Column("rule", str, "", "guidance rule"),
+        Column("weight", float, "1", "guidance weight"),
+        Column("step", int, "", "sampling step"),
+        Column("sigma", float, "data", "its noise level"),
+        Column("quantity", str, "", "active: share of samples whose update is clipped; relative_norm: r / norm of D_c"),
+        *_INTERVAL,
+    ),
+)
+
+CLIP_SHARE = Schema(
+    "clip_share",
+    (
+        Column("rule", str, "", "guidance rule"),
+        Column("weight", float, "1", "guidance weight"),
+        Column("norm", float, "data", "the clip r"),
+        Column("relative_norm", float, "1", "r / norm of D_c, mean over samples and steps"),
+        Column("n", int, "", "samples"),
+        Column("mean", float, "1", "share of a sample's steps at which the clip is active, mean over samples"),
+        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over samples"),
+        Column("high", float, "1", "upper end"),
+    ),
+)
+
+MOMENTUM_UPDATES = Schema(
+    "momentum_updates",
+    (
+        Column("rule", str, "", "guidance rule of the run"),
+        Column("weight", float, "1", "its guidance weight"),
+        Column("sample", int, "", "sample"),
+        Column("step", int, "", "sampling step"),
+        Column("call", int, "", "prediction within the step; always the first"),
+        Column("sigma", float, "data", "its noise level"),
+        Column("update_norm", float, "data", "norm of the update with the momentum of earlier steps"),
+        Column("update_ratio", float, "1", "update_norm / norm of D_c"),
+    ),
+)
+
+DECODED_PATH = Schema(
+    "decoded_path",
+    (
+        Column("rule", str, "", "guidance rule"),
+        Column("weight", float, "1", "guidance weight"),
+        Column("step", int, "", "sampling step"),
+        Column("sigma", float, "data", "its noise level"),
+        Column("quantity", str, "", "of the decoded guided prediction; see image_statistics"),
+        *_INTERVAL,
+    ),
+)
+
+
+def gain_path(table: pd.DataFrame) -> pd.DataFrame:
+    """Gain of each Euler step along D_c, and its product along the path.
+
+    A step from sigma to sigma' replaces the share 1 - sigma'/sigma of the state by the guided prediction, so a gain g
+    on D_c acts on the step as 1 + (1 - sigma'/sigma) (g - 1). The product over steps is what the parallel parts along
+    a path would come to if each acted on the same direction and nothing answered: an account of where saturation
+    enters, not a prediction of how much there will be (the network pulls back what leaves the data).
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `decompose`; first calls are used.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `GAIN_PATH`.
+    """
+    require_columns("table", table, ["rule", "weight", "sample", "step", "call", "sigma", "applied_gain"])
+    rows = table[table["call"] == 0].sort_values(["rule", "weight", "sample", "step"])
+    path = rows.groupby(["rule", "weight", "sample"], sort=False, dropna=False)
+    after = path["sigma"].shift(-1).fillna(0.0)
+    step_gain = 1 + (1 - after / rows["sigma"]) * (rows["applied_gain"] - 1)
+    rows = rows.assign(step_gain=step_gain)
+    rows["path_gain"] = rows.groupby(["rule", "weight", "sample"], sort=False, dropna=False)["step_gain"].cumprod()
+    by = ["rule", "weight", "step", "sigma"]
+    found = summarise_by(rows, by=by, quantities=["step_gain", "path_gain"])
+    return GAIN_PATH.check(found.drop(columns="median"))
+
+
+def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
+    """On which share of samples a norm clip r would act at each step, and r in units of the norm of D_c.
+
+    At the recorded states of any rule: for APG without momentum from `decompose`, for APG with it from
+    `momentum_updates`.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `decompose` or `momentum_updates`; first calls are used.
+    norm : float
+        r, in units of the data.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `CLIP`.
+    """
+    rows = _clipped(table, norm)
+    by = ["rule", "weight", "step", "sigma"]
+    found = summarise_by(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median")
+    # in the order of the groups, as the summary: a bootstrap of samples that all agree would have no width
+    exact = [share_interval(group) for _, group in rows.groupby(by, sort=False, dropna=False)["active"]]
+    found.loc[found["quantity"] == "active", ["low", "high"]] = exact
+    return CLIP.check(found)
+
+
+def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
+    """Share of its steps at which a sample's update would be clipped, for several clips r.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `decompose` or `momentum_updates`; first calls are used.
+    norms : sequence of float
+        Values of r, in units of the data.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `CLIP_SHARE`, one row a (rule, weight, r).
+    """
+    parts, by = [], ["rule", "weight", "norm"]
+    for norm in norms:
+        rows = _clipped(table, norm).assign(norm=norm)
+        path = rows.groupby([*by, "sample"], as_index=False, dropna=False)[["active", "relative_norm"]].mean()
+        found = summarise_by(path, by=by, quantities=["active"]).drop(columns=["median", "quantity"])
+        parts.append(found.merge(path.groupby(by, as_index=False, dropna=False)["relative_norm"].mean(), on=by))
+    if not parts:
+        raise InputError("norms", found="none", expected="at least one L2 norm")
+    return CLIP_SHARE.check(pd.concat(parts, ignore_index=True))
+
+
+def momentum_updates(trace: Trace, *, momentum: float) -> pd.DataFrame:
+    """Size of APG's updates along a recorded run when each carries the momentum of the steps before.
+
+    The clip acts on them, so `clip_activity` and `clip_share` of this table are those of APG with momentum.
+
+    Parameters
+    ----------
+    trace : Trace
+        A run whose states and both branches were kept, at every step; first calls are used, as by the rule.
+    momentum : float
+        beta, |beta| < 1.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `MOMENTUM_UPDATES`, one row a (sample, step).
+
+    Raises
+    ------
+    InputError
+        For an impossible momentum, or a step without the unconditional branch of every sample: what the momentum
+        would hold after it is not known.
+    """
+    apg, memories, frames = APG(2.0, momentum=momentum), dict[int, dict[str, Any]](), []
+    for visit in visits(trace):
+        if visit.call:
+            continue
+        if visit.uncond is None or not torch.isfinite(visit.uncond).all():
+            found = f"step {visit.step} without the unconditional branch of every sample"
+            raise InputError("trace", found=found, expected="a run with both branches (all_branches=True)")
+        memory = memories.setdefault(visit.first, {})
+        state = GuidanceState(visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory)
+        update = apg.accumulate(visit.cond - visit.uncond, state)
+        update_sq, _, cond_sq = (product.cpu().numpy() for product in projection_products(update, visit.cond))
+        place = {"step": visit.step, "call": visit.call, "sigma": visit.sigma}
+        sizes = {"update_norm": np.sqrt(update_sq), "update_ratio": np.sqrt(update_sq / cond_sq)}
+        frames.append(pd.DataFrame({"sample": visit.first + np.arange(len(update_sq)), **place, **sizes}))
+    rule, weight = str(trace.manifest["rule"]), float(trace.manifest["weight"])
+    return MOMENTUM_UPDATES.check(pd.concat(frames, ignore_index=True).assign(rule=rule, weight=weight))
+
+
+def _clipped(table: pd.DataFrame, norm: float) -> pd.DataFrame:
+    """First calls with both branches, and whether a clip r acts there."""
+    if not norm > 0:
+        raise InputError("norm", found=str(norm), expected="a positive L2 norm")
+    names = ["rule", "weight", "sample", "step", "call", "sigma", "update_norm", "update_ratio"]
+    require_columns("table", table, names)
+    rows = table[table["call"] == 0].dropna(subset=["update_norm"])
+    return rows.assign(
+        active=(rows["update_norm"] > norm).astype(float),
+        relative_norm=norm * rows["update_ratio"] / rows["update_norm"],
+    )
+
+
+def decoded_path(trace: Trace, decoder: Decoder, *, value_range: tuple[float, float] = (-1.0, 1.0)) -> pd.DataFrame:
+    """Saturation, contrast and overshoot of what a latent model's guided predictions decode to, step by step.
+
+    The counterpart of `gain_path` in pictures: that says what the parallel parts account for in the latents.
+
+    Parameters
+    ----------
+    trace : Trace
+        A run whose states and branches were kept; first calls are used.
+    decoder : callable
+        Latents to images in `value_range`.
+    value_range : (float, float)
+        Range of the images.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `DECODED_PATH`.
+    """
+    frames = []
+    for visit in visits(trace):
+        if visit.call == 0:
+            statistics = image_statistics(decode(decoder, visit.guided), value_range)
+            columns = {name: value.numpy() for name, value in statistics.items()}
+            place = {"step": visit.step, "sigma": visit.sigma, "sample": visit.first + np.arange(len(visit.guided))}
+            frames.append(pd.DataFrame(place | columns))
+    rows = pd.concat(frames, ignore_index=True)
+    found = summarise_by(rows, by=["step", "sigma"], quantities=list(IMAGE_STATISTICS)).dropna(subset=["mean"])
+    rule, weight = str(trace.manifest["rule"]), float(trace.manifest["weight"])
+    return DECODED_PATH.check(found.drop(columns="median").assign(rule=rule, weight=weight))

@@ -1,0 +1,165 @@
+"""How good a class-conditional model of a small labelled set is: is it faithful, and has it memorised?
+
+class_agreement(samples, labels, train=digits.train, held_out=digits.held_out)
+nearest_distances({"samples": samples, "held out": digits.held_out.images}, digits.train.images)
+error_by_sigma(denoiser, digits.train, digits.held_out, sigmas)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from scorescope.analysis.statistics.summaries import summarise_by
+from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.bank import denoising_errors, error_bank
+from scorescope.data.digits import Labelled
+from scorescope.data.errors import InputError
+from scorescope.probes.models.denoiser import Denoiser
+
+Floats = NDArray[np.float64]
+
+AGREEMENT = Schema(
+    "agreement",
+    (
+        Column("what", str, "", "samples, or real held-out images"),
+        Column("n", int, "", "images"),
+        Column("agreement", float, "1", "share whose class by the classifier is the requested (real: true) one"),
+        Column("low", float, "1", "lower end of the exact 95 % interval (Clopper & Pearson)"),
+        Column("high", float, "1", "upper end"),
+    ),
+)
+
+DISTANCES = Schema(
+    "distances",
+    (
+        Column("what", str, "", "which images"),
+        Column("n", int, "", "images"),
+        Column("mean", float, "data", "mean L2 distance to the nearest training image"),
+        Column("quantile05", float, "data", "5 % quantile of that distance"),
+        Column("median", float, "data", "its median"),
+        Column("nearer_share", float, "1", "share nearer than the 5 % quantile of the reference images"),
+    ),
+)
+
+ERRORS = Schema(
+    "denoising_errors",
+    (
+        Column("images", str, "", "train or held out"),
+        Column("sigma", float, "data", "noise level"),
+        Column("n", int, "", "images, one noise draw each"),
+        Column("mean", float, "data^2", "mean squared denoising error per element"),
+        Column("low", float, "data^2", "lower end of its 95 % interval, bootstrap over images"),
+        Column("high", float, "data^2", "upper end"),
+    ),
+)
+
+
+def class_agreement(samples: Tensor, labels: Tensor, *, train: Labelled, held_out: Labelled) -> pd.DataFrame:
+    """How often a classifier of real images names the class that was asked for.
+
+    The classifier is a support-vector machine with an RBF kernel, fitted on `train`; its accuracy on `held_out`
+    stands beside the agreement, since it bounds what agreement can mean.
+
+    Parameters
+    ----------
+    samples : Tensor, shape (n, *shape)
+        Generated images.
+    labels : Tensor, shape (n,)
+        Class requested of each.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `AGREEMENT`.
+    """
+    rows = []
+    for what, images, wanted in (("samples", samples, labels), ("held out", held_out.images, held_out.labels)):
+        right = int(class_scorer(wanted, train=train)(images).sum())
+        interval = stats.binomtest(right, len(images)).proportion_ci(method="exact")
+        rows.append((what, len(images), right / len(images), interval.low, interval.high))
+    return AGREEMENT.check(pd.DataFrame(rows, columns=AGREEMENT.names))
+
+
+def class_scorer(labels: Tensor, *, train: Labelled) -> Callable[[Tensor], Floats]:
+    """A scorer for sweeps: 1 where the classifier gives a sample the class requested of it, else 0.
+
+    The classifier is that of `class_agreement`, fitted once.
+    """
+    from sklearn.svm import SVC  # a second to import
+
+    classifier = SVC(C=10.0).fit(_flat(train.images), train.labels.numpy())
+    wanted = labels.cpu().numpy()
+
+    def score(samples: Tensor) -> Floats:
+        found: Floats = (classifier.predict(_flat(samples)) == wanted).astype(np.float64)
+        return found
+
+    return score
+
+
+def nearest_distances(sets: Mapping[str, Tensor], train: Tensor, *, reference: str = "held out") -> pd.DataFrame:
+    """Distance to the nearest training image, for several sets of images.
+
+    A model that has memorised gives samples nearer to the training images than fresh real ones are.
+
+    Parameters
+    ----------
+    sets : mapping of str to Tensor, shape (n, *shape)
+        Images by name; must hold `reference`.
+    train : Tensor, shape (m, *shape)
+        Training images.
+    reference : str
+        The set whose 5 % quantile is the yardstick.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `DISTANCES`.
+    """
+    if reference not in sets:
+        raise InputError("reference", found=repr(reference), expected=f"one of {list(sets)}")
+    found = {name: _nearest(images, train) for name, images in sets.items()}
+    limit = float(np.quantile(found[reference], 0.05))
+    rows = [
+        (name, len(d), float(d.mean()), float(np.quantile(d, 0.05)), float(np.median(d)), float((d < limit).mean()))
+        for name, d in found.items()
+    ]
+    return DISTANCES.check(pd.DataFrame(rows, columns=DISTANCES.names))
+
+
+def error_by_sigma(
+    denoiser: Denoiser, train: Labelled, held_out: Labelled, sigmas: Sequence[float], *, seed: int = 1
+) -> pd.DataFrame:
+    """Denoising error on training and on held-out images at each noise level.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `ERRORS`. As many training as held-out images are used: the first ones.
+    """
+    count = len(held_out.images)
+    parts = {"train": Labelled(train.images[:count], train.labels[:count]), "held out": held_out}
+    tables = []
+    for name, part in parts.items():
+        bank = error_bank(part.images, part.labels, sigmas=torch.tensor(list(sigmas)), seed=seed)
+        errors = denoising_errors(denoiser, bank).double().numpy()
+        sample = np.tile(np.arange(count), len(sigmas))
+        levels = np.repeat(np.asarray(sigmas, dtype=np.float64), count)  # as given: the bank's are float32
+        rows = pd.DataFrame({"images": name, "sigma": levels, "sample": sample, "error": errors})
+        tables.append(summarise_by(rows, by=["images", "sigma"], quantities=["error"]))
+    return ERRORS.check(pd.concat(tables, ignore_index=True)[ERRORS.names])
+
+
+def _nearest(images: Tensor, train: Tensor) -> np.ndarray:
+    # by way of inner products a small distance of float32 images would lose its digits
+    mode = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(images.flatten(1), train.flatten(1), compute_mode=mode).amin(1).cpu().numpy()
+
+
+def _flat(images: Tensor) -> np.ndarray:
+    return images.flatten(1).cpu().numpy()

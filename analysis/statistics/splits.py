@@ -1,0 +1,158 @@
+"""Train, validation and test images that share no image and no group, and the bootstrap over those groups.
+
+    split = grouped_split(groups, seed=0)
+    split.train                      # image indices
+
+Rows that share an image (its noise levels, its draws) are never on two sides, and are drawn together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from scorescope.analysis.statistics.bootstrap import sample_and_draws
+from scorescope.data.errors import InputError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of each part, as indices.
+
+    Raises
+    ------
+    InputError
+        If a part is empty, or an image is in two of them.
+    """
+
+    train: Integers
+    validation: Integers
+    test: Integers
+
+    def __post_init__(self) -> None:
+        for name in PARTS:
+            if len(getattr(self, name)) == 0:
+                raise InputError("split", found=f"no image in {name}", expected="images in every part")
+        self.check(np.arange(1 + max(int(getattr(self, name).max()) for name in PARTS)), what="image")
+
+    def check(self, groups: Integers, *, what: str = "group") -> None:
+        """Raise `InputError` if a group (one entry an image) has images in two parts: that is leakage."""
+        if max(int(getattr(self, name).max()) for name in PARTS) >= len(groups):
+            raise InputError("split", found="images beyond the labels", expected=f"indices below {len(groups)}")
+        for first, second in (PARTS[:2], PARTS[1:], PARTS[::2]):
+            shared = np.intersect1d(groups[getattr(self, first)], groups[getattr(self, second)])
+            if len(shared):
+                found = f"{what} {shared[0]} in {first} and in {second} ({len(shared)} such)"
+                raise InputError("split", found=found, expected=f"every {what} in one part only: leakage")
+
+
+def grouped_split(groups: Integers, *, shares: Sequence[float] = (0.6, 0.2, 0.2), seed: int = 0) -> Split:
+    """Draw the groups into train, validation and test.
+
+    Parameters
+    ----------
+    groups : array, shape (images,)
+        Group of each image: images of one group stay together.
+    shares : three floats
+        Of groups; they sum to one.
+    seed : int
+        Seed of the draw.
+
+    Raises
+    ------
+    InputError
+        For shares that are no shares, or fewer groups than fill every part.
+    """
+    if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+        raise InputError("shares", found=str(shares), expected="three positive shares that sum to 1")
+    unique, code = np.unique(groups, return_inverse=True)
+    ends = np.round(np.cumsum(shares) * len(unique)).astype(int)
+    if min(ends[0], ends[1] - ends[0], ends[2] - ends[1]) < 1:
+        raise InputError("groups", found=f"{len(unique)} groups of images", expected="enough for all three parts")
+    place = np.empty(len(unique), dtype=int)
+    place[np.random.default_rng(seed).permutation(len(unique))] = np.arange(len(unique))
+    part = np.searchsorted(ends, place, side="right")[code]
+    return Split(*(np.flatnonzero(part == number) for number in range(3)))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows of one part, with the bootstrap draws of its clusters.
+
+    Attributes
+    ----------
+    rows : array, shape (row,)
+        Rows of the activations.
+    images : array, shape (row,)
+        Image of each of these rows.
+    cluster : array, shape (row,)
+        Group of each of these rows, numbered from 0.
+    weights : array, shape (1 + resamples, clusters)
+        How often each group is drawn; the first draw is the sample itself.
+    """
+
+    rows: Integers
+    images: Integers
+    cluster: Integers
+    weights: Floats
+
+    @classmethod
+    def of(cls, members: Integers, images: Integers, groups: Integers, *, resamples: int, seed: int) -> "Part":
+        """The rows whose image is a member; `images` has one entry a row, `groups` one an image."""
+        rows = np.flatnonzero(np.isin(images, members))
+        clusters, cluster = np.unique(groups[images[rows]], return_inverse=True)
+        weights = sample_and_draws(len(clusters), resamples=resamples, seed=seed)
+        return cls(rows, images[rows], cluster, weights)
+
+    @property
+    def count(self) -> int:
+        """Images."""
+        return len(np.unique(self.images))
+
+    def sums(self, values: Floats, *, draws: bool = True) -> Floats:
+        """Sums over rows of (row, column) in each draw, (draw, column); of the sample alone without `draws`."""
+        shape = (self.weights.shape[1], len(self.rows))
+        member = sparse.csr_matrix((np.ones(len(self.rows)), (self.cluster, np.arange(len(self.rows)))), shape=shape)
+        sums: Floats = self.weights[: None if draws else 1] @ np.asarray(member @ values)
+        return sums
+
+
+def balanced_accuracy(
+    predicted: NDArray[np.generic], truth: NDArray[np.generic], part: Part, *, draws: bool = True
+) -> Floats:
+    """Mean over classes of the share of their rows that is named right.
+
+    Parameters
+    ----------
+    predicted : array, shape (cell, row)
+        Of the rows of `part`.
+    truth : array, shape (row,)
+
+    Returns
+    -------
+    array, shape (draw, cell)
+        The first draw is the sample itself. A class that is absent from a draw is left out of its mean.
+    """
+    recalls = []
+    for label in np.unique(truth):
+        member = (truth == label)[:, None]
+        with np.errstate(invalid="ignore"):
+            right = part.sums((label == predicted.T) * member * 1.0, draws=draws)
+            recalls.append(right / part.sums(member * 1.0, draws=draws))
+    stacked: Floats = np.nanmean(recalls, axis=0)
+    return stacked
+
+
+def r_squared(predicted: NDArray[np.generic], truth: NDArray[np.generic], part: Part, *, draws: bool = True) -> Floats:
+    """1 - squared error / variance, (draw, cell); arguments as of `balanced_accuracy`."""
+    y = truth.astype(np.float64)[:, None]
+    rows, total, squares = (part.sums(y**power, draws=draws) for power in range(3))
+    error = part.sums((predicted.astype(np.float64).T - y) ** 2, draws=draws)
+    found: Floats = 1 - error / (squares - total**2 / rows)
+    return found

@@ -1,0 +1,14 @@
+"""bank"""
+
+from scorescope.probes.bank.comparison import Arm, compare_arms
+from scorescope.probes.bank.comparison_sums import Comparison
+from scorescope.probes.bank.points import Bank, Point, log_snr_grid
+
+__all__ = [
+    "Arm",
+    "Bank",
+    "Comparison",
+    "Point",
+    "compare_arms",
+    "log_snr_grid",
+]

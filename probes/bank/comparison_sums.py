@@ -1,0 +1,178 @@
+"""What a comparison on a bank of points adds up, and what can be read from it.
+
+    found = compare_arms(bank, arms)              # a Comparison
+    found.loss("cond")                            # (images, levels), |noise - eps|^2
+    found.difference("uncond", "cond")
+
+An eps prediction is (x - D) / sigma, so |noise - eps|^2 = |x0 - D|^2 / sigma^2: one sum serves both spaces. This
+module calls no denoiser.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scorescope.data.errors import InputError
+from scorescope.probes.bank.points import Bank, Point
+from scorescope.probes.models.denoiser import working_dtype
+
+Floats = NDArray[np.float64]
+LossSpace = Literal["eps", "denoised"]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare_arms` found.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Arms, in order.
+    pairs : tuple of (str, str)
+        Pairs that were compared.
+    rows : array of int, shape (images,)
+        Images of the bank.
+    sigmas : array, shape (levels,)
+        Noise levels, in units of the data.
+    draws : int
+        Noises for each image and level; everything below is their mean.
+    losses : array, shape (arms, images, levels)
+        |D - x0|^2, summed over the elements of an image, in data^2.
+    distances : array, shape (pairs, images, levels)
+        |D_first - D_second|^2, in data^2.
+    square_differences : array, shape (pairs, images, levels)
+        Mean over draws of the squared difference of losses, in data^4.
+    difference_maps, distance_maps : Tensor, shape (pairs, images, *space), float64, or None
+        sum_levels weight * (difference of losses, distance) / sigma^2, summed over channels but not over pixels.
+    """
+
+    names: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    rows: NDArray[np.int64]
+    sigmas: Floats
+    draws: int
+    losses: Floats
+    distances: Floats
+    square_differences: Floats
+    difference_maps: Tensor | None = None
+    distance_maps: Tensor | None = None
+
+    def loss(self, name: str, *, space: LossSpace = "eps") -> Floats:
+        """Loss of an arm, shape (images, levels): |noise - eps|^2 or, in `denoised` space, |x0 - D|^2."""
+        return self._in(space, self.losses[self._arm(name)])
+
+    def difference(self, first: str, second: str, *, space: LossSpace = "eps") -> Floats:
+        """Loss of the first arm less that of the second, shape (images, levels)."""
+        return self._in(space, self.losses[self._arm(first)] - self.losses[self._arm(second)])
+
+    def distance(self, first: str, second: str, *, space: LossSpace = "eps") -> Floats:
+        """Squared distance of the two predictions, shape (images, levels); the pair must have been asked for."""
+        return self._in(space, self.distances[self.pair(first, second)])
+
+    def difference_error(self, first: str, second: str, *, space: LossSpace = "eps") -> Floats:
+        """Standard error, over draws, of each image's loss difference, shape (images, levels); NaN for one draw."""
+        if self.draws < 2:
+            return np.full(self.losses.shape[1:], np.nan)
+        mean = self.losses[self._arm(first)] - self.losses[self._arm(second)]
+        variance = np.maximum(self.square_differences[self.pair(first, second)] - mean**2, 0) / (self.draws - 1)
+        return self._in(space, np.sqrt(variance))
+
+    def pair(self, first: str, second: str) -> int:
+        """Position of a pair, in either order of its arms.
+
+        Raises
+        ------
+        InputError
+            If it was not asked for.
+        """
+        for number, pair in enumerate(self.pairs):
+            if pair in ((first, second), (second, first)):
+                return number
+        raise InputError("pair", found=f"{(first, second)}", expected=f"one of {list(self.pairs)}")
+
+    def _arm(self, name: str) -> int:
+        if name not in self.names:
+            raise InputError("arm", found=repr(name), expected=f"one of {list(self.names)}")
+        return self.names.index(name)
+
+    def _in(self, space: LossSpace, values: Floats) -> Floats:
+        if space not in ("eps", "denoised"):
+            raise InputError("space", found=repr(space), expected="'eps' or 'denoised'")
+        return values / self.sigmas**2 if space == "eps" else values.copy()
+
+
+class Sums:
+    """Sums over draws, on the device of the bank."""
+
+    def __init__(
+        self,
+        bank: Bank,
+        names: tuple[str, ...],
+        pairs: tuple[tuple[str, str], ...],
+        rows: Tensor,
+        map_weights: Sequence[float] | None,
+    ) -> None:
+        self.bank, self.names, self.pairs, self.rows = bank, names, pairs, rows
+        self.members = [(names.index(first), names.index(second)) for first, second in pairs]
+        device, self.dtype = bank.x0.device, working_dtype(bank.x0)
+        size = (len(rows), len(bank.sigmas))
+        self.losses = torch.zeros(len(names), *size, dtype=self.dtype, device=device)
+        self.distances, self.squares = (
+            torch.zeros(len(pairs), *size, dtype=self.dtype, device=device) for _ in range(2)
+        )
+        self.weights = None if map_weights is None else [float(weight) for weight in map_weights]
+        space = bank.x0.shape[2:] if bank.x0.ndim > 2 else bank.x0.shape[1:]
+        maps = 0 if map_weights is None else len(pairs)
+        self.maps = torch.zeros(2, maps, len(rows), *space, dtype=self.dtype, device=device)
+
+    def add(self, positions: Tensor, point: Point, predictions: Mapping[int, Tensor]) -> None:
+        """Add what the arms said at one point."""
+        level, where = point.level, positions.to(self.losses.device)
+        x0 = point.x0.to(self.dtype)
+        values = {number: prediction.to(self.dtype) for number, prediction in predictions.items()}
+        square = {number: (value - x0).square() for number, value in values.items()}
+        losses = {number: value.flatten(1).sum(1) for number, value in square.items()}
+        for number, loss in losses.items():
+            self.losses[number, where, level] += loss
+        for number, (first, second) in enumerate(self.members):
+            apart = (values[first] - values[second]).square()
+            self.distances[number, where, level] += apart.flatten(1).sum(1)
+            self.squares[number, where, level] += (losses[first] - losses[second]).square()
+            if self.weights is not None:
+                scale = self.weights[level] / float(self.bank.sigmas[level]) ** 2
+                self.maps[0, number, where] += scale * _over_channels(square[first] - square[second])
+                self.maps[1, number, where] += scale * _over_channels(apart)
+        if point.draw == self.bank.draws - 1 and int(positions[-1]) == len(self.rows) - 1:
+            self._check_finite(level)
+
+    def _check_finite(self, level: int) -> None:
+        # once a level, since on an accelerator it waits for the device
+        good = self.losses[:, :, level].isfinite().cpu()
+        if not good.all():
+            arm = int((~good).any(1).nonzero()[0])
+            bad = self.rows[~good[arm]].tolist()
+            found = f"values that are not finite at sigma {self.bank.sigmas[level]:.4g}, images {bad[:5]}"
+            raise InputError(f"denoiser ({self.names[arm]})", found=found, expected="finite predictions")
+
+    def result(self) -> Comparison:
+        """Means over draws."""
+        draws = self.bank.draws
+        losses, distances, squares = (
+            np.asarray((total / draws).cpu(), np.float64) for total in (self.losses, self.distances, self.squares)
+        )
+        sigmas = np.asarray(self.bank.sigmas, np.float64)
+        ratio_maps, distance_maps = (self.maps / draws).cpu().double().unbind(0)
+        found = Comparison(self.names, self.pairs, self.rows.numpy(), sigmas, draws, losses, distances, squares)
+        if self.weights is None:
+            return found
+        return replace(found, difference_maps=ratio_maps, distance_maps=distance_maps)
+
+
+def _over_channels(values: Tensor) -> Tensor:
+    """(batch, channel, *space) to (batch, *space); flat data has no channels."""
+    return values.sum(1) if values.ndim > 2 else values

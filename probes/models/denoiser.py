@@ -1,0 +1,99 @@
+"""What a model has to be for everything else here: the `Denoiser` protocol.
+
+    def my_denoiser(x, sigma, condition):          # x = x0 + sigma * n
+        return model(x, sigma, condition)          # an estimate of x0, shaped like x
+
+Nothing is inherited and nothing is registered. `evaluate` calls a denoiser and checks what came back.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from scorescope.data.errors import InputError
+
+Condition = Any
+"""Whatever the denoiser understands: labels, embeddings, a dict; None is the unconditional branch."""
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """A callable D(x, sigma, condition) -> estimate of x0, in the variance-exploding convention."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, condition: Condition, /) -> Tensor:
+        """Estimate x0.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, *shape)
+            x0 + sigma * n with standard normal n; any data shape.
+        sigma : Tensor, shape (batch,)
+            Noise level of each sample, same unit as x; positive.
+        condition : optional
+            What the denoiser is conditioned on; None is the unconditional branch.
+
+        Returns
+        -------
+        Tensor, shape and dtype of x
+            Prediction in `denoised` space.
+        """
+        ...
+
+
+def check_prediction(prediction: object, x: Tensor, *, branch: str) -> None:
+    """Check the type, shape and dtype of what a denoiser returned for x.
+
+    Values are not looked at: on an accelerator that would wait for the device.
+
+    Raises
+    ------
+    InputError
+        Naming the branch, what came back and what was expected.
+    """
+    if not isinstance(prediction, Tensor):
+        found = f"a {type(prediction).__name__}"
+        raise InputError(f"denoiser ({branch})", found=found, expected="a Tensor shaped like x")
+    if prediction.shape != x.shape or prediction.dtype != x.dtype:
+        raise InputError(
+            f"denoiser ({branch})",
+            found=f"a prediction of shape {tuple(prediction.shape)} and dtype {prediction.dtype}",
+            expected=f"shape {tuple(x.shape)} and dtype {x.dtype}, like x",
+        )
+
+
+def evaluate(denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, *, branch: str) -> Tensor:
+    """Call a denoiser once, with `check_prediction` on what comes back."""
+    prediction = denoiser(x, sigma, condition)
+    check_prediction(prediction, x, branch=branch)
+    return prediction
+
+
+def select(condition: Condition, rows: slice) -> Condition:
+    """The rows of a condition that belong to some samples: tensors and lists are sliced, dicts entry by entry."""
+    if condition is None:
+        return None
+    if isinstance(condition, dict):
+        return {key: select(value, rows) for key, value in condition.items()}
+    return condition[rows]
+
+
+def select_rows(condition: Condition, index: Tensor) -> Condition:
+    """The rows of a condition at integer positions."""
+    if condition is None:
+        return None
+    if isinstance(condition, dict):
+        return {key: select_rows(value, index) for key, value in condition.items()}
+    return condition[index] if isinstance(condition, Tensor) else [condition[i] for i in index.tolist()]
+
+
+def to_device(condition: Condition, device: torch.device) -> Condition:
+    """A condition with its tensors on `device`."""
+    if isinstance(condition, dict):
+        return {key: to_device(value, device) for key, value in condition.items()}
+    return condition.to(device) if isinstance(condition, Tensor) else condition
+
+
+def working_dtype(like: Tensor) -> torch.dtype:
+    """float64, or float32 on devices that have no other."""
+    return torch.float32 if like.device.type in ("mps", "npu") else torch.float64

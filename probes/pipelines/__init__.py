@@ -1,0 +1,7 @@
+"""pipelines"""
+
+from scorescope.probes.pipelines.level import Level
+
+__all__ = [
+    "Level",
+]

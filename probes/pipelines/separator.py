@@ -1,0 +1,209 @@
+"""The branches of one scheduler step, told apart by proof, and where they lie in the denoiser's calls.
+
+This module knows nothing of hooks and pipelines.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from scorescope.data.errors import InputError
+from scorescope.probes.models.denoiser import working_dtype
+from scorescope.probes.pipelines.branches import Layout, align, cut, without_variance
+from scorescope.probes.pipelines.level import Level
+from scorescope.probes.pipelines.measure import Packed, measure, unread
+from scorescope.probes.pipelines.proof import Proved, Verdict, prove, settle
+from scorescope.probes.pipelines.taps import Call
+
+
+@dataclass(frozen=True)
+class Given:
+    """What `scheduler.step` received: prediction and state, the prediction shaped like it, and how many steps the
+    same calls had fed before.
+    """
+
+    prediction: Tensor
+    state: Tensor
+    target: Tensor
+    place: int
+
+
+@dataclass(frozen=True)
+class Separated:
+    """The branches of one step, in the space and convention of the scheduler's input, float64.
+
+    Attributes
+    ----------
+    cond, uncond : Tensor, shape (rows, *shape)
+        Predictions; `uncond` None where the pipeline made one prediction.
+    state : Tensor, shape (rows, *shape)
+        The scheduler's state.
+    calls : sequence of Call
+        The calls that hold the branches, in the order of `layout`.
+    layout : Layout
+        How they lie there.
+    place : int
+        Which branch of the layout `cond` is.
+    given : Given
+        What they were told apart with.
+    verdicts : sequence of Verdict
+        One a sample.
+    """
+
+    cond: Tensor
+    uncond: Tensor | None
+    state: Tensor
+    calls: Sequence[Call]
+    layout: Layout
+    place: int
+    given: Given
+    verdicts: Sequence[Verdict]
+
+    @property
+    def doubled(self) -> bool:
+        """The scheduler receives the guided prediction twice, one after the other along the batch (DiT)."""
+        return self.layout.order == "doubled"
+
+    @property
+    def cond_calls(self) -> tuple[int, ...]:
+        """Places in `calls` of those that hold `cond`."""
+        if self.layout.order == "joined":
+            return tuple(range(len(self.calls)))
+        return (next(i for i in range(len(self.calls)) if self.place < sum(self.layout.parts[: i + 1])),)
+
+    @property
+    def blocks(self) -> int | None:
+        """Branches in the call that holds `cond`; None where it lies in several calls."""
+        return None if self.layout.order == "joined" else self.layout.parts[self.cond_calls[0]]
+
+    @property
+    def cond_rows(self) -> slice | None:
+        """Rows of `cond` in its call, where that holds other branches too."""
+        if self.blocks is None or self.blocks == 1:
+            return None
+        place, rows = self.place - sum(self.layout.parts[: self.cond_calls[0]]), len(self.state)
+        if self.layout.order == "interleaved":
+            return slice(place, None, self.blocks)
+        return slice(place * rows, (place + 1) * rows)
+
+    def cond_of(self, again: Sequence[Call], *, alone: bool) -> Tensor | None:
+        """`cond` from other calls in place of `cond_calls`, or None where their outputs do not fit.
+
+        Parameters
+        ----------
+        again : sequence of Call
+            As many as `cond_calls`.
+        alone : bool
+            They hold the rows of `cond` and no others.
+        """
+        given, branch = self.given, None
+        if alone:
+            aligned = align(again, given.prediction, given.state, given.place)
+            branch = next((part.rows for part in aligned if part.view == self.layout.view), None)
+        else:
+            changed = dict(zip(self.cond_calls, again, strict=True))
+            calls = [changed.get(place, call) for place, call in enumerate(self.calls)]
+            aligned = align(calls, given.prediction, given.state, given.place)
+            found = cut(aligned, given.target, given.state)
+            branch = next((one.branches[self.place] for one in found if one.layout == self.layout), None)
+        if branch is None or branch.shape != self.cond.shape:
+            return None
+        return _scaled(self.verdicts, branch.to(self.cond.dtype), self.state.to(self.cond.dtype))
+
+
+@dataclass
+class Separator:
+    """Tells the branches of each step apart, with what earlier steps of the run have proved.
+
+    Attributes
+    ----------
+    names : sequence of str
+        The user's names for the branches, in the order of the calls; the pipeline's own labels come first.
+    """
+
+    names: Sequence[str] = ()
+    _proved: list[Proved] = field(default_factory=list)
+
+    def separate(self, calls: Sequence[Call], prediction: Tensor, state: Tensor, level: Level, place: int) -> Separated:
+        """The branches of this step.
+
+        Parameters
+        ----------
+        calls : sequence of Call
+            The denoiser calls that fed it.
+        prediction, state : Tensor
+            What `scheduler.step` received.
+        level : Level
+            Its level.
+        place : int
+            How many steps these calls have fed already.
+
+        Raises
+        ------
+        InputError
+            Where they cannot be told apart, with the reason.
+        """
+        target = without_variance(prediction, state)
+        if target is None or not state.is_floating_point():
+            raise _apart("a prediction that has not the shape of the state")
+        aligned = align(calls, prediction, state, place)
+        packed = Packed()
+        described = measure(packed, aligned, target, state, level)
+        for part in described:
+            if not any(part["labels"]) and len(part["labels"]) == len(self.names):
+                part["labels"] = list(self.names)
+        numbers = packed.read(packed.vector(torch.device("cpu")))
+        event = {"rows": len(state), "size": state[0].numel(), "missing": ""}
+        proved = prove(event | unread({"follows": []}, numbers, described, level))
+        self._proved.append(proved)
+        settle(self._proved)
+        if proved.hypothesis is None:
+            raise _apart(proved.verdicts[0].reason)
+        index = next(place for place, part in enumerate(described) if part is proved.hypothesis)
+        chosen = cut(aligned, target, state)[index]
+        dtype = working_dtype(state)
+        found = [_scaled(proved.verdicts, branch.to(dtype), chosen.state.to(dtype)) for branch in chosen.branches]
+        cond, uncond = _places(proved.verdicts)
+        layout = chosen.layout
+        sources = [part.call for part in aligned if part.view == layout.view][-len(layout.modules) :]
+        return Separated(
+            found[cond], None if uncond is None else found[uncond], chosen.state, sources, layout, cond,
+            Given(prediction, state, target, place), proved.verdicts,
+        )  # fmt: skip
+
+
+def _places(verdicts: Sequence[Verdict]) -> tuple[int, int | None]:
+    """Places of cond and uncond; uncond None where there was one prediction."""
+    if all(verdict.rule == "none" for verdict in verdicts):
+        return 0, None
+    if any(verdict.rule == "multi-branch" for verdict in verdicts):
+        raise _apart("a pipeline that combines more than two branches")
+    found = {(verdict.cond, verdict.uncond) for verdict in verdicts}
+    cond, uncond = found.pop() if len(found) == 1 else (None, None)
+    if cond is None or uncond is None:
+        raise _apart(next((v.reason for v in verdicts if v.reason), "samples of one step whose branches differ"))
+    return cond, uncond
+
+
+def _scaled(verdicts: Sequence[Verdict], branch: Tensor, state: Tensor) -> Tensor:
+    """A branch as the scheduler would have received it: some pipelines flip the sign, or mix in the state."""
+    mixed = [v.fit is not None and v.fit.exact and v.rule in ("mixed cfg", "none") for v in verdicts]
+    totals, mixes = [], []
+    for verdict, use in zip(verdicts, mixed, strict=True):
+        total = verdict.fit.total if verdict.fit is not None else 1.0
+        totals.append(total if use and verdict.rule == "mixed cfg" else math.copysign(1.0, total))
+        mixes.append(verdict.fit.mix if use and verdict.fit is not None else 0.0)
+    column = (-1, *(1,) * (branch.ndim - 1))
+    if any(mixes):
+        branch = branch * branch.new_tensor(totals).reshape(column) + state * branch.new_tensor(mixes).reshape(column)
+    elif any(total != 1 for total in totals):
+        branch = branch * branch.new_tensor(totals).reshape(column)
+    return branch
+
+
+def _apart(found: str) -> InputError:
+    expected = "branches that can be told apart: plain guidance with a weight above 1, or their names in branches="
+    return InputError("pipe", found=found, expected=expected)

@@ -1,0 +1,225 @@
+"""The arithmetic of interventions on one activation, row by row.
+
+An edit is prepared once a call, when the noise levels of the batch are known, and touches only the rows that it
+changes. This module knows nothing of hooks, branches or runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorescope.data.errors import InputError
+from scorescope.probes.sites.interventions import Intervention, token_of
+from scorescope.probes.sites.modules import at_channels, channel_axis
+
+
+@dataclass(frozen=True, eq=False)
+class RowEdit:
+    """An intervention at given noise levels.
+
+    Attributes
+    ----------
+    given : Intervention
+        What to do.
+    strength : Tensor, shape (batch,)
+        On the host; zero in rows that are left alone.
+    inside : Tensor of bool, shape (batch,), or None
+        Rows whose noise level is in the interval, where that is known on another device only.
+    source : Tensor or None
+        What `patch` puts in, one row for each row of `rows` to choose from; None takes the batch itself.
+    """
+
+    given: Intervention
+    strength: Tensor
+    inside: Tensor | None = None
+    source: Tensor | None = None
+
+    def __call__(self, activation: Tensor) -> Tensor:
+        """The activation after the edit: a new tensor, of the same shape and dtype."""
+        token = token_of(self.given.site)
+        if token is None or token == "all":
+            return self._edit(activation)
+        if not token < activation.shape[1]:
+            found = f"{self.given.site!r}, of {activation.shape[1]} tokens"
+            raise InputError("site", found=found, expected="a token of the condition")
+        changed = self._edit(activation[:, token])
+        return torch.cat([activation[:, :token], changed[:, None], activation[:, token + 1 :]], dim=1)
+
+    def _edit(self, activation: Tensor) -> Tensor:
+        copies = self._copies(len(activation))
+        strength = self.strength.repeat_interleave(copies)
+        index = strength.nonzero()[:, 0]
+        if not len(index):
+            return activation
+        origin = torch.div(index, copies, rounding_mode="floor")  # row of the batch
+        whole = len(index) == len(activation)
+        index = index.to(activation.device)
+        part = activation if whole else activation[index]
+        changed = self._change(part, activation, strength[strength != 0], origin)
+        if self.inside is not None:
+            inside = self.inside[origin.to(self.inside.device)].to(activation.device)
+            changed = torch.where(_over_rows(inside, part), changed, part)
+        return changed if whole else activation.index_copy(0, index, changed)
+
+    def _copies(self, rows: int) -> int:
+        """Rows of the activation for each row of the batch: more than one where frames are folded into it."""
+        batch = len(self.strength)
+        if rows % batch:
+            found = f"{rows} rows at {self.given.site!r}, for a batch of {batch}"
+            raise InputError("site", found=found, expected="a site with the rows of the batch, or a multiple")
+        return rows // batch
+
+    def _change(self, part: Tensor, activation: Tensor, strength: Tensor, origin: Tensor) -> Tensor:
+        given = self.given
+        axis = channel_axis(part)
+        amount = _over_rows(strength.to(part), part)
+        value = None
+        if given.value is not None:
+            value = given.value if given.value.ndim == 1 else given.value[origin.to(given.value.device)]
+            value = value.to(part)
+        other = self._other(part, activation, origin) if given.how == "patch" else None
+        if given.channels:
+            chosen = _channels(given.channels, part, axis, given.site)
+            inner = part.index_select(axis, chosen)
+            other = None if other is None else other.index_select(axis, chosen)
+            return part.index_copy(axis, chosen, _combine(given, inner, amount, value, other))
+        return _combine(given, part, amount, value, other)
+
+    def _other(self, part: Tensor, activation: Tensor, origin: Tensor) -> Tensor:
+        """What `patch` puts in the place of `part`."""
+        rows = origin if self.given.rows is None else self.given.rows[origin.to(self.given.rows.device)]
+        source = activation if self.source is None else self.source
+        if len(activation) != len(self.strength):
+            found = f"{len(activation)} rows at {self.given.site!r}, for a batch of {len(self.strength)}"
+            raise InputError("site", found=found, expected="for patch, a site with the rows of the batch")
+        if source.shape[1:] != activation.shape[1:] or int(rows.max()) >= len(source):
+            found = f"{tuple(source.shape)} in the source, {tuple(activation.shape)} here, for {self.given.site!r}"
+            raise InputError("source", found=found, expected="activations of one shape, and a row for each row")
+        return source[rows.to(source.device)].to(part)
+
+
+def prepare(
+    given: Intervention, sigma: Tensor, branch: str, *, weights: Tensor | None = None, unknown: bool = False
+) -> RowEdit | None:
+    """An intervention at the noise levels of one call; None where it changes no row.
+
+    Parameters
+    ----------
+    given : Intervention
+        What to do.
+    sigma : Tensor, shape (batch,)
+        Noise levels, in the variance-exploding convention.
+    branch : str
+        The branch of this call, under which a cache is looked up.
+    weights : Tensor, shape (batch,), optional
+        1 in rows that it may change, 0 in others.
+    unknown : bool
+        The noise levels are not known: it acts only if it acts at all of them.
+
+    Raises
+    ------
+    InputError
+        If it has another number of rows than the batch.
+    """
+    batch = len(sigma)
+    for name in ("strength", "value", "low", "high", "rows"):
+        _check_rows(name, getattr(given, name), batch, given)
+    if given.how == "patch" and given.source is None and given.rows is None:
+        raise InputError("source", found=f"none, for {given.site!r}", expected="a cache of another run, or rows=")
+    strength = torch.as_tensor(given.strength, dtype=torch.float64).detach().cpu().expand(batch)
+    if weights is not None:
+        strength = strength * weights
+    inside = None
+    if not unknown:
+        low, high = (bound.to(sigma) if isinstance(bound, Tensor) else bound for bound in (given.low, given.high))
+        inside = (sigma > low) & (sigma <= high)
+        if inside.device.type == "cpu":  # elsewhere reading it would wait for the device
+            strength, inside = strength * inside, None
+    if not strength.any():
+        return None
+    source = None if given.source is None else given.source.at(given.site, sigma, branch)
+    return RowEdit(given, strength, inside, source)
+
+
+def _check_rows(name: str, value: Any, batch: int, given: Intervention) -> None:
+    rows_at = 2 if name == "value" else 1
+    if isinstance(value, Tensor) and value.ndim == rows_at and len(value) != batch:
+        found = f"{len(value)} rows, at {given.site!r} in a call with {batch}"
+        expected = "one row for each row of the batch (a rule that calls a branch for some rows only has others)"
+        raise InputError(name, found=found, expected=expected)
+
+
+def _over_rows(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def _channels(channels: tuple[int, ...], part: Tensor, axis: int, site: str) -> Tensor:
+    if not all(0 <= channel < part.shape[axis] for channel in channels):
+        found = f"{channels} of {part.shape[axis]} at {site!r}"
+        raise InputError("channels", found=found, expected="channels of the site")
+    return torch.tensor(channels, device=part.device)
+
+
+def _combine(given: Intervention, part: Tensor, amount: Tensor, value: Tensor | None, other: Tensor | None) -> Tensor:
+    """The formulas of `Intervention.how`."""
+    if given.how == "zero":
+        return (1 - amount) * part
+    if other is not None:
+        return torch.lerp(part, other, amount)
+    assert value is not None  # checked when the intervention was made
+    axis = channel_axis(part)
+    if value.shape[-1] not in (part.shape[axis], part[0].numel()):
+        found = f"{value.shape[-1]} numbers, for {given.site!r}, which puts out {tuple(part.shape[1:])} a row"
+        expected = f"{part.shape[axis]}, its channels, or {part[0].numel()}, all its numbers"
+        raise InputError("value", found=found, expected=expected)
+    if value.shape[-1] != part.shape[axis]:  # over all numbers: like channels, with one position
+        flat = _combine(given, part.flatten(1), amount.flatten(1), value, None)
+        return flat.reshape(part.shape)
+    value = at_channels(value, part)
+    if given.how == "add":
+        return part + amount * value
+    if given.how == "project":
+        wide = torch.promote_types(part.dtype, torch.float32)
+        unit = value.to(wide) / torch.linalg.vector_norm(value.to(wide), dim=axis, keepdim=True)
+        along = (part.to(wide) * unit).sum(axis, keepdim=True)
+        removed: Tensor = (amount * along * unit).to(part.dtype)
+        return part - removed
+    return torch.lerp(part, value.expand_as(part), amount)
+
+
+def edit_output(output: Any, edits: Sequence[RowEdit]) -> Any:
+    """What a module puts out, with the chosen tensor of each edit replaced; other objects are passed on."""
+    for edit in edits:
+        output, left = _replace_leaf(output, edit.given.output, edit)
+        if left >= 0:
+            found = f"{edit.given.site!r}, output {edit.given.output}"
+            raise InputError("site", found=found, expected="a module that puts out so many tensors")
+    return output
+
+
+def _replace_leaf(output: Any, place: int, edit: RowEdit) -> tuple[Any, int]:
+    """The output with its `place`-th tensor edited; and how many tensors are still to be passed, -1 once found."""
+    if place < 0:
+        return output, place
+    if isinstance(output, Tensor):
+        return (edit(output), -1) if place == 0 else (output, place - 1)
+    if isinstance(output, Mapping):
+        new = {}
+        for name, value in output.items():
+            new[name], place = _replace_leaf(value, place, edit)
+        return type(output)(**new) if is_dataclass(output) else type(output)(new), place  # type: ignore[call-arg]
+    if isinstance(output, list | tuple):
+        parts = []
+        for value in output:
+            part, place = _replace_leaf(value, place, edit)
+            parts.append(part)
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts), place
+    if is_dataclass(output) and not isinstance(output, type):
+        changed = {}
+        for item in fields(output):
+            changed[item.name], place = _replace_leaf(getattr(output, item.name), place, edit)
+        return replace(output, **changed), place
+    return output, place

@@ -1,0 +1,139 @@
+"""What to change inside a denoiser, where, at which noise levels and in which branch.
+
+    push = Intervention.along(direction, strength=2.0, low=0.5, high=10.0)
+    off = Intervention("zero", "network.attention")
+    sample(intervened(denoiser, [push, off]), seeds=range(16), condition=labels)
+
+What happens in a call follows from the noise level and from whether there is a condition, never from how often
+something was called. This module only says what; `intervened` (a denoiser) and `intervene` (a pipeline) do it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from scorescope.data.errors import InputError
+from scorescope.probes.sites.activation_cache import ActivationCache
+from scorescope.probes.sites.direction import CONDITION, Direction
+
+How = Literal["add", "replace", "zero", "mean", "project", "patch"]
+Branch = Literal["cond", "uncond", "both"]
+_WITH_VALUE = ("add", "replace", "mean", "project")
+INPUT, OUTPUT = "x", "denoised"
+"""Sites beside the inner modules: the noisy input, and the prediction."""
+
+
+@dataclass(frozen=True, eq=False)
+class Intervention:
+    """One change of one site.
+
+    Attributes
+    ----------
+    how : {"add", "replace", "zero", "mean", "project", "patch"}
+        With a the activation, v the value and s the strength: `add` a + s v; `replace` and `mean` a + s (v - a), that
+        is v at strength 1 (for `mean`, v is the mean over a reference set, which only the caller has); `zero`
+        (1 - s) a; `project` a - s (a . u) u with u = v / |v|, at every position; `patch` a + s (b - a) with b the
+        activation of another run (`source`) or of other rows of the same batch (`rows`).
+    site : str
+        Path of a module (its output is changed), "condition" (all tokens), "condition.<token>", "x" or "denoised".
+    value : Tensor, shape (d,) or (row, d), optional
+        d is the number of channels, and then the same at every position or token; or of all numbers of the site.
+    strength : float or Tensor of shape (row,)
+        See `how`. A row of strength 0 is left alone, to the bit.
+    low, high : float or Tensor of shape (row,)
+        Noise levels between which it acts, low < sigma <= high, in units of the data.
+    branch : {"cond", "uncond", "both"}
+        Calls with a condition, calls without, or all.
+    channels : tuple of int
+        Act on these channels only (v then has one number for each); all of them by default.
+    source : ActivationCache, optional
+        Where `patch` takes b from.
+    rows : Tensor of shape (row,), int64, optional
+        For `patch`: the row of the source, or of this very batch where there is none, that each row receives.
+    output : int
+        Which of the tensors that a module puts out.
+
+    Raises
+    ------
+    InputError
+        For a value that is missing, superfluous or not finite, an empty interval of noise levels, or an unknown word.
+    """
+
+    how: How
+    site: str
+    value: Tensor | None = None
+    strength: float | Tensor = 1.0
+    low: float | Tensor = 0.0
+    high: float | Tensor = math.inf
+    branch: Branch = "both"
+    channels: tuple[int, ...] = ()
+    source: ActivationCache | None = None
+    rows: Tensor | None = None
+    output: int = 0
+
+    def __post_init__(self) -> None:
+        for name, words in (("how", get_args(How)), ("branch", get_args(Branch))):
+            if getattr(self, name) not in words:
+                raise InputError(name, found=repr(getattr(self, name)), expected=f"one of {', '.join(words)}")
+        if not self.site:
+            raise InputError("site", found="''", expected="a module path, 'condition', 'x' or 'denoised'")
+        _check_value(self.how, self.value)
+        if not torch.isfinite(torch.as_tensor(self.strength)).all():
+            raise InputError("strength", found=str(self.strength), expected="finite numbers")
+        low, high = torch.as_tensor(self.low), torch.as_tensor(self.high)
+        if not ((low >= 0) & (low < high)).all():
+            expected = "0 <= low < high: the intervention acts where low < sigma <= high"
+            raise InputError("low, high", found=f"{self.low}, {self.high}", expected=expected)
+        if self.how != "patch" and not (self.source is None and self.rows is None):
+            raise InputError("source, rows", found=f"with {self.how!r}", expected="none: only patch takes them")
+
+    @classmethod
+    def along(cls, direction: Direction, strength: float | Tensor = 1.0, **more: Any) -> "Intervention":
+        """Add a direction; strength 1 is one standard deviation of the projection. `more` as in `Intervention`."""
+        return cls("add", direction.site, direction.step(1.0), strength, **more)
+
+    @classmethod
+    def without(cls, direction: Direction, strength: float | Tensor = 1.0, **more: Any) -> "Intervention":
+        """Project a direction out; strength 1 leaves nothing of it."""
+        return cls("project", direction.site, direction.vector, strength, **more)
+
+    def acts_in(self, branch: str) -> bool:
+        """Whether it acts in calls of this branch."""
+        return self.branch in ("both", branch)
+
+
+def _check_value(how: str, value: Tensor | None) -> None:
+    if (value is not None) != (how in _WITH_VALUE):
+        expected = f"a vector for {', '.join(_WITH_VALUE)}, and none for zero and patch"
+        raise InputError("value", found=f"{'none' if value is None else 'one'} with {how!r}", expected=expected)
+    if value is None:
+        return
+    if not value.is_floating_point() or value.ndim not in (1, 2) or not torch.isfinite(value).all():
+        found = f"{value.dtype} of shape {tuple(value.shape)}, {int((~torch.isfinite(value)).sum())} not finite"
+        raise InputError("value", found=found, expected="finite floating point numbers of shape (d,) or (row, d)")
+
+
+def is_module_site(site: str) -> bool:
+    """Whether a site is an inner module."""
+    return site not in (INPUT, OUTPUT) and token_of(site) is None
+
+
+def token_of(site: str) -> int | Literal["all"] | None:
+    """The token that a condition site names, "all" for "condition", None for other sites.
+
+    Raises
+    ------
+    InputError
+        For a token that is not a number.
+    """
+    if site == CONDITION:
+        return "all"
+    if not site.startswith(f"{CONDITION}."):
+        return None
+    name = site.removeprefix(f"{CONDITION}.")
+    if not name.isdecimal():
+        raise InputError("site", found=repr(site), expected="'condition.' and the number of a token")
+    return int(name)

@@ -1,0 +1,180 @@
+"""Interventions inside an unmodified pipeline.
+
+    with intervene(pipe, [Intervention.along(direction, strength=3.0, low=1.0)]):
+        image = pipe("a lighthouse").images[0]
+
+    cache = ActivationCache()
+    with cache_activations(pipe, ["unet.mid_block"], cache):
+        pipe("a lighthouse at night", generator=generator)
+    with intervene(pipe, [Intervention("patch", "unet.mid_block", source=cache)]):
+        pipe("a lighthouse", generator=again)
+
+Sites are "<denoiser>.<path>", and "condition" or "condition.<token>" for the text states that a denoiser is given as
+`encoder_hidden_states`. To record at the same time, put `record(pipe)` outside or inside: it sees what happens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from scorescope.data.errors import InputError
+from scorescope.probes.pipelines import find
+from scorescope.probes.pipelines.level_reader import LevelFunction
+from scorescope.probes.pipelines.proof import check_names
+from scorescope.probes.pipelines.taps import leaves
+from scorescope.probes.sites.activation_cache import ActivationCache
+from scorescope.probes.sites.edits import RowEdit, edit_output, prepare
+from scorescope.probes.sites.interventions import INPUT, OUTPUT, Intervention, is_module_site
+from scorescope.probes.sites.pipeline_sites import DenoiserCall, PipelineSites, block_weights
+
+_TOKENS = "encoder_hidden_states"
+
+
+def intervene(
+    pipe: Any,
+    interventions: Sequence[Intervention],
+    *,
+    branches: Sequence[str] = (),
+    modules: find.Modules = None,
+    level: LevelFunction | None = None,
+) -> "Intervening":
+    """Change what happens inside a pipeline's denoisers, for the length of a with block.
+
+    Parameters
+    ----------
+    pipe : object
+        A diffusers pipeline, or any object with a denoiser module and a scheduler. It is not modified.
+    interventions : sequence of Intervention
+        In the order in which they act. Rows (of strengths, for instance) are those of one branch: where a call holds
+        several branches, they are repeated for each.
+    branches : sequence of str
+        Order of the equal blocks in a batch that holds several branches, for instance ("uncond", "cond"). Needed
+        for an intervention on one branch, unless the pipeline names its calls.
+    modules, level
+        See `record`.
+
+    Returns
+    -------
+    Intervening
+        A context manager.
+
+    Raises
+    ------
+    InputError
+        Here, for sites that are not there. While the pipeline runs: for an interval of noise levels where they are
+        unknown, a branch whose rows are unknown, a site that is called more than once or not at all in a call, and a
+        value of another size than the site's.
+    """
+    return Intervening(pipe, interventions, branches, modules, level)
+
+
+class Intervening(PipelineSites):
+    """The context manager that `intervene` returns."""
+
+    def __init__(
+        self, pipe: Any, interventions: Sequence[Intervention], branches: Sequence[str], modules: find.Modules,
+        level: LevelFunction | None,
+    ) -> None:  # fmt: skip
+        self.interventions, self._branches = tuple(interventions), check_names(branches)
+        if special := [given.site for given in self.interventions if given.site in (INPUT, OUTPUT)]:
+            raise InputError("site", found=repr(special[0]), expected="a module of a denoiser, or 'condition'")
+        sites = [given.site for given in self.interventions if is_module_site(given.site)]
+        super().__init__(pipe, sites, modules, level)
+        self._edits: dict[str, list[RowEdit]] = {}
+
+    def before(self, call: DenoiserCall, args: Any, kwargs: Any) -> Any:
+        """Prepare the edits of this call, and edit the condition."""
+        self._edits = {}
+        for given in self.interventions:
+            elsewhere = is_module_site(given.site) and given.site.partition(".")[0] != call.module
+            edit = None if elsewhere else self._prepare(given, call)
+            if edit is not None:
+                self._edits.setdefault(given.site, []).append(edit)
+        tokens = [edit for site, found in self._edits.items() if not is_module_site(site) for edit in found]
+        if not tokens:
+            return None
+        states = kwargs.get(_TOKENS)
+        if not isinstance(states, Tensor) or states.ndim != 3 or len(states) != call.batch:
+            found = f"a call of {call.module} without such tokens"
+            raise InputError("condition", found=found, expected=f"{_TOKENS}=, (batch, token, width), by name")
+        for edit in tokens:
+            states = edit(states)
+        return args, {**kwargs, _TOKENS: states}
+
+    def at_site(self, site: str, call: DenoiserCall, output: Any) -> Any:
+        """See `PipelineSites.at_site`."""
+        edits = self._edits.get(site)
+        return None if not edits else edit_output(output, edits)
+
+    def _prepare(self, given: Intervention, call: DenoiserCall) -> RowEdit | None:
+        bounds = (given.low, given.high)
+        always = not any(isinstance(bound, Tensor) for bound in bounds) and bounds == (0.0, float("inf"))
+        if call.note and (not always or given.source is not None):
+            raise InputError("low, high", found=call.note, expected="level=, or an intervention at all noise levels")
+        weights = block_weights(given.branch, call, self._branches)
+        return prepare(_repeated(given, call.batch), call.sigma, call.key, weights=weights, unknown=always)
+
+
+def _repeated(given: Intervention, batch: int) -> Intervention:
+    """The intervention with its rows repeated to the batch, block after block."""
+    rows = {"strength": given.strength, "low": given.low, "high": given.high, "value": given.value}
+    changed: dict[str, Tensor] = {}
+    for name, value in rows.items():
+        by_row = isinstance(value, Tensor) and value.ndim == (2 if name == "value" else 1)
+        if by_row and isinstance(value, Tensor) and len(value) != batch and batch % len(value) == 0:
+            changed[name] = value.repeat(batch // len(value), *(1,) * (value.ndim - 1))
+    return replace(given, **changed) if changed else given  # type: ignore[arg-type]
+
+
+def cache_activations(
+    pipe: Any,
+    sites: Sequence[str],
+    cache: ActivationCache,
+    *,
+    modules: find.Modules = None,
+    level: LevelFunction | None = None,
+) -> "Caching":
+    """Keep what passes through the sites of a pipeline, for patching into another run, for the length of a block.
+
+    Parameters
+    ----------
+    pipe : object
+        As for `intervene`.
+    sites : sequence of str
+        "<denoiser>.<path>"; the first tensor that each puts out is kept.
+    cache : ActivationCache
+        Is filled. A call that holds several branches is kept whole; calls that the pipeline names, by their name.
+    modules, level
+        See `record`.
+
+    Raises
+    ------
+    InputError
+        For sites that are not there, noise levels that are unknown, and a second call at one noise level that
+        cannot be told from the first.
+    """
+    return Caching(pipe, sites, cache, modules, level)
+
+
+class Caching(PipelineSites):
+    """The context manager that `cache_activations` returns."""
+
+    in_repeated_calls = False
+
+    def __init__(
+        self, pipe: Any, sites: Sequence[str], cache: ActivationCache, modules: find.Modules,
+        level: LevelFunction | None,
+    ) -> None:  # fmt: skip
+        super().__init__(pipe, sites, modules, level)
+        self.cache = cache
+
+    def at_site(self, site: str, call: DenoiserCall, output: Any) -> None:
+        """See `PipelineSites.at_site`."""
+        if call.note:
+            raise InputError("level", found=call.note, expected="level=, under which to keep activations")
+        tensors = leaves(output)
+        if not tensors:
+            raise InputError("site", found=f"{site!r}, which puts out no tensor", expected="a module with a tensor")
+        self.cache.put(site, call.sigma, call.key, tensors[0].detach().clone())

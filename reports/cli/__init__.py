@@ -1,0 +1,5 @@
+"""The command line."""
+
+from scorescope.reports.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,144 @@
+"""The command line: `scorescope report`, `scorescope trace`, `scorescope weights`, `scorescope card`."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scorescope.data.errors import InputError
+from scorescope.probes.models.model import check_device, load_model
+from scorescope.reports import directions, fid, gaussian, guidance
+from scorescope.reports.cli import card as cards
+from scorescope.reports.cli import fid as fid_cli
+from scorescope.reports.cli import trace as trace_cli
+from scorescope.reports.directions.study import load_subject
+from scorescope.reports.gaussian.study import from_folder
+from scorescope.reports.guidance import traces as guidance_traces
+from scorescope.reports.page.pages import Outcome, write_index
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what a diffusion model does at every step."
+)
+report_app = typer.Typer(help="Make reports; without a name, every report there is, at --quick size.")
+app.add_typer(report_app, name="report")
+app.add_typer(fid_cli.weights_app, name="weights")
+app.add_typer(trace_cli.trace_app, name="trace")
+report_app.command("fid")(fid_cli.report_fid)
+
+Out = Annotated[Path, typer.Option(help="Folder of the report.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer samples: wider intervals, nothing else changed.")]
+DenoiserName = Annotated[str, typer.Option("--denoiser", help="A shipped model, or package.module:factory.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
+Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (96 with --quick).")]
+
+# every report that `scorescope report` makes, in the order of the index page
+REPORTS: dict[str, Callable[[Path], Outcome]] = {
+    "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
+    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=_command()),
+    "fid": lambda out: fid.build(out, quick=True, command=_command()),
+    "directions": lambda out: directions.build(out, load_subject("shapes"), quick=True, command=_command()),
+}
+
+
+@report_app.callback(invoke_without_command=True)
+def report(context: typer.Context, out: Out = Path("report")) -> None:
+    """Make every report at --quick size, with an index page."""
+    if context.invoked_subcommand is not None:
+        return
+    outcomes: list[Outcome] = []
+    for name, build in REPORTS.items():
+        try:
+            outcomes.append(build(out / name))
+        finally:
+            write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
+    typer.echo(f"wrote {out / 'index.html'}")
+    _exit(outcomes)
+
+
+@report_app.command("guidance")
+def report_guidance(
+    out: Out = Path("report/guidance"),
+    denoiser: DenoiserName = "digits",
+    quick: Quick = False,
+    count: Count = None,
+    device: Device = "cpu",
+    trace: Annotated[
+        list[Path] | None, typer.Option(help="Recorded traces to report on, in place of sampling; may be repeated.")
+    ] = None,
+) -> None:
+    """What guidance does at each noise level."""
+    if trace:
+        outcome = guidance_traces.build(out, trace, command=_command())
+        typer.echo(f"wrote {outcome.path}")
+        _exit([outcome])
+        return
+    model = load_model(denoiser, device=device)
+    outcome = guidance.build(out, model, quick=quick, count=count, device=device, command=_command())
+    typer.echo(f"wrote {outcome.path}")
+    _exit([outcome])
+
+
+@report_app.command("gaussian")
+def report_gaussian(
+    out: Out = Path("report/gaussian"),
+    denoiser: DenoiserName = "digits",
+    quick: Quick = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images in [-1, 1] units, a fifth of them held out; for other models.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side in pixels that images of --data are brought to.")
+    ] = None,
+) -> None:
+    """Where the learned score is a Gaussian's, and what that saves."""
+    model = load_model(denoiser)
+    given = None if data is None else from_folder(data, model, size=size)
+    outcome = gaussian.build(out, model, data=given, quick=quick, command=_command())
+    typer.echo(f"wrote {outcome.path}")
+    _exit([outcome])
+
+
+@report_app.command("directions")
+def report_directions(
+    out: Out = Path("report/directions"),
+    subject: Annotated[
+        str,
+        typer.Option(help="shapes, digits, a safetensors file of another shapes model, or package.module:factory."),
+    ] = "shapes",
+    quick: Quick = False,
+    device: Device = "cpu",
+) -> None:
+    """Where an attribute is readable, where it is steerable, and how its direction travels."""
+    check_device(device)
+    outcome = directions.build(out, load_subject(subject, device=device), quick=quick, command=_command())
+    typer.echo(f"wrote {outcome.path}")
+    _exit([outcome])
+
+
+@app.command()
+def card(
+    weights: Annotated[Path, typer.Argument(help="A safetensors file whose card is to get its quality figures.")],
+) -> None:
+    """Measure the quality of a denoiser of digits or shapes and write it on the card beside its weights."""
+    typer.echo(cards.measure_card(weights).to_string(index=False))
+
+
+def main() -> None:
+    """Entry point: wrong input ends with one line and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+def _exit(outcomes: list[Outcome]) -> None:
+    if any(outcome.status != "complete" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _command() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

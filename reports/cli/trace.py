@@ -1,0 +1,58 @@
+"""The command line for recorded traces: `scorescope trace show PATH`, `scorescope trace verify PATH`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from scorescope.probes.recording.reading import verify
+from scorescope.probes.recording.trace import Trace
+
+trace_app = typer.Typer(no_args_is_help=True, help="Look at recorded traces and check them.")
+
+Folder = Annotated[Path, typer.Argument(help="A trace folder.")]
+
+_SHOWN = ["step", "call", "t", "sigma", "rule", "weight", "residual", "evidence", "chained"]
+
+
+@trace_app.command("show")
+def show(path: Folder, rows: Annotated[int, typer.Option(min=1, help="Steps to print.")] = 20) -> None:
+    """Say what a trace holds: status, runs, kept arrays, and its first steps."""
+    trace = Trace.open(path)
+    for line in describe(trace):
+        typer.echo(line)
+    first = trace.scalars.drop_duplicates(["run", "event"])[["run", *_SHOWN]]
+    typer.echo(first.head(rows).to_string(index=False))
+    if len(first) > rows:
+        typer.echo(f"... {len(first) - rows} more steps")
+
+
+@trace_app.command("verify")
+def verify_trace(path: Folder) -> None:
+    """Check every hash of a trace; exit code 1 and one line for each problem where there is one."""
+    problems = list(verify(path))
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{path}: sound, {Trace.open(path).status}")
+
+
+def describe(trace: Trace) -> list[str]:
+    """What a trace holds, in a few lines."""
+    scalars, manifest = trace.scalars, trace.manifest
+    schedulers = ", ".join(part["class"] for part in manifest["schedulers"].values())
+    lines = [
+        f"{manifest['pipeline']} with {schedulers}: {trace.status}",
+        f"{scalars['run'].nunique()} runs, {len(trace.samples)} samples, {_steps(scalars)} steps",
+        f"arrays: {', '.join(trace.arrays.names()) or 'none (scalars only)'}",
+    ]
+    if "error" in manifest:
+        lines.append(f"ended by {manifest['error']}")
+    missing = sorted(set(scalars["missing"]) - {""})
+    return [*lines, *(f"missing: {reason}" for reason in missing), *trace.problems]
+
+
+def _steps(scalars: pd.DataFrame) -> int:
+    return len(scalars.drop_duplicates(["run", "event"]))

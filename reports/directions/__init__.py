@@ -1,0 +1,5 @@
+"""directions"""
+
+from scorescope.reports.directions.report import build
+
+__all__ = ["build"]

@@ -1,0 +1,153 @@
+"""Section of the directions report on directions themselves: reading against moving, stability, transport."""
+
+import numpy as np
+import pandas as pd
+
+from scorescope.analysis.directions.finding import find_direction
+from scorescope.analysis.directions.methods import Method
+from scorescope.analysis.directions.readers import compare_directions
+from scorescope.analysis.directions.stability import direction_stability, step_cosines
+from scorescope.analysis.directions.transfer import steering_effect, transport_effect
+from scorescope.analysis.directions.transport import How, carry_direction, jacobian_carry, judge_transport
+from scorescope.probes.sites.direction import Direction
+from scorescope.reports.directions import figures
+from scorescope.reports.directions.study import Scores
+from scorescope.reports.directions.workbench import FOUND_AT, FRESH, Workbench
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+
+_BEST = {"reads_best": "auc", "moves_best": "purity"}
+METHODS: tuple[Method, ...] = ("difference", "lda", "logistic", "svm")
+CARRIED: tuple[How, ...] = ("same", "refit", "procrustes", "least_squares")
+
+
+def direction_section(bench: Workbench) -> Section:
+    """How a direction is best found, how stable it is, and how it travels over noise levels."""
+    contrast = bench.contrasts[0]
+    site = bench.best_site(contrast)
+    readers = _readers(bench, site)
+    stability = _stability(bench, site)
+    labels = _labels(bench)
+    part = bench.contrast_activations(contrast, site)
+    cosines = step_cosines(part, labels, site=site, halves=bench.size(20, 8))
+    transported = _transport(bench, site)
+    return Section(
+        figures=[
+            ReportFigure(
+                "readers", figures.readers_and_movers(readers), read_readers(readers),
+                f"Directions of {contrast} at {site}, found on half of the images at σ = {FOUND_AT:g}, read on the "
+                "other half, and added to the same seeds; 95 % intervals over images and over seeds. The nuisance that "
+                "goes with the attribute is among the scores that should not move.",
+            ),
+            ReportFigure(
+                "step_cosines", figures.cosine_matrix(cosines), read_cosines(cosines),
+                f"Difference of means of {contrast} at {site}; each cosine is between directions of different halves "
+                "of the images, so that common chance does not count.",
+            ),
+        ],
+        tables=[
+            ReportTable("readers", readers, "Which direction reads best, which moves best, and the angle between."),
+            ReportTable("stability", stability, "Cosines between halves, bootstrap draws and shuffled labels."),
+            ReportTable("transport", transported, "Ways to carry the direction over noise levels, by their effect."),
+            ReportTable("step_cosines", cosines, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _labels(bench: Workbench) -> np.ndarray:
+    rows, high = bench.subject.rows(bench.contrasts[0])
+    return high[rows < len(bench.images)].numpy()
+
+
+def _readers(bench: Workbench, site: str) -> pd.DataFrame:
+    contrast, count = bench.contrasts[0], bench.size(24, 8)
+    level = bench.activations.nearest_level(FOUND_AT)
+    values, high = bench.examples(contrast, site, level)
+    half, sigma = len(values) // 2, bench.activations.sigmas[level]
+    directions = [
+        find_direction(
+            values[:half], high[:half].numpy(), method=method, site=site, attribute=contrast.attribute, sigma=sigma
+        )
+        for method in METHODS
+    ]
+    scaled = _in_natural_units(bench)
+    effect = steering_effect(
+        bench.subject.denoiser, scaled, seeds=range(FRESH, FRESH + count),
+        condition=bench.open_condition(contrast, count), sampling=bench.sampling,
+    )  # fmt: skip
+    return compare_directions(directions, values[half:], high[half:].numpy(), effect=effect)
+
+
+def _in_natural_units(bench: Workbench) -> Scores:
+    scores = bench.subject.scores()
+    return lambda images: {name: value / bench.natural[name] for name, value in scores(images).items()}
+
+
+def _stability(bench: Workbench, site: str) -> pd.DataFrame:
+    values, high = bench.examples(bench.contrasts[0], site, bench.activations.nearest_level(FOUND_AT))
+    tables = [
+        direction_stability(
+            values, high.numpy(), method=method, resamples=bench.size(100, 20), halves=bench.size(25, 8)
+        )
+        for method in ("difference", "lda")
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _transport(bench: Workbench, site: str) -> pd.DataFrame:
+    contrast, count = bench.contrasts[0], bench.size(24, 8)
+    part, labels = bench.contrast_activations(contrast, site), _labels(bench)
+    direction = bench.direction(contrast, site, sigma=FOUND_AT)
+    carried: dict[str, list[Direction]] = {
+        how: carry_direction(direction, part, how=how, labels=labels) for how in CARRIED
+    }
+    if hasattr(bench.subject.denoiser, "embed"):
+        by_jacobian = jacobian_carry(bench.subject.denoiser, bench.images[: bench.size(32, 8)])
+        carried["jacobian"] = carry_direction(direction, part, how="given", carry=by_jacobian, labels=labels)
+    effect = transport_effect(
+        bench.subject.denoiser, _in_natural_units(bench), target=contrast.attribute, seeds=range(FRESH, FRESH + count),
+        condition=bench.open_condition(contrast, count), sampling=bench.sampling,
+    )  # fmt: skip
+    return judge_transport(carried, effect=effect)
+
+
+def read_readers(readers: pd.DataFrame) -> str:
+    """The best reader, the best mover, those not told apart from them, and the angle between the two."""
+    reads, movers = (readers[readers[best]].sort_values(by, ascending=False) for best, by in _BEST.items())
+    reader = reads.iloc[0]
+    text = (
+        f"{reader['method']} reads best (AUC {reader['auc']:.3f}, {reader['auc_low']:.3f} to {reader['auc_high']:.3f})"
+        + _not_apart(reads)
+    )
+    if movers.empty:
+        return f"{text}; no direction moves the attribute more than random ones do."
+    mover = movers.iloc[0]
+    angle = (
+        "they are the same direction"
+        if mover["method"] == reader["method"]
+        else f"they are {reader['degrees_to_mover']:.0f} degrees apart"
+    )
+    return (
+        f"{text}; {mover['method']} moves with the least effect on other scores (purity {mover['purity']:.2f}, "
+        f"{mover['purity_low']:.2f} to {mover['purity_high']:.2f}; the reader's {reader['purity']:.2f})"
+        f"{_not_apart(movers)}; {angle}."
+    )
+
+
+def _not_apart(best: pd.DataFrame) -> str:
+    others = ", ".join(best["method"].iloc[1:])
+    return f", not told apart from {others}" if others else ""
+
+
+def read_cosines(cosines: pd.DataFrame) -> str:
+    """How far the direction turns from one end of the noise axis to the other."""
+    own = cosines[cosines["sigma_a"] == cosines["sigma_b"]].set_index("sigma_a")
+    stable = own.index[own["low"] > own["null"]]  # levels at which halves of the images agree beyond chance
+    rows = cosines[cosines["sigma_a"].isin(stable) & cosines["sigma_b"].isin(stable)]
+    if len(stable) < 2:
+        return "At fewer than two noise levels do halves of the images agree on the direction."
+    far = rows.sort_values("crossed").iloc[0]
+    return (
+        "Among levels where halves of the images agree, directions turn most between "
+        f"σ = {far['sigma_a']:.2g} and {far['sigma_b']:.2g}: cosine {far['crossed']:.2f} "
+        f"({far['low']:.2f} to {far['high']:.2f}); chance is within ±{far['null']:.2f}."
+    )

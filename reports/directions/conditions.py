@@ -1,0 +1,171 @@
+"""Sections of the directions report on the condition: its tokens, their linearity, and where they enter."""
+
+import pandas as pd
+import torch
+
+from scorescope.analysis.directions.patching import patch_trace
+from scorescope.analysis.directions.tokens import label_pairs, linearity_gap, token_direction
+from scorescope.data.errors import InputError
+from scorescope.probes.bank.points import Bank
+from scorescope.probes.gradients.differentiable import attribute_score, make_step
+from scorescope.probes.gradients.step_attribution import attribute_step
+from scorescope.probes.models.denoiser import Condition
+from scorescope.reports.directions import figures
+from scorescope.reports.directions.study import Contrast, Subject
+from scorescope.reports.directions.workbench import Workbench, levels
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+
+SEEN_AT = (10.0, 3.0, 1.0)  # noise levels of attributed steps, in units of the data
+
+
+def token_section(bench: Workbench) -> Section:
+    """Directions between condition tokens, and which token moves which attribute in one step."""
+    if not hasattr(bench.subject.denoiser, "embed"):
+        return Section(text="The denoiser has no `embed`, so that its condition has no tokens to look at.")
+    if not bench.told or len(bench.subject.token_names) < 2:
+        return Section(text="The condition names fewer than two attributes, so that there are no tokens to compare.")
+    gaps = pd.concat([_gap(bench, contrast) for contrast in bench.told], ignore_index=True)
+    matrix = pd.concat([_tokens(bench, contrast) for contrast in bench.told], ignore_index=True)
+    return Section(
+        figures=[
+            ReportFigure(
+                "token_attribution", figures.token_matrix(matrix), read_tokens(matrix),
+                "Integrated gradients of the log-odds of each attribute on the denoised estimate, from the null "
+                "tokens to the condition's, summed over each token; absolute values averaged over images, divided by "
+                "the row's sum.", wide=True,
+            ),
+            ReportFigure(
+                "linearity", figures.gap_curves(gaps), read_gap(gaps),
+                "Difference of the two values' tokens, added to the low end's: 0 means that the shift changes the "
+                "prediction as the other value does, 1 is what no shift would miss. Bands are 95 % intervals.",
+            ),
+        ],
+        tables=[
+            ReportTable("token_attribution", matrix, "Share of each token in one step's change of each score."),
+            ReportTable("linearity", gaps, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _gap(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
+    subject, count = bench.subject, bench.size(48, 16)
+    place, (low, high) = subject.column(contrast.attribute), subject.values(contrast)
+    pair = label_pairs(bench.labels[:count], place, high, low)
+    plus, minus = (subject.conditions(labels) for labels in pair)
+    token = subject.token_names.index(contrast.attribute)
+    bank = Bank(bench.images[:count], levels(bench.size(8, 5), low=0.1, high=30.0), seed=3)
+    found = token_direction(subject.denoiser, plus, minus, tokens=[token], attribute=contrast.attribute)
+    table = linearity_gap(
+        subject.denoiser, {"difference": found.direction}, bank, plus, minus, tokens=[token],
+        strengths=_strengths(found.direction.scale, float(found.direction.vector.norm())), resamples=300,
+    )  # fmt: skip
+    return table.assign(attribute=contrast.attribute)
+
+
+def _strengths(scale: float, length: float) -> tuple[float, ...]:
+    """Strengths of a half and of one whole difference."""
+    return 0.5 * length / scale, length / scale
+
+
+def _tokens(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
+    """Share of each token in the change of a contrast's score, by noise level."""
+    subject, count = bench.subject, bench.size(16, 8)
+    images, labels = bench.images[:count], subject.set_to(bench.labels[:count], contrast, high=True)
+    rows = []
+    sigmas = SEEN_AT[:: bench.size(1, 2)]
+    for level, sigma in enumerate(sigmas):
+        point = Bank(images, sigmas, seed=4).point(torch.arange(count), level)
+        head = attribute_score(subject.scores([contrast]), contrast.attribute)
+        step = make_step(subject.denoiser, point.x, sigma, subject.conditions(labels), head=head)
+        found = attribute_step(step, "IntegratedGradients", n_steps=bench.size(64, 48))
+        shares = found.by_token.abs().mean(0)
+        names = _name_tokens(subject, len(shares))
+        for token, share in zip(names, (shares / shares.sum()).tolist(), strict=True):
+            rows.append((contrast.attribute, sigma, token, count, share, found.total_residual))
+    return pd.DataFrame(rows, columns=["score", "sigma", "token", "n", "share", "residual"])
+
+
+def _name_tokens(subject: Subject, count: int) -> list[str]:
+    """The attributes that a condition names, in the order of its tokens; further tokens by their number."""
+    names = subject.token_names
+    if count < len(names):
+        found, expected = f"{count} tokens", f"at least {len(names)}, one for each of {', '.join(names)}"
+        raise InputError("conditions", found=found, expected=expected)
+    return [*names, *(f"token {place}" for place in range(len(names), count))]
+
+
+def read_tokens(matrix: pd.DataFrame) -> str:
+    """How much of a score's change is its own token's, and how exact the attribution is."""
+    own = matrix[matrix["score"] == matrix["token"]]
+    low, high = own.sort_values("share").iloc[0], own.sort_values("share").iloc[-1]
+    return (
+        f"An attribute's own token carries from {low['share']:.0%} ({low['score']}, σ = {low['sigma']:g}) to "
+        f"{high['share']:.0%} ({high['score']}, σ = {high['sigma']:g}) of its score's change; completeness residual "
+        f"at most {matrix['residual'].max():.1%}."
+    )
+
+
+def read_gap(gaps: pd.DataFrame) -> str:
+    """Where a whole shift misses most."""
+    whole = gaps[gaps["multiple"] > 0.75]
+    worst = whole.sort_values("gap").iloc[-1]
+    half = gaps[gaps["multiple"] < 0.75]
+    bent = half.sort_values("gap").iloc[-1]
+    return (
+        f"A whole shift misses at most {worst['gap']:.2g} ({worst['attribute']}, σ = {worst['sigma']:.2g}) of the "
+        f"difference; half a shift is off half the change by up to {bent['gap']:.2g} ({bent['attribute']}, "
+        f"σ = {bent['sigma']:.2g}, {bent['low']:.2g} to {bent['high']:.2g}): the network is not linear there."
+    )
+
+
+def patch_section(bench: Workbench) -> Section:
+    """Which sites carry the condition to the image, at which noise levels."""
+    if not bench.told:
+        return Section(text="The condition names none of these attributes, so that there is nothing to patch.")
+    contrast, count = bench.told[0], bench.size(24, 20)
+    subject = bench.subject
+    labels = subject.draw_labels(count)
+    clean, corrupted = (_ends(bench, labels, contrast, high=high) for high in (True, False))
+    intervals = [(0.0, float("inf")), (2.0, float("inf")), (0.0, 2.0)]
+    score = subject.scores([contrast])
+    found = patch_trace(
+        subject.denoiser, clean=clean, corrupted=corrupted, sites=bench.sites, seeds=range(count),
+        metric=lambda images: score(images)[contrast.attribute], intervals=intervals[: bench.size(3, 2)],
+        sampling=bench.sampling, progress=False,
+    )  # fmt: skip
+    return Section(
+        figures=[
+            ReportFigure(
+                "recovery", figures.recovery_map(found.recovery), read_recovery(found.recovery),
+                f"{contrast}: recovery of the log-odds of {contrast.high} when the activation of a run under that "
+                "condition is put into a run under the other (sufficiency), and its loss the other way round "
+                f"(necessity); {_seeds(found.recovery, count)}, same start.", wide=True,
+            )
+        ],
+        tables=[ReportTable("recovery", found.recovery, "Normalised recovery by site and noise levels.")],
+    )  # fmt: skip
+
+
+def _seeds(recovery: pd.DataFrame, count: int) -> str:
+    """What the figure shows, over how many seeds."""
+    fewest = int(recovery["n"].min())
+    if fewest == count:
+        return f"median over {count} seeds"
+    return f"median over the seeds whose two conditions differ in effect, from {fewest} of {count} on"
+
+
+def _ends(bench: Workbench, labels: torch.Tensor, contrast: Contrast, *, high: bool) -> Condition:
+    return bench.subject.conditions(bench.subject.set_to(labels, contrast, high=high))
+
+
+def read_recovery(recovery: pd.DataFrame) -> str:
+    """The site that alone recovers most, over all noise levels."""
+    rows = recovery[(recovery["form"] == "sufficiency") & (recovery["sigma_low"] == 0)]
+    rows = rows[rows["sigma_high"] == rows["sigma_high"].max()].sort_values("median")
+    best, least = rows.iloc[-1], rows.iloc[0]
+    return (
+        f"Patched at all noise levels, {str(best['site']).removeprefix('network.')} alone recovers "
+        f"{best['median']:.0%} ({best['median_low']:.0%} to {best['median_high']:.0%}) of the effect, "
+        f"{str(least['site']).removeprefix('network.')} {least['median']:.0%} ({least['median_low']:.0%} to "
+        f"{least['median_high']:.0%})."
+    )

@@ -1,0 +1,235 @@
+"""Sections of the directions report that need no intervention: attribute loss, information, classification."""
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scorescope.analysis.information.classify import paired_classify
+from scorescope.analysis.information.log_snr import grid_levels
+from scorescope.analysis.information.loss_overlap import overlap
+from scorescope.analysis.information.losses import attribute_loss
+from scorescope.analysis.information.pairwise import PairwiseInformation, pairwise_information
+from scorescope.analysis.information.wins import EVERY
+from scorescope.probes.bank.points import Bank
+from scorescope.reports.directions import figures
+from scorescope.reports.directions.study import Contrast, Subject
+from scorescope.reports.directions.workbench import BATCH, Workbench, levels
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+
+SHOWN = 8  # images in the maps
+UNTOLD = "The condition names none of these attributes, so that this part is left out."
+
+
+def attribute_loss_section(bench: Workbench) -> Section:
+    """Where a reconstruction is no longer nearer to its own image than to the changed one."""
+    subject = bench.subject
+    if subject.pairs is None:
+        return Section(text="No counterfactual pairs were given with the model, so that this part is left out.")
+    count = bench.size(96, 40)
+    curves, halves = [], []
+    for contrast in bench.contrasts:
+        labels = subject.draw_labels(count)
+        low, high = (subject.pairs(subject.set_to(labels, contrast, high=high)) for high in (False, True))
+        found = attribute_loss(
+            subject.denoiser, low, high, sigmas=levels(bench.size(14, 9)),
+            features={"attribute score": _judge(subject, contrast)}, batch=BATCH, progress=bench.progress,
+        )  # fmt: skip
+        curves.append(found.curve.assign(attribute=contrast.attribute))
+        halves.append(found.half.assign(attribute=contrast.attribute))
+    curve, half = pd.concat(curves, ignore_index=True), pd.concat(halves, ignore_index=True)
+    return Section(
+        figures=[
+            ReportFigure(
+                "attribute_loss", figures.attribute_losses(curve, metric="attribute score"), read_loss(half),
+                f"{count} counterfactual pairs an attribute, unconditional branch. Dotted: what the ideal denoiser of "
+                "the two images alone would err; it depends on their pixel distance only. A curve below its floor is "
+                "impossible, one above it shows that the network uses its prior over all images. Bands are 95 % "
+                "intervals over pairs.", wide=True,
+            )
+        ],
+        tables=[
+            ReportTable("half_loss", half, "Noise level at which Err reaches 1/4."),
+            ReportTable("attribute_loss", curve, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _judge(subject: Subject, contrast: Contrast) -> Callable[[Tensor], Tensor]:
+    scores = subject.scores([contrast])
+    return lambda images: scores(images)[contrast.attribute][:, None]
+
+
+def read_loss(half: pd.DataFrame) -> str:
+    """The attributes that are lost first and last as noise grows."""
+    pixels = half[half["metric"] == "pixels"].dropna(subset="sigma").sort_values("sigma")
+    if pixels.empty:
+        return "No attribute's error reaches 1/4 within these noise levels."
+    first, last = pixels.iloc[0], pixels.iloc[-1]
+    if len(pixels) == 1:
+        return f"{first['attribute']} reaches an error of 1/4 at σ = {first['sigma']:.2g}."
+    return (
+        f"As noise grows, {first['attribute']} is lost first (Err = 1/4 at σ = {first['sigma']:.2g}, "
+        f"{first['low']:.2g} to {first['high']:.2g}) and {last['attribute']} last (σ = {last['sigma']:.2g}, "
+        f"{last['low']:.2g} to {last['high']:.2g})."
+    )
+
+
+def information_section(bench: Workbench) -> Section:
+    """What each attribute's condition says about the images, in nats, and where in the picture."""
+    if not bench.told:
+        return Section(text=UNTOLD)
+    subject, count = bench.subject, bench.size(80, 40)
+    images, labels = bench.images[:count], bench.labels[:count]
+    found = {contrast.attribute: _information(bench, contrast, images, labels) for contrast in bench.told}
+    expected = pd.concat([part.expected.assign(attribute=name) for name, part in found.items()], ignore_index=True)
+    integrand = pd.concat([part.integrand.assign(attribute=name) for name, part in found.items()], ignore_index=True)
+    maps = {name: part.influence_map[:SHOWN] for name, part in found.items() if part.influence_map is not None}
+    shared, text = _overlap(bench, images[: count // 2], labels[: count // 2])
+    expected["entropy_nats"] = [math.log(len(subject.attributes[name])) for name in expected["attribute"]]
+    entropies = dict(zip(expected["attribute"], expected["entropy_nats"], strict=True))
+    return Section(
+        figures=[
+            ReportFigure(
+                "information", figures.information_curves(integrand, entropies), read_information(expected, integrand),
+                f"{count} images; the condition names every attribute, against the same with this one left open; "
+                "guidance weight 1. Integrated from high noise down: for an exact denoiser both estimates end at the "
+                "information that the image holds beyond the other attributes, which cannot exceed the entropy "
+                "ln(values). Where the whole integral is beyond that with its interval, the two branches of the "
+                "network contradict each other: their errors count more the lower the noise. Curves are estimates "
+                "without intervals.", wide=True,
+            ),
+            ReportFigure(
+                "influence_maps", figures.influence_maps(images[:SHOWN].cpu(), maps), text,
+                "Squared distance of the two predictions, integrated over noise levels, summed over channels. This is "
+                "influence of the condition, not evidence that it is true.", wide=True,
+            ),
+        ],
+        tables=[
+            ReportTable("information", expected.drop(columns=["reading"]), "Information about each attribute."),
+            *([] if shared.empty else [ReportTable("overlap", shared, "Overlap of influence of two attributes.")]),
+            ReportTable("information_density", integrand, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _information(bench: Workbench, contrast: Contrast, images: Tensor, labels: Tensor) -> PairwiseInformation:
+    subject = bench.subject
+    condition, others = subject.conditions(labels), subject.conditions(subject.opened(labels, contrast))
+    return pairwise_information(
+        subject.denoiser, images, condition, given=others, maps=True,
+        levels=grid_levels(-9, 3, count=bench.size(25, 13)),
+        entropy=math.log(len(subject.attributes[contrast.attribute])), batch=BATCH, progress=bench.progress,
+    )  # fmt: skip
+
+
+def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> tuple[pd.DataFrame, str]:
+    """Overlap of influence of the first two attributes, and the sentence that says it."""
+    subject = bench.subject
+    if len(bench.told) < 2:
+        return pd.DataFrame(), "Where the condition changes the prediction, image by image."
+    first, second = bench.told[0], bench.told[-1]
+    rows = [subject.opened(labels, second), subject.opened(labels, first), labels]
+    neither = subject.opened(rows[0], first)
+    found = overlap(
+        subject.denoiser, images, *(subject.conditions(part) for part in rows), baseline=subject.conditions(neither),
+        levels=grid_levels(-9, 3, count=bench.size(19, 11)), batch=BATCH, progress=bench.progress,
+    )  # fmt: skip
+    table = found.summary.assign(first=first.attribute, second=second.attribute)
+    pixelwise = table[table["aggregate"] == "pixelwise"].set_index("part")
+    both, extra = pixelwise.loc["redundancy"], pixelwise.loc["synergy"]
+    return table, (
+        f"{first.attribute} and {second.attribute} influence the same pixels by {both['nats']:.2g} nats "
+        f"({both['low']:.2g} to {both['high']:.2g}); together they have {extra['nats']:+.2g} nats "
+        f"({extra['low']:+.2g} to {extra['high']:+.2g}) beyond the sum of their parts."
+    )
+
+
+def read_information(expected: pd.DataFrame, integrand: pd.DataFrame) -> str:
+    """Which attributes' integrals exceed their entropy, and where, from high noise down, the estimates pass it."""
+    rows = expected[expected["estimator"] == "log_ratio"]
+    entropy = dict(zip(rows["attribute"], rows["entropy_nats"], strict=True))
+    beyond = [
+        f"{row['attribute']} ({row['nats']:.2g} nats, {row['low']:.2g} to {row['high']:.2g}, against "
+        f"{row['entropy_nats']:.2g})"
+        for _, row in rows[rows["low"] > rows["entropy_nats"]].iterrows()
+    ]
+    first = (
+        "By the log ratio, no attribute's information exceeds its entropy with its interval."
+        if not beyond
+        else f"By the log ratio, information exceeds the attribute's entropy for {', '.join(beyond)}: no exact "
+        "denoiser's does, so the branches contradict each other."
+    )
+    texts = []
+    for name, part in integrand[integrand["estimator"] == "log_ratio"].groupby("attribute", sort=False):
+        reached = part[part["cumulative"] >= entropy[name]]["sigma"]
+        where = f"at σ = {reached.max():.2g}" if len(reached) else f"nowhere ({part['cumulative'].max():.2f} nats)"
+        texts.append(f"{name} {where}")
+    return f"{first} The estimated curves pass it, from high noise down (no intervals): {', '.join(texts)}."
+
+
+def classification_section(bench: Workbench) -> Section:
+    """The denoiser as a classifier of each attribute, noise level by noise level."""
+    if not bench.told:
+        return Section(text=UNTOLD)
+    subject, count = bench.subject, bench.size(120, 48)
+    bank = Bank(bench.images[:count], levels(bench.size(12, 8), low=0.1, high=30.0), seed=2)
+    rates, summaries = [], []
+    for contrast in bench.told:
+        place, names = subject.column(contrast.attribute), subject.attributes[contrast.attribute]
+        labels = bench.labels[:count]
+        candidates = {name: subject.conditions(_with(labels, place, value)) for value, name in enumerate(names)}
+        truth = labels[:, place]
+        fit = torch.arange(0, count, 2)
+        found = paired_classify(
+            subject.denoiser,
+            bank,
+            candidates,
+            truth,
+            weights="fitted",
+            fit_rows=fit,
+            batch=BATCH,
+            progress=bench.progress,
+        )
+        rates.append(found.win_rates.assign(attribute=contrast.attribute))
+        summaries.append(found.summary.assign(attribute=contrast.attribute))
+    summary = pd.concat(summaries, ignore_index=True)
+    rate = pd.concat(rates, ignore_index=True)
+    return Section(
+        figures=[
+            ReportFigure(
+                "win_rates", figures.win_rate_curves(rate[rate["foil"] == EVERY]), read_classes(summary),
+                f"Share of {len(fit)} images whose true value, all other attributes given, has the lowest denoising "
+                "loss of all values at this noise level alone; same noise for all values. Bands are 95 % "
+                "Wilson intervals.",
+            )
+        ],
+        tables=[
+            ReportTable("classification", summary, "Accuracy on the images that the weights were not fitted on."),
+            ReportTable("win_rates", rate, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _with(labels: Tensor, place: int, value: int) -> Tensor:
+    changed = labels.clone()
+    changed[:, place] = value
+    return changed
+
+
+def read_classes(summary: pd.DataFrame) -> str:
+    """The best and the worst classified attribute, and what elimination saved."""
+    rows = summary.sort_values("accuracy")
+    low, high = rows.iloc[0], rows.iloc[-1]
+    least = (
+        ""
+        if len(rows) == 1
+        else (f" and {low['accuracy']:.0%} ({low['low']:.0%} to {low['high']:.0%}) for {low['attribute']}")
+    )
+    return (
+        f"Classification by paired losses is right in {high['accuracy']:.0%} ({high['low']:.0%} to {high['high']:.0%}) "
+        f"for {high['attribute']}{least}; eliminating losers early took {summary['share'].mean():.0%} of the "
+        "evaluations."
+    )

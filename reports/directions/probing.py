@@ -1,0 +1,108 @@
+"""Sections of the directions report that read: what the model makes, and where attributes are readable."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from torch import Tensor
+
+from scorescope.analysis.directions.agreement import attribute_agreement
+from scorescope.probes.sampling.sample import sample
+from scorescope.reports.directions import figures
+from scorescope.reports.directions.study import Subject
+from scorescope.reports.directions.workbench import BATCH, Workbench
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+
+
+def model_section(bench: Workbench) -> Section:
+    """Samples, and how often they show what was asked for."""
+    subject, count = bench.subject, bench.size(256, 64)
+    labels = subject.draw_labels(count)
+    run = sample(
+        subject.denoiser, seeds=range(count), condition=subject.conditions(labels),
+        shape=tuple(subject.images.shape[1:]), device=subject.images.device, batch=BATCH,
+        progress=bench.progress,
+    )  # fmt: skip
+    table = _agreement(subject, run.samples, labels)
+    shares = ReportTable("agreement", table, "Share of images that show what was asked for.")
+    shown = run.samples[:24].reshape(2, 12, *run.samples.shape[1:])
+    return Section(
+        figures=[
+            ReportFigure(
+                "samples", figures.picture_rows({"": shown[0], " ": shown[1]}, [""] * 12), read_agreement(table),
+                "Samples at guidance weight 1, Heun with 18 steps; conditions in a mixed order.", wide=True,
+            )
+        ],
+        tables=[] if table.empty else [shares],
+    )  # fmt: skip
+
+
+def _agreement(subject: Subject, samples: Tensor, labels: Tensor) -> pd.DataFrame:
+    """How often samples and real images show what the condition names; empty where it names no attribute."""
+    told = [name for name in subject.attributes if subject.is_told(name)]
+    if not told:
+        return pd.DataFrame()
+    columns = [subject.column(name) for name in told]
+    device = samples.device
+    sets = {
+        "samples": (samples, labels[:, columns].to(device)),
+        "real images": (subject.images[:1000], subject.labels[:1000, columns].to(device)),
+    }
+    return attribute_agreement(lambda images: _only(subject.scorer(images), told), sets)
+
+
+def _only(found: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+    return {name: found[name] for name in names}
+
+
+def read_agreement(table: pd.DataFrame) -> str:
+    """The attribute that samples show least often as asked."""
+    if table.empty:
+        return "Samples; the condition names none of the attributes."
+    rows = table[(table["what"] == "samples") & (table["attribute"] != "all")].sort_values("agreement")
+    worst = rows.iloc[0]
+    return (
+        f"Samples show every attribute as asked in at least {worst['agreement']:.1%} of cases "
+        f"({worst['attribute']}, {worst['low']:.1%} to {worst['high']:.1%}, n = {worst['n']})."
+    )
+
+
+def probe_section(bench: Workbench) -> Section:
+    """Linear probes at every site and noise level, against their control task."""
+    scan = bench.scan
+    return Section(
+        figures=[
+            ReportFigure(
+                "probe_map", figures.probe_maps(scan.table), read_probes(scan.final),
+                "Ridge probes on activations averaged over space, unconditional branch, scored on validation images; "
+                "no image is in two parts of the split.", wide=True,
+            ),
+            ReportFigure(
+                "probe_selectivity", figures.probe_maps(scan.table, quantity="selectivity"), read_control(scan.table),
+                "The control task has one random label an image, the same at every noise level.", wide=True,
+            ),
+        ],
+        tables=[
+            ReportTable("probes_final", scan.final, "The best cell on validation, scored once on test images."),
+            ReportTable("probes", scan.table, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def read_probes(final: pd.DataFrame) -> str:
+    """Where each attribute is read best, on test images."""
+    parts = [
+        f"{row['attribute']} {row['value']:.0%} ({row['low']:.0%} to {row['high']:.0%}) at "
+        f"{str(row['site']).removeprefix('network.')}, σ = {row['sigma']:.2g}"
+        for _, row in final.iterrows()
+    ]
+    return "Best cells, on test images: " + "; ".join(parts) + "."
+
+
+def read_control(table: pd.DataFrame) -> str:
+    """How far the control task gets."""
+    far = float((table["control"] - table["chance"]).abs().max())
+    return (
+        f"On validation images the control task stays within {far:.2f} of chance, above or below, "
+        f"everywhere; on its training images it reaches {table['control_train'].max():.2f}: what a probe can learn by "
+        "heart."
+    )

@@ -1,0 +1,138 @@
+"""Section of the directions report that follows attributes through sampling."""
+
+import math
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from scorescope.analysis.directions.emergence import Emergence, trace_direction
+from scorescope.analysis.directions.probing import ProbeScan
+from scorescope.data.errors import InputError
+from scorescope.probes.models.noise import edm_sigmas
+from scorescope.probes.sampling.condition_switch import SwitchingDenoiser
+from scorescope.probes.sampling.solvers import Euler
+from scorescope.reports.directions import figures
+from scorescope.reports.directions.study import Contrast
+from scorescope.reports.directions.workbench import BATCH, Workbench
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+
+_STATES = {"visible_from": "visible", "steerable_until": "no longer steerable", "committed_at": "committed"}
+
+
+def emergence_section(bench: Workbench) -> Section:
+    """Readable from, visible from, committed at and steerable until: one attribute along sampling at a time."""
+    site = bench.subject.sites[len(bench.subject.sites) // 2]
+    scan = bench.presence_scan(site)
+    found, left_out = _traces(bench, site, scan)
+    curves = pd.concat([part.curves for part in found], ignore_index=True)
+    landmarks = pd.concat([part.landmarks for part in found], ignore_index=True)
+    gaps = pd.concat([part.gaps for part in found], ignore_index=True)
+    strips = [_switch_figure(bench, bench.told[0])] if bench.told else []
+    return Section(
+        figures=[
+            ReportFigure(
+                "emergence", figures.emergence_curves(curves), read_gaps(gaps),
+                f"Probe at {site} and agreement of the estimate with the final image: a run that leaves the attribute "
+                "open. Estimate: a classifier on the denoised estimate, under a condition that names the attribute. "
+                "Switch: share of seeds that follow a condition that is changed from this noise level on. Bands are "
+                "95 % intervals over seeds.", wide=True,
+            ),
+            ReportFigure(
+                "landmarks", figures.landmark_ranges(landmarks), read_landmarks(landmarks),
+                "Noise levels with 95 % intervals, bootstrap over seeds; sampling runs right to left.", wide=True,
+            ),
+            *strips,
+        ],
+        tables=[
+            ReportTable("landmarks", landmarks, "Where each attribute is readable, visible, committed, steerable."),
+            ReportTable("gaps", gaps, "Distances between them in log-SNR, from the same bootstrap draws."),
+            ReportTable("emergence", curves, shown=False),
+        ],
+        text=left_out,
+    )  # fmt: skip
+
+
+def _switch_figure(bench: Workbench, contrast: Contrast) -> ReportFigure:
+    return ReportFigure(
+        "switch_strip", switch_strip(bench, contrast),
+        f"Final images when the condition is switched ({contrast}) at a noise level, same start throughout.",
+        "Left: the second condition all along; right: the first all along.", wide=True,
+    )  # fmt: skip
+
+
+def _traces(bench: Workbench, site: str, scan: ProbeScan) -> tuple[list[Emergence], str]:
+    """What could be traced, and the sentence that says what could not: one rare attribute does not cost the others."""
+    found, errors = [], {}
+    for contrast in bench.contrasts:
+        try:
+            found.append(_trace(bench, contrast, site, scan))
+        except InputError as error:
+            errors[contrast.attribute] = error
+    if not found:
+        raise next(iter(errors.values()))
+    return found, " ".join(f"Without {name}: {error}." for name, error in errors.items())
+
+
+def _trace(bench: Workbench, contrast: Contrast, site: str, scan: ProbeScan) -> Emergence:
+    count = bench.size(32, 16)
+    ends = {}
+    if bench.subject.is_told(contrast.attribute):
+        labels = bench.subject.draw_labels(count)
+        ends = {
+            name: bench.subject.conditions(bench.subject.set_to(labels, contrast, high=end))
+            for name, end in (("condition", False), ("other", True))
+        }
+    return trace_direction(
+        bench.subject.denoiser, attribute=contrast.attribute, seeds=range(count),
+        scores=bench.subject.presence(contrast), scan=scan, site=site,
+        observed=None, switches=bench.size(7, 6),
+        sigmas=edm_sigmas(bench.size(18, 10)), resamples=bench.size(1000, 300), solver=Euler(),
+        shape=tuple(bench.images.shape[1:]), device=bench.images.device, batch=BATCH, **ends,
+    )  # fmt: skip
+
+
+def switch_strip(bench: Workbench, contrast: Contrast) -> Figure:
+    """Final images of three seeds for conditions switched at falling noise levels."""
+    sigmas = edm_sigmas(bench.size(18, 10))
+    labels = bench.subject.draw_labels(3)
+    low, high = (bench.subject.conditions(bench.subject.set_to(labels, contrast, high=end)) for end in (False, True))
+    places = [math.inf, *[s for s in sigmas if 0.05 < s < 40][:: bench.size(2, 1)], 0.0]
+    switching = SwitchingDenoiser(bench.subject.denoiser)
+    shape, device = tuple(bench.images.shape[1:]), bench.images.device
+    options = {"sigmas": sigmas, "solver": Euler(), "shape": shape, "device": device, "progress": False, "batch": BATCH}
+    runs = [switching.sample(low, high, at=at, seeds=range(3), **options).samples for at in places]
+    stacked = torch.stack(runs, dim=1)
+    names = ["all along", *[f"{at:.2g}" for at in places[1:-1]], "never"]
+    rows = {f"seed {seed}": stacked[seed] for seed in range(3)}
+    return figures.picture_rows(rows, names, xlabel="switched to the second condition from noise level σ on")
+
+
+def read_landmarks(landmarks: pd.DataFrame) -> str:
+    """The order in which attributes are decided."""
+    committed = landmarks[landmarks["landmark"] == "steerable_until"].dropna(subset="sigma").sort_values("sigma")
+    if committed.empty:
+        return "No attribute follows a switched condition."
+    parts = [
+        f"{row['attribute']} until σ = {row['sigma']:.2g} ({_sigmas(row)})" for _, row in committed[::-1].iterrows()
+    ]
+    return "A switched condition is followed by half of the seeds: " + "; ".join(parts) + "."
+
+
+def read_gaps(gaps: pd.DataFrame) -> str:
+    """Attributes that are readable before they are steerable no longer, or before they can be seen."""
+    known = gaps[gaps["earlier"] == "readable_from"]
+    rows = known[(known["low"] > 1e-6) & (known["defined"] > 0.95)]
+    if rows.empty:
+        return "No attribute is readable before another landmark with an interval that excludes zero."
+    parts = [
+        f"{row['attribute']}: readable {row['gap']:.2g} log-SNR ({row['low']:.2g} to {row['high']:.2g}) before it is "
+        f"{_STATES[row['later']]}"
+        for _, row in rows.iterrows()
+    ]
+    return "; ".join(parts) + f". {len(known)} intervals of 95 % each were looked at, not corrected for their number."
+
+
+def _sigmas(row: "pd.Series[float]") -> str:
+    low, high = sorted(math.exp(-float(row[end]) / 2) for end in ("low", "high"))
+    return f"{low:.2g} to {high:.2g}"

@@ -1,0 +1,5 @@
+"""fid"""
+
+from scorescope.reports.fid.report import build
+
+__all__ = ["build"]

@@ -1,0 +1,206 @@
+"""Regions in the FID report: heatmaps of single images, shares inside a user's masks, and occlusion as a check."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scorescope.analysis.fid.heatmaps import (
+    REGIONS,
+    cell_cover,
+    cell_means,
+    influence_maps,
+    mask_share,
+    mask_summary,
+    signed_maps,
+    squared_maps,
+)
+from scorescope.analysis.fid.image_transport import FirstOrderWarning, image_gradients, influence
+from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.probes.features.attribution import occlusion_maps
+from scorescope.probes.features.extraction import extract_maps, stream_maps
+from scorescope.probes.features.extractors import Extractor
+from scorescope.reports.fid import figures as fid_figures
+from scorescope.reports.fid.study import View, pictures
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+
+MAPPED = 8
+CELLS = 8  # cells a side of occlusion maps for networks without maps of their own
+Floats = NDArray[np.float64]
+
+OCCLUSION = Schema(
+    "occlusion",
+    (
+        Column("image", int, "", "row of the generated set"),
+        Column("name", str, "", "its name"),
+        Column("influence", float, "FD", "its influence"),
+        Column("correlation", float, "1", "of its occlusion map with its closed-form map; missing without one"),
+    ),
+)
+
+
+def maps_section(view: View) -> Section:
+    """Squared and signed maps in closed form, of the images with the largest and smallest influence."""
+    if why := _no_maps(view):
+        return Section(text=f"No maps in closed form: {why}")
+    features = view.fake.first.features
+    rows, values = _rows(view)
+    activations = extract_maps(view.fake.source, view.study.extractor, rows=rows)
+    squared = squared_maps(activations, image_gradients(view.plan, features[rows]))
+    signed = influence_maps(view.plan, activations)
+    titles = [f"{value:+.3g}" for value in values]
+    figure = fid_figures.heatmaps(pictures(view.fake.source, rows), squared, signed, titles)
+    top = float(np.sort(squared.reshape(len(rows), -1), axis=1)[:, -squared[0].size // 10 :].sum() / squared.sum())
+    text = f"In the images shown the most sensitive tenth of the area holds {top:.0%} of the sensitivity."
+    how = (
+        "Closed form, one colour scale a row, so that images can be compared. The signed map's mean over an image is "
+        "its influence, printed above it."
+    )
+    return Section(figures=[ReportFigure("heatmaps", figure, text, how, wide=True)])
+
+
+def masks_section(view: View, progress: bool) -> Section:
+    """Share of the sensitivity of all generated images inside the user's masks, beside the masks' share of area."""
+    if why := _no_maps(view):
+        return Section(text=f"No shares inside masks: {why}")
+    maps, covers = _masked(view, progress)
+    table = pd.concat(
+        [mask_summary(maps, cover, region=name, dilate=grown) for name, cover in covers.items() for grown in (0, 1)],
+        ignore_index=True,
+    )
+    bars = table.assign(series=table["grown"].map({0: "mask as given", 1: "grown by one cell"}))
+    names = view.fake.first.names
+    single = pd.concat(
+        [mask_share(maps, cover).assign(name=names, region=region) for region, cover in covers.items()],
+        ignore_index=True,
+    )
+    plain = table[table["grown"] == 0].reset_index(drop=True)
+    row = plain.iloc[0]
+    text = (
+        f"{row['sensitivity_share']:.0%} ({row['low']:.0%} to {row['high']:.0%}) of the sensitivity lies inside "
+        f"{row['region']}, which covers {row['area_share']:.0%} of the area: {row['ratio']:.2g} times an even share."
+    )
+    rows, values = _rows(view)
+    shown = pictures(view.fake.source, rows)
+    outlines = [
+        [masks.mask(names[r], p.shape[:2], row=int(r)) for r, p in zip(rows, shown, strict=True)]
+        for masks in view.study.masks
+    ]
+    how = "Squared maps in closed form, one scale, with the outlines of the masks; above each image its influence."
+    return Section(
+        figures=[
+            ReportFigure("mask_shares", fid_figures.region_shares(bars), text, "Mean over images with 95 % intervals."),
+            ReportFigure(
+                "mask_maps",
+                fid_figures.outlined_maps(
+                    shown, outlines, [maps[rows]], [view.study.extractor.name], [f"{v:+.3g}" for v in values]
+                ),
+                _by_region(plain), how, wide=True,
+            ),
+        ],
+        tables=[
+            ReportTable("mask_shares", table, "; ".join(f"{c.name}: {c.meaning}" for c in REGIONS.columns)),
+            ReportTable("mask_images", single, "Shares of every image.", shown=False),
+        ],
+    )  # fmt: skip
+
+
+def occlusion_section(view: View) -> Section:
+    """Occlusion by captum of the same images: a check on the closed form, and maps for any other network."""
+    n, d = view.size
+    extractor = view.study.extractor
+    if n <= d:
+        return Section(text=f"No occlusion: {n} images of {d} features give no gradient to attribute.")
+    rows, values = _rows(view)
+    shown = pictures(view.fake.source, rows)
+    inputs = torch.cat([extractor.prepare(_one(picture, extractor)) for picture in shown])
+    if inputs.ndim != 4:
+        shape = tuple(inputs.shape[1:])
+        return Section(text=f"No occlusion: the input of {extractor.name} is no image but of shape {shape}.")
+    gradients = image_gradients(view.plan, view.fake.first.features[rows])
+    gradients /= np.abs(gradients).max()  # captum works in float32
+    signed = None
+    if extractor.activations is not None:
+        signed = signed_maps(extract_maps(view.fake.source, extractor, rows=rows), gradients)
+    cells = CELLS if signed is None else signed.shape[1]
+    step = max(1, -(-inputs.shape[2] // cells))
+    window = min(2 * step, inputs.shape[2])
+    directions = torch.from_numpy(gradients).float().to(inputs.device)
+    background = inputs.flatten(2).median(dim=2).values[:, :, None, None].expand_as(inputs).contiguous()
+    found = occlusion_maps(extractor, inputs, directions, window=window, stride=step, fill=background)
+    occluded = found.double().cpu().numpy()
+    agreement = np.full(len(rows), np.nan) if signed is None else _correlations(signed, occluded)
+    names = [view.fake.first.names[row] for row in rows]
+    table = pd.DataFrame({"image": rows, "name": names, "influence": values, "correlation": agreement})
+    text = f"Occlusion covers {window} x {window} pixels of the network's input at a time"
+    if signed is not None:
+        text += f"; its median correlation with the closed form, cell by cell, is {np.median(agreement):.2f}"
+    how = (
+        "Linear effect of the image on FD, red where a region raises it, each row on one scale. Covered pixels get "
+        "the image's median colour. Occlusion also sees the new edges, and what other regions' features lose."
+    )
+    figure = fid_figures.occlusions(shown, signed, occluded, [f"{value:+.3g}" for value in values])
+    return Section(
+        figures=[ReportFigure("occlusion", figure, text + ".", how, wide=True)],
+        tables=[ReportTable("occlusion", OCCLUSION.check(table), "The images shown.", shown=False)],
+    )
+
+
+def _no_maps(view: View) -> str:
+    """Why there are no maps in closed form; empty where there are."""
+    n, d = view.size
+    if n <= d:
+        return f"{n} images of {d} features, and a gradient needs more images than features."
+    if view.study.extractor.activations is None:
+        return f"the features of {view.study.extractor.name} are no spatial mean. --occlusion works for any network."
+    return ""
+
+
+def _rows(view: View) -> tuple[NDArray[np.int64], Floats]:
+    """Images with the largest and the smallest influence, and those influences."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FirstOrderWarning)  # the page says so with the images
+        values = influence(view.plan, view.fake.first.features)
+    order = np.argsort(-values)
+    half = min(MAPPED, len(order)) // 2
+    rows = np.r_[order[:half], order[-half:]]
+    return rows, values[rows]
+
+
+def _masked(view: View, progress: bool) -> tuple[Floats, dict[str, Floats]]:
+    """Squared maps of all generated images, and the cover of their cells by every region, in one pass."""
+    features = view.fake.first.features
+    maps: list[Floats] = []
+    covers: dict[str, list[Floats]] = {masks.region: [] for masks in view.study.masks}
+    first = 0
+    for names, size, activations in stream_maps(view.fake.source, view.study.extractor, progress=progress):
+        gradients = image_gradients(view.plan, features[first : first + len(names)])
+        maps.append(squared_maps(activations, gradients))
+        for masks in view.study.masks:
+            found = [masks.mask(name, size, row=first + k) for k, name in enumerate(names)]
+            covers[masks.region] += [cell_cover(mask, activations.shape[2:]) for mask in found]
+        first += len(names)
+    return np.concatenate(maps), {region: np.stack(found) for region, found in covers.items()}
+
+
+def _by_region(table: pd.DataFrame) -> str:
+    parts = [
+        f"{row['region']} {row['sensitivity_share']:.1%} of the sensitivity in {row['area_share']:.1%} of the area "
+        f"({row['n']} images)"
+        for row in table.to_dict("records")
+    ]
+    return "; ".join(parts) + "."
+
+
+def _one(picture: NDArray[np.uint8], extractor: Extractor) -> Tensor:
+    return torch.from_numpy(picture).movedim(2, 0)[None].to(extractor.device)
+
+
+def _correlations(signed: Floats, occluded: Floats) -> Floats:
+    """Correlation of both maps of each image over the cells of the first."""
+    means = cell_means(occluded, signed.shape[1:])
+    pairs = zip(signed.reshape(len(signed), -1), means.reshape(len(signed), -1), strict=True)
+    return np.asarray([np.corrcoef(a, b)[0, 1] if a.std() > 0 and b.std() > 0 else np.nan for a, b in pairs])

@@ -1,0 +1,271 @@
+"""What a FID report compares: a real set, one or more generated ones, and two feature spaces.
+
+study = shipped_study(800)                                        # digits against samples at several weights
+study = folder_study("real/", "fake/", extractor, second)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scorescope.analysis.fid.frechet import frechet_distance
+from scorescope.analysis.fid.gaming import FeaturePair
+from scorescope.analysis.fid.image_transport import Transport
+from scorescope.data.errors import InputError
+from scorescope.probes.features.extraction import Features, extract
+from scorescope.probes.features.extractors import Extractor, classifier_extractor, pixel_extractor
+from scorescope.probes.features.images import ImageSource, open_images, tensor_images
+from scorescope.probes.features.masks import MaskSource, open_masks
+from scorescope.probes.guidance import CFG
+from scorescope.probes.models.model import Model, load_model
+from scorescope.probes.sampling.sample import sample
+
+WEIGHTS = (1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with their features in both spaces.
+
+    Attributes
+    ----------
+    name : str
+        What tables and figures call it.
+    source : ImageSource
+        The images, to be read again for pictures and maps.
+    first, second : Features
+        In the judged and in the second space.
+    """
+
+    name: str
+    source: ImageSource
+    first: Features
+    second: Features
+
+    @property
+    def pair(self) -> FeaturePair:
+        """Both feature matrices."""
+        return FeaturePair(self.first.features, self.second.features)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A comparison.
+
+    Attributes
+    ----------
+    title : str
+        For the page.
+    real : ImageSet
+        The reference.
+    fakes : sequence of ImageSet
+        Generated sets; the report looks into the last.
+    spare : ImageSet or None
+        Other real images, for the floor.
+    extractor, second : Extractor
+        The two feature spaces.
+    groups : mapping of str to sequence
+        Labels of the last generated set's images, one sequence a kind of label.
+    masks : sequence of MaskSource
+        Regions of the last generated set's images.
+    facts : dict
+        For the manifest.
+    """
+
+    title: str
+    real: ImageSet
+    fakes: Sequence[ImageSet]
+    spare: ImageSet | None
+    extractor: Extractor
+    second: Extractor
+    groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    masks: Sequence[MaskSource] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spaces(self) -> tuple[str, str]:
+        """Names of the two feature spaces."""
+        return self.extractor.name, self.second.name
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The generated set that the report looks into.
+
+    Attributes
+    ----------
+    study : Study
+        Where it comes from.
+    fake : ImageSet
+        The set.
+    plan : Transport
+        The map from its Gaussian to that of the real set.
+    """
+
+    study: Study
+    fake: ImageSet
+    plan: Transport
+
+    @property
+    def name(self) -> str:
+        """What the page calls it."""
+        return self.fake.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Number of images and of features."""
+        n, d = self.fake.first.features.shape
+        return n, d
+
+    def distance(self, item: ImageSet | None = None) -> float:
+        """FD of this set, or of another one, in the judged space."""
+        return frechet_distance((item or self.fake).first.features, self.study.real.first.features).value
+
+
+def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu", progress: bool = True) -> Study:
+    """Held-out real digits against samples of the shipped denoiser at several guidance weights, the same seeds.
+
+    Parameters
+    ----------
+    count : int
+        Samples at each weight.
+    model : Model, optional
+        Another denoiser of the digits.
+    device : str
+        Where to sample.
+    progress : bool
+        Show progress bars.
+    """
+    model = model or load_model("digits", device=device)
+    if model.digits is None:
+        raise InputError("model", found=model.name, expected="a model of the shipped digits, or folders of images")
+    extractor, second = classifier_extractor("digits"), pixel_extractor(8)
+    conditions = model.conditions(count)
+    fakes = []
+    for weight in WEIGHTS:
+        run = sample(
+            model.denoiser, seeds=range(count), condition=conditions, shape=model.shape, rule=CFG(weight),
+            device=device, progress=progress,
+        )  # fmt: skip
+        source = tensor_images(run.samples, name=f"samples at w = {weight:g}")
+        fakes.append(_image_set(f"w = {weight:g}", source, extractor, second, progress=progress))
+    digits = model.digits
+    real = _image_set("held-out digits", tensor_images(digits.held_out.images), extractor, second, progress=progress)
+    spare = _image_set("training digits", tensor_images(digits.train.images), extractor, second, progress=progress)
+    facts = {
+        "model": model.name, "model_source": model.source, "weights": list(WEIGHTS), "seeds": f"0 to {count - 1}",
+        "digits_sha256": digits.sha256,
+    }  # fmt: skip
+    groups = {"asked-for digit": np.asarray(conditions).tolist()}
+    title = f"FID: {model.name}, held-out digits against samples"
+    return Study(title, real, fakes, spare, extractor, second, groups, facts=facts)
+
+
+def folder_study(
+    real: Path,
+    fake: Path,
+    extractor: Extractor,
+    second: Extractor | None = None,
+    *,
+    labels: Path | None = None,
+    masks: Sequence[Path] = (),
+    skip_bad: bool = False,
+    batch: int = 64,
+    progress: bool = True,
+) -> Study:
+    """Real against generated images from folders or archives; see `open_images`.
+
+    Parameters
+    ----------
+    real, fake : Path
+        The two sets.
+    extractor : Extractor
+        The feature space that is judged.
+    second : Extractor, optional
+        The second one; by default gray pixels at 8 x 8.
+    labels : Path, optional
+        CSV with a column `name` (as in the set) and further columns: groups of generated images.
+    masks : sequence of Path
+        Regions of the generated images, one a path; see `open_masks`.
+    skip_bad : bool
+        Leave out and count images that cannot be read.
+    batch : int
+        Images at a time.
+    progress : bool
+        Show progress bars.
+    """
+    second = second or pixel_extractor(8)
+    sources = open_images(real), open_images(fake)
+    regions = _open_regions(masks)
+    if regions and not skip_bad:  # before hours of extraction
+        names = [name for name, _ in sources[1].items()]
+        for region in regions:
+            region.check_names(names)
+    sets = [
+        _image_set(name, source, extractor, second, skip_bad=skip_bad, batch=batch, progress=progress)
+        for name, source in zip(("real", "generated"), sources, strict=True)
+    ]
+    for region in regions:
+        region.check_names(sets[1].first.names)
+    groups = {} if labels is None else _read_groups(labels, sets[1].first.names)
+    facts = {
+        "real": str(real), "generated": str(fake), "skip_bad": skip_bad, "masks": [str(path) for path in masks],
+    }  # fmt: skip
+    return Study(f"FID: {fake} against {real}", sets[0], sets[1:], None, extractor, second, groups, regions, facts)
+
+
+def reading_table(study: Study) -> pd.DataFrame:
+    """What was read of each set: images used, left out, and converted by kind."""
+    rows = []
+    for item in [study.real, *study.fakes, *([study.spare] if study.spare else [])]:
+        log = item.first.log
+        row: dict[str, Any] = {"set": item.name, "source": item.source.name, "read": log.read, "left_out": len(log.bad)}
+        row |= {kind: log.converted.get(kind, 0) for kind in ("grayscale", "alpha", "16-bit", "palette", "other")}
+        rows.append(row | {"first left out": next(iter(log.bad), "")})
+    return pd.DataFrame(rows)
+
+
+def pictures(source: ImageSource, rows: NDArray[np.integer[Any]]) -> list[NDArray[np.uint8]]:
+    """Some of a source's images, each (y, x, 3), in the order of `rows`."""
+    wanted = {int(row) for row in rows}
+    found: dict[int, NDArray[np.uint8]] = {}
+    first = 0
+    for _, images in source.batches(64, skip_bad=True):
+        for row in wanted.intersection(range(first, first + len(images))):
+            found[row] = np.moveaxis(images[row - first].numpy(), 0, 2)
+        first += len(images)
+        if len(found) == len(wanted):
+            break
+    return [found[int(row)] for row in rows]
+
+
+def _image_set(
+    name: str, source: ImageSource, extractor: Extractor, second: Extractor, *, skip_bad: bool = False,
+    batch: int = 256, progress: bool = True,
+) -> ImageSet:  # fmt: skip
+    found = [extract(source, e, batch=batch, skip_bad=skip_bad, progress=progress) for e in (extractor, second)]
+    return ImageSet(name, source, *found)
+
+
+def _read_groups(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    table = pd.read_csv(path, dtype=str).fillna("")
+    if "name" not in table or table["name"].duplicated().any():
+        raise InputError(str(path), found=f"columns {list(table)}", expected="a column `name` without repeats")
+    table = table.set_index("name")
+    if absent := [name for name in names if name not in table.index]:
+        raise InputError(str(path), found=f"no row for {absent[0]} and {len(absent) - 1} more", expected="one an image")
+    ordered = table.reindex(list(names))
+    return {str(column): list(ordered[column]) for column in ordered}
+
+
+def _open_regions(paths: Sequence[Path]) -> list[MaskSource]:
+    found = [open_masks(path) for path in paths]
+    names = [masks.region for masks in found]
+    if len(set(names)) < len(names):
+        raise InputError("masks", found=f"regions {names}", expected="files or folders of different names")
+    return found

@@ -1,0 +1,5 @@
+"""gaussian"""
+
+from scorescope.reports.gaussian.report import build
+
+__all__ = ["build"]

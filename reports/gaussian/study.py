@@ -1,0 +1,140 @@
+"""What the Gaussian report studies: a model, its data, and the laws fitted to them, each made when first needed."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scorescope.analysis.gaussian.far_field import far_field_constant
+from scorescope.analysis.gaussian.skip import Suggestion, suggest_skip
+from scorescope.data.errors import InputError
+from scorescope.probes.approximations import (
+    Approximation,
+    Gaussian,
+    ImageFolder,
+    Mixture,
+    TrainingSet,
+    fit_gaussian,
+    fit_isotropic,
+    fit_kmeans,
+    fit_per_class,
+)
+from scorescope.probes.models.model import Model
+
+TOLERANCE = 1e-3
+FULL_LIMIT = 2048  # features up to which full covariances are fitted
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a model was trained on, and what it was not: in the model's units.
+
+    Attributes
+    ----------
+    train, held_out : Tensor, shape (n, *shape)
+        Images.
+    labels : Tensor, shape (n,), optional
+        Classes of the training images.
+    name : str
+        What the page calls them.
+    """
+
+    train: Tensor
+    held_out: Tensor
+    labels: Tensor | None = None
+    name: str = "data"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that the sections share."""
+
+    model: Model
+    data: Data
+    quick: bool
+    progress: bool
+
+    @property
+    def seeds(self) -> range:
+        """Seeds of paths and samples."""
+        return range(48 if self.quick else 128)
+
+    @cached_property
+    def train(self) -> Tensor:
+        """Training images in float64: what the laws are fitted to."""
+        return self.data.train.double()
+
+    @cached_property
+    def held_out(self) -> Tensor:
+        """Held-out images that are asked about."""
+        return self.data.held_out[: 120 if self.quick else None]
+
+    @property
+    def rank(self) -> int | None:
+        """Modes kept; all of them up to a size at which a full covariance is a matter of seconds."""
+        return None if self.train[0].numel() <= FULL_LIMIT else min(512, len(self.train) - 1)
+
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """The Gaussian that everything is compared with."""
+        return fit_gaussian(self.train, rank=self.rank, name="gaussian", value_range=self.model.value_range)
+
+    @cached_property
+    def modes(self) -> Mixture:
+        """What 'the same mode' means: the classes where there are labels, else k-means clusters."""
+        if self.data.labels is not None:
+            return fit_per_class(self.train, self.data.labels, rank=self.rank)
+        return fit_kmeans(self.train, clusters=10, rank=self.rank, name="k-means 10")
+
+    @cached_property
+    def laws(self) -> list[Approximation]:
+        """All laws, simplest first."""
+        rank = max(1, min(16, self.gaussian.dimension // 4))
+        few = min(50, len(self.train) // 20 + 1)
+        return [
+            fit_isotropic(self.train), self.gaussian, fit_gaussian(self.train, rank=rank), self.modes,
+            fit_kmeans(self.train, clusters=few, rank=min(8, rank)), TrainingSet(self.train),
+        ]  # fmt: skip
+
+    @cached_property
+    def constant(self) -> float:
+        """Far-field constant, from at most 5000 training images."""
+        return far_field_constant(self.train[:5000])
+
+    @cached_property
+    def advice(self) -> Suggestion:
+        """How far the closed form may carry."""
+        return suggest_skip(self.model.denoiser, self.gaussian, self.constant, tolerance=TOLERANCE, seeds=self.seeds)
+
+
+def digits_of(model: Model) -> Data:
+    """The shipped digits, for a model that has them; else an error that asks for data."""
+    if model.digits is None:
+        raise InputError("data", found=f"none for the model {model.name!r}", expected="training and held-out images")
+    train = model.digits.train
+    return Data(train.images, model.digits.held_out.images, train.labels, "scikit-learn digits, 8x8, split seed 0")
+
+
+def split(images: Tensor, *, share: float = 0.2, name: str = "data", seed: int = 0) -> Data:
+    """A training and a held-out set from one set of images; the model should not have seen the latter."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    count = max(2, int(share * len(images)))
+    return Data(images[order[count:]], images[order[:count]], name=name)
+
+
+def from_folder(folder: Path, model: Model, *, size: int | None = None) -> Data:
+    """The images of a folder, as the model's shape, in [-1, 1]; grey where the model has one channel.
+
+    Raises
+    ------
+    InputError
+        For a folder that `ImageFolder` refuses, or images of another shape than the model's.
+    """
+    images = torch.cat(list(ImageFolder(folder, size=size)))
+    if model.shape[0] == 1:
+        images = images.mean(1, keepdim=True)
+    if tuple(images.shape[1:]) != model.shape:
+        raise InputError(str(folder), found=f"images of shape {tuple(images.shape[1:])}", expected=f"{model.shape}")
+    return split(images, name=str(folder))

@@ -1,0 +1,5 @@
+"""guidance"""
+
+from scorescope.reports.guidance.report import build
+
+__all__ = ["build"]

@@ -1,0 +1,87 @@
+import json
+import sys
+
+import pytest
+
+from scorescope.reports.cli import commands as cli
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["scorescope", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code
+
+
+def test_report_guidance_of_a_factory(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "class Net:\n"
+        "    shape, classes, value_range = (1, 4, 4), 3, (-1, 1)\n"
+        "    def __call__(self, x, sigma, condition):\n"
+        "        shift = 0 if condition is None else condition[:, None, None, None] * 0.2\n"
+        "        return shift + x / (1 + sigma[:, None, None, None] ** 2)\n"
+        "def make():\n"
+        "    return Net()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert (
+        run(monkeypatch, "report", "guidance", "--denoiser", "mine:make", "--count", 6, "--out", tmp_path / "out") == 0
+    )
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert manifest["model"] == "mine:make" and "--denoiser mine:make" in manifest["command"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--denoiser", "nothing"], "denoiser: found 'nothing'; expected one of ['digits', 'digits_weak', 'shapes']"),
+        (["--denoiser", "no.such.module:make"], "No module named 'no'"),
+        (["--denoiser", "json:dumps_"], "has no attribute 'dumps_'"),
+        (["--denoiser", "sys:maxsize"], "a function that returns a denoiser"),
+        (["--denoiser", "builtins:dict"], "found a dict; expected a Model, or a callable denoiser"),
+    ],
+)
+def test_wrong_input_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, arguments, message):
+    assert run(monkeypatch, "report", "guidance", "--out", tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and error.startswith("error: ")
+
+
+def test_unwritable_folder(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(monkeypatch, "report", "guidance", "--out", tmp_path / "file/out", "--count", 4) == 2
+    assert "a folder that can be written to" in capsys.readouterr().err
+
+
+def test_report_without_a_name_makes_all_with_an_index(tmp_path, monkeypatch):
+    made = []
+    builders = dict.fromkeys(cli.REPORTS, None)
+
+    def fake(name):
+        def build(out):
+            from scorescope.reports.page.pages import ReportWriter
+
+            with ReportWriter(out, name=name, title=name, question="?", command="test") as writer:
+                made.append(name)
+            return writer.outcome
+
+        return build
+
+    monkeypatch.setattr(cli, "REPORTS", {name: fake(name) for name in builders})
+    assert run(monkeypatch, "report", "--out", tmp_path) == 0
+    assert made == list(builders)
+    page = (tmp_path / "index.html").read_text()
+    assert all(f'href="{name}/index.html"' in page for name in builders)
+
+
+def test_card_measures_quality(tmp_path, monkeypatch, capsys):
+    from scorescope.data import EDMDenoiser, UNetConfig, save_denoiser
+
+    path = tmp_path / "net.safetensors"
+    save_denoiser(path, EDMDenoiser(UNetConfig(channels=(8, 8), embedding=16), 0.75), {"seed": 1})
+    assert run(monkeypatch, "card", path) == 0
+    card = json.loads(path.with_suffix(".json").read_text())
+    # an untrained network: samples have nothing to do with their labels
+    assert card["quality"]["class_agreement"][0]["agreement"] < 0.3 and card["seed"] == 1
+    assert "samples" in capsys.readouterr().out

@@ -1,0 +1,484 @@
+"""Figures draw the declared tables they are given, and readings say what the tables say."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from scorescope.analysis.directions import SteerCurve
+from scorescope.reports.directions import (
+    compare as directions_compare,
+)
+from scorescope.reports.directions import (
+    conditions as directions_conditions,
+)
+from scorescope.reports.directions import figures
+from scorescope.reports.directions import (
+    information as directions_information,
+)
+from scorescope.reports.directions import (
+    probing as directions_probing,
+)
+from scorescope.reports.directions import (
+    steering as directions_steering,
+)
+from scorescope.reports.directions import (
+    time as directions_time,
+)
+from scorescope.reports.directions.workbench import finding_of
+
+SIGMAS = (10.0, 1.0, 0.1)
+SITES = ("network.first", "network.up.0")
+
+
+def texts(figure: Figure) -> str:
+    return " | ".join(text.get_text() for text in figure.findobj(Text) if text.get_text())
+
+
+def legend(figure: Figure) -> set[str]:
+    legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
+    return {text.get_text() for found in legends for text in found.get_texts()}
+
+
+def line(figure: Figure, label: str) -> np.ndarray:
+    lines = [drawn for ax in figure.axes for drawn in ax.get_lines() if drawn.get_label() == label]
+    return np.asarray(lines[0].get_xydata())
+
+
+def probes() -> pd.DataFrame:
+    rows = []
+    for attribute, chance in (("size", 0.5), ("hue", 0.25)):
+        for place, site in enumerate(SITES):
+            for level, sigma in enumerate(SIGMAS):
+                value = chance + (1 - chance) * (level + place) / 3
+                control = chance + 0.05 * place
+                rows.append({
+                    "attribute": attribute, "site": site, "level": level, "sigma": sigma,
+                    "log_snr": -2 * math.log(sigma), "metric": "balanced_accuracy", "n": 100, "value": value,
+                    "low": value - 0.04, "high": value + 0.04, "control": control, "control_low": control - 0.04,
+                    "control_high": control + 0.04, "selectivity": value - control, "chance": chance, "train": 1.0,
+                    "control_train": 0.7 + 0.1 * place, "strength": 0.1,
+                })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def steer_map() -> pd.DataFrame:
+    rows = [
+        ("size", "network.first", 0.55, 0.5, 0.1, 0.05, "undecided", True),
+        ("size", "network.up.0", 0.97, 0.94, 1.5, 1.0, "steerable", True),
+        ("hue", "network.first", 0.95, 0.92, 0.2, -0.05, "not steerable", True),
+        ("hue", "network.up.0", 0.99, 0.96, 0.05, -0.15, "not steerable", True),
+    ]
+    names = ["attribute", "site", "accuracy", "accuracy_low", "effect", "margin", "verdict", "within_budget"]
+    table = pd.DataFrame(rows, columns=names)
+    table = table.assign(finding=[finding_of(row) for row in table.to_dict("records")])
+    return table.assign(
+        accuracy_high=table["accuracy"] + 0.01, margin_low=table["margin"] - 0.1, margin_high=table["margin"] + 0.1
+    )
+
+
+def confirmed(verdict: str = "not steerable") -> pd.DataFrame:
+    row = {
+        "attribute": "hue", "site": "network.up.0", "images": 200, "accuracy": 0.98, "accuracy_low": 0.95,
+        "accuracy_high": 0.99, "n": 24, "within_budget": True, "effect": 0.04, "effect_low": -0.02,
+        "effect_high": 0.1, "bar": "relevant size", "margin": -0.16, "margin_low": -0.22, "margin_high": -0.1,
+        "verdict": verdict,
+    }  # fmt: skip
+    return pd.DataFrame([row | {"finding": finding_of(row)}])
+
+
+def dose(verdict: str, bar: str, margin: float) -> SteerCurve:
+    verdicts = pd.DataFrame([{
+        "effect": 1.5, "effect_low": 1.2, "effect_high": 1.8, "strength_low": -4.0, "strength_high": 4.0, "bar": bar,
+        "margin": margin, "low": margin - 0.3, "high": margin + 0.3, "p": 0.003, "verdict": verdict,
+    }])  # fmt: skip
+    arms = pd.DataFrame({
+        "arm": "direction", "quantity": ["disentanglement", "spearman"], "value": [0.8, 0.9], "low": 0.7, "high": 0.95,
+    })  # fmt: skip
+    return SteerCurve(arms, arms, verdicts, arms, 1.0, {})
+
+
+def curve() -> pd.DataFrame:
+    rows = [
+        {"arm": arm, "strength": strength, "score": score, "target": score == "size", "value": slope * strength,
+         "low": slope * strength - 0.1, "high": slope * strength + 0.1}
+        for arm, slopes in {"direction": (0.5, 0.1), "shuffled": (0.05, 0.0), "random 1": (0.01, 0.0),
+                            "random 2": (-0.02, 0.0), "none": (0.0, 0.0)}.items()
+        for score, slope in zip(("size", "frame"), slopes, strict=True)
+        for strength in (-2.0, 2.0)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def windows() -> pd.DataFrame:
+    rows = [
+        ("size", 10.0, 80.0, 1.2, 0.9, 1.5, "steerable"), ("size", 1.0, 10.0, 0.0, -0.1, 0.1, "undecided"),
+        ("size", 0.0, 1.0, 0.5, 0.4, 0.6, "steerable"),
+        ("hue", 10.0, 80.0, 0.4, 0.3, 0.5, "reversed"), ("hue", 0.0, 10.0, -0.1, -0.2, -0.05, "not steerable"),
+    ]  # fmt: skip
+    columns = ["attribute", "sigma_low", "sigma_high", "margin", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns).assign(site=SITES[1])
+
+
+def emergence() -> pd.DataFrame:
+    return pd.DataFrame([
+        {"attribute": "size", "curve": name, "sigma": sigma, "value": value, "low": value - 0.1, "high": value + 0.1}
+        for name, values in {"probe": (0.5, 0.8, 0.9), "estimate": (0.6, 0.9, 1.0), "agreement": (0.5, 0.9, 1.0),
+                             "switch": (1.0, 0.6, 0.0)}.items()
+        for sigma, value in zip(SIGMAS, values, strict=True)
+    ])  # fmt: skip
+
+
+def landmarks() -> pd.DataFrame:
+    rows = [("size", "readable_from", 3.0), ("size", "steerable_until", 1.0), ("hue", "readable_from", math.nan),
+            ("hue", "steerable_until", 5.0)]  # fmt: skip
+    found = pd.DataFrame(rows, columns=["attribute", "landmark", "sigma"])
+    place = -2 * np.log(found["sigma"].fillna(1.0))
+    return found.assign(log_snr=place, low=place - 1, high=place + 1)
+
+
+def readers() -> pd.DataFrame:
+    return pd.DataFrame({
+        "method": ["difference", "lda", "svm"], "auc": [0.9, 0.99, 0.95], "purity": [0.8, 0.3, 0.5],
+        "auc_low": [0.85, 0.98, 0.9], "auc_high": [0.95, 1.0, 1.0],
+        "purity_low": [0.7, 0.2, 0.4], "purity_high": [0.9, 0.4, 0.6],
+        "reads_best": [False, True, False], "moves_best": [True, False, False], "degrees_to_mover": [0.0, 61.0, 30.0],
+    })  # fmt: skip
+
+
+def cosines(half: float = 0.9) -> pd.DataFrame:
+    """Directions that turn by 60 degrees a level."""
+    rows = [(a, b, half * math.cos(math.pi / 3 * (i - j))) for i, a in enumerate(SIGMAS) for j, b in enumerate(SIGMAS)]
+    found = pd.DataFrame(rows, columns=["sigma_a", "sigma_b", "crossed"])
+    return found.assign(low=found["crossed"] - 0.05, high=found["crossed"] + 0.05, null=0.3)
+
+
+def tokens() -> pd.DataFrame:
+    rows = [(score, sigma, token, (0.9 if score == token else 0.1) - 0.1 * (sigma < 5) * (score == token), 0.001)
+            for score in ("size", "hue") for sigma in (10.0, 1.0) for token in ("size", "hue")]  # fmt: skip
+    found = pd.DataFrame(rows, columns=["score", "sigma", "token", "share", "residual"])
+    found.loc[(found["score"] == "hue") & (found["token"] == "hue"), "share"] -= 0.5
+    return found
+
+
+def gaps() -> pd.DataFrame:
+    rows = [(attribute, multiple, sigma, gap, gap - 0.05, gap + 0.05)
+            for attribute, size in (("size", 1.0), ("hue", 2.0)) for multiple, base in ((0.5, 0.2), (1.0, 0.01))
+            for sigma, gap in zip(SIGMAS, base * size * np.array([1.0, 2.0, 0.5]), strict=True)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["attribute", "multiple", "sigma", "gap", "low", "high"])
+
+
+def recovery() -> pd.DataFrame:
+    rows = [(site, form, low, math.inf, value) for site, values in zip(SITES, ((0.1, 0.05), (0.9, 0.6)), strict=True)
+            for form in ("sufficiency", "necessity")
+            for low, value in zip((0.0, 2.0), values, strict=True)]  # fmt: skip
+    found = pd.DataFrame(rows, columns=["site", "form", "sigma_low", "sigma_high", "median"])
+    return found.assign(median_low=found["median"] - 0.05, median_high=found["median"] + 0.05)
+
+
+def losses() -> pd.DataFrame:
+    rows = [(attribute, metric, sigma, value, value - 0.02, value + 0.02, value / 2)
+            for attribute in ("size", "hue") for metric in ("pixels", "attribute score")
+            for sigma, value in zip(SIGMAS, (0.5, 0.2, 0.0), strict=True)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["attribute", "metric", "sigma", "error", "low", "high", "floor"])
+
+
+def rates() -> pd.DataFrame:
+    rows = [(attribute, sigma, rate, rate - 0.1, rate + 0.1) for attribute in ("size", "hue")
+            for sigma, rate in zip(SIGMAS, (0.5, 0.9, 0.7), strict=True)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["attribute", "sigma", "rate", "low", "high"])
+
+
+def integrand() -> pd.DataFrame:
+    rows = [(attribute, estimator, sigma, value) for attribute in ("size", "hue")
+            for estimator in ("log_ratio", "influence")
+            for sigma, value in zip(SIGMAS, (0.1, 0.5, 0.7), strict=True)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["attribute", "estimator", "sigma", "cumulative"])
+
+
+def information() -> pd.DataFrame:
+    return pd.DataFrame({
+        "attribute": ["size", "hue", "hue"], "estimator": ["log_ratio", "log_ratio", "influence"],
+        "nats": [2.0, 1.5, 9.0], "low": [1.5, 1.2, 8.0], "high": [2.5, 1.8, 10.0], "entropy_nats": [0.69, 1.39, 1.39],
+    })  # fmt: skip
+
+
+def pictures(count: int, channels: int = 3) -> torch.Tensor:
+    return torch.linspace(-1, 1, count * channels * 16).reshape(count, channels, 4, 4)
+
+
+DRAWN = {
+    "probe_maps": (lambda: figures.probe_maps(probes()), set(), "balanced accuracy|noise level σ|size (chance 0.5)"),
+    "selectivity": (lambda: figures.probe_maps(probes(), quantity="selectivity"), set(), "selectivity|noise level σ"),
+    "read_and_steer": (
+        lambda: figures.read_and_steer(steer_map()), set(figures.MARKS),
+        "probe accuracy|effect (natural SD)|readable|up.0",
+    ),
+    "dose_response": (
+        lambda: figures.dose_response(curve()), {"direction", "shuffled", "random, same norm", "size", "frame"},
+        "strength (standard deviations|change of score (natural SD)",
+    ),
+    "windows": (
+        lambda: figures.windows_figure(windows(), probes()[probes()["site"] == SITES[1]]),
+        {"steerable", "undecided", "reversed", "not steerable"},
+        "probe accuracy|beyond controls|noise level σ|size at up.0",
+    ),
+    "emergence": (
+        lambda: figures.emergence_curves(emergence()), {"probe", "estimate", "agreement with the end", "switch"},
+        "balanced accuracy|noise level σ",
+    ),
+    "landmarks": (
+        lambda: figures.landmark_ranges(landmarks()), {"readable from", "steerable until"}, "noise level σ|size|hue",
+    ),
+    "readers": (
+        lambda: figures.readers_and_movers(readers()), {"difference", "lda", "svm"}, "reads: AUC|moves: share",
+    ),
+    "cosines": (lambda: figures.cosine_matrix(cosines()), set(), "cosine between directions|noise level σ"),
+    "tokens": (lambda: figures.token_matrix(tokens()), set(), "condition token|score|share of the change|σ = 10"),
+    "gaps": (lambda: figures.gap_curves(gaps()), {"size", "hue"}, "linearity gap|noise level σ|half of it"),
+    "recovery": (
+        lambda: figures.recovery_map(recovery()), set(), "median recovery|patched at noise levels|sufficiency|0.90",
+    ),
+    "losses": (
+        lambda: figures.attribute_losses(losses(), metric="attribute score"),
+        {"size", "hue", "floor: ideal two-point denoiser"}, "Err: share|noise level σ|by attribute score",
+    ),
+    "win_rates": (lambda: figures.win_rate_curves(rates()), {"size", "hue"}, "win rate|noise level σ"),
+    "information": (
+        lambda: figures.information_curves(integrand(), {"size": 0.6931, "hue": 2.3026}),
+        {"size", "hue", "entropy: 0.69, 2.30"},
+        "nats|noise level σ|log ratio",
+    ),
+    "maps": (
+        lambda: figures.influence_maps(pictures(3), {"size": pictures(3)[:, 0].abs()}), set(),
+        "influence (nats a pixel)|image|size",
+    ),
+    "pictures": (
+        lambda: figures.picture_rows({"seed 0": pictures(2, 1)}, ["-1", "+1"], xlabel="strength"), set(),
+        "seed 0|-1|+1|strength",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_axes_are_labelled_and_lines_named(name):
+    make, labels, expected = DRAWN[name]
+    figure = make()
+    assert legend(figure) == labels
+    found = texts(figure)
+    assert all(part in found for part in expected.split("|")), found
+    figure.savefig("/dev/null", format="png")  # the layout holds
+
+
+def test_lines_are_the_tables():
+    table = curve()
+    drawn = line(figures.dose_response(table), "direction")
+    np.testing.assert_allclose(drawn, [[-2, -1], [0, 0], [2, 1]])  # through the arm without edit
+    np.testing.assert_allclose(line(figures.dose_response(table), "frame"), [[-2, -0.2], [0, 0], [2, 0.2]])
+    drawn = line(figures.emergence_curves(emergence()), "switch")
+    np.testing.assert_allclose(drawn[drawn[:, 0].argsort()], [[0.1, 0], [1, 0.6], [10, 1]])
+    drawn = line(figures.win_rate_curves(rates()), "hue")
+    np.testing.assert_allclose(drawn[drawn[:, 0].argsort()], [[0.1, 0.7], [1, 0.9], [10, 0.5]])
+
+
+def test_maps_are_the_tables():
+    figure = figures.read_and_steer(steer_map())
+    accuracy, effect = (ax.get_images()[0].get_array() for ax in figure.axes[:2])
+    np.testing.assert_allclose(accuracy, [[0.55, 0.95], [0.97, 0.99]])  # sites down, attributes across
+    np.testing.assert_allclose(effect, [[0.1, 0.2], [1.5, 0.05]])
+    lines = [drawn for drawn in figure.axes[1].get_lines() if len(drawn.get_xdata())]  # the others are the legend's
+    marks = {tuple(drawn.get_xydata()[0]): drawn.get_marker() for drawn in lines}
+    assert marks == {(0, 0): "$?$", (0, 1): "o", (1, 0): "_", (1, 1): "_"}
+    broken = figures.read_and_steer(steer_map().assign(within_budget=[True, False, False, True]))
+    assert [drawn.get_marker() for drawn in broken.axes[1].get_lines()][:4] == ["$?$", "x", "$?$", "_"]
+    scaled = figures.read_and_steer(steer_map().assign(within_budget=[True, False, True, True]))
+    assert scaled.axes[1].get_images()[0].get_clim() == (-0.2, 0.2)  # of the images that are not broken
+    cells = figures.probe_maps(probes()).axes[0].get_images()[0].get_array()
+    np.testing.assert_allclose(cells, 0.5 + np.array([[2, 1, 0], [3, 2, 1]]) / 6)  # low noise on the left
+
+
+READINGS = {
+    "the cell that is read and not steered": (
+        lambda: directions_steering.read_map(steer_map(), confirmed()),
+        "2 readable, not steerable|1 readable and steerable|1 undecided|Readable without being steerable, by test|hue "
+        "at up.0 is read with accuracy 98% (95% to 99%, n = 200)|is 0.04 (-0.02 to 0.1) standard|-0.16 (-0.22 to -0.1) "
+        "from the relevant size, n = 24: not steerable.",
+    ),
+    "a choice that does not hold": (
+        lambda: directions_steering.read_map(steer_map(), confirmed("undecided")), "Not confirmed, by|: undecided.",
+    ),
+    "no such cell": (
+        lambda: directions_steering.read_map(steer_map().iloc[:2], pd.DataFrame()),
+        "None is shown to be readable without being steerable",
+    ),
+    "dose": (
+        lambda: directions_steering.read_dose(dose("steerable", "random 2", 1.1), "size at up.0"),
+        "effect 1.5 (1.2 to 1.8) standard|-4 to 4, +1.1 (+0.8 to +1.4) beyond the largest control (random 2)|p = 0.003|"
+        ": steerable.",
+    ),
+    "dose below its control": (
+        lambda: directions_steering.read_dose(dose("undecided", "shuffled", -0.1), "size at up.0"),
+        "-0.1 (-0.4 to +0.2) from the largest control (shuffled)|: undecided.",
+    ),
+    "windows": (
+        lambda: directions_steering.read_windows(windows(), probes()[probes()["site"] == SITES[1]]),
+        "size is read with at least 90% at σ = 0.1; one window at a time, it is steerable within σ = 80 to 10, 1 to 0; "
+        "undecided within σ = 10 to 1|hue is read with at least 90% at σ = 0.1; one window at a time, it is reversed "
+        "within σ = 80 to 10; not steerable within σ = 10 to 0",
+    ),
+    "reading that comes and goes": (
+        lambda: directions_steering.read_windows(windows()[:1], pd.DataFrame({
+            "attribute": "size", "sigma": [80.0, 10.0, 3.0, 1.0, 0.1, 0.03], "low": [0.5, 0.95, 0.92, 0.6, 0.5, 0.91],
+        })),
+        "at least 90% at σ = 10 to 3, 0.03;",
+    ),
+    "reading nowhere": (
+        lambda: directions_steering.read_windows(windows()[:1], pd.DataFrame({
+            "attribute": "size", "sigma": [80.0, 10.0], "low": [0.5, 0.9],
+        })),
+        "at least 90% at no noise level;",
+    ),
+    "landmarks": (
+        lambda: directions_time.read_landmarks(landmarks()),
+        "hue until σ = 5 (3 to 8.2); size until σ = 1 (0.61 to 1.6)",
+    ),
+    "no landmark": (
+        lambda: directions_time.read_landmarks(landmarks()[landmarks()["landmark"] == "readable_from"]),
+        "No attribute follows",
+    ),
+    "gaps": (
+        lambda: directions_time.read_gaps(pd.DataFrame({
+            "attribute": ["size", "hue", "form"], "earlier": "readable_from", "later": "steerable_until",
+            "gap": [2.0, 0.5, 4.0], "low": [1.0, -0.5, 3.0], "high": [3.0, 1.5, 5.0], "defined": [0.99, 1.0, 0.6],
+        })),
+        "size: readable 2 log-SNR (1 to 3) before it is no longer steerable. 3 intervals",
+    ),
+    "reader and mover": (
+        lambda: directions_compare.read_readers(readers()),
+        "lda reads best (AUC 0.990, 0.980 to 1.000); difference moves with the least|purity 0.80, 0.70 to 0.90; the "
+        "reader's 0.30)|61 degrees apart",
+    ),
+    "readers and movers alike": (
+        lambda: directions_compare.read_readers(readers().assign(reads_best=[False, True, True], moves_best=True)),
+        "lda reads best (AUC 0.990, 0.980 to 1.000), not told apart from svm|, not told apart from svm, lda; they",
+    ),
+    "one that does both": (
+        lambda: directions_compare.read_readers(readers().assign(moves_best=[False, True, False])),
+        "the same direction",
+    ),
+    "nothing moves": (
+        lambda: directions_compare.read_readers(readers().assign(moves_best=False)), "no direction moves",
+    ),
+    "cosines": (lambda: directions_compare.read_cosines(cosines()), "cosine -0.45 (-0.50 to -0.40)"),
+    "unstable": (lambda: directions_compare.read_cosines(cosines(half=0.2)), "fewer than two noise levels"),
+    "tokens": (
+        lambda: directions_conditions.read_tokens(tokens()),
+        "from 30% (hue, σ = 1) to 90% (size, σ = 10)|residual at most 0.1%",
+    ),
+    "linearity": (
+        lambda: directions_conditions.read_gap(gaps()),
+        "misses at most 0.04 (hue, σ = 1)|by up to 0.8 (hue, σ = 1, 0.75 to 0.85)",
+    ),
+    "recovery": (
+        lambda: directions_conditions.read_recovery(recovery()), "up.0 alone recovers 90% (85% to 95%)|first 10%",
+    ),
+    "loss": (
+        lambda: directions_information.read_loss(pd.DataFrame({
+            "attribute": ["size", "hue"], "metric": "pixels", "sigma": [3.0, 1.0], "low": [2.0, 0.5],
+            "high": [4.0, 2.0],
+        })),
+        "hue is lost first (Err = 1/4 at σ = 1, 0.5 to 2)|size last (σ = 3",
+    ),
+    "no loss": (
+        lambda: directions_information.read_loss(pd.DataFrame({
+            "attribute": ["size"], "metric": "pixels", "sigma": [math.nan], "low": [math.nan], "high": [math.nan],
+        })),
+        "No attribute's error reaches 1/4",
+    ),
+    "information": (
+        lambda: directions_information.read_information(information(), pd.DataFrame({
+            "attribute": ["size"] * 3 + ["hue"] * 2, "estimator": ["log_ratio"] * 4 + ["influence"],
+            "sigma": [10.0, 4.0, 1.0, 4.0, 4.0], "cumulative": [0.1, 0.7, 2.0, 1.2, 9.0],
+        })),
+        "entropy for size (2 nats, 1.5 to 2.5, against 0.69): no exact|(no intervals): size at σ = 4, hue nowhere "
+        "(1.20 nats)",
+    ),
+    "information within the entropy": (
+        lambda: directions_information.read_information(information().assign(low=0.1), pd.DataFrame({
+            "attribute": ["size"], "estimator": ["log_ratio"], "sigma": [10.0], "cumulative": [0.1],
+        })),
+        "no attribute's information exceeds its entropy with its interval",
+    ),
+    "classes": (
+        lambda: directions_information.read_classes(pd.DataFrame({
+            "attribute": ["size", "hue"], "accuracy": [0.7, 0.9], "low": [0.6, 0.8], "high": [0.8, 0.95],
+            "share": [0.5, 0.3],
+        })),
+        "right in 90% (80% to 95%) for hue and 70%|took 40% of the evaluations",
+    ),
+    "probes": (
+        lambda: directions_probing.read_probes(probes().query("sigma == 0.1 and site == 'network.up.0'")),
+        "size 100% (96% to 104%) at up.0, σ = 0.1; hue 100%",
+    ),
+    "control": (lambda: directions_probing.read_control(probes()), "within 0.05 of chance|reaches 0.80"),
+    "control below chance": (
+        lambda: directions_probing.read_control(probes().assign(control=lambda t: t["chance"] - 0.2)),
+        "within 0.20 of chance, above or below",
+    ),
+    "agreement": (
+        lambda: directions_probing.read_agreement(pd.DataFrame({
+            "what": ["samples", "samples", "samples", "real images"], "attribute": ["size", "hue", "all", "size"],
+            "agreement": [0.95, 0.9, 0.8, 0.5], "low": [0.9, 0.85, 0.7, 0.4], "high": [0.99, 0.95, 0.9, 0.6],
+            "n": 100,
+        })),
+        "at least 90.0% of cases (hue, 85.0% to 95.0%, n = 100)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_readings_name_the_right_attribute(name):
+    read, expected = READINGS[name]
+    found = read()
+    assert all(part in found for part in expected.split("|")), found
+
+
+FINDINGS = {
+    ("steerable", True, True): "readable and steerable",
+    ("steerable", True, False): "steerable, not shown readable",
+    ("steerable", False, True): "moves by breaking the image",
+    ("steerable", False, False): "moves by breaking the image",
+    ("reversed", True, True): "readable and moves backwards",
+    ("reversed", True, False): "moves backwards, not shown readable",
+    ("reversed", False, True): "moves by breaking the image",
+    ("reversed", False, False): "moves by breaking the image",
+    ("not steerable", True, True): "readable, not steerable",
+    ("not steerable", True, False): "not steerable, not shown readable",
+    ("not steerable", False, True): "readable, undecided",
+    ("not steerable", False, False): "undecided",
+    ("undecided", True, True): "readable, undecided",
+    ("undecided", True, False): "undecided",
+    ("undecided", False, True): "readable, undecided",
+    ("undecided", False, False): "undecided",
+}
+
+
+@pytest.mark.parametrize("case", FINDINGS, ids=str)
+def test_findings_say_what_both_show(case):
+    verdict, within_budget, readable = case
+    row = {"verdict": verdict, "within_budget": within_budget, "accuracy_low": 0.91 if readable else 0.9}
+    assert finding_of(row) == FINDINGS[case]
+    assert (
+        figures._mark(pd.Series(row))
+        == figures.MARKS[
+            "breaks the image"
+            if "breaking" in FINDINGS[case]
+            else "undecided"
+            if "undecided" in FINDINGS[case]
+            else verdict
+        ]
+    )

@@ -1,0 +1,122 @@
+import json
+import re
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from scorescope.data import InputError
+from scorescope.reports.page.pages import (
+    ReportFigure,
+    ReportTable,
+    ReportWriter,
+    Section,
+    format_cell,
+    make_folder,
+    plain,
+    write_index,
+)
+
+
+def figure():
+    made = Figure(figsize=(2, 1))
+    made.subplots().plot([0, 1], [0, 1])
+    return made
+
+
+def section(name="one"):
+    table = pd.DataFrame({"label": ["<b>&</b>", "b"], "value": [1.23456789, float("nan")]})
+    return Section([ReportFigure(name, figure(), "It <rises> & rises.")], [ReportTable(name, table, "Rows.")], "Text.")
+
+
+def writer(out):
+    return ReportWriter(
+        out, name="demo", title="A <title>", question="Why?", command="demo --now", manifest={"seed": 3}
+    )
+
+
+def test_page_is_self_contained_and_escaped(tmp_path):
+    with writer(tmp_path) as report:
+        report.section("one", "One", section)
+    page = (tmp_path / "index.html").read_text()
+    assert report.outcome.status == "complete" and report.outcome.readings == ["It <rises> & rises."]
+    assert "<b>&</b>" not in page and "&lt;b&gt;&amp;&lt;/b&gt;" in page and "A &lt;title&gt;" in page
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#|tables/)""", page) and "@import" not in page
+    assert 'src="data:image/' in page and "1.235" in page
+
+
+def test_files_and_manifest(tmp_path):
+    with writer(tmp_path) as report:
+        report.section("one", "One", section)
+    for file in ("tables/one.csv", "tables/one.parquet", "figures/one.svg", "figures/one.png"):
+        assert (tmp_path / file).stat().st_size > 0, file
+    manifest = json.loads((tmp_path / "manifest.json").read_text(), parse_constant=pytest.fail)
+    assert manifest["seed"] == 3 and manifest["command"] == "demo --now" and manifest["status"] == "complete"
+    assert set(manifest["files"]) == {"tables/one.csv", "tables/one.parquet", "figures/one.svg", "figures/one.png"}
+    assert manifest["versions"]["torch"] and manifest["seconds"] > 0
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "tables/one.parquet"), section().tables[0].table)
+
+
+def test_a_section_that_fails_leaves_the_others_and_is_named(tmp_path, capsys):
+    def broken():
+        raise InputError("x", found="nothing", expected="something")
+
+    with writer(tmp_path) as report:
+        report.section("one", "One", section)
+        report.section("two", "Two", broken)
+        report.section("three", "Three", lambda: section("three"))
+    assert report.outcome.status == "incomplete" and list(report.outcome.failures) == ["Two"]
+    page = (tmp_path / "index.html").read_text()
+    assert "This report is incomplete." in page and "x: found nothing; expected something" in page
+    assert (tmp_path / "figures/three.svg").exists() and "Two is missing" in capsys.readouterr().err
+
+
+def test_an_interrupted_report_keeps_what_it_has(tmp_path):
+    with pytest.raises(KeyboardInterrupt), writer(tmp_path) as report:
+        report.section("one", "One", section)
+        raise KeyboardInterrupt
+    assert report.outcome.status == "interrupted"
+    assert json.loads((tmp_path / "manifest.json").read_text())["status"] == "interrupted"
+    assert "One" in (tmp_path / "index.html").read_text() and (tmp_path / "tables/one.csv").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="a folder that can be written to"):
+        make_folder(tmp_path / "file" / "report")
+    with pytest.raises(InputError, match="^out: found"):  # noqa: RUF043
+        writer(tmp_path / "file")
+
+
+def test_figures_are_reproducible(tmp_path):
+    for name in ("a", "b"):
+        with writer(tmp_path / name) as report:
+            report.section("one", "One", section)
+    assert (tmp_path / "a/figures/one.svg").read_bytes() == (tmp_path / "b/figures/one.svg").read_bytes()
+
+
+def test_long_tables_are_cut_on_the_page_but_not_on_disk(tmp_path):
+    table = pd.DataFrame({"value": range(100)})
+    with writer(tmp_path) as report:
+        report.section("long", "Long", lambda: Section(tables=[ReportTable("long", table, "Numbers.")]))
+    assert "First 40 of 100 rows." in (tmp_path / "index.html").read_text()
+    assert len(pd.read_csv(tmp_path / "tables/long.csv")) == 100
+
+
+def test_index_links_to_reports(tmp_path):
+    with writer(tmp_path / "demo") as report:
+        report.section("one", "One", section)
+    page = write_index(tmp_path, [report.outcome]).read_text()
+    assert 'href="demo/index.html"' in page and "It &lt;rises&gt; &amp; rises." in page
+
+
+def test_cells_and_plain_values():
+    assert [format_cell(v) for v in (1.0, 123456.0, float("nan"), None, "a", 3)] == [
+        "1",
+        "1.235e+05",
+        "–",
+        "–",
+        "a",
+        "3",
+    ]
+    assert plain({"a": (1, float("inf")), "b": None}) == {"a": [1, "inf"], "b": None}
