@@ -7,6 +7,7 @@ In a pipeline it works inside `guide` (`guided_pipeline`), which tells it the st
 nothing.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -64,6 +65,7 @@ class RuleGuider:
     def __init__(self, rule: Rule) -> None:
         self.rule, self.guidance_scale = rule, rule.weight
         self._session: Session | None = None
+        self._replaces: Any = None
         self._at: tuple[Tensor, Level, GuidanceState] | None = None
         self._wanted: tuple[str, ...] | None = None
         self._timestep: Any = None
@@ -84,9 +86,18 @@ class RuleGuider:
         self._at = x, level, step_state(x, level, step=step, call=call, memory=memory)
         return self
 
-    def bind(self, session: Session | None) -> None:
-        """Work inside a `guide` block; None ends it."""
-        self._session, self._wanted = session, None
+    def bind(self, session: Session, replaces: Any) -> Any:
+        """Work inside a `guide` block, in the place of another guider, which is returned."""
+        self._session, self._wanted, self._replaces = session, None, replaces
+        return replaces
+
+    def release(self) -> None:
+        """The block has ended."""
+        self._session = self._wanted = self._replaces = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of a pipeline has its own guider; a copy of ours works by itself."""
+        return RuleGuider(self.rule) if self._replaces is None else copy.deepcopy(self._replaces, memo)
 
     def enable(self) -> None:
         """Called by pipelines for networks that are guided from outside."""

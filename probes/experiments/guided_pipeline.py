@@ -9,7 +9,7 @@ needs. Both ways the rule works in denoised space, at the state and the level of
 on the pipeline afterwards. To record a guided run, put `record(pipe)` outside: it sees what the scheduler got.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.diffusers_guider import RuleGuider
+from scorescope.probes.experiments.guider_calls import GuiderCalls
 from scorescope.probes.experiments.own_branches import (
     check_sites,
     has_own_branches,
@@ -37,21 +38,17 @@ from scorescope.probes.guidance.scheduler_step import (
 )
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.branches import without_variance
-from scorescope.probes.pipelines.call_tap import CallTap
+from scorescope.probes.pipelines.call import Call
+from scorescope.probes.pipelines.engine import Engine
 from scorescope.probes.pipelines.level import Level
-from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReader
+from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReaders
+from scorescope.probes.pipelines.listener import Listener, StepEvent
 from scorescope.probes.pipelines.proof import check_names
+from scorescope.probes.pipelines.run_watch import Stream
+from scorescope.probes.pipelines.seat import Seat
 from scorescope.probes.pipelines.separator import Separated, Separator
-from scorescope.probes.pipelines.taps import (
-    Listener,
-    StepArguments,
-    StepTap,
-    remove_instance_attribute,
-    step_arguments,
-    step_results,
-    tap_step,
-)
-from scorescope.probes.recording.steps import Stream
+from scorescope.probes.pipelines.step_arguments import step_results
+from scorescope.probes.pipelines.taps import put_back
 
 
 def guide(
@@ -110,12 +107,12 @@ def guide(
     needs it this proves to give cond again; else the whole batch, at the cost of its other rows. The proof is one
     more evaluation in that step, once a run. `Guide.evaluations` counts all of them.
     """
-    schedulers = find.schedulers(pipe)
-    check_rule(rule, list(schedulers.values()))
+    engine = Engine(pipe)
+    check_rule(rule, list(engine.schedulers.values()))
     needed = _guider_name(pipe) is None or has_own_branches(rule)
     denoisers = find.denoisers(pipe, modules) if needed else {}
     check_sites(rule, denoisers)
-    return Guide(pipe, rule, schedulers, denoisers, level, check_names(branches), seeds)
+    return Guide(engine, rule, denoisers, level, check_names(branches), seeds)
 
 
 def _guider_name(pipe: Any) -> str | None:
@@ -150,8 +147,7 @@ class _Path:
     """One scheduler in one run: where it is, and what the rule remembers there."""
 
     stream: Stream
-    reader: LevelReader
-    separator: Separator
+    separator: Separator = field(default_factory=Separator)
     memory: dict[str, Any] = field(default_factory=dict)
     repeats: dict[Any, bool] = field(default_factory=dict)
 
@@ -166,20 +162,21 @@ class Guide(Listener):
     """
 
     def __init__(
-        self, pipe: Any, rule: Rule, schedulers: Mapping[str, Any], denoisers: Mapping[str, nn.Module],
-        level: LevelFunction | None, names: Sequence[str], seeds: Sequence[int] | None = None,
+        self, engine: Engine, rule: Rule, denoisers: Mapping[str, nn.Module], level: LevelFunction | None,
+        names: Sequence[str], seeds: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         self.evaluations: list[Evaluations] = []
-        self._pipe, self._rule, self._schedulers, self._denoisers = pipe, rule, schedulers, denoisers
-        self._level, self._names, self._seeds = level, names, seeds
-        self._own = has_own_branches(rule)
-        self._calls = CallTap(repeatable=self._own, guider=_guider_name(pipe) is not None)
+        self._engine, self._rule, self._denoisers = engine, rule, denoisers
+        self._names, self._seeds = names, seeds
+        self._own = self.wants_arguments = has_own_branches(rule)
+        self._guider = None if _guider_name(engine.pipe) is None else GuiderCalls()
+        self.wants_outputs = self._guider is None
         self._finite = FiniteFlags()
-        self._active = False
-        self._taps: list[StepTap] = []
-        self._undo: list[Any] = []
-        self._grids: dict[int, Any] = {}
+        self._seat: Seat | None = None
+        self._undo: list[Callable[[], None]] = []
+        self._readers = LevelReaders(level)
         self._paths: dict[int, _Path] = {}
+        self._asked: tuple[Tensor, GuidanceState] | None = None
 
     @property
     def steps(self) -> int:
@@ -187,11 +184,10 @@ class Guide(Listener):
         return len(self.evaluations)
 
     def __enter__(self) -> "Guide":
+        self._engine = Engine.of(self._engine.pipe)  # of others who have come since
         try:
-            self._active = True
-            self._taps += [tap_step(scheduler, self) for scheduler in self._schedulers.values()]
-            self._calls.hook(self._denoisers)
-            if (guider := _guider_name(self._pipe)) is not None:
+            self._seat = self._engine.join(self, self._denoisers)
+            if (guider := _guider_name(self._engine.pipe)) is not None:
                 self._put_guider(guider)
         except BaseException:
             self._leave()
@@ -201,7 +197,7 @@ class Guide(Listener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
-        unused = len(self._calls.pending)
+        unused = len(self._guider or self._seat or ())
         self._leave()
         if error is None and unused and not self.steps:
             found = f"{unused} denoiser calls and not one scheduler step"
@@ -211,75 +207,77 @@ class Guide(Listener):
         return False
 
     def _put_guider(self, name: str) -> None:
+        pipe = self._engine.pipe
         guider = RuleGuider(self._rule)
-        guider.bind(self)
-        before = self._pipe.__dict__.get(name)
-        self._pipe.__dict__[name] = guider  # past the pipeline's bookkeeping: its configuration is not ours to change
-        self._undo.append(lambda: remove_instance_attribute(self._pipe, name, guider, before))
-        self._undo.append(lambda: guider.bind(None))
+        before = guider.bind(self, pipe.__dict__.get(name))
+        pipe.__dict__[name] = guider  # past the pipeline's bookkeeping: its configuration is not ours to change
+        self._undo.append(lambda: put_back(pipe, name, guider, before))
+        self._undo.append(guider.release)
+        self._engine.follow_guiders()
 
     def _leave(self) -> None:
         """Take off everything of ours, and nothing else."""
-        self._active = False
-        for tap in reversed(self._taps):
-            tap.remove()
         for undo in reversed(self._undo):
             undo()
-        self._calls.remove()
-        self._taps.clear()
         self._undo.clear()
-        self._paths, self._grids = {}, {}
+        if self._seat is not None:
+            self._engine.leave(self._seat)
+            self._seat = None
+        if self._guider is not None:
+            self._guider.clear()
+        self._paths = {}
 
     def receive(self, cond: Tensor, uncond: Tensor | None) -> None:
         """The predictions of a pipeline that uses our guider."""
-        self._calls.receive(cond, uncond)
+        self._engine.catch_up()
+        if self._guider is not None:
+            self._guider.receive(cond, uncond)
 
     def branches_ahead(self, timestep: Any) -> tuple[str, ...]:
         """Branches that the rule will need in the step that comes."""
-        scheduler = self._schedulers.get("scheduler", next(iter(self._schedulers.values())))
-        scheduler = getattr(self._pipe, "scheduler", scheduler)
-        path = self._path(scheduler, scheduler)
-        step, call = path.stream.step, path.stream.call
-        first = getattr(scheduler, "state_in_first_order", True) or step < 0
-        step, call = (step + 1, 0) if first else (step, call + 1)
-        level = path.reader.read(scheduler, timestep, torch.zeros(1))
+        scheduler = self._engine.scheduler
+        path = self._path(scheduler) if self._engine.goes_on() else _Path(Stream(scheduler, 0))
+        step, call = path.stream.ahead()
+        level = self._readers.of(scheduler).read(scheduler, timestep, torch.zeros(1))
         state = step_state(torch.zeros(1), level, step=step, call=call, memory=path.memory)
         return pipeline_branches(self._rule, self._rule.branches(state))
 
-    def on_copy(self, tap: StepTap, copy: StepTap) -> None:
-        """See `Listener.on_copy`."""
-        if self._active:
-            self._taps.append(copy)
+    def after_call(self, call: Call, outputs: list[Tensor]) -> None:
+        """See `Listener`."""
+        if self._guider is not None and not call.repeated:
+            self._guider.feed(call, outputs)
 
-    def on_step(self, tap: StepTap, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """See `Listener.on_step`: step with the rule's prediction in place of the pipeline's."""
-        if not self._active:
-            return tap.below(*args, **kwargs)
-        given = step_arguments(tap.signature, args, kwargs, set(self._calls.known))
-        path = self._path(tap.owner, tap.root)
+    def before_step(self, step: StepEvent) -> Tensor:
+        """See `Listener`: step with the rule's prediction in place of the pipeline's."""
+        if step.begins:
+            self._paths = {}
+            self._readers.forget()
+        path = self._path(step.owner)
         path.stream.count()
-        level = path.reader.read(tap.owner, given.timestep, given.state, given.extra)
-        prediction, guided, state = self._predict(path, given, level)
-        args = tuple(prediction if value is given.prediction else value for value in args)
-        kwargs = {name: prediction if value is given.prediction else value for name, value in kwargs.items()}
-        result = tap.below(*args, **kwargs)
-        after, _ = step_results(result, given.state)
-        if after is not None:
-            self._calls.known.append(after.data_ptr())
-            if depends_on_step_size(self._rule):
-                check_first_order(self._rule, tap.owner, guided, state, after, given.prediction.dtype)
-        return result
+        given = step.given
+        level = self._readers.of(step.owner).read(step.owner, given.timestep, given.state, given.extra)
+        prediction, guided, state = self._predict(path, step, level)
+        self._asked = guided, state
+        return prediction
 
-    def _predict(self, path: _Path, given: StepArguments, level: Level) -> tuple[Tensor, Tensor, GuidanceState]:
+    def after_step(self, step: StepEvent, result: Any) -> None:
+        """See `Listener`."""
+        after, _ = step_results(result, step.given.state)
+        if self._asked is not None and after is not None and depends_on_step_size(self._rule):
+            dtype = step.given.prediction.dtype
+            check_first_order(self._rule, step.owner, *self._asked, after, dtype)
+        self._asked = None
+
+    def _predict(self, path: _Path, step: StepEvent, level: Level) -> tuple[Tensor, Tensor, GuidanceState]:
         """What the scheduler receives, shaped and typed as before; the same as D; where the rule was asked."""
-        calls, place = self._calls.calls(), self._calls.place
+        given = step.given
+        calls, place = (step.calls, step.place) if self._guider is None else self._guider.take()
         found = path.separator.separate(calls, given.prediction.detach(), given.state.detach(), level, place)
         state = step_state(found.state, level, step=path.stream.step, call=path.stream.call, memory=path.memory)
         state.seeds = range(len(found.state)) if self._seeds is None else self._seeds
         own, more = self._own_predictions(path, found, level, state)
         made = more + (0 if place else 1 if found.uncond is None else 2)
         self.evaluations.append(Evaluations(evaluations_needed(self._rule, state), made))
-        self._calls.place += 1
         predicted, guided = predict(
             self._rule, found.cond, found.uncond, found.state, level, state, own, flags=self._finite
         )
@@ -300,14 +298,10 @@ class Guide(Listener):
         denoiser = PipelineDenoiser(found, level, state, path.repeats)
         return own_predictions(self._rule, denoiser), denoiser.evaluations
 
-    def _path(self, owner: Any, root: Any) -> _Path:
-        """Where this scheduler is; a new grid of timesteps is a new run, in which everything starts afresh."""
-        grid = getattr(root, "timesteps", None)
-        if self._grids.get(id(root), grid) is not grid:
-            self._paths, self._grids = {}, {}
-        self._grids[id(root)] = grid
+    def _path(self, owner: Any) -> _Path:
+        """Where this scheduler is."""
         path = self._paths.get(id(owner))
         if path is None or path.stream.owner is not owner:
-            path = _Path(Stream(owner, len(self._paths)), LevelReader(self._level), Separator(self._names))
+            path = _Path(Stream(owner, len(self._paths)), Separator(self._names))
             self._paths[id(owner)] = path
         return path

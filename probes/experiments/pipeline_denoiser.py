@@ -16,8 +16,8 @@ from torch import Tensor
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import GuidanceState
 from scorescope.probes.guidance.scheduler_step import to_denoised_space
+from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level import Level
-from scorescope.probes.pipelines.made_call import MadeCall
 from scorescope.probes.pipelines.separator import Separated
 
 Proved = MutableMapping[Any, bool]
@@ -49,10 +49,10 @@ class PipelineDenoiser:
         return self._made[0].network
 
     @cached_property
-    def _made(self) -> list[MadeCall]:
+    def _made(self) -> list[Call]:
         """The calls that hold `cond`."""
         calls = [self._found.calls[place] for place in self._found.cond_calls]
-        made = [call for call in calls if isinstance(call, MadeCall)]
+        made = [call for call in calls if call.network is not None]
         if len(made) < len(calls):
             found = f"a cond prediction of the {calls[0].module} that is no output of its network"
             raise InputError("pipe", found=found, expected="a pipeline whose network makes the cond branch itself")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from scorescope.probes.decomposition.gram import gram
-from scorescope.probes.pipelines.taps import Call
+from scorescope.probes.pipelines.call import Call
 
 _MOST_BRANCHES = 6
 

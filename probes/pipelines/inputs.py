@@ -1,7 +1,6 @@
 """Which branches were given the same conditions: what names the branches where there are three or more."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,18 +8,6 @@ from torch import Tensor
 from scorescope.probes.pipelines.branches import Hypothesis
 
 _FEWEST = 3  # weights alone tell two branches apart
-
-
-def named_tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors among the arguments of a call, and in mappings among them."""
-    named = {str(place): value for place, value in enumerate(args)} | dict(kwargs)
-    nested = {
-        f"{name}.{key}": inner
-        for name, value in named.items()
-        if isinstance(value, Mapping)
-        for key, inner in value.items()
-    }
-    return {name: value for name, value in (named | nested).items() if isinstance(value, Tensor) and value.ndim}
 
 
 def alike(hypothesis: Hypothesis) -> Tensor | None:

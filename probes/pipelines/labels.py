@@ -1,82 +1,75 @@
 """The names that pipelines themselves give to denoiser calls, where they do."""
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
+from torch import nn
 
-from scorescope.probes.pipelines.taps import remove_instance_attribute
+from scorescope.probes.pipelines.taps import MethodTap
 
 
 class LabelTap:
-    """Reads the names that pipelines give to denoiser calls, where they do.
+    """Reads the names that pipelines give to denoiser calls.
 
     Wraps `module.cache_context` (the name holds for the calls made inside) and a guider's `prepare_inputs`
     (one name for each of the calls that follow).
+
+    Parameters
+    ----------
+    made : callable
+        How many denoiser calls have been made.
     """
 
-    def __init__(self, calls: list[Any]) -> None:
-        self._calls = calls  # every denoiser call since the last group; only its length is read
-        self._undo: list[Callable[[], None]] = []
-        self.spans: list[tuple[int, int, str]] = []
-        self.current = ""  # the name that holds for calls made now
-        self._shifted = 0
+    def __init__(self, made: Callable[[], int]) -> None:
+        self._made = made
+        self._taps: list[MethodTap] = []
+        self._spans: list[tuple[int, int, str]] = []
+        self.context = ""
+        """The cache context that holds for calls made now."""
 
-    def tap_module(self, module: torch.nn.Module) -> None:
+    def tap_module(self, module: nn.Module) -> None:
         """Follow `cache_context` of one module."""
-        inner = getattr(module, "cache_context", None)
-        if inner is None:
-            return
-
-        @contextmanager
-        def cache_context(name: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
-            start, before = self._shifted + len(self._calls), self.current
-            with inner(name, *args, **kwargs) as value:
-                self.current = name
-                try:
-                    yield value
-                finally:
-                    self.current = before
-                    self.spans.append((max(0, start - self._shifted), len(self._calls), name))
-
-        self._replace(module, "cache_context", cache_context)
+        if not self._is_tapped(module) and getattr(module, "cache_context", None) is not None:
+            self._taps.append(MethodTap(module, "cache_context", self._inside))
 
     def tap_guider(self, guider: Any) -> None:
         """Follow the branches that a modular pipeline's guider prepares."""
-        for name in ("prepare_inputs", "prepare_inputs_from_block_state"):
-            inner = getattr(guider, name, None)
-            if inner is not None:
-                self._replace(guider, name, self._prepared(inner))
+        if not self._is_tapped(guider):
+            names = ("prepare_inputs", "prepare_inputs_from_block_state")
+            self._taps += [MethodTap(guider, name, self._prepare) for name in names if hasattr(guider, name)]
 
-    def _prepared(self, inner: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(inner)
-        def prepare(*args: Any, **kwargs: Any) -> Any:
-            batches = inner(*args, **kwargs)
-            for place, batch in enumerate(batches):
-                name = str(getattr(batch, "__guidance_identifier__", ""))
-                self.spans.append((len(self._calls) + place, len(self._calls) + place + 1, name))
-            return batches
+    def _is_tapped(self, owner: Any) -> bool:
+        return any(tap.owner is owner for tap in self._taps)
 
-        return prepare
+    @contextmanager
+    def _inside(self, method: Callable[..., Any], name: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        start, before = self._made(), self.context
+        with method(name, *args, **kwargs) as value:
+            self.context = name
+            try:
+                yield value
+            finally:
+                self.context = before
+                self._spans.append((start, self._made(), name))  # for calls that are looked at later
 
-    def _replace(self, owner: Any, name: str, value: Callable[..., Any]) -> None:
-        before = owner.__dict__.get(name)
-        owner.__dict__[name] = value
-        self._undo.append(lambda: remove_instance_attribute(owner, name, value, before))
+    def _prepare(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        batches, start = method(*args, **kwargs), self._made()
+        for number, batch in enumerate(batches, start):
+            self._spans.append((number, number + 1, str(getattr(batch, "__guidance_identifier__", ""))))
+        return batches
 
-    def of(self, place: int) -> str:
-        """The label of the call at this place."""
-        return next((name for start, stop, name in reversed(self.spans) if start <= place < stop), "")
+    def of(self, number: int) -> str:
+        """The label of a call, by how many were made before it."""
+        return next((name for start, stop, name in reversed(self._spans) if start <= number < stop), "")
 
-    def shift(self, count: int) -> None:
-        """The oldest calls have been dropped from the list."""
-        self._shifted += count
-        self.spans[:] = [(start - count, stop - count, name) for start, stop, name in self.spans if stop > count]
+    def forget(self) -> None:
+        """The calls made so far have their names."""
+        self._spans = []
 
-    def remove(self) -> None:
-        """Put the methods back."""
-        for undo in reversed(self._undo):
-            undo()
-        self._undo.clear()
+    def remove(self, owner: Any = None) -> None:
+        """Put the methods back: those of one object, or all."""
+        for tap in reversed(self._taps):
+            if owner is None or tap.owner is owner:
+                tap.remove()
+        self._taps = [] if owner is None else [tap for tap in self._taps if tap.owner is not owner]

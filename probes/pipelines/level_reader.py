@@ -250,6 +250,35 @@ class LevelReader:
         return float(products[int(time)]), float(getattr(scheduler, "final_alpha_cumprod", 1.0))
 
 
+class LevelReaders:
+    """A reader for each scheduler.
+
+    Parameters
+    ----------
+    custom : callable, optional
+        A user's own conversion.
+    """
+
+    def __init__(self, custom: LevelFunction | None = None) -> None:
+        self._custom = custom
+        self._readers: dict[int, tuple[Any, LevelReader]] = {}
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def of(self, scheduler: Any) -> LevelReader:
+        """The reader of a scheduler."""
+        owner, reader = self._readers.get(id(scheduler), (None, None))
+        if reader is None or owner is not scheduler:
+            reader = LevelReader(self._custom)
+            self._readers[id(scheduler)] = scheduler, reader
+        return reader
+
+    def forget(self) -> None:
+        """Of schedulers that may be copies for one run."""
+        self._readers = {}
+
+
 def _unknown(scheduler: Any) -> Level:
     return Level(note=f"the noise level of {type(scheduler).__name__} is unknown; pass level=")
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import working_dtype
 from scorescope.probes.pipelines.branches import Layout, align, cut, without_variance
+from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.measure import Packed, measure, unread
 from scorescope.probes.pipelines.proof import Proved, Verdict, prove, settle
-from scorescope.probes.pipelines.taps import Call
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from xarray.core import indexing
 
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.branches import Aligned, Hypothesis, cut, without_variance
+from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.proof import Proved, Verdict
-from scorescope.probes.pipelines.taps import Call
 
 Load = Callable[[Mapping[str, Any], str], Tensor]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes.pipelines.taps import is_compiled, leaves
+from scorescope.probes.pipelines.call import is_compiled, leaves
 
 Reduce = Literal["whole", "space", "tokens"]
 

@@ -7,37 +7,28 @@
 Taps go on when the block is entered and leave when it is left, however it is left.
 """
 
-import functools
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines import find
-from scorescope.probes.pipelines.inputs import named_tensors
+from scorescope.probes.pipelines.call import Call, leaves
+from scorescope.probes.pipelines.engine import Engine
 from scorescope.probes.pipelines.level_reader import LevelFunction
-from scorescope.probes.pipelines.pending import Pending
-from scorescope.probes.pipelines.taps import (
-    Call,
-    Listener,
-    StepTap,
-    embeds_guidance,
-    is_compiled,
-    is_repeated,
-    leaves,
-    tap_step,
-)
+from scorescope.probes.pipelines.listener import Listener, StepEvent
+from scorescope.probes.pipelines.seat import Seat
+from scorescope.probes.pipelines.taps import ModuleHook
 from scorescope.probes.recording.estimate import says_it_guides
 from scorescope.probes.recording.kept_sites import Site, hook, resolve
 from scorescope.probes.recording.plan import Budget, Every, Keep, plan
 from scorescope.probes.recording.runs import Runs
 from scorescope.probes.recording.sink import Sink
-from scorescope.probes.recording.steps import Recorder
+from scorescope.probes.recording.steps import Begun, Recorder
 from scorescope.probes.recording.trace import Trace
 
 
@@ -103,45 +94,43 @@ def record(
         For a pipeline that cannot be recorded, or arguments that do not fit it.
     """
     what = plan(keep, every, budget)
-    denoisers = find.denoisers(pipe, modules)
-    found = find.schedulers(pipe)
+    denoisers, engine = find.denoisers(pipe, modules), Engine(pipe)
     sink = Sink(Path(path) if path is not None else None, resume=resume)
     inner = resolve(tuple(sites), denoisers)
     recorder = Recorder(what, sink, level, value_range, branches, progress=progress)
-    return Session(pipe, denoisers, found, inner, recorder, sink)
+    return Session(engine, denoisers, inner, recorder, sink)
 
 
 class Session(Listener):
     """The context manager that `record` returns."""
 
+    wants_outputs = True
+
     def __init__(
-        self, pipe: Any, denoisers: Mapping[str, nn.Module], schedulers: Mapping[str, Any],
-        sites: Sequence[tuple[Site, nn.Module]], recorder: Recorder, sink: Sink,
+        self, engine: Engine, denoisers: Mapping[str, nn.Module], sites: Sequence[tuple[Site, nn.Module]],
+        recorder: Recorder, sink: Sink,
     ) -> None:  # fmt: skip
-        self._pipe, self._denoisers, self._schedulers = pipe, denoisers, schedulers
-        self._sites, self._recorder, self._sink = sites, recorder, sink
-        self._active = False
-        self._pending = Pending()
-        self._group: list[Call] = []
-        self._place = 0
-        self._taps: list[StepTap] = []
-        self._copies: weakref.WeakSet[StepTap] = weakref.WeakSet()  # on copies that pipelines make and forget
-        self._roots: dict[int, Any] = {}
-        self._handles: list[Any] = []
+        self._engine, self._denoisers, self._sites = engine, denoisers, sites
+        self._recorder, self._sink = recorder, sink
+        self._seat: Seat | None = None
+        self._begun: Begun | None = None
+        self._inner: dict[str, list[Tensor]] = {}  # activations of the call that is being made
+        self._hooks: list[ModuleHook] = []
         self.trace = Trace.empty()
 
+    @property
+    def epoch(self) -> object:  # type: ignore[override]
+        """See `Listener`."""
+        return self._recorder.begun
+
     def __enter__(self) -> Trace:
+        self._engine = Engine.of(self._engine.pipe)  # of others who have come since
+        self._recorder.copies = self._engine.copies
         self._sink.open(self._manifest())
         try:
-            self._active = True
-            for scheduler in self._schedulers.values():
-                self._tap(scheduler)
-            for name, module in self._denoisers.items():
-                self._hook(name, module)
-            for guider in find.guiders(self._pipe):
-                self._pending.labels.tap_guider(guider)
+            self._seat = self._engine.join(self, self._denoisers)
             for site, module in self._sites:
-                self._handles.append(module.register_forward_hook(hook(site, self._pending.inner)))
+                self._hooks.append(ModuleHook(module, hook(site, self._inner)))
         except BaseException:
             self._leave()
             self._sink.close("failed", raise_errors=False)
@@ -152,6 +141,7 @@ class Session(Listener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        waiting, followed = 0 if self._seat is None else len(self._seat), self._engine.follows_all()
         self._leave()
         status = "complete" if error is None else "failed" if isinstance(error, Exception) else "interrupted"
         more: dict[str, Any] = {} if error is None else {"error": f"{type(error).__name__}: {error}"}
@@ -160,7 +150,8 @@ class Session(Listener):
         try:
             self._recorder.finish(error is None)
             self._sink.flush(raise_errors=error is None)
-            self._check_used(error)
+            if error is None and waiting and not (self._recorder.steps and followed):
+                raise self._unseen(waiting)
         except BaseException as late:
             status, more = "failed", more | {"error": f"{type(late).__name__}: {late}"}
             if error is None:
@@ -168,141 +159,54 @@ class Session(Listener):
         finally:
             self.trace.fill(self._sink.finish(status, more))
 
-    def _check_used(self, error: BaseException | None) -> None:
-        count = len(self._pending.calls)
-        if error is None and count and (not self._recorder.steps or self._swapped()):
-            after = "after the last scheduler step" if self._recorder.steps else "and not one scheduler step"
-            raise InputError(
-                "pipe",
-                found=f"{count} denoiser calls {after}",
-                expected="a run that calls step on the scheduler that was there when recording began",
-            )
-
-    def _swapped(self) -> bool:
-        """Whether a scheduler is in place that was never tapped: a compiled network does not say when it is called."""
-        current = [getattr(self._pipe, name, part) for name, part in self._schedulers.items()]
-        return not all(any(tap.owner is part for tap in (*self._taps, *self._copies)) for part in current)
-
-    def _tap(self, scheduler: Any) -> None:
-        self._roots[id(scheduler)] = scheduler
-        tap = tap_step(scheduler, self)
-        self._taps.append(tap)
-
-    def _hook(self, name: str, module: nn.Module) -> None:
-        if is_compiled(module) and not hasattr(module, "_orig_mod"):  # hooks of a wrapper stay outside of the graph
-            hooked = module.register_forward_hook(self._after_compiled(name), with_kwargs=True)
-        else:
-            self._handles.append(module.register_forward_pre_hook(self._before_call, with_kwargs=True))
-            hooked = module.register_forward_hook(functools.partial(self._after_call, name), with_kwargs=True)
-        self._handles.append(hooked)
-        self._pending.labels.tap_module(module)
+    def _unseen(self, waiting: int) -> InputError:
+        after = "after the last scheduler step" if self._recorder.steps else "and not one scheduler step"
+        expected = "a run that calls step on the scheduler that was there when recording began"
+        return InputError("pipe", found=f"{waiting} denoiser calls {after}", expected=expected)
 
     def _leave(self) -> None:
         """Take off everything of ours, and nothing else."""
-        self._active = False
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        for tap in (*self._copies, *reversed(self._taps)):
-            tap.remove()
-        self._pending.labels.remove()
+        for inner in self._hooks:
+            inner.remove()
+        self._hooks.clear()
+        if self._seat is not None:
+            self._engine.leave(self._seat)
+            self._seat = None
 
-    def _before_call(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if is_repeated(module):
+    def before_call(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """See `Listener`."""
+        self._inner.clear()
+        if call.repeated:
             return
         self._sink.unreturned += 1
-        self._follow_swaps()
-        self._pending.enter(module, self._since())
         tensors = leaves([*args, *kwargs.values()])
         if tensors:
-            guided = says_it_guides(self._pipe)
-            self._recorder.room.expect(module, tensors[0], self._schedulers, guided=guided)
+            guided = says_it_guides(self._engine.pipe)
+            self._recorder.room.expect(call.network, tensors[0], self._engine.schedulers, guided=guided)
 
-    def _after_call(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if is_repeated(module):
-            self._pending.inner.clear()
-            return
-        self._sink.unreturned -= 1
-        copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
-        sites = self._pending.leave(module)
-        self._recorder.saw(leaves([*args, *kwargs.values()])[:1])
-        inputs = named_tensors(args, kwargs)
-        self._pending.add(Call(name, copies, embedded=embeds_guidance(kwargs), sites=sites, inputs=inputs))
+    def after_call(self, call: Call, outputs: list[Tensor]) -> None:
+        """See `Listener`."""
+        if not call.repeated:
+            call.sites = {site: list(values) for site, values in self._inner.items()}
+            self._sink.unreturned -= 1
+        self._inner.clear()
 
-    def _since(self) -> list[Any]:
-        """What a new run changes."""
-        current = [getattr(self._pipe, name, part) for name, part in self._schedulers.items()]
-        grids = [(part, getattr(part, "timesteps", None)) for part in current]
-        # a property that makes a new table whenever it is read tells nothing
-        same = [grid if grid is getattr(part, "timesteps", None) else None for part, grid in grids]
-        return [self._recorder.begun, *same]
-
-    def _after_compiled(self, name: str) -> Any:
-        pending = self._pending.calls
-
-        def append(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            if not is_repeated(module):
-                pending.append((name, kwargs, output))
-
-        return append
-
-    def _follow_swaps(self) -> None:
-        """A scheduler that was put in place of a recorded one is recorded too."""
-        for name in list(self._schedulers):
-            current = getattr(self._pipe, name, None)
-            if current is None or not hasattr(current, "__dict__") or not callable(getattr(current, "step", None)):
-                continue
-            if id(current) not in self._roots or not self._is_tapped(current):
-                self._tap(current)
-
-    def _is_tapped(self, scheduler: Any) -> bool:
-        top = scheduler.__dict__.get("step")
-        while isinstance(top, StepTap):
-            if top.listener is self:
-                return True
-            top = top.below
-        return False
-
-    def on_copy(self, tap: StepTap, copy: StepTap) -> None:
-        """See `Listener.on_copy`."""
-        if self._active:
-            self._copies.add(copy)
-
-    def on_step(self, tap: StepTap, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """See `Listener.on_step`."""
-        if not self._active:
-            return tap.below(*args, **kwargs)
+    def before_step(self, step: StepEvent) -> None:
+        """See `Listener`."""
         self._sink.unreturned += 1
-        calls = self._calls()
-        step = self._recorder.before(tap, args, kwargs, calls, self._place)
-        self._place += 1
-        result = tap.below(*args, **kwargs)
-        self._recorder.after(step, result)
+        self._begun = self._recorder.before(step)
+
+    def after_step(self, step: StepEvent, result: Any) -> None:
+        """See `Listener`."""
+        assert self._begun is not None
+        self._recorder.after(self._begun, result, returns_x0=step.returns_x0)
+        self._begun = None
         self._sink.unreturned -= 1
-        return result
-
-    def _calls(self) -> list[Call]:
-        """The denoiser calls that feed this step: those since the last one, else the same again."""
-        if self._pending.calls:
-            self._group = [self._call(entry, place) for place, entry in enumerate(self._pending.calls)]
-            self._pending.clear()
-            self._place = 0
-        return self._group
-
-    def _call(self, entry: Any, place: int) -> Call:
-        if isinstance(entry, Call):
-            call = entry
-        else:
-            name, arguments, output = entry
-            copies = [self._recorder.copies.of(leaf) for leaf in leaves(output)]
-            call = Call(name, copies, embedded=embeds_guidance(arguments), inputs=named_tensors((), arguments))
-        call.label, call.place = self._pending.labels.of(place), place
-        return call
 
     def _manifest(self) -> dict[str, Any]:
         return {
-            "pipeline": type(self._pipe).__name__,
-            "schedulers": {name: _describe(part) for name, part in self._schedulers.items()},
+            "pipeline": type(self._engine.pipe).__name__,
+            "schedulers": {name: _describe(part) for name, part in self._engine.schedulers.items()},
             "modules": {name: type(module).__name__ for name, module in self._denoisers.items()},
             "sites": [site.module for site, _ in self._sites],
             "torch": torch.__version__,

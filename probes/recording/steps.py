@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from scorescope.probes.pipelines.branches import Aligned, align, without_variance
+from scorescope.probes.pipelines.call import Call
+from scorescope.probes.pipelines.copies import Copies, same_bits
 from scorescope.probes.pipelines.level import Level
-from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReader
+from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReader, LevelReaders
+from scorescope.probes.pipelines.listener import StepEvent
 from scorescope.probes.pipelines.measure import Packed, add_gap, add_statistics, denoised, measure
 from scorescope.probes.pipelines.proof import check_names
-from scorescope.probes.pipelines.taps import Call, StepArguments, StepTap, step_arguments, step_results
-from scorescope.probes.recording.copies import Copies, same_bits
+from scorescope.probes.pipelines.run_watch import Stream
+from scorescope.probes.pipelines.step_arguments import StepArguments, step_results
 from scorescope.probes.recording.estimate import Room
 from scorescope.probes.recording.plan import Plan
 from scorescope.probes.recording.sink import Sink, Step
@@ -33,21 +36,10 @@ class Returned:
 
 
 @dataclass
-class Stream:
-    """One scheduler in one run."""
+class RecordedStream(Stream):
+    """One scheduler in one run, with the states that it returned."""
 
-    owner: Any
-    number: int
-    step: int = -1
-    call: int = 0
     returned: deque[Returned] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-
-    def count(self) -> None:
-        """The next (step, call); Heun and kin make a second call in the same step."""
-        if getattr(self.owner, "state_in_first_order", True) or self.step < 0:
-            self.step, self.call = self.step + 1, 0
-        else:
-            self.call += 1
 
 
 @dataclass
@@ -61,9 +53,8 @@ class Begun:
     arrays: dict[str, Tensor]
     state: Tensor
     guided: Callable[[], Tensor] | None
-    stream: Stream
+    stream: RecordedStream
     wanted: bool
-    returns_x0: bool
 
 
 class Recorder:
@@ -78,11 +69,8 @@ class Recorder:
         self.steps = 0
         self.begun: object = None  # another one in every run
         self.room = Room(plan, progress=progress)
-        self._custom = level
-        self._readers: dict[int, tuple[Any, LevelReader]] = {}
-        self._streams: dict[int, Stream] = {}
-        self._grids: dict[int, Any] = {}
-        self._known: deque[int] = deque(maxlen=32)
+        self._readers = LevelReaders(level)
+        self._streams: dict[int, RecordedStream] = {}
         self._run: int | None = None
         self._spec: dict[str, Any] | None = None
         self._event = 0
@@ -99,7 +87,8 @@ class Recorder:
         if number is None:
             number = self.sink.next_run if self._next is None else self._next
         self._run, self._spec, self._event, self._next = number, spec, 0, number + 1
-        self._streams, self._grids, self._readers = {}, {}, {}  # of schedulers that may be copies for one run
+        self._streams = {}  # of schedulers that may be copies for one run
+        self._readers.forget()
         self.begun = object()
         self.room.begin_run()
         self.copies.forget()
@@ -122,20 +111,16 @@ class Recorder:
         if complete and self._spec is None:
             self.end_run()
 
-    def saw(self, tensors: Sequence[Tensor]) -> None:
-        """Remember where denoiser inputs lie; tells states from predictions in a `step` with unhelpful names."""
-        self._known.extend(tensor.data_ptr() for tensor in tensors)
-
-    def before(
-        self, tap: StepTap, args: tuple[Any, ...], kwargs: dict[str, Any], calls: Sequence[Call], place: int
-    ) -> Begun:
+    def before(self, step: StepEvent) -> Begun:
         """Everything that has to be read before the scheduler steps."""
-        given = step_arguments(tap.signature, args, kwargs, set(self._known))
-        self._follow_run(tap, given.timestep)
-        stream = self._stream(tap.owner)
+        given, calls, place = step.given, step.calls, step.place
+        if self._run is None or (step.begins and self._spec is None):
+            self.end_run()
+            self.begin_run(None, None)
+        stream = self._streams.setdefault(id(step.owner), RecordedStream(step.owner, len(self._streams)))
         stream.count()
-        reader = self._reader(tap.owner)
-        level = reader.read(tap.owner, given.timestep, given.state, given.extra)
+        reader = self._readers.of(step.owner)
+        level = reader.read(step.owner, given.timestep, given.state, given.extra)
         packed = Packed()
         prediction = self.copies.of(given.prediction)  # a step may edit it, and the state
         state, follows = self._state(stream, given.state, packed)
@@ -149,21 +134,20 @@ class Recorder:
                 add_statistics(packed, guided(), self.value_range)
         embedded = any(call.embedded for call in calls)
         described = [part | {"embedded": embedded, "labels": self._named(part["labels"])} for part in described]
-        record = self._record(stream, given, reader, tap.owner, packed, place)
+        record = self._record(stream, given, reader, packed, place)
         record["follows"] = follows
         wanted = bool(self.plan.arrays or any(call.sites for call in calls)) and self.plan.wants(
             self._event, level.sigma
         )
         arrays = self._arrays(prediction, state, aligned, calls) if wanted else {}
-        return Begun(record, packed, described, level, arrays, state, guided, stream, wanted, tap.returns_x0)
+        return Begun(record, packed, described, level, arrays, state, guided, stream, wanted)
 
-    def after(self, step: Begun, result: Any) -> None:
+    def after(self, step: Begun, result: Any, *, returns_x0: bool) -> None:
         """What the scheduler returned."""
-        original, estimate = step_results(result, step.state, second=step.returns_x0)
+        original, estimate = step_results(result, step.state, second=returns_x0)
         returned = None if original is None else self.copies.of(original)  # may be edited in place from here on
         if original is not None and returned is not None:
             step.stream.returned.appendleft(Returned(self._event, original, returned))
-            self._known.append(original.data_ptr())
         if estimate is not None and step.guided is not None:
             add_gap(step.packed, step.guided(), estimate.detach())
         if step.wanted:
@@ -186,41 +170,12 @@ class Recorder:
         """The pipeline's own labels, else the names that the user gave."""
         return list(self._branches) if not any(labels) and len(labels) == len(self._branches) else labels
 
-    def _follow_run(self, tap: StepTap, timestep: Any) -> None:
-        """A new grid of timesteps on a scheduler that has stepped is a new run."""
-        grid = getattr(tap.root, "timesteps", None)
-        seen = self._grids.get(id(tap.root), grid)
-        fresh = self._spec is None and seen is not grid and self._starts(tap.root, seen, grid, timestep)
-        if self._run is None or fresh:
-            self.end_run()
-            self.begin_run(None, None)
-        self._grids[id(tap.root)] = grid
-
-    def _starts(self, scheduler: Any, seen: Any, grid: Any, timestep: Any) -> bool:
-        """Whether another grid means another run: not where a copy of the same one was put back half-way."""
-        if not isinstance(seen, Tensor) or not isinstance(grid, Tensor) or not torch.equal(seen, grid):
-            return True
-        index = getattr(scheduler, "step_index", None)
-        if index is not None:
-            return bool(index == (getattr(scheduler, "begin_index", None) or 0))
-        return hasattr(scheduler, "step_index") or bool(torch.as_tensor(timestep).flatten()[0] == grid[0])
-
-    def _stream(self, owner: Any) -> Stream:
-        return self._streams.setdefault(id(owner), Stream(owner, len(self._streams)))
-
-    def _reader(self, owner: Any) -> LevelReader:
-        kept = self._readers.get(id(owner))
-        if kept is None or kept[0] is not owner:
-            kept = (owner, LevelReader(self._custom))
-            self._readers[id(owner)] = kept
-        return kept[1]
-
     def _record(
-        self, stream: Stream, given: StepArguments, reader: LevelReader, owner: Any, packed: Packed, place: int
+        self, stream: RecordedStream, given: StepArguments, reader: LevelReader, packed: Packed, place: int
     ) -> dict[str, Any]:
         time: Any = None
         if given.timestep is not None:
-            time = reader.time(owner, given.timestep)
+            time = reader.time(stream.owner, given.timestep)
             if time is None and given.timestep.numel() in (1, len(given.state)):
                 packed.add("t", given.timestep.flatten())
         small = given.prediction.numel() < given.state.numel()
@@ -232,7 +187,7 @@ class Recorder:
             "missing": "the prediction is smaller than the state" if small else "",
         }  # fmt: skip
 
-    def _state(self, stream: Stream, given: Tensor, packed: Packed) -> tuple[Tensor, list[list[Any]]]:
+    def _state(self, stream: RecordedStream, given: Tensor, packed: Packed) -> tuple[Tensor, list[list[Any]]]:
         """A copy of the state, and the earlier events of this scheduler that returned it, or may have.
 
         Each comes with one answer a sample; None where the device has to be asked, which `packed` does.

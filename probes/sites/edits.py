@@ -129,19 +129,29 @@ def prepare(
         _check_rows(name, getattr(given, name), batch, given)
     if given.how == "patch" and given.source is None and given.rows is None:
         raise InputError("source", found=f"none, for {given.site!r}", expected="a cache of another run, or rows=")
-    strength = torch.as_tensor(given.strength, dtype=torch.float64).detach().cpu().expand(batch)
+    strength, inside = _amount(given, sigma, unknown=unknown)
     if weights is not None:
         strength = strength * weights
-    inside = None
-    if not unknown:
-        low, high = (bound.to(sigma) if isinstance(bound, Tensor) else bound for bound in (given.low, given.high))
-        inside = (sigma > low) & (sigma <= high)
-        if inside.device.type == "cpu":  # elsewhere reading it would wait for the device
-            strength, inside = strength * inside, None
     if not strength.any():
         return None
     source = None if given.source is None else given.source.at(given.site, sigma, branch)
     return RowEdit(given, strength, inside, source)
+
+
+def acts(given: Intervention, sigma: Tensor, *, unknown: bool = False) -> bool:
+    """Whether an intervention may change any row at these noise levels, whatever rows are of its branch."""
+    return bool(_amount(given, sigma, unknown=unknown)[0].any())
+
+
+def _amount(given: Intervention, sigma: Tensor, *, unknown: bool) -> tuple[Tensor, Tensor | None]:
+    """Strength of each row, on the host, and which rows are inside of the interval, where only the device knows."""
+    strength = torch.as_tensor(given.strength, dtype=torch.float64).detach().cpu().expand(len(sigma))
+    if unknown:
+        return strength, None
+    low, high = (bound.to(sigma) if isinstance(bound, Tensor) else bound for bound in (given.low, given.high))
+    inside = (sigma > low) & (sigma <= high)
+    # elsewhere reading it would wait for the device
+    return (strength * inside, None) if inside.device.type == "cpu" else (strength, inside)
 
 
 def _check_rows(name: str, value: Any, batch: int, given: Intervention) -> None:

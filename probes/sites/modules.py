@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorescope.data.errors import InputError
-from scorescope.probes.pipelines.taps import is_compiled, leaves
+from scorescope.probes.pipelines.call import is_compiled, leaves
 from scorescope.probes.sites.once_a_pass import once_a_pass
 
 Pool = Literal["whole", "mean"] | int

@@ -21,13 +21,14 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines import find
+from scorescope.probes.pipelines.branch_rows import BranchRows
+from scorescope.probes.pipelines.call import leaves
 from scorescope.probes.pipelines.level_reader import LevelFunction
-from scorescope.probes.pipelines.proof import check_names
-from scorescope.probes.pipelines.taps import leaves
+from scorescope.probes.pipelines.listener import StepEvent
 from scorescope.probes.sites.activation_cache import ActivationCache
-from scorescope.probes.sites.edits import RowEdit, edit_output, prepare
+from scorescope.probes.sites.edits import RowEdit, acts, edit_output, prepare
 from scorescope.probes.sites.interventions import INPUT, OUTPUT, Intervention, is_module_site
-from scorescope.probes.sites.pipeline_sites import DenoiserCall, PipelineSites, block_weights
+from scorescope.probes.sites.pipeline_sites import DenoiserCall, PipelineSites
 
 _TOKENS = "encoder_hidden_states"
 
@@ -51,7 +52,8 @@ def intervene(
         several branches, they are repeated for each.
     branches : sequence of str
         Order of the equal blocks in a batch that holds several branches, for instance ("uncond", "cond"). Needed
-        for an intervention on one branch, unless the pipeline names its calls.
+        for an intervention on one branch where nothing else tells which rows those are: the pipeline's own names for
+        its calls, what an earlier step of the run has proved, or conditions that are zero or no class.
     modules, level
         See `record`.
 
@@ -64,8 +66,8 @@ def intervene(
     ------
     InputError
         Here, for sites that are not there. While the pipeline runs: for an interval of noise levels where they are
-        unknown, a branch whose rows are unknown, a site that is called more than once or not at all in a call, and a
-        value of another size than the site's.
+        unknown, a branch whose rows are unknown or, as the step that they feed proves, were another one's, a site
+        that is called more than once or not at all in a call, and a value of another size than the site's.
     """
     return Intervening(pipe, interventions, branches, modules, level)
 
@@ -77,11 +79,13 @@ class Intervening(PipelineSites):
         self, pipe: Any, interventions: Sequence[Intervention], branches: Sequence[str], modules: find.Modules,
         level: LevelFunction | None,
     ) -> None:  # fmt: skip
-        self.interventions, self._branches = tuple(interventions), check_names(branches)
+        self.interventions = tuple(interventions)
         if special := [given.site for given in self.interventions if given.site in (INPUT, OUTPUT)]:
             raise InputError("site", found=repr(special[0]), expected="a module of a denoiser, or 'condition'")
         sites = [given.site for given in self.interventions if is_module_site(given.site)]
         super().__init__(pipe, sites, modules, level)
+        self._rows = BranchRows(self.readers, branches)
+        self.wants_outputs = self.wants_arguments = any(given.branch != "both" for given in self.interventions)
         self._edits: dict[str, list[RowEdit]] = {}
 
     def before(self, call: DenoiserCall, args: Any, kwargs: Any) -> Any:
@@ -108,13 +112,21 @@ class Intervening(PipelineSites):
         edits = self._edits.get(site)
         return None if not edits else edit_output(output, edits)
 
+    def before_step(self, step: StepEvent) -> None:
+        """See `Listener`: learn which rows belonged to which branch."""
+        if self.wants_outputs:
+            self._rows.learn(step)
+
     def _prepare(self, given: Intervention, call: DenoiserCall) -> RowEdit | None:
         bounds = (given.low, given.high)
         always = not any(isinstance(bound, Tensor) for bound in bounds) and bounds == (0.0, float("inf"))
         if call.note and (not always or given.source is not None):
             raise InputError("low, high", found=call.note, expected="level=, or an intervention at all noise levels")
-        weights = block_weights(given.branch, call, self._branches)
-        return prepare(_repeated(given, call.batch), call.sigma, call.key, weights=weights, unknown=always)
+        given = _repeated(given, call.batch)
+        weights = None
+        if given.branch != "both" and acts(given, call.sigma, unknown=always):
+            weights = self._rows.of(given.branch, call.made, call.batch, same_run=self._engine.goes_on())
+        return prepare(given, call.sigma, call.key, weights=weights, unknown=always)
 
 
 def _repeated(given: Intervention, batch: int) -> Intervention:

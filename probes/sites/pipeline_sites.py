@@ -1,13 +1,11 @@
-"""Where a pipeline's denoiser call is, before it is made: its noise level, and which rows belong to which branch.
+"""Sites inside a pipeline's denoisers, each call with its noise level, and with the rows of each branch where known.
 
-Hooks go on the denoisers and on inner modules, and leave by handle. The noise level comes from the scheduler as it is
-when the denoiser is called. The branch comes from the names that the pipeline itself gives to its calls or, where one
-call holds several branches, from the order that the user gives; the proof that a recording makes comes too late here.
+The noise level comes from the scheduler as it is when the denoiser is called. The branch comes from the names that
+the pipeline itself gives to its calls or that the user gives, else from `BranchRows`.
 """
 
 import difflib
 import functools
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -17,11 +15,13 @@ from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines import find
-from scorescope.probes.pipelines.labels import LabelTap
-from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReader
-from scorescope.probes.pipelines.made_call import TIME_ARGUMENTS
-from scorescope.probes.pipelines.proof import LABELS, check_names
-from scorescope.probes.pipelines.taps import is_compiled, is_repeated, leaves
+from scorescope.probes.pipelines.call import Call, is_compiled, leaves
+from scorescope.probes.pipelines.engine import Engine
+from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReaders
+from scorescope.probes.pipelines.listener import Listener
+from scorescope.probes.pipelines.proof import LABELS
+from scorescope.probes.pipelines.seat import Seat
+from scorescope.probes.pipelines.taps import ModuleHook
 from scorescope.probes.sites.once_a_pass import PassCalls
 
 
@@ -41,6 +41,8 @@ class DenoiserCall:
         The branch, as the pipeline names it; empty where it does not.
     note : str
         Why the level is unknown.
+    made : Call
+        The same call, as the engine tells of it.
     """
 
     module: str
@@ -48,6 +50,7 @@ class DenoiserCall:
     sigma: Tensor
     label: str
     note: str
+    made: Call
 
     @property
     def key(self) -> str:
@@ -55,7 +58,7 @@ class DenoiserCall:
         return self.label or "all"
 
 
-class PipelineSites:
+class PipelineSites(Listener):
     """Hooks on a pipeline's denoisers and their inner modules, for the length of a with block.
 
     Parameters
@@ -78,17 +81,17 @@ class PipelineSites:
     in_repeated_calls = True
     """Whether calls count that a guidance rule makes again for a branch of its own (see `guide`)."""
 
+    changes_calls = True
+
     def __init__(
         self, pipe: Any, sites: Sequence[str], modules: find.Modules = None, level: LevelFunction | None = None
     ) -> None:
-        self._pipe, self._level = pipe, level
+        self.readers = LevelReaders(level)
         self._denoisers = find.denoisers(pipe, modules)
-        self._schedulers = find.schedulers(pipe)
+        self._engine = Engine(pipe)
         self._modules = {site: _module(site, self._denoisers) for site in dict.fromkeys(sites)}
-        self._readers: dict[int, LevelReader] = {}
-        self._calls: list[Any] = []
-        self._labels = LabelTap(self._calls)
-        self._handles: list[Any] = []
+        self._seat: Seat | None = None
+        self._hooks: list[ModuleHook] = []
         self._called = PassCalls()
         self._now: DenoiserCall | None = None
 
@@ -101,17 +104,11 @@ class PipelineSites:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
+        self._engine = Engine.of(self._engine.pipe)
         try:
-            for guider in find.guiders(self._pipe):
-                self._labels.tap_guider(guider)
-            for name, module in self._denoisers.items():
-                pre = functools.partial(self._before, name)
-                self._handles.append(module.register_forward_pre_hook(pre, with_kwargs=True))
-                self._handles.append(module.register_forward_hook(functools.partial(self._after, name)))
-                self._labels.tap_module(module)
+            self._seat = self._engine.join(self, self._denoisers)
             for site, module in self._modules.items():
-                hook = functools.partial(self._at, site)
-                self._handles.append(module.register_forward_hook(hook, prepend=True))
+                self._hooks.append(ModuleHook(module, functools.partial(self._at, site), first=True))
         except BaseException:
             self._leave()
             raise
@@ -121,74 +118,38 @@ class PipelineSites:
         self._leave()
 
     def _leave(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._labels.remove()
-        self._handles.clear()
-        self._calls.clear()
-        self._now = None
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        if self._seat is not None:
+            self._engine.leave(self._seat)
+        self._seat = self._now = None
 
-    def _before(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        if is_repeated(module) and not self.in_repeated_calls:
-            self._now = None
+    def before_call(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """See `Listener`."""
+        self._now = None
+        if call.repeated and not self.in_repeated_calls:
             return None
         tensors = leaves([*args, *kwargs.values()])
         batch = len(tensors[0]) if tensors and tensors[0].ndim else 1
-        sigma, note = self._sigma(module, args, kwargs)
-        label = self._labels.current or self._labels.of(len(self._calls))
+        sigma, note = self._engine.level(call, args, kwargs, self.readers)
         levels = torch.full((batch,), sigma, dtype=torch.float64)
-        self._now = DenoiserCall(name, batch, levels, LABELS.get(label, label), note)
-        self._called = PassCalls(site for site in self._modules if site.partition(".")[0] == name)
+        label = LABELS.get(call.label, call.label)
+        self._now = DenoiserCall(call.module, batch, levels, label, note, call)
+        self._called = PassCalls(site for site in self._modules if site.partition(".")[0] == call.module)
         return self.before(self._now, args, kwargs)
+
+    def after_call(self, call: Call, outputs: list[Tensor]) -> None:
+        """See `Listener`."""
+        if self._now is not None:
+            self._now = None
+            self._called.check_all()
 
     def _at(self, site: str, module: nn.Module, inputs: Any, output: Any) -> Any:
         if self._now is None or site not in self._called:
             return None  # called by itself, outside of its denoiser
         self._called.count(site)
         return self.at_site(site, self._now, output)
-
-    def _after(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        if is_repeated(module) and not self.in_repeated_calls:
-            return
-        if not is_repeated(module):
-            self._calls.append(None)  # labels are counted in calls
-        self._now = None
-        self._called.check_all()
-
-    def _sigma(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[float, str]:
-        """The noise level of this call and, where it is unknown, why."""
-        scheduler = getattr(self._pipe, "scheduler", next(iter(self._schedulers.values())))
-        reader = self._readers.setdefault(id(scheduler), LevelReader(self._level))
-        given = _timestep(module, args, kwargs)
-        time = None if given is None else reader.scheduled(scheduler, given)
-        if time is None:
-            return float("nan"), "the denoiser takes no timestep, or one a row"
-        level = reader.read(scheduler, time, torch.zeros(1))
-        sigma = level.sigma
-        if level.note or (isinstance(sigma, Tensor) and sigma.numel() != 1):
-            return float("nan"), level.note or "the level differs inside a sample"
-        return float(sigma), ""
-
-
-def block_weights(branch: str, call: DenoiserCall, branches: Sequence[str]) -> Tensor | None:
-    """1 in the rows that belong to a branch, 0 in others; None for all rows.
-
-    Raises
-    ------
-    InputError
-        If it cannot be known which rows those are.
-    """
-    if branch == "both":
-        return None
-    if call.label:
-        return torch.full((call.batch,), float(call.label == branch), dtype=torch.float64)
-    names = check_names(branches)
-    if not names or call.batch % len(names):
-        found = f"{branch!r} in an unnamed call of {call.batch} rows, branches {names}"
-        expected = "branches=, the order of the equal blocks of a batch, such as ('uncond', 'cond'); or branch 'both'"
-        raise InputError("branch", found=found, expected=expected)
-    marks = torch.tensor([float(name == branch) for name in names], dtype=torch.float64)
-    return marks.repeat_interleave(call.batch // len(names))
 
 
 def _module(site: str, denoisers: Mapping[str, nn.Module]) -> nn.Module:
@@ -207,12 +168,3 @@ def _module(site: str, denoisers: Mapping[str, nn.Module]) -> nn.Module:
             )
             raise InputError("site", found=found, expected=expected)
     return module
-
-
-def _timestep(module: nn.Module, args: Any, kwargs: Any) -> Any:
-    """What a denoiser is given as its timestep, or None."""
-    try:
-        bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
-    except TypeError:
-        return None
-    return next((bound[name] for name in TIME_ARGUMENTS if bound.get(name) is not None), None)

@@ -1,17 +1,15 @@
-"""A denoiser call that can be made again: with other rows, other conditions, or on another network."""
+"""One call of a denoiser: what came out of it, what it was given, and how to make it again."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes.pipelines.inputs import named_tensors
-from scorescope.probes.pipelines.taps import Call, leaves, repeating
 
 _STATES = ("sample", "hidden_states", "latents", "x")
 TIME_ARGUMENTS = ("timestep", "timesteps", "t", "time", "sigma", "timestep_ratio", "noise_level")
@@ -19,21 +17,45 @@ _NO_CONDITIONS = (*TIME_ARGUMENTS, "timestep_cond", "guidance")
 
 
 @dataclass
-class MadeCall(Call):
-    """A call of a denoiser that can be made again.
+class Call:
+    """One call of a denoiser module.
 
     Attributes
     ----------
+    module : str
+        Name of the module.
+    outputs : list of Tensor
+        Every tensor in what it returned, copied, in order; empty where nobody listens for them.
+    label : str
+        What the pipeline itself called this branch; empty where it said nothing.
+    embedded : bool
+        The guidance scale was an input of the network (a guidance-distilled model).
+    sites : dict of list of Tensor
+        Activations captured inside this call.
+    inputs : dict of Tensor
+        What it was called with, as far as that is tensors with a name or place of their own; not copied.
+    place : int
+        Which of the calls since the last step, from 0.
+    repeated : bool
+        It was made by us, to repeat one of the pipeline's (see `repeating`).
     network : nn.Module
-        What was called.
+        What was called; None for a prediction that is no output of a network.
     args, kwargs
-        With what; held, not copied.
+        With what; held, not copied, and only where somebody makes calls again.
     context : str
         The cache context that it was made in; empty for none.
     pick : callable
         From all tensors in what the network returns to those in `outputs`.
     """
 
+    module: str
+    outputs: list[Tensor]
+    label: str = ""
+    embedded: bool = False
+    sites: dict[str, list[Tensor]] = field(default_factory=dict)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    place: int = 0
+    repeated: bool = False
     network: Any = None
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -43,12 +65,16 @@ class MadeCall(Call):
     @property
     def rows(self) -> int:
         """Rows of the call: those of the state that it was given; 0 where that is no tensor."""
-        state = self._named().get(self._state)
-        return len(state) if isinstance(state, Tensor) and state.ndim else 0
+        return len(self.state) if isinstance(self.state, Tensor) and self.state.ndim else 0
+
+    @property
+    def state(self) -> Any:
+        """The argument that is the state."""
+        return self._named().get(self._state)
 
     @property
     def _state(self) -> str:
-        """The argument that is the state: by its name, else the first."""
+        """Its name: a customary one, else the first."""
         named = self._named()
         return next((name for name in _STATES if name in named), next(iter(named), ""))
 
@@ -70,7 +96,7 @@ class MadeCall(Call):
     def again(
         self, *, network: Any = None, argument: str = "network", changes: Mapping[str, Tensor] | None = None,
         rows: slice | None = None, alone: bool = False,
-    ) -> Call:  # fmt: skip
+    ) -> "Call":  # fmt: skip
         """The same call once more.
 
         Parameters
@@ -107,6 +133,71 @@ class MadeCall(Call):
         with repeating(network), nullcontext() if context is None else context(self.context):
             outputs = self.pick(leaves(network(*args, **kwargs)))
         return Call(self.module, [leaf.detach() for leaf in outputs], self.label)
+
+
+def leaves(output: Any) -> list[Tensor]:
+    """All tensors in an output: tensors, lists, tuples, mappings and dataclasses, nested as they come."""
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        return [leaf for value in output.values() for leaf in leaves(value)]
+    if isinstance(output, list | tuple):
+        return [leaf for value in output for leaf in leaves(value)]
+    if is_dataclass(output) and not isinstance(output, type):
+        return [leaf for part in fields(output) for leaf in leaves(getattr(output, part.name))]
+    return []
+
+
+def is_compiled(module: torch.nn.Module) -> bool:
+    """True for a module compiled as a whole: `torch.compile(module)` or `module.compile()`."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+
+
+_REPEATED = "_scorescope_repeated"
+
+
+@contextmanager
+def repeating(network: Any) -> Iterator[None]:
+    """Calls of `network` made inside repeat one of the pipeline's: recordings do not take them for branches."""
+    if not isinstance(network, torch.nn.Module):
+        yield
+        return
+    network.__dict__[_REPEATED] = True
+    try:
+        yield
+    finally:
+        network.__dict__.pop(_REPEATED, None)
+
+
+def is_repeated(module: torch.nn.Module) -> bool:
+    """True during a call that `repeating` announced."""
+    return _REPEATED in module.__dict__
+
+
+def embeds_guidance(arguments: Mapping[str, Any]) -> bool:
+    """True where a denoiser was called with an embedded guidance scale."""
+    return any(arguments.get(name) is not None for name in ("guidance", "timestep_cond"))
+
+
+def named_tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors among the arguments of a call, and in mappings among them."""
+    named = {str(place): value for place, value in enumerate(args)} | dict(kwargs)
+    nested = {
+        f"{name}.{key}": inner
+        for name, value in named.items()
+        if isinstance(value, Mapping)
+        for key, inner in value.items()
+    }
+    return {name: value for name, value in (named | nested).items() if isinstance(value, Tensor) and value.ndim}
+
+
+def time_of(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """What a denoiser is given as its timestep, or None."""
+    try:
+        bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
+    except TypeError:
+        return None
+    return next((bound[name] for name in TIME_ARGUMENTS if bound.get(name) is not None), None)
 
 
 def _parameters(network: Any) -> inspect.Signature:

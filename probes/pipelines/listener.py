@@ -1,0 +1,77 @@
+"""What listens to a pipeline, and what it is told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from scorescope.probes.pipelines.call import Call
+from scorescope.probes.pipelines.step_arguments import StepArguments
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """A step that a scheduler is about to make.
+
+    Attributes
+    ----------
+    owner, root : object
+        The scheduler, and the one that it was copied from: itself, unless the pipeline copied it.
+    given : StepArguments
+        Prediction, timestep and state, as listeners that came later have left them.
+    received : StepArguments
+        The same as the pipeline handed them over.
+    calls : sequence of Call
+        The denoiser calls that feed it: those since the last step, else the same again.
+    place : int
+        How many steps they have fed before.
+    begins : bool
+        It is the first of another run than the step before it.
+    returns_x0 : bool
+        What the scheduler returns beside the state, if anything, is its estimate of x0.
+    """
+
+    owner: Any
+    root: Any
+    given: StepArguments
+    received: StepArguments
+    calls: Sequence[Call]
+    place: int
+    begins: bool
+    returns_x0: bool
+
+
+class Listener:
+    """Is told of every call of its denoisers and of every step; what it does not care for it leaves out.
+
+    Attributes
+    ----------
+    wants_outputs : bool
+        Outputs of calls are copied for it.
+    wants_arguments : bool
+        What calls were given is kept with them, to make them again.
+    changes_calls : bool
+        `before_call` may change what a denoiser is given, so it has to be asked inside compiled modules too.
+    epoch : object
+        Another object in every run that it begins itself: calls before that feed no step after it.
+    """
+
+    wants_outputs = False
+    wants_arguments = False
+    changes_calls = False
+    epoch: object = None
+
+    def before_call(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A denoiser is about to be called; (args, kwargs) to be given in their place, or None."""
+        return None
+
+    def after_call(self, call: Call, outputs: list[Tensor]) -> None:
+        """It has returned these tensors, which are not copies."""
+
+    def before_step(self, step: StepEvent) -> Tensor | None:
+        """A scheduler is about to step; a prediction to be given in place of `step.given.prediction`, or None."""
+        return None
+
+    def after_step(self, step: StepEvent, result: Any) -> None:
+        """It has returned `result`."""

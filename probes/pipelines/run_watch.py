@@ -1,0 +1,111 @@
+"""Where a run of a pipeline begins, and where its schedulers are in it."""
+
+import inspect
+import sys
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Stream:
+    """One scheduler in one run."""
+
+    owner: Any
+    number: int
+    step: int = -1
+    call: int = 0
+
+    def count(self) -> None:
+        """The next (step, call); Heun and kin make a second call in the same step."""
+        self.step, self.call = self.ahead()
+
+    def ahead(self) -> tuple[int, int]:
+        """The (step, call) that comes."""
+        first = getattr(self.owner, "state_in_first_order", True) or self.step < 0
+        return (self.step + 1, 0) if first else (self.step, self.call + 1)
+
+
+class RunWatch:
+    """Tells the runs of one pipeline apart.
+
+    One call of the pipeline is one run, also where its loop goes back up. It is recognised by its frame on the call
+    stack. A loop that the user writes has none: there a run begins with a new grid of timesteps on a scheduler that
+    has stepped, and with a scheduler that was put in the place of one that has.
+
+    Parameters
+    ----------
+    pipe : object
+        The pipeline.
+    """
+
+    def __init__(self, pipe: Any) -> None:
+        code = getattr(inspect.unwrap(type(pipe).__call__), "__code__", None) if callable(pipe) else None
+        self._code = code if getattr(code, "co_name", "") == "__call__" else None  # not that of a bare decorator
+        self._frame: FrameType | None = None
+        self._ended = False
+        self._grids: dict[int, tuple[Any, Any]] = {}
+
+    def begins(self, root: Any, timestep: Any, replaced: Any = None) -> bool:
+        """Whether this step is the first one of another run than the step before it.
+
+        Parameters
+        ----------
+        root : object
+            The scheduler that steps, or the one that it was copied from.
+        timestep : float, int or Tensor
+            What the step was given.
+        replaced : object, optional
+            The scheduler whose place in the pipeline `root` has taken.
+        """
+        grid, frame = getattr(root, "timesteps", None), self._calling()
+        _, seen = self._grids.get(id(root), (root, grid))
+        if self._ended or frame is not None or self._frame is not None:
+            begins = bool(self._grids) and (self._ended or frame is not self._frame)
+        elif id(root) not in self._grids:
+            begins = id(replaced) in self._grids
+        else:
+            begins = seen is not grid and _starts(root, seen, grid, timestep)
+        if begins:
+            self._grids = {}
+        self._frame, self._ended = frame, False
+        self._grids[id(root)] = root, grid
+        return begins
+
+    def goes_on(self) -> bool:
+        """Whether the run of the latest step has not ended yet, as far as can be told before the next one."""
+        if not self._grids or self._ended or (frame := self._calling()) is not self._frame:
+            return False
+        return frame is not None or all(_is_same(getattr(s, "timesteps", None), g) for s, g in self._grids.values())
+
+    def end_call(self) -> None:
+        """The pipeline says that its call is over: its frame is let go, and what it holds."""
+        self._ended, self._frame = bool(self._grids), None
+
+    def forget(self) -> None:
+        """Nobody asks any more."""
+        self._frame, self._ended, self._grids = None, False, {}
+
+    def _calling(self) -> FrameType | None:
+        """The frame of the pipeline's call that we are in."""
+        frame = sys._getframe(1) if self._code is not None else None
+        while frame is not None and frame.f_code is not self._code:
+            frame = frame.f_back
+        return frame
+
+
+def _is_same(grid: Any, seen: Any) -> bool:
+    return grid is seen or (isinstance(grid, Tensor) and isinstance(seen, Tensor) and torch.equal(grid, seen))
+
+
+def _starts(scheduler: Any, seen: Any, grid: Any, timestep: Any) -> bool:
+    """Whether another grid means another run: not where a copy of the same one was put back half-way."""
+    if not _is_same(grid, seen):
+        return True
+    index = getattr(scheduler, "step_index", None)
+    if index is not None:
+        return bool(index == (getattr(scheduler, "begin_index", None) or 0))
+    return hasattr(scheduler, "step_index") or bool(torch.as_tensor(timestep).flatten()[0] == grid[0])
