@@ -915,6 +915,35 @@ ODD: dict[str, Callable[[], Built]] = {
 }
 
 
+def animatediff() -> Built:
+    """AnimateDiff: a doubled call [uncond, cond] of a video; with FreeInit its loop goes back up."""
+    from diffusers import AnimateDiffPipeline, DDIMScheduler, MotionAdapter
+
+    torch.manual_seed(0)
+    adapter = MotionAdapter(
+        block_out_channels=(8, 16),
+        motion_layers_per_block=1,
+        motion_norm_num_groups=4,
+        motion_num_attention_heads=4,
+    )
+    scheduler = DDIMScheduler(beta_schedule="linear", clip_sample=False)
+    pipe = AnimateDiffPipeline(
+        vae=_vae(), text_encoder=None, tokenizer=None, unet=_unet(), motion_adapter=adapter, scheduler=scheduler
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, {
+        "prompt_embeds": embeddings(1, 5, 16, seed=2),
+        "negative_prompt_embeds": embeddings(1, 5, 16, seed=3),
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": 2,
+        "num_frames": 2,
+        "height": 16,
+        "width": 16,
+        "output_type": "latent",
+        "generator": generator(),
+    }
+
+
 def output_of(result: Any) -> torch.Tensor:
     """What a pipeline made, as a tensor."""
     if isinstance(result, torch.Tensor):

@@ -197,7 +197,8 @@ class Guide(Listener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
-        unused = len(self._guider or self._seat or ())
+        self._engine.catch_up()
+        unused = len(self._seat or ()) if self._guider is None else len(self._guider)
         self._leave()
         if error is None and unused and not self.steps:
             found = f"{unused} denoiser calls and not one scheduler step"

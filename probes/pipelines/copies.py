@@ -68,7 +68,7 @@ def same_bits(a: Tensor, b: Tensor) -> list[bool]:
 
 
 def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
-    flat: NDArray[np.uint8] = tensor.reshape(-1).view(torch.uint8).numpy()
+    flat: NDArray[np.uint8] = tensor.reshape(-1).contiguous().view(torch.uint8).numpy()
     return flat
 
 

@@ -141,6 +141,7 @@ class Session(Listener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._engine.catch_up()
         waiting, followed = 0 if self._seat is None else len(self._seat), self._engine.follows_all()
         self._leave()
         status = "complete" if error is None else "failed" if isinstance(error, Exception) else "interrupted"

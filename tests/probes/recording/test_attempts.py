@@ -168,10 +168,10 @@ def test_calls_without_steps_are_not_hoarded() -> None:
     with session, torch.no_grad():
         for _ in range(400):
             pipe.net(x, 1)
-        assert len(session._pending.calls) == 256
+        assert len(session._seat) == 256
         cond, uncond = pipe.net(x, 1), pipe.net(x, 2)
         pipe.scheduler.step(uncond + 5.0 * (cond - uncond), pipe.scheduler.timesteps[0], x)
-        assert not session._pending.calls
+        assert not len(session._seat)
 
 
 def test_a_scheduler_that_is_swapped_under_a_wrapped_network_is_recorded() -> None:
@@ -212,7 +212,7 @@ def test_copies_of_a_scheduler_are_forgotten_with_them() -> None:
         kept = mine.scheduler
         del mine
         gc.collect()
-        assert len(session._taps) + len(session._copies) <= 2
+        assert len(session._engine._taps) + len(session._engine._copied) <= 2
         assert len(session._recorder._readers) == 1
         assert isinstance(vars(kept)["step"], StepTap)
     assert "step" not in vars(kept)
