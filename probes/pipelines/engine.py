@@ -296,7 +296,7 @@ class Engine:
         begins = self._runs.begins(tap.root, given.timestep, replaced)
         received, told = given, list[tuple[Seat, StepEvent]]()
         for seat in reversed(self._seats):
-            event = StepEvent(tap.owner, tap.root, given, received, *seat.take(), begins, tap.returns_x0)
+            event = StepEvent(tap.owner, given, received, *seat.take(), begins, tap.returns_x0)
             told.append((seat, event))
             if (prediction := seat.listener.before_step(event)) is not None:
                 args, kwargs, given = _with_prediction(args, kwargs, given, prediction)

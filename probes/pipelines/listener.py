@@ -16,8 +16,8 @@ class StepEvent:
 
     Attributes
     ----------
-    owner, root : object
-        The scheduler, and the one that it was copied from: itself, unless the pipeline copied it.
+    owner : object
+        The scheduler; pipelines may copy one for a stream of its own.
     given : StepArguments
         Prediction, timestep and state, as listeners that came later have left them.
     received : StepArguments
@@ -33,7 +33,6 @@ class StepEvent:
     """
 
     owner: Any
-    root: Any
     given: StepArguments
     received: StepArguments
     calls: Sequence[Call]

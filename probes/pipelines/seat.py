@@ -68,8 +68,3 @@ class Seat:
         else:
             self._place += 1
         return self._group, self._place
-
-    @property
-    def has_calls(self) -> bool:
-        """Whether there are calls that a step may take."""
-        return bool(self._waiting or self._group)

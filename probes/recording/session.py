@@ -1,4 +1,4 @@
-"""Recording an unmodified pipeline.
+"""`record`: an unmodified pipeline is listened to, and every step becomes a row of a `Trace`.
 
     with record(pipe, keep="branches", path="runs/a") as trace:
         pipe("a lighthouse", num_inference_steps=30)

@@ -1,4 +1,4 @@
-"""What one run recorded: a table of scalars, a table of its samples, and a manifest.
+"""The `Trace`, which holds what one run recorded: a table of scalars, a table of its samples, and a manifest.
 
     trace.scalars      # one row a (sample, step, call): sigma and the inner products of the branches
     trace.samples      # one row a sample: seed and condition
