@@ -1,4 +1,4 @@
-"""What is computed on the device in one step, and how it travels to the host as one vector.
+"""The inner products of one step, computed on the device, and how they travel to the host as one vector.
 
 Nothing here waits for the device: every number goes into a `Packed` vector that is read back once, at the end of
 a run or by the writer thread.

@@ -1,4 +1,4 @@
-"""How much room the arrays of a run will take, told from the first denoiser call."""
+"""How much room a run will take, told from its first denoiser call, and refused where that exceeds the budget."""
 
 import sys
 from collections.abc import Mapping

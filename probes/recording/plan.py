@@ -1,4 +1,4 @@
-"""What to keep of a run, when, and how much room that takes."""
+"""What `keep`, `every` and `budget` mean: which arrays of which steps, and how much room is allowed."""
 
 import math
 import re
