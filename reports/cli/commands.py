@@ -17,11 +17,9 @@ from scorescope.reports.cli import trace as trace_cli
 from scorescope.reports.directions.study import load_subject
 from scorescope.reports.gaussian.study import from_folder
 from scorescope.reports.guidance import traces as guidance_traces
-from scorescope.reports.page.pages import Outcome, write_index
+from scorescope.reports.page.pages import Outcome, environment, write_index
 
-app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what a diffusion model does at every step."
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 report_app = typer.Typer(help="Make reports; without a name, every report there is, at --quick size.")
 app.add_typer(report_app, name="report")
 app.add_typer(fid_cli.weights_app, name="weights")
@@ -41,6 +39,20 @@ REPORTS: dict[str, Callable[[Path], Outcome]] = {
     "fid": lambda out: fid.build(out, quick=True, command=_command()),
     "directions": lambda out: directions.build(out, load_subject("shapes"), quick=True, command=_command()),
 }
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"scorescope {environment()['versions']['scorescope']}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")]
+
+
+@app.callback()
+def scorescope(version: Version = False) -> None:
+    """Measure what a diffusion model does at every step."""
 
 
 @report_app.callback(invoke_without_command=True)
