@@ -41,7 +41,7 @@ types: setup build/types/scorescope
 bench: setup
 	$(BIN)/python -m tests.benchmarks
 
-map: setup build/types/scorescope
+map: setup
 	$(BIN)/python -m tests.house_map
 
 clean:

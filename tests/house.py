@@ -87,6 +87,11 @@ class File:
         return list(imports(self.tree))
 
     @cached_property
+    def taken(self) -> set[str]:
+        """Names that a face takes from its files, in place of files of that name."""
+        return {found.name for found in self.imports if self.is_face and found.module != f"scorescope.{self.name}"}
+
+    @cached_property
     def defined(self) -> dict[str, ast.stmt]:
         """Top-level definitions by name."""
         return {name: node for node in self.tree.body for name in _names(node)}
@@ -144,7 +149,8 @@ class House:
         if top != "scorescope":
             return ""
         inner = f"{module}.{imported.name}".strip(".")
-        return inner if inner in self.files else module
+        hidden = module in self.files and imported.name in self.files[module].taken  # a function named as its file
+        return inner if inner in self.files and not hidden else module
 
     def where(self, name: str, near: str) -> File:
         """The one file that defines a name: that of dotted name `near`, else one beside it, else one anywhere."""
