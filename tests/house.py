@@ -103,12 +103,11 @@ class File:
         return [] if node is None else ast.literal_eval(node.value)
 
     def is_documented(self, name: str) -> bool:
-        """Whether a docstring explains it; a constant by a string below, a comment, or by being a `Schema`."""
+        """Whether a docstring explains it; a constant by a string below, a comment, or what it holds."""
         node = self.defined[name]
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             return ast.get_docstring(node) is not None
-        schema = isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "Schema"
-        return schema or self._is_explained(node)
+        return _explains_itself(node.value) or self._is_explained(node)
 
     def _is_explained(self, node: ast.stmt) -> bool:
         lines = self.path.read_text().splitlines()
@@ -166,6 +165,9 @@ def read_house() -> House:
     """Read every source file of the rooms."""
     files = {file.name: file for room in ROOMS for file in map(_file, sorted((ROOT / room).rglob("*.py")))}
     faces = [file for file in files.values() if file.is_face and (file.name == "data" or "." in file.name)]
+    declared = {f"{room}.{wing}" for room in ROOMS for wing in MAY_IMPORT[room]} | {"data"}
+    if stray := {face.name for face in faces} ^ declared:
+        raise ValueError(f"not both in the code and in {Path(__file__).name}: {', '.join(sorted(stray))}")
     house = House(files, {face.name: Wing(face.name, face) for face in faces})
     for file in files.values():
         if file.wing in house.wings:
@@ -188,6 +190,13 @@ def _file(path: Path) -> File:
     inner = path.relative_to(ROOT).with_suffix("")
     parts = inner.parent.parts if path.name == "__init__.py" else inner.parts
     return File(".".join(parts), path, ast.parse(path.read_text()))
+
+
+def _explains_itself(value: ast.expr) -> bool:
+    """A `Schema`, or a dict of names and what they mean."""
+    if isinstance(value, ast.Dict):
+        return all(isinstance(item, ast.Constant) and isinstance(item.value, str) for item in value.values)
+    return isinstance(value, ast.Call) and ast.unparse(value.func) == "Schema"
 
 
 def _names(node: ast.stmt) -> Iterator[str]:

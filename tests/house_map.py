@@ -52,7 +52,11 @@ def page(house: House, text: str) -> str:
         if not found:
             raise ValueError(f"{PAGE.name} has no part between {begin.strip()} and {end}")
         text = f"{before}{begin}\n" + "\n".join(lines) + f"\n\n{end}{after}"
-    return LINK.sub(lambda link: _link(house, link["path"].replace("/", "."), link["name"]), text)
+    dead: list[str] = []
+    text = LINK.sub(lambda link: _link(house, link, dead), text)
+    if dead:
+        raise ValueError(f"{PAGE.name} names what is defined nowhere, or more than once: {'; '.join(dead)}")
+    return text
 
 
 def wing_table(house: House) -> list[str]:
@@ -91,9 +95,14 @@ def _names(wing: Wing, file: File) -> list[str]:
     return sorted({name for name in wing.face.public if name in file.defined} | set(functions if listed else sentences))
 
 
-def _link(house: House, near: str, name: str) -> str:
-    path = house.where(name, near).path.relative_to(ROOT)
-    return f"[`{path}: {name}`](../{path})"
+def _link(house: House, link: re.Match[str], dead: list[str]) -> str:
+    """A link to the file that defines a name today; one that cannot be found is added to `dead`."""
+    try:
+        path = house.where(link["name"], link["path"].replace("/", ".")).path.relative_to(ROOT)
+    except LookupError as error:
+        dead.append(str(error))
+        return link[0]
+    return f"[`{path}: {link['name']}`](../{path})"
 
 
 @dataclass

@@ -67,8 +67,7 @@ def test_a_wing_imports_only_the_wings_it_may(one):
 
 
 @each(ROOMS)
-def test_wings_are_declared_and_in_no_circle(one):
-    assert set(MAY_IMPORT[one]) == {wing.name.split(".")[1] for wing in WINGS if wing.name.startswith(f"{one}.")}
+def test_wings_are_in_no_circle(one):
     list(TopologicalSorter(MAY_IMPORT[one]).static_order())  # a circle is an error
 
 
@@ -129,8 +128,13 @@ def test_a_wings_docstring_shows_how_it_is_used(one):
 
 
 def code_of(docstring):
-    """The indented lines of a docstring."""
-    return textwrap.dedent("\n".join(line for line in docstring.split("\n") if line.startswith("    ")))
+    """What follows the first paragraph of a docstring if all of it is code, else its indented lines."""
+    _, _, rest = docstring.partition("\n\n")
+    try:
+        ast.parse(rest)
+    except SyntaxError:
+        return textwrap.dedent("\n".join(line for line in rest.split("\n") if line.startswith("    ")))
+    return rest
 
 
 # what is shown to users uses public names only

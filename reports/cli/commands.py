@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -17,9 +18,11 @@ from scorescope.reports.cli import trace as trace_cli
 from scorescope.reports.directions.study import load_subject
 from scorescope.reports.gaussian.study import from_folder
 from scorescope.reports.guidance import traces as guidance_traces
-from scorescope.reports.page.pages import Outcome, environment, write_index
+from scorescope.reports.page.pages import Outcome, write_index
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what a diffusion model does at every step."
+)
 report_app = typer.Typer(help="Make reports; without a name, every report there is, at --quick size.")
 app.add_typer(report_app, name="report")
 app.add_typer(fid_cli.weights_app, name="weights")
@@ -32,18 +35,10 @@ DenoiserName = Annotated[str, typer.Option("--denoiser", help="A shipped model, 
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (96 with --quick).")]
 
-# every report that `scorescope report` makes, in the order of the index page
-REPORTS: dict[str, Callable[[Path], Outcome]] = {
-    "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
-    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=_command()),
-    "fid": lambda out: fid.build(out, quick=True, command=_command()),
-    "directions": lambda out: directions.build(out, load_subject("shapes"), quick=True, command=_command()),
-}
-
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"scorescope {environment()['versions']['scorescope']}")
+        typer.echo(f"scorescope {metadata.version('scorescope')}")
         raise typer.Exit
 
 
@@ -51,8 +46,16 @@ Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_e
 
 
 @app.callback()
-def scorescope(version: Version = False) -> None:
-    """Measure what a diffusion model does at every step."""
+def _options(version: Version = False) -> None: ...
+
+
+# every report that `scorescope report` makes, in the order of the index page
+REPORTS: dict[str, Callable[[Path], Outcome]] = {
+    "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
+    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=_command()),
+    "fid": lambda out: fid.build(out, quick=True, command=_command()),
+    "directions": lambda out: directions.build(out, load_subject("shapes"), quick=True, command=_command()),
+}
 
 
 @report_app.callback(invoke_without_command=True)
