@@ -6,7 +6,7 @@ OUT ?= report
 # one worker a core with one thread each: several threads a worker would only wait for each other
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
-.PHONY: setup report test test-slow lint types bench clean
+.PHONY: setup report test test-slow lint types bench map clean
 
 # torch goes first and alone: its pin must be settled before another package asks for a torch of its own
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -40,6 +40,9 @@ types: setup build/types/scorescope
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
+
+map: setup
+	$(BIN)/python -m tests.house_map
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -10,11 +10,12 @@ from scorescope.data.classifiers import Classifier, load_classifier, shipped_cla
 from scorescope.data.digit_measures import measure_digits
 from scorescope.data.digits import Digits, Labelled, load_digits
 from scorescope.data.errors import InputError
-from scorescope.data.scenes import Scenes, render_scenes
+from scorescope.data.scenes import ACCESSORIES, Scenes, render_scenes
 from scorescope.data.shapes import ATTRIBUTES, Shapes, column, render_shapes
 from scorescope.data.unet import EDMDenoiser, UNetConfig
 
 __all__ = [
+    "ACCESSORIES",
     "ATTRIBUTES",
     "AttributeScorer",
     "Classifier",

@@ -22,6 +22,7 @@ SIZE = 40  # pixels
 SHAPE = (3, SIZE, SIZE)
 SUBJECTS = ("disc", "square", "triangle", "cross")
 ACCESSORIES = ("ring", "bar", "plus", "wedge")
+"""Names of the accessories, in the order of their labels."""
 
 
 @dataclass(frozen=True)

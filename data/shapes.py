@@ -28,6 +28,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "position": ("left", "right"),
     "background": ("dark", "light"),
 }
+"""The values of each attribute, in the order of the columns of the labels; a label is the place of its value."""
 SIZES = tuple(len(names) for names in ATTRIBUTES.values())
 NUISANCE = "frame"
 """A thin border; not part of the labels, but it comes with large shapes more often than with small ones."""

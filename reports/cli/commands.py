@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,20 @@ Quick = Annotated[bool, typer.Option("--quick", help="Fewer samples: wider inter
 DenoiserName = Annotated[str, typer.Option("--denoiser", help="A shipped model, or package.module:factory.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (96 with --quick).")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"scorescope {metadata.version('scorescope')}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")]
+
+
+@app.callback()
+def _options(version: Version = False) -> None: ...
+
 
 # every report that `scorescope report` makes, in the order of the index page
 REPORTS: dict[str, Callable[[Path], Outcome]] = {

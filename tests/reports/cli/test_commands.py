@@ -1,5 +1,6 @@
 import json
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -11,6 +12,11 @@ def run(monkeypatch, *arguments):
     with pytest.raises(SystemExit) as end:
         cli.main()
     return end.value.code
+
+
+def test_version_is_that_of_the_installed_package(monkeypatch, capsys):
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"scorescope {metadata.version('scorescope')}\n"
 
 
 def test_report_guidance_of_a_factory(tmp_path, monkeypatch):
