@@ -37,8 +37,8 @@ from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate, to_device
 from scorescope.probes.sampling.arm_rows import ArmRows, RunArm
 from scorescope.probes.sampling.arms import Sampling, run_arms
-from scorescope.probes.sites.intervened import embedded, intervened
 from scorescope.probes.sites.interventions import Branch, Intervention
+from scorescope.probes.sites.on_denoiser import embedded, intervened
 
 Metric = Callable[[Tensor], Tensor]
 """Images (n, *shape) -> (n,) numbers, for instance the log-odds of an attribute."""

@@ -25,9 +25,9 @@ from scorescope.probes.pipelines.level_reader import LevelFunction
 from scorescope.probes.pipelines.proof import check_names
 from scorescope.probes.pipelines.taps import leaves
 from scorescope.probes.sites.activation_cache import ActivationCache
-from scorescope.probes.sites.edits import RowEdit, edit_output, prepare
 from scorescope.probes.sites.interventions import INPUT, OUTPUT, Intervention, is_module_site
 from scorescope.probes.sites.pipeline_sites import DenoiserCall, PipelineSites, block_weights
+from scorescope.probes.sites.row_edits import RowEdit, edit_output, prepare
 
 _TOKENS = "encoder_hidden_states"
 

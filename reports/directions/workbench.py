@@ -23,7 +23,7 @@ from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.activations import Activations, collect
 from scorescope.probes.sampling.arms import Sampling
 from scorescope.probes.sampling.solvers import Euler
-from scorescope.probes.sites.controls import shuffled_direction
+from scorescope.probes.sites.control_directions import shuffled_direction
 from scorescope.probes.sites.direction import Direction
 from scorescope.reports.directions.study import Contrast, Subject
 
