@@ -1,6 +1,7 @@
 """Everything that touches a model: denoisers, sampling, guidance rules, and what is recorded of them."""
 
 from scorescope.probes import (
+    activations,
     approximations,
     bank,
     decomposition,
@@ -14,6 +15,7 @@ from scorescope.probes import (
     sampling,
     sites,
 )
+from scorescope.probes.activations import collect
 from scorescope.probes.bank import Bank, log_snr_grid
 from scorescope.probes.experiments import guide, replay, sample_pipeline, sweep
 from scorescope.probes.features import open_images
@@ -39,7 +41,7 @@ from scorescope.probes.guidance import (
 from scorescope.probes.models import Denoiser, Model, NoiseLevel, load_model, to_denoised
 from scorescope.probes.pipelines import Level
 from scorescope.probes.recording import Recording, Site, Trace, record
-from scorescope.probes.sampling import collect, sample
+from scorescope.probes.sampling import sample
 from scorescope.probes.sites import Direction, Intervention, intervene
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "Site",
     "TangentialCFG",
     "Trace",
+    "activations",
     "approximations",
     "bank",
     "collect",

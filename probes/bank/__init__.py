@@ -1,7 +1,7 @@
 """bank"""
 
-from scorescope.probes.bank.comparison import Arm, compare_arms
-from scorescope.probes.bank.comparison_sums import Comparison
+from scorescope.probes.bank.compare import Arm, compare_arms
+from scorescope.probes.bank.comparison import Comparison
 from scorescope.probes.bank.points import Bank, Point, log_snr_grid
 
 __all__ = [

@@ -1,6 +1,6 @@
 """features"""
 
-from scorescope.probes.features.attribution import gradcam_maps, occlusion_maps
+from scorescope.probes.features.captum_maps import gradcam_maps, occlusion_maps
 from scorescope.probes.features.edm2_references import read_edm2_reference
 from scorescope.probes.features.extraction import (
     Features,

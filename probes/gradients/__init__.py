@@ -1,15 +1,12 @@
 """gradients"""
 
-from scorescope.probes.gradients.differentiable import (
+from scorescope.probes.gradients.heads import (
     Head,
     Prediction,
-    Step,
     attribute_score,
     guidance_energy,
-    make_step,
     paired_loss,
     projection,
-    same_noise,
 )
 from scorescope.probes.gradients.jacobian import (
     JacobianDirections,
@@ -18,6 +15,7 @@ from scorescope.probes.gradients.jacobian import (
     transport_direction,
 )
 from scorescope.probes.gradients.jacobian_products import pull_back, push_forward
+from scorescope.probes.gradients.step import Step, make_step, same_noise
 from scorescope.probes.gradients.step_attribution import (
     Attribution,
     CompletenessWarning,

@@ -1,4 +1,4 @@
-"""Conditions of many arms for the same images, and conditions that hold some attributes and leave others open.
+"""Rows of conditions: of some samples, of many arms for the same images, with some attributes left open.
 
     table = ConditionRows.join([labels_a, labels_b], count=len(images))
     table.take(arms, rows)                        # the condition of each (arm, image), in one batch
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.models.denoiser import Condition, select_rows
+from scorescope.probes.models.denoiser import Condition
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,24 @@ def _stack(conditions: Sequence[Condition]) -> Condition:
     if isinstance(first, Tensor):
         return torch.cat(list(conditions))
     return [row for condition in conditions for row in condition]
+
+
+def select_rows(condition: Condition, rows: slice | Tensor) -> Condition:
+    """Some rows of a condition, by a slice or integer positions; dicts entry by entry."""
+    if condition is None:
+        return None
+    if isinstance(condition, dict):
+        return {key: select_rows(value, rows) for key, value in condition.items()}
+    if isinstance(rows, slice) or isinstance(condition, Tensor):
+        return condition[rows]
+    return [condition[i] for i in rows.tolist()]
+
+
+def to_device(condition: Condition, device: torch.device) -> Condition:
+    """A condition with its tensors on `device`."""
+    if isinstance(condition, dict):
+        return {key: to_device(value, device) for key, value in condition.items()}
+    return condition.to(device) if isinstance(condition, Tensor) else condition
 
 
 def open_attributes(labels: Tensor, sizes: Sequence[int], keep: Sequence[int]) -> Tensor:

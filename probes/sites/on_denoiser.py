@@ -10,7 +10,6 @@ The result is a denoiser again. Hooks are on its modules only for the length of 
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -120,7 +119,7 @@ class _Cached(_Around):
 
     def __call__(self, x: Tensor, sigma: Tensor, condition: Condition, /) -> Tensor:
         branch = "uncond" if condition is None else "cond"
-        with capture(self._inner, self._named) if self._named else nullcontext({}) as taken:
+        with capture(self._inner, self._named) as taken:
             prediction = self.denoiser(x, sigma, condition)
         for site in self.sites:
             self.cache.put(site, sigma, branch, self._value(site, x, condition, prediction, taken))
