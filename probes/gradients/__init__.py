@@ -1,4 +1,12 @@
-"""gradients"""
+"""Derivatives of one denoiser step: numbers of a guided prediction, captum on them, Jacobians.
+
+    step = make_step(denoiser, x, 1.0, labels, head=projection(direction), weight=3.0)
+    attribute_step(step, "IntegratedGradients").by_token
+    found = jacobian_directions(denoiser, x, 1.0, labels, of="network.middle1", to="x", count=5)
+    push_forward(denoiser, x, 1.0, labels, vector, of="network.middle1")         # J v
+
+Gradients pass through guidance, condition tokens, the state and named sites.
+"""
 
 from scorescope.probes.gradients.heads import (
     Head,

@@ -1,4 +1,13 @@
-"""sampling"""
+"""Samples and paths of a plain denoiser: solvers, rules, many interventions side by side, teleportation.
+
+    run = sample(denoiser, seeds=range(64), condition=labels, rule=CFG(4.0), solver=Heun())
+    run.samples, run.trace
+    path = run_path(denoiser, x, edm_sigmas(60)[:-1])
+    sample_arms(denoiser, [RunArm("bare"), RunArm("off", (off,))], seeds=range(32), condition=labels)
+    sample_teleported(denoiser, gaussian, seeds=range(64), sigma_skip=8.0, sigmas=edm_sigmas(18))
+
+Everything random about a sample comes from its seed.
+"""
 
 from scorescope.probes.sampling.arm_rows import RunArm
 from scorescope.probes.sampling.arms import ArmBatch, Sampling, run_arms, sample_arms

@@ -1,4 +1,17 @@
-"""sites"""
+"""Named inner modules of a denoiser or pipeline: what they put out, kept, changed, patched from another run.
+
+    site_names(denoiser)
+    off = Intervention("zero", "network.attention", low=0.5)
+    run = sample(intervened(denoiser, [off]), seeds=range(8), condition=labels)
+    with intervene(pipe, [Intervention.along(direction, strength=3.0)]):
+        pipe("a lighthouse")
+
+    cache = ActivationCache()
+    sample(cached(denoiser, ["network.middle1"], cache), seeds=range(8), condition=labels, solver=Euler())
+    patch = Intervention("patch", "network.middle1", source=cache)
+
+What an intervention means is the same in a plain denoiser and in a pipeline.
+"""
 
 from scorescope.probes.sites.activation_cache import ActivationCache
 from scorescope.probes.sites.control_directions import random_directions, shuffled_direction
