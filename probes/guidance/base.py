@@ -112,6 +112,20 @@ class Rule(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class WeightedRule:
+    """What most rules share: one weight w, and no other branch than `cond` at w = 1. They say what they predict."""
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        require_finite("weight", self.weight)
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """Both branches; at w = 1 the unconditional one is not needed."""
+        return (COND,) if self.weight == 1 else (COND, UNCOND)
+
+
 @runtime_checkable
 class RowRule(Rule, Protocol):
     """A rule that may need the unconditional branch for some samples only."""
