@@ -146,8 +146,7 @@ def open_attributes(labels: Tensor, sizes: Sequence[int], keep: Sequence[int]) -
     InputError
         For labels of another shape or columns that are not there.
     """
-    if labels.ndim != 2 or labels.shape[1] != len(sizes):
-        raise InputError("labels", found=f"shape {tuple(labels.shape)}", expected=f"(n, {len(sizes)})")
+    _check_labels(labels, sizes)
     for column in keep:
         _check_column(column, sizes)
     out = torch.tensor(sizes, dtype=labels.dtype, device=labels.device).repeat(len(labels), 1)
@@ -185,14 +184,17 @@ def attribute_candidates(
     names = [str(value) for value in range(sizes[column])] if names is None else list(names)
     if len(set(names)) != sizes[column]:
         raise InputError("names", found=str(names), expected=f"{sizes[column]} different names")
-    if labels is None:
-        labels = torch.tensor([list(sizes)])
-    elif labels.ndim != 2 or labels.shape[1] != len(sizes):
-        raise InputError("labels", found=f"shape {tuple(labels.shape)}", expected=f"(n, {len(sizes)})")
+    labels = torch.tensor([list(sizes)]) if labels is None else labels
+    _check_labels(labels, sizes)
     return {
         name: labels.index_fill(1, torch.tensor([column], device=labels.device), value)
         for value, name in enumerate(names)
     }
+
+
+def _check_labels(labels: Tensor, sizes: Sequence[int]) -> None:
+    if labels.ndim != 2 or labels.shape[1] != len(sizes):
+        raise InputError("labels", found=f"shape {tuple(labels.shape)}", expected=f"(n, {len(sizes)})")
 
 
 def _check_column(column: int, sizes: Sequence[int]) -> None:
