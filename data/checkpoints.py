@@ -31,6 +31,15 @@ def save_denoiser(path: Path, denoiser: EDMDenoiser, card: Card) -> None:
     """Write weights to `path` (safetensors) and `card` to the same name with `.json`.
 
     The network's size and sigma_data travel in the weights file, so it can be loaded without its card.
+
+    Parameters
+    ----------
+    path : Path
+        Of the weights.
+    denoiser : EDMDenoiser
+        The model.
+    card : dict
+        What is told of it; the hash of the weights is added.
     """
     save_network(path, denoiser, card, kind=FORMAT, config=denoiser.config, sigma_data=repr(denoiser.sigma_data))
 

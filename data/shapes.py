@@ -64,6 +64,11 @@ class Shapes:
 def column(attribute: str) -> int:
     """Column of an attribute in the labels.
 
+    Parameters
+    ----------
+    attribute : str
+        One of `ATTRIBUTES`.
+
     Raises
     ------
     InputError

@@ -42,6 +42,13 @@ def fit_isotropic(
     """The isotropic law with the data's mean and, if `variance`, its mean variance; else a point at the mean.
 
     Parameters and errors as in `fit_gaussian`; float64.
+
+    Parameters
+    ----------
+    source, value_range, units
+        As in `fit_gaussian`.
+    variance : bool
+        False leaves a point at the mean.
     """
     batches = Batches(source, value_range=value_range)
     totals = first_pass(batches)

@@ -110,6 +110,13 @@ class Bank:
 def log_snr_grid(low: float, high: float, count: int) -> list[float]:
     """Noise levels evenly spaced in log-SNR = -2 ln sigma, falling from `low` log-SNR to `high`.
 
+    Parameters
+    ----------
+    low, high : float
+        Log-SNR of the first and the last level.
+    count : int
+        Number of levels.
+
     Raises
     ------
     InputError

@@ -193,6 +193,11 @@ def same_noise(x: Tensor, x0: Tensor, other: Tensor) -> Tensor:
 
     The baseline for attributions to x. A straight path to it keeps the noise, and with it the noise level that the
     denoiser is told; a path to zero does not.
+
+    Parameters
+    ----------
+    x, x0, other : Tensor, of one shape
+        State, the image in it, and the other image.
     """
     if not x.shape == x0.shape == other.shape:
         found = f"{tuple(x.shape)}, {tuple(x0.shape)}, {tuple(other.shape)}"

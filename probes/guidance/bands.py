@@ -102,7 +102,7 @@ def _levels(images: Tensor, levels: int) -> list[Tensor]:
 
 
 def _check(images: Tensor, levels: int) -> None:
-    if levels < 1 or images.ndim != 4 or min(images.shape[-2:]) < 2 ** (levels - 1):
+    if images.ndim != 4 or min(images.shape[-2:]) < 2 ** (levels - 1):
         found = f"data of shape {tuple(images.shape[1:])}"
         expected = f"(channel, y, x) of at least {2 ** (levels - 1)} pixels a side for {levels} bands"
         raise InputError("cond", found=found, expected=expected)

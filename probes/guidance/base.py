@@ -141,7 +141,7 @@ class BranchRule(Rule, Protocol):
 
     Inside a pipeline `cond` and `uncond` are the pipeline's; a rule that computes its own `uncond` names it in a class
     attribute `own_branches`, and then the pipeline need not have one. `branch_parameters` may name the fields that
-    shape its branches, and `own_reference` what its own `uncond` is called in tables (see `probes.branch_makers`).
+    shape its branches, and `own_reference` what its own `uncond` is called in tables (see `guidance.branch_makers`).
     """
 
     def predict(

@@ -31,7 +31,15 @@ from scorescope.probes.sampling.solvers import DPMSolverPP2M, Heun, Solver
 
 @dataclass(frozen=True)
 class Run:
-    """Samples, and the trace of how they came about (None where nothing was recorded)."""
+    """Samples, and the trace of how they came about (None where nothing was recorded).
+
+    Attributes
+    ----------
+    samples : Tensor, shape (n, *shape)
+        One a seed.
+    trace : Trace or None
+        What was recorded.
+    """
 
     samples: Tensor
     trace: Trace | None

@@ -42,7 +42,13 @@ def root_module(denoiser: object) -> nn.Module:
 
 
 def site_names(denoiser: object) -> list[str]:
-    """Paths of all inner modules, in the order of registration."""
+    """Paths of all inner modules, in the order of registration.
+
+    Parameters
+    ----------
+    denoiser : nn.Module
+        The model; another object, or a compiled one, is an `InputError`.
+    """
     return [name for name, _ in root_module(denoiser).named_modules() if name]
 
 
