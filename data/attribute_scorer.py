@@ -8,10 +8,10 @@
 It was trained on images whose attributes and nuisance are independent, so that it names what it sees.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -155,6 +155,7 @@ def load_scorer(name: str | Path, *, device: str | torch.device = "cpu") -> tupl
     return load_network(name, _build, folder=FOLDER, kind=FORMAT, device=device)
 
 
-def _build(config: dict[str, Any]) -> AttributeScorer:
+def _build(metadata: dict[str, str]) -> AttributeScorer:
+    config = json.loads(metadata["config"])
     attributes = {key: tuple(values) for key, values in config["attributes"].items()}
     return AttributeScorer(ScorerConfig(tuple(config["shape"]), tuple(config["channels"]), attributes))

@@ -31,14 +31,17 @@ def save_denoiser(path: Path, denoiser: EDMDenoiser, card: Card) -> None:
     """Write weights to `path` (safetensors) and `card` to the same name with `.json`.
 
     The network's size and sigma_data travel in the weights file, so it can be loaded without its card.
+
+    Parameters
+    ----------
+    path : Path
+        Of the weights.
+    denoiser : EDMDenoiser
+        The model.
+    card : dict
+        What is told of it; the hash of the weights is added.
     """
-    metadata = {
-        "format": FORMAT,
-        "config": json.dumps(asdict(denoiser.config)),
-        "sigma_data": repr(denoiser.sigma_data),
-    }
-    replace_file(path, lambda temporary: save_file(denoiser.state_dict(), temporary, metadata))
-    write_card(path.with_suffix(".json"), {**card, "weights_sha256": sha256(path)})
+    save_network(path, denoiser, card, kind=FORMAT, config=denoiser.config, sigma_data=repr(denoiser.sigma_data))
 
 
 def load_denoiser(name: str | Path, *, device: str | torch.device = "cpu") -> tuple[EDMDenoiser, Card]:
@@ -64,11 +67,13 @@ def load_denoiser(name: str | Path, *, device: str | torch.device = "cpu") -> tu
     InputError
         If the file is missing, damaged, of another kind, or does not match the hash on its card.
     """
-    path = SHIPPED / f"{name}.safetensors" if str(name) in shipped_denoisers() else Path(name)
-    if not path.is_file():
-        raise InputError("name", found=f"{str(name)!r}", expected=f"a safetensors file or one of {shipped_denoisers()}")
-    metadata, weights, card = read_weights(path, device=device)
-    return _build(path, metadata, weights).to(device), card
+    return load_network(name, _build, folder=SHIPPED, kind=FORMAT, device=device)
+
+
+def _build(metadata: dict[str, str]) -> EDMDenoiser:
+    config: dict[str, Any] = json.loads(metadata["config"])
+    sizes: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
+    return EDMDenoiser(UNetConfig(**sizes), float(metadata["sigma_data"]))
 
 
 def read_weights(path: Path, *, device: str | torch.device = "cpu") -> tuple[dict[str, str], dict[str, Tensor], Card]:
@@ -97,9 +102,9 @@ def read_weights(path: Path, *, device: str | torch.device = "cpu") -> tuple[dic
     return metadata, weights, card
 
 
-def save_network(path: Path, network: nn.Module, card: Card, *, kind: str, config: Any) -> None:
-    """Write a network's weights to `path` (safetensors, with its size, a dataclass) and `card` beside it."""
-    metadata = {"format": kind, "config": json.dumps(asdict(config))}
+def save_network(path: Path, network: nn.Module, card: Card, *, kind: str, config: Any, **more: str) -> None:
+    """Write a network's weights to `path` (safetensors, with its size, a dataclass, and `more`), and `card`."""
+    metadata = {"format": kind, "config": json.dumps(asdict(config)), **more}
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda temporary: save_file(network.state_dict(), temporary, metadata))
     write_card(path.with_suffix(".json"), {**card, "weights_sha256": sha256(path)})
@@ -107,7 +112,7 @@ def save_network(path: Path, network: nn.Module, card: Card, *, kind: str, confi
 
 def load_network(
     name: str | Path,
-    build: Callable[[dict[str, Any]], Network],
+    build: Callable[[dict[str, str]], Network],
     *,
     folder: Path,
     kind: str,
@@ -120,7 +125,7 @@ def load_network(
     name : str or Path
         Name of a file in `folder` without suffix, or a path.
     build : callable
-        The stored size, as a dict, to an untrained network.
+        What the file says of itself, with the size as JSON in `config`, to an untrained network.
     folder : Path
         Where the shipped ones are.
     kind : str
@@ -140,7 +145,7 @@ def load_network(
     InputError
         If the file is missing, damaged, of another kind, or does not match the hash on its card.
     """
-    shipped = sorted(path.stem for path in folder.glob("*.safetensors"))
+    shipped = shipped_names(folder)
     path = folder / f"{name}.safetensors" if str(name) in shipped else Path(name)
     if not path.is_file():
         raise InputError("name", found=repr(str(name)), expected=f"a safetensors file or one of {shipped}")
@@ -148,7 +153,7 @@ def load_network(
     if metadata.get("format") != kind:
         raise InputError(str(path), found=f"format {metadata.get('format')!r}", expected=repr(kind))
     try:
-        network = build(json.loads(metadata["config"]))
+        network = build(metadata)
         network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(str(path), found=f"weights that do not fit ({error})", expected=kind) from None
@@ -157,7 +162,12 @@ def load_network(
 
 def shipped_denoisers() -> list[str]:
     """Names that `load_denoiser` knows without a path."""
-    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+    return shipped_names(SHIPPED)
+
+
+def shipped_names(folder: Path) -> list[str]:
+    """Weight files of a folder, without suffix."""
+    return sorted(path.stem for path in folder.glob("*.safetensors"))
 
 
 def load_snapshots() -> dict[int, EDMDenoiser]:
@@ -191,32 +201,14 @@ def replace_file(path: Path, write: Any) -> None:
     os.replace(temporary, path)
 
 
-def _read_card(path: Path) -> Card:
+def _read_card(weights: Path) -> Card:
+    path = weights.with_suffix(".json")
     try:
-        card = json.loads(path.with_suffix(".json").read_text())
+        card = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise InputError(
-            str(path.with_suffix(".json")), found=f"damaged JSON ({error})", expected="the weights' card"
-        ) from None
+        raise InputError(str(path), found=f"damaged JSON ({error})", expected="the weights' card") from None
     if not isinstance(card, dict):
-        raise InputError(
-            str(path.with_suffix(".json")), found=type(card).__name__, expected="the weights' card, a JSON object"
-        )
+        raise InputError(str(path), found=type(card).__name__, expected="the weights' card, a JSON object")
     return card
-
-
-def _build(path: Path, metadata: dict[str, str], weights: dict[str, torch.Tensor]) -> EDMDenoiser:
-    if metadata.get("format") != FORMAT:
-        raise InputError(
-            str(path), found=f"format {metadata.get('format')!r}", expected=f"{FORMAT!r}, written by save_denoiser"
-        )
-    try:
-        config: dict[str, Any] = json.loads(metadata["config"])
-        sizes: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
-        denoiser = EDMDenoiser(UNetConfig(**sizes), float(metadata["sigma_data"]))
-        denoiser.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(str(path), found=f"weights or metadata that do not fit ({error})", expected=FORMAT) from None
-    return denoiser.eval().requires_grad_(False)

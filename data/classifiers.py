@@ -8,15 +8,15 @@
 Features are the plain spatial average of the last maps, as in the Inception network of the FID.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorescope.data.checkpoints import SHIPPED, Card, load_network, save_network
+from scorescope.data.checkpoints import SHIPPED, Card, load_network, save_network, shipped_names
 from scorescope.data.errors import InputError
 
 FORMAT = "scorescope-classifier-1"
@@ -130,10 +130,11 @@ def load_classifier(name: str | Path, *, device: str | torch.device = "cpu") -> 
     return load_network(name, _build, folder=FOLDER, kind=FORMAT, device=device)
 
 
-def _build(config: dict[str, Any]) -> Classifier:
+def _build(metadata: dict[str, str]) -> Classifier:
+    config = json.loads(metadata["config"])
     return Classifier(ClassifierConfig(**{key: tuple(value) for key, value in config.items()}))
 
 
 def shipped_classifiers() -> list[str]:
     """Names that `load_classifier` knows without a path."""
-    return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
+    return shipped_names(FOLDER)

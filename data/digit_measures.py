@@ -53,15 +53,7 @@ def stroke_thickness(ink: Tensor) -> Tensor:
     out about w^2 / L too thick. Strokes thinner than two pixels come out too thick by up to half a pixel, depending
     on how they lie on the pixel grid.
 
-    Parameters
-    ----------
-    ink : Tensor, shape (n, height, width)
-        From 0 to 1.
-
-    Returns
-    -------
-    Tensor, shape (n,)
-        In pixels.
+    Ink (n, height, width) from 0 to 1; thickness (n,) in pixels.
     """
     area, half = ink.sum((1, 2)), _outline(ink) / 2
     # a blob rounder than a square has no such bar; then half of the half perimeter, the side of a square
@@ -71,15 +63,7 @@ def stroke_thickness(ink: Tensor) -> Tensor:
 def stroke_slant(ink: Tensor) -> Tensor:
     """Angle from upright, in degrees, of the shear that would make the mixed second moment zero.
 
-    Parameters
-    ----------
-    ink : Tensor, shape (n, height, width)
-        From 0 to 1.
-
-    Returns
-    -------
-    Tensor, shape (n,)
-        Positive where the top leans to the right; zero for ink in one row only.
+    Ink (n, height, width) from 0 to 1; slant (n,), positive where the top leans to the right, zero for ink in one row.
     """
     y, x = (torch.arange(size, dtype=ink.dtype, device=ink.device) for size in ink.shape[1:])
     mass = ink.sum((1, 2))

@@ -38,7 +38,15 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Digits:
-    """The two halves of the split and the hash of all 1797 images and labels."""
+    """The two halves of the split and the hash of all 1797 images and labels.
+
+    Attributes
+    ----------
+    train, held_out : Labelled
+        1437 and 360 images.
+    sha256 : str
+        Hash of all images and labels.
+    """
 
     train: Labelled
     held_out: Labelled

@@ -65,6 +65,11 @@ class Shapes:
 def column(attribute: str) -> int:
     """Column of an attribute in the labels.
 
+    Parameters
+    ----------
+    attribute : str
+        One of `ATTRIBUTES`.
+
     Raises
     ------
     InputError
@@ -160,8 +165,8 @@ def _draw(labels: Tensor, frame: Tensor, values: dict[str, Tensor]) -> tuple[Ten
     return paint(canvas, mask, _rgb(values["hue"], values["saturation"])), mask
 
 
-def _rgb(hue: Tensor, saturation: Tensor, brightness: float = 0.95) -> Tensor:
-    """HSV to RGB, shape (n, 3)."""
+def _rgb(hue: Tensor, saturation: Tensor) -> Tensor:
+    """HSV at V = 0.95 to RGB, shape (n, 3)."""
     sector = (torch.tensor([5.0, 3.0, 1.0]) + 6 * hue[:, None]) % 6
     ramp = torch.minimum(sector, 4 - sector).clamp(0, 1)
-    return brightness * (1 - saturation[:, None] * ramp)
+    return 0.95 * (1 - saturation[:, None] * ramp)

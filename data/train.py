@@ -21,8 +21,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.augment import augment
-from scorescope.data.bank import Bank, denoising_errors, error_bank
 from scorescope.data.checkpoints import Card, replace_file, save_denoiser
+from scorescope.data.denoising_errors import ErrorBank, denoising_errors, error_bank
 from scorescope.data.errors import InputError
 from scorescope.data.shapes import SHAPE, SIZES
 from scorescope.data.training_images import TrainingImages, open_labels, training_images
@@ -171,7 +171,7 @@ class _Run:
         self.step += 1
         self.losses.append(loss.item())
 
-    def check(self, bank: Bank) -> dict[str, float]:
+    def check(self, bank: ErrorBank) -> dict[str, float]:
         """Held-out error of the averaged weights; keep them if they are the best so far; save the state."""
         errors = denoising_errors(self.averaged, bank)
         held_out = float((self._weight(bank.sigma) * errors).mean())

@@ -50,7 +50,7 @@ RECIPES = {
 }
 
 
-def train_classifier(name: str, *, progress: bool = True) -> tuple[Classifier, Card]:
+def train_classifier(name: str) -> tuple[Classifier, Card]:
     """Train by `RECIPES[name]`.
 
     Returns
@@ -69,7 +69,7 @@ def train_classifier(name: str, *, progress: bool = True) -> tuple[Classifier, C
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=recipe.rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=recipe.steps)
     generator = torch.Generator().manual_seed(recipe.seed)
-    for _ in tqdm(range(recipe.steps), desc=f"training {name}", disable=not progress, file=sys.stderr):
+    for _ in tqdm(range(recipe.steps), desc=f"training {name}", file=sys.stderr):
         x, y = batches(recipe.batch, generator)
         maps = classifier.activations(x)
         loss = functional.cross_entropy(classifier.head(maps.mean(dim=(2, 3))), y) + recipe.sparsity * maps.mean()

@@ -1,6 +1,29 @@
-"""Everything that touches a model: denoisers, sampling, guidance rules, and what is recorded of them."""
+"""Everything that touches a model: denoisers, recording, sampling, guidance rules, activations. The wings:
+
+    models           what a model is: the `Denoiser` protocol, prediction spaces, conditions, noise
+    decomposition    per-sample inner products of the branches, on the device
+    pipelines        one engine in an unmodified pipeline: what is called when, and which rows are which branch
+    sites            inner modules: kept, changed, patched from another run
+    guidance         the rules, in denoised space
+    recording        `record`, `Trace`, the folder on disk
+    sampling         samples and paths of a plain denoiser
+    experiments      replay, sweeps, a rule inside a pipeline
+    activations      what passes through sites: over a bank, along sampling, of a recording
+    approximations   laws whose denoiser is known: Gaussians, mixtures, the training set
+    features         images to features to moments
+    bank             fixed noisy points, and comparisons on them
+    gradients        one differentiable step, Jacobians, captum
+
+The names below are those that most work begins with; everything else is in its wing.
+
+    model = load_model("digits")
+    run = sample(model.denoiser, seeds=range(64), condition=model.conditions(64), rule=CFG(4.0), record=Recording())
+    with record(pipe) as trace:
+        pipe("a lighthouse")
+"""
 
 from scorescope.probes import (
+    activations,
     approximations,
     bank,
     decomposition,
@@ -14,6 +37,7 @@ from scorescope.probes import (
     sampling,
     sites,
 )
+from scorescope.probes.activations import collect
 from scorescope.probes.bank import Bank, log_snr_grid
 from scorescope.probes.experiments import guide, replay, sample_pipeline, sweep
 from scorescope.probes.features import open_images
@@ -37,9 +61,8 @@ from scorescope.probes.guidance import (
     TangentialCFG,
 )
 from scorescope.probes.models import Denoiser, Model, NoiseLevel, load_model, to_denoised
-from scorescope.probes.pipelines import Level
 from scorescope.probes.recording import Recording, Site, Trace, record
-from scorescope.probes.sampling import collect, sample
+from scorescope.probes.sampling import sample
 from scorescope.probes.sites import Direction, Intervention, intervene
 
 __all__ = [
@@ -59,7 +82,6 @@ __all__ = [
     "FrequencyDecoupled",
     "Interval",
     "Intervention",
-    "Level",
     "LinearAG",
     "MagnitudeAware",
     "Model",
@@ -70,6 +92,7 @@ __all__ = [
     "Site",
     "TangentialCFG",
     "Trace",
+    "activations",
     "approximations",
     "bank",
     "collect",

@@ -28,11 +28,12 @@ from scorescope.analysis.directions.probing import ProbeScan
 from scorescope.analysis.statistics.landmarks import last_fall, last_rise
 from scorescope.analysis.statistics.seed_shares import Bools, Floats, Shares, draw_seeds
 from scorescope.data.errors import InputError
+from scorescope.probes.activations.along_sampling import SampleTaps, sample_with_sites
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.noise import edm_sigmas
-from scorescope.probes.sampling.activations import DENOISED, SampleTaps, sample_with_sites
 from scorescope.probes.sampling.condition_switch import SwitchingDenoiser
 from scorescope.probes.sampling.guided_denoiser import GUIDED
+from scorescope.probes.sites.interventions import OUTPUT as DENOISED
 
 Scores = Callable[[Tensor], Mapping[str, Tensor]]
 """Images (n, *shape) to one score (n,) a name: log-odds, positive where the attribute is present."""

@@ -23,7 +23,7 @@ from scorescope.analysis.directions.methods import Method, Options, fit_vector
 from scorescope.analysis.statistics.labels import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
-from scorescope.probes.sampling.activations import Activations
+from scorescope.probes.activations.activations import Activations
 from scorescope.probes.sites.direction import Direction
 
 Effect = Callable[[Direction], Mapping[str, Tensor]]

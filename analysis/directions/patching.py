@@ -34,11 +34,12 @@ from scorescope.analysis.statistics.bootstrap import Floats, check_seeds
 from scorescope.analysis.statistics.noise_intervals import EVERYWHERE, spans_of
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
-from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate, to_device
+from scorescope.probes.models.conditions import to_device
+from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.sampling.arm_rows import ArmRows, RunArm
 from scorescope.probes.sampling.arms import Sampling, run_arms
-from scorescope.probes.sites.intervened import embedded, intervened
 from scorescope.probes.sites.interventions import Branch, Intervention
+from scorescope.probes.sites.on_denoiser import embedded, intervened
 
 Metric = Callable[[Tensor], Tensor]
 """Images (n, *shape) -> (n,) numbers, for instance the log-odds of an attribute."""

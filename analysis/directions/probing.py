@@ -34,7 +34,7 @@ from scorescope.analysis.statistics.splits import (
 )
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
-from scorescope.probes.sampling.activations import Activations
+from scorescope.probes.activations.activations import Activations
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 _CELL = (

@@ -18,7 +18,7 @@ from scorescope.analysis.directions.finding import Effect, checked_rows, cosine,
 from scorescope.analysis.statistics.bootstrap import SeedDraws
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
-from scorescope.probes.sites.controls import random_directions
+from scorescope.probes.sites.control_directions import random_directions
 from scorescope.probes.sites.direction import Direction
 
 Floats = NDArray[np.float64]

@@ -35,7 +35,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.arm_rows import RunArm
 from scorescope.probes.sampling.arms import ArmBatch, Sampling, run_arms
-from scorescope.probes.sites.controls import random_directions
+from scorescope.probes.sites.control_directions import random_directions
 from scorescope.probes.sites.direction import Direction
 from scorescope.probes.sites.interventions import Branch, Intervention
 

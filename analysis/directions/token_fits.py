@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
-from scorescope.probes.gradients.differentiable import condition_tokens, require_gradients
 from scorescope.probes.gradients.jacobian_products import pull_back, push_forward
+from scorescope.probes.gradients.step import condition_tokens, require_gradients
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.models.spaces import NoiseLevel, Space, from_denoised
 from scorescope.probes.sites.tokens import Tokens, token_mask

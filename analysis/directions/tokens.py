@@ -28,7 +28,7 @@ from scorescope.analysis.statistics.ratios import ratios
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
-from scorescope.probes.gradients.differentiable import condition_tokens
+from scorescope.probes.gradients.step import condition_tokens
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.spaces import Space
 from scorescope.probes.sites.direction import CONDITION, Direction

@@ -21,10 +21,11 @@ from scorescope.analysis.statistics.bootstrap import percentile_interval
 from scorescope.analysis.statistics.labels import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
+from scorescope.probes.activations.activations import Activations
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.gradients.jacobian_products import pull_back, push_forward
-from scorescope.probes.models.denoiser import Condition, Denoiser, select_rows, to_device
-from scorescope.probes.sampling.activations import Activations
+from scorescope.probes.models.conditions import select_rows, to_device
+from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.direction import Direction
 
 How = Literal["same", "refit", "procrustes", "least_squares", "given"]

@@ -9,7 +9,7 @@
 
 For a network whose features are the plain average of its last activation map over space, the gradient is the same at
 every position, so that a map costs one weighted sum over channels: no backward pass. For other networks
-`scorescope.probes.features.attribution` computes maps by gradients or occlusion.
+`scorescope.probes.features.captum_maps` computes maps by gradients or occlusion.
 """
 
 import numpy as np

@@ -19,8 +19,8 @@ from tqdm import tqdm
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
-from scorescope.probes.models.denoiser import Condition, Denoiser, select
-from scorescope.probes.sampling.paths import evaluate
+from scorescope.probes.models.conditions import select_rows
+from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 
 MEMORISATION = Schema(
     "memorisation",
@@ -86,7 +86,7 @@ def memorisation(
         points, condition = sets[name], (conditions or {}).get(name)
         generator = torch.Generator().manual_seed(seed)
         parts = [
-            _measure(denoiser, points[rows], sigma, select(condition, rows), probes, generator)
+            _measure(denoiser, points[rows], sigma, select_rows(condition, rows), probes, generator)
             for rows in (slice(start, start + batch) for start in range(0, len(points), batch))
         ]
         errors, traces = (np.concatenate(values) for values in zip(*parts, strict=True))

@@ -32,8 +32,8 @@ from scorescope.analysis.statistics.ratios import per_unit, ratios
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation, Gaussian
-from scorescope.probes.models.denoiser import Condition, Denoiser, select_rows
-from scorescope.probes.sampling.paths import evaluate
+from scorescope.probes.models.conditions import select_rows
+from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 
 Floats = NDArray[np.float64]
 

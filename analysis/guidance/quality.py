@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema
-from scorescope.data.bank import denoising_errors, error_bank
+from scorescope.data.denoising_errors import denoising_errors, error_bank
 from scorescope.data.digits import Labelled
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Denoiser

@@ -27,9 +27,9 @@ from scorescope.analysis.statistics.bank_splits import split_rows
 from scorescope.analysis.statistics.labels import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
-from scorescope.probes.bank.candidates import CandidateLosses
-from scorescope.probes.bank.comparison import Arm, compare_arms
-from scorescope.probes.bank.comparison_sums import Comparison
+from scorescope.probes.bank.candidate_losses import CandidateLosses
+from scorescope.probes.bank.compare import Arm, compare_arms
+from scorescope.probes.bank.comparison import Comparison
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser
 

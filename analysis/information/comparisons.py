@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scorescope.analysis.statistics.tables import Column, Schema
-from scorescope.probes.bank.comparison_sums import Comparison, LossSpace
+from scorescope.probes.bank.comparison import Comparison, LossSpace
 
 Floats = NDArray[np.float64]
 SPACES: tuple[LossSpace, ...] = ("eps", "denoised")

@@ -27,8 +27,8 @@ from scorescope.analysis.statistics.bootstrap import draw_units, percentile_inte
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank, Point
-from scorescope.probes.models.conditions import ConditionRows
-from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate, to_device
+from scorescope.probes.models.conditions import ConditionRows, to_device
+from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 
 Floats = NDArray[np.float64]
 Features = Callable[[Tensor], Tensor]

@@ -32,8 +32,8 @@ from scorescope.analysis.information.log_snr import LogSNRLevels, extrapolate, g
 from scorescope.analysis.information.tables import EXPECTED, INTEGRAND, POINTWISE, TAILS
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.data.errors import InputError
-from scorescope.probes.bank.comparison import Arm, compare_arms
-from scorescope.probes.bank.comparison_sums import Comparison
+from scorescope.probes.bank.compare import Arm, compare_arms
+from scorescope.probes.bank.comparison import Comparison
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from scorescope.analysis.fid.tables import wilson
 from scorescope.analysis.statistics.labels import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
-from scorescope.probes.bank.comparison_sums import Comparison
+from scorescope.probes.bank.comparison import Comparison
 
 Floats = NDArray[np.float64]
 EVERY = "every other"

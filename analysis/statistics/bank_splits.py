@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.bank.comparison import checked_rows
+from scorescope.probes.bank.compare import checked_rows
 from scorescope.probes.bank.points import Bank
 
 

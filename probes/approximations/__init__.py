@@ -6,10 +6,10 @@
 All are `Denoiser`s in the variance-exploding convention; statistics are in units of the data they were fitted to.
 """
 
-from scorescope.probes.approximations.fit import fit_gaussian, fit_isotropic
-from scorescope.probes.approximations.fit_mixture import fit_kmeans, fit_per_class
 from scorescope.probes.approximations.gaussian import Gaussian, isotropic
+from scorescope.probes.approximations.gaussian_fit import fit_gaussian, fit_isotropic
 from scorescope.probes.approximations.mixture import Mixture
+from scorescope.probes.approximations.mixture_fit import fit_kmeans, fit_per_class
 from scorescope.probes.approximations.sources import Batches, ImageFolder
 from scorescope.probes.approximations.storage import Approximation, load_approximation, save_approximation
 from scorescope.probes.approximations.training_set import TrainingSet

@@ -247,6 +247,16 @@ class Gaussian:
 
 
 def isotropic(mean: Tensor, variance: float, *, name: str | None = None, units: str = "data") -> Gaussian:
-    """N(mean, variance): the same variance, in squared units of the data, along all d directions; 0 is a point."""
+    """N(mean, variance): the same variance, in squared units of the data, along all d directions; 0 is a point.
+
+    Parameters
+    ----------
+    mean : Tensor, shape (*shape)
+        In units of the data.
+    variance : float
+        In squared units of the data.
+    name, units : str
+        As for `Gaussian`.
+    """
     name = name or ("isotropic" if variance else "mean")
     return Gaussian(mean, mean.new_zeros(mean.numel(), 0), mean.new_zeros(0), float(variance), name=name, units=units)

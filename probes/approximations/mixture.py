@@ -82,24 +82,8 @@ class Mixture:
     def __call__(self, x: Tensor, sigma: Tensor | float, condition: Condition = None) -> Tensor:
         """Posterior mean E[x0 | x], or E[x0 | x, class] where labels are given and the components have them.
 
-        Parameters
-        ----------
-        x : Tensor, shape (batch, *shape)
-            x0 + sigma * n.
-        sigma : Tensor, shape (batch,), or float
-            Noise level, same unit as x; positive.
-        condition : Tensor, shape (batch,), integer labels, optional
-            Ignored where the components carry no labels.
-
-        Returns
-        -------
-        Tensor, shape, dtype and device of x
-            Prediction in `denoised` space.
-
-        Raises
-        ------
-        InputError
-            For another shape, a level that is not positive, or a label without a component.
+        As `Gaussian` is called; `condition` is labels (batch,), ignored where the components carry none. `InputError`
+        for a label without a component.
         """
         rows, s2 = self._enter(x, sigma)
         if condition is not None and self.labels is not None:

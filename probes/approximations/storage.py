@@ -23,7 +23,15 @@ Approximation = Gaussian | Mixture | TrainingSet
 
 
 def save_approximation(path: Path | str, approximation: Approximation) -> None:
-    """Write an approximation, its name, note and units to one safetensors file, atomically."""
+    """Write an approximation, its name, note and units to one safetensors file, atomically.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    approximation : Gaussian, Mixture or TrainingSet
+        What is kept.
+    """
     tensors: dict[str, Tensor] = {}
     about: dict[str, Any] = {"name": approximation.name, "note": approximation.note, "units": approximation.units}
     if isinstance(approximation, Gaussian):

@@ -78,24 +78,8 @@ class TrainingSet:
     def __call__(self, x: Tensor, sigma: Tensor | float, condition: Condition = None) -> Tensor:
         """Posterior mean E[x0 | x], over the points of the class where labels are given.
 
-        Parameters
-        ----------
-        x : Tensor, shape (batch, *shape)
-            x0 + sigma * n.
-        sigma : Tensor, shape (batch,), or float
-            Noise level, same unit as x; positive.
-        condition : Tensor, shape (batch,), integer labels, optional
-            Ignored where the points carry no labels.
-
-        Returns
-        -------
-        Tensor, shape, dtype and device of x
-            Prediction in `denoised` space.
-
-        Raises
-        ------
-        InputError
-            For another shape, a level that is not positive, or a class without points.
+        As `Gaussian` is called; `condition` is labels (batch,), ignored where the points carry none. `InputError` for
+        a class without points.
         """
         return restore(self._average(x, sigma, condition).mean, x)
 

@@ -1,7 +1,14 @@
-"""bank"""
+"""Fixed noisy points (x0, sigma, noise), and denoisers or conditions compared on them, always with the same noise.
 
-from scorescope.probes.bank.comparison import Arm, compare_arms
-from scorescope.probes.bank.comparison_sums import Comparison
+    bank = Bank(images, sigmas=log_snr_grid(-6, 6, 25), draws=2)
+    found = compare_arms(bank, [Arm("uncond", denoiser), Arm("cond", denoiser, labels)])
+    found.difference("uncond", "cond")             # (images, levels)
+
+The noise of a point follows from (seed, image, level, draw) alone.
+"""
+
+from scorescope.probes.bank.compare import Arm, compare_arms
+from scorescope.probes.bank.comparison import Comparison
 from scorescope.probes.bank.points import Bank, Point, log_snr_grid
 
 __all__ = [

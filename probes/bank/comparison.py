@@ -1,173 +1,178 @@
-"""Several denoisers or conditions on the same noisy points: losses, distances, paired differences.
+"""What a comparison on a bank of points adds up, and what can be read from it.
 
-    arms = [Arm("uncond", denoiser), Arm("cond", denoiser, labels)]
-    found = compare_arms(Bank(images, sigmas), arms)
-    found.difference("uncond", "cond")            # (images, levels): loss of the first less loss of the second
-    found.distance("uncond", "cond")              # |eps_uncond - eps_cond|^2
+    found = compare_arms(bank, arms)              # a Comparison
+    found.loss("cond")                            # (images, levels), |noise - eps|^2
+    found.difference("uncond", "cond")
 
-What is found is a `Comparison`, declared beside its sums in `comparison_sums`.
+An eps prediction is (x - D) / sigma, so |noise - eps|^2 = |x0 - D|^2 / sigma^2: one sum serves both spaces. This
+module calls no denoiser.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from scorescope.data.errors import InputError
-from scorescope.probes.bank.comparison_sums import Comparison, Sums
 from scorescope.probes.bank.points import Bank, Point
-from scorescope.probes.models.conditions import ConditionRows, kind_of
-from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate, to_device
+from scorescope.probes.models.denoiser import working_dtype
+
+Floats = NDArray[np.float64]
+LossSpace = Literal["eps", "denoised"]
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One side of a comparison.
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare_arms` found.
 
     Attributes
     ----------
-    name : str
-        Its name; no two arms share one.
-    denoiser : Denoiser
-        The model.
-    condition : Condition
-        One row an image of the bank, or a single row for all; None is the unconditional branch.
+    names : tuple of str
+        Arms, in order.
+    pairs : tuple of (str, str)
+        Pairs that were compared.
+    rows : array of int, shape (images,)
+        Images of the bank.
+    sigmas : array, shape (levels,)
+        Noise levels, in units of the data.
+    draws : int
+        Noises for each image and level; everything below is their mean.
+    losses : array, shape (arms, images, levels)
+        |D - x0|^2, summed over the elements of an image, in data^2.
+    distances : array, shape (pairs, images, levels)
+        |D_first - D_second|^2, in data^2.
+    square_differences : array, shape (pairs, images, levels)
+        Mean over draws of the squared difference of losses, in data^4.
+    difference_maps, distance_maps : Tensor, shape (pairs, images, *space), float64, or None
+        sum_levels weight * (difference of losses, distance) / sigma^2, summed over channels but not over pixels.
     """
 
-    name: str
-    denoiser: Denoiser
-    condition: Condition = None
+    names: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    rows: NDArray[np.int64]
+    sigmas: Floats
+    draws: int
+    losses: Floats
+    distances: Floats
+    square_differences: Floats
+    difference_maps: Tensor | None = None
+    distance_maps: Tensor | None = None
+
+    def loss(self, name: str, *, space: LossSpace = "eps") -> Floats:
+        """Loss of an arm, shape (images, levels): |noise - eps|^2 or, in `denoised` space, |x0 - D|^2."""
+        return self._in(space, self.losses[self._arm(name)])
+
+    def difference(self, first: str, second: str, *, space: LossSpace = "eps") -> Floats:
+        """Loss of the first arm less that of the second, shape (images, levels)."""
+        return self._in(space, self.losses[self._arm(first)] - self.losses[self._arm(second)])
+
+    def distance(self, first: str, second: str, *, space: LossSpace = "eps") -> Floats:
+        """Squared distance of the two predictions, shape (images, levels); the pair must have been asked for."""
+        return self._in(space, self.distances[self.pair(first, second)])
+
+    def difference_error(self, first: str, second: str, *, space: LossSpace = "eps") -> Floats:
+        """Standard error, over draws, of each image's loss difference, shape (images, levels); NaN for one draw."""
+        if self.draws < 2:
+            return np.full(self.losses.shape[1:], np.nan)
+        mean = self.losses[self._arm(first)] - self.losses[self._arm(second)]
+        variance = np.maximum(self.square_differences[self.pair(first, second)] - mean**2, 0) / (self.draws - 1)
+        return self._in(space, np.sqrt(variance))
+
+    def pair(self, first: str, second: str) -> int:
+        """Position of a pair, in either order of its arms.
+
+        Raises
+        ------
+        InputError
+            If it was not asked for.
+        """
+        for number, pair in enumerate(self.pairs):
+            if pair in ((first, second), (second, first)):
+                return number
+        raise InputError("pair", found=f"{(first, second)}", expected=f"one of {list(self.pairs)}")
+
+    def _arm(self, name: str) -> int:
+        if name not in self.names:
+            raise InputError("arm", found=repr(name), expected=f"one of {list(self.names)}")
+        return self.names.index(name)
+
+    def _in(self, space: LossSpace, values: Floats) -> Floats:
+        if space not in ("eps", "denoised"):
+            raise InputError("space", found=repr(space), expected="'eps' or 'denoised'")
+        return values / self.sigmas**2 if space == "eps" else values.copy()
 
 
-def compare_arms(
-    bank: Bank,
-    arms: Sequence[Arm],
-    *,
-    pairs: Sequence[tuple[str, str]] | None = None,
-    rows: Tensor | None = None,
-    map_weights: Sequence[float] | None = None,
-    batch: int = 256,
-    progress: bool = False,
-) -> Comparison:
-    """Evaluate every arm at every point of a bank.
+class Sums:
+    """Sums over draws, on the device of the bank."""
 
-    Arms of one denoiser whose conditions are of one kind go through it together, on the same x. Results do not
-    depend on `batch`, but for what rounding the denoiser itself has in batches of different sizes; sums are float64.
+    def __init__(
+        self,
+        bank: Bank,
+        names: tuple[str, ...],
+        pairs: tuple[tuple[str, str], ...],
+        rows: Tensor,
+        map_weights: Sequence[float] | None,
+    ) -> None:
+        self.bank, self.names, self.pairs, self.rows = bank, names, pairs, rows
+        self.members = [(names.index(first), names.index(second)) for first, second in pairs]
+        device, self.dtype = bank.x0.device, working_dtype(bank.x0)
+        size = (len(rows), len(bank.sigmas))
+        self.losses = torch.zeros(len(names), *size, dtype=self.dtype, device=device)
+        self.distances, self.squares = (
+            torch.zeros(len(pairs), *size, dtype=self.dtype, device=device) for _ in range(2)
+        )
+        self.weights = None if map_weights is None else [float(weight) for weight in map_weights]
+        space = bank.x0.shape[2:] if bank.x0.ndim > 2 else bank.x0.shape[1:]
+        maps = 0 if map_weights is None else len(pairs)
+        self.maps = torch.zeros(2, maps, len(rows), *space, dtype=self.dtype, device=device)
 
-    Parameters
-    ----------
-    bank : Bank
-        Images, noise levels, draws, seed.
-    arms : sequence of Arm
-        What is compared; different names.
-    pairs : sequence of (str, str), optional
-        Pairs whose predictions are compared; by default the first arm with every other.
-    rows : Tensor, shape (images,), int64, optional
-        Images of the bank to use, all by default. An image keeps its noise and its condition's row.
-    map_weights : sequence of float, one a level, optional
-        Also keep maps over pixels, summed over levels with these weights in eps space. They take 16 bytes a pixel,
-        image and pair.
-    batch : int
-        Samples in one call of a denoiser. Memory is that of one call and a few float64 copies of
-        max(batch, arms) predictions.
-    progress : bool
-        Show a progress bar.
+    def add(self, positions: Tensor, point: Point, predictions: Mapping[int, Tensor]) -> None:
+        """Add what the arms said at one point."""
+        level, where = point.level, positions.to(self.losses.device)
+        x0 = point.x0.to(self.dtype)
+        values = {number: prediction.to(self.dtype) for number, prediction in predictions.items()}
+        square = {number: (value - x0).square() for number, value in values.items()}
+        losses = {number: value.flatten(1).sum(1) for number, value in square.items()}
+        for number, loss in losses.items():
+            self.losses[number, where, level] += loss
+        for number, (first, second) in enumerate(self.members):
+            apart = (values[first] - values[second]).square()
+            self.distances[number, where, level] += apart.flatten(1).sum(1)
+            self.squares[number, where, level] += (losses[first] - losses[second]).square()
+            if self.weights is not None:
+                scale = self.weights[level] / float(self.bank.sigmas[level]) ** 2
+                self.maps[0, number, where] += scale * _over_channels(square[first] - square[second])
+                self.maps[1, number, where] += scale * _over_channels(apart)
+        if point.draw == self.bank.draws - 1 and int(positions[-1]) == len(self.rows) - 1:
+            self._check_finite(level)
 
-    Raises
-    ------
-    InputError
-        For no arms, names given twice, unknown pairs, conditions or rows that do not fit the bank, and predictions
-        of another shape or not finite.
-    """
-    names = tuple(arm.name for arm in arms)
-    if not arms or len(set(names)) != len(names) or batch < 1:
-        raise InputError("arms, batch", found=f"{list(names)}, {batch}", expected="arms of different names, batch >= 1")
-    chosen = tuple((names[0], name) for name in names[1:]) if pairs is None else tuple(pairs)
-    if unknown := {name for pair in chosen for name in pair} - set(names):
-        raise InputError("pairs", found=f"arms {sorted(unknown)}", expected=f"names among {list(names)}")
-    if map_weights is not None and len(map_weights) != len(bank.sigmas):
-        found = f"{len(map_weights)} weights"
-        raise InputError("map_weights", found=found, expected=f"{len(bank.sigmas)}, one a noise level")
-    used = checked_rows(rows, len(bank))
-    sums = Sums(bank, names, chosen, used, map_weights)
-    groups = _groups(arms, len(bank))
-    with torch.no_grad():
-        for position, point in _points(bank, used, max(1, batch // len(arms)), progress):
-            sums.add(position, point, _predict(groups, point, names, batch))
-    return sums.result()
+    def _check_finite(self, level: int) -> None:
+        # once a level, since on an accelerator it waits for the device
+        good = self.losses[:, :, level].isfinite().cpu()
+        if not good.all():
+            arm = int((~good).any(1).nonzero()[0])
+            bad = self.rows[~good[arm]].tolist()
+            found = f"values that are not finite at sigma {self.bank.sigmas[level]:.4g}, images {bad[:5]}"
+            raise InputError(f"denoiser ({self.names[arm]})", found=found, expected="finite predictions")
 
-
-def checked_rows(rows: Tensor | None, count: int) -> Tensor:
-    """Rows of a bank as int64 on the CPU, all if None.
-
-    Raises
-    ------
-    InputError
-        For none, rows that are not there, or rows named twice.
-    """
-    if rows is None:
-        return torch.arange(count)
-    rows = torch.as_tensor(rows).reshape(-1).cpu()
-    bad = len(rows) == 0 or rows.is_floating_point() or rows.dtype == torch.bool
-    if bad or int(rows.min()) < 0 or int(rows.max()) >= count or len(rows.unique()) < len(rows):
-        found = f"{rows.dtype} {rows.tolist()[:5]}"
-        raise InputError("rows", found=found, expected=f"at least one, different integers from 0 to {count - 1}")
-    return rows.long()
+    def result(self) -> Comparison:
+        """Means over draws."""
+        draws = self.bank.draws
+        losses, distances, squares = (
+            np.asarray((total / draws).cpu(), np.float64) for total in (self.losses, self.distances, self.squares)
+        )
+        sigmas = np.asarray(self.bank.sigmas, np.float64)
+        ratio_maps, distance_maps = (self.maps / draws).cpu().double().unbind(0)
+        found = Comparison(self.names, self.pairs, self.rows.numpy(), sigmas, draws, losses, distances, squares)
+        if self.weights is None:
+            return found
+        return replace(found, difference_maps=ratio_maps, distance_maps=distance_maps)
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Arms that go through a denoiser together."""
-
-    denoiser: Denoiser
-    members: list[int]
-    conditions: ConditionRows | None  # None: unconditional, so that all members are the same
-
-
-def _groups(arms: Sequence[Arm], count: int) -> list[_Group]:
-    found: dict[Any, list[int]] = {}
-    for number, arm in enumerate(arms):
-        kind = None if arm.condition is None else kind_of(arm.condition)
-        found.setdefault((id(arm.denoiser), kind), []).append(number)
-    groups = []
-    for (_, kind), members in found.items():
-        conditions = [arms[member].condition for member in members]
-        joined = None if kind is None else ConditionRows.join(conditions, count=count)
-        groups.append(_Group(arms[members[0]].denoiser, members, joined))
-    return groups
-
-
-def _points(bank: Bank, rows: Tensor, size: int, progress: bool) -> Iterator[tuple[Tensor, Point]]:
-    """Points of the chosen images, with the positions of these images among the chosen."""
-    chunks = torch.arange(len(rows)).split(size)
-    total = len(bank.sigmas) * bank.draws * len(chunks)
-    with tqdm(total=total, desc="points", disable=not progress, leave=False) as bar:
-        for level in range(len(bank.sigmas)):
-            for draw in range(bank.draws):
-                for positions in chunks:
-                    yield positions, bank.point(rows[positions], level, draw)
-                    bar.update()
-
-
-def _predict(groups: Sequence[_Group], point: Point, names: tuple[str, ...], batch: int) -> dict[int, Tensor]:
-    """Denoised prediction of every arm, by its number."""
-    out: dict[int, Tensor] = {}
-    for group in groups:
-        if group.conditions is None:
-            prediction = evaluate(group.denoiser, point.x, point.sigma, None, branch=names[group.members[0]])
-            out |= dict.fromkeys(group.members, prediction)
-            continue
-        step = max(1, batch // len(point.rows))
-        for start in range(0, len(group.members), step):
-            members = group.members[start : start + step]
-            count, local = len(members), torch.arange(start, start + len(members))
-            condition = group.conditions.take(local.repeat_interleave(len(point.rows)), point.rows.repeat(count))
-            x = point.x.repeat(count, *(1,) * (point.x.ndim - 1))
-            prediction = evaluate(
-                group.denoiser, x, point.sigma.repeat(count), to_device(condition, x.device), branch=names[members[0]]
-            )
-            out |= dict(zip(members, prediction.split(len(point.rows)), strict=True))
-    return out
+def _over_channels(values: Tensor) -> Tensor:
+    """(batch, channel, *space) to (batch, *space); flat data has no channels."""
+    return values.sum(1) if values.ndim > 2 else values

@@ -87,17 +87,17 @@ class Bank:
         x = x0 + float(self.sigmas[level]) * noise
         return Point(x, sigma, noise, x0, rows, level, draw)
 
-    def points(self, *, batch: int = 256, progress: bool = False) -> Iterator[Point]:
-        """All points, noise level varying slowest, `batch` images at a time."""
+    def points(self, *, rows: Tensor | None = None, batch: int = 256, progress: bool = False) -> Iterator[Point]:
+        """All points, or those of some images (`rows`), noise level varying slowest, `batch` images at a time."""
         if batch < 1:
             raise InputError("batch", found=str(batch), expected="at least 1")
-        chunks = torch.arange(len(self)).split(batch)
+        chunks = (torch.arange(len(self)) if rows is None else rows).split(batch)
         total = len(self.sigmas) * self.draws * len(chunks)
         with tqdm(total=total, desc="bank", disable=not progress, leave=False) as bar:
             for level in range(len(self.sigmas)):
                 for draw in range(self.draws):
-                    for rows in chunks:
-                        yield self.point(rows, level, draw)
+                    for chunk in chunks:
+                        yield self.point(chunk, level, draw)
                         bar.update()
 
     def _noise(self, row: int, level: int, draw: int) -> Tensor:
@@ -109,6 +109,13 @@ class Bank:
 
 def log_snr_grid(low: float, high: float, count: int) -> list[float]:
     """Noise levels evenly spaced in log-SNR = -2 ln sigma, falling from `low` log-SNR to `high`.
+
+    Parameters
+    ----------
+    low, high : float
+        Log-SNR of the first and the last level.
+    count : int
+        Number of levels.
 
     Raises
     ------

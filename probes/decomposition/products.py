@@ -140,6 +140,16 @@ def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
 
     A denoised prediction has a mean per channel (brightness, colour); what is left of the parallel part
     without it is structure. The first data axis is the channel; one-dimensional data have one channel.
+
+    Parameters
+    ----------
+    cond, uncond : Tensor, shape (batch, channel, *space) or (batch, space)
+        Denoised predictions.
+
+    Returns
+    -------
+    dict of Tensor, shape (batch,), float64
+        In squared units of the data.
     """
     _check_same("uncond", uncond, cond)
     names = ("centred_cond_sq", "centred_update_sq", "centred_update_cond")

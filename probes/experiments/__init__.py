@@ -1,4 +1,13 @@
-"""experiments"""
+"""What another rule would have done: at recorded states, over many settings from the same seeds, inside a pipeline.
+
+    other = replay(trace, APG(8.0))                # no model is called
+    runs = sweep(denoiser, {"CFG": CFG(1.0), "APG": APG(1.0)}, weights=(2.0, 4.0), seeds=range(64), condition=labels)
+    with guide(pipe, APG(4.0, norm=15.0)):
+        pipe("a lighthouse")
+    sample_pipeline(pipe, rule=APG(6.0), seeds=range(16), condition={"prompt": prompts})
+
+States stay those of the record in `replay`; `sweep` and `sample_pipeline` sample anew, from the same seeds.
+"""
 
 from scorescope.probes.experiments.diffusers_guider import as_guider
 from scorescope.probes.experiments.guided_pipeline import Guide, guide

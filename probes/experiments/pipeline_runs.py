@@ -24,7 +24,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.experiments.guided_pipeline import Evaluations, guide
 from scorescope.probes.experiments.replay import visits
 from scorescope.probes.guidance.base import Rule, describe
-from scorescope.probes.models.denoiser import select
+from scorescope.probes.models.conditions import select_rows
 from scorescope.probes.pipelines import find
 from scorescope.probes.recording.session import record as record_pipeline
 from scorescope.probes.recording.trace import Recording, Trace
@@ -115,7 +115,7 @@ def sample_pipeline(
         for spec in tqdm(runs, total=len(batches), desc="sampling", disable=not progress, leave=False):
             first = spec["first"]
             rows = slice(first, first + batch)
-            given = fixed | select(dict(condition), rows)
+            given = fixed | select_rows(dict(condition), rows)
             given["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds[rows]]
             drawn = options | {"seeds": seeds[rows]}
             with guide(pipe, rule, **drawn) as session, _seeded(seeds[first]):

@@ -1,6 +1,14 @@
-"""features"""
+"""From images to features to moments: feature networks, sets of images and masks, mergeable moments.
 
-from scorescope.probes.features.attribution import gradcam_maps, occlusion_maps
+    extractor = classifier_extractor("digits")     # shipped; inception_extractor, dinov2_extractor, timm_extractor
+    found = extract(open_images("samples/"), extractor)
+    moments = stream_moments(open_images("samples.zip"), extractor)      # constant memory
+    write_moments(Path("samples.npz"), moments)
+
+What distances are made of; the distances are in `analysis.fid`.
+"""
+
+from scorescope.probes.features.captum_maps import gradcam_maps, occlusion_maps
 from scorescope.probes.features.edm2_references import read_edm2_reference
 from scorescope.probes.features.extraction import (
     Features,

@@ -102,6 +102,13 @@ def extract_spatial(
 ) -> dict[str, Singles]:
     """Features for sFID by each reading that the network offers, shape (n, d) each, in one pass.
 
+    Parameters
+    ----------
+    source, batch, skip_bad, progress
+        As in `extract`.
+    base : Extractor
+        Its network gives the readings.
+
     Raises
     ------
     InputError
@@ -117,7 +124,13 @@ def extract_spatial(
 def stream_moments(
     source: ImageSource, extractor: Extractor, *, batch: int = 64, skip_bad: bool = False, progress: bool = True
 ) -> Moments:
-    """Moments of the features of a source, keeping one batch and one d x d matrix; see `extract`."""
+    """Moments of the features of a source, keeping one batch and one d x d matrix; see `extract`.
+
+    Parameters
+    ----------
+    source, extractor, batch, skip_bad, progress
+        As in `extract`.
+    """
     moments = RunningMoments()
     for _, part in _stream(source, extractor, batch, skip_bad, ReadLog(), progress):
         moments.add(part)
@@ -129,6 +142,15 @@ def extract_maps(
     source: ImageSource, extractor: Extractor, *, rows: NDArray[np.integer[Any]] | None = None, batch: int = 64
 ) -> Singles:
     """Last maps of some images, shape (m, d, y, x), in the order of `rows`.
+
+    Parameters
+    ----------
+    source, batch
+        As in `extract`.
+    extractor : Extractor
+        One with maps (`activations`).
+    rows : array of int, optional
+        Images, by their place; by default all.
 
     Raises
     ------
@@ -155,6 +177,13 @@ def stream_maps(
     source: ImageSource, extractor: Extractor, *, batch: int = 64, progress: bool = True
 ) -> Iterator[tuple[list[str], tuple[int, int], Singles]]:
     """Last maps of all images, a batch at a time.
+
+    Parameters
+    ----------
+    source, batch, progress
+        As in `extract`.
+    extractor : Extractor
+        One with maps (`activations`).
 
     Yields
     ------

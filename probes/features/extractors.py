@@ -66,7 +66,15 @@ class Extractor:
 
 
 def classifier_extractor(name: str | Path, *, device: str = "cpu") -> Extractor:
-    """One of the shipped classifiers (`digits`, `accessory`, `subject`), or a file of the same kind."""
+    """One of the shipped classifiers (`digits`, `accessory`, `subject`), or a file of the same kind.
+
+    Parameters
+    ----------
+    name : str or Path
+        One of `shipped_classifiers()`, or a file that `save_classifier` wrote.
+    device : str
+        Where it runs.
+    """
     network, _ = load_classifier(name, device=device)
     channels, *size = network.config.shape
 
@@ -83,7 +91,13 @@ def classifier_extractor(name: str | Path, *, device: str = "cpu") -> Extractor:
 
 
 def pixel_extractor(size: int = 8) -> Extractor:
-    """Gray pixels at a low resolution, size^2 features: a second feature space that needs no network."""
+    """Gray pixels at a low resolution, size^2 features: a second feature space that needs no network.
+
+    Parameters
+    ----------
+    size : int
+        Height and width that images are resized to.
+    """
 
     def to_gray(images: Tensor) -> Tensor:
         same = images.shape[2:] == (size, size)
@@ -142,7 +156,15 @@ def spatial_readings(base: Extractor) -> Mapping[str, str]:
 
 
 def spatial_extractor(base: Extractor, *readings: str) -> Extractor:
-    """The spatial features of sFID, (batch, d) for one reading, side by side for several; see `spatial_readings`."""
+    """The spatial features of sFID, (batch, d) for one reading, side by side for several; see `spatial_readings`.
+
+    Parameters
+    ----------
+    base : Extractor
+        Its network gives the readings.
+    *readings : str
+        Names of `spatial_readings`.
+    """
     offered = spatial_readings(base)
     if not readings or not set(readings) <= set(offered):
         expected = f"some of {sorted(offered)}" if offered else "a network with spatial features: Inception"

@@ -122,6 +122,11 @@ def open_images(path: str | Path) -> ImageSource:
     Gray images are repeated in three channels, alpha is dropped, 16 bits are scaled to 8, palettes are resolved; how
     often is noted in the `ReadLog`.
 
+    Parameters
+    ----------
+    path : str or Path
+        Folder or file.
+
     Raises
     ------
     InputError

@@ -78,6 +78,13 @@ def convert_inception(source: Path, target: Path, *, expected_sha256: str | None
     """Write the state dict as safetensors with the same 566 keys, and return the new file's sha256.
 
     The hash of the source travels in the metadata.
+
+    Parameters
+    ----------
+    source, target : Path
+        The state dict (.pth) and the new file.
+    expected_sha256 : str, optional
+        As in `load_inception`.
     """
     network = load_inception(source, expected_sha256=expected_sha256)
     metadata = {"format": FORMAT, "source_sha256": sha256(source), "source": json.dumps(source.name)}

@@ -186,7 +186,15 @@ def check_same_dimension(argument: str, first: int, second: int) -> None:
 
 
 def write_moments(path: Path, moments: Moments) -> None:
-    """Write `mu`, `sigma` (the names that pytorch-fid and clean-fid read) and `n` as npz."""
+    """Write `mu`, `sigma` (the names that pytorch-fid and clean-fid read) and `n` as npz.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    moments : Moments
+        What is written.
+    """
     arrays: dict[str, NDArray[np.generic]] = {"mu": moments.mean, "sigma": moments.covariance}
     if moments.n is not None:
         arrays["n"] = np.array(moments.n)

@@ -19,7 +19,7 @@ from scorescope.data.errors import InputError
 INCEPTION_SIZE = 299
 
 
-def prepare(images: Tensor, mode: str, *, size: int = INCEPTION_SIZE) -> Tensor:
+def prepare(images: Tensor, mode: str) -> Tensor:
     """Resize and scale images.
 
     Parameters
@@ -32,12 +32,10 @@ def prepare(images: Tensor, mode: str, *, size: int = INCEPTION_SIZE) -> Tensor:
         `pytorch_fid` : bilinear with half-pixel centres, no antialiasing, (x - 127.5) / 127.5.
         `clean_fid` : Pillow's antialiased bicubic in float, clipped to 0..255, (x - 128) / 128.
         `none` : no resizing, (x - 127.5) / 127.5: for networks that take images as they are.
-    size : int
-        Height and width of the result, `none` apart.
 
     Returns
     -------
-    Tensor, shape (batch, 3, size, size), float32
+    Tensor, shape (batch, 3, 299, 299), or that of `images` for `none`, float32
         On the device of `images`.
 
     Raises
@@ -48,12 +46,12 @@ def prepare(images: Tensor, mode: str, *, size: int = INCEPTION_SIZE) -> Tensor:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         found = f"{images.dtype} of shape {tuple(images.shape)}"
         raise InputError("images", found=found, expected="uint8 of shape (batch, 3, y, x)")
-    modes: dict[str, Callable[[Tensor, int], Tensor]] = {
+    modes: dict[str, Callable[[Tensor], Tensor]] = {
         "tf": _tensorflow, "nvidia": _tensorflow, "pytorch_fid": _pytorch_fid, "clean_fid": _clean_fid, "none": _plain,
     }  # fmt: skip
     if mode not in modes:
         raise InputError("preprocessing", found=repr(mode), expected=f"one of {sorted(modes)}")
-    return modes[mode](images, size)
+    return modes[mode](images)
 
 
 def resize_tensorflow(images: Tensor, size: int) -> Tensor:
@@ -103,18 +101,20 @@ def resize_pillow(images: Tensor, size: int) -> Tensor:
     return torch.from_numpy(out).clamp(0, 255).to(images.device)
 
 
-def _tensorflow(images: Tensor, size: int) -> Tensor:
-    return (resize_tensorflow(images.float(), size) - 128) / 128
+def _tensorflow(images: Tensor) -> Tensor:
+    return (resize_tensorflow(images.float(), INCEPTION_SIZE) - 128) / 128
 
 
-def _pytorch_fid(images: Tensor, size: int) -> Tensor:
-    resized = functional.interpolate(images.float() / 255, (size, size), mode="bilinear", align_corners=False)
+def _pytorch_fid(images: Tensor) -> Tensor:
+    resized = functional.interpolate(
+        images.float() / 255, (INCEPTION_SIZE, INCEPTION_SIZE), mode="bilinear", align_corners=False
+    )
     return 2 * resized - 1
 
 
-def _clean_fid(images: Tensor, size: int) -> Tensor:
-    return (resize_pillow(images, size) - 128) / 128
+def _clean_fid(images: Tensor) -> Tensor:
+    return (resize_pillow(images, INCEPTION_SIZE) - 128) / 128
 
 
-def _plain(images: Tensor, size: int) -> Tensor:
+def _plain(images: Tensor) -> Tensor:
     return (images.float() - 127.5) / 127.5

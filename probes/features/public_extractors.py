@@ -69,7 +69,17 @@ def clip_extractor(
 
 
 def timm_extractor(name: str, *, layer: str | None = None, device: str = "cpu") -> Extractor:
-    """A pretrained timm model: its pooled features before the classifier, or the output of a named layer."""
+    """A pretrained timm model: its pooled features before the classifier, or the output of a named layer.
+
+    Parameters
+    ----------
+    name : str
+        timm's name of the model.
+    layer : str, optional
+        As in `module_extractor`.
+    device : str
+        Where it runs.
+    """
     timm = _library("timm")
     network = timm.create_model(name, pretrained=True, num_classes=0)
     config = timm.data.resolve_model_data_config(network)

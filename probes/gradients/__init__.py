@@ -1,15 +1,20 @@
-"""gradients"""
+"""Derivatives of one denoiser step: numbers of a guided prediction, captum on them, Jacobians.
 
-from scorescope.probes.gradients.differentiable import (
+    step = make_step(denoiser, x, 1.0, labels, head=projection(direction), weight=3.0)
+    attribute_step(step, "IntegratedGradients").by_token
+    found = jacobian_directions(denoiser, x, 1.0, labels, of="network.middle1", to="x", count=5)
+    push_forward(denoiser, x, 1.0, labels, vector, of="network.middle1")         # J v
+
+Gradients pass through guidance, condition tokens, the state and named sites.
+"""
+
+from scorescope.probes.gradients.heads import (
     Head,
     Prediction,
-    Step,
     attribute_score,
     guidance_energy,
-    make_step,
     paired_loss,
     projection,
-    same_noise,
 )
 from scorescope.probes.gradients.jacobian import (
     JacobianDirections,
@@ -18,6 +23,7 @@ from scorescope.probes.gradients.jacobian import (
     transport_direction,
 )
 from scorescope.probes.gradients.jacobian_products import pull_back, push_forward
+from scorescope.probes.gradients.step import Step, make_step, same_noise
 from scorescope.probes.gradients.step_attribution import (
     Attribution,
     CompletenessWarning,

@@ -17,8 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.errors import InputError
-from scorescope.probes.gradients.differentiable import condition_tokens
 from scorescope.probes.gradients.jacobian_products import Function, check_call, differential, like
+from scorescope.probes.gradients.step import condition_tokens
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scorescope.data.errors import InputError
-from scorescope.probes.gradients.differentiable import condition_tokens, require_gradients
 from scorescope.probes.gradients.differentiable_sites import edit_site, watch_site
+from scorescope.probes.gradients.step import condition_tokens, require_gradients
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.pipelines.call import is_compiled
 from scorescope.probes.sites.modules import at_channels, channel_axis, mean_over_positions

@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from scorescope.data.errors import InputError
 from scorescope.probes.gradients.captum_methods import INPUT_METHODS, LAYER_METHODS, REFUSED, Job
-from scorescope.probes.gradients.differentiable import Step, check_differentiable, condition_tokens
 from scorescope.probes.gradients.differentiable_sites import watch_site
 from scorescope.probes.gradients.memory_budget import rows_within
+from scorescope.probes.gradients.step import Step, check_differentiable, condition_tokens
 from scorescope.probes.sites.modules import find_site
 
 TOLERANCE = 0.05

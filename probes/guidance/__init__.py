@@ -1,4 +1,11 @@
-"""guidance"""
+"""Guidance rules: small frozen dataclasses, called on (cond, uncond, state) in denoised space; w = 1 is no guidance.
+
+    rule = Interval(APG(4.0, norm=15.0), low=0.28, high=5.42)
+    rule(cond, uncond, GuidanceState(x, sigma, sigma_next, step=0, call=0))
+    Scheduled(CFG(4.0), CosineWeight(4.0, 1.0)), Rescaled(CFG(7.5), phi=0.7), PAG(3.0)
+
+A rule runs unchanged in `sample`, `guide`, `replay` and `sweep`.
+"""
 
 from scorescope.probes.guidance.adaptive import AdaptiveGuidance, LinearAG, fit_linear_ag
 from scorescope.probes.guidance.bands import FrequencyDecoupled

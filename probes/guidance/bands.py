@@ -101,41 +101,8 @@ def _levels(images: Tensor, levels: int) -> list[Tensor]:
     return [*bands, gaussian[-1]]
 
 
-def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
-    """Bands of a Laplacian pyramid at full resolution, from high to low frequency; they sum to `images`.
-
-    On sides that halve without remainder this is the pyramid of kornia, which the paper and diffusers use; other
-    sides, which kornia pads to a power of two, keep their length here.
-
-    Parameters
-    ----------
-    images : Tensor, shape (batch, channel, y, x)
-        Pictures or latents.
-    levels : int
-        Number of bands; each but the last halves the resolution of the next.
-
-    Returns
-    -------
-    list of Tensor, shape (batch, channel, y, x)
-
-    Raises
-    ------
-    InputError
-        If the data have no two spatial axes, or are too small for that many bands.
-    """
-    _check(images, levels)
-    gaussian, smooth = [images], [images]
-    for level in range(1, levels):
-        gaussian.append(_halve(gaussian[-1]))
-        expanded = gaussian[level]
-        for finer in reversed(gaussian[:level]):
-            expanded = _expand(expanded, finer.shape[-2:])
-        smooth.append(expanded)
-    return [*(fine - coarse for fine, coarse in itertools.pairwise(smooth)), smooth[-1]]
-
-
 def _check(images: Tensor, levels: int) -> None:
-    if levels < 1 or images.ndim != 4 or min(images.shape[-2:]) < 2 ** (levels - 1):
+    if images.ndim != 4 or min(images.shape[-2:]) < 2 ** (levels - 1):
         found = f"data of shape {tuple(images.shape[1:])}"
         expected = f"(channel, y, x) of at least {2 ** (levels - 1)} pixels a side for {levels} bands"
         raise InputError("cond", found=found, expected=expected)

@@ -112,6 +112,20 @@ class Rule(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class WeightedRule:
+    """What most rules share: one weight w, and no other branch than `cond` at w = 1. They say what they predict."""
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        require_finite("weight", self.weight)
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """Both branches; at w = 1 the unconditional one is not needed."""
+        return (COND,) if self.weight == 1 else (COND, UNCOND)
+
+
 @runtime_checkable
 class RowRule(Rule, Protocol):
     """A rule that may need the unconditional branch for some samples only."""
@@ -127,7 +141,7 @@ class BranchRule(Rule, Protocol):
 
     Inside a pipeline `cond` and `uncond` are the pipeline's; a rule that computes its own `uncond` names it in a class
     attribute `own_branches`, and then the pipeline need not have one. `branch_parameters` may name the fields that
-    shape its branches, and `own_reference` what its own `uncond` is called in tables (see `probes.branch_makers`).
+    shape its branches, and `own_reference` what its own `uncond` is called in tables (see `guidance.branch_makers`).
     """
 
     def predict(

@@ -19,7 +19,13 @@ from scorescope.probes.models.denoiser import Condition
 
 @dataclass(frozen=True)
 class RandomLabels:
-    """Uniform class labels: called with generators and a condition, gives (batch,) labels, int64."""
+    """Uniform class labels: called with generators and a condition, gives (batch,) labels, int64.
+
+    Attributes
+    ----------
+    classes : int
+        Labels are drawn from 0 to classes - 1.
+    """
 
     classes: int
 

@@ -15,6 +15,7 @@ from scorescope.probes.guidance.base import (
     GuidanceState,
     NetworkDenoiser,
     Products,
+    WeightedRule,
     require_finite,
     required,
     sample_generators,
@@ -24,7 +25,7 @@ from scorescope.probes.models.denoiser import Condition, Denoiser
 
 
 @dataclass(frozen=True)
-class CFG:
+class CFG(WeightedRule):
     """Classifier-free guidance, D_u + w (D_c - D_u) (Ho & Salimans 2022, arXiv 2207.12598).
 
     Attributes
@@ -32,15 +33,6 @@ class CFG:
     weight : float
         w = 1 is the conditional prediction, w = 0 the unconditional one.
     """
-
-    weight: float
-
-    def __post_init__(self) -> None:
-        require_finite("weight", self.weight)
-
-    def branches(self, state: GuidanceState) -> tuple[str, ...]:
-        """At w = 1 the unconditional branch is not needed."""
-        return (COND,) if self.weight == 1 else (COND, UNCOND)
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_u + w (D_c - D_u)."""
@@ -54,7 +46,7 @@ class CFG:
 
 
 @dataclass(frozen=True)
-class Autoguidance:
+class Autoguidance(WeightedRule):
     """Guidance by a weaker model with the same condition, D_0 + w (D_1 - D_0) (Karras et al. 2024, 2406.02507).
 
     Attributes
@@ -66,12 +58,8 @@ class Autoguidance:
         what could stand in place of the pipeline's network: a module that is called with the same arguments.
     """
 
-    weight: float
     weak: Denoiser
     branch_parameters: ClassVar[tuple[str, ...]] = ("weak",)
-
-    def __post_init__(self) -> None:
-        require_finite("weight", self.weight)
 
     def branches(self, state: GuidanceState) -> tuple[str, ...]:
         """The weak model stands where CFG has the unconditional branch, and is named for what it is."""
@@ -99,8 +87,10 @@ class Autoguidance:
 
 
 @dataclass(frozen=True)
-class ICG:
+class ICG(CFG):
     """Independent condition guidance: a random condition in place of none (Sadat et al. 2025, arXiv 2407.02687).
+
+    The rule is that of CFG, D_r + w (D_c - D_r) with D_r under the random condition.
 
     Attributes
     ----------
@@ -112,32 +102,16 @@ class ICG:
         the condition is inside a pipeline is told there (`guidance.draws`).
     """
 
-    weight: float
     draw: Callable[[list[torch.Generator], Condition], Condition]
     own_branches: ClassVar[tuple[str, ...]] = (UNCOND,)
     own_reference: ClassVar[str] = "independent"
     branch_parameters: ClassVar[tuple[str, ...]] = ("draw",)
-
-    def __post_init__(self) -> None:
-        require_finite("weight", self.weight)
-
-    def branches(self, state: GuidanceState) -> tuple[str, ...]:
-        """As CFG."""
-        return CFG(self.weight).branches(state)
 
     def predict(
         self, branch: str, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
     ) -> Tensor | None:
         """The prediction under a random condition, in place of the unconditional one."""
         return denoiser(x, sigma, self.draw(sample_generators(state, 1), condition)) if branch == UNCOND else None
-
-    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
-        """D_r + w (D_c - D_r), with D_r under the random condition."""
-        return CFG(self.weight)(cond, uncond, state)
-
-    def combination(self, products: Products, state: GuidanceState) -> Combination:
-        """As CFG."""
-        return CFG(self.weight).combination(products, state)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from scorescope.probes.guidance.base import (
     UNCOND,
     GuidanceState,
     Products,
+    WeightedRule,
     combine,
     inner_products,
     per_sample,
@@ -26,7 +27,7 @@ from scorescope.probes.guidance.linear import CFG
 
 
 @dataclass(frozen=True)
-class APG:
+class APG(WeightedRule):
     """Adaptive projected guidance (Sadat, Hilliges & Weber 2025, arXiv 2410.02416, algorithm 1).
 
     In the order of the paper's listing: reverse momentum, norm clip, projection. The momentum advances once
@@ -46,23 +47,18 @@ class APG:
         beta; negative values push away from earlier updates. |beta| < 1, or the buffer diverges.
     """
 
-    weight: float
     eta: float = 0.0
     norm: float = float("inf")
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        require_finite("weight", self.weight)
+        super().__post_init__()
         require_finite("eta", self.eta)
         if not self.norm > 0:
             raise InputError("norm", found=str(self.norm), expected="a positive L2 norm, or infinity for none")
         if not abs(self.momentum) < 1:
             expected = "|momentum| < 1; beyond it the buffer diverges"
             raise InputError("momentum", found=str(self.momentum), expected=expected)
-
-    def branches(self, state: GuidanceState) -> tuple[str, ...]:
-        """Both branches, except at w = 1 where the update has no effect."""
-        return (COND,) if self.weight == 1 else (COND, UNCOND)
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_c + (w - 1) (orthogonal + eta * parallel)."""
@@ -152,7 +148,7 @@ class APGMix(APG):
 
 
 @dataclass(frozen=True)
-class TangentialCFG:
+class TangentialCFG(WeightedRule):
     """Tangential damping CFG (Kwon et al. 2025, arXiv 2503.18137).
 
     The unconditional score is replaced by its projection on the first right singular vector of the two scores,
@@ -163,15 +159,6 @@ class TangentialCFG:
     weight : float
         w.
     """
-
-    weight: float
-
-    def __post_init__(self) -> None:
-        require_finite("weight", self.weight)
-
-    def branches(self, state: GuidanceState) -> tuple[str, ...]:
-        """As CFG."""
-        return (COND,) if self.weight == 1 else (COND, UNCOND)
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_u' + w (D_c - D_u'), with D_u' from the projected score."""
@@ -205,7 +192,7 @@ class TangentialCFG:
 
 
 @dataclass(frozen=True)
-class CFGZeroStar:
+class CFGZeroStar(WeightedRule):
     """CFG-Zero* (Fan et al. 2025, arXiv 2503.18886), on flow velocities v = n - x0.
 
     v_u is scaled by s* = <v_c, v_u> / |v_u|^2 before CFG, and the first steps stand still (v = 0). Those need no
@@ -219,17 +206,16 @@ class CFGZeroStar:
         Steps at the start whose velocity is zero.
     """
 
-    weight: float
     zero_steps: int = 1
 
     def __post_init__(self) -> None:
-        require_finite("weight", self.weight)
+        super().__post_init__()
         if self.zero_steps < 0:
             raise InputError("zero_steps", found=str(self.zero_steps), expected="at least 0")
 
     def branches(self, state: GuidanceState) -> tuple[str, ...]:
         """Both, as s* scales the unconditional velocity at every weight but 1; in the zero steps `cond` alone."""
-        return (COND,) if self.weight == 1 or state.step < self.zero_steps else (COND, UNCOND)
+        return (COND,) if state.step < self.zero_steps else super().branches(state)
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D of the velocity s* v_u + w (v_c - s* v_u); x / (1 + sigma), the D of v = 0, in the first steps."""
@@ -264,7 +250,7 @@ class CFGZeroStar:
 
 
 @dataclass(frozen=True)
-class MagnitudeAware:
+class MagnitudeAware(WeightedRule):
     """A weight damped by the update's size, w_eff = 1 + (w - 1) exp(-alpha |d| / |u|), per sample (MAMBO-G).
 
     As in the magnitude-aware guider of diffusers, on flow velocities: the ratio depends on the space. (The paper
@@ -278,17 +264,12 @@ class MagnitudeAware:
         How fast it falls; 0 is CFG.
     """
 
-    weight: float
     alpha: float = 8.0
 
     def __post_init__(self) -> None:
-        require_finite("weight", self.weight)
+        super().__post_init__()
         if not 0 <= self.alpha < float("inf"):
             raise InputError("alpha", found=str(self.alpha), expected="a finite number >= 0")
-
-    def branches(self, state: GuidanceState) -> tuple[str, ...]:
-        """As CFG."""
-        return (COND,) if self.weight == 1 else (COND, UNCOND)
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
         """D_c + (w_eff - 1) (D_c - D_u)."""

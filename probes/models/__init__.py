@@ -1,4 +1,15 @@
-"""Everything a model has to be: the denoiser protocol, prediction spaces, conditions, noise."""
+"""What a model is to everything else: the `Denoiser` protocol, its prediction space, conditions, noise levels.
+
+    def denoiser(x, sigma, labels):                # any callable D(x, sigma, condition) -> x0, x = x0 + sigma * n
+        level = NoiseLevel.vp(sigma)
+        x_vp = level.from_ve(x)                    # for a network that is variance preserving and predicts eps
+        return to_denoised(network(x_vp, sigma, labels), x_vp, level, space="eps")
+
+    model = load_model("digits")                   # or load_model("package.module:factory")
+    model.denoiser, model.conditions(64), edm_sigmas(18)
+
+Nothing is inherited and nothing is registered: a function will do.
+"""
 
 from scorescope.probes.models.conditions import attribute_candidates, open_attributes
 from scorescope.probes.models.decoding import Decoder, decode, vae_decoder

@@ -1,4 +1,4 @@
-"""Conditions of many arms for the same images, and conditions that hold some attributes and leave others open.
+"""Rows of conditions: of some samples, of many arms for the same images, with some attributes left open.
 
     table = ConditionRows.join([labels_a, labels_b], count=len(images))
     table.take(arms, rows)                        # the condition of each (arm, image), in one batch
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.models.denoiser import Condition, select_rows
+from scorescope.probes.models.denoiser import Condition
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,24 @@ def _stack(conditions: Sequence[Condition]) -> Condition:
     return [row for condition in conditions for row in condition]
 
 
+def select_rows(condition: Condition, rows: slice | Tensor) -> Condition:
+    """Some rows of a condition, by a slice or integer positions; dicts entry by entry."""
+    if condition is None:
+        return None
+    if isinstance(condition, dict):
+        return {key: select_rows(value, rows) for key, value in condition.items()}
+    if isinstance(rows, slice) or isinstance(condition, Tensor):
+        return condition[rows]
+    return [condition[i] for i in rows.tolist()]
+
+
+def to_device(condition: Condition, device: torch.device) -> Condition:
+    """A condition with its tensors on `device`."""
+    if isinstance(condition, dict):
+        return {key: to_device(value, device) for key, value in condition.items()}
+    return condition.to(device) if isinstance(condition, Tensor) else condition
+
+
 def open_attributes(labels: Tensor, sizes: Sequence[int], keep: Sequence[int]) -> Tensor:
     """Labels with every attribute left open but those of `keep`.
 
@@ -128,8 +146,7 @@ def open_attributes(labels: Tensor, sizes: Sequence[int], keep: Sequence[int]) -
     InputError
         For labels of another shape or columns that are not there.
     """
-    if labels.ndim != 2 or labels.shape[1] != len(sizes):
-        raise InputError("labels", found=f"shape {tuple(labels.shape)}", expected=f"(n, {len(sizes)})")
+    _check_labels(labels, sizes)
     for column in keep:
         _check_column(column, sizes)
     out = torch.tensor(sizes, dtype=labels.dtype, device=labels.device).repeat(len(labels), 1)
@@ -167,14 +184,17 @@ def attribute_candidates(
     names = [str(value) for value in range(sizes[column])] if names is None else list(names)
     if len(set(names)) != sizes[column]:
         raise InputError("names", found=str(names), expected=f"{sizes[column]} different names")
-    if labels is None:
-        labels = torch.tensor([list(sizes)])
-    elif labels.ndim != 2 or labels.shape[1] != len(sizes):
-        raise InputError("labels", found=f"shape {tuple(labels.shape)}", expected=f"(n, {len(sizes)})")
+    labels = torch.tensor([list(sizes)]) if labels is None else labels
+    _check_labels(labels, sizes)
     return {
         name: labels.index_fill(1, torch.tensor([column], device=labels.device), value)
         for value, name in enumerate(names)
     }
+
+
+def _check_labels(labels: Tensor, sizes: Sequence[int]) -> None:
+    if labels.ndim != 2 or labels.shape[1] != len(sizes):
+        raise InputError("labels", found=f"shape {tuple(labels.shape)}", expected=f"(n, {len(sizes)})")
 
 
 def _check_column(column: int, sizes: Sequence[int]) -> None:

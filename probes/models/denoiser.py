@@ -69,31 +69,6 @@ def evaluate(denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition,
     return prediction
 
 
-def select(condition: Condition, rows: slice) -> Condition:
-    """The rows of a condition that belong to some samples: tensors and lists are sliced, dicts entry by entry."""
-    if condition is None:
-        return None
-    if isinstance(condition, dict):
-        return {key: select(value, rows) for key, value in condition.items()}
-    return condition[rows]
-
-
-def select_rows(condition: Condition, index: Tensor) -> Condition:
-    """The rows of a condition at integer positions."""
-    if condition is None:
-        return None
-    if isinstance(condition, dict):
-        return {key: select_rows(value, index) for key, value in condition.items()}
-    return condition[index] if isinstance(condition, Tensor) else [condition[i] for i in index.tolist()]
-
-
-def to_device(condition: Condition, device: torch.device) -> Condition:
-    """A condition with its tensors on `device`."""
-    if isinstance(condition, dict):
-        return {key: to_device(value, device) for key, value in condition.items()}
-    return condition.to(device) if isinstance(condition, Tensor) else condition
-
-
 def working_dtype(like: Tensor) -> torch.dtype:
     """float64, or float32 on devices that have no other."""
     return torch.float32 if like.device.type in ("mps", "npu") else torch.float64

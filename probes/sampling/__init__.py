@@ -1,6 +1,14 @@
-"""sampling"""
+"""Samples and paths of a plain denoiser: solvers, rules, many interventions side by side, teleportation.
 
-from scorescope.probes.sampling.activations import Activations, collect, sample_with_sites, trace_activations
+    run = sample(denoiser, seeds=range(64), condition=labels, rule=CFG(4.0), solver=Heun())
+    run.samples, run.trace
+    path = run_path(denoiser, x, edm_sigmas(60)[:-1])
+    sample_arms(denoiser, [RunArm("bare"), RunArm("off", (off,))], seeds=range(32), condition=labels)
+    sample_teleported(denoiser, gaussian, seeds=range(64), sigma_skip=8.0, sigmas=edm_sigmas(18))
+
+Everything random about a sample comes from its seed.
+"""
+
 from scorescope.probes.sampling.arm_rows import RunArm
 from scorescope.probes.sampling.arms import ArmBatch, Sampling, run_arms, sample_arms
 from scorescope.probes.sampling.condition_switch import SwitchingDenoiser
@@ -10,7 +18,6 @@ from scorescope.probes.sampling.solvers import DPMSolverPP2M, Euler, EulerRenois
 from scorescope.probes.sampling.teleport import pipeline_start, sample_teleported, teleport
 
 __all__ = [
-    "Activations",
     "ArmBatch",
     "DPMSolverPP2M",
     "Euler",
@@ -22,14 +29,11 @@ __all__ = [
     "Sampling",
     "Solver",
     "SwitchingDenoiser",
-    "collect",
     "pipeline_start",
     "run_arms",
     "run_path",
     "sample",
     "sample_arms",
     "sample_teleported",
-    "sample_with_sites",
     "teleport",
-    "trace_activations",
 ]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.models.conditions import stack_conditions
-from scorescope.probes.models.denoiser import Condition, select_rows
+from scorescope.probes.models.conditions import select_rows, stack_conditions
+from scorescope.probes.models.denoiser import Condition
 from scorescope.probes.sites.interventions import Intervention
 
 

@@ -22,7 +22,7 @@ from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.arm_rows import ArmRows, RunArm
 from scorescope.probes.sampling.sample import sample
 from scorescope.probes.sampling.solvers import Solver
-from scorescope.probes.sites.intervened import intervened
+from scorescope.probes.sites.on_denoiser import intervened
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from torch import Tensor
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import COND, UNCOND, BranchRule, GuidanceState, RowRule, Rule, describe
 from scorescope.probes.guidance.branch_makers import Maker, maker_of
-from scorescope.probes.models.denoiser import Condition, Denoiser, check_prediction, select_rows
+from scorescope.probes.models.conditions import select_rows
+from scorescope.probes.models.denoiser import Condition, Denoiser, check_prediction
 from scorescope.probes.recording.trace import Recording, ScalarRecorder, Visit
 
 GUIDED = "guided"

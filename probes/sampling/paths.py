@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.models.denoiser import Condition, Denoiser, check_prediction
+from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.models.noise import check_sigmas
 from scorescope.probes.sampling.solvers import Heun, Solver
 
@@ -93,13 +93,6 @@ def run_path(
         raise InputError("denoiser", found="a path with NaN or infinite values", expected="finite predictions")
     visited = tuple(sigma for sigma in sigmas if sigma > 0)
     return Path(visited, torch.stack(states), torch.stack(denoised), end, needed)
-
-
-def evaluate(denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, *, branch: str) -> Tensor:
-    """Call a denoiser once and check what came back; errors name `branch`."""
-    prediction = denoiser(x, sigma, condition)
-    check_prediction(prediction, x, branch=branch)
-    return prediction
 
 
 def _no_noise() -> Tensor:

@@ -21,8 +21,8 @@ from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import Rule, describe
 from scorescope.probes.guidance.linear import CFG
 from scorescope.probes.guidance.scheduler_step import depends_on_step_size
-from scorescope.probes.models.conditions import row_count
-from scorescope.probes.models.denoiser import Condition, Denoiser, select, to_device
+from scorescope.probes.models.conditions import row_count, select_rows, to_device
+from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.noise import SampleNoise, check_sigmas, edm_sigmas
 from scorescope.probes.recording.trace import Recording, Trace, Visit
 from scorescope.probes.sampling.guided_denoiser import GuidedDenoiser, Watch
@@ -31,7 +31,15 @@ from scorescope.probes.sampling.solvers import DPMSolverPP2M, Heun, Solver
 
 @dataclass(frozen=True)
 class Run:
-    """Samples, and the trace of how they came about (None where nothing was recorded)."""
+    """Samples, and the trace of how they came about (None where nothing was recorded).
+
+    Attributes
+    ----------
+    samples : Tensor, shape (n, *shape)
+        One a seed.
+    trace : Trace or None
+        What was recorded.
+    """
 
     samples: Tensor
     trace: Trace | None
@@ -115,7 +123,7 @@ def sample(
     for first in tqdm(range(0, len(seeds), batch), desc="sampling", disable=not progress, leave=False):
         rows = slice(first, min(first + batch, len(seeds)))
         noise = SampleNoise(seeds[rows], shape, torch.device(device), dtype)
-        part = to_device(select(condition, rows), torch.device(device))
+        part = to_device(select_rows(condition, rows), torch.device(device))
         guided = GuidedDenoiser(
             denoiser, part, rule, seeds[rows], record, needs_reference=reference, watch=_from_row(watch, first)
         )

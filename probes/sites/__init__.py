@@ -1,15 +1,26 @@
-"""sites"""
+"""Named inner modules of a denoiser or pipeline: what they put out, kept, changed, patched from another run.
+
+    site_names(denoiser)
+    off = Intervention("zero", "network.attention", low=0.5)
+    run = sample(intervened(denoiser, [off]), seeds=range(8), condition=labels)
+    with intervene(pipe, [Intervention.along(direction, strength=3.0)]):
+        pipe("a lighthouse")
+
+    cache = ActivationCache()
+    sample(cached(denoiser, ["network.middle1"], cache), seeds=range(8), condition=labels, solver=Euler())
+    patch = Intervention("patch", "network.middle1", source=cache)
+
+What an intervention means is the same in a plain denoiser and in a pipeline.
+"""
 
 from scorescope.probes.sites.activation_cache import ActivationCache
-from scorescope.probes.sites.cached import cached
-from scorescope.probes.sites.controls import random_directions, shuffled_direction
-from scorescope.probes.sites.corruption import noisy_condition
+from scorescope.probes.sites.control_directions import random_directions, shuffled_direction
 from scorescope.probes.sites.direction import Direction
-from scorescope.probes.sites.intervened import intervened
 from scorescope.probes.sites.interventions import Intervention
 from scorescope.probes.sites.modules import site_names
+from scorescope.probes.sites.on_denoiser import cached, intervened
 from scorescope.probes.sites.on_pipeline import cache_activations, intervene
-from scorescope.probes.sites.tokens import subject_tokens, with_tokens
+from scorescope.probes.sites.tokens import noisy_condition, subject_tokens, with_tokens
 
 __all__ = [
     "ActivationCache",

@@ -42,7 +42,13 @@ def root_module(denoiser: object) -> nn.Module:
 
 
 def site_names(denoiser: object) -> list[str]:
-    """Paths of all inner modules, in the order of registration."""
+    """Paths of all inner modules, in the order of registration.
+
+    Parameters
+    ----------
+    denoiser : nn.Module
+        The model; another object, or a compiled one, is an `InputError`.
+    """
     return [name for name, _ in root_module(denoiser).named_modules() if name]
 
 
@@ -120,6 +126,8 @@ def capture(
 ) -> Iterator[dict[str, Tensor]]:
     """Keep what each site puts out in the latest call of the denoiser, reduced as `pool` says, or each in its way.
 
+    Without sites nothing is kept, and the denoiser may be any callable.
+
     Yields
     ------
     dict of str to Tensor
@@ -130,6 +138,9 @@ def capture(
     InputError
         On entry for sites that are not there; in the call for a site that is called twice within it.
     """
+    if not sites:
+        yield {}
+        return
     root = root_module(denoiser)
     modules = {site: find_site(denoiser, site) for site in sites}
     pools = how if isinstance(how, Mapping) else dict.fromkeys(sites, how)

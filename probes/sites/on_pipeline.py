@@ -26,9 +26,9 @@ from scorescope.probes.pipelines.call import leaves
 from scorescope.probes.pipelines.level_reader import LevelFunction
 from scorescope.probes.pipelines.listener import StepEvent
 from scorescope.probes.sites.activation_cache import ActivationCache
-from scorescope.probes.sites.edits import RowEdit, acts, edit_output, prepare
 from scorescope.probes.sites.interventions import INPUT, OUTPUT, Intervention, is_module_site
 from scorescope.probes.sites.pipeline_sites import DenoiserCall, PipelineSites
+from scorescope.probes.sites.row_edits import RowEdit, acts, edit_output, prepare
 
 _TOKENS = "encoder_hidden_states"
 

@@ -1,8 +1,9 @@
-"""A direction added to condition tokens: which tokens, and at which noise levels.
+"""Condition tokens: a direction added to some of them over some noise levels, the tokens of a word, noise on them.
 
 older = with_tokens(denoiser, direction, 1.5, sigma=(0.0, 2.0))     # delayed: layout is settled above 2
 sample(older, seeds=range(8), condition=labels)
 rows = subject_tokens("photo of a man and a dog", "man", offsets)   # of a tokenizer's offset mapping
+corrupted = noisy_condition(denoiser, labels, scale=1.0, seeds=range(8))     # for causal tracing
 """
 
 import re
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.models.denoiser import Denoiser
+from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.direction import CONDITION, Direction
-from scorescope.probes.sites.intervened import Intervened, intervened
 from scorescope.probes.sites.interventions import Intervention
+from scorescope.probes.sites.on_denoiser import Intervened, embedded, intervened
 
 Tokens = Sequence[int] | Tensor | None
 """Token indices, a mask (token,) or (batch, token) of bool, or None for all tokens."""
@@ -130,3 +131,44 @@ def subject_tokens(prompt: str, subject: str, offsets: Sequence[tuple[int, int]]
     if not found:
         raise InputError("subject", found=repr(subject), expected=f"words of the prompt {prompt!r} that tokens cover")
     return sorted(found)
+
+
+def noisy_condition(
+    denoiser: Denoiser, condition: Condition, *, scale: float, seeds: Sequence[int], tokens: Sequence[int] = ()
+) -> Tensor:
+    """Condition tokens with Gaussian noise on them.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        One with `embed`, unless the condition is tokens already.
+    condition : Tensor
+        Labels, or tokens (batch, token, width).
+    scale : float
+        Standard deviation of the noise, in standard deviations of the numbers of all tokens of its row.
+    seeds : sequence of int
+        One a row; the noise of a row follows from its seed.
+    tokens : sequence of int
+        Tokens to corrupt; by default all.
+
+    Returns
+    -------
+    Tensor, shape (batch, token, width)
+
+    Raises
+    ------
+    InputError
+        For a scale that is not positive, another number of seeds than rows, and tokens that are not there.
+    """
+    clean = embedded(denoiser, condition, torch.empty(len(seeds))).detach()
+    if not 0 < scale < float("inf") or len(clean) != len(seeds):
+        found = f"{scale}, {len(seeds)} seeds for {len(clean)} rows"
+        raise InputError("scale, seeds", found=found, expected="a positive scale, and a seed for each row")
+    chosen = list(tokens) or list(range(clean.shape[1]))
+    if not all(0 <= token < clean.shape[1] for token in chosen):
+        raise InputError("tokens", found=str(chosen), expected=f"from 0 to {clean.shape[1] - 1}")
+    noise = torch.stack([torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(s)) for s in seeds])
+    corrupted = clean.clone()
+    spread = clean.flatten(1).float().std(1).to(clean)[:, None, None]  # of the row alone: batches do not show
+    corrupted[:, chosen] += scale * spread * noise.to(clean)[:, chosen]
+    return corrupted

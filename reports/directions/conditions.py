@@ -7,7 +7,8 @@ from scorescope.analysis.directions.patching import patch_trace
 from scorescope.analysis.directions.tokens import label_pairs, linearity_gap, token_direction
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
-from scorescope.probes.gradients.differentiable import attribute_score, make_step
+from scorescope.probes.gradients.heads import attribute_score
+from scorescope.probes.gradients.step import make_step
 from scorescope.probes.gradients.step_attribution import attribute_step
 from scorescope.probes.models.denoiser import Condition
 from scorescope.reports.directions import figures

@@ -17,13 +17,14 @@ from scorescope.analysis.directions.probing import ProbeScan, probe_scan
 from scorescope.analysis.directions.steering import SteerCurve, steer_curve
 from scorescope.analysis.directions.steering_verdicts import judge_together
 from scorescope.analysis.statistics.noise_intervals import EVERYWHERE
+from scorescope.probes.activations.activations import Activations
+from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank, log_snr_grid
 from scorescope.probes.models.denoiser import Condition
 from scorescope.probes.models.noise import edm_sigmas
-from scorescope.probes.sampling.activations import Activations, collect
 from scorescope.probes.sampling.arms import Sampling
 from scorescope.probes.sampling.solvers import Euler
-from scorescope.probes.sites.controls import shuffled_direction
+from scorescope.probes.sites.control_directions import shuffled_direction
 from scorescope.probes.sites.direction import Direction
 from scorescope.reports.directions.study import Contrast, Subject
 

@@ -20,7 +20,7 @@ from scorescope.analysis.fid.heatmaps import (
 )
 from scorescope.analysis.fid.image_transport import FirstOrderWarning, image_gradients, influence
 from scorescope.analysis.statistics.tables import Column, Schema
-from scorescope.probes.features.attribution import occlusion_maps
+from scorescope.probes.features.captum_maps import occlusion_maps
 from scorescope.probes.features.extraction import extract_maps, stream_maps
 from scorescope.probes.features.extractors import Extractor
 from scorescope.reports.fid import figures as fid_figures

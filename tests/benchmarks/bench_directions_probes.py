@@ -6,9 +6,10 @@ from scorescope.analysis.directions.probing import probe_scan
 from scorescope.data.shapes import ATTRIBUTES, SIZES, column, render_shapes
 from scorescope.data.train import RECIPES
 from scorescope.data.unet import EDMDenoiser
+from scorescope.probes.activations.along_sampling import sample_with_sites
+from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank, log_snr_grid
 from scorescope.probes.models.noise import edm_sigmas
-from scorescope.probes.sampling.activations import collect, sample_with_sites
 from scorescope.probes.sampling.sample import sample
 from tests.benchmarks.timing import seconds, side_by_side
 

@@ -7,8 +7,9 @@ from functools import partial
 import torch
 
 from scorescope.data.unet import EDMDenoiser, UNetConfig
-from scorescope.probes.gradients.differentiable import Step, make_step, projection
+from scorescope.probes.gradients.heads import projection
 from scorescope.probes.gradients.jacobian import jacobian_directions
+from scorescope.probes.gradients.step import Step, make_step
 from scorescope.probes.gradients.step_attribution import attribute_step
 from tests.benchmarks.timing import side_by_side
 

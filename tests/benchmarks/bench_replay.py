@@ -7,19 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorescope.probes import (
-    APG,
-    CFG,
-    AdaptiveGuidance,
-    CFGZeroStar,
-    Interval,
-    MagnitudeAware,
-    Rescaled,
-    TangentialCFG,
-    Trace,
-    record,
-)
+from scorescope.probes import APG, CFG, Interval, Trace, record
 from scorescope.probes.experiments import replay_all, visits
+from scorescope.probes.guidance import AdaptiveGuidance, CFGZeroStar, MagnitudeAware, Rescaled, TangentialCFG
 from tests.benchmarks.timing import seconds
 
 STEPS, BATCH, SHAPE = 50, 64, (4, 64, 64)

@@ -9,21 +9,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scorescope.probes import (
-    APG,
-    CFG,
+from scorescope.probes import APG, CFG, Interval
+from scorescope.probes.guidance import (
     CFGPP,
     AdaptiveGuidance,
     CFGZeroStar,
     DynamicThreshold,
     FrequencyDecoupled,
-    Interval,
+    GuidanceState,
+    LinearWeight,
     MagnitudeAware,
     Rescaled,
     Rule,
+    Scheduled,
     TangentialCFG,
 )
-from scorescope.probes.guidance import GuidanceState, LinearWeight, Scheduled
 from tests.benchmarks.timing import seconds
 
 SHAPE = (64, 4, 128, 128)

@@ -12,9 +12,9 @@ from scorescope.analysis.directions.readers import compare_directions
 from scorescope.analysis.directions.stability import direction_stability
 from scorescope.analysis.directions.transport import carry_direction, judge_transport
 from scorescope.analysis.information.classify import paired_classify
+from scorescope.probes.activations.activations import Activations
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.noise import edm_sigmas
-from scorescope.probes.sampling.activations import Activations
 
 
 class Elsewhere(torch.Tensor):

@@ -15,9 +15,10 @@ from scorescope.analysis.directions.probing import probe_scan
 from scorescope.analysis.statistics.landmarks import first_rise, last_fall, last_rise
 from scorescope.analysis.statistics.seed_shares import Shares, draw_seeds
 from scorescope.data.errors import InputError
+from scorescope.probes.activations.along_sampling import sample_with_sites
+from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank, log_snr_grid
 from scorescope.probes.models.noise import SampleNoise, edm_sigmas
-from scorescope.probes.sampling.activations import collect, sample_with_sites
 from scorescope.probes.sampling.solvers import Heun
 
 MEAN, SPREAD, WIDTH = 1.0, 0.4, 6

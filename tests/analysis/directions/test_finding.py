@@ -12,7 +12,7 @@ from scorescope.analysis.directions.readers import compare_directions
 from scorescope.analysis.directions.stability import direction_stability, effective_dimension, step_cosines
 from scorescope.data.errors import InputError
 from scorescope.data.unet import EDMDenoiser, UNetConfig
-from scorescope.probes.sampling.activations import Activations
+from scorescope.probes.activations.activations import Activations
 from scorescope.probes.sites.direction import Direction
 
 WIDTH, METHODS = 64, ("difference", "lda", "logistic", "svm")

@@ -11,8 +11,9 @@ from scorescope.analysis.directions.linear_probes import Target, fit_paths
 from scorescope.analysis.directions.probing import probe_scan
 from scorescope.analysis.statistics.splits import Part, Split, balanced_accuracy, grouped_split
 from scorescope.data.errors import InputError
+from scorescope.probes.activations.activations import Activations
+from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank, log_snr_grid
-from scorescope.probes.sampling.activations import Activations, collect
 
 
 def activations(values, sigmas=None, images=None):

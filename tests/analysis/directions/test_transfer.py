@@ -11,9 +11,9 @@ from scorescope.analysis.directions.readers import compare_directions
 from scorescope.analysis.directions.transfer import steering_effect, transport_effect
 from scorescope.analysis.directions.transport import carry_direction, judge_transport
 from scorescope.data.errors import InputError
+from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.noise import edm_sigmas
-from scorescope.probes.sampling.activations import collect
 from scorescope.probes.sampling.arms import Sampling
 
 WIDTH = 6

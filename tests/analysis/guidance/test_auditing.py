@@ -13,10 +13,10 @@ from tests.pipelines import ip2p, pag, sd3, sd15, slg
 from scorescope.analysis import audit, paper_rule
 from scorescope.analysis.fid import AUDIT
 from scorescope.data import InputError, load_denoiser
-from scorescope.probes import APG, CFG, PAG, Recording, Rescaled, record, replay, sample
+from scorescope.probes import APG, CFG, Recording, record, replay, sample
 from scorescope.probes.experiments import as_guider
 from scorescope.probes.experiments.replay import visits
-from scorescope.probes.guidance import APGMix, FrequencyDecoupled, StepInterval
+from scorescope.probes.guidance import PAG, APGMix, FrequencyDecoupled, Rescaled, StepInterval
 from scorescope.probes.guidance.base import PERTURBED
 from scorescope.probes.recording.trace import Visit
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from scorescope.analysis import guidance_information, suggest_interval
 from scorescope.data import InputError, load_denoiser
-from scorescope.probes import CFG, CFGPP, CFGZeroStar, FrequencyDecoupled, Interval, Recording, replay, sample
-from scorescope.probes.guidance import APGMix, Scheduled, describe
+from scorescope.probes import CFG, Interval, Recording, replay, sample
+from scorescope.probes.guidance import CFGPP, APGMix, CFGZeroStar, FrequencyDecoupled, Scheduled, describe
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.recording.trace import Trace
 from scorescope.probes.sampling import Euler

@@ -10,9 +10,10 @@ from scorescope.analysis.guidance.branch_pairs import parting, savings, separati
 from scorescope.analysis.guidance.paths import clip_activity, clip_share, decoded_path, gain_path, momentum_updates
 from scorescope.analysis.guidance.updates import decompose
 from scorescope.data import InputError
-from scorescope.probes import APG, CFG, AdaptiveGuidance, Recording, Trace, replay, sample, sweep
+from scorescope.probes import APG, CFG, Recording, Trace, replay, sample, sweep
 from scorescope.probes.decomposition import image_statistics
 from scorescope.probes.experiments import Setting
+from scorescope.probes.guidance import AdaptiveGuidance
 from scorescope.probes.sampling import Euler, Run
 
 PAIR = diagonal_pair([1.5, 0.4], [1.0, 0.7])

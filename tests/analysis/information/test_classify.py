@@ -9,7 +9,7 @@ from scorescope.analysis.information.elimination import eliminate, plan_looks
 from scorescope.data import InputError
 from scorescope.probes import Bank, log_snr_grid
 from scorescope.probes.bank import Arm, compare_arms
-from scorescope.probes.bank.candidates import CandidateLosses
+from scorescope.probes.bank.candidate_losses import CandidateLosses
 
 CLASSES = 4
 

@@ -13,9 +13,9 @@ from diffusers.guiders import tangential_classifier_free_guidance as peer_tangen
 from tests.pipelines import GUIDANCE, PIPELINES, generator, modular_sdxl, output_of, sd3, sd15
 
 from scorescope.data import InputError
-from scorescope.probes import (
-    APG,
-    CFG,
+from scorescope.probes import APG, CFG, Interval, guide, record, replay, to_denoised
+from scorescope.probes.experiments import as_guider
+from scorescope.probes.guidance import (
     CFGPP,
     ICG,
     PAG,
@@ -23,20 +23,16 @@ from scorescope.probes import (
     AdaptiveGuidance,
     Autoguidance,
     CFGZeroStar,
-    Interval,
-    Level,
+    GuidanceState,
     MagnitudeAware,
+    RandomLabels,
     Rescaled,
+    StepInterval,
     TangentialCFG,
-    guide,
-    record,
-    replay,
-    to_denoised,
 )
-from scorescope.probes.experiments import as_guider
-from scorescope.probes.guidance import GuidanceState, RandomLabels, StepInterval
 from scorescope.probes.models import from_denoised
 from scorescope.probes.models.spaces import NoiseLevel
+from scorescope.probes.pipelines import Level
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # raised by the libraries under the pipelines

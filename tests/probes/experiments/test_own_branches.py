@@ -21,22 +21,20 @@ from tests.pipelines import (
 )
 
 from scorescope.data import InputError
-from scorescope.probes import (
-    CFG,
+from scorescope.probes import CFG, Interval, Intervention, guide, intervene, record, sweep
+from scorescope.probes.guidance import (
     ICG,
     PAG,
     TSG,
     AdaptiveGuidance,
     Autoguidance,
-    Interval,
-    Intervention,
+    GaussianEmbeddings,
+    GuidanceState,
+    RandomLabels,
+    RandomRows,
     Rescaled,
-    guide,
-    intervene,
-    record,
-    sweep,
+    StepInterval,
 )
-from scorescope.probes.guidance import GaussianEmbeddings, GuidanceState, RandomLabels, RandomRows, StepInterval
 from scorescope.probes.guidance.base import sample_generators
 from scorescope.probes.sites import ActivationCache, cache_activations
 

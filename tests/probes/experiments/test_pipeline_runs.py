@@ -10,19 +10,9 @@ from tests.pipelines import GUIDANCE, dit, modular_sdxl, sd15
 from scorescope.analysis import measure_sweep
 from scorescope.analysis.guidance import separation
 from scorescope.data import InputError
-from scorescope.probes import (
-    APG,
-    CFG,
-    AdaptiveGuidance,
-    FrequencyDecoupled,
-    Interval,
-    Recording,
-    guide,
-    sample_pipeline,
-    sweep,
-)
+from scorescope.probes import APG, CFG, Interval, Recording, guide, sample_pipeline, sweep
 from scorescope.probes.experiments import with_weight
-from scorescope.probes.guidance import LinearWeight, Scheduled
+from scorescope.probes.guidance import AdaptiveGuidance, FrequencyDecoupled, LinearWeight, Scheduled
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # raised by the libraries under the pipelines

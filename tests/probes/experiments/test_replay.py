@@ -6,9 +6,9 @@ from tests.oracles import random_pair
 
 from scorescope.analysis import decompose
 from scorescope.data import InputError, load_denoiser
-from scorescope.probes import APG, CFG, ICG, PAG, TSG, Autoguidance, Interval, Recording, replay, sample
+from scorescope.probes import APG, CFG, Interval, Recording, replay, sample
 from scorescope.probes.experiments import replay_all, visits, with_weight
-from scorescope.probes.guidance import RandomLabels, describe
+from scorescope.probes.guidance import ICG, PAG, TSG, Autoguidance, RandomLabels, describe
 from scorescope.probes.sampling import Heun
 
 PAIR = random_pair()

@@ -10,9 +10,9 @@ import torch
 from tests.oracles import random_pair
 
 from scorescope.data import InputError
-from scorescope.probes import APG, CFG, CFGPP, FrequencyDecoupled, Interval, Recording, sweep
+from scorescope.probes import APG, CFG, Interval, Recording, sweep
 from scorescope.probes.experiments.sweep import with_weight
-from scorescope.probes.guidance import Scheduled, describe
+from scorescope.probes.guidance import CFGPP, FrequencyDecoupled, Scheduled, describe
 from scorescope.probes.models.fingerprint import fingerprint
 
 LABELS = torch.zeros(4, dtype=torch.long)

@@ -9,7 +9,7 @@ from scorescope.analysis.fid.heatmaps import signed_maps
 from scorescope.analysis.fid.image_transport import image_gradients, transport
 from scorescope.data.digits import load_digits
 from scorescope.data.errors import InputError
-from scorescope.probes.features.attribution import gradcam_maps, occlusion_maps
+from scorescope.probes.features.captum_maps import gradcam_maps, occlusion_maps
 from scorescope.probes.features.edm2_references import read_edm2_reference
 from scorescope.probes.features.extraction import extract, extract_maps, stream_moments
 from scorescope.probes.features.extractors import classifier_extractor, module_extractor

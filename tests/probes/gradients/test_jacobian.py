@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tests.probes.gradients.test_differentiable import Reused
+from tests.probes.gradients.test_step import Reused
 from tests.token_denoisers import LinearDenoiser, small_unet, unet_points
 from torch import nn
 

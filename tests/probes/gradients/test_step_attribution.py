@@ -3,20 +3,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.probes.gradients.test_differentiable import Reused
+from tests.probes.gradients.test_step import Reused
 from tests.token_denoisers import DiffusersDenoiser, LinearDenoiser, small_unet, unet_points
 from torch import nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes.gradients.captum_methods import INPUT_METHODS, REFUSED
-from scorescope.probes.gradients.differentiable import (
-    attribute_score,
-    guidance_energy,
-    make_step,
-    projection,
-    same_noise,
-)
+from scorescope.probes.gradients.heads import attribute_score, guidance_energy, projection
 from scorescope.probes.gradients.memory_budget import rows_within
+from scorescope.probes.gradients.step import make_step, same_noise
 from scorescope.probes.gradients.step_attribution import CompletenessWarning, attribute_step, mean_activation
 from scorescope.probes.sites.modules import capture
 

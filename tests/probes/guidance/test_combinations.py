@@ -8,23 +8,7 @@ from tests.benchmarks.bench_replay import Pipeline
 from tests.oracles import random_pair
 from torch import Tensor
 
-from scorescope.probes import (
-    APG,
-    CFG,
-    CFGPP,
-    ICG,
-    AdaptiveGuidance,
-    CFGZeroStar,
-    DynamicThreshold,
-    Interval,
-    LinearAG,
-    MagnitudeAware,
-    Recording,
-    Rescaled,
-    TangentialCFG,
-    record,
-    sample,
-)
+from scorescope.probes import APG, CFG, Interval, Recording, record, sample
 from scorescope.probes.decomposition.products import (
     branch_products,
     chosen_products,
@@ -32,7 +16,23 @@ from scorescope.probes.decomposition.products import (
     squared_distance,
 )
 from scorescope.probes.experiments import replay_all
-from scorescope.probes.guidance import APGMix, GuidanceState, LinearWeight, RandomLabels, Scheduled, StepInterval
+from scorescope.probes.guidance import (
+    CFGPP,
+    ICG,
+    AdaptiveGuidance,
+    APGMix,
+    CFGZeroStar,
+    DynamicThreshold,
+    GuidanceState,
+    LinearAG,
+    LinearWeight,
+    MagnitudeAware,
+    RandomLabels,
+    Rescaled,
+    Scheduled,
+    StepInterval,
+    TangentialCFG,
+)
 from scorescope.probes.guidance.base import Products
 from scorescope.probes.guidance.combination import combination_of
 from scorescope.probes.guidance.state_products import StateProducts

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from scorescope.data import InputError
-from scorescope.probes import APG, CFG, Rule
-from scorescope.probes.guidance import APGMix, GuidanceState
+from scorescope.probes import APG, CFG
+from scorescope.probes.guidance import APGMix, GuidanceState, Rule
 
 SHAPES = [(9,), (3, 11), (2, 6, 6), (2, 3, 4, 4)]
 

@@ -1,5 +1,7 @@
 """Frequency-decoupled guidance: its pyramid and its weights."""
 
+import itertools
+
 import diffusers
 import pytest
 import torch
@@ -9,7 +11,19 @@ from tests.pyramids import blurred, doubled, halved
 
 from scorescope.data import InputError
 from scorescope.probes.guidance import APG, CFG, FrequencyDecoupled, GuidanceState
-from scorescope.probes.guidance.bands import laplacian_pyramid
+from scorescope.probes.guidance.bands import _expand, _halve
+
+
+def laplacian_pyramid(images, levels):
+    """The bands that the rule weighs at full resolution, from high to low frequency; they sum to `images`."""
+    gaussian, smooth = [images], [images]
+    for level in range(1, levels):
+        gaussian.append(_halve(gaussian[-1]))
+        expanded = gaussian[level]
+        for finer in reversed(gaussian[:level]):
+            expanded = _expand(expanded, finer.shape[-2:])
+        smooth.append(expanded)
+    return [*(fine - coarse for fine, coarse in itertools.pairwise(smooth)), smooth[-1]]
 
 
 def drawn(*shape):
@@ -134,7 +148,7 @@ def test_no_band_is_shifted(levels):
 @pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 2, 8, 8), (1, 3, 8)])
 def test_data_that_have_no_such_bands(shape):
     with pytest.raises(InputError, match=r"^cond: found data of shape"):
-        laplacian_pyramid(drawn(2, *shape), 3)
+        FrequencyDecoupled((1.0, 2.0, 3.0))(*drawn(2, 2, *shape), state(drawn(2, *shape)))
 
 
 def test_the_kernel_is_made_where_the_images_are(monkeypatch):

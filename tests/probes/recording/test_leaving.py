@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes import Level, record
+from scorescope.probes import record
+from scorescope.probes.pipelines import Level
 from scorescope.probes.pipelines.taps import StepTap
 from tests.pipelines import generator, modular_sdxl, output_of, sd15, wan
 

@@ -246,7 +246,7 @@ def test_unknown_noise_levels():
     pipe, arguments = sd15()
 
     def unknown(scheduler, timestep, state):
-        from scorescope.probes import Level
+        from scorescope.probes.pipelines import Level
 
         return Level(note="unknown here")
 

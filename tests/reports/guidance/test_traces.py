@@ -5,8 +5,9 @@ import pytest
 import torch
 from tests.pipelines import flux_distilled, generator, sd15
 
-from scorescope.probes import APG, CFG, FrequencyDecoupled, Trace, guide, record
+from scorescope.probes import APG, CFG, Trace, guide, record
 from scorescope.probes.experiments import replay_all
+from scorescope.probes.guidance import FrequencyDecoupled
 from scorescope.reports.guidance import traces as guidance_traces
 
 

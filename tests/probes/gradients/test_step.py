@@ -4,15 +4,8 @@ from tests.token_denoisers import LinearDenoiser, small_unet, unet_points
 from torch import nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes.gradients.differentiable import (
-    attribute_score,
-    check_differentiable,
-    guidance_energy,
-    make_step,
-    paired_loss,
-    projection,
-    same_noise,
-)
+from scorescope.probes.gradients.heads import attribute_score, guidance_energy, paired_loss, projection
+from scorescope.probes.gradients.step import check_differentiable, make_step, same_noise
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,37 @@
-"""A denoiser whose insides are changed while it is called.
+"""Interventions and kept activations inside a plain denoiser; `on_pipeline` does the same in a pipeline.
 
     pushed = intervened(denoiser, [Intervention.along(direction, strength=2.0)])
     sample(pushed, seeds=range(16), condition=labels)
 
+    cache = ActivationCache()
+    sample(cached(denoiser, ["network.middle1"], cache), seeds=seeds, condition=labels, solver=Euler())
+
 The result is a denoiser again. Hooks are on its modules only for the length of a call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
-from scorescope.probes.sites.edits import RowEdit, edit_output, prepare
+from scorescope.probes.sites.activation_cache import ActivationCache
 from scorescope.probes.sites.interventions import INPUT, OUTPUT, Intervention, is_module_site, token_of
-from scorescope.probes.sites.modules import find_site
+from scorescope.probes.sites.modules import capture, find_site
 from scorescope.probes.sites.once_a_pass import once_a_pass
+from scorescope.probes.sites.row_edits import RowEdit, edit_output, prepare
+
+
+class _Around:
+    """Everything but the call is that of the denoiser inside."""
+
+    denoiser: Denoiser
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "denoiser":  # not set yet: while being copied
+            raise AttributeError(name)
+        return getattr(self.denoiser, name)
 
 
 def intervened(denoiser: Denoiser, interventions: Sequence[Intervention]) -> "Intervened":
@@ -39,8 +54,8 @@ def intervened(denoiser: Denoiser, interventions: Sequence[Intervention]) -> "In
     return Intervened(denoiser, interventions)
 
 
-class Intervened:
-    """What `intervened` returns. Everything but the call is that of the denoiser inside."""
+class Intervened(_Around):
+    """What `intervened` returns."""
 
     def __init__(self, denoiser: Denoiser, interventions: Sequence[Intervention]) -> None:
         earlier = denoiser if isinstance(denoiser, Intervened) else None
@@ -49,11 +64,6 @@ class Intervened:
         self.interventions: tuple[Intervention, ...] = (*before, *interventions)
         named = dict.fromkeys(given.site for given in self.interventions if is_module_site(given.site))
         self._modules = {site: find_site(self.denoiser, site) for site in named}
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "denoiser":  # not set yet: while being copied
-            raise AttributeError(name)
-        return getattr(self.denoiser, name)
 
     def __call__(self, x: Tensor, sigma: Tensor, condition: Condition, /) -> Tensor:
         """Estimate x0; see `Denoiser`."""
@@ -77,6 +87,56 @@ class Intervened:
         for edit in edits.get(OUTPUT, []):
             prediction = edit(prediction)
         return prediction
+
+
+def cached(denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache) -> Denoiser:
+    """A denoiser that keeps what passes through some sites while it is called.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        May be intervened on; what is kept of an inner module is then what the network went on with.
+    sites : sequence of str
+        As in `Intervention`.
+    cache : ActivationCache
+        Is filled.
+
+    Raises
+    ------
+    InputError
+        For sites that are not there, and in a call for a key that is taken.
+    """
+    return _Cached(denoiser, sites, cache)
+
+
+class _Cached(_Around):
+    def __init__(self, denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache) -> None:
+        self.denoiser, self.sites, self.cache = denoiser, list(sites), cache
+        self._inner: Any = denoiser.denoiser if isinstance(denoiser, Intervened) else denoiser
+        self._named = [site for site in self.sites if is_module_site(site)]
+        for site in self._named:
+            find_site(self._inner, site)
+
+    def __call__(self, x: Tensor, sigma: Tensor, condition: Condition, /) -> Tensor:
+        branch = "uncond" if condition is None else "cond"
+        with capture(self._inner, self._named) as taken:
+            prediction = self.denoiser(x, sigma, condition)
+        for site in self.sites:
+            self.cache.put(site, sigma, branch, self._value(site, x, condition, prediction, taken))
+        return prediction
+
+    def _value(
+        self, site: str, x: Tensor, condition: Condition, prediction: Tensor, taken: Mapping[str, Tensor]
+    ) -> Tensor:
+        if site in (INPUT, OUTPUT):
+            return (x if site == INPUT else prediction).detach().clone()
+        token = token_of(site)
+        if token is None:
+            if site not in taken:
+                raise InputError("site", found=f"{site!r}, never called", expected="a module called once a pass")
+            return taken[site]
+        tokens = embedded(self._inner, condition, x).detach()
+        return tokens.clone() if token == "all" else tokens[:, token].clone()
 
 
 def embedded(denoiser: Denoiser, condition: Condition, x: Tensor) -> Tensor:

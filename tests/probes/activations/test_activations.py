@@ -7,12 +7,14 @@ from torch import nn
 
 from scorescope.data.errors import InputError
 from scorescope.data.unet import EDMDenoiser, UNetConfig
+from scorescope.probes.activations.activations import Activations
+from scorescope.probes.activations.along_sampling import sample_with_sites
+from scorescope.probes.activations.collect import collect, trace_activations
 from scorescope.probes.bank.points import Bank, log_snr_grid
 from scorescope.probes.guidance import CFG, ICG, Autoguidance, Interval, RandomLabels
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.recording.kept_sites import Site
 from scorescope.probes.recording.session import record
-from scorescope.probes.sampling.activations import Activations, collect, sample_with_sites, trace_activations
 from scorescope.probes.sampling.sample import sample
 from scorescope.probes.sampling.solvers import DPMSolverPP2M, Heun
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.approximations.fit import SHRINKAGES, Shrinkage, fit_gaussian
 from scorescope.probes.approximations.gaussian import Gaussian, isotropic
+from scorescope.probes.approximations.gaussian_fit import SHRINKAGES, Shrinkage, fit_gaussian
 from scorescope.probes.approximations.mixture import Mixture
 from scorescope.probes.approximations.sources import Batches, Source, filtered
 

@@ -12,7 +12,7 @@ than one batch and a d x d (full) or d x (rank + oversample) matrix is held.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from scorescope.probes.approximations.gaussian import Gaussian, isotropic
 from scorescope.probes.approximations.sources import Batches, Source
 
 Shrinkage = Literal["auto", "none", "ledoit_wolf", "oas"]
-SHRINKAGES = ("auto", "none", "ledoit_wolf", "oas")
+SHRINKAGES: tuple[str, ...] = get_args(Shrinkage)
 EIGH_LIMIT = 4096  # features up to which a d x d matrix is formed for a low rank too
 FLOAT64_LIMIT = 1024  # features up to which products are float64 by default
 
@@ -42,6 +42,13 @@ def fit_isotropic(
     """The isotropic law with the data's mean and, if `variance`, its mean variance; else a point at the mean.
 
     Parameters and errors as in `fit_gaussian`; float64.
+
+    Parameters
+    ----------
+    source, value_range, units
+        As in `fit_gaussian`.
+    variance : bool
+        False leaves a point at the mean.
     """
     batches = Batches(source, value_range=value_range)
     totals = first_pass(batches)

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank, Point
-from scorescope.probes.models.conditions import ConditionRows
-from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate, to_device, working_dtype
+from scorescope.probes.models.conditions import ConditionRows, to_device
+from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate, working_dtype
 
 Integers = NDArray[np.integer[Any]]
 

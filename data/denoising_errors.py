@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+CHUNK = 1024  # rows in one call of a denoiser
+
 
 @dataclass(frozen=True)
-class Bank:
-    """Fixed (x0, sigma, noise) at which denoising errors are compared."""
+class ErrorBank:
+    """Clean images with the label, noise level and noise of each, one row a point."""
 
     images: Tensor
     labels: Tensor
@@ -23,7 +25,7 @@ class Bank:
     noise: Tensor
 
 
-def error_bank(images: Tensor, labels: Tensor, *, sigmas: Tensor, seed: int = 1) -> Bank:
+def error_bank(images: Tensor, labels: Tensor, *, sigmas: Tensor, seed: int = 1) -> ErrorBank:
     """Pair every image with every noise level, one noise draw each.
 
     Returns a bank of len(images) * len(sigmas) rows, noise level varying slowest.
@@ -31,7 +33,7 @@ def error_bank(images: Tensor, labels: Tensor, *, sigmas: Tensor, seed: int = 1)
     generator = torch.Generator().manual_seed(seed)
     count = len(sigmas)
     noise = torch.randn(count * len(images), *images.shape[1:], generator=generator)
-    return Bank(
+    return ErrorBank(
         images.repeat(count, 1, 1, 1),
         labels.repeat(count, *(1,) * (labels.ndim - 1)),
         sigmas.repeat_interleave(len(images)),
@@ -40,7 +42,7 @@ def error_bank(images: Tensor, labels: Tensor, *, sigmas: Tensor, seed: int = 1)
 
 
 @torch.inference_mode()
-def denoising_errors(denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], bank: Bank, *, chunk: int = 1024) -> Tensor:
+def denoising_errors(denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], bank: ErrorBank) -> Tensor:
     """Squared error per element of each row, |D(x0 + sigma n, sigma, label) - x0|^2 / N.
 
     Returns
@@ -49,7 +51,7 @@ def denoising_errors(denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], bank:
         In squared units of the data.
     """
     parts = []
-    for rows in torch.arange(len(bank.images)).split(chunk):
+    for rows in torch.arange(len(bank.images)).split(CHUNK):
         clean, sigma = bank.images[rows], bank.sigma[rows]
         x = clean + sigma.reshape(-1, *(1,) * (clean.ndim - 1)) * bank.noise[rows]
         parts.append((denoiser(x, sigma, bank.labels[rows]) - clean).square().flatten(1).mean(1))

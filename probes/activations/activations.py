@@ -1,0 +1,95 @@
+"""Activations of images by site and noise level, wherever they come from.
+
+    found.at("network.middle1", level=3)                      # (row, d)
+    found.sigmas, found.images
+
+This module calls no network.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorescope.data.errors import InputError
+from scorescope.probes.guidance.base import COND
+from scorescope.probes.sites.modules import Pool
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """Activations of images by site and noise level.
+
+    Attributes
+    ----------
+    values : mapping of str to Tensor, each of shape (level, row, d), float32
+        By site, on the CPU.
+    sigmas : tuple of float
+        Noise level of each level, in the order that they were visited.
+    images : Tensor, shape (row,), int64
+        Image of each row; one image has several rows where noise draws are kept apart.
+    how : mapping of str to Pool
+        How each site was reduced: "mean", "whole" (flattened), or cells of a grid.
+    branch : str
+        "cond" or "uncond"; another name for branches of guidance rules.
+
+    Raises
+    ------
+    InputError
+        For shapes that do not fit together, and values that are not finite, naming site and noise level.
+    """
+
+    values: Mapping[str, Tensor]
+    sigmas: tuple[float, ...]
+    images: Tensor
+    how: Mapping[str, Pool]
+    branch: str = COND
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise InputError("sites", found="none", expected="at least one")
+        for site, value in self.values.items():
+            if value.ndim != 3 or value.shape[:2] != (len(self.sigmas), len(self.images)):
+                expected = f"({len(self.sigmas)} levels, {len(self.images)} rows, d)"
+                raise InputError(f"activations of {site!r}", found=f"shape {tuple(value.shape)}", expected=expected)
+            finite = torch.isfinite(value).flatten(1).all(1)
+            if not finite.all():
+                level = int((~finite).nonzero()[0])
+                found = f"NaN or infinite values at sigma {self.sigmas[level]:.4g}"
+                raise InputError(f"activations of {site!r}", found=found, expected="finite activations")
+
+    @property
+    def sites(self) -> list[str]:
+        """Names, in the order of collection."""
+        return list(self.values)
+
+    @property
+    def log_snr(self) -> list[float]:
+        """-2 ln sigma of each level."""
+        return [-2 * math.log(sigma) for sigma in self.sigmas]
+
+    def site(self, name: str) -> Tensor:
+        """All levels of a site, (level, row, d).
+
+        Raises
+        ------
+        InputError
+            If it was not collected; the nearest names are suggested.
+        """
+        if name not in self.values:
+            near = difflib.get_close_matches(name, self.sites, n=3, cutoff=0.3) or self.sites[:5]
+            raise InputError("site", found=repr(name), expected=f"one that was collected, such as {', '.join(near)}")
+        return self.values[name]
+
+    def at(self, site: str, level: int) -> Tensor:
+        """One site at one level, (row, d)."""
+        if not 0 <= level < len(self.sigmas):
+            raise InputError("level", found=str(level), expected=f"0 to {len(self.sigmas) - 1}")
+        return self.site(site)[level]
+
+    def nearest_level(self, sigma: float) -> int:
+        """The level next to a noise level, by log-SNR."""
+        return min(range(len(self.sigmas)), key=lambda i: abs(math.log(self.sigmas[i] / sigma)))
