@@ -1,17 +1,18 @@
 """directions"""
 
+from scorescope.analysis.directions.carrying import carry_direction, jacobian_carry, judge_transport, level_intervals
+from scorescope.analysis.directions.comparison import compare_directions
 from scorescope.analysis.directions.emergence import trace_direction
 from scorescope.analysis.directions.finding import as_direction, direction_angles, directions_by_level, find_direction
-from scorescope.analysis.directions.patching import PatchTrace, patch_once, patch_trace
+from scorescope.analysis.directions.patching import patch_once, patch_trace
 from scorescope.analysis.directions.probing import probe_scan
-from scorescope.analysis.directions.readers import compare_directions
+from scorescope.analysis.directions.recovery import PatchTrace
 from scorescope.analysis.directions.stability import direction_stability, effective_dimension, step_cosines
 from scorescope.analysis.directions.steering import SteerCurve, steer_curve
+from scorescope.analysis.directions.steering_effects import steering_effect, transport_effect
 from scorescope.analysis.directions.steering_tables import QUANTITIES
-from scorescope.analysis.directions.steering_verdicts import judge_together
-from scorescope.analysis.directions.tokens import TokenDirection, label_pairs, linearity_gap, token_direction
-from scorescope.analysis.directions.transfer import steering_effect, transport_effect
-from scorescope.analysis.directions.transport import carry_direction, jacobian_carry, judge_transport, level_intervals
+from scorescope.analysis.directions.token_directions import TokenDirection, label_pairs, linearity_gap, token_direction
+from scorescope.analysis.directions.verdicts import judge_together
 
 __all__ = [
     "QUANTITIES",

@@ -23,10 +23,19 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-from scorescope.analysis.directions.emergence_tables import Curve, Places, curve_table, gap_table, landmark_table
+from scorescope.analysis.directions.landmarks import (
+    Curve,
+    Places,
+    Shares,
+    curve_table,
+    draw_seeds,
+    gap_table,
+    landmark_table,
+    last_fall,
+    last_rise,
+)
 from scorescope.analysis.directions.probing import ProbeScan
-from scorescope.analysis.statistics.landmarks import last_fall, last_rise
-from scorescope.analysis.statistics.seed_shares import Bools, Floats, Shares, draw_seeds
+from scorescope.analysis.statistics.arrays import Bools, Floats
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.noise import edm_sigmas

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from scorescope.analysis.directions.methods import Method, Options, fit_vector
-from scorescope.analysis.statistics.labels import host_array
+from scorescope.analysis.directions.direction_fits import Method, Options, fit_vector
+from scorescope.analysis.statistics.arrays import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.sampling.activations import Activations

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.analysis.statistics.arrays import Integers
 from scorescope.data.errors import InputError
 
 Method = Literal["ridge", "lda", "logistic"]
@@ -35,7 +36,7 @@ class Target:
     values: NDArray[np.generic]
 
     @cached_property
-    def classes(self) -> NDArray[np.int64]:
+    def classes(self) -> Integers:
         """Sorted classes; none for a continuous attribute."""
         integer = np.issubdtype(self.values.dtype, np.integer)
         return np.unique(self.values).astype(np.int64) if integer else np.empty(0, dtype=np.int64)
@@ -70,7 +71,7 @@ class LinearProbe:
     scale: Tensor
     weights: Tensor
     bias: Tensor
-    classes: NDArray[np.int64]
+    classes: Integers
 
     def outputs(self, values: Tensor) -> Tensor:
         """(row, d) to (row, column), float64.
@@ -107,7 +108,7 @@ class Path:
     scale: Tensor
     weights: Tensor
     bias: Tensor
-    classes: NDArray[np.int64]
+    classes: Integers
 
     def probe(self, *, level: int, strength: int) -> LinearProbe:
         """The probe of one level at the strength of this index."""

@@ -13,7 +13,6 @@ patched rows receive the activation that the other run has in the very same call
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,17 +20,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scorescope.analysis.directions.branch_calls import check_branch_is_called
-from scorescope.analysis.directions.patching_tables import (
+from scorescope.analysis.directions.noise_intervals import EVERYWHERE, check_branch_is_called, spans_of
+from scorescope.analysis.directions.recovery import (
     NECESSITY,
     PATCH_SAMPLES,
     RECOVERY,
     SUFFICIENCY,
+    PatchTrace,
     default_floor,
     recovery_rows,
 )
-from scorescope.analysis.statistics.bootstrap import Floats, check_seeds
-from scorescope.analysis.statistics.noise_intervals import EVERYWHERE, spans_of
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.bootstrap import check_seeds
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate, to_device
@@ -45,23 +45,6 @@ Metric = Callable[[Tensor], Tensor]
 
 CLEAN, CORRUPTED = "clean", "corrupted"
 LEAST_SEEDS = 20
-
-
-@dataclass(frozen=True, eq=False)
-class PatchTrace:
-    """What `patch_trace` or `patch_once` found.
-
-    Attributes
-    ----------
-    recovery, samples : DataFrame
-        Columns declared in `RECOVERY` and `PATCH_SAMPLES`.
-    floors : dict of (float, float) to float
-        By interval of noise levels: smallest effect |clean - corrupted| of a seed that is used.
-    """
-
-    recovery: pd.DataFrame
-    samples: pd.DataFrame
-    floors: dict[tuple[float, float], float]
 
 
 def patch_trace(

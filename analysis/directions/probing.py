@@ -20,18 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.analysis.directions.linear_probes import LinearProbe, Method, Path, Target, fit_paths
+from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.bootstrap import percentile_interval
-from scorescope.analysis.statistics.labels import host_array
-from scorescope.analysis.statistics.splits import (
-    PARTS,
-    Floats,
-    Integers,
-    Part,
-    Split,
-    balanced_accuracy,
-    grouped_split,
-    r_squared,
-)
+from scorescope.analysis.statistics.splits import PARTS, Part, Split, balanced_accuracy, grouped_split, r_squared
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.sampling.activations import Activations

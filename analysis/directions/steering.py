@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scorescope.analysis.directions.branch_calls import check_branch_is_called
-from scorescope.analysis.directions.steering_summary import (
+from scorescope.analysis.directions.noise_intervals import EVERYWHERE, check_branch_is_called, spans_of
+from scorescope.analysis.directions.steering_tables import (
     DIRECTION,
     NONE,
     SHUFFLED,
@@ -26,11 +26,10 @@ from scorescope.analysis.directions.steering_summary import (
     arm_table,
     curve_table,
     sample_table,
-    verdict_table,
 )
-from scorescope.analysis.directions.steering_verdicts import judge_together
-from scorescope.analysis.statistics.bootstrap import Floats, SeedDraws, check_seeds
-from scorescope.analysis.statistics.noise_intervals import EVERYWHERE, spans_of
+from scorescope.analysis.directions.verdicts import judge_together, verdict_table
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.bootstrap import SeedDraws, check_seeds
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.arm_rows import RunArm

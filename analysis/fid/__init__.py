@@ -13,13 +13,13 @@ from scorescope.analysis.fid.heatmaps import (
     signed_maps,
     squared_maps,
 )
-from scorescope.analysis.fid.image_transport import image_gradients, influence, transport
+from scorescope.analysis.fid.influence_tables import class_table, group_table, influence_table, leave_one_out
 from scorescope.analysis.fid.kernels import cmmd, kid, kid_subsets
 from scorescope.analysis.fid.matching import match_histogram
 from scorescope.analysis.fid.neighbours import neighbour_table
-from scorescope.analysis.fid.tables import class_table, group_table, influence_table, leave_one_out
+from scorescope.analysis.fid.optimal_transport import image_gradients, influence, transport
 from scorescope.analysis.fid.weights import optimise_weights
-from scorescope.analysis.guidance.auditing import AUDIT
+from scorescope.analysis.guidance.guider_audit import AUDIT
 
 __all__ = [
     "AUDIT",

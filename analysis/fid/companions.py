@@ -13,19 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, frechet_distance
 from scorescope.analysis.fid.frechet_error import frechet_interval
-from scorescope.analysis.fid.image_transport import FIRST_ORDER, FirstOrderWarning
 from scorescope.analysis.fid.kernels import kid
 from scorescope.analysis.fid.neighbours import neighbour_table
+from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWarning
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features
 
-Floats = NDArray[np.float64]
 JACKKNIFE_DIMENSIONS = 512  # more features make 40 distances a matter of minutes: ask frechet_interval
 _Row = tuple[str, float, float, float, float, str]
 

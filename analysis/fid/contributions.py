@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import linalg
 
-from scorescope.analysis.fid.image_transport import Transport
+from scorescope.analysis.fid.optimal_transport import Transport
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
-
-Floats = NDArray[np.float64]
 
 CONTRIBUTIONS = Schema(
     "feature contributions",

@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import linalg
 from scipy.linalg import blas, lapack
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features, check_same_dimension
 
-Floats = NDArray[np.float64]
 Route = Literal["auto", "cross_gram", "cholesky", "pivoted_cholesky"]
 FeatureSet = Moments | ArrayLike
 GRAM_ROUNDING = 1e-12  # relative error of a nuclear norm that eigenvalues in place of singular values may bring

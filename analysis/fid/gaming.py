@@ -21,14 +21,14 @@ from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.kernels import kid
 from scorescope.analysis.fid.matching import HistogramMatch
 from scorescope.analysis.fid.neighbours import neighbour_table
-from scorescope.analysis.fid.tables import mean_interval
 from scorescope.analysis.fid.weights import effective_size
+from scorescope.analysis.statistics.arrays import Floats, Integers
+from scorescope.analysis.statistics.intervals import mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
+Rows = Integers
 PLAIN, REAL = "random choice", "other real images"
 
 AUDIT = Schema(

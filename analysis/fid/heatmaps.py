@@ -17,12 +17,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from scorescope.analysis.fid.image_transport import Transport
-from scorescope.analysis.fid.tables import mean_interval
+from scorescope.analysis.fid.optimal_transport import Transport
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.intervals import mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 
-Floats = NDArray[np.float64]
 TOUCHED = 1e-9  # share of a cell from which a mask touches it
 
 MASK_SHARE = Schema(

@@ -10,14 +10,14 @@ Exact for top-1 classes; for several classes an image, the weights nearest to eq
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize, special
 
 from scorescope.analysis.fid.weights import effective_size
+from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.data.errors import InputError
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
+Rows = Integers
 RIDGE = 1e-6  # keeps tilts finite where a class combination cannot be matched
 
 

@@ -9,15 +9,16 @@ images: compare only sets of the same size.
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from scorescope.analysis.fid.tables import LEVEL, mean_interval, wilson
+from scorescope.analysis.fid.influence_tables import LEVEL
+from scorescope.analysis.statistics.arrays import Bools, Floats
+from scorescope.analysis.statistics.intervals import mean_interval, wilson
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features, check_same_dimension
 
-Floats = NDArray[np.float64]
 BLOCK = 1024
 
 NEIGHBOURS = Schema(
@@ -133,7 +134,7 @@ def _radii(rows: Floats, ks: tuple[int, ...]) -> list[Floats]:
 
 def _cross(
     x: Floats, y: Floats, real_radius: Floats, density_radius: Floats, fake_radius: Floats
-) -> tuple[NDArray[np.bool_], Floats, NDArray[np.bool_], Floats]:
+) -> tuple[Bools, Floats, Bools, Floats]:
     """Fake in a real ball; number of density balls that hold it; real in a fake ball; nearest fake of each real."""
     inside, near = [], []
     reached, closest = np.zeros(len(y), bool), np.full(len(y), np.inf)

@@ -6,7 +6,7 @@ from scorescope.analysis.gaussian.far_field import (
     predicted_state_error,
     skip_level,
 )
-from scorescope.analysis.gaussian.memory import memorisation
+from scorescope.analysis.gaussian.gaps import score_gaps
 from scorescope.analysis.gaussian.paths import (
     emergence,
     end_agreement,
@@ -15,10 +15,10 @@ from scorescope.analysis.gaussian.paths import (
     path_errors,
     path_pair,
 )
-from scorescope.analysis.gaussian.scores import compare_scores, regimes, score_gaps, score_table
+from scorescope.analysis.gaussian.scores import compare_scores, regimes, score_table
 from scorescope.analysis.gaussian.skip import skip_table, suggest_skip
-from scorescope.analysis.gaussian.solvers import linear_error, solver_gains
-from scorescope.analysis.gaussian.training import nearest_step, training_dynamics
+from scorescope.analysis.gaussian.solver_errors import linear_error, solver_gains
+from scorescope.analysis.gaussian.training import memorisation, nearest_step, training_dynamics
 
 __all__ = [
     "compare_scores",

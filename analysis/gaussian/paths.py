@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
 from scorescope.analysis.statistics.ratios import ratios
 from scorescope.analysis.statistics.tables import Column, Schema
@@ -27,7 +27,6 @@ from scorescope.probes.models.noise import SampleNoise
 from scorescope.probes.sampling.paths import Path, run_path
 from scorescope.probes.sampling.solvers import Solver
 
-Floats = NDArray[np.float64]
 HALF_POWER = 0.5**0.5  # of the final size: the closed form is there at sigma = sqrt(eigenvalue)
 
 ERRORS = Schema(

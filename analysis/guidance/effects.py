@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from scorescope.analysis.guidance.sweeps import changes
-from scorescope.analysis.statistics.proportions import is_binary, pairs_needed
+from scorescope.analysis.statistics.intervals import is_binary, pairs_needed
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
 
 VERDICTS = (

@@ -11,16 +11,14 @@ condition; where a model's integral does, its two branches are no pair of one la
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import path_applied
 from scorescope.probes.guidance.base import UNCOND
 from scorescope.probes.recording.trace import Trace
-
-Floats = NDArray[np.float64]
 
 # |g - D_c| on an unguided path, relative to what the network put out: two roundings to the run's type, and no less
 # than float32's own noise at a path of many operations. Guidance that small moves nothing.

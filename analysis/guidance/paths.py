@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scorescope.analysis.statistics.proportions import share_interval
+from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
 from scorescope.data.errors import InputError

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.frechet_error import frechet_interval
 from scorescope.analysis.fid.neighbours import neighbour_table, recall_interval
-from scorescope.analysis.statistics.proportions import is_binary, paired_share_interval, share_interval
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.intervals import is_binary, paired_share_interval, share_interval
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
 from scorescope.data.errors import InputError
@@ -26,7 +27,6 @@ from scorescope.probes.decomposition.products import image_statistics
 from scorescope.probes.experiments.sweep import Setting
 from scorescope.probes.models.decoding import Decoder, decode
 
-Floats = NDArray[np.float64]
 LEAST_FOR_RECALL = 20  # samples: its interval is made of halves of them
 Features = Callable[[Tensor], Tensor]
 

@@ -1,13 +1,12 @@
 """information"""
 
-from scorescope.analysis.information.class_weights import fit_level_weights, likelihood_weights
+from scorescope.analysis.information.attributes import AttributeLoss, attribute_loss
+from scorescope.analysis.information.class_decisions import fit_level_weights, likelihood_weights
 from scorescope.analysis.information.classify import Classification, paired_classify
-from scorescope.analysis.information.comparisons import loss_table, pair_table
 from scorescope.analysis.information.log_snr import LogSNRLevels, grid_levels, logistic_levels
-from scorescope.analysis.information.loss_overlap import Overlap, overlap
-from scorescope.analysis.information.losses import AttributeLoss, attribute_loss
+from scorescope.analysis.information.loss_tables import loss_table, pair_table, win_rates
 from scorescope.analysis.information.pairwise import PairwiseInformation, information_of_each, pairwise_information
-from scorescope.analysis.information.wins import win_rates
+from scorescope.analysis.information.partial_information import Overlap, overlap
 
 __all__ = [
     "AttributeLoss",

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 
-Floats = NDArray[np.float64]
 END_LEVELS = 3  # levels whose slope says how the integrand goes on outside
 
 

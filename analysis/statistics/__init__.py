@@ -1,6 +1,6 @@
 """statistics"""
 
-from scorescope.analysis.statistics.noise_intervals import delays, windows
+from scorescope.analysis.directions.noise_intervals import delays, windows
 from scorescope.analysis.statistics.splits import grouped_split
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 
-Floats = NDArray[np.float64]
 TAILS = (0.025, 0.975)
 """Ends of a 95 % interval, as quantiles of the draws."""
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from scorescope.analysis.fid.gaming import FeaturePair, gaming_audit, verdict
 from scorescope.analysis.fid.heatmaps import REGIONS, mask_summary, squared_maps
-from scorescope.analysis.fid.image_transport import image_gradients, transport
 from scorescope.analysis.fid.matching import match_histogram
+from scorescope.analysis.fid.optimal_transport import image_gradients, transport
 from scorescope.data.scenes import Scenes, render_scenes
 from scorescope.probes.features.extraction import extract, extract_maps
 from scorescope.probes.features.extractors import Extractor, classifier_extractor

@@ -18,7 +18,7 @@ from scorescope.analysis.fid.heatmaps import (
     signed_maps,
     squared_maps,
 )
-from scorescope.analysis.fid.image_transport import FirstOrderWarning, image_gradients, influence
+from scorescope.analysis.fid.optimal_transport import FirstOrderWarning, image_gradients, influence
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.probes.features.attribution import occlusion_maps
 from scorescope.probes.features.extraction import extract_maps, stream_maps

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from scorescope.analysis.fid.companions import COMPANIONS, companion_table, frechet_table
 from scorescope.analysis.fid.contributions import direction_spectrum, feature_contributions, visible_share
 from scorescope.analysis.fid.gaming import AUDIT, gaming_audit, verdict
-from scorescope.analysis.fid.image_transport import FIRST_ORDER, FirstOrderWarning
-from scorescope.analysis.fid.image_transport import transport as find_transport
+from scorescope.analysis.fid.influence_tables import CLASSES, class_table, group_table, influence_table, leave_one_out
 from scorescope.analysis.fid.kernels import cmmd
 from scorescope.analysis.fid.matching import HistogramMatch, match_histogram
-from scorescope.analysis.fid.tables import CLASSES, class_table, group_table, influence_table, leave_one_out
+from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWarning
+from scorescope.analysis.fid.optimal_transport import transport as find_transport
 from scorescope.analysis.fid.weights import optimise_weights
 from scorescope.probes.features.extraction import extract_spatial
 from scorescope.probes.features.extractors import spatial_readings

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from scorescope.analysis.fid.frechet import frechet_distance, trace_of_root
 from scorescope.analysis.fid.heatmaps import squared_maps
-from scorescope.analysis.fid.image_transport import image_gradients, influence, transport
+from scorescope.analysis.fid.optimal_transport import image_gradients, influence, transport
 from scorescope.analysis.fid.weights import WeightedDistance, optimise_weights
 from scorescope.data.classifiers import load_classifier
 from scorescope.data.scenes import render_scenes

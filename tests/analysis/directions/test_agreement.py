@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scorescope.analysis.directions.agreement import attribute_agreement
+from scorescope.analysis.guidance.quality import attribute_agreement
 from scorescope.data import InputError
 
 

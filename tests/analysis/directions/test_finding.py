@@ -7,8 +7,8 @@ from scipy.stats import norm
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
+from scorescope.analysis.directions.comparison import compare_directions
 from scorescope.analysis.directions.finding import as_direction, direction_angles, directions_by_level, find_direction
-from scorescope.analysis.directions.readers import compare_directions
 from scorescope.analysis.directions.stability import direction_stability, effective_dimension, step_cosines
 from scorescope.data.errors import InputError
 from scorescope.data.unet import EDMDenoiser, UNetConfig

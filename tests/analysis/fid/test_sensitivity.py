@@ -20,8 +20,9 @@ from scorescope.analysis.fid.heatmaps import (
     signed_maps,
     squared_maps,
 )
-from scorescope.analysis.fid.image_transport import FirstOrderWarning, image_gradients, influence, transport
-from scorescope.analysis.fid.tables import class_table, group_table, influence_table, leave_one_out, share_gap
+from scorescope.analysis.fid.influence_tables import class_table, group_table, influence_table, leave_one_out
+from scorescope.analysis.fid.optimal_transport import FirstOrderWarning, image_gradients, influence, transport
+from scorescope.analysis.statistics.intervals import share_gap
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments
 

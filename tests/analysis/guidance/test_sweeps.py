@@ -6,9 +6,9 @@ from tests.oracles import diagonal_pair
 
 from scorescope.analysis import measure_sweep
 from scorescope.analysis.guidance import changes, pareto, sample_metrics
-from scorescope.analysis.guidance.branch_pairs import parting, savings, separation
+from scorescope.analysis.guidance.decomposition import decompose
+from scorescope.analysis.guidance.paired_runs import parting, savings, separation
 from scorescope.analysis.guidance.paths import clip_activity, clip_share, decoded_path, gain_path, momentum_updates
-from scorescope.analysis.guidance.updates import decompose
 from scorescope.data import InputError
 from scorescope.probes import APG, CFG, AdaptiveGuidance, Recording, Trace, replay, sample, sweep
 from scorescope.probes.decomposition import image_statistics

@@ -5,7 +5,7 @@ from tests.mixtures import draw_labelled
 
 from scorescope.analysis import pairwise_information
 from scorescope.analysis.information import grid_levels, information_of_each, logistic_levels, overlap
-from scorescope.analysis.information.comparisons import loss_table, pair_table
+from scorescope.analysis.information.loss_tables import loss_table, pair_table
 from scorescope.data import InputError
 from scorescope.probes import Bank, log_snr_grid
 from scorescope.probes.bank import Arm, compare_arms

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from scorescope.analysis.fid.heatmaps import signed_maps
-from scorescope.analysis.fid.image_transport import image_gradients, transport
+from scorescope.analysis.fid.optimal_transport import image_gradients, transport
 from scorescope.data.digits import load_digits
 from scorescope.data.errors import InputError
 from scorescope.probes.features.attribution import gradcam_maps, occlusion_maps

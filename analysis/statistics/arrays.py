@@ -1,10 +1,14 @@
-"""Labels, groups and pairs as arrays, wherever they are kept."""
+"""Arrays as this room has them: on the host, of three types."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 def host_array(values: ArrayLike | Tensor) -> NDArray[Any]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scorescope.analysis.statistics.proportions import is_binary, paired_share_interval, pairs_needed, share_interval
+from scorescope.analysis.statistics.intervals import is_binary, paired_share_interval, pairs_needed, share_interval
 from scorescope.data import InputError
 
 Z2 = stats.norm.ppf(0.975) ** 2

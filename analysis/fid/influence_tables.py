@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from scorescope.analysis.fid.contributions import class_scores
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, frechet_distance
-from scorescope.analysis.fid.image_transport import FIRST_ORDER, Transport, influence
+from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, Transport, influence
+from scorescope.analysis.statistics.arrays import Integers
+from scorescope.analysis.statistics.intervals import mean_interval, share_gap
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features
 
-Floats = NDArray[np.float64]
 LEVEL = 0.95
 
 INFLUENCE = Schema(
@@ -208,34 +208,7 @@ def class_table(
     return CLASSES.check(table.sort_values("gap", ascending=False, kind="stable", key=np.abs))
 
 
-def mean_interval(values: Floats) -> tuple[float, float, float]:
-    """Mean with its 95 % t interval; the interval is missing below two values, all of it without any."""
-    if len(values) < 2:
-        return (float(values[0]) if len(values) else np.nan), np.nan, np.nan
-    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    mean = float(values.mean())
-    return mean, mean - float(half), mean + float(half)
-
-
-def share_gap(count1: ArrayLike, n1: int, count2: ArrayLike, n2: int) -> tuple[Floats, Floats, Floats]:
-    """Difference of two shares with Newcombe's 95 % interval (1998, method 10, from two Wilson intervals)."""
-    p1, low1, high1 = wilson(count1, n1)
-    p2, low2, high2 = wilson(count2, n2)
-    gap = p1 - p2
-    down, up = np.hypot(p1 - low1, high2 - p2), np.hypot(high1 - p1, p2 - low2)
-    return gap, gap - down, gap + up
-
-
-def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats, Floats]:
-    """Share count / n with its 95 % Wilson interval."""
-    p = np.asarray(count, np.float64) / n
-    z = stats.norm.ppf((1 + LEVEL) / 2)
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return p, np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
-
-
-def _labels(argument: str, labels: ArrayLike, classes: int) -> NDArray[np.int64]:
+def _labels(argument: str, labels: ArrayLike, classes: int) -> Integers:
     values = np.asarray(labels)
     expected = f"(n,) integers from 0 to {classes - 1}"
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer) or len(values) == 0:

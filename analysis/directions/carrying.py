@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from scorescope.analysis.directions.finding import as_direction, check_averaged, find_direction
+from scorescope.analysis.statistics.arrays import host_array
 from scorescope.analysis.statistics.bootstrap import percentile_interval
-from scorescope.analysis.statistics.labels import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank

@@ -3,7 +3,7 @@ import pytest
 import torch
 from tests.token_denoisers import SIZES, LinearDenoiser, small_unet
 
-from scorescope.analysis.directions.tokens import label_pairs, linearity_gap, token_direction
+from scorescope.analysis.directions.token_directions import label_pairs, linearity_gap, token_direction
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.sites.direction import Direction

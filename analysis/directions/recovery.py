@@ -1,11 +1,13 @@
 """Columns of the patching tables, and the statistics of recovery over seeds."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scorescope.analysis.statistics.bootstrap import Floats, SeedDraws, interval, percentile_interval
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.bootstrap import SeedDraws, interval, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema
 
 SUFFICIENCY, NECESSITY = "sufficiency", "necessity"
@@ -48,6 +50,23 @@ PATCH_SAMPLES = Schema(
         Column("kept", bool, "", "whether |clean - corrupted| is above the floor"),
     ),
 )
+
+
+@dataclass(frozen=True, eq=False)
+class PatchTrace:
+    """What `patch_trace` or `patch_once` found.
+
+    Attributes
+    ----------
+    recovery, samples : DataFrame
+        Columns declared in `RECOVERY` and `PATCH_SAMPLES`.
+    floors : dict of (float, float) to float
+        By interval of noise levels: smallest effect |clean - corrupted| of a seed that is used.
+    """
+
+    recovery: pd.DataFrame
+    samples: pd.DataFrame
+    floors: dict[tuple[float, float], float]
 
 
 def default_floor(clean: Floats, corrupted: Floats) -> float:

@@ -7,12 +7,12 @@ not.
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 
-Floats = NDArray[np.float64]
 LEVEL = 0.95
 _Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 
@@ -89,3 +89,30 @@ def _score(difference: float, gained: int, lost: int, n: int) -> float:
 def _known(values: ArrayLike) -> Floats:
     found = np.asarray(values, dtype=np.float64)
     return found[np.isfinite(found)]
+
+
+def mean_interval(values: Floats) -> tuple[float, float, float]:
+    """Mean with its 95 % t interval; the interval is missing below two values, all of it without any."""
+    if len(values) < 2:
+        return (float(values[0]) if len(values) else np.nan), np.nan, np.nan
+    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    mean = float(values.mean())
+    return mean, mean - float(half), mean + float(half)
+
+
+def share_gap(count1: ArrayLike, n1: int, count2: ArrayLike, n2: int) -> tuple[Floats, Floats, Floats]:
+    """Difference of two shares with Newcombe's 95 % interval (1998, method 10, from two Wilson intervals)."""
+    p1, low1, high1 = wilson(count1, n1)
+    p2, low2, high2 = wilson(count2, n2)
+    gap = p1 - p2
+    down, up = np.hypot(p1 - low1, high2 - p2), np.hypot(high1 - p1, p2 - low2)
+    return gap, gap - down, gap + up
+
+
+def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats, Floats]:
+    """Share count / n with its 95 % Wilson interval."""
+    p = np.asarray(count, np.float64) / n
+    z = stats.norm.ppf((1 + LEVEL) / 2)
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return p, np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)

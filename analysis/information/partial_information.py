@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from torch import Tensor
 
 from scorescope.analysis.information.log_snr import LogSNRLevels
 from scorescope.analysis.information.pairwise import PairwiseInformation, information_of_each
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
@@ -119,13 +119,13 @@ def overlap(
     return Overlap(table, _summary(table, resamples), found["first"], found["second"], found["joint"])
 
 
-def _flat(maps: Tensor | None) -> NDArray[np.float64]:
+def _flat(maps: Tensor | None) -> Floats:
     if maps is None:
         raise InputError("maps", found="None", expected="maps of influence")
     return maps.flatten(1).numpy()
 
 
-def _parts(redundancy: NDArray[np.float64], sums: dict[str, NDArray[np.float64]]) -> pd.DataFrame:
+def _parts(redundancy: Floats, sums: dict[str, Floats]) -> pd.DataFrame:
     first, second = sums["first"] - redundancy, sums["second"] - redundancy
     synergy = sums["joint"] - first - second - redundancy
     columns = (redundancy, first, second, synergy, sums["joint"])

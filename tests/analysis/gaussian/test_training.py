@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from scorescope.analysis.gaussian.memory import memorisation
-from scorescope.analysis.gaussian.training import nearest_step, training_dynamics
+from scorescope.analysis.gaussian.training import memorisation, nearest_step, training_dynamics
 from scorescope.data import InputError, load_digits
 from scorescope.probes.approximations import TrainingSet, fit_gaussian, fit_isotropic
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
+from scorescope.analysis.directions.carrying import LevelEffect, level_intervals
 from scorescope.analysis.directions.finding import Effect
+from scorescope.analysis.directions.noise_intervals import spans_of
 from scorescope.analysis.directions.steering import LEAST_SEEDS
-from scorescope.analysis.directions.transport import LevelEffect, level_intervals
 from scorescope.analysis.statistics.bootstrap import check_seeds
-from scorescope.analysis.statistics.noise_intervals import spans_of
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.arm_rows import RunArm

@@ -14,15 +14,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import BRANCH_PRODUCTS
 from scorescope.probes.recording.trace import Trace
-
-Floats = NDArray[np.float64]
 
 # root mean square error of rounding once to a type, relative to the value and in units of the type's eps: errors
 # are uniform within half a last digit, values are uniform in the logarithm of their mantissa

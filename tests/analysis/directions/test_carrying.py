@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from scorescope.analysis.directions.carrying import carry_direction, jacobian_carry, judge_transport, level_intervals
 from scorescope.analysis.directions.finding import find_direction
-from scorescope.analysis.directions.transport import carry_direction, jacobian_carry, judge_transport, level_intervals
 from scorescope.data.errors import InputError
 from scorescope.probes.sampling.activations import Activations
 from scorescope.probes.sites.direction import Direction

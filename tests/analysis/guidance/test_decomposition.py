@@ -6,7 +6,7 @@ from tests.oracles import diagonal_pair, random_pair
 
 from scorescope.analysis import decompose
 from scorescope.analysis.guidance import compare, decompose_bands, decompose_centred, summarise
-from scorescope.analysis.guidance.updates import DECOMPOSITION, ROUNDING, _one_minus_cos
+from scorescope.analysis.guidance.decomposition import DECOMPOSITION, ROUNDING, _one_minus_cos
 from scorescope.data import InputError
 from scorescope.probes import APG, CFG, Recording, Trace, sample
 from scorescope.probes.models import edm_sigmas

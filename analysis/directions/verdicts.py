@@ -23,14 +23,57 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 from scipy.stats import false_discovery_control
 
-from scorescope.analysis.directions.steering_tables import STEER_VERDICTS
-from scorescope.analysis.statistics.bootstrap import Floats
+from scorescope.analysis.directions.steering_tables import WHERE, Responses
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
+from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 
 Correction = Literal["holm", "fdr"]
 
 RELEVANT = "relevant size"
 ERROR = 0.05
+
+
+STEER_VERDICTS = Schema(
+    "steer_verdicts",
+    (
+        *WHERE,
+        Column("strength_low", float, "SD", "lowest strength within the distance budget"),
+        Column("strength_high", float, "SD", "highest"),
+        Column("within_budget", bool, "", "False where even the strengths next to 0 exceed the budget"),
+        Column("n", int, "", "seeds"),
+        Column("effect", float, "score", "of the direction, from strength_low to strength_high; mean over seeds"),
+        Column("effect_low", float, "score", "lower end of its 95 % interval, Student's t over seeds"),
+        Column("effect_high", float, "score", "upper end"),
+        Column("relevant", float, "score", "smallest |effect| that counts; 0 leaves it to the controls"),
+        Column("bar", str, "", "the highest bar: the control arm with the largest |effect|, or the relevant size"),
+        Column("margin", float, "score", "|effect| less the highest bar; controls have the norm of the direction"),
+        Column("low", float, "score", "lower end of the margin's 95 % interval over seeds, for this row alone"),
+        Column("high", float, "score", "upper end; its level is divided by the number of bars (Bonferroni)"),
+        Column("random", int, "", "random arms"),
+        Column("chance", float, "score", "root mean square effect of the random arms; missing without one"),
+        Column(
+            "p_random", float, "1", "that a random direction does as much: Student's t, `random` degrees of freedom"
+        ),
+        Column("p", float, "1", "of 'moves no more than a control': larger of p_random and of that of low <= 0"),
+        Column("p_not", float, "1", "of 'moves more than every bar', the null of 'not steerable': that of high >= 0"),
+        Column("p_adjusted", float, "1", "p, corrected over the family"),
+        Column("p_not_adjusted", float, "1", "p_not, corrected over the family"),
+        Column("family", int, "", "rows that are judged together; both p are corrected for their number"),
+        Column("correction", str, "", "by which: holm (any error in the family) or fdr (share of wrong finds)"),
+        Column("selectivity", float, "1", "|effect| over the mean |effect| of the random arms; missing without one"),
+        Column("selectivity_low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
+        Column("selectivity_high", float, "1", "upper end"),
+        Column(
+            "verdict",
+            str,
+            "",
+            "steerable: p_adjusted <= 0.05; reversed: so, but it moves backwards; not steerable: p_not_adjusted <= "
+            "0.05, a bar lies above the effect; undecided: neither is shown",
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +112,41 @@ class Margin:
     def p_moves(self) -> float:
         """p-value of both nulls of "steerable" together; NaN without random arms."""
         return float(np.maximum(self.p_random, self.p_above))
+
+
+def verdict_table(found: Responses, draws: SeedDraws, budget: float, *, relevant: float = 0.0) -> pd.DataFrame:
+    """Whether the direction moves the target more than its controls, and more than a relevant size, do."""
+    low, high, inside = found.within(budget)
+    effects = found.changes[:, :, high, 0] - found.changes[:, :, low, 0]  # (seeds, arms)
+    margin = margin_of(effects, found.arms, relevant=relevant)
+    selectivity = _selectivity(np.abs(draws.means(effects)), found.arms)
+    row = {
+        **found.where,
+        "strength_low": float(found.strengths[low]), "strength_high": float(found.strengths[high]),
+        "within_budget": inside, "n": len(found.values),
+        "effect": margin.effect, "effect_low": margin.effect_low, "effect_high": margin.effect_high,
+        "bar": margin.bar, "relevant": relevant, "margin": margin.value, "low": margin.low, "high": margin.high,
+        "random": sum(_is_random(arm) for arm in found.arms), "chance": margin.chance, "p_random": margin.p_random,
+        "p": margin.p_moves, "p_not": margin.p_below,
+        "selectivity": selectivity[0], "selectivity_low": selectivity[1], "selectivity_high": selectivity[2],
+    }  # fmt: skip
+    return judge_together(pd.DataFrame([row]))
+
+
+def _is_random(arm: str) -> bool:
+    return arm.startswith("random")
+
+
+def _selectivity(sizes: Floats, arms: Sequence[str]) -> list[float]:
+    """|effect| over the mean |effect| of the random arms with its interval, for sizes of shape (draws, arms)."""
+    random = [place for place, arm in enumerate(arms) if _is_random(arm)]
+    if not random:
+        return [float("nan")] * 3
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = sizes[:, 0] / sizes[:, random].mean(1)
+    if not np.isfinite(ratio[1:]).any():
+        return [float("nan")] * 3
+    return [float(v) for v in interval(np.where(np.isfinite(ratio), ratio, np.nan))]
 
 
 def margin_of(effects: Floats, arms: Sequence[str], *, relevant: float = 0.0) -> Margin:

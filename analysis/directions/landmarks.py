@@ -1,4 +1,8 @@
-"""Tables of emergence: curves along sampling, the noise levels where they cross a threshold, and the gaps between."""
+"""Curves along sampling, the noise levels where they cross a threshold, and the gaps between these landmarks.
+
+A curve is a share of seeds at each point, in every bootstrap draw: (draw, point), over log-SNR from the start of
+sampling to its end. A rise that never comes is at plus infinity, a curve that was never high fell at minus infinity.
+"""
 
 import itertools
 import math
@@ -8,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from scorescope.analysis.statistics.arrays import Bools, Floats
 from scorescope.analysis.statistics.bootstrap import percentile_interval
-from scorescope.analysis.statistics.seed_shares import Floats, Shares
 from scorescope.analysis.statistics.tables import Column, Schema
 
 CURVES = Schema(
@@ -60,6 +64,86 @@ GAPS = Schema(
 )
 ORDER = ("readable_from", "visible_from", "steerable_until", "committed_at")
 """Landmarks, in the order in which gaps between them are taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """What a curve is made of: at each point, the mean over its groups of the share of right seeds.
+
+    Attributes
+    ----------
+    name : str
+        Of the curve.
+    groups : list of (array (point, seed), array (seed,))
+        Which seeds are right, and which belong to the group. For balanced accuracy the groups are the two classes.
+    steps : list of int
+        Step of each point.
+    """
+
+    name: str
+    groups: list[tuple[Bools, Bools]]
+    steps: list[int]
+
+    @classmethod
+    def balanced(cls, name: str, predicted: Bools, truth: Bools, steps: list[int]) -> "Shares":
+        """Balanced accuracy of (point, seed) against (seed,): the mean of both classes' shares."""
+        return cls(name, [(predicted == truth, truth == label) for label in (False, True)], steps)
+
+    def draws(self, weights: Floats) -> Floats:
+        """Values (draw, point) for weights (draw, seed)."""
+        parts = [
+            weights @ (right & member).T.astype(np.float64) / (weights @ member)[:, None]
+            for right, member in self.groups
+        ]
+        return np.asarray(np.mean(parts, axis=0), np.float64)
+
+
+def draw_seeds(shares: Sequence[Shares], count: int, *, resamples: int, seed: int) -> Floats:
+    """Weights (1 + resamples, seed): the sample itself, then bootstrap draws, each with a seed of every group.
+
+    Draws that lack a group are drawn again: without a class there is no balanced accuracy. With at least four seeds
+    in each group that is fewer than one draw in fifty a group.
+    """
+    members = np.stack([member for part in shares for _, member in part.groups]).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    kept = np.ones((1, count))
+    while len(kept) <= resamples:
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+        kept = np.concatenate([kept, drawn[(drawn @ members.T > 0).all(1)]])
+    return kept[: resamples + 1]
+
+
+def first_rise(log_snr: Floats, curves: Floats, threshold: float) -> Floats:
+    """Where each curve first reaches the threshold."""
+    return np.asarray([_rise(log_snr, curve, _first(curve >= threshold), threshold) for curve in curves])
+
+
+def last_rise(log_snr: Floats, curves: Floats, threshold: float) -> Floats:
+    """Where each curve reaches the threshold for good."""
+    found = []
+    for curve in curves:
+        below = np.flatnonzero(~(curve >= threshold))
+        found.append(_rise(log_snr, curve, int(below[-1]) + 1 if len(below) else 0, threshold))
+    return np.asarray(found)
+
+
+def last_fall(log_snr: Floats, curves: Floats, threshold: float) -> Floats:
+    """Where each curve is last at the threshold or above it: the last point, where it never falls."""
+    return -first_rise(-log_snr[::-1], curves[:, ::-1], threshold)
+
+
+def _first(reached: Bools) -> int:
+    return int(np.argmax(reached)) if reached.any() else len(reached)
+
+
+def _rise(log_snr: Floats, curve: Floats, index: int, threshold: float) -> float:
+    """The place between the points `index - 1` and `index` where the line through them meets the threshold."""
+    if index == len(curve):
+        return float("inf")
+    if index == 0 or not np.isfinite(curve[index - 1]):
+        return float(log_snr[index])
+    share = (threshold - curve[index - 1]) / (curve[index] - curve[index - 1])
+    return float(log_snr[index - 1] + share * (log_snr[index] - log_snr[index - 1]))
 
 
 @dataclass(frozen=True, eq=False)

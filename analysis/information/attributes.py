@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
@@ -30,7 +30,6 @@ from scorescope.probes.bank.points import Bank, Point
 from scorescope.probes.models.conditions import ConditionRows
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate, to_device
 
-Floats = NDArray[np.float64]
 Features = Callable[[Tensor], Tensor]
 PIXELS = "pixels"
 HALF = 0.25

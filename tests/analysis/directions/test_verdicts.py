@@ -12,8 +12,8 @@ import pytest
 from scipy.stats import false_discovery_control, t
 
 from scorescope.analysis.directions import judge_together
-from scorescope.analysis.directions.steering_summary import Responses, verdict_table
-from scorescope.analysis.directions.steering_verdicts import false_discovery, holm, margin_of
+from scorescope.analysis.directions.steering_tables import Responses
+from scorescope.analysis.directions.verdicts import false_discovery, holm, margin_of, verdict_table
 from scorescope.analysis.statistics.bootstrap import SeedDraws
 from scorescope.data import InputError
 

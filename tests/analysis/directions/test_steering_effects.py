@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from scorescope.analysis.directions.carrying import carry_direction, judge_transport
+from scorescope.analysis.directions.comparison import compare_directions
 from scorescope.analysis.directions.finding import as_direction, directions_by_level, find_direction
-from scorescope.analysis.directions.readers import compare_directions
-from scorescope.analysis.directions.transfer import steering_effect, transport_effect
-from scorescope.analysis.directions.transport import carry_direction, judge_transport
+from scorescope.analysis.directions.steering_effects import steering_effect, transport_effect
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.noise import edm_sigmas

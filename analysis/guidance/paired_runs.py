@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import interval, sample_and_draws
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
@@ -19,8 +19,6 @@ from scorescope.probes.experiments.replay import visits
 from scorescope.probes.experiments.sweep import Setting
 from scorescope.probes.models.decoding import Decoder, decode
 from scorescope.probes.recording.trace import Trace
-
-Floats = NDArray[np.float64]
 
 SEPARATION = Schema(
     "separation",

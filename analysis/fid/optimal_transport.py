@@ -13,14 +13,14 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import linalg
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, cholesky_factor, congruence, pivoted_factor
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features, check_same_dimension
 
-Floats = NDArray[np.float64]
 FIRST_ORDER = 10  # n / d from which a first-order influence ranks images as leaving them out does (corr 0.997)
 CHUNK = 4096  # images whose products are held at once
 

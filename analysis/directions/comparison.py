@@ -11,18 +11,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from scorescope.analysis.directions.finding import Effect, checked_rows, cosine, number
+from scorescope.analysis.statistics.arrays import Bools, Floats, Integers
 from scorescope.analysis.statistics.bootstrap import SeedDraws
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.controls import random_directions
 from scorescope.probes.sites.direction import Direction
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 LEAST_SEEDS = 8
 ENDS = (0.025, 0.975)
 
@@ -166,9 +165,9 @@ def _auc_draws(projected: Floats, positive: Bools, resamples: int, seed: int) ->
 class _Ordered:
     """Rows in the order of their projection, and where each different value begins."""
 
-    rows: NDArray[np.int64]
+    rows: Integers
     positive: Bools
-    starts: NDArray[np.int64]
+    starts: Integers
 
     @classmethod
     def of(cls, projected: Floats, positive: Bools) -> "_Ordered":
