@@ -194,6 +194,16 @@ def level_intervals(directions: Sequence[Direction]) -> list[tuple[Direction, fl
 
     Bounds are midway in log-SNR; the outermost reach to 0 and to infinity.
 
+    Parameters
+    ----------
+    directions : sequence of Direction
+        Each of a noise level of its own.
+
+    Returns
+    -------
+    list of (Direction, float, float)
+        By rising noise level.
+
     Raises
     ------
     InputError

@@ -6,7 +6,7 @@ All directions are read on the same rows and moved on the same seeds, so that tw
 difference. Random directions are moved along: a direction is no mover if it does no more than they do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from scorescope.analysis.directions.finding import Effect, checked_rows, cosine, number
+from scorescope.analysis.directions.finding import checked_rows, cosine, number
 from scorescope.analysis.statistics.arrays import Bools, Floats, Integers
 from scorescope.analysis.statistics.bootstrap import SeedDraws
 from scorescope.analysis.statistics.tables import Column, Schema
@@ -24,6 +24,10 @@ from scorescope.probes.sites.direction import Direction
 
 LEAST_SEEDS = 8
 ENDS = (0.025, 0.975)
+
+DirectionEffect = Callable[[Direction], Mapping[str, Tensor]]
+"""What one unit of strength changes: by score, one number a seed; the target's score bears the attribute's name."""
+
 
 READERS = Schema(
     "readers_and_movers",
@@ -59,7 +63,7 @@ def compare_directions(
     values: Tensor,
     labels: ArrayLike,
     *,
-    effect: Effect,
+    effect: DirectionEffect,
     random: int = 2,
     resamples: int = 1000,
     seed: int = 0,
@@ -184,7 +188,7 @@ class _Ordered:
 
 
 def _effect_draws(
-    directions: Sequence[Direction], effect: Effect, resamples: int, seed: int
+    directions: Sequence[Direction], effect: DirectionEffect, resamples: int, seed: int
 ) -> tuple[Floats, Floats, int]:
     """Mean effects on the target and off it, each (1 + resamples, direction), and the number of seeds."""
     found = [_changes(direction, effect(direction)) for direction in directions]

@@ -11,7 +11,7 @@ Neither accuracy nor stability certifies a direction that steers: `compare_direc
 `direction_readers`, takes a measured effect.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,9 +25,6 @@ from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.sampling.activations import Activations
 from scorescope.probes.sites.direction import Direction
-
-Effect = Callable[[Direction], Mapping[str, Tensor]]
-"""What one unit of strength changes: by score, one number a seed; the target's score bears the attribute's name."""
 
 ANGLES = Schema(
     "direction_angles",
@@ -123,6 +120,11 @@ def as_direction(
     labels : array, shape (row,), optional
         Where given, the vector is turned to the side on which they grow.
 
+    Returns
+    -------
+    Direction
+        float32; scale is the standard deviation of the projections of `values`.
+
     Raises
     ------
     InputError
@@ -155,6 +157,11 @@ def directions_by_level(
         Collected with how="mean", so that a vector is over the site's channels.
     labels, pairs, nuisance : array, shape (images,)
         One entry an image.
+
+    Returns
+    -------
+    list of Direction
+        One a noise level, in the order of the activations.
 
     Raises
     ------
@@ -190,6 +197,11 @@ def check_averaged(activations: Activations, site: str) -> None:
 
 def direction_angles(directions: Sequence[Direction]) -> pd.DataFrame:
     """Cosine and angle of every two directions at one site.
+
+    Parameters
+    ----------
+    directions : sequence of Direction
+        At least two, at one site.
 
     Returns
     -------

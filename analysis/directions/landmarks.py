@@ -16,8 +16,8 @@ from scorescope.analysis.statistics.arrays import Bools, Floats
 from scorescope.analysis.statistics.bootstrap import percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema
 
-CURVES = Schema(
-    "emergence",
+EMERGENCE_CURVES = Schema(
+    "emergence_curves",
     (
         Column("attribute", str, "", "attribute"),
         Column("curve", str, "", "probe, agreement, estimate or switch"),
@@ -171,7 +171,7 @@ def _quantiles(values: Floats) -> tuple[float, float]:
 
 
 def curve_table(attribute: str, site: str, curves: Sequence[Curve], levels: Sequence[float]) -> pd.DataFrame:
-    """Curves with intervals over seeds; columns declared in `CURVES`."""
+    """Curves with intervals over seeds; columns declared in `EMERGENCE_CURVES`."""
     rows = []
     for curve in curves:
         low, high = percentile_interval(curve.draws[1:])
@@ -182,7 +182,7 @@ def curve_table(attribute: str, site: str, curves: Sequence[Curve], levels: Sequ
                 "value": curve.draws[0, point], "low": low[point], "high": high[point],
                 "chance": 0.0 if curve.name == "switch" else 0.5,
             })  # fmt: skip
-    return CURVES.check(pd.DataFrame(rows))
+    return EMERGENCE_CURVES.check(pd.DataFrame(rows))
 
 
 Places = Mapping[str, tuple[Curve, float, Floats]]

@@ -19,8 +19,8 @@ from torch import Tensor
 from scorescope.analysis.statistics.arrays import Integers
 from scorescope.data.errors import InputError
 
-Method = Literal["ridge", "lda", "logistic"]
-METHODS: tuple[Method, ...] = ("ridge", "lda", "logistic")
+ProbeMethod = Literal["ridge", "lda", "logistic"]
+PROBE_METHODS: tuple[ProbeMethod, ...] = ("ridge", "lda", "logistic")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,9 @@ class Path:
         return outputs[..., 0].numpy() if len(self.classes) == 0 else self.classes[outputs.argmax(-1).numpy()]
 
 
-def fit_paths(method: Method, values: Tensor, targets: Sequence[Target], *, strengths: Sequence[float]) -> list[Path]:
+def fit_paths(
+    method: ProbeMethod, values: Tensor, targets: Sequence[Target], *, strengths: Sequence[float]
+) -> list[Path]:
     """Fit probes of every target at every level and strength.
 
     Parameters
@@ -148,8 +150,8 @@ def fit_paths(method: Method, values: Tensor, targets: Sequence[Target], *, stre
     InputError
         For an unknown method, and strengths out of range.
     """
-    if method not in METHODS:
-        raise InputError("method", found=repr(method), expected=f"one of {', '.join(METHODS)}")
+    if method not in PROBE_METHODS:
+        raise InputError("method", found=repr(method), expected=f"one of {', '.join(PROBE_METHODS)}")
     if not strengths or min(strengths) <= 0 or (method == "lda" and max(strengths) > 1):
         raise InputError("strengths", found=str(list(strengths)), expected="positive numbers, at most 1 for lda")
     x = values.double()

@@ -1,7 +1,9 @@
 """Intervals of noise levels in which an edit acts, low < sigma <= high, and whether it is called for there.
 
-windows(sigmas, 4)               # four adjoining intervals
-delays(sigmas, 6)                # later and later, all to the end
+    windows(sigmas, 4)               # four adjoining intervals
+    delays(sigmas, 6)                # later and later, all to the end
+
+An edit outside the noise levels of the sampler, or of a branch that the rule never calls for, does nothing unseen.
 """
 
 import itertools
@@ -23,13 +25,39 @@ EVERYWHERE = ((0.0, math.inf),)
 
 
 def delays(sigmas: Sequence[float], count: int) -> list[tuple[float, float]]:
-    """Intervals that begin later and later and reach to the end, for a delay scan."""
+    """Intervals that begin later and later and reach to the end, for a delay scan.
+
+    Parameters
+    ----------
+    sigmas : sequence of float
+        Noise levels of the sampler, falling; a last 0 is left out.
+    count : int
+        Number of intervals, at most as many as levels.
+
+    Returns
+    -------
+    list of (low, high)
+        In units of the data.
+    """
     starts = _spaced(sigmas, count + 1)[:-1]
     return [(0.0, start) for start in starts]
 
 
 def windows(sigmas: Sequence[float], count: int) -> list[tuple[float, float]]:
-    """Adjoining intervals of about as many noise levels each."""
+    """Adjoining intervals of about as many noise levels each.
+
+    Parameters
+    ----------
+    sigmas : sequence of float
+        Noise levels of the sampler, falling; a last 0 is left out.
+    count : int
+        Number of intervals, at most as many as levels.
+
+    Returns
+    -------
+    list of (low, high)
+        In units of the data.
+    """
     edges = [*_spaced(sigmas, count + 1)[:-1], 0.0]
     return [(low, high) for high, low in itertools.pairwise(edges)]
 

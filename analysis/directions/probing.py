@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from scorescope.analysis.directions.linear_probes import LinearProbe, Method, Path, Target, fit_paths
+from scorescope.analysis.directions.linear_probes import LinearProbe, Path, ProbeMethod, Target, fit_paths
 from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.bootstrap import percentile_interval
 from scorescope.analysis.statistics.splits import PARTS, Part, Split, balanced_accuracy, grouped_split, r_squared
@@ -127,7 +127,7 @@ class _Task:
 class _Scan:
     """What is the same for all sites."""
 
-    method: Method
+    method: ProbeMethod
     strengths: Sequence[float]
     parts: dict[str, Part]
     tasks: list[_Task]
@@ -141,7 +141,7 @@ def probe_scan(
     activations: Activations,
     labels: Mapping[str, ArrayLike],
     *,
-    method: Method = "ridge",
+    method: ProbeMethod = "ridge",
     strengths: Sequence[float] = STRENGTHS,
     groups: ArrayLike | None = None,
     split: Split | None = None,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from scorescope.analysis.directions.carrying import LevelEffect, level_intervals
-from scorescope.analysis.directions.finding import Effect
+from scorescope.analysis.directions.comparison import DirectionEffect
 from scorescope.analysis.directions.noise_intervals import spans_of
 from scorescope.analysis.directions.steering import LEAST_SEEDS
 from scorescope.analysis.statistics.bootstrap import check_seeds
@@ -31,7 +31,7 @@ Scores = Callable[[Tensor], Mapping[str, Tensor]]
 def steering_effect(
     denoiser: Denoiser, scores: Scores, *, seeds: Sequence[int], condition: Condition = None, strength: float = 2.0,
     interval: tuple[float, float] = (0.0, float("inf")), sampling: Sampling | None = None,
-) -> Effect:  # fmt: skip
+) -> DirectionEffect:  # fmt: skip
     """An effect of one direction, added within one interval of noise levels.
 
     Parameters

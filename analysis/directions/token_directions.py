@@ -34,10 +34,10 @@ from scorescope.probes.models.spaces import Space
 from scorescope.probes.sites.direction import CONDITION, Direction
 from scorescope.probes.sites.tokens import Tokens, token_mask
 
-Method = Literal["difference", "learned", "linearised"]
+TokenMethod = Literal["difference", "learned", "linearised"]
 MULTIPLES = (-1.0, -0.5, 0.5, 1.0)
 
-LOSSES = Schema(
+TOKEN_LOSSES = Schema(
     "token_direction",
     (
         Column("attribute", str, "", "what the direction is of"),
@@ -81,7 +81,7 @@ class TokenDirection:
     direction : Direction
         At "condition", or "condition.<token>" where one token is shifted; its vector is one multiple.
     losses : DataFrame or None
-        Columns of `LOSSES`, one row a noise level; None without a bank.
+        Columns of `TOKEN_LOSSES`, one row a noise level; None without a bank.
     iterations : int
         Of L-BFGS or of conjugate gradients; 0 for the difference.
     error : float
@@ -105,6 +105,11 @@ def label_pairs(labels: Tensor, column: int | None, plus: int, minus: int) -> tu
         The attribute; None for class labels (n,).
     plus, minus : int
         Its two values.
+
+    Returns
+    -------
+    plus, minus : Tensor
+        Labels of the same shape.
     """
     if (column is None) != (labels.ndim == 1) or plus == minus:
         found = f"labels of shape {tuple(labels.shape)}, column {column}, values {plus} and {minus}"
@@ -122,7 +127,7 @@ def token_direction(
     plus: Condition,
     minus: Condition,
     *,
-    method: Method = "difference",
+    method: TokenMethod = "difference",
     tokens: Tokens = None,
     attribute: str = "",
     bank: Bank | None = None,
@@ -198,7 +203,7 @@ def token_direction(
             attribute=attribute, method=method, space=space
         )
     direction = Direction(vector.to(first), _site(mask), attribute, method, _scale(first, second, mask, vector))
-    return TokenDirection(direction, None if losses is None else LOSSES.check(losses), used, error)
+    return TokenDirection(direction, None if losses is None else TOKEN_LOSSES.check(losses), used, error)
 
 
 def linearity_gap(

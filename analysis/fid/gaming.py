@@ -28,11 +28,10 @@ from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features
 
-Rows = Integers
 PLAIN, REAL = "random choice", "other real images"
 
-AUDIT = Schema(
-    "gaming audit",
+GAMING_AUDIT = Schema(
+    "gaming_audit",
     (
         Column("arm", str, "", "how the images were chosen"),
         Column("metric", str, "", "FD, second FD, KID x 1000, precision or recall"),
@@ -108,7 +107,7 @@ def gaming_audit(
     draws: int = 5,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Measure sets chosen by weights beside a random choice and other real images; see `AUDIT`.
+    """Measure sets chosen by weights beside a random choice and other real images; see `GAMING_AUDIT`.
 
     Parameters
     ----------
@@ -130,6 +129,11 @@ def gaming_audit(
         Independent draws of each arm.
     seed : int
         Seed of the draws.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `GAMING_AUDIT`, one row an (arm, metric).
     """
     count = len(candidates.first)
     generator = np.random.default_rng(seed)
@@ -149,7 +153,7 @@ def gaming_audit(
     plain = table[table["arm"] == PLAIN].set_index("metric")["value"]
     with np.errstate(divide="ignore", invalid="ignore"):
         table["change"] = table["value"] / plain.loc[table["metric"]].to_numpy() - 1
-    return AUDIT.check(table)
+    return GAMING_AUDIT.check(table)
 
 
 def verdict(
@@ -174,6 +178,11 @@ def verdict(
         What the sentence calls it.
     cause : str
         What the arm matched, for the sentence: class statistics, or all features with optimised weights.
+
+    Returns
+    -------
+    Verdict
+        The sentence, and the numbers in it.
     """
     values = {(row["arm"], row["metric"]): float(row["value"]) for row in audit.to_dict("records")}
     if (arm, "FD") not in values or (PLAIN, "FD") not in values:
@@ -193,20 +202,20 @@ def verdict(
     return Verdict(text + ".", arm, reduction, share, second, gap_share)
 
 
-def _draw_rows(rows: Rows, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
+def _draw_rows(rows: Integers, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
     """Some of the rows, none twice."""
     return lambda: generator.choice(rows, min(size, len(rows)), replace=False)
 
 
-def _drawn(weights: Floats, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
-    """Rows in proportion to weights, with replacement."""
+def _drawn(weights: Floats, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
+    """Integers in proportion to weights, with replacement."""
     return lambda: generator.choice(len(weights), size, p=weights / weights.sum())
 
 
-def _rejected(match: HistogramMatch, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
+def _rejected(match: HistogramMatch, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
     """What rejection keeps, cut at random to `size`."""
 
-    def choose() -> Rows:
+    def choose() -> Integers:
         kept = match.accept(int(generator.integers(2**62)))
         return generator.choice(kept, min(size, len(kept)), replace=False)
 
@@ -214,7 +223,12 @@ def _rejected(match: HistogramMatch, size: int, generator: np.random.Generator) 
 
 
 def _measure(
-    arm: str, source: FeaturePair, choose: Callable[[], Rows], real: FeaturePair, spaces: tuple[str, str], draws: int
+    arm: str,
+    source: FeaturePair,
+    choose: Callable[[], Integers],
+    real: FeaturePair,
+    spaces: tuple[str, str],
+    draws: int,
 ) -> pd.DataFrame:
     """All metrics of one arm over its draws."""
     found: dict[str, list[float]] = {}

@@ -1,8 +1,8 @@
 """Which regions of an image a Frechet distance listens to, in closed form.
 
     gradients = image_gradients(plan, features)
-    squared_maps(activations, gradients)          # the published map: where the distance is sensitive
-    signed_maps(activations, gradients)           # where the image raises (+) or lowers (-) it
+    gradient_maps(activations, gradients)         # the published map: where the distance is sensitive
+    gradient_maps(activations, gradients, signed=True)     # where the image raises (+) or lowers (-) it
     influence_maps(plan, activations)             # signed, with the image's influence as spatial mean
     mask_share(maps, masks)                       # sensitivity inside a box or a segmentation, by image
     mask_summary(maps, masks, region="face")      # and over all of them
@@ -26,14 +26,13 @@ from scorescope.data.errors import InputError
 TOUCHED = 1e-9  # share of a cell from which a mask touches it
 
 MASK_SHARE = Schema(
-    "mask share",
+    "mask_share",
     (
         Column("image", int, "", "row of the maps"),
         Column("sensitivity_share", float, "1", "part of the map's absolute sum that lies inside the mask"),
         Column("area_share", float, "1", "part of the map's cells that lies inside the mask"),
     ),
 )
-
 
 REGIONS = Schema(
     "regions",
@@ -53,8 +52,8 @@ REGIONS = Schema(
 )
 
 
-def squared_maps(activations: ArrayLike, gradients: ArrayLike) -> Floats:
-    """sum_c g_c^2 A_c(y, x): the map of Kynkaanniemi et al. 2023 (arXiv 2203.06026), not yet rescaled.
+def gradient_maps(activations: ArrayLike, gradients: ArrayLike, *, signed: bool = False) -> Floats:
+    """Where the distance is sensitive to an image, or with `signed` where the image raises or lowers it.
 
     Parameters
     ----------
@@ -62,21 +61,18 @@ def squared_maps(activations: ArrayLike, gradients: ArrayLike) -> Floats:
         Last maps before the average pooling.
     gradients : array, shape (m, channel)
         dFD/dx_i, from `image_gradients`.
+    signed : bool
+        sum_c g_c A_c(y, x), whose spatial mean is g . f, the image's linear effect on FD. By default
+        sum_c g_c^2 A_c(y, x): the map of Kynkaanniemi et al. 2023 (arXiv 2203.06026), not yet rescaled.
 
     Returns
     -------
     ndarray, shape (m, y, x)
-        Non-negative for activations after a ReLU. The publication stretches each map to [0, 1] by itself, which
-        removes the scale; these share one.
+        Unsigned, not negative for activations after a ReLU. The publication stretches each map to [0, 1] by itself,
+        which removes the scale; these share one.
     """
     a, g = _checked(activations, gradients)
-    return _weighted(a, np.square(g))
-
-
-def signed_maps(activations: ArrayLike, gradients: ArrayLike) -> Floats:
-    """sum_c g_c A_c(y, x), shape (m, y, x): its spatial mean is g . f, the image's linear effect on FD."""
-    a, g = _checked(activations, gradients)
-    return _weighted(a, g)
+    return _weighted(a, g if signed else np.square(g))
 
 
 def influence_maps(plan: Transport, activations: ArrayLike) -> Floats:
@@ -118,6 +114,11 @@ def mask_share(maps: ArrayLike, masks: ArrayLike, *, dilate: int = 0) -> pd.Data
     dilate : int
         Grow the mask by so many map cells first; cells that it touches then count whole. Receptive fields overlap,
         so that one is fair.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `MASK_SHARE`, one row an image.
     """
     values = np.abs(np.asarray(maps, np.float64))
     cover = _grown(masks, values.shape, dilate)
@@ -136,6 +137,11 @@ def mask_summary(maps: ArrayLike, masks: ArrayLike, *, region: str, dilate: int 
         As in `mask_share`. Images whose mask is empty, or whose map is zero, are left out and do not count in `n`.
     region : str
         Name for the table.
+
+    Returns
+    -------
+    DataFrame
+        One row, columns declared in `REGIONS`.
 
     Raises
     ------

@@ -37,7 +37,7 @@ INFLUENCE = Schema(
 )
 
 LEFT_OUT = Schema(
-    "leave one out",
+    "leave_one_out",
     (
         Column("image", int, "", "row of the generated set"),
         Column("fd_without", float, "feature^2", "FD of the set without the image, exact"),
@@ -79,6 +79,20 @@ CLASSES = Schema(
 
 def influence_table(plan: Transport, features: ArrayLike, *, names: Sequence[str] | None = None) -> pd.DataFrame:
     """First-order influence of every generated image, largest first; see `INFLUENCE`.
+
+    Parameters
+    ----------
+    plan : Transport
+        Of the two sets.
+    features : array, shape (n, d)
+        The generated set.
+    names : sequence of str, optional
+        One an image, for the table.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `INFLUENCE`, one row an image.
 
     Raises
     ------
@@ -123,6 +137,11 @@ def leave_one_out(
         Images to leave out; by default each in turn.
     progress : bool
         Show a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `LEFT_OUT`, in the order of `rows`.
     """
     x = check_features("fake", fake, at_least=3)
     chosen = np.arange(len(x)) if rows is None else np.asarray(list(rows), dtype=np.int64)
@@ -151,6 +170,11 @@ def group_table(influences: ArrayLike, labels: Sequence[Any], *, distance: float
         Any label: attribute, prompt, generator. Compared as text.
     distance : float, optional
         FD, for `total_share`.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `GROUPS`.
     """
     values = np.asarray(influences, np.float64)
     names = [str(label) for label in labels]
@@ -188,6 +212,11 @@ def class_table(
         The classifier's weight matrix.
     names : sequence of str, optional
         Class names, in the order of the logits.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `CLASSES`.
     """
     scores = class_scores(plan, weight)
     count = len(scores)

@@ -90,6 +90,20 @@ def kid_subsets(
 ) -> SubsetDistance:
     """KID of random subsets, drawn without replacement: the published setting.
 
+    Parameters
+    ----------
+    fake, real : array, shape (n, d)
+        Features.
+    subsets, size : int
+        How many, of how many images on each side.
+    seed : int
+        Seed of the subsets.
+
+    Returns
+    -------
+    SubsetDistance
+        Not multiplied by 1000.
+
     Raises
     ------
     InputError

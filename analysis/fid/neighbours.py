@@ -45,6 +45,11 @@ def neighbour_table(fake: ArrayLike, real: ArrayLike, *, k_precision: int = 3, k
         Neighbour for precision and recall.
     k_density : int
         Neighbour for density and coverage.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `NEIGHBOURS`.
     """
     x, y = check_features("fake", fake), check_features("real", real)
     check_same_dimension("real", x.shape[1], y.shape[1])

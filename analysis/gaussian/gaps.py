@@ -67,7 +67,7 @@ def query_states(
     yield from (path.states[where[float(sigma)]] for sigma in sigmas)
 
 
-METRICS = ("centred", "denoised", "score")
+SCORE_METRICS = ("centred", "denoised", "score")
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,11 @@ def score_gaps(
     progress : bool
         Show a progress bar over noise levels.
 
+    Returns
+    -------
+    ScoreGaps
+        Squared norms at every point, for `score_table` and `regimes`.
+
     Raises
     ------
     InputError
@@ -154,7 +159,7 @@ def score_gaps(
     unit = np.repeat(np.arange(len(data)), draws)
     every = {a.name: np.empty((len(sigmas), count)) for a in approximations}
     apart = {a.name: np.empty((len(sigmas), count)) for a in approximations if _has_moments(a) and a is not gaussian}
-    totals = {metric: np.empty((len(sigmas), count)) for metric in METRICS}
+    totals = {metric: np.empty((len(sigmas), count)) for metric in SCORE_METRICS}
     rows = torch.from_numpy(unit)
     for start in range(0, count, batch):
         part = slice(start, min(start + batch, count))

@@ -29,7 +29,7 @@ from scorescope.probes.sampling.solvers import Solver
 
 HALF_POWER = 0.5**0.5  # of the final size: the closed form is there at sigma = sqrt(eigenvalue)
 
-ERRORS = Schema(
+PATH_ERRORS = Schema(
     "path_errors",
     (
         Column("sigma", float, "data", "noise level"),
@@ -53,7 +53,7 @@ AMPLITUDES = Schema(
     ),
 )
 EMERGENCE = Schema(
-    "emergence",
+    "mode_emergence",
     (
         Column("mode", int, "", "eigen-mode, largest variance first"),
         Column("eigenvalue", float, "data^2", "its variance"),
@@ -129,6 +129,11 @@ def path_pair(
         As in `run_path`.
     dtype : torch.dtype
         Of the network's states.
+
+    Returns
+    -------
+    PathPair
+        Both paths at every level.
     """
     noise = SampleNoise([int(seed) for seed in seeds], gaussian.shape, torch.device("cpu"), dtype).draw()
     start = sigmas[0] * noise
@@ -140,7 +145,20 @@ def path_pair(
 
 
 def path_errors(pair: PathPair, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """State and prediction error of the closed form at every level, `ERRORS`."""
+    """State and prediction error of the closed form at every level, `PATH_ERRORS`.
+
+    Parameters
+    ----------
+    pair : PathPair
+        From `path_pair`.
+    resamples, seed : int
+        Of the bootstrap over seeds.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `PATH_ERRORS`, one row a (quantity, level).
+    """
     frames = []
     for quantity, network, exact in (
         ("state", pair.network.states, pair.states),
@@ -157,11 +175,24 @@ def path_errors(pair: PathPair, *, resamples: int = 1000, seed: int = 0) -> pd.D
                 }
             )
         )  # fmt: skip
-    return ERRORS.check(pd.concat(frames, ignore_index=True))
+    return PATH_ERRORS.check(pd.concat(frames, ignore_index=True))
 
 
 def mode_amplitudes(pair: PathPair, *, modes: int = 8) -> pd.DataFrame:
-    """Size of each of the first modes of the prediction at every level, `AMPLITUDES`."""
+    """Size of each of the first modes of the prediction at every level, `AMPLITUDES`.
+
+    Parameters
+    ----------
+    pair : PathPair
+        From `path_pair`.
+    modes : int
+        How many, largest variance first.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `AMPLITUDES`, one row a (mode, level).
+    """
     energy = _mode_energy(pair, modes).mean(1)  # (levels, modes)
     network = np.sqrt(energy / energy[-1])
     sigmas = np.array(pair.network.sigmas)
@@ -179,7 +210,22 @@ def mode_amplitudes(pair: PathPair, *, modes: int = 8) -> pd.DataFrame:
 
 
 def emergence(pair: PathPair, *, modes: int = 16, resamples: int = 200, seed: int = 0) -> pd.DataFrame:
-    """Noise level at which each mode of the prediction has 0.707 of its final size, `EMERGENCE`."""
+    """Noise level at which each mode of the prediction has 0.707 of its final size, `EMERGENCE`.
+
+    Parameters
+    ----------
+    pair : PathPair
+        From `path_pair`.
+    modes : int
+        How many, largest variance first.
+    resamples, seed : int
+        Of the bootstrap over seeds.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `EMERGENCE`, one row a mode.
+    """
     energy = _mode_energy(pair, modes)
     sigmas = np.array(pair.network.sigmas)
     units = energy.shape[1]
@@ -211,13 +257,31 @@ def end_agreement(
         Mean of the data.
     classify : callable, optional
         Samples to the index of their mode; see `mode_of`.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `ENDS`, one row a candidate.
     """
     rows = [_agreement(name, end, reference, centre, classify) for name, end in candidates.items()]
     return ENDS.check(pd.DataFrame(rows))
 
 
 def mode_of(mixture: Mixture, *, sigma: float = 0.3) -> Callable[[Tensor], Tensor]:
-    """A classifier: the component of a mixture that a clean sample most likely belongs to, seen at noise sigma."""
+    """A classifier: the component of a mixture that a clean sample most likely belongs to, seen at noise sigma.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Whose components are the modes.
+    sigma : float
+        In units of the data.
+
+    Returns
+    -------
+    callable
+        Samples (n, *shape) to the index of their component, (n,).
+    """
     return lambda samples: mixture.responsibilities(samples, sigma).argmax(1)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from scorescope.analysis.gaussian.gaps import METRICS, ScoreGaps, score_gaps
+from scorescope.analysis.gaussian.gaps import SCORE_METRICS, ScoreGaps, score_gaps
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.ratios import per_unit, ratios
 from scorescope.analysis.statistics.tables import Column, Schema
@@ -69,7 +69,7 @@ REGIMES = Schema(
     ),
 )
 NEAR = 0.01  # of the best fraction: a difference that is certain but smaller says nothing
-AGREEMENT = 0.1  # of the best fraction: below that, which law is taken does not matter
+ALIKE = 0.1  # of the best fraction: below that, which law is taken does not matter
 
 
 def compare_scores(
@@ -109,6 +109,13 @@ def compare_scores(
 def score_table(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Unexplained fraction of every approximation in every metric.
 
+    Parameters
+    ----------
+    gaps : ScoreGaps
+        From `score_gaps`.
+    resamples, seed : int
+        Of the bootstrap over images.
+
     Returns
     -------
     DataFrame
@@ -116,7 +123,7 @@ def score_table(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.
     """
     frames = []
     for name, errors in gaps.errors.items():
-        for metric in METRICS:
+        for metric in SCORE_METRICS:
             found = ratios(errors, gaps.totals[metric], gaps.unit, resamples=resamples, seed=seed)
             frames.append(
                 pd.DataFrame(
@@ -134,6 +141,13 @@ def score_table(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.
 
 def regimes(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Which law is best at each noise level, and where the difference is the network's own error.
+
+    Parameters
+    ----------
+    gaps : ScoreGaps
+        From `score_gaps`.
+    resamples, seed : int
+        Of the bootstrap over images.
 
     Returns
     -------
@@ -158,7 +172,7 @@ def regimes(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.Data
             "gaussian_excess": fractions[gaps.gaussian] - best_fraction,
             "gaussian_excess_low": low, "gaussian_excess_high": high,
             "gaussian_is_best": low <= NEAR * best_fraction,
-            "disagreement": disagreement, "network_error": disagreement < AGREEMENT * best_fraction,
+            "disagreement": disagreement, "network_error": disagreement < ALIKE * best_fraction,
         }
     )  # fmt: skip
     return REGIMES.check(table)

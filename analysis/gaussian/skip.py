@@ -33,7 +33,7 @@ from scorescope.probes.sampling.teleport import Carrier, levels_below, teleport
 FEWER_CALLS, FINER_STEPS = "same steps, fewer calls", "same calls, finer steps"
 FINE_STEPS = 120  # of the reference: Heun's own error is then some 1e-6 of the sample's energy
 
-CANDIDATES = Schema(
+SKIP_CANDIDATES = Schema(
     "skip_candidates",
     (
         Column("sigma", float, "data", "noise level that the closed form carries to"),
@@ -82,7 +82,7 @@ class Suggestion:
     sigma_predicted : float
         Where the prediction alone would put the jump.
     table : DataFrame
-        `CANDIDATES`.
+        `SKIP_CANDIDATES`.
     """
 
     sigma_skip: float
@@ -131,6 +131,11 @@ def suggest_skip(
     dtype : torch.dtype
         Of the states.
 
+    Returns
+    -------
+    Suggestion
+        The noise level, with predicted and measured error.
+
     Raises
     ------
     InputError
@@ -167,7 +172,7 @@ def _candidates(
     total = (network - gaussian.mean.double()).flatten(2).square().sum(2).numpy()
     found = ratios(error, total, np.arange(len(start)))
     predicted = [predicted_state_error(constant, gaussian, level, sigma_max=sigma_max) for level in levels]
-    return CANDIDATES.check(
+    return SKIP_CANDIDATES.check(
         pd.DataFrame(
             {
                 "sigma": levels, "predicted_error": predicted, "measured_error": found.of_sums,

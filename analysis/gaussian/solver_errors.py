@@ -74,6 +74,17 @@ def solver_gains(solver: Solver, sigmas: Sequence[float], eigenvalues: Tensor | 
 
 
 def linear_error(table: pd.DataFrame) -> float:
-    """Relative root-mean-square error of the end sample that the gains of one schedule imply, from pure noise."""
+    """Relative root-mean-square error of the end sample that the gains of one schedule imply, from pure noise.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `solver_gains`, of one schedule.
+
+    Returns
+    -------
+    float
+        Dimensionless.
+    """
     excess = (table["gain"] - table["exact"]).pow(2).sum()
     return float((excess / table["exact"].pow(2).sum()) ** 0.5)

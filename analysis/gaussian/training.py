@@ -87,7 +87,18 @@ def training_dynamics(
 
 
 def nearest_step(table: pd.DataFrame) -> pd.DataFrame:
-    """The snapshot nearest to each law at each noise level, `NEAREST`, in the centred metric."""
+    """The snapshot nearest to each law at each noise level, `NEAREST`, in the centred metric.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `training_dynamics`.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `NEAREST`, one row a (law, noise level).
+    """
     rows = []
     centred = table[table["metric"] == "centred"]
     for (name, sigma), group in centred.groupby(["approximation", "sigma"], sort=False):

@@ -102,9 +102,9 @@ BANDS = Schema(
     ),
 )
 
-STEP_KEYS = ["step", "call", "sigma", "log_snr"]
-KEYS = ["rule", "weight", "sample", "seed", "needed", "observed", "reference", "missing", *STEP_KEYS]
-QUANTITIES = [name for name in DECOMPOSITION.names if name not in KEYS]
+_STEP_KEYS = ["step", "call", "sigma", "log_snr"]
+_KEYS = ["rule", "weight", "sample", "seed", "needed", "observed", "reference", "missing", *_STEP_KEYS]
+_QUANTITIES = [name for name in DECOMPOSITION.names if name not in _KEYS]
 
 
 def decompose(trace: Trace) -> pd.DataFrame:
@@ -175,21 +175,33 @@ def decompose(trace: Trace) -> pd.DataFrame:
 def summarise(table: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Summarise a decomposition over samples: one row a (rule, weight, step, call, quantity).
 
+    Parameters
+    ----------
+    table : DataFrame
+        From `decompose`; several runs may stand below each other.
+    resamples, seed : int
+        Of the bootstrap over samples.
+
     Returns
     -------
     DataFrame
         `rule`, `weight`, `step`, `call`, `sigma`, `log_snr`, `quantity`, `n`, `mean`, `median`, `low`, `high`;
         see `summarise_by`. `parallel_share` is the mean over samples of each sample's ratio, not a ratio of means.
     """
-    require_columns("table", table, ["rule", "weight", *STEP_KEYS, *QUANTITIES])
-    by = ["rule", "weight", *STEP_KEYS]
-    return summarise_by(table, by=by, quantities=QUANTITIES, resamples=resamples, seed=seed)
+    require_columns("table", table, ["rule", "weight", *_STEP_KEYS, *_QUANTITIES])
+    by = ["rule", "weight", *_STEP_KEYS]
+    return summarise_by(table, by=by, quantities=_QUANTITIES, resamples=resamples, seed=seed)
 
 
 def decompose_centred(trace: Trace) -> pd.DataFrame:
     """The parallel part with each channel's mean removed from both branches.
 
     The mean of a channel is brightness or colour; what stays parallel without it is structure.
+
+    Parameters
+    ----------
+    trace : Trace
+        A run that recorded the centred products.
 
     Returns
     -------
@@ -215,6 +227,11 @@ def decompose_centred(trace: Trace) -> pd.DataFrame:
 
 def decompose_bands(trace: Trace) -> pd.DataFrame:
     """Norms of the update and of D_c in radial frequency bands, one row a (sample, step, call, band).
+
+    Parameters
+    ----------
+    trace : Trace
+        A run that recorded the products of bands.
 
     Returns
     -------

@@ -19,7 +19,7 @@ VERDICTS = (
 )
 
 EFFECTS = Schema(
-    "effects",
+    "known_effects",
     (
         Column("effect", str, "", "what is known; shown only if every row of it is"),
         Column("metric", str, "", "what is compared, sample by sample"),

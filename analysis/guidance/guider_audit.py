@@ -33,14 +33,14 @@ from scorescope.probes.models.spaces import NoiseLevel, Space, from_denoised, to
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.recording.trace import Trace, Visit
 
-CANDIDATES: tuple[Space, ...] = ("denoised", "eps", "v", "flow")
+SPACES: tuple[Space, ...] = ("denoised", "eps", "v", "flow")
 
 # Share of an update that may lie outside the span of the branches: several peers compute in float32 inside, which
 # is 1e-7 of a prediction that may be a thousand times the update.
 SPAN_TOLERANCE = 1e-4
 
-AUDIT = Schema(
-    "audit",
+GUIDER_AUDIT = Schema(
+    "guider_audit",
     (
         Column("fed", str, "", "space of the predictions that the guider was given"),
         Column("sample", int, "", "sample"),
@@ -67,7 +67,7 @@ def audit(
     guider: Any,
     states: Trace | Iterable[Visit],
     *,
-    spaces: Sequence[Space] = CANDIDATES,
+    spaces: Sequence[Space] = SPACES,
     scale: float | None = None,
     paper: Rule | None = None,
     progress: bool = True,
@@ -97,7 +97,7 @@ def audit(
     Returns
     -------
     DataFrame
-        Columns of `AUDIT`, one row a (fed space, step, call, sample).
+        Columns of `GUIDER_AUDIT`, one row a (fed space, step, call, sample).
 
     Raises
     ------
@@ -105,8 +105,8 @@ def audit(
         For states without the branches that the guider combines, noise levels that are infinite or not positive, or
         unknown spaces.
     """
-    if not spaces or not set(spaces) <= set(CANDIDATES):
-        raise InputError("spaces", found=str(tuple(spaces)), expected=f"some of {', '.join(CANDIDATES)}")
+    if not spaces or not set(spaces) <= set(SPACES):
+        raise InputError("spaces", found=str(tuple(spaces)), expected=f"some of {', '.join(SPACES)}")
     perturbed = type(guider).__name__ in PERTURBING
     chosen = list(_visits(states, (PERTURBED,) if perturbed else ()))
     if not chosen:
@@ -122,7 +122,7 @@ def audit(
     table = pd.concat(parts, ignore_index=True)
     same = (table["acts_in"] == table["fed"]).groupby([table[n] for n in ("step", "call", "sample")]).transform("all")
     table["raw"] = same & (len(set(spaces)) > 1)
-    return AUDIT.check(table)
+    return GUIDER_AUDIT.check(table)
 
 
 def _visits(states: Trace | Iterable[Visit], others: Sequence[str]) -> Iterator[Visit]:
@@ -190,18 +190,17 @@ def _act(
     guided: Tensor, branches: Sequence[Tensor], x: Tensor, level: NoiseLevel, space: Space, scale: float | None
 ) -> dict[str, Any]:
     """Where the guider acted, and with which weights, for each sample."""
-    found = {space: _weights(guided, branches, x, level, space) for space in CANDIDATES}
-    residuals = torch.stack([found[space][3] for space in CANDIDATES])
+    found = {space: _weights(guided, branches, x, level, space) for space in SPACES}
+    residuals = torch.stack([found[space][3] for space in SPACES])
     inside = (residuals <= SPAN_TOLERANCE).cpu().numpy()
     best = residuals.nan_to_num(torch.inf).argmin(0).cpu().numpy()
-    fed = CANDIDATES.index(space)
+    fed = SPACES.index(space)
     best = np.where(inside[fed], fed, best)  # at sigma 1 v and flow are the same but for a factor
     linear, failed = inside.all(0), ~inside.any(0)
-    names = np.where(linear, "any", np.where(failed, "none", np.array(CANDIDATES)[best]))
+    names = np.where(linear, "any", np.where(failed, "none", np.array(SPACES)[best]))
     chosen = np.where(linear | failed, 0, best)  # denoised where the space is no matter, or none fits
     orthogonal, parallel, third, residual = (
-        torch.stack([found[space][k] for space in CANDIDATES]).cpu().numpy()[chosen, np.arange(len(x))]
-        for k in range(4)
+        torch.stack([found[space][k] for space in SPACES]).cpu().numpy()[chosen, np.arange(len(x))] for k in range(4)
     )
     apart = np.abs(parallel - orthogonal) > 1e-3 * np.maximum(1, np.abs(orthogonal))
     return {

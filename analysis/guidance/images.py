@@ -40,7 +40,22 @@ DENSITY = Schema(
 
 
 def image_table(images: Tensor, value_range: tuple[float, float] | None, *, rule: str, weight: float) -> pd.DataFrame:
-    """Statistics of each image: columns declared in `IMAGES`, definitions in `image_statistics`."""
+    """Statistics of each image: columns declared in `IMAGES`, definitions in `image_statistics`.
+
+    Parameters
+    ----------
+    images : Tensor, shape (n, *shape)
+        Images or latents.
+    value_range : (float, float) or None
+        Range of the data, for overshoot and saturation.
+    rule, weight
+        What is written into the table.
+
+    Returns
+    -------
+    DataFrame
+        One row an image.
+    """
     values: dict[str, Any] = {name: v.cpu().numpy() for name, v in image_statistics(images, value_range).items()}
     keys = {"rule": rule, "weight": float(weight), "sample": np.arange(len(images))}
     return IMAGES.check(pd.DataFrame(keys | values))

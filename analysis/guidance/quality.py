@@ -1,9 +1,11 @@
 """How good a model of a small labelled set is: is it faithful to what was asked for, and has it memorised?
 
-class_agreement(samples, labels, train=digits.train, held_out=digits.held_out)
-attribute_agreement(scorer, {"samples": (samples, labels), "held out": (images, labels)})
-nearest_distances({"samples": samples, "held out": digits.held_out.images}, digits.train.images)
-error_by_sigma(denoiser, digits.train, digits.held_out, sigmas)
+    class_agreement(samples, labels, train=digits.train, held_out=digits.held_out)
+    attribute_agreement(scorer, {"samples": (samples, labels), "held out": (images, labels)})
+    nearest_distances({"samples": samples, "held out": digits.held_out.images}, digits.train.images)
+    error_by_sigma(denoiser, digits.train, digits.held_out, sigmas)
+
+Real held-out images belong beside the samples: they say what can be had.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +24,8 @@ from scorescope.data.digits import Labelled
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Denoiser
 
-AGREEMENT = Schema(
-    "agreement",
+CLASS_AGREEMENT = Schema(
+    "class_agreement",
     (
         Column("what", str, "", "samples, or real held-out images"),
         Column("n", int, "", "images"),
@@ -34,7 +36,7 @@ AGREEMENT = Schema(
 )
 
 DISTANCES = Schema(
-    "distances",
+    "nearest_distances",
     (
         Column("what", str, "", "which images"),
         Column("n", int, "", "images"),
@@ -45,7 +47,7 @@ DISTANCES = Schema(
     ),
 )
 
-ERRORS = Schema(
+DENOISING_ERRORS = Schema(
     "denoising_errors",
     (
         Column("images", str, "", "train or held out"),
@@ -74,20 +76,32 @@ def class_agreement(samples: Tensor, labels: Tensor, *, train: Labelled, held_ou
     Returns
     -------
     DataFrame
-        Columns declared in `AGREEMENT`.
+        Columns declared in `CLASS_AGREEMENT`.
     """
     rows = []
     for what, images, wanted in (("samples", samples, labels), ("held out", held_out.images, held_out.labels)):
         right = int(class_scorer(wanted, train=train)(images).sum())
         interval = stats.binomtest(right, len(images)).proportion_ci(method="exact")
         rows.append((what, len(images), right / len(images), interval.low, interval.high))
-    return AGREEMENT.check(pd.DataFrame(rows, columns=AGREEMENT.names))
+    return CLASS_AGREEMENT.check(pd.DataFrame(rows, columns=CLASS_AGREEMENT.names))
 
 
 def class_scorer(labels: Tensor, *, train: Labelled) -> Callable[[Tensor], Floats]:
     """A scorer for sweeps: 1 where the classifier gives a sample the class requested of it, else 0.
 
     The classifier is that of `class_agreement`, fitted once.
+
+    Parameters
+    ----------
+    labels : Tensor, shape (n,)
+        Class requested of each sample.
+    train : Labelled
+        Images that the classifier is fitted on.
+
+    Returns
+    -------
+    callable
+        Samples (n, *shape) to (n,) zeros and ones.
     """
     from sklearn.svm import SVC  # a second to import
 
@@ -136,10 +150,21 @@ def error_by_sigma(
 ) -> pd.DataFrame:
     """Denoising error on training and on held-out images at each noise level.
 
+    Parameters
+    ----------
+    denoiser : Denoiser
+        A class-conditional one.
+    train, held_out : Labelled
+        Images with their classes.
+    sigmas : sequence of float
+        Noise levels, in units of the data.
+    seed : int
+        Of the noise.
+
     Returns
     -------
     DataFrame
-        Columns declared in `ERRORS`. As many training as held-out images are used: the first ones.
+        Columns declared in `DENOISING_ERRORS`. As many training as held-out images are used: the first ones.
     """
     count = len(held_out.images)
     parts = {"train": Labelled(train.images[:count], train.labels[:count]), "held out": held_out}
@@ -151,7 +176,7 @@ def error_by_sigma(
         levels = np.repeat(np.asarray(sigmas, dtype=np.float64), count)  # as given: the bank's are float32
         rows = pd.DataFrame({"images": name, "sigma": levels, "sample": sample, "error": errors})
         tables.append(summarise_by(rows, by=["images", "sigma"], quantities=["error"]))
-    return ERRORS.check(pd.concat(tables, ignore_index=True)[ERRORS.names])
+    return DENOISING_ERRORS.check(pd.concat(tables, ignore_index=True)[DENOISING_ERRORS.names])
 
 
 def _nearest(images: Tensor, train: Tensor) -> np.ndarray:

@@ -1,4 +1,16 @@
-"""information"""
+"""What a condition says about an image, by the losses of the denoiser: in nats, as a classifier, as what noise hides.
+
+    found = pairwise_information(denoiser, images, labels, levels=grid_levels(-9, 6, 31), entropy=math.log(10))
+    found.expected                                         # mutual information with its interval, two estimators
+    overlap(denoiser, images, first, second, joint).summary            # shared, unique, synergy
+    decided = paired_classify(denoiser, bank, candidates, labels)
+    decided.summary                                        # accuracy, and evaluations spent
+    lost = attribute_loss(denoiser, first_images, second_images, sigmas=sigmas)
+    lost.half                                              # the noise level at which the attribute is lost
+    pair_table(compare_arms(bank, arms))                   # paired losses of any denoisers or conditions
+
+Everything is compared at the same noisy points, those of a `probes.Bank`, with the same noise in every arm.
+"""
 
 from scorescope.analysis.information.attributes import AttributeLoss, attribute_loss
 from scorescope.analysis.information.class_decisions import fit_level_weights, likelihood_weights

@@ -132,6 +132,11 @@ def attribute_loss(
     progress : bool
         Show a progress bar.
 
+    Returns
+    -------
+    AttributeLoss
+        The curve, its crossing of 1/4, and what they are made from.
+
     Raises
     ------
     InputError

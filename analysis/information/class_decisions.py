@@ -23,7 +23,18 @@ from scorescope.data.errors import InputError
 
 
 def likelihood_weights(sigmas: Floats) -> Floats:
-    """Half the trapezoid weights in log-SNR: with them, differences of summed eps losses are log-likelihood ratios."""
+    """Half the trapezoid weights in log-SNR: with them, differences of summed eps losses are log-likelihood ratios.
+
+    Parameters
+    ----------
+    sigmas : array, shape (levels,)
+        Noise levels, falling.
+
+    Returns
+    -------
+    array, shape (levels,)
+        Of the eps loss, summed over an image.
+    """
     return trapezoid_levels(sigmas).weights / 2
 
 

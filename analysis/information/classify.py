@@ -133,6 +133,11 @@ def paired_classify(
     progress : bool
         Show a progress bar.
 
+    Returns
+    -------
+    Classification
+        Predictions, win rates, level weights and a summary.
+
     Raises
     ------
     InputError

@@ -1,9 +1,11 @@
 """Losses of a comparison as tidy tables: of each arm, of pairs of arms, and how often the true class wins.
 
-comparison = compare_arms(bank, [Arm("a", denoiser, a), Arm("b", denoiser, b)])
-loss_table(comparison)           # with standard errors over images
-pair_table(comparison)           # paired differences and distances
-win_rates(comparison, labels)    # the arms being classes
+    comparison = compare_arms(bank, [Arm("a", denoiser, a), Arm("b", denoiser, b)])
+    loss_table(comparison)           # with standard errors over images
+    pair_table(comparison)           # paired differences and distances
+    win_rates(comparison, labels)    # the arms being classes
+
+All arms have been asked at the same noisy points.
 """
 
 import numpy as np
@@ -24,7 +26,7 @@ _LEVELS = (
     Column("n", int, "", "images"),
 )
 
-LOSSES = Schema(
+ARM_LOSSES = Schema(
     "arm_losses",
     (
         Column("arm", str, "", "its name"),
@@ -34,7 +36,7 @@ LOSSES = Schema(
     ),
 )
 
-PAIRS = Schema(
+ARM_PAIRS = Schema(
     "arm_pairs",
     (
         Column("first", str, "", "arm"),
@@ -49,18 +51,40 @@ PAIRS = Schema(
 
 
 def loss_table(comparison: Comparison) -> pd.DataFrame:
-    """Loss of every arm at every level: columns declared in `LOSSES`."""
+    """Loss of every arm at every level: columns declared in `ARM_LOSSES`.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        From `compare_arms`.
+
+    Returns
+    -------
+    DataFrame
+        One row an (arm, space, level).
+    """
     parts = []
     for name in comparison.names:
         for space in SPACES:
             loss, error = _over_images(comparison.loss(name, space=space))
             parts.append(_levels(comparison, space).assign(arm=name, loss=loss, error=error))
-    return LOSSES.check(pd.concat(parts, ignore_index=True))
+    return ARM_LOSSES.check(pd.concat(parts, ignore_index=True))
 
 
 def pair_table(comparison: Comparison) -> pd.DataFrame:
-    """Paired differences and distances at every level: columns declared in `PAIRS`; no rows without pairs."""
-    parts = [pd.DataFrame({column.name: pd.Series(dtype=column.kind) for column in PAIRS.columns})]
+    """Paired differences and distances at every level: columns declared in `ARM_PAIRS`; no rows without pairs.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        From `compare_arms`.
+
+    Returns
+    -------
+    DataFrame
+        One row a (pair, space, level).
+    """
+    parts = [pd.DataFrame({column.name: pd.Series(dtype=column.kind) for column in ARM_PAIRS.columns})]
     for first, second in comparison.pairs:
         for space in SPACES:
             difference, difference_error = _over_images(comparison.difference(first, second, space=space))
@@ -71,7 +95,7 @@ def pair_table(comparison: Comparison) -> pd.DataFrame:
                     distance=distance, distance_error=distance_error,
                 )
             )  # fmt: skip
-    return PAIRS.check(pd.concat(parts[1:] or parts, ignore_index=True))
+    return ARM_PAIRS.check(pd.concat(parts[1:] or parts, ignore_index=True))
 
 
 def _levels(comparison: Comparison, space: LossSpace) -> pd.DataFrame:

@@ -88,7 +88,7 @@ INTEGRAND = Schema(
 )
 
 
-TAILS = Schema(
+INFORMATION_TAILS = Schema(
     "information_tails",
     (
         Column("estimator", str, "", "log_ratio or influence"),
@@ -109,7 +109,7 @@ class PairwiseInformation:
     Attributes
     ----------
     pointwise, expected, integrand, tails : DataFrame
-        Columns declared in `POINTWISE`, `EXPECTED`, `INTEGRAND` and `TAILS`.
+        Columns declared in `POINTWISE`, `EXPECTED`, `INTEGRAND` and `INFORMATION_TAILS`.
     log_ratio_map, influence_map : Tensor, shape (images, *space), or None
         The same in nats a pixel, summed over channels; over pixels they sum to `pointwise`. For latents a pixel is
         a latent cell, and the channel sum mixes channels of different variance.
@@ -226,6 +226,11 @@ def information_of_each(
         By name.
     entropy : mapping of str to float, optional
         Entropies of these conditions. All else, and the errors, are those of `pairwise_information`.
+
+    Returns
+    -------
+    dict of str to PairwiseInformation
+        By the names of the conditions.
     """
     if not conditions or any(condition is None for condition in conditions.values()) or BASELINE in conditions:
         found = f"names {list(conditions)}, or None among the conditions"
@@ -330,4 +335,4 @@ def _tails(levels: LogSNRLevels, densities: Mapping[str, Floats]) -> pd.DataFram
         for estimator, density in densities.items()
         for tail in extrapolate(levels, density.mean(0))
     ]
-    return TAILS.check(pd.DataFrame(rows, columns=TAILS.names))
+    return INFORMATION_TAILS.check(pd.DataFrame(rows, columns=INFORMATION_TAILS.names))

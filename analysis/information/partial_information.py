@@ -99,6 +99,11 @@ def overlap(
     first, second, joint : Condition
         The two conditions alone, and both together.
 
+    Returns
+    -------
+    Overlap
+        By image and in the mean, with what it is made of.
+
     Raises
     ------
     InputError

@@ -30,6 +30,11 @@ PARTS = ("train", "validation", "test")
 class Split:
     """Images of each part, as indices.
 
+    Attributes
+    ----------
+    train, validation, test : array of int
+        Indices of images.
+
     Raises
     ------
     InputError
@@ -68,6 +73,11 @@ def grouped_split(groups: Integers, *, shares: Sequence[float] = (0.6, 0.2, 0.2)
         Of groups; they sum to one.
     seed : int
         Seed of the draw.
+
+    Returns
+    -------
+    Split
+        Indices of images.
 
     Raises
     ------

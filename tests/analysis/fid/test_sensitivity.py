@@ -14,11 +14,10 @@ from scorescope.analysis.fid.contributions import (
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.heatmaps import (
     cell_cover,
+    gradient_maps,
     influence_maps,
     mask_share,
     mask_summary,
-    signed_maps,
-    squared_maps,
 )
 from scorescope.analysis.fid.influence_tables import class_table, group_table, influence_table, leave_one_out
 from scorescope.analysis.fid.optimal_transport import FirstOrderWarning, image_gradients, influence, transport
@@ -196,8 +195,8 @@ def test_maps_against_autograd_through_average_pooling(plan):
     # the same gradient at every position: g / 12
     np.testing.assert_allclose(gradients[:, :, None, None] / 12 + 0 * activations, by_position, atol=1e-13)
     squared = (by_position.square().mean(dim=(2, 3), keepdim=True) * a.detach()).sum(1) * 144
-    np.testing.assert_allclose(squared_maps(activations, gradients), squared, rtol=1e-8)
-    signed = signed_maps(activations, gradients)
+    np.testing.assert_allclose(gradient_maps(activations, gradients), squared, rtol=1e-8)
+    signed = gradient_maps(activations, gradients, signed=True)
     np.testing.assert_allclose(signed, 12 * (by_position * a.detach()).sum(1), atol=1e-8 * np.abs(signed).max())
     np.testing.assert_allclose(signed.mean(axis=(1, 2)), (gradients * features).sum(1), rtol=1e-9)
     found = influence_maps(own, activations).mean(axis=(1, 2))
@@ -221,7 +220,7 @@ def test_squared_map_is_the_published_procedure():
     values = torch.linalg.eigvals(cov @ torch.tensor(mine.real.covariance)).real
     (gradient,) = torch.autograd.grad(loss - 2 * (values + 1e-12).sqrt().sum(), a)
     published = (gradient.square().mean(dim=(1, 2))[:, None, None] * a.detach()).sum(0).numpy()
-    own = squared_maps(a.detach()[None].numpy(), image_gradients(mine, f.detach()[None].numpy(), new=True))[0]
+    own = gradient_maps(a.detach()[None].numpy(), image_gradients(mine, f.detach()[None].numpy(), new=True))[0]
     stretch = lambda m: (m - m.min()) / (m.max() - m.min())  # noqa: E731
     np.testing.assert_allclose(stretch(own), stretch(published), atol=0.02)
 

@@ -11,7 +11,7 @@ from tests import pyramids
 from tests.pipelines import ip2p, pag, sd3, sd15, slg
 
 from scorescope.analysis import audit, paper_rule
-from scorescope.analysis.fid import AUDIT
+from scorescope.analysis.guidance.guider_audit import GUIDER_AUDIT
 from scorescope.data import InputError, load_denoiser
 from scorescope.probes import APG, CFG, PAG, Recording, Rescaled, record, replay, sample
 from scorescope.probes.experiments import as_guider
@@ -54,7 +54,7 @@ def test_cfg_is_linear_and_its_convention_is_found(original, offset):
     assert set(table["acts_in"]) == {"any"} and not table["raw"].any() and not table["projection"].any()
     assert table["offset"].to_numpy() == pytest.approx(offset, abs=1e-10)
     assert table["difference"].max() < 1e-12 and (table["error"] == "").all()
-    assert len(table) == 4 * 3 * 2 and list(table) == AUDIT.names
+    assert len(table) == 4 * 3 * 2 and list(table) == GUIDER_AUDIT.names
 
 
 @pytest.mark.parametrize(
