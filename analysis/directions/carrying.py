@@ -19,7 +19,7 @@ from torch import Tensor
 from scorescope.analysis.directions.finding import as_direction, check_averaged, find_direction
 from scorescope.analysis.statistics.arrays import host_array
 from scorescope.analysis.statistics.bootstrap import percentile_interval
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.gradients.jacobian_products import pull_back, push_forward
@@ -42,11 +42,9 @@ TRANSPORT = Schema(
         Column("site", str, "", "site"),
         Column("n", int, "", "seeds"),
         Column("effect", float, "1", "mean change of the target's score"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds"),
         Column("share", float, "1", "effect / that of the reference transport"),
-        Column("share_low", float, "1", "lower end of its interval, the same draws for both"),
-        Column("share_high", float, "1", "upper end"),
+        *ends("1", "the same draws for both", of="share"),
         Column("cosine", float, "1", "mean over levels of the cosine to the reference transport's direction"),
     ),
 )

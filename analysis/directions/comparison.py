@@ -17,7 +17,7 @@ from torch import Tensor
 from scorescope.analysis.directions.finding import checked_rows, cosine, number
 from scorescope.analysis.statistics.arrays import Bools, Floats, Integers
 from scorescope.analysis.statistics.bootstrap import SeedDraws
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.controls import random_directions
 from scorescope.probes.sites.direction import Direction
@@ -39,17 +39,14 @@ READERS = Schema(
         Column("control", bool, "", "whether it is a random direction, which is never the best"),
         Column("n", int, "", "rows read"),
         Column("auc", float, "1", "chance that a positive row projects higher than a negative one; ties count half"),
-        Column("auc_low", float, "1", "lower end of its 95 % interval, bootstrap over rows within the classes"),
-        Column("auc_high", float, "1", "upper end"),
+        *ends("1", "bootstrap over rows within the classes", of="auc"),
         Column("accuracy", float, "1", "balanced accuracy of the projection, cut midway between the class means"),
         Column("seeds", int, "", "seeds moved"),
         Column("effect", float, "1", "mean change of the target's score a unit of strength"),
-        Column("effect_low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("effect_high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds", of="effect"),
         Column("off_target", float, "1", "root of the sum of squares of the other scores' mean changes"),
         Column("purity", float, "1", "|effect| / (|effect| + off_target)"),
-        Column("purity_low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("purity_high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds", of="purity"),
         Column("reads_best", bool, "", "highest auc, or not told apart from it: the difference's interval holds 0"),
         Column("moves", bool, "", "the intervals of effect, and of effect less any random one's size, are above 0"),
         Column("moves_best", bool, "", "highest purity among those that move, or not told apart from it"),

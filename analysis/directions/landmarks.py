@@ -14,7 +14,7 @@ import pandas as pd
 
 from scorescope.analysis.statistics.arrays import Bools, Floats
 from scorescope.analysis.statistics.bootstrap import percentile_interval
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 
 EMERGENCE_CURVES = Schema(
     "emergence_curves",
@@ -27,8 +27,7 @@ EMERGENCE_CURVES = Schema(
         Column("log_snr", float, "1", "-2 ln sigma"),
         Column("n", int, "", "seeds"),
         Column("value", float, "1", "balanced accuracy; for switch the share of seeds that follow the other condition"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds"),
         Column("chance", float, "1", "1/2; 0 for switch"),
     ),
 )
@@ -164,10 +163,7 @@ class Curve:
 
 def _quantiles(values: Floats) -> tuple[float, float]:
     """2.5 and 97.5 % quantiles of values that may be infinite: order statistics, outwards."""
-    return (
-        float(np.quantile(values, 0.025, method="lower")),
-        float(np.quantile(values, 0.975, method="higher")),
-    )
+    return (float(np.quantile(values, 0.025, method="lower")), float(np.quantile(values, 0.975, method="higher")))
 
 
 def curve_table(attribute: str, site: str, curves: Sequence[Curve], levels: Sequence[float]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, interval, percentile_interval
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 
 SUFFICIENCY, NECESSITY = "sufficiency", "necessity"
 
@@ -27,14 +27,11 @@ RECOVERY = Schema(
         Column("n", int, "", "seeds (images in the one-call form) whose effect is above the floor"),
         Column("dropped", int, "", "those whose effect |clean - corrupted| is below it"),
         Column("mean", float, "1", "mean over seeds of the recovery: 0 the patch does nothing, 1 it does everything"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds"),
         Column("median", float, "1", "median of the recovery"),
-        Column("median_low", float, "1", "lower end of its 95 % interval"),
-        Column("median_high", float, "1", "upper end"),
+        *ends("1", of="median"),
         Column("ratio_of_means", float, "1", "mean change by the patch over the mean effect, of the same seeds"),
-        Column("ratio_low", float, "1", "lower end of its 95 % interval"),
-        Column("ratio_high", float, "1", "upper end"),
+        *ends("1", of="ratio"),
     ),
 )
 

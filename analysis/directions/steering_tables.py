@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 
 WHERE = (
     Column("attribute", str, "", "what the direction is a direction of"),
@@ -25,10 +25,7 @@ WHERE = (
     Column("log_snr", float, "1", "-2 ln sigma_high: where it begins to act"),
 )
 _ARM = (Column("arm", str, "", "direction, shuffled, random 1 and so on, none (no edit)"),)
-_INTERVAL = (
-    Column("low", float, "", "lower end of the 95 % interval, bootstrap over seeds"),
-    Column("high", float, "", "upper end"),
-)
+_INTERVAL = (*ends("", "bootstrap over seeds"),)
 
 STEER_SAMPLES = Schema(
     "steer_samples",

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from scorescope.analysis.directions.token_fits import Piece, find_pieces, learn, linearise, squared_errors
 from scorescope.analysis.statistics.ratios import ratios
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.gradients.differentiable import condition_tokens
@@ -47,11 +47,9 @@ TOKEN_LOSSES = Schema(
         Column("log_snr", float, "1", "-2 ln sigma"),
         Column("n", int, "", "images"),
         Column("loss", float, "space^2", "mean square of f(e + m d) - f(e) - m delta per element, over multiples m"),
-        Column("low", float, "space^2", "lower end of its 95 % interval, bootstrap over images"),
-        Column("high", float, "space^2", "upper end"),
+        *ends("space^2", "bootstrap over images"),
         Column("relative", float, "1", "sum of squares against that of m delta; the same in every space"),
-        Column("relative_low", float, "1", "lower end of its 95 % interval, bootstrap over images"),
-        Column("relative_high", float, "1", "upper end"),
+        *ends("1", "bootstrap over images", of="relative"),
     ),
 )
 
@@ -66,8 +64,7 @@ LINEARITY = Schema(
         Column("multiple", float, "1", "the same in lengths of its vector, the m of m delta"),
         Column("n", int, "", "images"),
         Column("gap", float, "1", "||f(e + m d) - f(e) - m delta|| / ||m delta||, root of the ratio of sums"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over images"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over images"),
     ),
 )
 

@@ -26,7 +26,7 @@ from scipy.stats import false_discovery_control
 from scorescope.analysis.directions.steering_tables import WHERE, Responses
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 
 Correction = Literal["holm", "fdr"]
@@ -44,8 +44,7 @@ STEER_VERDICTS = Schema(
         Column("within_budget", bool, "", "False where even the strengths next to 0 exceed the budget"),
         Column("n", int, "", "seeds"),
         Column("effect", float, "score", "of the direction, from strength_low to strength_high; mean over seeds"),
-        Column("effect_low", float, "score", "lower end of its 95 % interval, Student's t over seeds"),
-        Column("effect_high", float, "score", "upper end"),
+        *ends("score", "Student's t over seeds", of="effect"),
         Column("relevant", float, "score", "smallest |effect| that counts; 0 leaves it to the controls"),
         Column("bar", str, "", "the highest bar: the control arm with the largest |effect|, or the relevant size"),
         Column("margin", float, "score", "|effect| less the highest bar; controls have the norm of the direction"),
@@ -63,8 +62,7 @@ STEER_VERDICTS = Schema(
         Column("family", int, "", "rows that are judged together; both p are corrected for their number"),
         Column("correction", str, "", "by which: holm (any error in the family) or fdr (share of wrong finds)"),
         Column("selectivity", float, "1", "|effect| over the mean |effect| of the random arms; missing without one"),
-        Column("selectivity_low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("selectivity_high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds", of="selectivity"),
         Column(
             "verdict",
             str,

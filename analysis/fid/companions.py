@@ -22,7 +22,7 @@ from scorescope.analysis.fid.kernels import kid
 from scorescope.analysis.fid.neighbours import neighbour_table
 from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWarning
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features
 
@@ -35,8 +35,7 @@ COMPANIONS = Schema(
         Column("metric", str, "", "which metric"),
         Column("space", str, "", "feature space"),
         Column("value", float, "", "its value"),
-        Column("low", float, "", "lower end of the 95 % interval; missing where there is none"),
-        Column("high", float, "", "upper end"),
+        *ends("", "missing where there is none"),
         Column("floor", float, "", "expected value for two real sets of these sizes; missing where unknown"),
         Column("n_fake", int, "", "generated images"),
         Column("n_real", int, "", "real images"),

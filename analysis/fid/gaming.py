@@ -24,7 +24,7 @@ from scorescope.analysis.fid.neighbours import neighbour_table
 from scorescope.analysis.fid.weights import effective_size
 from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.analysis.statistics.intervals import mean_interval
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features
 
@@ -37,8 +37,7 @@ GAMING_AUDIT = Schema(
         Column("metric", str, "", "FD, second FD, KID x 1000, precision or recall"),
         Column("space", str, "", "feature space"),
         Column("value", float, "", "mean over the draws"),
-        Column("low", float, "", "lower end of the 95 % t interval over the draws"),
-        Column("high", float, "", "upper end"),
+        *ends("", "t over the draws"),
         Column("change", float, "1", "value / that of the random choice - 1"),
         Column("n", int, "", "images in each draw"),
         Column("draws", int, "", "draws"),

@@ -20,7 +20,7 @@ from scipy import ndimage
 from scorescope.analysis.fid.optimal_transport import Transport
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import mean_interval
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 
 TOUCHED = 1e-9  # share of a cell from which a mask touches it
@@ -42,12 +42,10 @@ REGIONS = Schema(
         Column("n", int, "", "images that have the region and any sensitivity"),
         Column("area_share", float, "1", "mean part of the image inside"),
         Column("sensitivity_share", float, "1", "mean part of an image's sensitivity inside"),
-        Column("low", float, "1", "lower end of its 95 % t interval over images"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "t over images"),
         Column("ratio", float, "1", "sensitivity_share / area_share: 1 where the map is flat"),
         Column("pooled_share", float, "1", "part inside of the sensitivity of all images together"),
-        Column("pooled_low", float, "1", "lower end of its 95 % interval (delta method)"),
-        Column("pooled_high", float, "1", "upper end"),
+        *ends("1", "delta method", of="pooled"),
     ),
 )
 

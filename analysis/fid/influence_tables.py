@@ -19,7 +19,7 @@ from scorescope.analysis.fid.frechet import FeatureSet, as_moments, frechet_dist
 from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, Transport, influence
 from scorescope.analysis.statistics.arrays import Integers
 from scorescope.analysis.statistics.intervals import mean_interval, share_gap
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features
 
@@ -51,8 +51,7 @@ GROUPS = Schema(
         Column("group", str, "", "the label"),
         Column("n", int, "", "generated images with the label"),
         Column("influence", float, "feature^2", "mean IF: derivative of FD when the group gets more weight"),
-        Column("low", float, "feature^2", "lower end of its 95 % interval (t); missing for one image"),
-        Column("high", float, "feature^2", "upper end"),
+        *ends("feature^2", "t; missing for one image"),
         Column("total_share", float, "1", "n / N times the mean IF, over FD: the group's part in the derivative"),
     ),
 )
@@ -67,12 +66,10 @@ CLASSES = Schema(
         Column("share_fake", float, "1", "n_fake / N_fake"),
         Column("share_real", float, "1", "n_real / N_real"),
         Column("gap", float, "1", "share_fake minus share_real: the histogram gap"),
-        Column("gap_low", float, "1", "lower end of its 95 % interval (Newcombe 1998, method 10)"),
-        Column("gap_high", float, "1", "upper end"),
+        *ends("1", "Newcombe 1998, method 10", of="gap"),
         Column("direction_score", float, "feature^2", "u^T M u along the class's weight; not additive over classes"),
         Column("influence", float, "feature^2", "mean IF of the generated images whose top-1 it is; missing for none"),
-        Column("influence_low", float, "feature^2", "lower end of its 95 % interval (t); missing below two"),
-        Column("influence_high", float, "feature^2", "upper end"),
+        *ends("feature^2", "t; missing below two", of="influence"),
     ),
 )
 

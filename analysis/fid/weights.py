@@ -131,12 +131,7 @@ class WeightedDistance:
 
 
 def optimise_weights(
-    candidates: ArrayLike,
-    real: FeatureSet,
-    *,
-    evaluations: int = 100,
-    memory: int = 20,
-    progress: bool = False,
+    candidates: ArrayLike, real: FeatureSet, *, evaluations: int = 100, memory: int = 20, progress: bool = False
 ) -> OptimisedWeights:
     """Weights of the candidates that lower the distance to the real set, by L-BFGS.
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
 from scorescope.analysis.statistics.ratios import ratios
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian, Mixture
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -35,8 +35,7 @@ PATH_ERRORS = Schema(
         Column("sigma", float, "data", "noise level"),
         Column("quantity", str, "", "state, or denoised prediction"),
         Column("ratio_of_sums", float, "1", "sum of |network - Gaussian|^2 over sum of |Gaussian - mean|^2"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds"),
         Column("median", float, "1", "median over seeds of the ratio: one path that goes elsewhere does not move it"),
         Column("n", int, "", "seeds"),
     ),
@@ -61,8 +60,7 @@ EMERGENCE = Schema(
             "sqrt_eigenvalue", float, "data", "noise level at which the closed form reaches 0.707 of its final size"
         ),
         Column("sigma_network", float, "data", "where the network's prediction does; missing where it always is"),
-        Column("low", float, "data", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "data", "upper end"),
+        *ends("data", "bootstrap over seeds"),
         Column("n", int, "", "seeds"),
     ),
 )
@@ -71,12 +69,10 @@ ENDS = Schema(
     (
         Column("what", str, "", "compared with the network's own samples of the same seeds"),
         Column("ratio_of_sums", float, "1", "sum of |difference|^2 over sum of |network - mean|^2"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds"),
         Column("median", float, "1", "median over seeds of the ratio"),
         Column("flips", float, "1", "share of seeds whose sample belongs to another mode"),
-        Column("flips_low", float, "1", "lower end of its exact 95 % interval (Clopper & Pearson)"),
-        Column("flips_high", float, "1", "upper end"),
+        *ends("1", "exact (Clopper & Pearson)", of="flips"),
         Column("n", int, "", "seeds"),
     ),
 )

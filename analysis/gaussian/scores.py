@@ -24,7 +24,7 @@ from torch import Tensor
 from scorescope.analysis.gaussian.gaps import SCORE_METRICS, ScoreGaps, score_gaps
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.ratios import per_unit, ratios
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.probes.approximations import Approximation
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
@@ -36,11 +36,9 @@ SCORES = Schema(
         Column("approximation", str, "", "which law"),
         Column("metric", str, "", "what the squared difference is a fraction of: centred, denoised or score"),
         Column("ratio_of_sums", float, "1", "sum of |D - A|^2 over sum of the metric's total"),
-        Column("ratio_of_sums_low", float, "1", "lower end of its 95 % interval, bootstrap over images"),
-        Column("ratio_of_sums_high", float, "1", "upper end"),
+        *ends("1", "bootstrap over images", of="ratio_of_sums"),
         Column("mean_of_ratios", float, "1", "mean over samples of |D - A|^2 over the metric's total"),
-        Column("mean_of_ratios_low", float, "1", "lower end of its 95 % interval, bootstrap over images"),
-        Column("mean_of_ratios_high", float, "1", "upper end"),
+        *ends("1", "bootstrap over images", of="mean_of_ratios"),
         Column("n", int, "", "points"),
         Column("images", int, "", "images (or seeds) that they come from: what the bootstrap draws"),
         Column("note", str, "", "what the fit of the approximation had to do"),
@@ -56,8 +54,7 @@ REGIMES = Schema(
         Column("best_fraction", float, "1", "its fraction: ratio of sums, centred"),
         Column("gaussian_fraction", float, "1", "that of the Gaussian"),
         Column("gaussian_excess", float, "1", "gaussian_fraction - best_fraction"),
-        Column("gaussian_excess_low", float, "1", "lower end of its 95 % interval, paired bootstrap over images"),
-        Column("gaussian_excess_high", float, "1", "upper end"),
+        *ends("1", "paired bootstrap over images", of="gaussian_excess"),
         Column(
             "gaussian_is_best",
             bool,

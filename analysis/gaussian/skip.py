@@ -21,7 +21,7 @@ from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.gaussian.far_field import predicted_state_error, skip_level
 from scorescope.analysis.gaussian.paths import end_agreement
 from scorescope.analysis.statistics.ratios import ratios
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -39,8 +39,7 @@ SKIP_CANDIDATES = Schema(
         Column("sigma", float, "data", "noise level that the closed form carries to"),
         Column("predicted_error", float, "1", "relative squared state error that the data alone predict: c rule"),
         Column("measured_error", float, "1", "sum of |network - closed form|^2 over sum of |network - mean|^2"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds"),
         Column("n", int, "", "seeds"),
     ),
 )
@@ -56,12 +55,10 @@ SKIPS = Schema(
         Column(
             "ratio_of_sums", float, "1", "squared error of the end samples against a fine reference, over its energy"
         ),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds"),
         Column("median", float, "1", "median over seeds of the same ratio"),
         Column("flips", float, "1", "share of seeds whose sample is in another mode than the reference's"),
-        Column("flips_low", float, "1", "lower end of its exact 95 % interval"),
-        Column("flips_high", float, "1", "upper end"),
+        *ends("1", "exact", of="flips"),
         Column("frechet", float, "data^2", "Frechet distance to real data, on the elements themselves, no features"),
         Column("frechet_floor", float, "data^2", "what two sets of these sizes from one law would have; see frechet"),
         Column("n", int, "", "seeds"),

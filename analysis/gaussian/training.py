@@ -25,7 +25,7 @@ from tqdm import tqdm
 from scorescope.analysis.gaussian.gaps import score_gaps
 from scorescope.analysis.gaussian.scores import SCORES, score_table
 from scorescope.analysis.statistics.summaries import summarise_by
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation
 from scorescope.probes.models.denoiser import Condition, Denoiser, select
@@ -123,8 +123,7 @@ MEMORISATION = Schema(
         Column("n", int, "", "images, one noise draw each"),
         Column("mean", float, "", "mean over images; data^2 for the errors, dimensionless for the trace"),
         Column("median", float, "", "median over images"),
-        Column("low", float, "", "lower end of the mean's 95 % interval, bootstrap over images"),
-        Column("high", float, "", "upper end"),
+        *ends("", "bootstrap over images"),
     ),
 )
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from scorescope.analysis.guidance.sweeps import changes
 from scorescope.analysis.statistics.intervals import is_binary, pairs_needed
-from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 
 VERDICTS = (
     "shown, not shown (the interval leaves it open), opposite (it lies on the other side), short (on the right side, "
@@ -28,8 +28,7 @@ EFFECTS = Schema(
         Column("claimed", str, "", "what the difference is said to be"),
         Column("n", int, "", "pairs"),
         Column("value", float, "", "mean difference"),
-        Column("low", float, "", "lower end of its 95 % interval: bootstrap over pairs, Tango's for shares"),
-        Column("high", float, "", "upper end"),
+        *ends("", "bootstrap over pairs, Tango's for shares"),
         Column("verdict", str, "", VERDICTS),
     ),
 )

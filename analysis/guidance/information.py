@@ -14,7 +14,7 @@ import torch
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
-from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import path_applied
 from scorescope.probes.guidance.base import UNCOND
@@ -29,17 +29,10 @@ INFORMATION = Schema(
     (
         Column("sigma", float, "data", "noise level"),
         Column("n", int, "", "samples"),
-        Column(
-            "density",
-            float,
-            "nats per octave",
-            "ln 2 E|D_c - D_u|^2 / sigma^2: gained per halving of sigma",
-        ),
-        Column("low", float, "nats per octave", "lower end of its 95 % interval, bootstrap over samples"),
-        Column("high", float, "nats per octave", "upper end"),
+        Column("density", float, "nats per octave", "ln 2 E|D_c - D_u|^2 / sigma^2: gained per halving of sigma"),
+        *ends("nats per octave", "bootstrap over samples"),
         Column("information", float, "nats", "I(c; x_sigma): integral of the density from the highest level down"),
-        Column("information_low", float, "nats", "lower end of its 95 % interval, of drawing samples only"),
-        Column("information_high", float, "nats", "upper end"),
+        *ends("nats", "of drawing samples only", of="information"),
         Column("bound", float, "nats", "entropy of the condition, which the information cannot exceed; NaN if unknown"),
         Column("dropped", int, "", "levels of infinite noise (a flow's first step) that are left out"),
     ),
@@ -51,11 +44,9 @@ INTERVAL = Schema(
         Column("share", float, "1", "share of the information inside the interval"),
         Column("information", float, "nats", "what it is a share of: the integral, or the condition's entropy if less"),
         Column("low", float, "data", "its lower noise level"),
-        Column("low_low", float, "data", "lower end of its 95 % interval: of drawing samples, not of the path's steps"),
-        Column("low_high", float, "data", "upper end"),
+        *ends("data", "of drawing samples, not of the path's steps", of="low"),
         Column("high", float, "data", "its upper noise level"),
-        Column("high_low", float, "data", "lower end of its 95 % interval, of drawing samples only"),
-        Column("high_high", float, "data", "upper end"),
+        *ends("data", "of drawing samples only", of="high"),
     ),
 )
 

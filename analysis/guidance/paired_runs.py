@@ -13,7 +13,7 @@ from torch import Tensor
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import interval, sample_and_draws
 from scorescope.analysis.statistics.summaries import summarise_by
-from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import visits
 from scorescope.probes.experiments.sweep import Setting
@@ -27,8 +27,7 @@ SEPARATION = Schema(
         Column("sigma", float, "data", "its noise level"),
         Column("n", int, "", "pairs of samples"),
         Column("mean", float, "1", "RMS distance, of states in units of sigma, of decoded images in theirs; mean"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over pairs"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over pairs"),
         Column("separated", bool, "", "the interval lies above the tolerance"),
     ),
 )
@@ -40,8 +39,7 @@ PARTING = Schema(
         Column("step", int, "", "sampling step"),
         Column("sigma", float, "data", "its noise level"),
         Column("mean", float, "1", "distance there, as in the table of separation"),
-        Column("low", float, "1", "lower end of its 95 % interval"),
-        Column("high", float, "1", "upper end"),
+        *ends("1"),
     ),
 )
 
@@ -52,8 +50,7 @@ SAVINGS = Schema(
         Column("n", int, "", "samples"),
         Column("calls", float, "1", "denoiser evaluations a sample"),
         Column("calls_saved", float, "1", "share saved against the setting compared with"),
-        Column("saved_low", float, "1", "lower end of its 95 % interval, bootstrap over samples"),
-        Column("saved_high", float, "1", "upper end"),
+        *ends("1", "bootstrap over samples", of="saved"),
         Column(
             "first_look",
             float,
@@ -62,8 +59,7 @@ SAVINGS = Schema(
             "rule's `below`: stopped at their first look, without `below` unguided",
         ),
         Column("change", float, "data", "RMS change of the final sample, mean over samples"),
-        Column("low", float, "data", "lower end of its 95 % interval, bootstrap over samples"),
-        Column("high", float, "data", "upper end"),
+        *ends("data", "bootstrap over samples"),
     ),
 )
 

@@ -12,7 +12,7 @@ import torch
 
 from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.summaries import summarise_by
-from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import IMAGE_STATISTICS, image_statistics, projection_products
 from scorescope.probes.experiments.replay import visits
@@ -23,8 +23,7 @@ from scorescope.probes.recording.trace import Trace
 _INTERVAL = (
     Column("n", int, "", "samples"),
     Column("mean", float, "", "mean over samples, in the unit of the quantity"),
-    Column("low", float, "", "lower end of its 95 % interval, bootstrap over samples"),
-    Column("high", float, "", "upper end"),
+    *ends("", "bootstrap over samples"),
 )
 
 GAIN_PATH = Schema(
@@ -60,8 +59,7 @@ CLIP_SHARE = Schema(
         Column("relative_norm", float, "1", "r / norm of D_c, mean over samples and steps"),
         Column("n", int, "", "samples"),
         Column("mean", float, "1", "share of a sample's steps at which the clip is active, mean over samples"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over samples"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over samples"),
     ),
 )
 

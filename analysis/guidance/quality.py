@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.summaries import summarise_by
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.bank import denoising_errors, error_bank
 from scorescope.data.digits import Labelled
 from scorescope.data.errors import InputError
@@ -30,8 +30,7 @@ CLASS_AGREEMENT = Schema(
         Column("what", str, "", "samples, or real held-out images"),
         Column("n", int, "", "images"),
         Column("agreement", float, "1", "share whose class by the classifier is the requested (real: true) one"),
-        Column("low", float, "1", "lower end of the exact 95 % interval (Clopper & Pearson)"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "exact (Clopper & Pearson)"),
     ),
 )
 
@@ -54,8 +53,7 @@ DENOISING_ERRORS = Schema(
         Column("sigma", float, "data", "noise level"),
         Column("n", int, "", "images, one noise draw each"),
         Column("mean", float, "data^2", "mean squared denoising error per element"),
-        Column("low", float, "data^2", "lower end of its 95 % interval, bootstrap over images"),
-        Column("high", float, "data^2", "upper end"),
+        *ends("data^2", "bootstrap over images"),
     ),
 )
 
@@ -196,8 +194,7 @@ ATTRIBUTE_AGREEMENT = Schema(
         Column("attribute", str, "", "its name; all: every attribute of an image at once"),
         Column("n", int, "", "images"),
         Column("agreement", float, "1", "share whose value by the scorer is the requested (real: true) one"),
-        Column("low", float, "1", "lower end of the exact 95 % interval (Clopper & Pearson)"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "exact (Clopper & Pearson)"),
     ),
 )
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank, Point
 from scorescope.probes.models.conditions import ConditionRows
@@ -42,12 +42,10 @@ ATTRIBUTE_LOSS = Schema(
         Column("log_snr", float, "1", "-2 ln sigma"),
         Column("n", int, "", "pairs"),
         Column("error", float, "1", "share of reconstructions nearer to the other image; ties count half"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over pairs"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over pairs"),
         Column("floor", float, "1", "mean over pairs of Phi(-|x0 - y0| / (2 sigma)), distances in pixels"),
         Column("excess", float, "1", "error less floor"),
-        Column("excess_low", float, "1", "lower end of its 95 % interval"),
-        Column("excess_high", float, "1", "upper end"),
+        *ends("1", of="excess"),
     ),
 )
 

@@ -24,7 +24,7 @@ from scorescope.analysis.information.loss_tables import WIN_RATES, stacked_losse
 from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.intervals import wilson
 from scorescope.analysis.statistics.splits import split_rows
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.candidates import CandidateLosses
 from scorescope.probes.bank.comparison import Arm, compare_arms
@@ -63,8 +63,7 @@ SUMMARY = Schema(
         Column("n", int, "", "test images"),
         Column("classes", int, "", "candidates"),
         Column("accuracy", float, "1", "share of test images classified correctly"),
-        Column("low", float, "1", "lower end of its 95 % Wilson interval"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "Wilson"),
         Column("evaluations", int, "", "denoiser evaluations spent on the test images"),
         Column("full", int, "", "evaluations of the full bank"),
         Column("share", float, "1", "the one over the other"),
@@ -259,12 +258,7 @@ def _decide(
 
 
 def _predictions(
-    rows: Tensor,
-    truth: Integers,
-    names: Sequence[str],
-    predicted: Integers,
-    left: Integers,
-    spent: Integers,
+    rows: Tensor, truth: Integers, names: Sequence[str], predicted: Integers, left: Integers, spent: Integers
 ) -> pd.DataFrame:
     own = truth[rows.numpy()]
     table = {

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats, host_array
 from scorescope.analysis.statistics.intervals import wilson
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.probes.bank.comparison_sums import Comparison, LossSpace
 
 SPACES: tuple[LossSpace, ...] = ("eps", "denoised")
@@ -126,8 +126,7 @@ WIN_RATES = Schema(
             "1",
             "share with the lower loss of the true class, at this level; a tie is 1/2, for every other 0",
         ),
-        Column("low", float, "1", "lower end of its 95 % Wilson interval"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "Wilson"),
     ),
 )
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from scorescope.analysis.information.log_snr import LogSNRLevels, extrapolate, grid_levels, trapezoid_levels
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.comparison import Arm, compare_arms
 from scorescope.probes.bank.comparison_sums import Comparison
@@ -58,8 +58,7 @@ EXPECTED = Schema(
         Column("estimator", str, "", "log_ratio or influence"),
         Column("n", int, "", "images"),
         Column("nats", float, "nats", "mean over images, integrated over the covered range"),
-        Column("low", float, "nats", "lower end of its 95 % interval, bootstrap over images; NaN for one image"),
-        Column("high", float, "nats", "upper end"),
+        *ends("nats", "bootstrap over images; NaN for one image"),
         Column("deviation", float, "nats", "standard deviation over images"),
         Column("log_snr_low", float, "1", "where the covered range begins"),
         Column("log_snr_high", float, "1", "where it ends"),
@@ -79,8 +78,7 @@ INTEGRAND = Schema(
         Column("estimator", str, "", "log_ratio or influence"),
         Column("n", int, "", "images"),
         Column("density", float, "nats per unit log-SNR", "mean integrand, from eps predictions"),
-        Column("low", float, "nats per unit log-SNR", "lower end of its 95 % interval, bootstrap over images"),
-        Column("high", float, "nats per unit log-SNR", "upper end"),
+        *ends("nats per unit log-SNR", "bootstrap over images"),
         Column(
             "cumulative", float, "nats", "integral of density from log_snr_low to this level, trapezoid: I(y; x_sigma)"
         ),

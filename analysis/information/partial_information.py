@@ -22,7 +22,7 @@ from scorescope.analysis.information.log_snr import LogSNRLevels
 from scorescope.analysis.information.pairwise import PairwiseInformation, information_of_each
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -49,8 +49,7 @@ OVERLAP_SUMMARY = Schema(
         Column("part", str, "", "redundancy, unique_first, unique_second or synergy"),
         Column("n", int, "", "images"),
         Column("nats", float, "nats", "mean over images"),
-        Column("low", float, "nats", "lower end of its 95 % interval, bootstrap over images; NaN for one image"),
-        Column("high", float, "nats", "upper end"),
+        *ends("nats", "bootstrap over images; NaN for one image"),
     ),
 )
 

@@ -86,6 +86,13 @@ class Schema:
         return pd.DataFrame(rows, columns=["column", "kind", "unit", "meaning"])
 
 
+def ends(unit: str, how: str = "", *, of: str = "") -> tuple[Column, Column]:
+    """The columns `low` and `high` of a 95 % interval, or `<of>_low` and `<of>_high`, and how it was found."""
+    low, high = (f"{of}_low", f"{of}_high") if of else ("low", "high")
+    text = "end of its 95 % interval" + (f", {how}" if how else "")
+    return Column(low, float, unit, f"lower {text}"), Column(high, float, unit, f"upper {text}")
+
+
 def require_columns(argument: str, table: pd.DataFrame, names: list[str]) -> None:
     """Raise `InputError` unless `table` has all of `names`."""
     if absent := [name for name in names if name not in table]:
