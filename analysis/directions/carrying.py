@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from scorescope.analysis.directions.finding import as_direction, check_averaged, find_direction
+from scorescope.analysis.directions.finding import as_direction, check_averaged, cosine, find_direction
 from scorescope.analysis.statistics.arrays import host_array
 from scorescope.analysis.statistics.bootstrap import percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
@@ -262,10 +262,7 @@ def judge_transport(
     for name, directions in carried.items():
         low, high = percentile_interval(draws[name])
         shares = percentile_interval(draws[name] / base) if known else (np.nan, np.nan)
-        cosines = [
-            float(torch.nn.functional.cosine_similarity(a.vector.double().cpu(), b.vector.double().cpu(), dim=0))
-            for a, b in zip(directions, carried[reference], strict=True)
-        ]
+        cosines = [cosine(a, b) for a, b in zip(directions, carried[reference], strict=True)]
         rows.append({
             "transport": name, "attribute": directions[0].attribute, "site": directions[0].site, "n": count,
             "effect": effects[name].mean(), "low": low, "high": high,

@@ -15,15 +15,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from scorescope.analysis.directions.finding import checked_rows, cosine, number
-from scorescope.analysis.statistics.arrays import Bools, Floats, Integers
-from scorescope.analysis.statistics.bootstrap import SeedDraws
+from scorescope.analysis.statistics.arrays import Bools, Floats, Integers, finite_numbers
+from scorescope.analysis.statistics.bootstrap import SeedDraws, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.controls import random_directions
 from scorescope.probes.sites.direction import Direction
 
 LEAST_SEEDS = 8
-ENDS = (0.025, 0.975)
 
 DirectionEffect = Callable[[Direction], Mapping[str, Tensor]]
 """What one unit of strength changes: by score, one number a seed; the target's score bears the attribute's name."""
@@ -205,20 +204,15 @@ def _changes(direction: Direction, found: Mapping[str, Tensor]) -> dict[str, Flo
     if direction.attribute not in found:
         expected = f"the score of {direction.attribute!r} among them"
         raise InputError("effect", found=f"scores {sorted(found)}", expected=expected)
-    changes = {name: np.asarray(value.detach().double().cpu().numpy()) for name, value in found.items()}
-    for name, value in changes.items():
-        if value.ndim != 1 or not np.isfinite(value).all():
-            text = f"{name!r} of shape {value.shape}, {int((~np.isfinite(value)).sum())} not finite"
-            raise InputError("effect", found=text, expected="one finite number a seed")
-    return changes
+    return {name: finite_numbers(f"effect on {name!r}", value) for name, value in found.items()}
 
 
 def _low(draws: Floats) -> Floats:
-    return np.asarray(np.quantile(draws[1:], ENDS[0], axis=0), np.float64)
+    return percentile_interval(draws[1:])[0]
 
 
 def _with_ends(name: str, draws: Floats) -> dict[str, Floats]:
-    low, high = np.quantile(draws[1:], ENDS, axis=0)
+    low, high = percentile_interval(draws[1:])
     return {name: draws[0], f"{name}_low": low, f"{name}_high": high}
 
 

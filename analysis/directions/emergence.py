@@ -35,7 +35,7 @@ from scorescope.analysis.directions.landmarks import (
     last_rise,
 )
 from scorescope.analysis.directions.probing import ProbeScan
-from scorescope.analysis.statistics.arrays import Bools, Floats
+from scorescope.analysis.statistics.arrays import Bools, Floats, finite_numbers
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.noise import edm_sigmas
@@ -180,11 +180,7 @@ class _Judge:
         if self.attribute not in found:
             expected = f"one of {self.attribute!r}"
             raise InputError("scores", found=f"scores of {sorted(found)}", expected=expected)
-        values = found[self.attribute].detach().double().cpu().numpy()
-        if values.shape != (len(images),) or not np.isfinite(values).all():
-            found_text = f"shape {values.shape}, finite: {bool(np.isfinite(values).all())}"
-            raise InputError("scores", found=found_text, expected=f"({len(images)},) finite numbers")
-        return values
+        return finite_numbers("scores", found[self.attribute], len(images))
 
     def labels(self, images: Tensor) -> Bools:
         return self.values(images) > 0

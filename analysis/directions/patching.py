@@ -30,7 +30,7 @@ from scorescope.analysis.directions.recovery import (
     default_floor,
     recovery_rows,
 )
-from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.arrays import Floats, finite_numbers
 from scorescope.analysis.statistics.bootstrap import check_seeds
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
@@ -115,7 +115,9 @@ def patch_trace(
     values = np.zeros((len(arms), len(numbers)))
     places = {arm.name: place for place, arm in enumerate(arms)}
     for part in run_arms(denoiser, arms, seeds=numbers, start=start, sampling=sampling, progress=progress):
-        found = _measured(metric, part.samples.flatten(0, 1)).reshape(len(part.names), -1)
+        found = finite_numbers("metric", metric(images := part.samples.flatten(0, 1)), len(images)).reshape(
+            len(part.names), -1
+        )
         values[np.ix_([places[name] for name in part.names], part.seeds)] = found
     return _trace(values, sites, spans, numbers, floor, resamples, seed)
 
@@ -168,7 +170,7 @@ def patch_once(
         changed = intervened(denoiser, rows.interventions())
         with torch.no_grad():
             prediction = evaluate(changed, x, point.sigma.repeat(len(arms)), condition, branch="cond")
-        found = _measured(metric, prediction).reshape(len(arms), -1)
+        found = finite_numbers("metric", metric(prediction), len(prediction)).reshape(len(arms), -1)
         values[point.level][:, rows.chunk] += found / bank.draws
     traces = [
         _trace(values[level], sites, [(float(sigma), float(sigma))], images, floor, resamples, seed)
@@ -214,14 +216,6 @@ def _alike(denoiser: Denoiser, clean: Condition, corrupted: Condition, count: in
         rows = torch.empty(count)
         return embedded(denoiser, clean, rows).detach(), embedded(denoiser, corrupted, rows).detach()
     return clean, corrupted
-
-
-def _measured(metric: Metric, images: Tensor) -> Floats:
-    found: Floats = metric(images).detach().double().cpu().numpy()
-    if found.shape != (len(images),) or not np.isfinite(found).all():
-        text = f"shape {found.shape}, {int((~np.isfinite(found)).sum())} not finite"
-        raise InputError("metric", found=text, expected=f"({len(images)},) finite numbers")
-    return found
 
 
 def _trace(

@@ -28,7 +28,7 @@ from scorescope.analysis.directions.steering_tables import (
     sample_table,
 )
 from scorescope.analysis.directions.verdicts import judge_together, verdict_table
-from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.arrays import Floats, finite_numbers
 from scorescope.analysis.statistics.bootstrap import SeedDraws, check_seeds
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -274,14 +274,10 @@ def _measure(
 
 
 def _scored(scores: Scores, images: Tensor, target: str) -> dict[str, Floats]:
-    found = {str(name): value.detach().double().cpu().numpy() for name, value in scores(images).items()}
+    found = {str(name): value for name, value in scores(images).items()}
     if target not in found:
         raise InputError("target", found=repr(target), expected=f"one of {', '.join(found)}")
-    for name, value in found.items():
-        if value.shape != (len(images),) or not np.isfinite(value).all():
-            text = f"{name!r} of shape {value.shape}, {int((~np.isfinite(value)).sum())} not finite"
-            raise InputError("scores", found=text, expected=f"({len(images)},) finite numbers")
-    return found
+    return {name: finite_numbers(f"scores[{name!r}]", value, len(images)) for name, value in found.items()}
 
 
 def _units(natural: Mapping[str, float], names: Sequence[str]) -> Floats:

@@ -24,14 +24,13 @@ WHERE = (
     Column("sigma_high", float, "data", "and up to this one (at most the first level of the sampler)"),
     Column("log_snr", float, "1", "-2 ln sigma_high: where it begins to act"),
 )
-_ARM = (Column("arm", str, "", "direction, shuffled, random 1 and so on, none (no edit)"),)
-_INTERVAL = (*ends("", "bootstrap over seeds"),)
+_ARM = Column("arm", str, "", "direction, shuffled, random 1 and so on, none (no edit)")
 
 STEER_SAMPLES = Schema(
     "steer_samples",
     (
         *WHERE,
-        *_ARM,
+        _ARM,
         Column("strength", float, "SD", "standard deviations of the projection"),
         Column("seed", int, "", "of the sample"),
         Column("score", str, "", "name of the score"),
@@ -45,13 +44,13 @@ STEER_CURVE = Schema(
     "steer_curve",
     (
         *WHERE,
-        *_ARM,
+        _ARM,
         Column("strength", float, "SD", "standard deviations of the projection"),
         Column("score", str, "", "name of the score"),
         Column("target", bool, "", "whether it is the attribute's; the others should not move"),
         Column("n", int, "", "seeds"),
         Column("value", float, "score", "mean change of the score"),
-        *_INTERVAL,
+        *ends("", "bootstrap over seeds"),
         Column("distance", float, "data", "mean distance from the samples without edit"),
     ),
 )
@@ -60,11 +59,11 @@ STEER_ARMS = Schema(
     "steer_arms",
     (
         *WHERE,
-        *_ARM,
+        _ARM,
         Column("quantity", str, "", "see QUANTITIES"),
         Column("n", int, "", "seeds"),
         Column("value", float, "", "unit as in QUANTITIES"),
-        *_INTERVAL,
+        *ends("", "bootstrap over seeds"),
     ),
 )
 

@@ -11,8 +11,8 @@ distance look smaller or larger than it is (torch-fidelity and torchmetrics lose
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -65,10 +65,6 @@ class FrechetDistance:
     n2: int | None
     dimension: int
     floor: float
-
-    def as_row(self) -> dict[str, Any]:
-        """The fields, as one row of a table."""
-        return asdict(self)
 
 
 def frechet_distance(fake: FeatureSet, real: FeatureSet, *, route: Route = "auto") -> FrechetDistance:

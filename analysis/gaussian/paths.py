@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
-from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.arrays import Floats, host_array
 from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
+from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.ratios import ratios
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
@@ -131,8 +131,7 @@ def path_pair(
     PathPair
         Both paths at every level.
     """
-    noise = SampleNoise([int(seed) for seed in seeds], gaussian.shape, torch.device("cpu"), dtype).draw()
-    start = sigmas[0] * noise
+    start = sigmas[0] * seed_noise(seeds, gaussian.shape, dtype)
     network = run_path(denoiser, start, sigmas, condition=condition, solver=solver)
     exact = start.to(gaussian.mean.dtype)
     states = torch.stack([gaussian.flow(exact, sigmas[0], sigma) for sigma in network.sigmas])
@@ -281,6 +280,11 @@ def mode_of(mixture: Mixture, *, sigma: float = 0.3) -> Callable[[Tensor], Tenso
     return lambda samples: mixture.responsibilities(samples, sigma).argmax(1)
 
 
+def seed_noise(seeds: Sequence[int], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Standard normal noise of each seed, as `sample` draws it, on the CPU."""
+    return SampleNoise([int(seed) for seed in seeds], shape, torch.device("cpu"), dtype).draw()
+
+
 def _agreement(
     name: str, end: Tensor, reference: Tensor, centre: Tensor, classify: Callable[[Tensor], Tensor] | None
 ) -> dict[str, object]:
@@ -293,9 +297,8 @@ def _agreement(
     found = ratios(error, total, np.arange(len(end)))
     flips, low, high = float("nan"), float("nan"), float("nan")
     if classify is not None:
-        test = stats.binomtest(int((classify(end) != classify(reference)).sum()), len(end))
-        flips, bounds = test.statistic, test.proportion_ci()
-        low, high = bounds.low, bounds.high
+        flipped = host_array(classify(end) != classify(reference))
+        flips, (low, high) = float(flipped.mean()), share_interval(flipped)
     return {
         "what": name, "ratio_of_sums": float(found.of_sums[0]), "low": float(found.of_sums_low[0]),
         "high": float(found.of_sums_high[0]), "median": float(np.median(error / total)), "flips": flips,

@@ -16,6 +16,7 @@ Everything is computed from D, never from a float32 score, and depends on where 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from scorescope.analysis.statistics.bootstrap import draw_units, percentile_inte
 from scorescope.analysis.statistics.ratios import per_unit, ratios
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.probes.approximations import Approximation
-from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.models.denoiser import Denoiser
 
 SCORES = Schema(
     "score_comparison",
@@ -75,18 +76,14 @@ def compare_scores(
     data: Tensor,
     sigmas: Sequence[float],
     *,
-    query: str = "held_out",
-    condition: Condition = None,
-    draws: int = 1,
-    seed: int = 0,
     resamples: int = 1000,
-    progress: bool = False,
+    **options: Any,
 ) -> pd.DataFrame:
     """Unexplained fraction of every approximation in every metric: `score_gaps` and `score_table` in one call.
 
     Parameters
     ----------
-    denoiser, approximations, data, sigmas, query, condition, draws, seed, progress
+    denoiser, approximations, data, sigmas, **options
         As in `score_gaps`.
     resamples : int
         Bootstrap draws.
@@ -96,11 +93,7 @@ def compare_scores(
     DataFrame
         `SCORES`: one row a (sigma, approximation, metric).
     """
-    gaps = score_gaps(
-        denoiser, approximations, data, sigmas, query=query, condition=condition, draws=draws, seed=seed,
-        progress=progress,
-    )  # fmt: skip
-    return score_table(gaps, resamples=resamples)
+    return score_table(score_gaps(denoiser, approximations, data, sigmas, **options), resamples=resamples)
 
 
 def score_table(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:

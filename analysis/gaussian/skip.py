@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.gaussian.far_field import predicted_state_error, skip_level
-from scorescope.analysis.gaussian.paths import end_agreement
+from scorescope.analysis.gaussian.paths import end_agreement, seed_noise
 from scorescope.analysis.statistics.ratios import ratios
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.models.denoiser import Condition, Denoiser
-from scorescope.probes.models.noise import SampleNoise, edm_sigmas
+from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.paths import run_path
 from scorescope.probes.sampling.solvers import Solver
 from scorescope.probes.sampling.teleport import Carrier, levels_below, teleport
@@ -143,7 +143,7 @@ def suggest_skip(
         raise InputError("candidates", found=str(levels), expected=f"levels between 0 and {sigma_max:g}")
     lowest = skip_level(constant, gaussian, tolerance=tolerance)
     table = _candidates(
-        denoiser, gaussian, constant, levels, sigma_max * _noise(seeds, gaussian.shape, dtype), sigma_max, condition
+        denoiser, gaussian, constant, levels, sigma_max * seed_noise(seeds, gaussian.shape, dtype), sigma_max, condition
     )
     within = (table["high"] <= tolerance).cummin()
     if not within.any():
@@ -225,7 +225,7 @@ def skip_table(
         `SKIPS`: one row a (solver, steps, spent, sigma_skip).
     """
     top = max(skips)
-    start = top * _noise(seeds, law.shape, dtype)
+    start = top * seed_noise(seeds, law.shape, dtype)
     reference = run_path(
         denoiser, start, edm_sigmas(FINE_STEPS, sigma_min=sigma_min, sigma_max=top), condition=condition
     ).end
@@ -254,7 +254,3 @@ def _grids(steps: int, skip: float, top: float, sigma_min: float) -> dict[str, l
     )
     level = max(sigma for sigma in whole if sigma <= skip * (1 + 1e-6))
     return {FINER_STEPS: finer} if level == 0 else {FEWER_CALLS: levels_below(whole, level), FINER_STEPS: finer}
-
-
-def _noise(seeds: Sequence[int], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return SampleNoise([int(seed) for seed in seeds], shape, torch.device("cpu"), dtype).draw()

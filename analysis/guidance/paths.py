@@ -20,6 +20,12 @@ from scorescope.probes.guidance import APG, GuidanceState
 from scorescope.probes.models.decoding import Decoder, decode
 from scorescope.probes.recording.trace import Trace
 
+_STEP = (
+    Column("rule", str, "", "guidance rule"),
+    Column("weight", float, "1", "guidance weight"),
+    Column("step", int, "", "sampling step"),
+    Column("sigma", float, "data", "its noise level"),
+)
 _INTERVAL = (
     Column("n", int, "", "samples"),
     Column("mean", float, "", "mean over samples, in the unit of the quantity"),
@@ -29,10 +35,7 @@ _INTERVAL = (
 GAIN_PATH = Schema(
     "gain_path",
     (
-        Column("rule", str, "", "guidance rule"),
-        Column("weight", float, "1", "guidance weight"),
-        Column("step", int, "", "sampling step"),
-        Column("sigma", float, "data", "its noise level"),
+        *_STEP,
         Column("quantity", str, "", "step_gain: weighted gain of the step; path_gain: product of step_gain so far"),
         *_INTERVAL,
     ),
@@ -41,10 +44,7 @@ GAIN_PATH = Schema(
 CLIP = Schema(
     "clip_activity",
     (
-        Column("rule", str, "", "guidance rule"),
-        Column("weight", float, "1", "guidance weight"),
-        Column("step", int, "", "sampling step"),
-        Column("sigma", float, "data", "its noise level"),
+        *_STEP,
         Column("quantity", str, "", "active: share of samples whose update is clipped; relative_norm: r / norm of D_c"),
         *_INTERVAL,
     ),
@@ -80,10 +80,7 @@ MOMENTUM_UPDATES = Schema(
 DECODED_PATH = Schema(
     "decoded_path",
     (
-        Column("rule", str, "", "guidance rule"),
-        Column("weight", float, "1", "guidance weight"),
-        Column("step", int, "", "sampling step"),
-        Column("sigma", float, "data", "its noise level"),
+        *_STEP,
         Column("quantity", str, "", "of the decoded guided prediction; see image_statistics"),
         *_INTERVAL,
     ),

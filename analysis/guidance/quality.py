@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
-from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.arrays import Floats, host_array
+from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.bank import denoising_errors, error_bank
@@ -78,9 +78,8 @@ def class_agreement(samples: Tensor, labels: Tensor, *, train: Labelled, held_ou
     """
     rows = []
     for what, images, wanted in (("samples", samples, labels), ("held out", held_out.images, held_out.labels)):
-        right = int(class_scorer(wanted, train=train)(images).sum())
-        interval = stats.binomtest(right, len(images)).proportion_ci(method="exact")
-        rows.append((what, len(images), right / len(images), interval.low, interval.high))
+        right = class_scorer(wanted, train=train)(images)
+        rows.append((what, len(images), float(right.mean()), *share_interval(right)))
     return CLASS_AGREEMENT.check(pd.DataFrame(rows, columns=CLASS_AGREEMENT.names))
 
 
@@ -231,7 +230,6 @@ def attribute_agreement(
         names = list(parts[0])[: labels.shape[1]]
         right = torch.stack([torch.cat([part[name] for part in parts]).argmax(1) for name in names], dim=1) == labels
         for name, found in [*zip(names, right.unbind(1), strict=True), ("all", right.all(1))]:
-            count, total = int(found.sum()), len(images)
-            interval = stats.binomtest(count, total).proportion_ci(method="exact")
-            rows.append((what, name, total, count / total, interval.low, interval.high))
+            named = host_array(found)
+            rows.append((what, name, len(named), float(named.mean()), *share_interval(named)))
     return ATTRIBUTE_AGREEMENT.check(pd.DataFrame(rows, columns=ATTRIBUTE_AGREEMENT.names))
