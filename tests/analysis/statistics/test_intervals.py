@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scorescope.analysis.statistics.intervals import is_binary, paired_share_interval, pairs_needed, share_interval
+from scorescope.analysis.statistics.intervals import (
+    is_binary,
+    paired_share_interval,
+    pairs_needed,
+    share_gap,
+    share_interval,
+)
 from scorescope.data import InputError
 
 Z2 = stats.norm.ppf(0.975) ** 2
@@ -66,3 +72,10 @@ def test_intervals_mirror_and_reach_the_ends():
         paired_share_interval([0.5])
     with pytest.raises(InputError, match="margin"):
         pairs_needed(0)
+
+
+def test_share_gap_against_newcombe_1998():
+    """Table II, row (a) of the paper: 56/70 - 48/80, method 10."""
+    gap, low, high = share_gap(56, 70, 48, 80)
+    assert gap == pytest.approx(0.2)
+    assert (round(float(low), 4), round(float(high), 4)) == (0.0524, 0.3339)
