@@ -14,15 +14,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from scorescope.analysis.directions.finding import checked_rows, cosine, number
+from scorescope.analysis.directions.finding import checked_rows, degrees, number
 from scorescope.analysis.statistics.arrays import Bools, Floats, Integers, finite_numbers
-from scorescope.analysis.statistics.bootstrap import SeedDraws, percentile_interval
+from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, SeedDraws, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.controls import random_directions
 from scorescope.probes.sites.direction import Direction
-
-LEAST_SEEDS = 8
 
 DirectionEffect = Callable[[Direction], Mapping[str, Tensor]]
 """What one unit of strength changes: by score, one number a seed; the target's score bears the attribute's name."""
@@ -111,7 +109,7 @@ def compare_directions(
     beyond = effects - np.abs(effects[:, control]).max(1, keepdims=True)
     moves = ~control & (_low(effects) > 0) & (_low(beyond) > 0)
     mover = int(np.where(moves, purity[0], -1).argmax()) if moves.any() else None
-    angles = [np.nan if mover is None else _degrees(direction, every[mover]) for direction in every]
+    angles = [np.nan if mover is None else degrees(direction, every[mover]) for direction in every]
     table = pd.DataFrame(
         [
             _named(direction) | {"accuracy": _accuracy(p, positive)}
@@ -222,10 +220,6 @@ def _best(draws: Floats, among: Bools) -> Bools:
         return among
     best = int(np.where(among, draws[0], -np.inf).argmax())
     return among & ~(_low(draws[:, [best]] - draws) > 0)
-
-
-def _degrees(a: Direction, b: Direction) -> float:
-    return float(np.degrees(np.arccos(np.clip(cosine(a, b), -1, 1))))
 
 
 def _named(direction: Direction) -> dict[str, object]:

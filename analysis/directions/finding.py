@@ -7,11 +7,12 @@
 
 The difference of means and the discriminant answer different questions: the discriminant reads best, also by
 subtracting what else varies, and so moves that as well when it is added (Marks and Tegmark 2024, arXiv 2310.06824).
-Neither accuracy nor stability certifies a direction that steers: `compare_directions`, in
-`direction_readers`, takes a measured effect.
+Neither accuracy nor stability certifies a direction that steers: `compare_directions`, in `comparison`, takes a
+measured effect.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -145,9 +146,8 @@ def as_direction(
 
 
 def directions_by_level(
-    activations: Activations, labels: ArrayLike, *, site: str, attribute: str, method: Method = "difference",
-    pairs: ArrayLike | None = None, nuisance: ArrayLike | None = None, shrinkage: float = 0.1, penalty: float = 1e-3,
-    whiten: bool = False,
+    activations: Activations, labels: ArrayLike, *, site: str, attribute: str, pairs: ArrayLike | None = None,
+    nuisance: ArrayLike | None = None, **options: Any,
 ) -> list[Direction]:  # fmt: skip
     """`find_direction` at every noise level of a site.
 
@@ -157,6 +157,8 @@ def directions_by_level(
         Collected with how="mean", so that a vector is over the site's channels.
     labels, pairs, nuisance : array, shape (images,)
         One entry an image.
+    site, attribute, **options
+        As in `find_direction`: method, shrinkage, penalty, whiten.
 
     Returns
     -------
@@ -170,7 +172,7 @@ def directions_by_level(
     """
     check_averaged(activations, site)
     images = activations.images.numpy()
-    rows = {
+    rows: dict[str, Any] = {
         name: None if value is None else host_array(value)[images]
         for name, value in {"pairs": pairs, "nuisance": nuisance}.items()
     }
@@ -180,8 +182,7 @@ def directions_by_level(
         rows["pairs"] = rows["pairs"] + draw * (1 + int(rows["pairs"].max()))
     return [
         find_direction(
-            activations.at(site, level), y[images], method=method, site=site, attribute=attribute, sigma=sigma,
-            pairs=rows["pairs"], nuisance=rows["nuisance"], shrinkage=shrinkage, penalty=penalty, whiten=whiten,
+            activations.at(site, level), y[images], site=site, attribute=attribute, sigma=sigma, **rows, **options
         )
         for level, sigma in enumerate(activations.sigmas)
     ]  # fmt: skip
@@ -219,11 +220,10 @@ def direction_angles(directions: Sequence[Direction]) -> pd.DataFrame:
     rows = []
     for i, a in enumerate(directions):
         for b in directions[i + 1 :]:
-            between = cosine(a, b)
             row = {f"{name}_a": getattr(a, name) for name in ("attribute", "method")}
             row |= {f"{name}_b": getattr(b, name) for name in ("attribute", "method")}
             row |= {"sigma_a": number(a.sigma), "sigma_b": number(b.sigma), "site": a.site}
-            rows.append(row | {"cosine": between, "degrees": float(np.degrees(np.arccos(np.clip(between, -1, 1))))})
+            rows.append(row | {"cosine": cosine(a, b), "degrees": degrees(a, b)})
     return ANGLES.check(pd.DataFrame(rows))
 
 
@@ -260,6 +260,11 @@ def cosine(a: Direction, b: Direction) -> float:
     """Cosine of two directions; `InputError` if they are of different sizes."""
     b.check_width(len(a))
     return float(torch.nn.functional.cosine_similarity(a.vector.double().cpu(), b.vector.double().cpu(), dim=0))
+
+
+def degrees(a: Direction, b: Direction) -> float:
+    """Angle between two directions, 0 to 180."""
+    return float(np.degrees(np.arccos(np.clip(cosine(a, b), -1, 1))))
 
 
 def number(value: float | None) -> float:

@@ -48,10 +48,8 @@ def windows(sigmas: Sequence[float], count: int) -> list[tuple[float, float]]:
 
     Parameters
     ----------
-    sigmas : sequence of float
-        Noise levels of the sampler, falling; a last 0 is left out.
-    count : int
-        Number of intervals, at most as many as levels.
+    sigmas, count
+        As in `delays`.
 
     Returns
     -------

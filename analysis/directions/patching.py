@@ -44,7 +44,7 @@ Metric = Callable[[Tensor], Tensor]
 """Images (n, *shape) -> (n,) numbers, for instance the log-odds of an attribute."""
 
 CLEAN, CORRUPTED = "clean", "corrupted"
-LEAST_SEEDS = 20
+FEWEST_SEEDS = 20
 
 
 def patch_trace(
@@ -107,7 +107,7 @@ def patch_trace(
         not give one finite number a sample, and a branch that the rule never calls for within an interval.
     """
     sampling = sampling or Sampling()
-    numbers = check_seeds(seeds, LEAST_SEEDS)
+    numbers = check_seeds(seeds, FEWEST_SEEDS)
     clean, corrupted = _alike(denoiser, clean, corrupted, len(numbers))
     spans = spans_of(intervals, sampling.sigmas)
     check_branch_is_called(denoiser, branch, spans, seeds=numbers, condition=clean, start=start, sampling=sampling)
@@ -159,7 +159,7 @@ def patch_once(
     InputError
         As `patch_trace`.
     """
-    images = check_seeds(range(len(bank)), LEAST_SEEDS)
+    images = check_seeds(range(len(bank)), FEWEST_SEEDS)
     clean, corrupted = _alike(denoiser, clean, corrupted, len(images))
     arms = _arms(sites, [(0.0, math.inf)], "both", clean, corrupted)
     values = np.zeros((len(bank.sigmas), len(arms), len(images)))

@@ -1,4 +1,8 @@
-"""Columns of the patching tables, and the statistics of recovery over seeds."""
+"""How much of the difference between two conditions a patch brings back: tables and statistics over seeds.
+
+Sufficiency is (patched - corrupted) / (clean - corrupted), clean activations being patched into corrupted runs;
+necessity (clean - patched) / (clean - corrupted), the other way round.
+"""
 
 from dataclasses import dataclass
 from typing import Any

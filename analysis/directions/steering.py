@@ -29,7 +29,7 @@ from scorescope.analysis.directions.steering_tables import (
 )
 from scorescope.analysis.directions.verdicts import judge_together, verdict_table
 from scorescope.analysis.statistics.arrays import Floats, finite_numbers
-from scorescope.analysis.statistics.bootstrap import SeedDraws, check_seeds
+from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, SeedDraws, check_seeds
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.arm_rows import RunArm
@@ -44,7 +44,6 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """Two batches of images -> (n,) distances."""
 
 STRENGTHS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
-LEAST_SEEDS = 8
 
 
 @dataclass(frozen=True, eq=False)

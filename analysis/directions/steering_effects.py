@@ -16,8 +16,7 @@ from torch import Tensor
 from scorescope.analysis.directions.carrying import LevelEffect, level_intervals
 from scorescope.analysis.directions.comparison import DirectionEffect
 from scorescope.analysis.directions.noise_intervals import spans_of
-from scorescope.analysis.directions.steering import LEAST_SEEDS
-from scorescope.analysis.statistics.bootstrap import check_seeds
+from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, check_seeds
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.arm_rows import RunArm

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.directions.token_fits import Piece, find_pieces, learn, linearise, squared_errors
-from scorescope.analysis.statistics.ratios import ratios
+from scorescope.analysis.statistics.bootstrap import ratios
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank

@@ -207,7 +207,7 @@ def _draw_rows(rows: Integers, size: int, generator: np.random.Generator) -> Cal
 
 
 def _drawn(weights: Floats, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
-    """Integers in proportion to weights, with replacement."""
+    """Rows in proportion to weights, with replacement."""
     return lambda: generator.choice(len(weights), size, p=weights / weights.sum())
 
 

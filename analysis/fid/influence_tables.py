@@ -1,9 +1,12 @@
 """Images, groups and classes: who raises a Frechet distance and who lowers it.
 
-images = influence_table(plan, fake_features)
-leave_one_out(fake_features, real, rows=images["image"][:8])      # exact, to check the first order
-group_table(images["influence"], prompts)                         # mean influence of any label
-class_table(plan, images["influence"], top1_fake, top1_real, weight)
+    images = influence_table(plan, fake_features)                 # sorted, largest influence first
+    leave_one_out(fake_features, real, rows=images["image"][:8])  # exact, to check the first order
+    influences = influence(plan, fake_features)                   # in the order of the images
+    group_table(influences, prompts)                              # mean influence of any label
+    class_table(plan, influences, top1_fake, top1_real, weight)
+
+All tables have one unit, that of the distance itself.
 """
 
 from collections.abc import Sequence

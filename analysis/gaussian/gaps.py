@@ -1,6 +1,10 @@
-"""Where a denoiser is asked: data plus noise, noise alone, or the states that a sampler visits.
+"""A denoiser and the laws that may explain it, asked the same questions: squared differences at every point.
 
-The answer at low noise differs by a factor of ten between these, so every comparison names its query.
+    gaps = score_gaps(denoiser, [gaussian, per_class, exact], images, sigmas, query="held_out")
+    gaps.errors["gaussian"]                       # |D - A|^2, (sigmas, points)
+
+The answer at low noise differs by a factor of ten between data plus noise, noise alone, and the states that a sampler
+visits, so every comparison names its query: see `QUERIES`. Everything is computed from D, never from a float32 score.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

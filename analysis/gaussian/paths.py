@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats, host_array
-from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
+from scorescope.analysis.statistics.bootstrap import TAILS, draw_units, ratios
 from scorescope.analysis.statistics.intervals import share_interval
-from scorescope.analysis.statistics.ratios import ratios
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian, Mixture

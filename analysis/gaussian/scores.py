@@ -1,9 +1,7 @@
 """How far a denoiser is from laws whose denoiser is known, at every noise level.
 
-    table = compare_scores(denoiser, [gaussian, per_class, exact], images, sigmas, query="held_out")
-
     gaps = score_gaps(denoiser, [gaussian, per_class, exact], images, sigmas, query="held_out")
-    table = score_table(gaps)                     # the same: unexplained fractions with intervals
+    table = score_table(gaps)                     # unexplained fractions with intervals; both: `compare_scores`
     levels = regimes(gaps)                        # which law is best where, and where the network itself errs
 
 An unexplained fraction is |D - A|^2 over a total; the total is what differs between published metrics:
@@ -11,8 +9,6 @@ An unexplained fraction is |D - A|^2 over a total; the total is what differs bet
     centred     |D - mean|^2     the one to use
     denoised    |D|^2            blind at low noise, where every D is nearly the image
     score       |D - x|^2        blind at high noise, where every score (D - x) / sigma^2 is nearly -x / sigma^2
-
-Everything is computed from D, never from a float32 score, and depends on where it is asked: see `QUERIES`.
 """
 
 from collections.abc import Sequence
@@ -23,8 +19,7 @@ import pandas as pd
 from torch import Tensor
 
 from scorescope.analysis.gaussian.gaps import SCORE_METRICS, ScoreGaps, score_gaps
-from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
-from scorescope.analysis.statistics.ratios import per_unit, ratios
+from scorescope.analysis.statistics.bootstrap import draw_units, per_unit, percentile_interval, ratios
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.probes.approximations import Approximation
 from scorescope.probes.models.denoiser import Denoiser

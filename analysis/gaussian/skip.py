@@ -20,7 +20,7 @@ from tqdm import tqdm
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.gaussian.far_field import predicted_state_error, skip_level
 from scorescope.analysis.gaussian.paths import end_agreement, seed_noise
-from scorescope.analysis.statistics.ratios import ratios
+from scorescope.analysis.statistics.bootstrap import ratios
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian

@@ -1,7 +1,7 @@
 """What the guidance update did at every noise level.
 
     table = decompose(trace)                     # one row a (sample, step, call)
-    summary = summarise(table)             # one row a (step, call, quantity), with intervals
+    summary = summarise(table)                   # one row a (step, call, quantity), with intervals
     compare([trace_cfg, trace_apg])              # the same for several runs, side by side
 
 The update is d = D_c - D_u, in denoised space. Its part along D_c acts as a gain on the prediction and shows as

@@ -1,7 +1,9 @@
 """What sets of generated images look like: range, contrast, colour, distribution of values.
 
-table = image_table(samples, (-1, 1), rule="CFG", weight=4.0)     # one row a sample
-density = value_density(samples, (-1, 1), rule="CFG", weight=4.0) # a curve
+    image_table(samples, (-1, 1), rule="CFG", weight=4.0)                         # one row a sample
+    value_density(samples, rule="CFG", weight=4.0, grid=np.linspace(-2, 2, 200))  # a curve
+
+Real images are described by the same functions, to stand beside the samples.
 """
 
 from typing import Any

@@ -1,7 +1,11 @@
-"""Exact and score intervals of shares, and of paired differences of shares, where the bootstrap has none.
+"""95 % intervals that have a formula: of means, of shares, and of differences of shares.
 
-A bootstrap over samples that all say the same gives an interval of no width: certainty from eight samples. These do
-not.
+    share_interval(right)                # exact, of zeros and ones
+    paired_share_interval(a - b)         # score interval of a difference over the same units
+    wilson(count, n), share_gap(count1, n1, count2, n2), mean_interval(values)
+
+A bootstrap over samples that all say the same gives an interval of no width: certainty from eight samples. Those of
+shares do not.
 """
 
 import math
