@@ -27,8 +27,8 @@ from scorescope.analysis.directions.landmarks import (
     Curve,
     Places,
     Shares,
-    curve_table,
     draw_seeds,
+    emergence_table,
     gap_table,
     landmark_table,
     last_fall,
@@ -164,7 +164,9 @@ def trace_direction(
     log_snr = -2 * np.log(np.asarray(levels[:-1] if levels[-1] == 0 else levels))
     places = _landmarks(curves, log_snr, thresholds or Thresholds())
     return Emergence(
-        curve_table(attribute, site, curves, levels), landmark_table(attribute, places), gap_table(attribute, places)
+        emergence_table(attribute, site, curves, levels),
+        landmark_table(attribute, places),
+        gap_table(attribute, places),
     )
 
 

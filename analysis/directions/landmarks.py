@@ -166,7 +166,7 @@ def _quantiles(values: Floats) -> tuple[float, float]:
     return (float(np.quantile(values, 0.025, method="lower")), float(np.quantile(values, 0.975, method="higher")))
 
 
-def curve_table(attribute: str, site: str, curves: Sequence[Curve], levels: Sequence[float]) -> pd.DataFrame:
+def emergence_table(attribute: str, site: str, curves: Sequence[Curve], levels: Sequence[float]) -> pd.DataFrame:
     """Curves with intervals over seeds; columns declared in `EMERGENCE_CURVES`."""
     rows = []
     for curve in curves:

@@ -166,9 +166,9 @@ def margin_of(effects: Floats, arms: Sequence[str], *, relevant: float = 0.0) ->
     if relevant > 0:
         bars[RELEVANT] = np.full(len(effects), relevant)
     # |a| > |b| if and only if the one exceeds both the other and its negative
-    above = _tests(np.stack([toward + s * bar for bar in bars.values() for s in (1, -1)]))
-    below = [_tests(np.stack([bar - direction, bar + direction])) for bar in bars.values()]
-    own = _tests(direction[None])
+    above = _t_tests(np.stack([toward + s * bar for bar in bars.values() for s in (1, -1)]))
+    below = [_t_tests(np.stack([bar - direction, bar + direction])) for bar in bars.values()]
+    own = _t_tests(direction[None])
     rms, p_random = _against_random(means, arms)
     heights = {name: float(bar.mean()) for name, bar in bars.items()}
     highest = max(heights, key=lambda name: heights[name])
@@ -204,7 +204,7 @@ class _Tests:
         return float((self.mean - stdtrit(self.freedom, error / 2) * self.error).max())
 
 
-def _tests(values: Floats) -> _Tests:
+def _t_tests(values: Floats) -> _Tests:
     """Tests of means over seeds, for values of shape (tests, seeds)."""
     count = values.shape[1]
     return _Tests(values.mean(1), values.std(1, ddof=1) / np.sqrt(count), count - 1)

@@ -24,14 +24,16 @@ from scorescope.data.digits import Labelled
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Denoiser
 
-CLASS_AGREEMENT = Schema(
-    "class_agreement",
-    (
-        Column("what", str, "", "samples, or real held-out images"),
-        Column("n", int, "", "images"),
-        Column("agreement", float, "1", "share whose class by the classifier is the requested (real: true) one"),
-        *ends("1", "exact (Clopper & Pearson)"),
-    ),
+_WHAT = Column("what", str, "", "which images: samples, or real ones")
+_SHARE = (
+    Column("n", int, "", "images"),
+    Column("agreement", float, "1", "share whose value by the scorer is the requested (real: true) one"),
+    *ends("1", "exact (Clopper & Pearson)"),
+)
+CLASS_AGREEMENT = Schema("class_agreement", (_WHAT, *_SHARE))
+ATTRIBUTE_AGREEMENT = Schema(
+    "attribute_agreement",
+    (_WHAT, Column("attribute", str, "", "its name; all: every attribute of an image at once"), *_SHARE),
 )
 
 DISTANCES = Schema(
@@ -112,6 +114,43 @@ def class_scorer(labels: Tensor, *, train: Labelled) -> Callable[[Tensor], Float
     return score
 
 
+@torch.inference_mode()
+def attribute_agreement(
+    scorer: Callable[[Tensor], Mapping[str, Tensor]], sets: Mapping[str, tuple[Tensor, Tensor]], *, batch: int = 500
+) -> pd.DataFrame:
+    """How often a scorer of attributes names the values that were asked for.
+
+    Parameters
+    ----------
+    scorer : callable
+        Images to {attribute: (n, values)}, the largest of which is its answer. Attributes beyond the labels'
+        columns (a nuisance) are left out.
+    sets : mapping of str to (images, labels)
+        By name: images (n, *shape) and requested values (n, attribute), in the scorer's order of attributes.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `ATTRIBUTE_AGREEMENT`.
+
+    Raises
+    ------
+    InputError
+        If a set's images and labels differ in number.
+    """
+    rows = []
+    for what, (images, labels) in sets.items():
+        if len(images) != len(labels) or not len(images):
+            raise InputError("sets", found=f"{len(images)} images, {len(labels)} labels", expected="as many, >= 1")
+        parts = [scorer(part) for part in images.split(batch)]
+        names = list(parts[0])[: labels.shape[1]]
+        right = torch.stack([torch.cat([part[name] for part in parts]).argmax(1) for name in names], dim=1) == labels
+        for name, found in [*zip(names, right.unbind(1), strict=True), ("all", right.all(1))]:
+            named = host_array(found)
+            rows.append((what, name, len(named), float(named.mean()), *share_interval(named)))
+    return ATTRIBUTE_AGREEMENT.check(pd.DataFrame(rows, columns=ATTRIBUTE_AGREEMENT.names))
+
+
 def nearest_distances(sets: Mapping[str, Tensor], train: Tensor, *, reference: str = "held out") -> pd.DataFrame:
     """Distance to the nearest training image, for several sets of images.
 
@@ -184,52 +223,3 @@ def _nearest(images: Tensor, train: Tensor) -> np.ndarray:
 
 def _flat(images: Tensor) -> np.ndarray:
     return images.flatten(1).cpu().numpy()
-
-
-ATTRIBUTE_AGREEMENT = Schema(
-    "attribute_agreement",
-    (
-        Column("what", str, "", "which images"),
-        Column("attribute", str, "", "its name; all: every attribute of an image at once"),
-        Column("n", int, "", "images"),
-        Column("agreement", float, "1", "share whose value by the scorer is the requested (real: true) one"),
-        *ends("1", "exact (Clopper & Pearson)"),
-    ),
-)
-
-
-@torch.inference_mode()
-def attribute_agreement(
-    scorer: Callable[[Tensor], Mapping[str, Tensor]], sets: Mapping[str, tuple[Tensor, Tensor]], *, batch: int = 500
-) -> pd.DataFrame:
-    """How often a scorer of attributes names the values that were asked for.
-
-    Parameters
-    ----------
-    scorer : callable
-        Images to {attribute: (n, values)}, the largest of which is its answer. Attributes beyond the labels'
-        columns (a nuisance) are left out.
-    sets : mapping of str to (images, labels)
-        By name: images (n, *shape) and requested values (n, attribute), in the scorer's order of attributes.
-
-    Returns
-    -------
-    DataFrame
-        Columns declared in `ATTRIBUTE_AGREEMENT`.
-
-    Raises
-    ------
-    InputError
-        If a set's images and labels differ in number.
-    """
-    rows = []
-    for what, (images, labels) in sets.items():
-        if len(images) != len(labels) or not len(images):
-            raise InputError("sets", found=f"{len(images)} images, {len(labels)} labels", expected="as many, >= 1")
-        parts = [scorer(part) for part in images.split(batch)]
-        names = list(parts[0])[: labels.shape[1]]
-        right = torch.stack([torch.cat([part[name] for part in parts]).argmax(1) for name in names], dim=1) == labels
-        for name, found in [*zip(names, right.unbind(1), strict=True), ("all", right.all(1))]:
-            named = host_array(found)
-            rows.append((what, name, len(named), float(named.mean()), *share_interval(named)))
-    return ATTRIBUTE_AGREEMENT.check(pd.DataFrame(rows, columns=ATTRIBUTE_AGREEMENT.names))

@@ -21,6 +21,8 @@ from scorescope.analysis.information.log_snr import trapezoid_levels
 from scorescope.analysis.statistics.arrays import Bools, Floats, Integers
 from scorescope.data.errors import InputError
 
+FEWEST = 4  # points a look
+
 
 def likelihood_weights(sigmas: Floats) -> Floats:
     """Half the trapezoid weights in log-SNR: with them, differences of summed eps losses are log-likelihood ratios.
@@ -91,9 +93,6 @@ def fit_level_weights(losses: Floats, labels: Integers, sigmas: Floats, *, ridge
         expected = "losses that tell the classes apart, and a fit that converges; or weights='likelihood'"
         raise InputError("losses", found=text, expected=expected)
     return np.asarray(base * found.x, np.float64)
-
-
-FEWEST = 4  # points a look
 
 
 def plan_looks(levels: int, draws: int, looks: int, *, seed: int) -> list[Integers]:
