@@ -137,13 +137,15 @@ def gaming_audit(
     count = len(candidates.first)
     generator = np.random.default_rng(seed)
     size = size or _default_size(count, arms, spare)
-    anything = _draw_rows(np.arange(count), size, generator)
+    anything = _at_random(np.arange(count), size, generator)
     parts = [_measure(PLAIN, candidates, anything, real, spaces, draws).assign(effective_size=float(count))]
     for arm, how in arms.items():
         weights = how.weights if isinstance(how, HistogramMatch) else np.asarray(how, np.float64)
         _check_weights(arm, weights, count)
         choose = (
-            _rejected(how, size, generator) if isinstance(how, HistogramMatch) else _drawn(weights, size, generator)
+            _by_rejection(how, size, generator)
+            if isinstance(how, HistogramMatch)
+            else _by_weight(weights, size, generator)
         )
         rows = _measure(arm, candidates, choose, real, spaces, draws)
         parts.append(rows.assign(effective_size=effective_size(weights)))
@@ -201,17 +203,17 @@ def verdict(
     return Verdict(text + ".", arm, reduction, share, second, gap_share)
 
 
-def _draw_rows(rows: Integers, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
+def _at_random(rows: Integers, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
     """Some of the rows, none twice."""
     return lambda: generator.choice(rows, min(size, len(rows)), replace=False)
 
 
-def _drawn(weights: Floats, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
+def _by_weight(weights: Floats, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
     """Rows in proportion to weights, with replacement."""
     return lambda: generator.choice(len(weights), size, p=weights / weights.sum())
 
 
-def _rejected(match: HistogramMatch, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
+def _by_rejection(match: HistogramMatch, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
     """What rejection keeps, cut at random to `size`."""
 
     def choose() -> Integers:
@@ -261,7 +263,7 @@ def _floor(
     generator: np.random.Generator,
 ) -> pd.DataFrame:  # fmt: skip
     if spare is not None:
-        choose = _draw_rows(np.arange(len(spare.first)), size, generator)
+        choose = _at_random(np.arange(len(spare.first)), size, generator)
         return _measure(REAL, spare, choose, real, spaces, draws).assign(effective_size=float(len(spare.first)))
     order = generator.permutation(len(real.first))
     half = len(order) // 2
