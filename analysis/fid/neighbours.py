@@ -90,7 +90,7 @@ def recall_interval(fake: ArrayLike, real: ArrayLike) -> tuple[float, float]:
     check_same_dimension("real", x.shape[1], y.shape[1])
     kept = len(x) // 2
     if kept <= K_PRECISION:
-        raise InputError("fake", found=f"{len(x)} images", expected=f"more than k = {K_PRECISION} images in a half")
+        raise InputError("fake", found=f"{len(x)} images, k = {K_PRECISION}", expected="more than k images in a half")
     generator = np.random.default_rng(0)
     drawn = (np.sort(generator.permutation(len(x))[:kept]) for _ in range(HALVES))
     recalls = np.array([_recall(x[rows], y, K_PRECISION) for rows in drawn])
