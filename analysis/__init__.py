@@ -1,4 +1,19 @@
-"""Pure functions: traces and arrays in, tidy DataFrames out. No plotting, printing or file output."""
+"""Pure functions: traces and arrays in, tidy DataFrames out. No plotting, printing or file output.
+
+    table = decompose(trace)                       # probes.record(...) or probes.sample(...)
+    find_column("norm_floor")                      # what a column of any table means
+
+The wings, each with a recipe of its own (`help(guidance)`):
+
+    guidance       what the guidance update does at each noise level, and what another rule would have done
+    fid            where a Frechet distance comes from, and how much of it is chosen images
+    gaussian       where along the noise axis a denoiser is a law with a closed form, and what that saves
+    information    what a condition says about an image: in nats, as a classifier, as what noise hides
+    directions     where an attribute is readable, where it is steerable, whether its direction is stable
+    statistics     intervals, splits, and the declared columns of every table
+
+The names below are the entries; all others are in their wings.
+"""
 
 from scorescope.analysis import directions, fid, gaussian, guidance, information, statistics
 from scorescope.analysis.directions import (
@@ -9,8 +24,8 @@ from scorescope.analysis.directions import (
     token_direction,
     trace_direction,
 )
-from scorescope.analysis.fid import frechet_distance, gaming_audit, kid
-from scorescope.analysis.gaussian import compare_scores, solver_gains, suggest_skip
+from scorescope.analysis.fid import companion_table, frechet_distance, gaming_audit, kid
+from scorescope.analysis.gaussian import compare_scores, memorisation, solver_gains, suggest_skip
 from scorescope.analysis.guidance import (
     audit,
     decompose,
@@ -20,17 +35,19 @@ from scorescope.analysis.guidance import (
     suggest_interval,
 )
 from scorescope.analysis.information import attribute_loss, paired_classify, pairwise_information
-from scorescope.analysis.statistics import Column, Schema, summarise_by
+from scorescope.analysis.statistics import Column, Schema, find_column, summarise_by
 
 __all__ = [
     "Column",
     "Schema",
     "attribute_loss",
     "audit",
+    "companion_table",
     "compare_scores",
     "decompose",
     "directions",
     "fid",
+    "find_column",
     "find_direction",
     "frechet_distance",
     "gaming_audit",
@@ -40,6 +57,7 @@ __all__ = [
     "information",
     "kid",
     "measure_sweep",
+    "memorisation",
     "paired_classify",
     "pairwise_information",
     "paper_rule",

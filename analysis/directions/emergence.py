@@ -23,10 +23,19 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-from scorescope.analysis.directions.emergence_tables import Curve, Places, curve_table, gap_table, landmark_table
+from scorescope.analysis.directions.landmarks import (
+    Curve,
+    Places,
+    Shares,
+    draw_seeds,
+    emergence_table,
+    gap_table,
+    landmark_table,
+    last_fall,
+    last_rise,
+)
 from scorescope.analysis.directions.probing import ProbeScan
-from scorescope.analysis.statistics.landmarks import last_fall, last_rise
-from scorescope.analysis.statistics.seed_shares import Bools, Floats, Shares, draw_seeds
+from scorescope.analysis.statistics.arrays import Bools, Floats, finite_numbers
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.along_sampling import SampleTaps, sample_with_sites
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -156,7 +165,9 @@ def trace_direction(
     log_snr = -2 * np.log(np.asarray(levels[:-1] if levels[-1] == 0 else levels))
     places = _landmarks(curves, log_snr, thresholds or Thresholds())
     return Emergence(
-        curve_table(attribute, site, curves, levels), landmark_table(attribute, places), gap_table(attribute, places)
+        emergence_table(attribute, site, curves, levels),
+        landmark_table(attribute, places),
+        gap_table(attribute, places),
     )
 
 
@@ -172,11 +183,7 @@ class _Judge:
         if self.attribute not in found:
             expected = f"one of {self.attribute!r}"
             raise InputError("scores", found=f"scores of {sorted(found)}", expected=expected)
-        values = found[self.attribute].detach().double().cpu().numpy()
-        if values.shape != (len(images),) or not np.isfinite(values).all():
-            found_text = f"shape {values.shape}, finite: {bool(np.isfinite(values).all())}"
-            raise InputError("scores", found=found_text, expected=f"({len(images)},) finite numbers")
-        return values
+        return finite_numbers("scores", found[self.attribute], len(images))
 
     def labels(self, images: Tensor) -> Bools:
         return self.values(images) > 0

@@ -7,11 +7,12 @@
 
 The difference of means and the discriminant answer different questions: the discriminant reads best, also by
 subtracting what else varies, and so moves that as well when it is added (Marks and Tegmark 2024, arXiv 2310.06824).
-Neither accuracy nor stability certifies a direction that steers: `compare_directions`, in
-`direction_readers`, takes a measured effect.
+Neither accuracy nor stability certifies a direction that steers: `compare_directions`, in `comparison`, takes a
+measured effect.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,15 +20,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from scorescope.analysis.directions.methods import Method, Options, fit_vector
-from scorescope.analysis.statistics.labels import host_array
+from scorescope.analysis.directions.direction_fits import Method, Options, fit_vector
+from scorescope.analysis.statistics.arrays import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.sites.direction import Direction
-
-Effect = Callable[[Direction], Mapping[str, Tensor]]
-"""What one unit of strength changes: by score, one number a seed; the target's score bears the attribute's name."""
 
 ANGLES = Schema(
     "direction_angles",
@@ -123,6 +121,11 @@ def as_direction(
     labels : array, shape (row,), optional
         Where given, the vector is turned to the side on which they grow.
 
+    Returns
+    -------
+    Direction
+        float32; scale is the standard deviation of the projections of `values`.
+
     Raises
     ------
     InputError
@@ -143,9 +146,8 @@ def as_direction(
 
 
 def directions_by_level(
-    activations: Activations, labels: ArrayLike, *, site: str, attribute: str, method: Method = "difference",
-    pairs: ArrayLike | None = None, nuisance: ArrayLike | None = None, shrinkage: float = 0.1, penalty: float = 1e-3,
-    whiten: bool = False,
+    activations: Activations, labels: ArrayLike, *, site: str, attribute: str, pairs: ArrayLike | None = None,
+    nuisance: ArrayLike | None = None, **options: Any,
 ) -> list[Direction]:  # fmt: skip
     """`find_direction` at every noise level of a site.
 
@@ -155,6 +157,13 @@ def directions_by_level(
         Collected with how="mean", so that a vector is over the site's channels.
     labels, pairs, nuisance : array, shape (images,)
         One entry an image.
+    site, attribute, **options
+        As in `find_direction`: method, shrinkage, penalty, whiten.
+
+    Returns
+    -------
+    list of Direction
+        One a noise level, in the order of the activations.
 
     Raises
     ------
@@ -163,7 +172,7 @@ def directions_by_level(
     """
     check_averaged(activations, site)
     images = activations.images.numpy()
-    rows = {
+    rows: dict[str, Any] = {
         name: None if value is None else host_array(value)[images]
         for name, value in {"pairs": pairs, "nuisance": nuisance}.items()
     }
@@ -173,8 +182,7 @@ def directions_by_level(
         rows["pairs"] = rows["pairs"] + draw * (1 + int(rows["pairs"].max()))
     return [
         find_direction(
-            activations.at(site, level), y[images], method=method, site=site, attribute=attribute, sigma=sigma,
-            pairs=rows["pairs"], nuisance=rows["nuisance"], shrinkage=shrinkage, penalty=penalty, whiten=whiten,
+            activations.at(site, level), y[images], site=site, attribute=attribute, sigma=sigma, **rows, **options
         )
         for level, sigma in enumerate(activations.sigmas)
     ]  # fmt: skip
@@ -190,6 +198,11 @@ def check_averaged(activations: Activations, site: str) -> None:
 
 def direction_angles(directions: Sequence[Direction]) -> pd.DataFrame:
     """Cosine and angle of every two directions at one site.
+
+    Parameters
+    ----------
+    directions : sequence of Direction
+        At least two, at one site.
 
     Returns
     -------
@@ -207,11 +220,10 @@ def direction_angles(directions: Sequence[Direction]) -> pd.DataFrame:
     rows = []
     for i, a in enumerate(directions):
         for b in directions[i + 1 :]:
-            between = cosine(a, b)
             row = {f"{name}_a": getattr(a, name) for name in ("attribute", "method")}
             row |= {f"{name}_b": getattr(b, name) for name in ("attribute", "method")}
             row |= {"sigma_a": number(a.sigma), "sigma_b": number(b.sigma), "site": a.site}
-            rows.append(row | {"cosine": between, "degrees": float(np.degrees(np.arccos(np.clip(between, -1, 1))))})
+            rows.append(row | {"cosine": cosine(a, b), "degrees": degrees(a, b)})
     return ANGLES.check(pd.DataFrame(rows))
 
 
@@ -248,6 +260,11 @@ def cosine(a: Direction, b: Direction) -> float:
     """Cosine of two directions; `InputError` if they are of different sizes."""
     b.check_width(len(a))
     return float(torch.nn.functional.cosine_similarity(a.vector.double().cpu(), b.vector.double().cpu(), dim=0))
+
+
+def degrees(a: Direction, b: Direction) -> float:
+    """Angle between two directions, 0 to 180."""
+    return float(np.degrees(np.arccos(np.clip(cosine(a, b), -1, 1))))
 
 
 def number(value: float | None) -> float:

@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.analysis.statistics.arrays import Integers
 from scorescope.data.errors import InputError
 
-Method = Literal["ridge", "lda", "logistic"]
-METHODS: tuple[Method, ...] = ("ridge", "lda", "logistic")
+ProbeMethod = Literal["ridge", "lda", "logistic"]
+PROBE_METHODS: tuple[ProbeMethod, ...] = ("ridge", "lda", "logistic")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Target:
     values: NDArray[np.generic]
 
     @cached_property
-    def classes(self) -> NDArray[np.int64]:
+    def classes(self) -> Integers:
         """Sorted classes; none for a continuous attribute."""
         integer = np.issubdtype(self.values.dtype, np.integer)
         return np.unique(self.values).astype(np.int64) if integer else np.empty(0, dtype=np.int64)
@@ -70,7 +71,7 @@ class LinearProbe:
     scale: Tensor
     weights: Tensor
     bias: Tensor
-    classes: NDArray[np.int64]
+    classes: Integers
 
     def outputs(self, values: Tensor) -> Tensor:
         """(row, d) to (row, column), float64.
@@ -107,7 +108,7 @@ class Path:
     scale: Tensor
     weights: Tensor
     bias: Tensor
-    classes: NDArray[np.int64]
+    classes: Integers
 
     def probe(self, *, level: int, strength: int) -> LinearProbe:
         """The probe of one level at the strength of this index."""
@@ -121,7 +122,9 @@ class Path:
         return outputs[..., 0].numpy() if len(self.classes) == 0 else self.classes[outputs.argmax(-1).numpy()]
 
 
-def fit_paths(method: Method, values: Tensor, targets: Sequence[Target], *, strengths: Sequence[float]) -> list[Path]:
+def fit_paths(
+    method: ProbeMethod, values: Tensor, targets: Sequence[Target], *, strengths: Sequence[float]
+) -> list[Path]:
     """Fit probes of every target at every level and strength.
 
     Parameters
@@ -147,8 +150,8 @@ def fit_paths(method: Method, values: Tensor, targets: Sequence[Target], *, stre
     InputError
         For an unknown method, and strengths out of range.
     """
-    if method not in METHODS:
-        raise InputError("method", found=repr(method), expected=f"one of {', '.join(METHODS)}")
+    if method not in PROBE_METHODS:
+        raise InputError("method", found=repr(method), expected=f"one of {', '.join(PROBE_METHODS)}")
     if not strengths or min(strengths) <= 0 or (method == "lda" and max(strengths) > 1):
         raise InputError("strengths", found=str(list(strengths)), expected="positive numbers, at most 1 for lda")
     x = values.double()

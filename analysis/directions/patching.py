@@ -13,7 +13,6 @@ patched rows receive the activation that the other run has in the very same call
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,17 +20,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scorescope.analysis.directions.branch_calls import check_branch_is_called
-from scorescope.analysis.directions.patching_tables import (
+from scorescope.analysis.directions.noise_intervals import EVERYWHERE, check_branch_is_called, spans_of
+from scorescope.analysis.directions.recovery import (
     NECESSITY,
     PATCH_SAMPLES,
     RECOVERY,
     SUFFICIENCY,
+    PatchTrace,
     default_floor,
     recovery_rows,
 )
-from scorescope.analysis.statistics.bootstrap import Floats, check_seeds
-from scorescope.analysis.statistics.noise_intervals import EVERYWHERE, spans_of
+from scorescope.analysis.statistics.arrays import Floats, finite_numbers
+from scorescope.analysis.statistics.bootstrap import check_seeds
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.conditions import to_device
@@ -45,24 +45,7 @@ Metric = Callable[[Tensor], Tensor]
 """Images (n, *shape) -> (n,) numbers, for instance the log-odds of an attribute."""
 
 CLEAN, CORRUPTED = "clean", "corrupted"
-LEAST_SEEDS = 20
-
-
-@dataclass(frozen=True, eq=False)
-class PatchTrace:
-    """What `patch_trace` or `patch_once` found.
-
-    Attributes
-    ----------
-    recovery, samples : DataFrame
-        Columns declared in `RECOVERY` and `PATCH_SAMPLES`.
-    floors : dict of (float, float) to float
-        By interval of noise levels: smallest effect |clean - corrupted| of a seed that is used.
-    """
-
-    recovery: pd.DataFrame
-    samples: pd.DataFrame
-    floors: dict[tuple[float, float], float]
+FEWEST_SEEDS = 20
 
 
 def patch_trace(
@@ -125,7 +108,7 @@ def patch_trace(
         not give one finite number a sample, and a branch that the rule never calls for within an interval.
     """
     sampling = sampling or Sampling()
-    numbers = check_seeds(seeds, LEAST_SEEDS)
+    numbers = check_seeds(seeds, FEWEST_SEEDS)
     clean, corrupted = _alike(denoiser, clean, corrupted, len(numbers))
     spans = spans_of(intervals, sampling.sigmas)
     check_branch_is_called(denoiser, branch, spans, seeds=numbers, condition=clean, start=start, sampling=sampling)
@@ -133,7 +116,9 @@ def patch_trace(
     values = np.zeros((len(arms), len(numbers)))
     places = {arm.name: place for place, arm in enumerate(arms)}
     for part in run_arms(denoiser, arms, seeds=numbers, start=start, sampling=sampling, progress=progress):
-        found = _measured(metric, part.samples.flatten(0, 1)).reshape(len(part.names), -1)
+        found = finite_numbers("metric", metric(images := part.samples.flatten(0, 1)), len(images)).reshape(
+            len(part.names), -1
+        )
         values[np.ix_([places[name] for name in part.names], part.seeds)] = found
     return _trace(values, sites, spans, numbers, floor, resamples, seed)
 
@@ -175,7 +160,7 @@ def patch_once(
     InputError
         As `patch_trace`.
     """
-    images = check_seeds(range(len(bank)), LEAST_SEEDS)
+    images = check_seeds(range(len(bank)), FEWEST_SEEDS)
     clean, corrupted = _alike(denoiser, clean, corrupted, len(images))
     arms = _arms(sites, [(0.0, math.inf)], "both", clean, corrupted)
     values = np.zeros((len(bank.sigmas), len(arms), len(images)))
@@ -186,7 +171,7 @@ def patch_once(
         changed = intervened(denoiser, rows.interventions())
         with torch.no_grad():
             prediction = evaluate(changed, x, point.sigma.repeat(len(arms)), condition, branch="cond")
-        found = _measured(metric, prediction).reshape(len(arms), -1)
+        found = finite_numbers("metric", metric(prediction), len(prediction)).reshape(len(arms), -1)
         values[point.level][:, rows.chunk] += found / bank.draws
     traces = [
         _trace(values[level], sites, [(float(sigma), float(sigma))], images, floor, resamples, seed)
@@ -232,14 +217,6 @@ def _alike(denoiser: Denoiser, clean: Condition, corrupted: Condition, count: in
         rows = torch.empty(count)
         return embedded(denoiser, clean, rows).detach(), embedded(denoiser, corrupted, rows).detach()
     return clean, corrupted
-
-
-def _measured(metric: Metric, images: Tensor) -> Floats:
-    found: Floats = metric(images).detach().double().cpu().numpy()
-    if found.shape != (len(images),) or not np.isfinite(found).all():
-        text = f"shape {found.shape}, {int((~np.isfinite(found)).sum())} not finite"
-        raise InputError("metric", found=text, expected=f"({len(images)},) finite numbers")
-    return found
 
 
 def _trace(

@@ -19,20 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from scorescope.analysis.directions.linear_probes import LinearProbe, Method, Path, Target, fit_paths
+from scorescope.analysis.directions.linear_probes import LinearProbe, Path, ProbeMethod, Target, fit_paths
+from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.bootstrap import percentile_interval
-from scorescope.analysis.statistics.labels import host_array
-from scorescope.analysis.statistics.splits import (
-    PARTS,
-    Floats,
-    Integers,
-    Part,
-    Split,
-    balanced_accuracy,
-    grouped_split,
-    r_squared,
-)
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.splits import PARTS, Part, Split, balanced_accuracy, grouped_split, r_squared
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 
@@ -48,14 +39,11 @@ _CELL = (
 _VALUES = (
     Column("n", int, "", "images scored"),
     Column("value", float, "1", "the metric"),
-    Column("low", float, "1", "lower end of its 95 % interval, bootstrap over images (groups, where given)"),
-    Column("high", float, "1", "upper end"),
+    *ends("1", "bootstrap over images (groups, where given)"),
     Column("control", float, "1", "the metric on the control task: one random label an image"),
-    Column("control_low", float, "1", "lower end of its interval"),
-    Column("control_high", float, "1", "upper end"),
+    *ends("1", of="control"),
     Column("selectivity", float, "1", "value - control"),
-    Column("selectivity_low", float, "1", "lower end of its interval, the same draws for both"),
-    Column("selectivity_high", float, "1", "upper end"),
+    *ends("1", "the same draws for both", of="selectivity"),
     Column("chance", float, "1", "1 / classes; 0 for r2"),
     Column("train", float, "1", "the metric on the training images"),
     Column("control_train", float, "1", "the control on the training images: what the probe can learn by heart"),
@@ -136,7 +124,7 @@ class _Task:
 class _Scan:
     """What is the same for all sites."""
 
-    method: Method
+    method: ProbeMethod
     strengths: Sequence[float]
     parts: dict[str, Part]
     tasks: list[_Task]
@@ -150,7 +138,7 @@ def probe_scan(
     activations: Activations,
     labels: Mapping[str, ArrayLike],
     *,
-    method: Method = "ridge",
+    method: ProbeMethod = "ridge",
     strengths: Sequence[float] = STRENGTHS,
     groups: ArrayLike | None = None,
     split: Split | None = None,

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from scorescope.analysis.directions.direction_fits import Method, Options, fit_vector, whitener
 from scorescope.analysis.directions.finding import check_averaged
-from scorescope.analysis.directions.methods import Method, Options, fit_vector, whitener
-from scorescope.analysis.statistics.labels import host_array
+from scorescope.analysis.statistics.arrays import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
@@ -38,7 +38,7 @@ STABILITY = Schema(
         Column("null", float, "1", "1.96 / sqrt(d_eff)"),
     ),
 )
-STEPS = Schema(
+STEP_COSINES = Schema(
     "step_cosines",
     (
         Column("site", str, "", "site"),
@@ -62,6 +62,16 @@ def effective_dimension(values: Tensor) -> float:
 
     The plain estimate of tr S^2 grows with d / rows; it is corrected as for normal rows (Srivastava 2005, J. Japan
     Statist. Soc. 35, eq. 2.10).
+
+    Parameters
+    ----------
+    values : Tensor, shape (row, d)
+        Activations.
+
+    Returns
+    -------
+    float
+        Between 1 and d.
 
     Raises
     ------
@@ -178,8 +188,8 @@ def step_cosines(
     Returns
     -------
     DataFrame
-        Columns declared in `STEPS`, one row an ordered pair of levels; on the diagonal `crossed` is the split-half
-        cosine.
+        Columns declared in `STEP_COSINES`, one row an ordered pair of levels; on the diagonal `crossed` is the
+        split-half cosine.
 
     Raises
     ------
@@ -213,7 +223,7 @@ def step_cosines(
         }
         for a in range(len(x)) for b in range(len(x))
     ]  # fmt: skip
-    return STEPS.check(pd.DataFrame(rows))
+    return STEP_COSINES.check(pd.DataFrame(rows))
 
 
 def _check_rows(values: Tensor, y: Tensor, group: np.ndarray) -> None:

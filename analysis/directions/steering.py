@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scorescope.analysis.directions.branch_calls import check_branch_is_called
-from scorescope.analysis.directions.steering_summary import (
+from scorescope.analysis.directions.noise_intervals import EVERYWHERE, check_branch_is_called, spans_of
+from scorescope.analysis.directions.steering_tables import (
     DIRECTION,
     NONE,
     SHUFFLED,
@@ -26,11 +26,10 @@ from scorescope.analysis.directions.steering_summary import (
     arm_table,
     curve_table,
     sample_table,
-    verdict_table,
 )
-from scorescope.analysis.directions.steering_verdicts import judge_together
-from scorescope.analysis.statistics.bootstrap import Floats, SeedDraws, check_seeds
-from scorescope.analysis.statistics.noise_intervals import EVERYWHERE, spans_of
+from scorescope.analysis.directions.verdicts import judge_together, verdict_table
+from scorescope.analysis.statistics.arrays import Floats, finite_numbers
+from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, SeedDraws, check_seeds
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.arm_rows import RunArm
@@ -45,7 +44,6 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """Two batches of images -> (n,) distances."""
 
 STRENGTHS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
-LEAST_SEEDS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,14 +273,10 @@ def _measure(
 
 
 def _scored(scores: Scores, images: Tensor, target: str) -> dict[str, Floats]:
-    found = {str(name): value.detach().double().cpu().numpy() for name, value in scores(images).items()}
+    found = {str(name): value for name, value in scores(images).items()}
     if target not in found:
         raise InputError("target", found=repr(target), expected=f"one of {', '.join(found)}")
-    for name, value in found.items():
-        if value.shape != (len(images),) or not np.isfinite(value).all():
-            text = f"{name!r} of shape {value.shape}, {int((~np.isfinite(value)).sum())} not finite"
-            raise InputError("scores", found=text, expected=f"({len(images)},) finite numbers")
-    return found
+    return {name: finite_numbers(f"scores[{name!r}]", value, len(images)) for name, value in found.items()}
 
 
 def _units(natural: Mapping[str, float], names: Sequence[str]) -> Floats:

@@ -1,8 +1,22 @@
-"""Columns of the steering tables."""
+"""What a direction does, as tables: dose and response, slopes, effects and ranges, with intervals over seeds.
 
-from scorescope.analysis.statistics.tables import Column, Schema
+Everything here works on arrays with the seeds first. Means are taken once for all bootstrap draws, and every
+statistic of curves and arms is a function of these means. The tests behind a verdict are in `verdicts`.
+"""
 
-_WHERE = (
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
+from scorescope.analysis.statistics.tables import Column, Schema, ends
+
+WHERE = (
     Column("attribute", str, "", "what the direction is a direction of"),
     Column("method", str, "", "how it was found"),
     Column("site", str, "", "where it acts"),
@@ -10,17 +24,13 @@ _WHERE = (
     Column("sigma_high", float, "data", "and up to this one (at most the first level of the sampler)"),
     Column("log_snr", float, "1", "-2 ln sigma_high: where it begins to act"),
 )
-_ARM = (Column("arm", str, "", "direction, shuffled, random 1 and so on, none (no edit)"),)
-_INTERVAL = (
-    Column("low", float, "", "lower end of the 95 % interval, bootstrap over seeds"),
-    Column("high", float, "", "upper end"),
-)
+_ARM = Column("arm", str, "", "direction, shuffled, random 1 and so on, none (no edit)")
 
 STEER_SAMPLES = Schema(
     "steer_samples",
     (
-        *_WHERE,
-        *_ARM,
+        *WHERE,
+        _ARM,
         Column("strength", float, "SD", "standard deviations of the projection"),
         Column("seed", int, "", "of the sample"),
         Column("score", str, "", "name of the score"),
@@ -33,14 +43,14 @@ STEER_SAMPLES = Schema(
 STEER_CURVE = Schema(
     "steer_curve",
     (
-        *_WHERE,
-        *_ARM,
+        *WHERE,
+        _ARM,
         Column("strength", float, "SD", "standard deviations of the projection"),
         Column("score", str, "", "name of the score"),
         Column("target", bool, "", "whether it is the attribute's; the others should not move"),
         Column("n", int, "", "seeds"),
         Column("value", float, "score", "mean change of the score"),
-        *_INTERVAL,
+        *ends("", "bootstrap over seeds"),
         Column("distance", float, "data", "mean distance from the samples without edit"),
     ),
 )
@@ -48,12 +58,12 @@ STEER_CURVE = Schema(
 STEER_ARMS = Schema(
     "steer_arms",
     (
-        *_WHERE,
-        *_ARM,
+        *WHERE,
+        _ARM,
         Column("quantity", str, "", "see QUANTITIES"),
         Column("n", int, "", "seeds"),
         Column("value", float, "", "unit as in QUANTITIES"),
-        *_INTERVAL,
+        *ends("", "bootstrap over seeds"),
     ),
 )
 
@@ -71,42 +81,153 @@ QUANTITIES = {
     "distance": "mean distance from the samples without edit, at the two strengths of `effect`",
 }
 
-STEER_VERDICTS = Schema(
-    "steer_verdicts",
-    (
-        *_WHERE,
-        Column("strength_low", float, "SD", "lowest strength within the distance budget"),
-        Column("strength_high", float, "SD", "highest"),
-        Column("within_budget", bool, "", "False where even the strengths next to 0 exceed the budget"),
-        Column("n", int, "", "seeds"),
-        Column("effect", float, "score", "of the direction, from strength_low to strength_high; mean over seeds"),
-        Column("effect_low", float, "score", "lower end of its 95 % interval, Student's t over seeds"),
-        Column("effect_high", float, "score", "upper end"),
-        Column("relevant", float, "score", "smallest |effect| that counts; 0 leaves it to the controls"),
-        Column("bar", str, "", "the highest bar: the control arm with the largest |effect|, or the relevant size"),
-        Column("margin", float, "score", "|effect| less the highest bar; controls have the norm of the direction"),
-        Column("low", float, "score", "lower end of the margin's 95 % interval over seeds, for this row alone"),
-        Column("high", float, "score", "upper end; its level is divided by the number of bars (Bonferroni)"),
-        Column("random", int, "", "random arms"),
-        Column("chance", float, "score", "root mean square effect of the random arms; missing without one"),
-        Column(
-            "p_random", float, "1", "that a random direction does as much: Student's t, `random` degrees of freedom"
-        ),
-        Column("p", float, "1", "of 'moves no more than a control': larger of p_random and of that of low <= 0"),
-        Column("p_not", float, "1", "of 'moves more than every bar', the null of 'not steerable': that of high >= 0"),
-        Column("p_adjusted", float, "1", "p, corrected over the family"),
-        Column("p_not_adjusted", float, "1", "p_not, corrected over the family"),
-        Column("family", int, "", "rows that are judged together; both p are corrected for their number"),
-        Column("correction", str, "", "by which: holm (any error in the family) or fdr (share of wrong finds)"),
-        Column("selectivity", float, "1", "|effect| over the mean |effect| of the random arms; missing without one"),
-        Column("selectivity_low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("selectivity_high", float, "1", "upper end"),
-        Column(
-            "verdict",
-            str,
-            "",
-            "steerable: p_adjusted <= 0.05; reversed: so, but it moves backwards; not steerable: p_not_adjusted <= "
-            "0.05, a bar lies above the effect; undecided: neither is shown",
-        ),
-    ),
-)
+
+DIRECTION, SHUFFLED, NONE = "direction", "shuffled", "none"
+GROWTH = 0.1  # of the largest change: less than that is saturation
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Scores of one interval of noise levels.
+
+    Attributes
+    ----------
+    where : dict
+        Columns that say which direction, site and interval these are.
+    arms : list of str
+        The direction first.
+    strengths : array, shape (strengths,)
+        Rising, with 0.
+    scores : list of str
+        The target first.
+    values : array, shape (seeds, arms, strengths, scores)
+        Scores; those at strength 0 are the same in all arms.
+    distances : array, shape (seeds, arms, strengths)
+        From the sample at strength 0.
+    """
+
+    where: dict[str, Any]
+    arms: list[str]
+    strengths: Floats
+    scores: list[str]
+    values: Floats
+    distances: Floats
+
+    @property
+    def zero(self) -> int:
+        """Place of strength 0."""
+        return int(np.flatnonzero(self.strengths == 0)[0])
+
+    @property
+    def changes(self) -> Floats:
+        """Scores less those at strength 0."""
+        changes: Floats = self.values - self.values[:, :, [self.zero], :]
+        return changes
+
+    def within(self, budget: float) -> tuple[int, int, bool]:
+        """Places of the lowest and highest strength that the direction reaches within a mean distance."""
+        mean = self.distances[:, 0].mean(0)
+        low = high = self.zero
+        while low > 0 and mean[low - 1] <= budget:
+            low -= 1
+        while high < len(mean) - 1 and mean[high + 1] <= budget:
+            high += 1
+        if low < high:
+            return low, high, True
+        return max(self.zero - 1, 0), min(self.zero + 1, len(mean) - 1), False
+
+
+def sample_table(found: Responses, seeds: Sequence[int]) -> pd.DataFrame:
+    """Every sample's scores, one row a (seed, arm, strength, score)."""
+    changes = found.changes
+    index = pd.MultiIndex.from_product(
+        [seeds, found.arms, found.strengths, found.scores], names=["seed", "arm", "strength", "score"]
+    )
+    table = index.to_frame(index=False).assign(value=found.values.reshape(-1), change=changes.reshape(-1))
+    table["distance"] = np.repeat(found.distances.reshape(-1), len(found.scores))
+    keep = (table["arm"] == DIRECTION) | (table["strength"] != 0)  # strength 0 is the arm without edit, once
+    table = table[keep].assign(**found.where)
+    table.loc[table["strength"] == 0, "arm"] = NONE
+    return STEER_SAMPLES.check(table)
+
+
+def curve_table(found: Responses, draws: SeedDraws) -> pd.DataFrame:
+    """Dose and response: mean change of every score by arm and strength."""
+    value, low, high = interval(draws.means(found.changes))
+    distance = found.distances.mean(0)
+    rows = [
+        (arm, strength, score, s == 0, value[a, k, s], low[a, k, s], high[a, k, s], distance[a, k])
+        for a, arm in enumerate(found.arms)
+        for k, strength in enumerate(found.strengths)
+        for s, score in enumerate(found.scores)
+    ]
+    names = ["arm", "strength", "score", "target", "value", "low", "high", "distance"]
+    table = pd.DataFrame(rows, columns=names).assign(n=len(found.values), **found.where)
+    return STEER_CURVE.check(table)
+
+
+def arm_table(found: Responses, draws: SeedDraws, budget: float) -> pd.DataFrame:
+    """The quantities of `QUANTITIES`, arm by arm."""
+    low, high, _ = found.within(budget)
+    means = draws.means(found.changes)  # (draws, arms, strengths, scores)
+    effects = means[:, :, high] - means[:, :, low]
+    before, after = max(found.zero - 1, 0), min(found.zero + 1, len(found.strengths) - 1)
+    width = found.strengths[after] - found.strengths[before]
+    inside = means[:, :, low : high + 1, 0]
+    rank = spearman(found.values[..., 0], found.strengths)  # (seeds, arms)
+    quantities = {
+        "slope": (means[:, :, after, 0] - means[:, :, before, 0]) / width,
+        "effect": effects[..., 0],
+        "disentanglement": _share(effects),
+        "spearman": draws.means(rank),
+        "spearman_q10": _quantiles(rank, draws, 0.1),
+        "spearman_q90": _quantiles(rank, draws, 0.9),
+        "dynamic_range": inside.max(2) - inside.min(2),
+        "saturation": _saturation(means[:1, ..., 0], found.strengths),
+        "distance": draws.means(found.distances[:, :, [low, high]].mean(2)),
+    }
+    frames = []
+    for name, statistics in quantities.items():
+        value, lower, upper = interval(statistics)
+        frames.append(pd.DataFrame({"arm": found.arms, "quantity": name, "value": value, "low": lower, "high": upper}))
+    return STEER_ARMS.check(pd.concat(frames, ignore_index=True).assign(n=len(found.values), **found.where))
+
+
+def spearman(values: Floats, strengths: Floats) -> Floats:
+    """Rank correlation with the strength, for values of shape (seeds, arms, strengths); 0 for constant values."""
+    ranks = rankdata(values, axis=2) - (len(strengths) + 1) / 2
+    order = rankdata(strengths) - (len(strengths) + 1) / 2
+    norm = np.sqrt((ranks**2).sum(2) * (order**2).sum())
+    products: Floats = ranks @ order
+    found: Floats = np.divide(products, norm, out=np.zeros_like(products), where=norm > 0)
+    return found
+
+
+def _share(effects: Floats) -> Floats:
+    """|target| / sum over scores, for effects of shape (draws, arms, scores); 0 where nothing moves."""
+    sizes = np.abs(effects)
+    total = sizes.sum(2)
+    found: Floats = np.divide(sizes[..., 0], total, out=np.zeros_like(total), where=total > 0)
+    return found
+
+
+def _quantiles(values: Floats, draws: SeedDraws, level: float) -> Floats:
+    """A quantile over seeds for every draw: (draws, arms)."""
+    order = np.argsort(values, axis=0)
+    found = []
+    for arm in range(values.shape[1]):
+        total = np.cumsum(draws.weights[:, order[:, arm]], axis=1)
+        place = (total < level - 1e-9).sum(1).clip(max=len(values) - 1)
+        found.append(values[order[:, arm], arm][place])
+    return np.stack(found, axis=1)
+
+
+def _saturation(means: Floats, strengths: Floats) -> Floats:
+    """See `QUANTITIES`; on the positive side where there is one. Means of shape (draws, arms, strengths)."""
+    side = np.flatnonzero(strengths > 0) if (strengths > 0).any() else np.flatnonzero(strengths < 0)[::-1]
+    sizes = np.abs(means[..., side])
+    largest = sizes.max(2, keepdims=True)
+    first = (sizes >= (1 - GROWTH) * largest).argmax(2)
+    found: Floats = np.abs(strengths[side])[first].astype(np.float64)
+    found[(first == len(side) - 1) | (largest[..., 0] == 0)] = np.nan
+    return found

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.gradients.jacobian_products import pull_back, push_forward
@@ -27,7 +28,6 @@ from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.models.spaces import NoiseLevel, Space, from_denoised
 from scorescope.probes.sites.tokens import Tokens, token_mask
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.integer[Any]]
 _USES_TOKENS = "a denoiser that uses its condition tokens and does not run under no_grad"
 

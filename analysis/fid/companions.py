@@ -13,19 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, frechet_distance
 from scorescope.analysis.fid.frechet_error import frechet_interval
-from scorescope.analysis.fid.image_transport import FIRST_ORDER, FirstOrderWarning
 from scorescope.analysis.fid.kernels import kid
 from scorescope.analysis.fid.neighbours import neighbour_table
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWarning
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features
 
-Floats = NDArray[np.float64]
 JACKKNIFE_DIMENSIONS = 512  # more features make 40 distances a matter of minutes: ask frechet_interval
 _Row = tuple[str, float, float, float, float, str]
 
@@ -35,8 +35,7 @@ COMPANIONS = Schema(
         Column("metric", str, "", "which metric"),
         Column("space", str, "", "feature space"),
         Column("value", float, "", "its value"),
-        Column("low", float, "", "lower end of the 95 % interval; missing where there is none"),
-        Column("high", float, "", "upper end"),
+        *ends("", "missing where there is none"),
         Column("floor", float, "", "expected value for two real sets of these sizes; missing where unknown"),
         Column("n_fake", int, "", "generated images"),
         Column("n_real", int, "", "real images"),
@@ -103,6 +102,11 @@ def fid_infinity(
     seed : int
         Seed of the subsets.
 
+    Returns
+    -------
+    Extrapolated
+        The intercept with its interval, and what was fitted.
+
     Raises
     ------
     InputError
@@ -138,6 +142,11 @@ def inception_score(logits: ArrayLike, *, bias: ArrayLike | None = None, splits:
         Taken off first: the published score uses logits without the last layer's bias.
     splits : int
         Parts of equal size; up to splits - 1 images at the end are left out.
+
+    Returns
+    -------
+    InceptionScore
+        Mean and standard deviation over the splits.
     """
     rows = check_features("logits", logits, at_least=splits)
     if bias is not None:
@@ -157,6 +166,7 @@ def companion_table(
     space: str = "",
     logits: ArrayLike | None = None,
     bias: ArrayLike | None = None,
+    companions: bool = True,
 ) -> pd.DataFrame:
     """Frechet distance and its companions in one feature space; see `COMPANIONS`.
 
@@ -170,6 +180,13 @@ def companion_table(
         Of the generated set, for the Inception Score.
     bias : array, shape (classes,), optional
         See `inception_score`.
+    companions : bool
+        False gives the row of FD alone, for feature spaces in which nothing else is asked.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `COMPANIONS`, one row a metric.
 
     Notes
     -----
@@ -177,31 +194,39 @@ def companion_table(
     neighbours for n <= 5.
     """
     x, y = check_features("fake", fake, at_least=3), check_features("real", real, at_least=3)
-    rows = _frechet_rows(x, y)
-    if len(x) > 4 * x.shape[1] and len(y) > x.shape[1]:
-        found = fid_infinity(x, y)
-        rows.append(("FID_infinity", found.value, found.low, found.high, math.nan, "15 sizes; interval of the fit"))
-
-    found_kid = kid(x, y)
-    scaled = 1000 * found_kid.value, 1000 * found_kid.low, 1000 * found_kid.high
-    rows.append(("KID x 1000", *scaled, 0.0, "all pairs; jackknife"))
-    if min(len(x), len(y)) > 5:
-        for row in neighbour_table(x, y).to_dict("records"):
-            note = f"k = {row['k']}; given the other set"
-            rows.append((str(row["metric"]), row["value"], row["low"], row["high"], math.nan, note))
-    if logits is not None and len(x) >= 10:
-        score = inception_score(logits, bias=bias)
-        note = f"{score.splits} splits, standard deviation {score.std:.3g}"
-        rows.append(("Inception Score", score.mean, math.nan, math.nan, math.nan, note))
+    rows = [_frechet_row(x, y)]
+    if companions:
+        rows += [*_companion_rows(x, y), *_score_rows(logits, bias, len(x))]
     table = pd.DataFrame(rows, columns=["metric", "value", "low", "high", "floor", "note"])
     return COMPANIONS.check(table.assign(space=space, n_fake=len(x), n_real=len(y)))
 
 
-def frechet_table(fake: ArrayLike, real: ArrayLike, *, space: str = "") -> pd.DataFrame:
-    """The one row of `companion_table` that is FD, for feature spaces in which nothing else is asked."""
-    x, y = check_features("fake", fake, at_least=3), check_features("real", real, at_least=3)
-    table = pd.DataFrame([_frechet_row(x, y)], columns=["metric", "value", "low", "high", "floor", "note"])
-    return COMPANIONS.check(table.assign(space=space, n_fake=len(x), n_real=len(y)))
+def _companion_rows(x: Floats, y: Floats) -> list[_Row]:
+    """What the number of images allows of FD without its bias, FID_infinity, KID and the neighbours' metrics."""
+    rows: list[_Row] = []
+    d, smallest = x.shape[1], min(len(x), len(y))
+    if smallest * 19 > d * 20 and smallest >= 40 and d <= JACKKNIFE_DIMENSIONS:
+        left = frechet_interval(x, y, method="jackknife")
+        rows.append(("FD without bias", left.debiased, left.low, left.high, 0.0, "20 groups left out on each side"))
+    if len(x) > 4 * d and len(y) > d:
+        found = fid_infinity(x, y)
+        rows.append(("FID_infinity", found.value, found.low, found.high, math.nan, "15 sizes; interval of the fit"))
+    found_kid = kid(x, y)
+    scaled = 1000 * found_kid.value, 1000 * found_kid.low, 1000 * found_kid.high
+    rows.append(("KID x 1000", *scaled, 0.0, "all pairs; jackknife"))
+    if smallest > 5:
+        for row in neighbour_table(x, y).to_dict("records"):
+            note = f"k = {row['k']}; given the other set"
+            rows.append((str(row["metric"]), row["value"], row["low"], row["high"], math.nan, note))
+    return rows
+
+
+def _score_rows(logits: ArrayLike | None, bias: ArrayLike | None, count: int) -> list[_Row]:
+    if logits is None or count < 10:
+        return []
+    score = inception_score(logits, bias=bias)
+    note = f"{score.splits} splits, standard deviation {score.std:.3g}"
+    return [("Inception Score", score.mean, math.nan, math.nan, math.nan, note)]
 
 
 def _frechet_row(x: Floats, y: Floats) -> _Row:
@@ -216,13 +241,3 @@ def _frechet_row(x: Floats, y: Floats) -> _Row:
         interval = frechet_interval(x, y)
     note += "; influences" + ("" if smallest >= FIRST_ORDER * d else f", rough below n = {FIRST_ORDER} d")
     return "FD", found.value, interval.low, interval.high, found.floor, note
-
-
-def _frechet_rows(x: Floats, y: Floats) -> list[_Row]:
-    """FD and, where groups can be left out at little cost, FD without its bias."""
-    rows = [_frechet_row(x, y)]
-    d, smallest = x.shape[1], min(len(x), len(y))
-    if smallest * 19 > d * 20 and smallest >= 40 and d <= JACKKNIFE_DIMENSIONS:
-        left = frechet_interval(x, y, method="jackknife")
-        rows.append(("FD without bias", left.debiased, left.low, left.high, 0.0, "20 groups left out on each side"))
-    return rows

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import linalg
 
-from scorescope.analysis.fid.image_transport import Transport
+from scorescope.analysis.fid.optimal_transport import Transport
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 
-Floats = NDArray[np.float64]
-
 CONTRIBUTIONS = Schema(
-    "feature contributions",
+    "feature_contributions",
     (
         Column("feature", int, "", "index of the feature"),
         Column("contribution", float, "feature^2", "part of FD, mean_part + covariance_part; sums to FD"),
@@ -36,7 +35,7 @@ CONTRIBUTIONS = Schema(
 )
 
 SPECTRUM = Schema(
-    "direction spectrum",
+    "direction_spectrum",
     (
         Column("direction", int, "", "rank, largest first"),
         Column("contribution", float, "feature^2", "eigenvalue of M; sums to FD"),
@@ -88,7 +87,18 @@ class VisibleShare:
 
 
 def feature_contributions(plan: Transport) -> pd.DataFrame:
-    """Part of FD in each feature, largest first; see `CONTRIBUTIONS`."""
+    """Part of FD in each feature, largest first; see `CONTRIBUTIONS`.
+
+    Parameters
+    ----------
+    plan : Transport
+        Of the two sets.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `CONTRIBUTIONS`, one row a feature.
+    """
     parts = np.square(plan.discrepancy_factor)
     mean_part, covariance_part = parts[:, 0], parts[:, 1:].sum(axis=1)
     total = mean_part + covariance_part
@@ -116,6 +126,11 @@ def direction_spectrum(plan: Transport, *, count: int | None = None) -> Spectrum
         Of the two sets.
     count : int, optional
         How many to return; by default all d. Shares are of the whole distance in any case.
+
+    Returns
+    -------
+    Spectrum
+        Its table, and the directions themselves.
     """
     values, vectors = linalg.eigh(plan.discrepancy, driver="evd")
     values, vectors = np.clip(values[::-1], 0.0, None), vectors[:, ::-1]
@@ -145,6 +160,11 @@ def visible_share(plan: Transport, weight: ArrayLike) -> VisibleShare:
         Of the two sets.
     weight : array, shape (classes, d)
         The classifier's weight matrix; 1008 x 2048 for the 2015 network.
+
+    Returns
+    -------
+    VisibleShare
+        Both parts, and the share that chance would give.
 
     Raises
     ------

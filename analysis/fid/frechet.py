@@ -11,18 +11,18 @@ distance look smaller or larger than it is (torch-fidelity and torchmetrics lose
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import linalg
 from scipy.linalg import blas, lapack
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features, check_same_dimension
 
-Floats = NDArray[np.float64]
 Route = Literal["auto", "cross_gram", "cholesky", "pivoted_cholesky"]
 FeatureSet = Moments | ArrayLike
 GRAM_ROUNDING = 1e-12  # relative error of a nuclear norm that eigenvalues in place of singular values may bring
@@ -65,10 +65,6 @@ class FrechetDistance:
     n2: int | None
     dimension: int
     floor: float
-
-    def as_row(self) -> dict[str, Any]:
-        """The fields, as one row of a table."""
-        return asdict(self)
 
 
 def frechet_distance(fake: FeatureSet, real: FeatureSet, *, route: Route = "auto") -> FrechetDistance:

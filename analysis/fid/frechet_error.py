@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from scorescope.analysis.fid.frechet import frechet_distance, trace_of_root
-from scorescope.analysis.fid.image_transport import influence, transport
+from scorescope.analysis.fid.optimal_transport import influence, transport
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features, check_same_dimension
 
-Floats = NDArray[np.float64]
 LEVEL = 0.95
 
 

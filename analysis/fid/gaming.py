@@ -21,25 +21,23 @@ from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.kernels import kid
 from scorescope.analysis.fid.matching import HistogramMatch
 from scorescope.analysis.fid.neighbours import neighbour_table
-from scorescope.analysis.fid.tables import mean_interval
 from scorescope.analysis.fid.weights import effective_size
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.arrays import Floats, Integers
+from scorescope.analysis.statistics.intervals import mean_interval
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
 PLAIN, REAL = "random choice", "other real images"
 
-AUDIT = Schema(
-    "gaming audit",
+GAMING_AUDIT = Schema(
+    "gaming_audit",
     (
         Column("arm", str, "", "how the images were chosen"),
         Column("metric", str, "", "FD, second FD, KID x 1000, precision or recall"),
         Column("space", str, "", "feature space"),
         Column("value", float, "", "mean over the draws"),
-        Column("low", float, "", "lower end of the 95 % t interval over the draws"),
-        Column("high", float, "", "upper end"),
+        *ends("", "t over the draws"),
         Column("change", float, "1", "value / that of the random choice - 1"),
         Column("n", int, "", "images in each draw"),
         Column("draws", int, "", "draws"),
@@ -108,7 +106,7 @@ def gaming_audit(
     draws: int = 5,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Measure sets chosen by weights beside a random choice and other real images; see `AUDIT`.
+    """Measure sets chosen by weights beside a random choice and other real images; see `GAMING_AUDIT`.
 
     Parameters
     ----------
@@ -130,17 +128,24 @@ def gaming_audit(
         Independent draws of each arm.
     seed : int
         Seed of the draws.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `GAMING_AUDIT`, one row an (arm, metric).
     """
     count = len(candidates.first)
     generator = np.random.default_rng(seed)
     size = size or _default_size(count, arms, spare)
-    anything = _draw_rows(np.arange(count), size, generator)
+    anything = _at_random(np.arange(count), size, generator)
     parts = [_measure(PLAIN, candidates, anything, real, spaces, draws).assign(effective_size=float(count))]
     for arm, how in arms.items():
         weights = how.weights if isinstance(how, HistogramMatch) else np.asarray(how, np.float64)
         _check_weights(arm, weights, count)
         choose = (
-            _rejected(how, size, generator) if isinstance(how, HistogramMatch) else _drawn(weights, size, generator)
+            _by_rejection(how, size, generator)
+            if isinstance(how, HistogramMatch)
+            else _by_weight(weights, size, generator)
         )
         rows = _measure(arm, candidates, choose, real, spaces, draws)
         parts.append(rows.assign(effective_size=effective_size(weights)))
@@ -149,7 +154,7 @@ def gaming_audit(
     plain = table[table["arm"] == PLAIN].set_index("metric")["value"]
     with np.errstate(divide="ignore", invalid="ignore"):
         table["change"] = table["value"] / plain.loc[table["metric"]].to_numpy() - 1
-    return AUDIT.check(table)
+    return GAMING_AUDIT.check(table)
 
 
 def verdict(
@@ -174,6 +179,11 @@ def verdict(
         What the sentence calls it.
     cause : str
         What the arm matched, for the sentence: class statistics, or all features with optimised weights.
+
+    Returns
+    -------
+    Verdict
+        The sentence, and the numbers in it.
     """
     values = {(row["arm"], row["metric"]): float(row["value"]) for row in audit.to_dict("records")}
     if (arm, "FD") not in values or (PLAIN, "FD") not in values:
@@ -193,20 +203,20 @@ def verdict(
     return Verdict(text + ".", arm, reduction, share, second, gap_share)
 
 
-def _draw_rows(rows: Rows, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
+def _at_random(rows: Integers, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
     """Some of the rows, none twice."""
     return lambda: generator.choice(rows, min(size, len(rows)), replace=False)
 
 
-def _drawn(weights: Floats, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
+def _by_weight(weights: Floats, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
     """Rows in proportion to weights, with replacement."""
     return lambda: generator.choice(len(weights), size, p=weights / weights.sum())
 
 
-def _rejected(match: HistogramMatch, size: int, generator: np.random.Generator) -> Callable[[], Rows]:
+def _by_rejection(match: HistogramMatch, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
     """What rejection keeps, cut at random to `size`."""
 
-    def choose() -> Rows:
+    def choose() -> Integers:
         kept = match.accept(int(generator.integers(2**62)))
         return generator.choice(kept, min(size, len(kept)), replace=False)
 
@@ -214,7 +224,12 @@ def _rejected(match: HistogramMatch, size: int, generator: np.random.Generator) 
 
 
 def _measure(
-    arm: str, source: FeaturePair, choose: Callable[[], Rows], real: FeaturePair, spaces: tuple[str, str], draws: int
+    arm: str,
+    source: FeaturePair,
+    choose: Callable[[], Integers],
+    real: FeaturePair,
+    spaces: tuple[str, str],
+    draws: int,
 ) -> pd.DataFrame:
     """All metrics of one arm over its draws."""
     found: dict[str, list[float]] = {}
@@ -248,7 +263,7 @@ def _floor(
     generator: np.random.Generator,
 ) -> pd.DataFrame:  # fmt: skip
     if spare is not None:
-        choose = _draw_rows(np.arange(len(spare.first)), size, generator)
+        choose = _at_random(np.arange(len(spare.first)), size, generator)
         return _measure(REAL, spare, choose, real, spaces, draws).assign(effective_size=float(len(spare.first)))
     order = generator.permutation(len(real.first))
     half = len(order) // 2

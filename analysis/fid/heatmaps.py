@@ -1,8 +1,8 @@
 """Which regions of an image a Frechet distance listens to, in closed form.
 
     gradients = image_gradients(plan, features)
-    squared_maps(activations, gradients)          # the published map: where the distance is sensitive
-    signed_maps(activations, gradients)           # where the image raises (+) or lowers (-) it
+    gradient_maps(activations, gradients)         # the published map: where the distance is sensitive
+    gradient_maps(activations, gradients, signed=True)     # where the image raises (+) or lowers (-) it
     influence_maps(plan, activations)             # signed, with the image's influence as spatial mean
     mask_share(maps, masks)                       # sensitivity inside a box or a segmentation, by image
     mask_summary(maps, masks, region="face")      # and over all of them
@@ -17,23 +17,22 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from scorescope.analysis.fid.image_transport import Transport
-from scorescope.analysis.fid.tables import mean_interval
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.fid.optimal_transport import Transport
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.intervals import mean_interval
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 
-Floats = NDArray[np.float64]
 TOUCHED = 1e-9  # share of a cell from which a mask touches it
 
 MASK_SHARE = Schema(
-    "mask share",
+    "mask_share",
     (
         Column("image", int, "", "row of the maps"),
         Column("sensitivity_share", float, "1", "part of the map's absolute sum that lies inside the mask"),
         Column("area_share", float, "1", "part of the map's cells that lies inside the mask"),
     ),
 )
-
 
 REGIONS = Schema(
     "regions",
@@ -43,18 +42,16 @@ REGIONS = Schema(
         Column("n", int, "", "images that have the region and any sensitivity"),
         Column("area_share", float, "1", "mean part of the image inside"),
         Column("sensitivity_share", float, "1", "mean part of an image's sensitivity inside"),
-        Column("low", float, "1", "lower end of its 95 % t interval over images"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "t over images"),
         Column("ratio", float, "1", "sensitivity_share / area_share: 1 where the map is flat"),
         Column("pooled_share", float, "1", "part inside of the sensitivity of all images together"),
-        Column("pooled_low", float, "1", "lower end of its 95 % interval (delta method)"),
-        Column("pooled_high", float, "1", "upper end"),
+        *ends("1", "delta method", of="pooled"),
     ),
 )
 
 
-def squared_maps(activations: ArrayLike, gradients: ArrayLike) -> Floats:
-    """sum_c g_c^2 A_c(y, x): the map of Kynkaanniemi et al. 2023 (arXiv 2203.06026), not yet rescaled.
+def gradient_maps(activations: ArrayLike, gradients: ArrayLike, *, signed: bool = False) -> Floats:
+    """Where the distance is sensitive to an image, or with `signed` where the image raises or lowers it.
 
     Parameters
     ----------
@@ -62,21 +59,18 @@ def squared_maps(activations: ArrayLike, gradients: ArrayLike) -> Floats:
         Last maps before the average pooling.
     gradients : array, shape (m, channel)
         dFD/dx_i, from `image_gradients`.
+    signed : bool
+        sum_c g_c A_c(y, x), whose spatial mean is g . f, the image's linear effect on FD. By default
+        sum_c g_c^2 A_c(y, x): the map of Kynkaanniemi et al. 2023 (arXiv 2203.06026), not yet rescaled.
 
     Returns
     -------
     ndarray, shape (m, y, x)
-        Non-negative for activations after a ReLU. The publication stretches each map to [0, 1] by itself, which
-        removes the scale; these share one.
+        Unsigned, not negative for activations after a ReLU. The publication stretches each map to [0, 1] by itself,
+        which removes the scale; these share one.
     """
     a, g = _checked(activations, gradients)
-    return _weighted(a, np.square(g))
-
-
-def signed_maps(activations: ArrayLike, gradients: ArrayLike) -> Floats:
-    """sum_c g_c A_c(y, x), shape (m, y, x): its spatial mean is g . f, the image's linear effect on FD."""
-    a, g = _checked(activations, gradients)
-    return _weighted(a, g)
+    return _weighted(a, g if signed else np.square(g))
 
 
 def influence_maps(plan: Transport, activations: ArrayLike) -> Floats:
@@ -118,6 +112,11 @@ def mask_share(maps: ArrayLike, masks: ArrayLike, *, dilate: int = 0) -> pd.Data
     dilate : int
         Grow the mask by so many map cells first; cells that it touches then count whole. Receptive fields overlap,
         so that one is fair.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `MASK_SHARE`, one row an image.
     """
     values = np.abs(np.asarray(maps, np.float64))
     cover = _grown(masks, values.shape, dilate)
@@ -136,6 +135,11 @@ def mask_summary(maps: ArrayLike, masks: ArrayLike, *, region: str, dilate: int 
         As in `mask_share`. Images whose mask is empty, or whose map is zero, are left out and do not count in `n`.
     region : str
         Name for the table.
+
+    Returns
+    -------
+    DataFrame
+        One row, columns declared in `REGIONS`.
 
     Raises
     ------

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features, check_same_dimension
 
-Floats = NDArray[np.float64]
 Kernel = Callable[[Floats, Floats], Floats]
 BLOCK = 1024  # rows of a kernel matrix that are held at once
 
@@ -89,6 +89,20 @@ def kid_subsets(
     fake: ArrayLike, real: ArrayLike, *, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> SubsetDistance:
     """KID of random subsets, drawn without replacement: the published setting.
+
+    Parameters
+    ----------
+    fake, real : array, shape (n, d)
+        Features.
+    subsets, size : int
+        How many, of how many images on each side.
+    seed : int
+        Seed of the subsets.
+
+    Returns
+    -------
+    SubsetDistance
+        Not multiplied by 1000.
 
     Raises
     ------

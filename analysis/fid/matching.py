@@ -10,14 +10,13 @@ Exact for top-1 classes; for several classes an image, the weights nearest to eq
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize, special
 
 from scorescope.analysis.fid.weights import effective_size
+from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.data.errors import InputError
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
 RIDGE = 1e-6  # keeps tilts finite where a class combination cannot be matched
 
 
@@ -49,7 +48,7 @@ class HistogramMatch:
     gap_after: float
     effective_size: float
 
-    def accept(self, seed: int) -> Rows:
+    def accept(self, seed: int) -> Integers:
         """Candidates that one run of rejection sampling keeps."""
         return np.flatnonzero(np.random.default_rng(seed).random(len(self.acceptance)) < self.acceptance)
 
@@ -101,7 +100,7 @@ def match_histogram(candidates: ArrayLike, real: ArrayLike) -> HistogramMatch:
     )  # fmt: skip
 
 
-def _classes(argument: str, classes: ArrayLike) -> Rows:
+def _classes(argument: str, classes: ArrayLike) -> Integers:
     values = np.asarray(classes)
     if values.ndim == 1:
         values = values[:, None]
@@ -111,11 +110,11 @@ def _classes(argument: str, classes: ArrayLike) -> Rows:
     return values.astype(np.int64)
 
 
-def _shares(top: Rows, count: int) -> Floats:
+def _shares(top: Integers, count: int) -> Floats:
     return np.bincount(top.ravel(), minlength=count) / top.size
 
 
-def _tilt(top: Rows, wanted: Floats, count: int) -> Floats:
+def _tilt(top: Integers, wanted: Floats, count: int) -> Floats:
     """Weights exp(theta . indicators) whose class shares are those wanted, by the convex dual."""
     present = np.zeros(count, bool)
     present[top.ravel()] = True

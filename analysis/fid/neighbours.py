@@ -9,16 +9,19 @@ images: compare only sets of the same size.
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from scorescope.analysis.fid.tables import LEVEL, mean_interval, wilson
+from scorescope.analysis.fid.influence_tables import LEVEL
+from scorescope.analysis.statistics.arrays import Bools, Floats
+from scorescope.analysis.statistics.intervals import mean_interval, wilson
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features, check_same_dimension
 
-Floats = NDArray[np.float64]
 BLOCK = 1024
+K_PRECISION = 3  # as published
+HALVES = 40  # of the generated images, for the interval of the recall
 
 NEIGHBOURS = Schema(
     "neighbours",
@@ -33,7 +36,9 @@ NEIGHBOURS = Schema(
 )
 
 
-def neighbour_table(fake: ArrayLike, real: ArrayLike, *, k_precision: int = 3, k_density: int = 5) -> pd.DataFrame:
+def neighbour_table(
+    fake: ArrayLike, real: ArrayLike, *, k_precision: int = K_PRECISION, k_density: int = 5
+) -> pd.DataFrame:
     """The four metrics, one row each; see `NEIGHBOURS`.
 
     Parameters
@@ -44,6 +49,11 @@ def neighbour_table(fake: ArrayLike, real: ArrayLike, *, k_precision: int = 3, k
         Neighbour for precision and recall.
     k_density : int
         Neighbour for density and coverage.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `NEIGHBOURS`.
     """
     x, y = check_features("fake", fake), check_features("real", real)
     check_same_dimension("real", x.shape[1], y.shape[1])
@@ -55,15 +65,12 @@ def neighbour_table(fake: ArrayLike, real: ArrayLike, *, k_precision: int = 3, k
     real_radius, density_radius = _radii(y, (k_precision, k_density))
     inside, near, reached, closest = _cross(x, y, real_radius, density_radius, fake_radius)
     counts = {"precision": inside, "recall": reached, "coverage": closest < density_radius}
+    ks = {"precision": k_precision, "recall": k_precision, "density": k_density, "coverage": k_density}
     rows: list[tuple[str, int, float, int, float, float]] = []
-    for metric, k in (
-        ("precision", k_precision),
-        ("recall", k_precision),
-        ("density", k_density),
-        ("coverage", k_density),
-    ):
+    for metric, k in ks.items():
         if metric == "density":
-            rows.append((metric, k, *_with_count(mean_interval(near / k), len(x))))
+            value, low, high = mean_interval(near / k)
+            rows.append((metric, k, value, len(x), low, high))
         else:
             hits = counts[metric]
             value, low, high = (float(v) for v in wilson(int(hits.sum()), len(hits)))
@@ -71,41 +78,25 @@ def neighbour_table(fake: ArrayLike, real: ArrayLike, *, k_precision: int = 3, k
     return NEIGHBOURS.check(pd.DataFrame(rows, columns=NEIGHBOURS.names))
 
 
-def recall_interval(
-    fake: ArrayLike, real: ArrayLike, *, k_precision: int = 3, halves: int = 40, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of the recall over draws of both sets.
+def recall_interval(fake: ArrayLike, real: ArrayLike) -> tuple[float, float]:
+    """95 % interval of the recall of `neighbour_table` over draws of both sets; at least 2 (k + 1) fake rows.
 
     Recall is a mean over real images, but each generated image that is drawn opens a ball around itself and shrinks
     those of its neighbours. Its variance is that over random halves of the generated images (the delete-half
     jackknife: Shao & Wu 1989; leaving out less gives too wide an interval, for a nearest neighbour is no smooth
     function of the set), and p (1 - p) / n for the real ones. Of t form, cut at 0 and 1.
-
-    Parameters
-    ----------
-    fake, real : array, shape (n, d)
-        Features; of the fake ones at least 2 (k + 1).
-    k_precision : int
-        Neighbour whose distance is the radius.
-    halves, seed : int
-        Number of halves and seed of their draws.
-
-    Returns
-    -------
-    low, high : float
     """
     x, y = check_features("fake", fake), check_features("real", real)
     check_same_dimension("real", x.shape[1], y.shape[1])
     kept = len(x) // 2
-    if halves < 3 or kept <= k_precision or k_precision < 1:
-        found = f"{len(x)} images, k = {k_precision}, {halves} halves"
-        raise InputError("fake", found=found, expected="more than k images in a half, k >= 1, 3 halves or more")
-    generator = np.random.default_rng(seed)
-    drawn = (np.sort(generator.permutation(len(x))[:kept]) for _ in range(halves))
-    recalls = np.array([_recall(x[rows], y, k_precision) for rows in drawn])
-    value = _recall(x, y, k_precision)
+    if kept <= K_PRECISION:
+        raise InputError("fake", found=f"{len(x)} images, k = {K_PRECISION}", expected="more than k images in a half")
+    generator = np.random.default_rng(0)
+    drawn = (np.sort(generator.permutation(len(x))[:kept]) for _ in range(HALVES))
+    recalls = np.array([_recall(x[rows], y, K_PRECISION) for rows in drawn])
+    value = _recall(x, y, K_PRECISION)
     variance = kept / (len(x) - kept) * recalls.var(ddof=1) + value * (1 - value) / len(y)
-    half = stats.t.ppf((1 + LEVEL) / 2, halves - 1) * np.sqrt(variance)
+    half = stats.t.ppf((1 + LEVEL) / 2, HALVES - 1) * np.sqrt(variance)
     return float(max(value - half, 0.0)), float(min(value + half, 1.0))
 
 
@@ -115,10 +106,6 @@ def _recall(x: Floats, y: Floats, k: int) -> float:
     for start in range(0, len(x), BLOCK):
         reached |= (_squared_distances(x[start : start + BLOCK], y) <= radius[start : start + BLOCK, None]).any(axis=0)
     return float(reached.mean())
-
-
-def _with_count(found: tuple[float, float, float], n: int) -> tuple[float, int, float, float]:
-    return found[0], n, found[1], found[2]
 
 
 def _radii(rows: Floats, ks: tuple[int, ...]) -> list[Floats]:
@@ -133,7 +120,7 @@ def _radii(rows: Floats, ks: tuple[int, ...]) -> list[Floats]:
 
 def _cross(
     x: Floats, y: Floats, real_radius: Floats, density_radius: Floats, fake_radius: Floats
-) -> tuple[NDArray[np.bool_], Floats, NDArray[np.bool_], Floats]:
+) -> tuple[Bools, Floats, Bools, Floats]:
     """Fake in a real ball; number of density balls that hold it; real in a fake ball; nearest fake of each real."""
     inside, near = [], []
     reached, closest = np.zeros(len(y), bool), np.full(len(y), np.inf)

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import linalg, optimize
 from tqdm import tqdm
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, cholesky_factor, congruence, pivoted_factor
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features, check_same_dimension
 
-Floats = NDArray[np.float64]
 CHUNK = 4096
 
 
@@ -131,12 +131,7 @@ class WeightedDistance:
 
 
 def optimise_weights(
-    candidates: ArrayLike,
-    real: FeatureSet,
-    *,
-    evaluations: int = 100,
-    memory: int = 20,
-    progress: bool = False,
+    candidates: ArrayLike, real: FeatureSet, *, evaluations: int = 100, memory: int = 20, progress: bool = False
 ) -> OptimisedWeights:
     """Weights of the candidates that lower the distance to the real set, by L-BFGS.
 

@@ -1,4 +1,17 @@
-"""gaussian"""
+"""How much of a denoiser is a law with a closed form, at which noise levels, and what that saves.
+
+    gaps = score_gaps(denoiser, [gaussian, per_class], images, sigmas)
+    score_table(gaps)                                      # unexplained fraction of each law, by noise level
+    regimes(gaps)                                          # which law is best where, and where the network errs
+    advice = suggest_skip(denoiser, gaussian, far_field_constant(images), tolerance=1e-4)
+    advice.sigma_skip                                      # the closed form may carry a state down to here
+    pair = path_pair(denoiser, gaussian, seeds=range(64), sigmas=sigmas)
+    path_errors(pair), emergence(pair)                     # state error by level; where each eigen-mode appears
+    solver_gains(Heun(), sigmas, gaussian.eigenvalues)     # a solver's own error on the linear part
+    memorisation(denoiser, {"train": train, "held out": held_out}, sigmas)
+
+Laws come from `probes.approximations`, noise levels from `probes.models.edm_sigmas`.
+"""
 
 from scorescope.analysis.gaussian.far_field import (
     covariance_floor,
@@ -6,7 +19,7 @@ from scorescope.analysis.gaussian.far_field import (
     predicted_state_error,
     skip_level,
 )
-from scorescope.analysis.gaussian.memory import memorisation
+from scorescope.analysis.gaussian.gaps import QUERIES, score_gaps
 from scorescope.analysis.gaussian.paths import (
     emergence,
     end_agreement,
@@ -15,12 +28,13 @@ from scorescope.analysis.gaussian.paths import (
     path_errors,
     path_pair,
 )
-from scorescope.analysis.gaussian.scores import compare_scores, regimes, score_gaps, score_table
+from scorescope.analysis.gaussian.scores import compare_scores, regimes, score_table
 from scorescope.analysis.gaussian.skip import skip_table, suggest_skip
-from scorescope.analysis.gaussian.solvers import linear_error, solver_gains
-from scorescope.analysis.gaussian.training import nearest_step, training_dynamics
+from scorescope.analysis.gaussian.solver_errors import linear_error, solver_gains
+from scorescope.analysis.gaussian.training import memorisation, nearest_step, training_dynamics
 
 __all__ = [
+    "QUERIES",
     "compare_scores",
     "covariance_floor",
     "emergence",

@@ -49,7 +49,18 @@ def far_field_constant(data: Tensor, *, chunk: int = 2048) -> float:
 
 
 def covariance_floor(approximation: Gaussian, full: Gaussian) -> float:
-    """Centred fraction that a wrong covariance leaves at any high noise: |C - C_hat|_F^2 / |C|_F^2."""
+    """Centred fraction that a wrong covariance leaves at any high noise: |C - C_hat|_F^2 / |C|_F^2.
+
+    Parameters
+    ----------
+    approximation, full : Gaussian
+        The law with C_hat, and that with C.
+
+    Returns
+    -------
+    float
+        Dimensionless.
+    """
     exact = full.covariance()
     return float((exact - approximation.covariance()).square().sum() / exact.square().sum())
 
@@ -76,6 +87,11 @@ def predicted_state_error(
         Where to.
     sigma_max : float
         Where from.
+
+    Returns
+    -------
+    float
+        Dimensionless.
     """
     energy = float(gaussian.eigenvalues.double().square().sum())
     energy += (gaussian.dimension - gaussian.rank) * gaussian.residual**2
@@ -84,7 +100,20 @@ def predicted_state_error(
 
 
 def skip_level(constant: float, gaussian: Gaussian, *, tolerance: float) -> float:
-    """Lowest sigma at which `predicted_state_error` is within `tolerance`."""
+    """Lowest sigma at which `predicted_state_error` is within `tolerance`.
+
+    Parameters
+    ----------
+    constant, gaussian
+        As in `predicted_state_error`.
+    tolerance : float
+        Relative squared error, between 0 and 1.
+
+    Returns
+    -------
+    float
+        In units of the data.
+    """
     if not 0 < tolerance < 1:
         raise InputError("tolerance", found=str(tolerance), expected="a relative squared error between 0 and 1")
     low, high = 1e-6, 1e6

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
-from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
-from scorescope.analysis.statistics.ratios import ratios
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.arrays import Floats, host_array
+from scorescope.analysis.statistics.bootstrap import TAILS, draw_units, ratios
+from scorescope.analysis.statistics.intervals import share_interval
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian, Mixture
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -27,17 +26,15 @@ from scorescope.probes.models.noise import SampleNoise
 from scorescope.probes.sampling.paths import Path, run_path
 from scorescope.probes.sampling.solvers import Solver
 
-Floats = NDArray[np.float64]
 HALF_POWER = 0.5**0.5  # of the final size: the closed form is there at sigma = sqrt(eigenvalue)
 
-ERRORS = Schema(
+PATH_ERRORS = Schema(
     "path_errors",
     (
         Column("sigma", float, "data", "noise level"),
         Column("quantity", str, "", "state, or denoised prediction"),
         Column("ratio_of_sums", float, "1", "sum of |network - Gaussian|^2 over sum of |Gaussian - mean|^2"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds"),
         Column("median", float, "1", "median over seeds of the ratio: one path that goes elsewhere does not move it"),
         Column("n", int, "", "seeds"),
     ),
@@ -54,7 +51,7 @@ AMPLITUDES = Schema(
     ),
 )
 EMERGENCE = Schema(
-    "emergence",
+    "mode_emergence",
     (
         Column("mode", int, "", "eigen-mode, largest variance first"),
         Column("eigenvalue", float, "data^2", "its variance"),
@@ -62,8 +59,7 @@ EMERGENCE = Schema(
             "sqrt_eigenvalue", float, "data", "noise level at which the closed form reaches 0.707 of its final size"
         ),
         Column("sigma_network", float, "data", "where the network's prediction does; missing where it always is"),
-        Column("low", float, "data", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "data", "upper end"),
+        *ends("data", "bootstrap over seeds"),
         Column("n", int, "", "seeds"),
     ),
 )
@@ -72,12 +68,10 @@ ENDS = Schema(
     (
         Column("what", str, "", "compared with the network's own samples of the same seeds"),
         Column("ratio_of_sums", float, "1", "sum of |difference|^2 over sum of |network - mean|^2"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds"),
         Column("median", float, "1", "median over seeds of the ratio"),
         Column("flips", float, "1", "share of seeds whose sample belongs to another mode"),
-        Column("flips_low", float, "1", "lower end of its exact 95 % interval (Clopper & Pearson)"),
-        Column("flips_high", float, "1", "upper end"),
+        *ends("1", "exact (Clopper & Pearson)", of="flips"),
         Column("n", int, "", "seeds"),
     ),
 )
@@ -130,9 +124,13 @@ def path_pair(
         As in `run_path`.
     dtype : torch.dtype
         Of the network's states.
+
+    Returns
+    -------
+    PathPair
+        Both paths at every level.
     """
-    noise = SampleNoise([int(seed) for seed in seeds], gaussian.shape, torch.device("cpu"), dtype).draw()
-    start = sigmas[0] * noise
+    start = sigmas[0] * seed_noise(seeds, gaussian.shape, dtype)
     network = run_path(denoiser, start, sigmas, condition=condition, solver=solver)
     exact = start.to(gaussian.mean.dtype)
     states = torch.stack([gaussian.flow(exact, sigmas[0], sigma) for sigma in network.sigmas])
@@ -141,7 +139,20 @@ def path_pair(
 
 
 def path_errors(pair: PathPair, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """State and prediction error of the closed form at every level, `ERRORS`."""
+    """State and prediction error of the closed form at every level, `PATH_ERRORS`.
+
+    Parameters
+    ----------
+    pair : PathPair
+        From `path_pair`.
+    resamples, seed : int
+        Of the bootstrap over seeds.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `PATH_ERRORS`, one row a (quantity, level).
+    """
     frames = []
     for quantity, network, exact in (
         ("state", pair.network.states, pair.states),
@@ -158,11 +169,24 @@ def path_errors(pair: PathPair, *, resamples: int = 1000, seed: int = 0) -> pd.D
                 }
             )
         )  # fmt: skip
-    return ERRORS.check(pd.concat(frames, ignore_index=True))
+    return PATH_ERRORS.check(pd.concat(frames, ignore_index=True))
 
 
 def mode_amplitudes(pair: PathPair, *, modes: int = 8) -> pd.DataFrame:
-    """Size of each of the first modes of the prediction at every level, `AMPLITUDES`."""
+    """Size of each of the first modes of the prediction at every level, `AMPLITUDES`.
+
+    Parameters
+    ----------
+    pair : PathPair
+        From `path_pair`.
+    modes : int
+        How many, largest variance first.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `AMPLITUDES`, one row a (mode, level).
+    """
     energy = _mode_energy(pair, modes).mean(1)  # (levels, modes)
     network = np.sqrt(energy / energy[-1])
     sigmas = np.array(pair.network.sigmas)
@@ -180,7 +204,22 @@ def mode_amplitudes(pair: PathPair, *, modes: int = 8) -> pd.DataFrame:
 
 
 def emergence(pair: PathPair, *, modes: int = 16, resamples: int = 200, seed: int = 0) -> pd.DataFrame:
-    """Noise level at which each mode of the prediction has 0.707 of its final size, `EMERGENCE`."""
+    """Noise level at which each mode of the prediction has 0.707 of its final size, `EMERGENCE`.
+
+    Parameters
+    ----------
+    pair : PathPair
+        From `path_pair`.
+    modes : int
+        How many, largest variance first.
+    resamples, seed : int
+        Of the bootstrap over seeds.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `EMERGENCE`, one row a mode.
+    """
     energy = _mode_energy(pair, modes)
     sigmas = np.array(pair.network.sigmas)
     units = energy.shape[1]
@@ -212,14 +251,37 @@ def end_agreement(
         Mean of the data.
     classify : callable, optional
         Samples to the index of their mode; see `mode_of`.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `ENDS`, one row a candidate.
     """
     rows = [_agreement(name, end, reference, centre, classify) for name, end in candidates.items()]
     return ENDS.check(pd.DataFrame(rows))
 
 
 def mode_of(mixture: Mixture, *, sigma: float = 0.3) -> Callable[[Tensor], Tensor]:
-    """A classifier: the component of a mixture that a clean sample most likely belongs to, seen at noise sigma."""
+    """A classifier: the component of a mixture that a clean sample most likely belongs to, seen at noise sigma.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Whose components are the modes.
+    sigma : float
+        In units of the data.
+
+    Returns
+    -------
+    callable
+        Samples (n, *shape) to the index of their component, (n,).
+    """
     return lambda samples: mixture.responsibilities(samples, sigma).argmax(1)
+
+
+def seed_noise(seeds: Sequence[int], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Standard normal noise of each seed, as `sample` draws it, on the CPU."""
+    return SampleNoise([int(seed) for seed in seeds], shape, torch.device("cpu"), dtype).draw()
 
 
 def _agreement(
@@ -234,9 +296,8 @@ def _agreement(
     found = ratios(error, total, np.arange(len(end)))
     flips, low, high = float("nan"), float("nan"), float("nan")
     if classify is not None:
-        test = stats.binomtest(int((classify(end) != classify(reference)).sum()), len(end))
-        flips, bounds = test.statistic, test.proportion_ci()
-        low, high = bounds.low, bounds.high
+        flipped = host_array(classify(end) != classify(reference))
+        flips, (low, high) = float(flipped.mean()), share_interval(flipped)
     return {
         "what": name, "ratio_of_sums": float(found.of_sums[0]), "low": float(found.of_sums_low[0]),
         "high": float(found.of_sums_high[0]), "median": float(np.median(error / total)), "flips": flips,

@@ -1,9 +1,7 @@
 """How far a denoiser is from laws whose denoiser is known, at every noise level.
 
-    table = compare_scores(denoiser, [gaussian, per_class, exact], images, sigmas, query="held_out")
-
     gaps = score_gaps(denoiser, [gaussian, per_class, exact], images, sigmas, query="held_out")
-    table = score_table(gaps)                     # the same: unexplained fractions with intervals
+    table = score_table(gaps)                     # unexplained fractions with intervals; both: `compare_scores`
     levels = regimes(gaps)                        # which law is best where, and where the network itself errs
 
 An unexplained fraction is |D - A|^2 over a total; the total is what differs between published metrics:
@@ -11,33 +9,20 @@ An unexplained fraction is |D - A|^2 over a total; the total is what differs bet
     centred     |D - mean|^2     the one to use
     denoised    |D|^2            blind at low noise, where every D is nearly the image
     score       |D - x|^2        blind at high noise, where every score (D - x) / sigma^2 is nearly -x / sigma^2
-
-Everything is computed from D, never from a float32 score, and depends on where it is asked: see `QUERIES`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from scorescope.analysis.gaussian.queries import QUERIES, query_noise, query_states
-from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
-from scorescope.analysis.statistics.ratios import per_unit, ratios
-from scorescope.analysis.statistics.tables import Column, Schema
-from scorescope.data.errors import InputError
-from scorescope.probes.approximations import Approximation, Gaussian
-from scorescope.probes.models.conditions import select_rows
-from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
-
-Floats = NDArray[np.float64]
-
-METRICS = ("centred", "denoised", "score")
+from scorescope.analysis.gaussian.gaps import SCORE_METRICS, ScoreGaps, score_gaps
+from scorescope.analysis.statistics.bootstrap import draw_units, per_unit, percentile_interval, ratios
+from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.probes.approximations import Approximation
+from scorescope.probes.models.denoiser import Denoiser
 
 SCORES = Schema(
     "score_comparison",
@@ -47,11 +32,9 @@ SCORES = Schema(
         Column("approximation", str, "", "which law"),
         Column("metric", str, "", "what the squared difference is a fraction of: centred, denoised or score"),
         Column("ratio_of_sums", float, "1", "sum of |D - A|^2 over sum of the metric's total"),
-        Column("ratio_of_sums_low", float, "1", "lower end of its 95 % interval, bootstrap over images"),
-        Column("ratio_of_sums_high", float, "1", "upper end"),
+        *ends("1", "bootstrap over images", of="ratio_of_sums"),
         Column("mean_of_ratios", float, "1", "mean over samples of |D - A|^2 over the metric's total"),
-        Column("mean_of_ratios_low", float, "1", "lower end of its 95 % interval, bootstrap over images"),
-        Column("mean_of_ratios_high", float, "1", "upper end"),
+        *ends("1", "bootstrap over images", of="mean_of_ratios"),
         Column("n", int, "", "points"),
         Column("images", int, "", "images (or seeds) that they come from: what the bootstrap draws"),
         Column("note", str, "", "what the fit of the approximation had to do"),
@@ -67,8 +50,7 @@ REGIMES = Schema(
         Column("best_fraction", float, "1", "its fraction: ratio of sums, centred"),
         Column("gaussian_fraction", float, "1", "that of the Gaussian"),
         Column("gaussian_excess", float, "1", "gaussian_fraction - best_fraction"),
-        Column("gaussian_excess_low", float, "1", "lower end of its 95 % interval, paired bootstrap over images"),
-        Column("gaussian_excess_high", float, "1", "upper end"),
+        *ends("1", "paired bootstrap over images", of="gaussian_excess"),
         Column(
             "gaussian_is_best",
             bool,
@@ -80,114 +62,7 @@ REGIMES = Schema(
     ),
 )
 NEAR = 0.01  # of the best fraction: a difference that is certain but smaller says nothing
-AGREEMENT = 0.1  # of the best fraction: below that, which law is taken does not matter
-
-
-@dataclass(frozen=True)
-class ScoreGaps:
-    """Squared norms at every point; what the tables are made from.
-
-    Attributes
-    ----------
-    query : str
-        One of `QUERIES`.
-    sigmas : tuple of float
-        Noise levels.
-    unit : array of int, shape (points,)
-        Image (or seed) of each point.
-    errors : dict of str to array, shape (sigmas, points)
-        |D - A|^2 of each approximation, in squared units of the data.
-    totals : dict of str to array, shape (sigmas, points)
-        The total of each metric.
-    apart : dict of str to array, shape (sigmas, points)
-        |A - G|^2 to the Gaussian, of each approximation that has its moments.
-    notes : dict of str to str
-        Each approximation's note.
-    gaussian : str
-        Name of the Gaussian.
-    """
-
-    query: str
-    sigmas: tuple[float, ...]
-    unit: NDArray[np.int64]
-    errors: Mapping[str, Floats]
-    totals: Mapping[str, Floats]
-    apart: Mapping[str, Floats]
-    notes: Mapping[str, str]
-    gaussian: str
-
-
-@torch.inference_mode()
-def score_gaps(
-    denoiser: Denoiser,
-    approximations: Sequence[Approximation],
-    data: Tensor,
-    sigmas: Sequence[float],
-    *,
-    query: str = "held_out",
-    condition: Condition = None,
-    draws: int = 1,
-    seed: int = 0,
-    batch: int = 1024,
-    progress: bool = False,
-) -> ScoreGaps:
-    """Ask a denoiser and its approximations the same questions.
-
-    Parameters
-    ----------
-    denoiser : Denoiser
-        The model, or a law taken as the truth.
-    approximations : sequence
-        Laws of different names. One must be a `Gaussian` of some rank: the reference of `regimes`, and the centre.
-    data : Tensor, shape (images, *shape)
-        What noise is added to. For the queries "noise" and "path" only its size and shape count.
-    sigmas : sequence of float
-        Positive noise levels.
-    query : str
-        One of `QUERIES`: the caller says what `data` are.
-    condition : optional
-        One row an image, passed to the denoiser and to every approximation that knows conditions.
-    draws : int
-        Noise draws an image.
-    seed : int
-        Draw j of image i has noise of its own, the same at every level.
-    batch : int
-        Points computed together.
-    progress : bool
-        Show a progress bar over noise levels.
-
-    Raises
-    ------
-    InputError
-        For an unknown query, no Gaussian, names used twice, levels that are not positive, predictions that are not
-        finite, naming the law and the level.
-    """
-    gaussian = _check(approximations, query, sigmas, draws)
-    count = len(data) * draws
-    unit = np.repeat(np.arange(len(data)), draws)
-    every = {a.name: np.empty((len(sigmas), count)) for a in approximations}
-    apart = {a.name: np.empty((len(sigmas), count)) for a in approximations if _has_moments(a) and a is not gaussian}
-    totals = {metric: np.empty((len(sigmas), count)) for metric in METRICS}
-    rows = torch.from_numpy(unit)
-    for start in range(0, count, batch):
-        part = slice(start, min(start + batch, count))
-        clean, labels = data[rows[part]], select_rows(condition, rows[part])
-        noise = query_noise(range(start, part.stop), seed, data)
-        states = query_states(denoiser, clean, noise, labels, query, sigmas)
-        bar = tqdm(states, total=len(sigmas), desc="comparing scores", disable=not progress, leave=False)
-        for level, x in enumerate(bar):
-            sigma = torch.full((len(x),), float(sigmas[level]), dtype=x.dtype, device=x.device)
-            denoised = evaluate(denoiser, x, sigma, labels, branch="denoiser")
-            predictions = {a.name: evaluate(a, x, sigma, labels, branch=a.name) for a in approximations}
-            for name, prediction in predictions.items():
-                every[name][level, part] = _squared(denoised - prediction)
-                if name in apart:
-                    apart[name][level, part] = _squared(prediction - predictions[gaussian.name])
-            for metric, zero in (("centred", gaussian.mean.to(x)), ("denoised", 0), ("score", x)):
-                totals[metric][level, part] = _squared(denoised - zero)
-    _check_finite(every, sigmas)
-    notes = {a.name: a.note for a in approximations}
-    return ScoreGaps(query, tuple(map(float, sigmas)), unit, every, totals, apart, notes, gaussian.name)
+ALIKE = 0.1  # of the best fraction: below that, which law is taken does not matter
 
 
 def compare_scores(
@@ -196,18 +71,14 @@ def compare_scores(
     data: Tensor,
     sigmas: Sequence[float],
     *,
-    query: str = "held_out",
-    condition: Condition = None,
-    draws: int = 1,
-    seed: int = 0,
     resamples: int = 1000,
-    progress: bool = False,
+    **options: Any,
 ) -> pd.DataFrame:
     """Unexplained fraction of every approximation in every metric: `score_gaps` and `score_table` in one call.
 
     Parameters
     ----------
-    denoiser, approximations, data, sigmas, query, condition, draws, seed, progress
+    denoiser, approximations, data, sigmas, **options
         As in `score_gaps`.
     resamples : int
         Bootstrap draws.
@@ -217,15 +88,18 @@ def compare_scores(
     DataFrame
         `SCORES`: one row a (sigma, approximation, metric).
     """
-    gaps = score_gaps(
-        denoiser, approximations, data, sigmas, query=query, condition=condition, draws=draws, seed=seed,
-        progress=progress,
-    )  # fmt: skip
-    return score_table(gaps, resamples=resamples)
+    return score_table(score_gaps(denoiser, approximations, data, sigmas, **options), resamples=resamples)
 
 
 def score_table(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Unexplained fraction of every approximation in every metric.
+
+    Parameters
+    ----------
+    gaps : ScoreGaps
+        From `score_gaps`.
+    resamples, seed : int
+        Of the bootstrap over images.
 
     Returns
     -------
@@ -234,7 +108,7 @@ def score_table(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.
     """
     frames = []
     for name, errors in gaps.errors.items():
-        for metric in METRICS:
+        for metric in SCORE_METRICS:
             found = ratios(errors, gaps.totals[metric], gaps.unit, resamples=resamples, seed=seed)
             frames.append(
                 pd.DataFrame(
@@ -252,6 +126,13 @@ def score_table(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.
 
 def regimes(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Which law is best at each noise level, and where the difference is the network's own error.
+
+    Parameters
+    ----------
+    gaps : ScoreGaps
+        From `score_gaps`.
+    resamples, seed : int
+        Of the bootstrap over images.
 
     Returns
     -------
@@ -276,7 +157,7 @@ def regimes(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.Data
             "gaussian_excess": fractions[gaps.gaussian] - best_fraction,
             "gaussian_excess_low": low, "gaussian_excess_high": high,
             "gaussian_is_best": low <= NEAR * best_fraction,
-            "disagreement": disagreement, "network_error": disagreement < AGREEMENT * best_fraction,
+            "disagreement": disagreement, "network_error": disagreement < ALIKE * best_fraction,
         }
     )  # fmt: skip
     return REGIMES.check(table)
@@ -287,35 +168,3 @@ def lowest_run(table: pd.DataFrame, column: str) -> float:
     falling = table.sort_values("sigma", ascending=False)
     holds = falling[column].to_numpy().cumprod().astype(bool)
     return float(falling["sigma"].to_numpy()[holds][-1]) if holds.any() else float("nan")
-
-
-def _check(approximations: Sequence[Approximation], query: str, sigmas: Sequence[float], draws: int) -> Gaussian:
-    if query not in QUERIES:
-        raise InputError("query", found=repr(query), expected=f"one of {', '.join(QUERIES)}")
-    names = [a.name for a in approximations]
-    gaussians = [a for a in approximations if isinstance(a, Gaussian) and a.rank > 0]
-    if len(set(names)) != len(names) or not gaussians:
-        raise InputError("approximations", found=str(names), expected="different names, and a Gaussian among them")
-    if not sigmas or not all(0 < sigma < float("inf") for sigma in sigmas) or draws < 1:
-        raise InputError(
-            "sigmas, draws", found=f"{list(sigmas)}, {draws}", expected="positive levels, at least one draw"
-        )
-    if query == "path" and not all(a > b for a, b in pairwise(sigmas)):
-        raise InputError("sigmas", found=str(list(sigmas)), expected="falling levels: a path is followed down")
-    return max(gaussians, key=lambda g: g.rank)
-
-
-def _has_moments(approximation: Approximation) -> bool:
-    """Whether mean and covariance are meant to be those of the data."""
-    return not (isinstance(approximation, Gaussian) and approximation.rank < approximation.dimension)
-
-
-def _squared(difference: Tensor) -> Floats:
-    return difference.double().flatten(1).square().sum(1).cpu().numpy()
-
-
-def _check_finite(every: Mapping[str, Floats], sigmas: Sequence[float]) -> None:
-    for name, values in every.items():
-        if len(bad := np.flatnonzero(~np.isfinite(values).all(1))):
-            found = f"NaN or infinite values at sigma {sigmas[bad[0]]:g}"
-            raise InputError(f"denoiser or {name}", found=found, expected="finite predictions")

@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.gaussian.far_field import predicted_state_error, skip_level
-from scorescope.analysis.gaussian.paths import end_agreement
-from scorescope.analysis.statistics.ratios import ratios
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.gaussian.paths import end_agreement, seed_noise
+from scorescope.analysis.statistics.bootstrap import ratios
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.models.denoiser import Condition, Denoiser
-from scorescope.probes.models.noise import SampleNoise, edm_sigmas
+from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.paths import run_path
 from scorescope.probes.sampling.solvers import Solver
 from scorescope.probes.sampling.teleport import Carrier, levels_below, teleport
@@ -33,14 +33,13 @@ from scorescope.probes.sampling.teleport import Carrier, levels_below, teleport
 FEWER_CALLS, FINER_STEPS = "same steps, fewer calls", "same calls, finer steps"
 FINE_STEPS = 120  # of the reference: Heun's own error is then some 1e-6 of the sample's energy
 
-CANDIDATES = Schema(
+SKIP_CANDIDATES = Schema(
     "skip_candidates",
     (
         Column("sigma", float, "data", "noise level that the closed form carries to"),
         Column("predicted_error", float, "1", "relative squared state error that the data alone predict: c rule"),
         Column("measured_error", float, "1", "sum of |network - closed form|^2 over sum of |network - mean|^2"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds"),
         Column("n", int, "", "seeds"),
     ),
 )
@@ -56,12 +55,10 @@ SKIPS = Schema(
         Column(
             "ratio_of_sums", float, "1", "squared error of the end samples against a fine reference, over its energy"
         ),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over seeds"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over seeds"),
         Column("median", float, "1", "median over seeds of the same ratio"),
         Column("flips", float, "1", "share of seeds whose sample is in another mode than the reference's"),
-        Column("flips_low", float, "1", "lower end of its exact 95 % interval"),
-        Column("flips_high", float, "1", "upper end"),
+        *ends("1", "exact", of="flips"),
         Column("frechet", float, "data^2", "Frechet distance to real data, on the elements themselves, no features"),
         Column("frechet_floor", float, "data^2", "what two sets of these sizes from one law would have; see frechet"),
         Column("n", int, "", "seeds"),
@@ -82,7 +79,7 @@ class Suggestion:
     sigma_predicted : float
         Where the prediction alone would put the jump.
     table : DataFrame
-        `CANDIDATES`.
+        `SKIP_CANDIDATES`.
     """
 
     sigma_skip: float
@@ -131,6 +128,11 @@ def suggest_skip(
     dtype : torch.dtype
         Of the states.
 
+    Returns
+    -------
+    Suggestion
+        The noise level, with predicted and measured error.
+
     Raises
     ------
     InputError
@@ -141,7 +143,7 @@ def suggest_skip(
         raise InputError("candidates", found=str(levels), expected=f"levels between 0 and {sigma_max:g}")
     lowest = skip_level(constant, gaussian, tolerance=tolerance)
     table = _candidates(
-        denoiser, gaussian, constant, levels, sigma_max * _noise(seeds, gaussian.shape, dtype), sigma_max, condition
+        denoiser, gaussian, constant, levels, sigma_max * seed_noise(seeds, gaussian.shape, dtype), sigma_max, condition
     )
     within = (table["high"] <= tolerance).cummin()
     if not within.any():
@@ -167,7 +169,7 @@ def _candidates(
     total = (network - gaussian.mean.double()).flatten(2).square().sum(2).numpy()
     found = ratios(error, total, np.arange(len(start)))
     predicted = [predicted_state_error(constant, gaussian, level, sigma_max=sigma_max) for level in levels]
-    return CANDIDATES.check(
+    return SKIP_CANDIDATES.check(
         pd.DataFrame(
             {
                 "sigma": levels, "predicted_error": predicted, "measured_error": found.of_sums,
@@ -223,7 +225,7 @@ def skip_table(
         `SKIPS`: one row a (solver, steps, spent, sigma_skip).
     """
     top = max(skips)
-    start = top * _noise(seeds, law.shape, dtype)
+    start = top * seed_noise(seeds, law.shape, dtype)
     reference = run_path(
         denoiser, start, edm_sigmas(FINE_STEPS, sigma_min=sigma_min, sigma_max=top), condition=condition
     ).end
@@ -252,7 +254,3 @@ def _grids(steps: int, skip: float, top: float, sigma_min: float) -> dict[str, l
     )
     level = max(sigma for sigma in whole if sigma <= skip * (1 + 1e-6))
     return {FINER_STEPS: finer} if level == 0 else {FEWER_CALLS: levels_below(whole, level), FINER_STEPS: finer}
-
-
-def _noise(seeds: Sequence[int], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return SampleNoise([int(seed) for seed in seeds], shape, torch.device("cpu"), dtype).draw()

@@ -1,24 +1,35 @@
-"""How far a network is from each law while it trains.
+"""What training does to a network: how far it is from each law, and whether it has memorised.
 
     table = training_dynamics({100: early, 400: middle, 2000: late}, [gaussian, per_class], images, sigmas)
     minima = nearest_step(table)
+    memorisation(denoiser, {"train": train, "held out": held_out}, sigmas)
 
 Networks come close to the Gaussian first and leave it as they learn what is not Gaussian (Wang & Vastola 2024,
 arXiv 2412.09726): at low noise the distance to it has a minimum over training, at high noise it only falls.
+
+A denoiser that generalises treats training and held-out points alike. One that memorised (the exact denoiser of the
+training set) has no error and no Jacobian on training points as sigma falls, while its error on fresh points stays at
+the distance to the nearest training point. The trace of dD/dx is the posterior variance over sigma^2, so
+sigma^2 trace is the squared error that the denoiser itself expects.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scorescope.analysis.gaussian.scores import SCORES, score_gaps, score_table
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.gaussian.gaps import score_gaps
+from scorescope.analysis.gaussian.scores import SCORES, score_table
+from scorescope.analysis.statistics.summaries import summarise_by
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation
-from scorescope.probes.models.denoiser import Denoiser
+from scorescope.probes.models.conditions import select_rows as select
+from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 
 DYNAMICS = Schema("dynamics", (Column("training_step", int, "", "when the snapshot was taken"), *SCORES.columns))
 
@@ -76,7 +87,18 @@ def training_dynamics(
 
 
 def nearest_step(table: pd.DataFrame) -> pd.DataFrame:
-    """The snapshot nearest to each law at each noise level, `NEAREST`, in the centred metric."""
+    """The snapshot nearest to each law at each noise level, `NEAREST`, in the centred metric.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `training_dynamics`.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `NEAREST`, one row a (law, noise level).
+    """
     rows = []
     centred = table[table["metric"] == "centred"]
     for (name, sigma), group in centred.groupby(["approximation", "sigma"], sort=False):
@@ -90,3 +112,97 @@ def nearest_step(table: pd.DataFrame) -> pd.DataFrame:
             }
         )  # fmt: skip
     return NEAREST.check(pd.DataFrame(rows))
+
+
+MEMORISATION = Schema(
+    "memorisation",
+    (
+        Column("images", str, "", "which points"),
+        Column("sigma", float, "data", "noise level"),
+        Column("quantity", str, "", "error: |D - x0|^2 / N; trace: of dD/dx; expected_error: sigma^2 trace / N"),
+        Column("n", int, "", "images, one noise draw each"),
+        Column("mean", float, "", "mean over images; data^2 for the errors, dimensionless for the trace"),
+        Column("median", float, "", "median over images"),
+        *ends("", "bootstrap over images"),
+    ),
+)
+
+
+def memorisation(
+    denoiser: Denoiser,
+    sets: Mapping[str, Tensor],
+    sigmas: Sequence[float],
+    *,
+    conditions: Mapping[str, Condition] | None = None,
+    probes: int = 4,
+    seed: int = 0,
+    batch: int = 512,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Denoising error and trace of the Jacobian on several sets of points.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        The model; must be differentiable in x.
+    sets : dict of str to Tensor, shape (n, *shape)
+        Clean points by name; image i of every set meets the same noise and probes.
+    sigmas : sequence of float
+        Positive noise levels.
+    conditions : dict of str to condition, optional
+        One row an image, by name of the set.
+    probes : int
+        Rademacher probes a point for the trace (Hutchinson), one backward pass each. Their noise is part of the
+        interval.
+    seed : int
+        Of noise and probes.
+    batch : int
+        Points computed together.
+
+    Returns
+    -------
+    DataFrame
+        `MEMORISATION`: one row a (set, sigma, quantity).
+
+    Raises
+    ------
+    InputError
+        For empty sets, levels that are not positive, or a denoiser without a gradient.
+    """
+    if not sets or any(len(points) == 0 for points in sets.values()) or not all(0 < s < np.inf for s in sigmas):
+        raise InputError("sets, sigmas", found=f"{list(sets)}, {list(sigmas)}", expected="points, and positive levels")
+    frames = []
+    jobs = [(name, float(sigma)) for name in sets for sigma in sigmas]
+    for name, sigma in tqdm(jobs, desc="memorisation", disable=not progress, leave=False):
+        points, condition = sets[name], (conditions or {}).get(name)
+        generator = torch.Generator().manual_seed(seed)
+        parts = [
+            _measure(denoiser, points[rows], sigma, select(condition, rows), probes, generator)
+            for rows in (slice(start, start + batch) for start in range(0, len(points), batch))
+        ]
+        errors, traces = (np.concatenate(values) for values in zip(*parts, strict=True))
+        expected = sigma**2 * traces / points[0].numel()
+        values = {"error": errors, "trace": traces, "expected_error": expected}
+        frames.append(pd.DataFrame({"images": name, "sigma": sigma, "sample": range(len(points)), **values}))
+    table = summarise_by(pd.concat(frames, ignore_index=True), by=["images", "sigma"])
+    return MEMORISATION.check(table)
+
+
+def _measure(
+    denoiser: Denoiser, clean: Tensor, sigma: float, condition: Condition, probes: int, generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Squared error an element and Hutchinson's estimate of the trace, of each point."""
+    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    levels = torch.full((len(clean),), sigma, dtype=clean.dtype, device=clean.device)
+    with torch.enable_grad():
+        x = (clean + sigma * noise).requires_grad_()
+        denoised = evaluate(denoiser, x, levels, condition, branch="denoiser")
+        if not denoised.requires_grad:
+            raise InputError("denoiser", found="a prediction without gradient", expected="one differentiable in x")
+        trace = torch.zeros(len(clean), dtype=torch.float64)
+        for _ in range(probes):
+            signs = (torch.randint(2, clean.shape, generator=generator) * 2 - 1).to(clean)
+            (product,) = torch.autograd.grad(denoised, x, signs, retain_graph=True)
+            trace += (product * signs).flatten(1).sum(1).double().cpu() / probes
+    error = (denoised.detach() - clean).double().flatten(1).square().mean(1)
+    return error.cpu().numpy(), trace.numpy()

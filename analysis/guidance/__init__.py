@@ -1,14 +1,18 @@
-"""guidance"""
+"""What guidance does: the update at each noise level, what it changes in samples, and where to guide at all.
 
-from scorescope.analysis.guidance.auditing import audit
-from scorescope.analysis.guidance.branch_pairs import parting, savings, separation
-from scorescope.analysis.guidance.images import image_table, value_density
-from scorescope.analysis.guidance.information import guidance_information, suggest_interval
-from scorescope.analysis.guidance.paper_rules import paper_rule
-from scorescope.analysis.guidance.paths import clip_activity, clip_share, decoded_path, gain_path, momentum_updates
-from scorescope.analysis.guidance.quality import class_agreement, error_by_sigma, nearest_distances
-from scorescope.analysis.guidance.sweeps import changes, measure_sweep, pareto, sample_metrics
-from scorescope.analysis.guidance.updates import (
+    table = decompose(trace)                               # one row a (sample, step, call): DECOMPOSITION
+    summarise(table)                                       # means over samples with intervals, by noise level
+    compare({"CFG": trace, "APG": other})                  # several runs side by side
+    suggest_interval(unguided, share=0.9)                  # noise levels that hold 90 % of the information
+    rows = sample_metrics(settings, value_range=(-1, 1))   # settings of `probes.sweep`: one row a (setting, sample)
+    measure_sweep(settings, reference=real, rows=rows)     # every metric of each setting: METRICS
+    parting(separation(trace, other))                      # first and last step at which two paths differ
+    audit(guider, trace, paper=paper_rule(guider, 50))     # what a guider really computes, and in which space
+
+Traces come from `probes.record`, `probes.replay` and `probes.sample`, settings from `probes.sweep`.
+"""
+
+from scorescope.analysis.guidance.decomposition import (
     DECOMPOSITION,
     compare,
     decompose,
@@ -16,12 +20,29 @@ from scorescope.analysis.guidance.updates import (
     decompose_centred,
     summarise,
 )
+from scorescope.analysis.guidance.guider_audit import audit
+from scorescope.analysis.guidance.images import image_table, value_density
+from scorescope.analysis.guidance.information import guidance_information, suggest_interval
+from scorescope.analysis.guidance.paired_runs import parting, savings, separation
+from scorescope.analysis.guidance.paper_rules import paper_rule
+from scorescope.analysis.guidance.paths import clip_activity, clip_share, decoded_path, gain_path, momentum_updates
+from scorescope.analysis.guidance.quality import (
+    attribute_agreement,
+    class_agreement,
+    class_scorer,
+    error_by_sigma,
+    nearest_distances,
+)
+from scorescope.analysis.guidance.sweeps import METRICS, changes, measure_sweep, pareto, sample_metrics
 
 __all__ = [
     "DECOMPOSITION",
+    "METRICS",
+    "attribute_agreement",
     "audit",
     "changes",
     "class_agreement",
+    "class_scorer",
     "clip_activity",
     "clip_share",
     "compare",

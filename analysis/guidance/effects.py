@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from scorescope.analysis.guidance.sweeps import changes
-from scorescope.analysis.statistics.proportions import is_binary, pairs_needed
-from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.analysis.statistics.intervals import is_binary, pairs_needed
+from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 
 VERDICTS = (
     "shown, not shown (the interval leaves it open), opposite (it lies on the other side), short (on the right side, "
@@ -19,7 +19,7 @@ VERDICTS = (
 )
 
 EFFECTS = Schema(
-    "effects",
+    "known_effects",
     (
         Column("effect", str, "", "what is known; shown only if every row of it is"),
         Column("metric", str, "", "what is compared, sample by sample"),
@@ -28,8 +28,7 @@ EFFECTS = Schema(
         Column("claimed", str, "", "what the difference is said to be"),
         Column("n", int, "", "pairs"),
         Column("value", float, "", "mean difference"),
-        Column("low", float, "", "lower end of its 95 % interval: bootstrap over pairs, Tango's for shares"),
-        Column("high", float, "", "upper end"),
+        *ends("", "bootstrap over pairs, Tango's for shares"),
         Column("verdict", str, "", VERDICTS),
     ),
 )

@@ -1,7 +1,9 @@
 """What sets of generated images look like: range, contrast, colour, distribution of values.
 
-table = image_table(samples, (-1, 1), rule="CFG", weight=4.0)     # one row a sample
-density = value_density(samples, (-1, 1), rule="CFG", weight=4.0) # a curve
+    image_table(samples, (-1, 1), rule="CFG", weight=4.0)                         # one row a sample
+    value_density(samples, rule="CFG", weight=4.0, grid=np.linspace(-2, 2, 200))  # a curve
+
+Real images are described by the same functions, to stand beside the samples.
 """
 
 from typing import Any
@@ -40,7 +42,22 @@ DENSITY = Schema(
 
 
 def image_table(images: Tensor, value_range: tuple[float, float] | None, *, rule: str, weight: float) -> pd.DataFrame:
-    """Statistics of each image: columns declared in `IMAGES`, definitions in `image_statistics`."""
+    """Statistics of each image: columns declared in `IMAGES`, definitions in `image_statistics`.
+
+    Parameters
+    ----------
+    images : Tensor, shape (n, *shape)
+        Images or latents.
+    value_range : (float, float) or None
+        Range of the data, for overshoot and saturation.
+    rule, weight
+        What is written into the table.
+
+    Returns
+    -------
+    DataFrame
+        One row an image.
+    """
     values: dict[str, Any] = {name: v.cpu().numpy() for name, v in image_statistics(images, value_range).items()}
     keys = {"rule": rule, "weight": float(weight), "sample": np.arange(len(images))}
     return IMAGES.check(pd.DataFrame(keys | values))

@@ -11,16 +11,14 @@ condition; where a model's integral does, its two branches are no pair of one la
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
-from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import path_applied
 from scorescope.probes.guidance.base import UNCOND
 from scorescope.probes.recording.trace import Trace
-
-Floats = NDArray[np.float64]
 
 # |g - D_c| on an unguided path, relative to what the network put out: two roundings to the run's type, and no less
 # than float32's own noise at a path of many operations. Guidance that small moves nothing.
@@ -31,17 +29,10 @@ INFORMATION = Schema(
     (
         Column("sigma", float, "data", "noise level"),
         Column("n", int, "", "samples"),
-        Column(
-            "density",
-            float,
-            "nats per octave",
-            "ln 2 E|D_c - D_u|^2 / sigma^2: gained per halving of sigma",
-        ),
-        Column("low", float, "nats per octave", "lower end of its 95 % interval, bootstrap over samples"),
-        Column("high", float, "nats per octave", "upper end"),
+        Column("density", float, "nats per octave", "ln 2 E|D_c - D_u|^2 / sigma^2: gained per halving of sigma"),
+        *ends("nats per octave", "bootstrap over samples"),
         Column("information", float, "nats", "I(c; x_sigma): integral of the density from the highest level down"),
-        Column("information_low", float, "nats", "lower end of its 95 % interval, of drawing samples only"),
-        Column("information_high", float, "nats", "upper end"),
+        *ends("nats", "of drawing samples only", of="information"),
         Column("bound", float, "nats", "entropy of the condition, which the information cannot exceed; NaN if unknown"),
         Column("dropped", int, "", "levels of infinite noise (a flow's first step) that are left out"),
     ),
@@ -53,11 +44,9 @@ INTERVAL = Schema(
         Column("share", float, "1", "share of the information inside the interval"),
         Column("information", float, "nats", "what it is a share of: the integral, or the condition's entropy if less"),
         Column("low", float, "data", "its lower noise level"),
-        Column("low_low", float, "data", "lower end of its 95 % interval: of drawing samples, not of the path's steps"),
-        Column("low_high", float, "data", "upper end"),
+        *ends("data", "of drawing samples, not of the path's steps", of="low"),
         Column("high", float, "data", "its upper noise level"),
-        Column("high_low", float, "data", "lower end of its 95 % interval, of drawing samples only"),
-        Column("high_high", float, "data", "upper end"),
+        *ends("data", "of drawing samples only", of="high"),
     ),
 )
 
@@ -116,6 +105,15 @@ def suggest_interval(trace: Trace, *, share: float = 0.9, resamples: int = 1000,
     The intervals are those of drawing samples alone. What the steps do to the path and to the trapezoid rule is not
     in them: on a mixture with a closed form Heun's 18 steps give an upper end 8 % too high, 60 steps one that is
     right to 1 %. Use at least that many.
+
+    Parameters
+    ----------
+    trace : Trace
+        As in `guidance_information`.
+    share : float
+        Of the information inside, between 0 and 1.
+    resamples, seed : int
+        Of the bootstrap over samples.
 
     Returns
     -------

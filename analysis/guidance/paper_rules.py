@@ -43,6 +43,11 @@ def paper_rule(guider: Any, steps: int) -> Rule | None:
     steps : int
         Steps of the run: `start` and `stop` are shares of them. A perturbed branch acts in the steps k with
         start <= k / steps, and k before the whole part of stop * steps.
+
+    Returns
+    -------
+    Rule or None
+        With the guider's own parameters.
     """
     known: dict[str, Callable[[Any, float], Rule | None]] = {
         "ClassifierFreeGuidance": lambda g, w: CFG(w),

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scorescope.analysis.statistics.proportions import share_interval
+from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.summaries import summarise_by
-from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import IMAGE_STATISTICS, image_statistics, projection_products
 from scorescope.probes.experiments.replay import visits
@@ -20,20 +20,22 @@ from scorescope.probes.guidance import APG, GuidanceState
 from scorescope.probes.models.decoding import Decoder, decode
 from scorescope.probes.recording.trace import Trace
 
+_STEP = (
+    Column("rule", str, "", "guidance rule"),
+    Column("weight", float, "1", "guidance weight"),
+    Column("step", int, "", "sampling step"),
+    Column("sigma", float, "data", "its noise level"),
+)
 _INTERVAL = (
     Column("n", int, "", "samples"),
     Column("mean", float, "", "mean over samples, in the unit of the quantity"),
-    Column("low", float, "", "lower end of its 95 % interval, bootstrap over samples"),
-    Column("high", float, "", "upper end"),
+    *ends("", "bootstrap over samples"),
 )
 
 GAIN_PATH = Schema(
     "gain_path",
     (
-        Column("rule", str, "", "guidance rule"),
-        Column("weight", float, "1", "guidance weight"),
-        Column("step", int, "", "sampling step"),
-        Column("sigma", float, "data", "its noise level"),
+        *_STEP,
         Column("quantity", str, "", "step_gain: weighted gain of the step; path_gain: product of step_gain so far"),
         *_INTERVAL,
     ),
@@ -42,10 +44,7 @@ GAIN_PATH = Schema(
 CLIP = Schema(
     "clip_activity",
     (
-        Column("rule", str, "", "guidance rule"),
-        Column("weight", float, "1", "guidance weight"),
-        Column("step", int, "", "sampling step"),
-        Column("sigma", float, "data", "its noise level"),
+        *_STEP,
         Column("quantity", str, "", "active: share of samples whose update is clipped; relative_norm: r / norm of D_c"),
         *_INTERVAL,
     ),
@@ -60,8 +59,7 @@ CLIP_SHARE = Schema(
         Column("relative_norm", float, "1", "r / norm of D_c, mean over samples and steps"),
         Column("n", int, "", "samples"),
         Column("mean", float, "1", "share of a sample's steps at which the clip is active, mean over samples"),
-        Column("low", float, "1", "lower end of its 95 % interval, bootstrap over samples"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "bootstrap over samples"),
     ),
 )
 
@@ -82,10 +80,7 @@ MOMENTUM_UPDATES = Schema(
 DECODED_PATH = Schema(
     "decoded_path",
     (
-        Column("rule", str, "", "guidance rule"),
-        Column("weight", float, "1", "guidance weight"),
-        Column("step", int, "", "sampling step"),
-        Column("sigma", float, "data", "its noise level"),
+        *_STEP,
         Column("quantity", str, "", "of the decoded guided prediction; see image_statistics"),
         *_INTERVAL,
     ),

@@ -1,8 +1,11 @@
-"""How good a class-conditional model of a small labelled set is: is it faithful, and has it memorised?
+"""How good a model of a small labelled set is: is it faithful to what was asked for, and has it memorised?
 
-class_agreement(samples, labels, train=digits.train, held_out=digits.held_out)
-nearest_distances({"samples": samples, "held out": digits.held_out.images}, digits.train.images)
-error_by_sigma(denoiser, digits.train, digits.held_out, sigmas)
+    class_agreement(samples, labels, train=digits.train, held_out=digits.held_out)
+    attribute_agreement(scorer, {"samples": (samples, labels), "held out": (images, labels)})
+    nearest_distances({"samples": samples, "held out": digits.held_out.images}, digits.train.images)
+    error_by_sigma(denoiser, digits.train, digits.held_out, sigmas)
+
+Real held-out images belong beside the samples: they say what can be had.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,32 +13,31 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
+from scorescope.analysis.statistics.arrays import Floats, host_array
+from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.summaries import summarise_by
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.denoising_errors import denoising_errors, error_bank
 from scorescope.data.digits import Labelled
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Denoiser
 
-Floats = NDArray[np.float64]
-
-AGREEMENT = Schema(
-    "agreement",
-    (
-        Column("what", str, "", "samples, or real held-out images"),
-        Column("n", int, "", "images"),
-        Column("agreement", float, "1", "share whose class by the classifier is the requested (real: true) one"),
-        Column("low", float, "1", "lower end of the exact 95 % interval (Clopper & Pearson)"),
-        Column("high", float, "1", "upper end"),
-    ),
+_WHAT = Column("what", str, "", "which images: samples, or real ones")
+_SHARE = (
+    Column("n", int, "", "images"),
+    Column("agreement", float, "1", "share whose value by the scorer is the requested (real: true) one"),
+    *ends("1", "exact (Clopper & Pearson)"),
+)
+CLASS_AGREEMENT = Schema("class_agreement", (_WHAT, *_SHARE))
+ATTRIBUTE_AGREEMENT = Schema(
+    "attribute_agreement",
+    (_WHAT, Column("attribute", str, "", "its name; all: every attribute of an image at once"), *_SHARE),
 )
 
 DISTANCES = Schema(
-    "distances",
+    "nearest_distances",
     (
         Column("what", str, "", "which images"),
         Column("n", int, "", "images"),
@@ -46,15 +48,14 @@ DISTANCES = Schema(
     ),
 )
 
-ERRORS = Schema(
+DENOISING_ERRORS = Schema(
     "denoising_errors",
     (
         Column("images", str, "", "train or held out"),
         Column("sigma", float, "data", "noise level"),
         Column("n", int, "", "images, one noise draw each"),
         Column("mean", float, "data^2", "mean squared denoising error per element"),
-        Column("low", float, "data^2", "lower end of its 95 % interval, bootstrap over images"),
-        Column("high", float, "data^2", "upper end"),
+        *ends("data^2", "bootstrap over images"),
     ),
 )
 
@@ -75,20 +76,31 @@ def class_agreement(samples: Tensor, labels: Tensor, *, train: Labelled, held_ou
     Returns
     -------
     DataFrame
-        Columns declared in `AGREEMENT`.
+        Columns declared in `CLASS_AGREEMENT`.
     """
     rows = []
     for what, images, wanted in (("samples", samples, labels), ("held out", held_out.images, held_out.labels)):
-        right = int(class_scorer(wanted, train=train)(images).sum())
-        interval = stats.binomtest(right, len(images)).proportion_ci(method="exact")
-        rows.append((what, len(images), right / len(images), interval.low, interval.high))
-    return AGREEMENT.check(pd.DataFrame(rows, columns=AGREEMENT.names))
+        right = class_scorer(wanted, train=train)(images)
+        rows.append((what, len(images), float(right.mean()), *share_interval(right)))
+    return CLASS_AGREEMENT.check(pd.DataFrame(rows, columns=CLASS_AGREEMENT.names))
 
 
 def class_scorer(labels: Tensor, *, train: Labelled) -> Callable[[Tensor], Floats]:
     """A scorer for sweeps: 1 where the classifier gives a sample the class requested of it, else 0.
 
     The classifier is that of `class_agreement`, fitted once.
+
+    Parameters
+    ----------
+    labels : Tensor, shape (n,)
+        Class requested of each sample.
+    train : Labelled
+        Images that the classifier is fitted on.
+
+    Returns
+    -------
+    callable
+        Samples (n, *shape) to (n,) zeros and ones.
     """
     from sklearn.svm import SVC  # a second to import
 
@@ -100,6 +112,43 @@ def class_scorer(labels: Tensor, *, train: Labelled) -> Callable[[Tensor], Float
         return found
 
     return score
+
+
+@torch.inference_mode()
+def attribute_agreement(
+    scorer: Callable[[Tensor], Mapping[str, Tensor]], sets: Mapping[str, tuple[Tensor, Tensor]], *, batch: int = 500
+) -> pd.DataFrame:
+    """How often a scorer of attributes names the values that were asked for.
+
+    Parameters
+    ----------
+    scorer : callable
+        Images to {attribute: (n, values)}, the largest of which is its answer. Attributes beyond the labels'
+        columns (a nuisance) are left out.
+    sets : mapping of str to (images, labels)
+        By name: images (n, *shape) and requested values (n, attribute), in the scorer's order of attributes.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `ATTRIBUTE_AGREEMENT`.
+
+    Raises
+    ------
+    InputError
+        If a set's images and labels differ in number.
+    """
+    rows = []
+    for what, (images, labels) in sets.items():
+        if len(images) != len(labels) or not len(images):
+            raise InputError("sets", found=f"{len(images)} images, {len(labels)} labels", expected="as many, >= 1")
+        parts = [scorer(part) for part in images.split(batch)]
+        names = list(parts[0])[: labels.shape[1]]
+        right = torch.stack([torch.cat([part[name] for part in parts]).argmax(1) for name in names], dim=1) == labels
+        for name, found in [*zip(names, right.unbind(1), strict=True), ("all", right.all(1))]:
+            named = host_array(found)
+            rows.append((what, name, len(named), float(named.mean()), *share_interval(named)))
+    return ATTRIBUTE_AGREEMENT.check(pd.DataFrame(rows, columns=ATTRIBUTE_AGREEMENT.names))
 
 
 def nearest_distances(sets: Mapping[str, Tensor], train: Tensor, *, reference: str = "held out") -> pd.DataFrame:
@@ -137,10 +186,21 @@ def error_by_sigma(
 ) -> pd.DataFrame:
     """Denoising error on training and on held-out images at each noise level.
 
+    Parameters
+    ----------
+    denoiser : Denoiser
+        A class-conditional one.
+    train, held_out : Labelled
+        Images with their classes.
+    sigmas : sequence of float
+        Noise levels, in units of the data.
+    seed : int
+        Of the noise.
+
     Returns
     -------
     DataFrame
-        Columns declared in `ERRORS`. As many training as held-out images are used: the first ones.
+        Columns declared in `DENOISING_ERRORS`. As many training as held-out images are used: the first ones.
     """
     count = len(held_out.images)
     parts = {"train": Labelled(train.images[:count], train.labels[:count]), "held out": held_out}
@@ -152,7 +212,7 @@ def error_by_sigma(
         levels = np.repeat(np.asarray(sigmas, dtype=np.float64), count)  # as given: the bank's are float32
         rows = pd.DataFrame({"images": name, "sigma": levels, "sample": sample, "error": errors})
         tables.append(summarise_by(rows, by=["images", "sigma"], quantities=["error"]))
-    return ERRORS.check(pd.concat(tables, ignore_index=True)[ERRORS.names])
+    return DENOISING_ERRORS.check(pd.concat(tables, ignore_index=True)[DENOISING_ERRORS.names])
 
 
 def _nearest(images: Tensor, train: Tensor) -> np.ndarray:

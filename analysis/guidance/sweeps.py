@@ -18,15 +18,15 @@ from tqdm import tqdm
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.frechet_error import frechet_interval
 from scorescope.analysis.fid.neighbours import neighbour_table, recall_interval
-from scorescope.analysis.statistics.proportions import is_binary, paired_share_interval, share_interval
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.intervals import is_binary, paired_share_interval, share_interval
 from scorescope.analysis.statistics.summaries import summarise_by
-from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import image_statistics
 from scorescope.probes.experiments.sweep import Setting
 from scorescope.probes.models.decoding import Decoder, decode
 
-Floats = NDArray[np.float64]
 LEAST_FOR_RECALL = 20  # samples: its interval is made of halves of them
 Features = Callable[[Tensor], Tensor]
 
@@ -39,8 +39,7 @@ SWEEP = Schema(
         Column("metric", str, "", "see METRICS"),
         Column("n", int, "", "samples of the setting"),
         Column("value", float, "", "unit as in METRICS"),
-        Column("low", float, "", "lower end of the 95 % interval"),
-        Column("high", float, "", "upper end"),
+        *ends(""),
     ),
 )
 
@@ -68,8 +67,7 @@ CHANGES = Schema(
         Column("metric", str, "", "a metric that each sample has"),
         Column("n", int, "", "pairs"),
         Column("value", float, "", "mean difference"),
-        Column("low", float, "", "lower end of its 95 % interval: bootstrap over pairs, Tango's for shares"),
-        Column("high", float, "", "upper end"),
+        *ends("", "bootstrap over pairs, Tango's for shares"),
     ),
 )
 

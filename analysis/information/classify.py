@@ -16,16 +16,15 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from scorescope.analysis.fid.tables import wilson
-from scorescope.analysis.information.class_weights import fit_level_weights, likelihood_weights
-from scorescope.analysis.information.elimination import eliminate, plan_looks
-from scorescope.analysis.information.wins import WIN_RATES, stacked_losses, win_rates
-from scorescope.analysis.statistics.bank_splits import split_rows
-from scorescope.analysis.statistics.labels import host_array
-from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.analysis.information.class_decisions import eliminate, fit_level_weights, likelihood_weights, plan_looks
+from scorescope.analysis.information.loss_tables import WIN_RATES, stacked_losses, win_rates
+from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
+from scorescope.analysis.statistics.intervals import wilson
+from scorescope.analysis.statistics.splits import split_rows
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.candidate_losses import CandidateLosses
 from scorescope.probes.bank.compare import Arm, compare_arms
@@ -33,7 +32,6 @@ from scorescope.probes.bank.comparison import Comparison
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
-Floats = NDArray[np.float64]
 Weights = Literal["likelihood", "uniform", "fitted"]
 BLOCK_VALUES = 2**24  # losses held at once: 128 MB of float64
 
@@ -65,8 +63,7 @@ SUMMARY = Schema(
         Column("n", int, "", "test images"),
         Column("classes", int, "", "candidates"),
         Column("accuracy", float, "1", "share of test images classified correctly"),
-        Column("low", float, "1", "lower end of its 95 % Wilson interval"),
-        Column("high", float, "1", "upper end"),
+        *ends("1", "Wilson"),
         Column("evaluations", int, "", "denoiser evaluations spent on the test images"),
         Column("full", int, "", "evaluations of the full bank"),
         Column("share", float, "1", "the one over the other"),
@@ -135,6 +132,11 @@ def paired_classify(
     progress : bool
         Show a progress bar.
 
+    Returns
+    -------
+    Classification
+        Predictions, win rates, level weights and a summary.
+
     Raises
     ------
     InputError
@@ -166,7 +168,7 @@ def paired_classify(
 
 def _checked(
     bank: Bank, candidates: Mapping[str, Condition], labels: ArrayLike | Tensor, error: float | None
-) -> tuple[list[str], NDArray[np.int64]]:
+) -> tuple[list[str], Integers]:
     names, truth = list(candidates), host_array(labels)
     if len(names) < 2 or any(condition is None for condition in candidates.values()):
         raise InputError("candidates", found=str(names), expected="at least two conditions, none of them None")
@@ -180,7 +182,7 @@ def _checked(
 
 
 def _weights(
-    weights: Weights | Sequence[float], bank: Bank, fitted: Comparison | None, truth: NDArray[np.int64], ridge: float
+    weights: Weights | Sequence[float], bank: Bank, fitted: Comparison | None, truth: Integers, ridge: float
 ) -> pd.DataFrame:
     sigmas = np.asarray(bank.sigmas, np.float64)
     rule: str = weights if isinstance(weights, str) else "given"
@@ -209,7 +211,7 @@ def _given(weights: str | Sequence[float], levels: int) -> Floats:
     return values
 
 
-def _full(comparison: Comparison, weights: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _full(comparison: Comparison, weights: Floats) -> tuple[Integers, Integers, Integers]:
     """As `_adaptive`, when every point of every class has been evaluated."""
     losses = stacked_losses(comparison)
     left = np.full(losses.shape[1], len(losses))
@@ -218,7 +220,7 @@ def _full(comparison: Comparison, weights: Floats) -> tuple[NDArray[np.int64], N
 
 def _adaptive(
     losses: CandidateLosses, rows: Tensor, weights: Floats, error: float, looks: int, progress: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Integers, Integers, Integers]:
     """Predicted class, classes left and evaluations spent, of each row."""
     total = len(weights) * losses.bank.draws
     plan = plan_looks(len(weights), losses.bank.draws, looks, seed=losses.bank.seed)
@@ -229,9 +231,9 @@ def _adaptive(
 
 
 def _decide(
-    losses: CandidateLosses, rows: Tensor, weights: Floats, error: float, plan: Sequence[NDArray[np.int64]],
+    losses: CandidateLosses, rows: Tensor, weights: Floats, error: float, plan: Sequence[Integers],
     progress: bool,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
+) -> tuple[Integers, Integers, Integers]:  # fmt: skip
     draws, count = losses.bank.draws, len(rows)
     alive, spent = np.ones((losses.classes, count), bool), np.zeros(count, np.int64)
     values = np.full((losses.classes, count, len(weights) * draws), np.nan)
@@ -256,12 +258,7 @@ def _decide(
 
 
 def _predictions(
-    rows: Tensor,
-    truth: NDArray[np.int64],
-    names: Sequence[str],
-    predicted: NDArray[np.int64],
-    left: NDArray[np.int64],
-    spent: NDArray[np.int64],
+    rows: Tensor, truth: Integers, names: Sequence[str], predicted: Integers, left: Integers, spent: Integers
 ) -> pd.DataFrame:
     own = truth[rows.numpy()]
     table = {

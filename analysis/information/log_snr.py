@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 
-Floats = NDArray[np.float64]
 END_LEVELS = 3  # levels whose slope says how the integrand goes on outside
 
 
@@ -78,6 +78,18 @@ class Tail:
 def grid_levels(low: float = -9.0, high: float = 6.0, count: int = 31) -> LogSNRLevels:
     """Evenly spaced levels with the weights of the trapezoid rule.
 
+    Parameters
+    ----------
+    low, high : float
+        Ends, in log-SNR.
+    count : int
+        Number of levels.
+
+    Returns
+    -------
+    LogSNRLevels
+        Levels and their weights.
+
     Raises
     ------
     InputError
@@ -126,6 +138,11 @@ def logistic_levels(
         Draw the levels at random, as published. By default they are the middles of `count` intervals of equal
         probability, weighted by the widths of these: random levels add an error that is common to all images, which
         no interval over images shows.
+
+    Returns
+    -------
+    LogSNRLevels
+        Levels and their weights.
 
     Raises
     ------

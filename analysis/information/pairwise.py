@@ -24,22 +24,80 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.integrate import cumulative_trapezoid
 from torch import Tensor
 
 from scorescope.analysis.information.log_snr import LogSNRLevels, extrapolate, grid_levels, trapezoid_levels
-from scorescope.analysis.information.tables import EXPECTED, INTEGRAND, POINTWISE, TAILS
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.compare import Arm, compare_arms
 from scorescope.probes.bank.comparison import Comparison
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
-Floats = NDArray[np.float64]
 ESTIMATORS = ("log_ratio", "influence")
 BASELINE = "baseline"
+
+
+POINTWISE = Schema(
+    "pointwise_information",
+    (
+        Column("image", int, "", "row of the bank"),
+        Column("log_ratio_nats", float, "nats", "half the integrated loss difference: log p(x | y) / p(x | baseline)"),
+        Column("log_ratio_error", float, "nats", "its standard error over noises; NaN for one draw"),
+        Column("influence_nats", float, "nats", "half the integrated squared distance of the two eps predictions"),
+    ),
+)
+
+
+EXPECTED = Schema(
+    "expected_information",
+    (
+        Column("estimator", str, "", "log_ratio or influence"),
+        Column("n", int, "", "images"),
+        Column("nats", float, "nats", "mean over images, integrated over the covered range"),
+        *ends("nats", "bootstrap over images; NaN for one image"),
+        Column("deviation", float, "nats", "standard deviation over images"),
+        Column("log_snr_low", float, "1", "where the covered range begins"),
+        Column("log_snr_high", float, "1", "where it ends"),
+        Column("outside", float, "nats", "both tails, extrapolated; not in `nats`; NaN where one is not known"),
+        Column("bound", float, "nats", "entropy of the condition, which information cannot exceed; NaN if not stated"),
+        Column("reading", str, "", "what the number is, and whether its interval lies above the bound"),
+    ),
+)
+
+
+INTEGRAND = Schema(
+    "information_by_level",
+    (
+        Column("sigma", float, "data", "noise level"),
+        Column("log_snr", float, "1", "-2 ln sigma"),
+        Column("weight", float, "1", "of the level in the integral over log-SNR"),
+        Column("estimator", str, "", "log_ratio or influence"),
+        Column("n", int, "", "images"),
+        Column("density", float, "nats per unit log-SNR", "mean integrand, from eps predictions"),
+        *ends("nats per unit log-SNR", "bootstrap over images"),
+        Column(
+            "cumulative", float, "nats", "integral of density from log_snr_low to this level, trapezoid: I(y; x_sigma)"
+        ),
+    ),
+)
+
+
+INFORMATION_TAILS = Schema(
+    "information_tails",
+    (
+        Column("estimator", str, "", "log_ratio or influence"),
+        Column("end", str, "", "low or high log-SNR"),
+        Column("log_snr", float, "1", "where the covered range ends"),
+        Column("density", float, "nats per unit log-SNR", "integrand there"),
+        Column("slope", float, "1", "d ln(integrand) / d log-SNR over the last levels"),
+        Column("nats", float, "nats", "estimate of what lies outside; NaN where the integrand does not fall"),
+        Column("basis", str, "", "what the estimate rests on"),
+    ),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +107,7 @@ class PairwiseInformation:
     Attributes
     ----------
     pointwise, expected, integrand, tails : DataFrame
-        Columns declared in `POINTWISE`, `EXPECTED`, `INTEGRAND` and `TAILS`.
+        Columns declared in `POINTWISE`, `EXPECTED`, `INTEGRAND` and `INFORMATION_TAILS`.
     log_ratio_map, influence_map : Tensor, shape (images, *space), or None
         The same in nats a pixel, summed over channels; over pixels they sum to `pointwise`. For latents a pixel is
         a latent cell, and the channel sum mixes channels of different variance.
@@ -166,6 +224,11 @@ def information_of_each(
         By name.
     entropy : mapping of str to float, optional
         Entropies of these conditions. All else, and the errors, are those of `pairwise_information`.
+
+    Returns
+    -------
+    dict of str to PairwiseInformation
+        By the names of the conditions.
     """
     if not conditions or any(condition is None for condition in conditions.values()) or BASELINE in conditions:
         found = f"names {list(conditions)}, or None among the conditions"
@@ -270,4 +333,4 @@ def _tails(levels: LogSNRLevels, densities: Mapping[str, Floats]) -> pd.DataFram
         for estimator, density in densities.items()
         for tail in extrapolate(levels, density.mean(0))
     ]
-    return TAILS.check(pd.DataFrame(rows, columns=TAILS.names))
+    return INFORMATION_TAILS.check(pd.DataFrame(rows, columns=INFORMATION_TAILS.names))

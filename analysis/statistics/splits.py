@@ -1,29 +1,39 @@
-"""Train, validation and test images that share no image and no group, and the bootstrap over those groups.
+"""Splits of images that share no image and no group, and the bootstrap over those groups.
 
     split = grouped_split(groups, seed=0)
-    split.train                      # image indices
+    split.train                                   # image indices; also validation and test
+    fit, test = split_rows(bank, fit_rows, None)  # of a bank
 
 Rows that share an image (its noise levels, its draws) are never on two sides, and are drawn together.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from torch import Tensor
 
+from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.analysis.statistics.bootstrap import sample_and_draws
 from scorescope.data.errors import InputError
+from scorescope.probes.bank.compare import checked_rows
+from scorescope.probes.bank.points import Bank
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Split:
     """Images of each part, as indices.
+
+    Attributes
+    ----------
+    train, validation, test : array of int
+        Indices of images.
 
     Raises
     ------
@@ -63,6 +73,11 @@ def grouped_split(groups: Integers, *, shares: Sequence[float] = (0.6, 0.2, 0.2)
         Of groups; they sum to one.
     seed : int
         Seed of the draw.
+
+    Returns
+    -------
+    Split
+        Indices of images.
 
     Raises
     ------
@@ -156,3 +171,40 @@ def r_squared(predicted: NDArray[np.generic], truth: NDArray[np.generic], part: 
     error = part.sums((predicted.astype(np.float64).T - y) ** 2, draws=draws)
     found: Floats = 1 - error / (squares - total**2 / rows)
     return found
+
+
+def split_rows(bank: Bank, fit_rows: Tensor | None, test_rows: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    """Rows of the two splits.
+
+    Parameters
+    ----------
+    bank : Bank
+        The images.
+    fit_rows, test_rows : Tensor of int, optional
+        By default there is no fit split, and the test split is everything else.
+
+    Raises
+    ------
+    InputError
+        For rows that are not there, no image left for the test, or an image in both splits: the same row, or another
+        row with the same pixels.
+    """
+    if fit_rows is None:
+        return None, checked_rows(test_rows, len(bank))
+    fit = checked_rows(fit_rows, len(bank))
+    if test_rows is None:
+        others = torch.ones(len(bank), dtype=torch.bool).index_fill(0, fit, False).nonzero()[:, 0]
+        if not len(others):
+            raise InputError("fit_rows", found="every image", expected="some left for the test")
+        test_rows = others
+    test = checked_rows(test_rows, len(bank))
+    if shared := _digests(bank, fit).keys() & _digests(bank, test).keys():
+        rows = [_digests(bank, test)[digest] for digest in shared]
+        expected = "splits that share no image: weights fitted on test images make its accuracy meaningless"
+        raise InputError("fit_rows, test_rows", found=f"leakage: images {sorted(rows)[:5]} in both", expected=expected)
+    return fit, test
+
+
+def _digests(bank: Bank, rows: Tensor) -> dict[bytes, int]:
+    images = bank.x0[rows.to(bank.x0.device)].float().cpu().numpy()
+    return {blake2b(image.tobytes()).digest(): int(row) for image, row in zip(images, rows, strict=True)}

@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
 from scorescope.analysis.statistics.tables import require_columns
 from scorescope.data.errors import InputError
-
-Floats = NDArray[np.float64]
 
 
 def summarise_by(

@@ -2,11 +2,15 @@
 
     SCHEMA = Schema("decomposition", (Column("sigma", float, "data", "noise level"), ...))
     return SCHEMA.check(table)
+    find_column("norm_floor")        # in which tables it is, its unit and its meaning
 
 This module knows no table of its own.
 """
 
+import pkgutil
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib import import_module
 
 import pandas as pd
 
@@ -37,7 +41,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of a table, in order."""
+    """The columns of a table, in order.
+
+    Attributes
+    ----------
+    name : str
+        Of the table.
+    columns : tuple of Column
+        In order.
+    """
 
     name: str
     columns: tuple[Column, ...]
@@ -74,10 +86,53 @@ class Schema:
         return pd.DataFrame(rows, columns=["column", "kind", "unit", "meaning"])
 
 
+def ends(unit: str, how: str = "", *, of: str = "") -> tuple[Column, Column]:
+    """The columns `low` and `high` of a 95 % interval, or `<of>_low` and `<of>_high`, and how it was found."""
+    low, high = (f"{of}_low", f"{of}_high") if of else ("low", "high")
+    text = "end of its 95 % interval" + (f", {how}" if how else "")
+    return Column(low, float, unit, f"lower {text}"), Column(high, float, unit, f"upper {text}")
+
+
 def require_columns(argument: str, table: pd.DataFrame, names: list[str]) -> None:
     """Raise `InputError` unless `table` has all of `names`."""
     if absent := [name for name in names if name not in table]:
         raise InputError(argument, found=f"a table without {absent}", expected=f"columns {names}")
+
+
+def find_column(name: str) -> pd.DataFrame:
+    """What a column means, in every table of this room that has it.
+
+    Parameters
+    ----------
+    name : str
+        Of the column; `*` and `?` stand for any letters, as in "*_floor". "*" gives every column of every table.
+
+    Returns
+    -------
+    DataFrame
+        `table`, `column`, `unit` and `meaning`, one row a (table, column), tables by name.
+
+    Raises
+    ------
+    InputError
+        If no table has such a column.
+    """
+    rows = [
+        (schema.name, column.name, column.unit, column.meaning)
+        for schema in sorted(_declared(), key=lambda schema: schema.name)
+        for column in schema.columns
+        if fnmatchcase(column.name, name)
+    ]
+    if not rows:
+        raise InputError("name", found=repr(name), expected='a column of some table; "*" lists them all')
+    return pd.DataFrame(rows, columns=["table", "column", "unit", "meaning"])
+
+
+def _declared() -> set[Schema]:
+    """The tables that the modules of this room declare."""
+    room = import_module("scorescope.analysis")
+    modules = [import_module(found.name) for found in pkgutil.walk_packages(room.__path__, f"{room.__name__}.")]
+    return {value for module in modules for value in vars(module).values() if isinstance(value, Schema)}
 
 
 def _is_kind(values: pd.Series, kind: type) -> bool:

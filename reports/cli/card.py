@@ -7,8 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scorescope.analysis.directions.agreement import attribute_agreement
-from scorescope.analysis.guidance.quality import class_agreement, error_by_sigma, nearest_distances
+from scorescope.analysis.guidance.quality import attribute_agreement, class_agreement, error_by_sigma, nearest_distances
 from scorescope.data.attribute_scorer import load_scorer
 from scorescope.data.checkpoints import load_denoiser, write_card
 from scorescope.data.digits import Labelled, load_digits

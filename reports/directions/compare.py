@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
+from scorescope.analysis.directions.carrying import How, carry_direction, jacobian_carry, judge_transport
+from scorescope.analysis.directions.comparison import compare_directions
+from scorescope.analysis.directions.direction_fits import Method
 from scorescope.analysis.directions.finding import find_direction
-from scorescope.analysis.directions.methods import Method
-from scorescope.analysis.directions.readers import compare_directions
 from scorescope.analysis.directions.stability import direction_stability, step_cosines
-from scorescope.analysis.directions.transfer import steering_effect, transport_effect
-from scorescope.analysis.directions.transport import How, carry_direction, jacobian_carry, judge_transport
+from scorescope.analysis.directions.steering_effects import steering_effect, transport_effect
 from scorescope.probes.sites.direction import Direction
 from scorescope.reports.directions import figures
 from scorescope.reports.directions.study import Scores

@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 
 from scorescope.analysis.directions.patching import patch_trace
-from scorescope.analysis.directions.tokens import label_pairs, linearity_gap, token_direction
+from scorescope.analysis.directions.token_directions import label_pairs, linearity_gap, token_direction
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.gradients.heads import attribute_score

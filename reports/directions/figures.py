@@ -185,7 +185,7 @@ def emergence_curves(curves: pd.DataFrame, *, columns: int = 3) -> Figure:
     Parameters
     ----------
     curves : DataFrame
-        Declared in `CURVES` of the emergence tables.
+        Declared in `EMERGENCE_CURVES`.
     columns : int
         Panels beside each other.
     """
@@ -269,7 +269,7 @@ def cosine_matrix(steps: pd.DataFrame) -> Figure:
     Parameters
     ----------
     steps : DataFrame
-        Declared in `STEPS`.
+        Declared in `STEP_COSINES`.
     """
     table = steps.pivot(index="sigma_a", columns="sigma_b", values="crossed")
     values = table.combine_first(table.T).to_numpy(float)

@@ -7,12 +7,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from scorescope.analysis.information.attributes import attribute_loss
 from scorescope.analysis.information.classify import paired_classify
 from scorescope.analysis.information.log_snr import grid_levels
-from scorescope.analysis.information.loss_overlap import overlap
-from scorescope.analysis.information.losses import attribute_loss
+from scorescope.analysis.information.loss_tables import EVERY
 from scorescope.analysis.information.pairwise import PairwiseInformation, pairwise_information
-from scorescope.analysis.information.wins import EVERY
+from scorescope.analysis.information.partial_information import overlap
 from scorescope.probes.bank.points import Bank
 from scorescope.reports.directions import figures
 from scorescope.reports.directions.study import Contrast, Subject

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 from torch import Tensor
 
-from scorescope.analysis.directions.agreement import attribute_agreement
+from scorescope.analysis.guidance.quality import attribute_agreement
 from scorescope.probes.sampling.sample import sample
 from scorescope.reports.directions import figures
 from scorescope.reports.directions.study import Subject

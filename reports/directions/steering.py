@@ -7,9 +7,9 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from scorescope.analysis.directions.noise_intervals import windows
 from scorescope.analysis.directions.steering import SteerCurve
-from scorescope.analysis.directions.steering_verdicts import judge_together
-from scorescope.analysis.statistics.noise_intervals import windows
+from scorescope.analysis.directions.verdicts import judge_together
 from scorescope.analysis.statistics.splits import Part, balanced_accuracy
 from scorescope.probes.sampling.arm_rows import RunArm
 from scorescope.probes.sampling.arms import sample_arms

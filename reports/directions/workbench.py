@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.analysis.directions.direction_fits import Method
 from scorescope.analysis.directions.finding import find_direction
-from scorescope.analysis.directions.methods import Method
+from scorescope.analysis.directions.noise_intervals import EVERYWHERE
 from scorescope.analysis.directions.probing import ProbeScan, probe_scan
 from scorescope.analysis.directions.steering import SteerCurve, steer_curve
-from scorescope.analysis.directions.steering_verdicts import judge_together
-from scorescope.analysis.statistics.noise_intervals import EVERYWHERE
+from scorescope.analysis.directions.verdicts import judge_together
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank, log_snr_grid

@@ -106,7 +106,7 @@ def heatmaps(pictures: Sequence[Pictures], squared: Floats, signed: Floats, titl
     pictures : ndarray, shape (m, Y, X, 3), uint8
         The images.
     squared, signed : ndarray, shape (m, y, x)
-        From `squared_maps` and `influence_maps`.
+        From `gradient_maps` and `influence_maps`.
     titles : sequence of str
         One an image.
     """
@@ -228,7 +228,7 @@ def occlusions(pictures: Sequence[Pictures], signed: Floats | None, occluded: Fl
     pictures : sequence of ndarray, shape (Y, X, 3), uint8
         The images.
     signed : ndarray, shape (m, y, x), or None
-        From `signed_maps`.
+        From `gradient_maps`.
     occluded : ndarray, shape (m, Y', X')
         From `occlusion_maps`.
     titles : sequence of str

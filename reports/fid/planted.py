@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scorescope.analysis.fid.gaming import FeaturePair, gaming_audit, verdict
-from scorescope.analysis.fid.heatmaps import REGIONS, mask_summary, squared_maps
-from scorescope.analysis.fid.image_transport import image_gradients, transport
+from scorescope.analysis.fid.heatmaps import REGIONS, gradient_maps, mask_summary
 from scorescope.analysis.fid.matching import match_histogram
+from scorescope.analysis.fid.optimal_transport import image_gradients, transport
 from scorescope.data.scenes import Scenes, render_scenes
 from scorescope.probes.features.extraction import extract, extract_maps
 from scorescope.probes.features.extractors import Extractor, classifier_extractor
@@ -101,7 +101,7 @@ def planted_section(count: int, *, progress: bool = True) -> Section:
 
 def _look(extractor: Extractor, sources: list[ImageSource], progress: bool) -> _Network:
     fake, real, spare = (extract(source, extractor, batch=256, progress=progress).features for source in sources)
-    maps = squared_maps(extract_maps(sources[0], extractor, batch=256), image_gradients(transport(fake, real), fake))
+    maps = gradient_maps(extract_maps(sources[0], extractor, batch=256), image_gradients(transport(fake, real), fake))
     return _Network(extractor, fake, real, spare, maps)
 
 

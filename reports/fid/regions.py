@@ -12,13 +12,12 @@ from scorescope.analysis.fid.heatmaps import (
     REGIONS,
     cell_cover,
     cell_means,
+    gradient_maps,
     influence_maps,
     mask_share,
     mask_summary,
-    signed_maps,
-    squared_maps,
 )
-from scorescope.analysis.fid.image_transport import FirstOrderWarning, image_gradients, influence
+from scorescope.analysis.fid.optimal_transport import FirstOrderWarning, image_gradients, influence
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.probes.features.captum_maps import occlusion_maps
 from scorescope.probes.features.extraction import extract_maps, stream_maps
@@ -49,7 +48,7 @@ def maps_section(view: View) -> Section:
     features = view.fake.first.features
     rows, values = _rows(view)
     activations = extract_maps(view.fake.source, view.study.extractor, rows=rows)
-    squared = squared_maps(activations, image_gradients(view.plan, features[rows]))
+    squared = gradient_maps(activations, image_gradients(view.plan, features[rows]))
     signed = influence_maps(view.plan, activations)
     titles = [f"{value:+.3g}" for value in values]
     figure = fid_figures.heatmaps(pictures(view.fake.source, rows), squared, signed, titles)
@@ -124,7 +123,7 @@ def occlusion_section(view: View) -> Section:
     gradients /= np.abs(gradients).max()  # captum works in float32
     signed = None
     if extractor.activations is not None:
-        signed = signed_maps(extract_maps(view.fake.source, extractor, rows=rows), gradients)
+        signed = gradient_maps(extract_maps(view.fake.source, extractor, rows=rows), gradients, signed=True)
     cells = CELLS if signed is None else signed.shape[1]
     step = max(1, -(-inputs.shape[2] // cells))
     window = min(2 * step, inputs.shape[2])
@@ -178,7 +177,7 @@ def _masked(view: View, progress: bool) -> tuple[Floats, dict[str, Floats]]:
     first = 0
     for names, size, activations in stream_maps(view.fake.source, view.study.extractor, progress=progress):
         gradients = image_gradients(view.plan, features[first : first + len(names)])
-        maps.append(squared_maps(activations, gradients))
+        maps.append(gradient_maps(activations, gradients))
         for masks in view.study.masks:
             found = [masks.mask(name, size, row=first + k) for k, name in enumerate(names)]
             covers[masks.region] += [cell_cover(mask, activations.shape[2:]) for mask in found]

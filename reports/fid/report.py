@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scorescope.analysis.fid.companions import COMPANIONS, companion_table, frechet_table
+from scorescope.analysis.fid.companions import COMPANIONS, companion_table
 from scorescope.analysis.fid.contributions import direction_spectrum, feature_contributions, visible_share
-from scorescope.analysis.fid.gaming import AUDIT, gaming_audit, verdict
-from scorescope.analysis.fid.image_transport import FIRST_ORDER, FirstOrderWarning
-from scorescope.analysis.fid.image_transport import transport as find_transport
+from scorescope.analysis.fid.gaming import GAMING_AUDIT, gaming_audit, verdict
+from scorescope.analysis.fid.influence_tables import CLASSES, class_table, group_table, influence_table, leave_one_out
 from scorescope.analysis.fid.kernels import cmmd
 from scorescope.analysis.fid.matching import HistogramMatch, match_histogram
-from scorescope.analysis.fid.tables import CLASSES, class_table, group_table, influence_table, leave_one_out
+from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWarning
+from scorescope.analysis.fid.optimal_transport import transport as find_transport
 from scorescope.analysis.fid.weights import optimise_weights
 from scorescope.probes.features.extraction import extract_spatial
 from scorescope.probes.features.extractors import spatial_readings
@@ -164,7 +164,7 @@ def _spatial(study: Study, progress: bool) -> Section:
         chosen = np.random.default_rng(0).permutation(count)[:size]  # a source may be sorted by class
         found[OTHER_REAL] = {reading: rows[chosen] for reading, rows in found.pop(study.spare.name).items()}
     parts = [
-        frechet_table(rows[reading], real[reading], space=reading).assign(metric="sFID", set=name)
+        companion_table(rows[reading], real[reading], space=reading, companions=False).assign(metric="sFID", set=name)
         for reading in readings
         for name, rows in found.items()
     ]
@@ -336,7 +336,9 @@ def _audit(view: View, progress: bool) -> Section:
         text=" ".join(v.text for v in said[:-1]),
         figures=[ReportFigure("audit", fid_figures.audit(table, study.spaces), said[-1].text, caption, wide=True)],
         tables=[
-            ReportTable("audit", table, "Every arm and metric: " + "; ".join(c.meaning for c in AUDIT.columns[6:])),
+            ReportTable(
+                "audit", table, "Every arm and metric: " + "; ".join(c.meaning for c in GAMING_AUDIT.columns[6:])
+            ),
             ReportTable("optimisation", found.history, "Loss at each evaluation.", shown=False),
         ],
     )

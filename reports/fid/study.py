@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.gaming import FeaturePair
-from scorescope.analysis.fid.image_transport import Transport
+from scorescope.analysis.fid.optimal_transport import Transport
 from scorescope.data.errors import InputError
 from scorescope.probes.features.extraction import Features, extract
 from scorescope.probes.features.extractors import Extractor, classifier_extractor, pixel_extractor

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scorescope.analysis.gaussian.memory import memorisation
+from scorescope.analysis.gaussian.gaps import QUERIES, score_gaps
 from scorescope.analysis.gaussian.paths import (
     emergence,
     end_agreement,
@@ -21,11 +21,10 @@ from scorescope.analysis.gaussian.paths import (
     path_errors,
     path_pair,
 )
-from scorescope.analysis.gaussian.queries import QUERIES
-from scorescope.analysis.gaussian.scores import SCORES, regimes, score_gaps, score_table
+from scorescope.analysis.gaussian.scores import SCORES, regimes, score_table
 from scorescope.analysis.gaussian.skip import skip_table
-from scorescope.analysis.gaussian.solvers import linear_error, solver_gains
-from scorescope.analysis.gaussian.training import nearest_step, training_dynamics
+from scorescope.analysis.gaussian.solver_errors import linear_error, solver_gains
+from scorescope.analysis.gaussian.training import memorisation, nearest_step, training_dynamics
 from scorescope.data.checkpoints import load_snapshots
 from scorescope.probes.approximations import Approximation, TrainingSet
 from scorescope.probes.models.model import Model

@@ -8,13 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scorescope.analysis.guidance.branch_pairs import savings
+from scorescope.analysis.guidance.decomposition import decompose, decompose_bands
 from scorescope.analysis.guidance.effects import EFFECTS, Effect, conclusions, known_effects
 from scorescope.analysis.guidance.information import guidance_information
+from scorescope.analysis.guidance.paired_runs import savings
 from scorescope.analysis.guidance.quality import class_scorer
 from scorescope.analysis.guidance.sweeps import METRICS, measure_sweep, pareto, sample_metrics
-from scorescope.analysis.guidance.updates import decompose, decompose_bands
-from scorescope.analysis.statistics.proportions import pairs_needed
+from scorescope.analysis.statistics.intervals import pairs_needed
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.data.checkpoints import load_denoiser
 from scorescope.probes.experiments.sweep import Setting

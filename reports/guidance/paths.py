@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from scorescope.analysis.guidance.branch_pairs import parting, separation
+from scorescope.analysis.guidance.paired_runs import parting, separation
 from scorescope.analysis.guidance.paths import clip_activity, clip_share, gain_path, momentum_updates
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance import APG, CFG, Interval, Rule

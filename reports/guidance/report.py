@@ -13,8 +13,8 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.analysis.guidance.decomposition import DECOMPOSITION, decompose, decompose_centred, summarise
 from scorescope.analysis.guidance.information import suggest_interval
-from scorescope.analysis.guidance.updates import DECOMPOSITION, decompose, decompose_centred, summarise
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.sweep import Setting

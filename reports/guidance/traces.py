@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scorescope.analysis.guidance.updates import decompose, summarise
+from scorescope.analysis.guidance.decomposition import decompose, summarise
 from scorescope.data.errors import InputError
 from scorescope.probes.recording.trace import Trace
 from scorescope.reports.guidance import figures, paths, readings

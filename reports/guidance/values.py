@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scorescope.analysis.guidance.images import image_table, value_density
 from scorescope.analysis.guidance.quality import class_scorer
-from scorescope.analysis.statistics.proportions import share_interval
+from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.probes.models.model import Model
 from scorescope.probes.sampling.sample import Run

@@ -15,8 +15,8 @@ from scipy import linalg
 from threadpoolctl import threadpool_limits
 
 from scorescope.analysis.fid.frechet import frechet_distance, trace_of_root
-from scorescope.analysis.fid.heatmaps import squared_maps
-from scorescope.analysis.fid.image_transport import image_gradients, influence, transport
+from scorescope.analysis.fid.heatmaps import gradient_maps
+from scorescope.analysis.fid.optimal_transport import image_gradients, influence, transport
 from scorescope.analysis.fid.weights import WeightedDistance, optimise_weights
 from scorescope.data.classifiers import load_classifier
 from scorescope.data.scenes import render_scenes
@@ -114,7 +114,7 @@ def heatmaps_part():
     found = extract(source, extractor, progress=False, batch=250).features
     plan = transport(found, found[:1000] * 1.1)
     maps = extract_maps(source, extractor, batch=250)
-    closed, _ = best(lambda: squared_maps(maps, image_gradients(plan, found)), 3)
+    closed, _ = best(lambda: gradient_maps(maps, image_gradients(plan, found)), 3)
     line("forward passes (peer)", forward, forward)
     line(
         "forward passes and maps",

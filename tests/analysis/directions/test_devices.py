@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from scorescope.analysis.directions import patching
+from scorescope.analysis.directions.carrying import carry_direction, judge_transport
+from scorescope.analysis.directions.comparison import compare_directions
 from scorescope.analysis.directions.emergence import trace_direction
 from scorescope.analysis.directions.finding import as_direction, find_direction
 from scorescope.analysis.directions.probing import probe_scan
-from scorescope.analysis.directions.readers import compare_directions
 from scorescope.analysis.directions.stability import direction_stability
-from scorescope.analysis.directions.transport import carry_direction, judge_transport
 from scorescope.analysis.information.classify import paired_classify
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.bank.points import Bank

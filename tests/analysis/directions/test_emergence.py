@@ -11,9 +11,8 @@ from scipy.stats import binom
 from torch import nn
 
 from scorescope.analysis.directions.emergence import Thresholds, trace_direction
+from scorescope.analysis.directions.landmarks import Shares, draw_seeds, first_rise, last_fall, last_rise
 from scorescope.analysis.directions.probing import probe_scan
-from scorescope.analysis.statistics.landmarks import first_rise, last_fall, last_rise
-from scorescope.analysis.statistics.seed_shares import Shares, draw_seeds
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.along_sampling import sample_with_sites
 from scorescope.probes.activations.collect import collect

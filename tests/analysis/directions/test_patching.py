@@ -10,8 +10,7 @@ from tests.planted import Planted, scores
 from torch import Tensor, nn
 
 from scorescope.analysis import patch_trace
-from scorescope.analysis.directions import patch_once
-from scorescope.analysis.statistics import windows
+from scorescope.analysis.directions import patch_once, windows
 from scorescope.data.errors import InputError
 from scorescope.data.unet import EDMDenoiser, UNetConfig
 from scorescope.probes import CFG

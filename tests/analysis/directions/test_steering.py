@@ -10,8 +10,8 @@ import torch
 from tests.planted import Nuisance, Planted, gain_of, scores, unit_direction
 
 from scorescope.analysis import steer_curve
-from scorescope.analysis.directions.steering_summary import spearman
-from scorescope.analysis.statistics import delays, windows
+from scorescope.analysis.directions import delays, windows
+from scorescope.analysis.directions.steering_tables import spearman
 from scorescope.data.errors import InputError
 from scorescope.probes import CFG, Direction, Interval
 from scorescope.probes.models import edm_sigmas

@@ -3,10 +3,10 @@
 import pytest
 
 from scorescope.analysis.fid.gaming import FeaturePair, gaming_audit, verdict
-from scorescope.analysis.fid.heatmaps import influence_maps, mask_share, signed_maps, squared_maps
-from scorescope.analysis.fid.image_transport import image_gradients, influence, transport
+from scorescope.analysis.fid.heatmaps import gradient_maps, influence_maps, mask_share
+from scorescope.analysis.fid.influence_tables import class_table, group_table
 from scorescope.analysis.fid.matching import match_histogram
-from scorescope.analysis.fid.tables import class_table, group_table
+from scorescope.analysis.fid.optimal_transport import image_gradients, influence, transport
 from scorescope.data.scenes import ACCESSORIES, render_scenes
 from scorescope.probes.features.extraction import extract, extract_maps
 from scorescope.probes.features.extractors import classifier_extractor
@@ -38,7 +38,7 @@ def test_maps_point_at_the_accessory(planted):
     plan = transport(pairs["fake"].first, pairs["real"].first)
     maps = extract_maps(sources["fake"], spaces["accessory"])
     gradients = image_gradients(plan, pairs["fake"].first)
-    for found in (squared_maps(maps, gradients), signed_maps(maps, gradients)):
+    for found in (gradient_maps(maps, gradients), gradient_maps(maps, gradients, signed=True)):
         on = mask_share(found, fake.accessory_mask.numpy(), dilate=1)
         off = mask_share(found, fake.subject_mask.numpy())
         assert on["sensitivity_share"].mean() >= 0.7
@@ -53,7 +53,7 @@ def test_the_subject_network_looks_elsewhere(planted):
     """The same images: where the sensitivity lies is the network's doing, not the images'."""
     scenes, spaces, sources, _, pairs = planted
     plan = transport(pairs["fake"].second, pairs["real"].second)
-    maps = squared_maps(extract_maps(sources["fake"], spaces["subject"]), image_gradients(plan, pairs["fake"].second))
+    maps = gradient_maps(extract_maps(sources["fake"], spaces["subject"]), image_gradients(plan, pairs["fake"].second))
     assert mask_share(maps, scenes["fake"].accessory_mask.numpy())["sensitivity_share"].mean() < 0.1
 
 

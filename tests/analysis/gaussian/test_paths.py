@@ -12,7 +12,7 @@ from scorescope.analysis.gaussian.paths import (
     path_pair,
 )
 from scorescope.analysis.gaussian.skip import FEWER_CALLS, FINER_STEPS, skip_table, suggest_skip
-from scorescope.analysis.gaussian.solvers import linear_error, solver_gains
+from scorescope.analysis.gaussian.solver_errors import linear_error, solver_gains
 from scorescope.data import InputError, load_digits
 from scorescope.probes.approximations import fit_gaussian, fit_per_class
 from scorescope.probes.models import edm_sigmas

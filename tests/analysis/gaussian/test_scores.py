@@ -11,7 +11,8 @@ from scorescope.analysis.gaussian.far_field import (
     predicted_state_error,
     skip_level,
 )
-from scorescope.analysis.gaussian.scores import compare_scores, lowest_run, regimes, score_gaps, score_table
+from scorescope.analysis.gaussian.gaps import score_gaps
+from scorescope.analysis.gaussian.scores import compare_scores, lowest_run, regimes, score_table
 from scorescope.data import InputError, load_denoiser
 from scorescope.probes.approximations import Mixture, TrainingSet, fit_gaussian, fit_isotropic, fit_per_class
 

@@ -5,7 +5,7 @@ from tests.mixtures import draw_labelled
 
 from scorescope.analysis import paired_classify
 from scorescope.analysis.information import fit_level_weights, likelihood_weights, win_rates
-from scorescope.analysis.information.elimination import eliminate, plan_looks
+from scorescope.analysis.information.class_decisions import eliminate, plan_looks
 from scorescope.data import InputError
 from scorescope.probes import Bank, log_snr_grid
 from scorescope.probes.bank import Arm, compare_arms

@@ -4,16 +4,10 @@ import torch
 from tests.mixtures import draw_labelled
 
 from scorescope.analysis import pairwise_information
-from scorescope.analysis.information import grid_levels, information_of_each, logistic_levels, overlap
-from scorescope.analysis.information.comparisons import loss_table, pair_table
+from scorescope.analysis.information import grid_levels, information_of_each, logistic_levels
 from scorescope.data import InputError
 from scorescope.probes import Bank, log_snr_grid
 from scorescope.probes.bank import Arm, compare_arms
-
-
-@pytest.fixture(scope="module")
-def known():
-    return draw_labelled(300, spread=0.35)
 
 
 @pytest.fixture(scope="module")
@@ -210,57 +204,6 @@ def test_guidance_is_said_to_void_the_meaning(known):
 def test_one_image_has_values_but_no_interval(known):
     found = pairwise_information(known.law, known.images[:1], known.labels[:1], levels=grid_levels(-2, 2, 4))
     assert found.expected["nats"].notna().all() and found.expected[["low", "high", "deviation"]].isna().all(axis=None)
-
-
-def test_tables_of_a_comparison(known):
-    bank = Bank(known.images[:30], log_snr_grid(-2, 2, 3))
-    comparison = compare_arms(bank, [Arm("none", known.law), Arm("class", known.law, known.labels[:30])])
-    losses, pairs = loss_table(comparison), pair_table(comparison)
-    assert len(losses) == 2 * 2 * 3 and len(pairs) == 2 * 3
-    row = pairs[(pairs["space"] == "eps") & (pairs["sigma"] == comparison.sigmas[1])].iloc[0]
-    values = comparison.difference("none", "class")[:, 1]
-    assert row["difference"] == pytest.approx(values.mean())
-    assert row["difference_error"] == pytest.approx(values.std(ddof=1) / np.sqrt(30))
-    assert pair_table(compare_arms(bank, [Arm("none", known.law)])).empty
-
-
-def overlapping():
-    """Two conditions on images (1, 1, 3): each moves the prediction of some pixels by a known amount."""
-    moves = {1: torch.tensor([1.0, 2.0, 0.0]), 2: torch.tensor([2.0, 1.0, 0.0]), 3: torch.tensor([1.0, 2.0, 1.0])}
-
-    def denoiser(x, sigma, condition):
-        if condition is None:
-            return torch.zeros_like(x)
-        return torch.stack([moves[int(k)] for k in condition]).view(-1, 1, 1, 3).to(x) + 0 * x
-
-    return denoiser
-
-
-def test_overlap_of_influence_by_hand():
-    levels = grid_levels(-1, 1, 3)
-    images = torch.zeros(2, 1, 1, 3)
-    first, second, joint = (torch.tensor([k]) for k in (1, 2, 3))
-    found = overlap(overlapping(), images, first, second, joint, levels=levels)
-    unit = float(levels.weights @ np.exp(levels.log_snr)) / 2  # influence of a move by 1 in one pixel
-    rows = found.images.set_index("aggregate")
-    pixelwise, sums = rows.loc["pixelwise"].iloc[0], rows.loc["sums"].iloc[0]
-    parts = ["redundancy", "unique_first", "unique_second", "synergy", "joint"]
-    np.testing.assert_allclose([pixelwise[p] / unit for p in parts], [2, 3, 3, -2, 6], rtol=1e-6)
-    np.testing.assert_allclose([sums[p] / unit for p in parts], [5, 0, 0, 1, 6], rtol=1e-6, atol=1e-9)
-
-
-def test_overlap_parts_sum_to_the_joint_influence(known):
-    part = slice(0, 25)
-    labels = known.labels[part]
-    found = overlap(
-        known.law, known.images[part], (labels + 1) % 3, (labels + 2) % 3, labels, levels=grid_levels(-4, 4, 9)
-    )
-    table = found.images
-    total = table[["redundancy", "unique_first", "unique_second", "synergy"]].sum(axis=1)
-    np.testing.assert_allclose(total, table["joint"])
-    wide = table.pivot(index="image", columns="aggregate", values="redundancy")
-    assert (wide["pixelwise"] <= wide["sums"] + 1e-12).all()
-    assert len(found.summary) == 8 and (found.summary["low"] <= found.summary["nats"]).all()
 
 
 def test_bad_input(known):

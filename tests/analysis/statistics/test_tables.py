@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from scorescope.analysis import Column, Schema
+from scorescope.analysis import Column, Schema, find_column
+from scorescope.analysis.guidance import DECOMPOSITION
 from scorescope.data import InputError
 
 SCHEMA = Schema(
@@ -34,3 +35,19 @@ def test_other_columns_are_refused(change, message):
 def test_missing_columns_are_named():
     with pytest.raises(InputError, match="missing \\['n', 'x'\\]"):
         SCHEMA.check(pd.DataFrame({"name": ["a"]}))
+
+
+def test_a_column_is_found_by_its_name():
+    (row,) = find_column("norm_floor").to_dict("records")
+    declared = next(column for column in DECOMPOSITION.columns if column.name == "norm_floor")
+    assert row == {"table": "decomposition", "column": "norm_floor", "unit": "data", "meaning": declared.meaning}
+    found = find_column("*_floor").itertuples(index=False)
+    assert {("decomposition", "norm_floor"), ("skips", "frechet_floor")} <= {(row.table, row.column) for row in found}
+    with pytest.raises(InputError, match="'norm_flor'"):
+        find_column("norm_flor")
+
+
+def test_every_column_is_found_once():
+    every = find_column("*")
+    assert not every.duplicated(["table", "column"]).any()  # no two tables have one name
+    assert every.table.is_monotonic_increasing and every.table.nunique() > 70 and every.meaning.str.len().gt(0).all()

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from scorescope.analysis.fid.heatmaps import signed_maps
-from scorescope.analysis.fid.image_transport import image_gradients, transport
+from scorescope.analysis.fid.heatmaps import gradient_maps
+from scorescope.analysis.fid.optimal_transport import image_gradients, transport
 from scorescope.data.digits import load_digits
 from scorescope.data.errors import InputError
 from scorescope.probes.features.captum_maps import gradcam_maps, occlusion_maps
@@ -58,7 +58,7 @@ def test_closed_form_maps_against_captum(digits, extractor):
     features = extract(digits, extractor, progress=False).features
     plan = transport(features, features[:200] * 1.2)
     gradients = image_gradients(plan, features)
-    maps = signed_maps(extract_maps(digits, extractor), gradients)
+    maps = gradient_maps(extract_maps(digits, extractor), gradients, signed=True)
     inputs = extractor.prepare(torch.cat([images for _, images in digits.batches(360)]))[:20]
     scale = float(1 / np.abs(gradients).max())  # captum works in float32
     directions = torch.from_numpy(gradients[:20] * scale).float()
@@ -67,7 +67,7 @@ def test_closed_form_maps_against_captum(digits, extractor):
     post = module_extractor(nn.Sequential(extractor.module.layers[0], nn.ReLU()), prepare=lambda x: x)
     x = post.activations(inputs)
     flat = torch.randn(20, x.shape[1], generator=torch.Generator().manual_seed(0))
-    ours = signed_maps(x.detach().numpy(), flat.numpy())
+    ours = gradient_maps(x.detach().numpy(), flat.numpy(), signed=True)
     theirs = gradcam_maps(post, post.module[1], inputs, flat).numpy() * 64
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(ours).max())
     assert by_captum.shape == maps[:20].shape

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.pipelines import GUIDANCE, ODD, PIPELINES, generator, output_of, sd3, sd15
 
-from scorescope.analysis.guidance.updates import decompose
+from scorescope.analysis.guidance.decomposition import decompose
 from scorescope.probes import record
 from scorescope.probes.decomposition.products import branch_products, guided_products
 

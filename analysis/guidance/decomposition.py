@@ -1,0 +1,309 @@
+"""What the guidance update did at every noise level.
+
+    table = decompose(trace)                     # one row a (sample, step, call)
+    summary = summarise(table)                   # one row a (step, call, quantity), with intervals
+    compare([trace_cfg, trace_apg])              # the same for several runs, side by side
+
+The update is d = D_c - D_u, in denoised space. Its part along D_c acts as a gain on the prediction and shows as
+saturation, the rest as quality (Sadat, Hilliges & Weber 2025, arXiv 2410.02416). Everything is derived from the
+inner products that a trace holds.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.summaries import summarise_by
+from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.data.errors import InputError
+from scorescope.probes.decomposition.products import BRANCH_PRODUCTS
+from scorescope.probes.recording.trace import Trace
+
+# root mean square error of rounding once to a type, relative to the value and in units of the type's eps: errors
+# are uniform within half a last digit, values are uniform in the logarithm of their mantissa
+ROUNDING = float(np.sqrt(1 / 12) * np.sqrt(3 / (8 * np.log(2))))
+
+DECOMPOSITION = Schema(
+    "decomposition",
+    (
+        Column("rule", str, "", "guidance rule of the run"),
+        Column("weight", float, "1", "guidance weight w; 1 is no guidance, NaN where no one weight is known"),
+        Column("sample", int, "", "sample within the run"),
+        Column("seed", int, "", "the sample's seed"),
+        Column("step", int, "", "sampling step"),
+        Column("call", int, "", "prediction within the step"),
+        Column("sigma", float, "data", "noise level, variance exploding"),
+        Column("log_snr", float, "nats", "-2 ln sigma"),
+        Column("update_norm", float, "data", "L2 norm of d = D_c - D_u, denoised space"),
+        Column("update_rms", float, "data", "update_norm / sqrt(N)"),
+        Column("update_ratio", float, "1", "update_norm / norm of D_c, denoised space"),
+        Column("parallel_coefficient", float, "1", "a = <d, D_c> / <D_c, D_c>, signed, denoised space"),
+        Column("parallel_norm", float, "data", "norm of the part of d along D_c, denoised space"),
+        Column("orthogonal_norm", float, "data", "norm of the rest of d, denoised space"),
+        Column("parallel_share", float, "1", "parallel_norm^2 / update_norm^2, denoised space"),
+        Column("chance_share", float, "1", "what a random direction would have: 1 / N"),
+        Column("cos_denoised", float, "1", "cosine of D_c and D_u"),
+        Column("one_minus_cos_denoised", float, "1", "1 - cosine of D_c and D_u, without cancellation"),
+        Column("cos_eps", float, "1", "cosine of the eps predictions of the two branches"),
+        Column("one_minus_cos_eps", float, "1", "1 - cosine of the eps predictions, without cancellation"),
+        Column("gain", float, "1", "1 + (w - 1) a: factor by which plain CFG scales D_c"),
+        Column("applied_gain", float, "1", "<guided, D_c> / <D_c, D_c>: factor that the rule really applied"),
+        Column("applied_norm", float, "data", "L2 norm of guided - D_c, denoised space"),
+        Column("norm_floor", float, "data", "update_norm that rounding the two branches would give by itself"),
+        Column("cos_floor", float, "1", "one_minus_cos_denoised that rounding would give by itself"),
+        Column("cos_eps_floor", float, "1", "one_minus_cos_eps that rounding D_c and D_u would give by itself"),
+        Column("overshoot_share", float, "1", "share of guided's elements outside the range, see image_statistics"),
+        Column("overshoot_mean", float, "data", "mean distance of its elements from the range"),
+        Column("contrast", float, "data", "standard deviation over the guided prediction (luma for colour)"),
+        Column("saturation", float, "1", "mean HSV saturation of the guided prediction, colour only"),
+        Column("needed", int, "", "denoiser evaluations that the rule needed"),
+        Column("observed", int, "", "denoiser evaluations made for the recording only"),
+        Column("reference", str, "", "branch that stands for D_u: uncond, weak, perturbed or independent (ICG)"),
+        Column("missing", str, "", "why the unconditional branch is missing; empty where it is not"),
+    ),
+)
+
+_RUN_KEYS = tuple(c for c in DECOMPOSITION.columns if c.name in {"rule", "weight", "sample", "step", "call", "sigma"})
+
+CENTRED = Schema(
+    "centred",
+    (
+        *_RUN_KEYS,
+        Column("centred_update_norm", float, "data", "norm of d without channel means, denoised space"),
+        Column(
+            "centred_parallel_coefficient", float, "1", "signed coefficient of d along D_c, both without channel means"
+        ),
+        Column("centred_parallel_share", float, "1", "parallel share of d's energy, both without channel means"),
+    ),
+)
+
+BANDS = Schema(
+    "bands",
+    (
+        *_RUN_KEYS,
+        Column("band", int, "", "radial frequency band; 0 holds the mean"),
+        Column("low_frequency", float, "cycles/sample", "lower edge"),
+        Column("high_frequency", float, "cycles/sample", "upper edge; the last band holds all above its lower edge"),
+        Column("update_norm", float, "data", "norm of the band of d = D_c - D_u, denoised space"),
+        Column("cond_norm", float, "data", "norm of the band of D_c"),
+    ),
+)
+
+_STEP_KEYS = ["step", "call", "sigma", "log_snr"]
+_KEYS = ["rule", "weight", "sample", "seed", "needed", "observed", "reference", "missing", *_STEP_KEYS]
+_QUANTITIES = [name for name in DECOMPOSITION.names if name not in _KEYS]
+
+
+def decompose(trace: Trace) -> pd.DataFrame:
+    """Split the guidance update of every (sample, step, call).
+
+    Parameters
+    ----------
+    trace : Trace
+        A run with recorded scalars.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `DECOMPOSITION`. Where the unconditional branch is missing, what depends on it is
+        NaN and `missing` says why. Frequency bands and channel-centred products, where recorded, are given by
+        `decompose_bands` and `decompose_centred`.
+
+    Raises
+    ------
+    InputError
+        If the trace holds no branch products.
+    """
+    scalars, manifest = trace.scalars, trace.manifest
+    require_columns("trace.scalars", scalars, [*BRANCH_PRODUCTS, "applied_sq", "applied_cond"])
+    cc, uu, dd, dc, ee, de = (scalars[name].to_numpy(np.float64) for name in BRANCH_PRODUCTS)
+    size, weight = int(np.prod(manifest["shape"])), float(manifest["weight"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        coefficient = dc / cc
+        parallel = dc**2 / cc
+        orthogonal = np.clip(dd - parallel, 0, None)
+        one_minus_cos = _one_minus_cos(cc, uu, dd, dc)
+        # eps_c - eps_u = -d / sigma; the factor 1 / sigma cancels in the cosine
+        one_minus_cos_eps = _one_minus_cos(ee, ee + 2 * de + dd, dd, -de)
+        applied_gain = 1 + scalars["applied_cond"] / cc
+        update_ratio = np.sqrt(dd / cc)
+        share = parallel / dd
+    unit = ROUNDING * _eps(str(manifest["dtype"]))
+    columns = {
+        "rule": str(manifest["rule"]),
+        "weight": weight,
+        "seed": scalars["sample"].map(trace.samples.set_index("sample")["seed"]).astype(np.int64),
+        "log_snr": -2 * np.log(scalars["sigma"]),
+        "update_norm": np.sqrt(dd),
+        "update_rms": np.sqrt(dd / size),
+        "update_ratio": update_ratio,
+        "parallel_coefficient": coefficient,
+        "parallel_norm": np.sqrt(parallel),
+        "orthogonal_norm": np.sqrt(orthogonal),
+        "parallel_share": share,
+        "chance_share": 1 / size,
+        "cos_denoised": 1 - one_minus_cos,
+        "one_minus_cos_denoised": one_minus_cos,
+        "cos_eps": 1 - one_minus_cos_eps,
+        "one_minus_cos_eps": one_minus_cos_eps,
+        "gain": 1 + (weight - 1) * coefficient,
+        "applied_gain": applied_gain,
+        "applied_norm": np.sqrt(scalars["applied_sq"]),
+        "norm_floor": unit * np.sqrt(cc + uu),
+        "cos_floor": np.where(np.isfinite(dd), unit**2, np.nan),
+        "cos_eps_floor": unit**2 * (cc + uu) / (2 * ee),
+        "reference": scalars.get("reference", "uncond"),
+    }
+    kept = ["sample", "step", "call", "sigma", "needed", "observed", "missing"]
+    kept += ["overshoot_share", "overshoot_mean", "contrast", "saturation"]
+    return DECOMPOSITION.check(scalars[kept].assign(**columns))
+
+
+def summarise(table: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Summarise a decomposition over samples: one row a (rule, weight, step, call, quantity).
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `decompose`; several runs may stand below each other.
+    resamples, seed : int
+        Of the bootstrap over samples.
+
+    Returns
+    -------
+    DataFrame
+        `rule`, `weight`, `step`, `call`, `sigma`, `log_snr`, `quantity`, `n`, `mean`, `median`, `low`, `high`;
+        see `summarise_by`. `parallel_share` is the mean over samples of each sample's ratio, not a ratio of means.
+    """
+    require_columns("table", table, ["rule", "weight", *_STEP_KEYS, *_QUANTITIES])
+    by = ["rule", "weight", *_STEP_KEYS]
+    return summarise_by(table, by=by, quantities=_QUANTITIES, resamples=resamples, seed=seed)
+
+
+def decompose_centred(trace: Trace) -> pd.DataFrame:
+    """The parallel part with each channel's mean removed from both branches.
+
+    The mean of a channel is brightness or colour; what stays parallel without it is structure.
+
+    Parameters
+    ----------
+    trace : Trace
+        A run that recorded the centred products.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `CENTRED`.
+
+    Raises
+    ------
+    InputError
+        If the trace was not recorded with `Recording(centred=True)`.
+    """
+    names = ["centred_cond_sq", "centred_update_sq", "centred_update_cond"]
+    _require(trace, names, "Recording(centred=True)")
+    cc, dd, dc = (trace.scalars[name].to_numpy(np.float64) for name in names)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        columns = {
+            "centred_update_norm": np.sqrt(dd),
+            "centred_parallel_coefficient": dc / cc,
+            "centred_parallel_share": dc**2 / (cc * dd),
+        }
+    return CENTRED.check(_keyed(trace).assign(**columns))
+
+
+def decompose_bands(trace: Trace) -> pd.DataFrame:
+    """Norms of the update and of D_c in radial frequency bands, one row a (sample, step, call, band).
+
+    Parameters
+    ----------
+    trace : Trace
+        A run that recorded the products of bands.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `BANDS`.
+
+    Raises
+    ------
+    InputError
+        If the trace was not recorded with `Recording(band_edges=...)`.
+    """
+    edges = list(trace.manifest["recording"]["band_edges"])
+    count = len(edges) + 1 if edges else 0
+    _require(trace, [f"update_sq_band{max(count - 1, 0)}"], "Recording(band_edges=...)")
+    tables = []
+    for band, (low, high) in enumerate(zip([0.0, *edges], [*edges, np.inf], strict=True)):
+        columns = {
+            "band": band,
+            "low_frequency": low,
+            "high_frequency": high,
+            "update_norm": np.sqrt(trace.scalars[f"update_sq_band{band}"]),
+            "cond_norm": np.sqrt(trace.scalars[f"cond_sq_band{band}"]),
+        }
+        tables.append(_keyed(trace).assign(**columns))
+    return BANDS.check(pd.concat(tables, ignore_index=True))
+
+
+def compare(traces: Mapping[str, Trace] | Iterable[Trace], *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Summaries of several runs side by side, told apart by `run`.
+
+    Parameters
+    ----------
+    traces : mapping of str to Trace, or iterable of Trace
+        Runs by name; without names they are called by rule and weight.
+
+    Returns
+    -------
+    DataFrame
+        As from `summarise`, with a first column `run`.
+
+    Raises
+    ------
+    InputError
+        If there is no trace, or two unnamed ones have the same rule and weight.
+    """
+    if not isinstance(traces, Mapping):
+        listed = list(traces)
+        traces = {f"{trace.manifest['rule']}, w = {float(trace.manifest['weight']):g}": trace for trace in listed}
+        if len(traces) < len(listed):
+            expected = "a name for each: a mapping of str to Trace"
+            raise InputError("traces", found=f"{len(listed)} traces of rules {list(traces)}", expected=expected)
+    if not traces:
+        raise InputError("traces", found="0 traces", expected="at least one")
+    tables = [
+        summarise(decompose(trace), resamples=resamples, seed=seed).assign(run=name) for name, trace in traces.items()
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table[["run", *table.columns.drop("run")]]
+
+
+def _keyed(trace: Trace) -> pd.DataFrame:
+    keys = trace.scalars[["sample", "step", "call", "sigma"]]
+    return keys.assign(rule=str(trace.manifest["rule"]), weight=float(trace.manifest["weight"]))
+
+
+def _require(trace: Trace, names: list[str], how: str) -> None:
+    if absent := [name for name in names if name not in trace.scalars]:
+        raise InputError("trace", found=f"scalars without {absent}", expected=f"a run recorded with {how}")
+
+
+def _one_minus_cos(aa: Floats, bb: Floats, dd: Floats, da: Floats) -> Floats:
+    """1 - cos(a, b) from <a,a>, <b,b>, <d,d>, <d,a> with d = a - b.
+
+    |a/|a| - b/|b||^2 / 2 = (|d|^2 - (|a| - |b|)^2) / (2 |a| |b|), where the difference of the norms comes from
+    (|a|^2 - |b|^2) / (|a| + |b|): digits do not get lost however close a and b are. They do where d is all but
+    parallel to a (orthogonal part below 1e-7 of d), which rounding of float32 predictions does not let happen.
+    """
+    a, b = np.sqrt(aa), np.sqrt(bb)
+    gap = (2 * da - dd) / (a + b)
+    found: Floats = np.clip(dd - gap**2, 0, None) / (2 * a * b)
+    return found
+
+
+def _eps(dtype: str) -> float:
+    return float(torch.finfo(getattr(torch, dtype)).eps)

@@ -1,0 +1,241 @@
+"""What a guider really does, from numbers alone.
+
+    table = audit(ClassifierFreeGuidance(4.0), trace)        # a trace with states and branches kept
+    table = audit(lambda cond, uncond: uncond + 3.0 * (cond - uncond), states, scale=3.0, paper=CFG(3.0))
+
+A guider is a function g(c, u) of two predictions. Fed in several spaces at the same states, it shows where it works:
+a formula of c and u alone gives g in their span in its own space, and in another space only with the state beside
+them. There its update g - c splits into the direction of c and the rest, each with a weight of its own. Plain
+guidance has the same weight for both, in every space; a projection shows as two weights; the weight less the
+guider's scale is the offset of its convention. A guider with a perturbed branch beside the two has a third weight,
+that of cond - perturbed.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from scorescope.analysis.guidance.paper_rules import PERTURBING, own_scale, paper_rule
+from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.errors import InputError
+from scorescope.probes.experiments.diffusers_guider import RuleGuider
+from scorescope.probes.experiments.replay import visits
+from scorescope.probes.guidance import GuidanceState, Rule
+from scorescope.probes.guidance.base import PERTURBED
+from scorescope.probes.guidance.scheduler_step import LEAST_ALPHA
+from scorescope.probes.models.spaces import NoiseLevel, Space, from_denoised, to_denoised
+from scorescope.probes.pipelines.level import Level
+from scorescope.probes.recording.trace import Trace, Visit
+
+SPACES: tuple[Space, ...] = ("denoised", "eps", "v", "flow")
+
+# Share of an update that may lie outside the span of the branches: several peers compute in float32 inside, which
+# is 1e-7 of a prediction that may be a thousand times the update.
+SPAN_TOLERANCE = 1e-4
+
+GUIDER_AUDIT = Schema(
+    "guider_audit",
+    (
+        Column("fed", str, "", "space of the predictions that the guider was given"),
+        Column("sample", int, "", "sample"),
+        Column("step", int, "", "sampling step"),
+        Column("call", int, "", "prediction within the step"),
+        Column("sigma", float, "data", "noise level, variance exploding"),
+        Column("acts_in", str, "", "space in which the result is a combination of cond and uncond; any (linear); none"),
+        Column("raw", bool, "", "it acts in whatever space it is fed, at this state (of at least two tried)"),
+        Column("weight_orthogonal", float, "1", "w of the part of cond - uncond orthogonal to cond, in `acts_in`"),
+        Column("weight_parallel", float, "1", "w of the part along cond, in `acts_in`; 1 leaves cond as it is"),
+        Column("scale_perturbed", float, "1", "s of what cond - perturbed adds to the others' span; NaN without"),
+        Column("offset", float, "1", "weight_orthogonal - scale: 0 where w = s, 1 where w = s + 1"),
+        Column("projection", bool, "", "the two weights differ"),
+        Column("residual", float, "1", "share of the update outside the span of the branches, in `acts_in`"),
+        Column("difference", float, "1", "|D - D_paper| / |D_paper|, denoised space; NaN without a paper's formula"),
+        Column("error", str, "", "what the guider raised; empty where it gave a finite prediction"),
+    ),
+)
+
+GuiderFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def audit(
+    guider: Any,
+    states: Trace | Iterable[Visit],
+    *,
+    spaces: Sequence[Space] = SPACES,
+    scale: float | None = None,
+    paper: Rule | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Run a guider at given states, in several prediction spaces, and tell what it did.
+
+    Parameters
+    ----------
+    guider : object
+        A diffusers guider, a function of (cond, uncond), or what `as_guider` returns. A guider is copied for each
+        space, so its own state is left alone. Guiders with a perturbed branch (PAG, SLG, SEG, and the spatio-temporal
+        one of LTX-2) are given all three.
+    states : Trace or iterable of Visit
+        States and denoised predictions of both branches, in the order of the run: a trace recorded with
+        keep="branches" (or of `sample` with `Recording(keep=True)`), or visits. The perturbed branch is that of
+        `others`, where a guider needs it. States without data, with which a flow or zero terminal SNR starts (1e8
+        in `visits`), are left out: there the spaces cannot be told apart.
+    spaces : sequence of str
+        Spaces to feed, of denoised, eps, v and flow.
+    scale : float, optional
+        The guider's own scale s; read from `guidance_scale` where it has one.
+    paper : Rule, optional
+        The paper's formula in denoised space, to compare with. By default that of `paper_rule`.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `GUIDER_AUDIT`, one row a (fed space, step, call, sample).
+
+    Raises
+    ------
+    InputError
+        For states without the branches that the guider combines, noise levels that are infinite or not positive, or
+        unknown spaces.
+    """
+    if not spaces or not set(spaces) <= set(SPACES):
+        raise InputError("spaces", found=str(tuple(spaces)), expected=f"some of {', '.join(SPACES)}")
+    perturbed = type(guider).__name__ in PERTURBING
+    chosen = list(_visits(states, (PERTURBED,) if perturbed else ()))
+    if not chosen:
+        raise InputError("states", found="none", expected="at least one, with both branches")
+    count = max(visit.step for visit in chosen) + 1
+    paper = paper_rule(guider, count) if paper is None else paper
+    scale = own_scale(guider) if scale is None else scale
+    parts = []
+    for space in tqdm(spaces, desc="audit", disable=not progress, leave=False):
+        peer = copy.deepcopy(guider) if hasattr(guider, "forward") else guider
+        memory: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        parts += [_audit_one(peer, visit, space, count, paper, scale, memory) for visit in chosen]
+    table = pd.concat(parts, ignore_index=True)
+    same = (table["acts_in"] == table["fed"]).groupby([table[n] for n in ("step", "call", "sample")]).transform("all")
+    table["raw"] = same & (len(set(spaces)) > 1)
+    return GUIDER_AUDIT.check(table)
+
+
+def _visits(states: Trace | Iterable[Visit], others: Sequence[str]) -> Iterator[Visit]:
+    for visit in visits(states) if isinstance(states, Trace) else states:
+        if 1 / LEAST_ALPHA <= visit.sigma < float("inf"):
+            continue  # what `visits` makes of a state without data, at which a flow starts: no space is told there
+        if visit.uncond is None or not torch.isfinite(visit.uncond).all():
+            found = f"step {visit.step} without the unconditional branch of every sample"
+            raise InputError("states", found=found, expected="states with both branches (all_branches=True)")
+        if lacking := [name for name in others if name not in visit.others]:
+            found = f"step {visit.step} without the {lacking[0]} branch"
+            raise InputError("states", found=found, expected="a run that computed it, its branches kept")
+        if not 0 < visit.sigma < float("inf"):
+            raise InputError("states", found=f"sigma {visit.sigma}", expected="a finite noise level above 0")
+        yield visit
+
+
+def _audit_one(
+    guider: Any, visit: Visit, space: Space, steps: int, paper: Rule | None, scale: float | None,
+    memory: tuple[dict[str, Any], dict[str, Any]],
+) -> pd.DataFrame:  # fmt: skip
+    """One state, fed in one space: a row a sample."""
+    assert visit.uncond is not None  # _visits has seen to it
+    others = [visit.others[PERTURBED]] if type(guider).__name__ in PERTURBING else []
+    x, *branches = (tensor.detach().double() for tensor in (visit.x, visit.cond, visit.uncond, *others))
+    cond, uncond = branches[:2]
+    level = NoiseLevel.ve(torch.full((len(x),), visit.sigma, dtype=torch.float64, device=x.device))
+    error, guided = "", torch.full_like(cond, torch.nan)
+    try:
+        fed = [from_denoised(tensor, x, level, space=space) for tensor in branches]
+        guided = to_denoised(_call(guider, fed, visit, x, space, steps, memory[0]), x, level, space=space)
+        error = "" if torch.isfinite(guided).all() else "a prediction that is not finite"
+    except Exception as raised:  # whatever a guider raises is what the audit is there to tell
+        error = f"{type(raised).__name__}: {raised}"
+    keys = {
+        "fed": space, "sample": visit.first + np.arange(len(x)), "step": visit.step, "call": visit.call,
+        "sigma": float(visit.sigma), "error": error,
+    }  # fmt: skip
+    found = _act(guided, branches, x, level, space, None if error else scale)
+    reference = None
+    if paper is not None:
+        state = GuidanceState(x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory[1])
+        state.others.update(zip((PERTURBED,), branches[2:], strict=False))
+        reference = paper(cond, uncond, state)
+    absent = np.full(len(x), np.nan)
+    found["difference"] = absent if reference is None else (_norm(guided - reference) / _norm(reference)).cpu().numpy()
+    return pd.DataFrame(keys | found)
+
+
+def _call(
+    guider: Any, fed: list[Tensor], visit: Visit, x: Tensor, space: Space, steps: int, memory: dict[str, Any]
+) -> Tensor:
+    if isinstance(guider, RuleGuider):
+        level = Level.of(1.0, visit.sigma, space, sigma_next=visit.sigma_next)
+        guider.at(x, level, step=visit.step, call=visit.call, memory=memory)
+    elif hasattr(guider, "forward"):
+        guider.set_state(visit.step, steps, torch.tensor(float(visit.step)))
+        guider.prepare_inputs({})  # this is where guiders begin a run
+    result = guider.forward(*fed) if hasattr(guider, "forward") else guider(*fed)
+    prediction: Tensor = result if isinstance(result, Tensor) else result[0]
+    return prediction.to(fed[0].dtype)
+
+
+def _act(
+    guided: Tensor, branches: Sequence[Tensor], x: Tensor, level: NoiseLevel, space: Space, scale: float | None
+) -> dict[str, Any]:
+    """Where the guider acted, and with which weights, for each sample."""
+    found = {space: _weights(guided, branches, x, level, space) for space in SPACES}
+    residuals = torch.stack([found[space][3] for space in SPACES])
+    inside = (residuals <= SPAN_TOLERANCE).cpu().numpy()
+    best = residuals.nan_to_num(torch.inf).argmin(0).cpu().numpy()
+    fed = SPACES.index(space)
+    best = np.where(inside[fed], fed, best)  # at sigma 1 v and flow are the same but for a factor
+    linear, failed = inside.all(0), ~inside.any(0)
+    names = np.where(linear, "any", np.where(failed, "none", np.array(SPACES)[best]))
+    chosen = np.where(linear | failed, 0, best)  # denoised where the space is no matter, or none fits
+    orthogonal, parallel, third, residual = (
+        torch.stack([found[space][k] for space in SPACES]).cpu().numpy()[chosen, np.arange(len(x))] for k in range(4)
+    )
+    apart = np.abs(parallel - orthogonal) > 1e-3 * np.maximum(1, np.abs(orthogonal))
+    return {
+        "acts_in": names, "raw": False, "weight_orthogonal": orthogonal, "weight_parallel": parallel,
+        "scale_perturbed": third, "offset": orthogonal - (np.nan if scale is None else scale), "projection": apart,
+        "residual": residual,
+    }  # fmt: skip
+
+
+def _weights(
+    guided: Tensor, branches: Sequence[Tensor], x: Tensor, level: NoiseLevel, space: Space
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Orthogonal, parallel and third weight in one space, and the share of the update that is in no direction."""
+    g, c, u, *perturbed = (from_denoised(tensor, x, level, space=space).flatten(1) for tensor in (guided, *branches))
+    update, applied = c - u, g - c
+    unit = c / _norm(c)[:, None]
+    across = update - _dot(update, unit)[:, None] * unit
+    size, third = _norm(applied), torch.full_like(_norm(applied), torch.nan)
+    left = applied
+    if perturbed:  # first what only cond - perturbed explains, then the rest as without it
+        away = c - perturbed[0]
+        own = away - _dot(away, unit)[:, None] * unit
+        own = own - (_dot(own, across) / _dot(across, across))[:, None] * across
+        third = torch.where(_norm(own) > SPAN_TOLERANCE * _norm(away), _dot(applied, own) / _dot(own, own), torch.nan)
+        left = applied - third.nan_to_num(0.0)[:, None] * away
+    along, rest = _dot(left, unit), _dot(left, across) / _dot(across, across)
+    outside = left - along[:, None] * unit - rest[:, None] * across
+    share: Tensor = torch.where(size > 0, _norm(outside) / size, torch.where(size == 0, 0.0, torch.nan))
+    return 1 + rest, 1 + along / _dot(update, unit), third, share
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(1)
+
+
+def _norm(t: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(t.flatten(1), dim=1)
+    return norms

@@ -1,0 +1,122 @@
+"""95 % intervals that have a formula: of means, of shares, and of differences of shares.
+
+    share_interval(right)                # exact, of zeros and ones
+    paired_share_interval(a - b)         # score interval of a difference over the same units
+    wilson(count, n), share_gap(count1, n1, count2, n2), mean_interval(values)
+
+A bootstrap over samples that all say the same gives an interval of no width: certainty from eight samples. Those of
+shares do not.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize, stats
+
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.errors import InputError
+
+LEVEL = 0.95
+_Z = float(stats.norm.ppf((1 + LEVEL) / 2))
+
+
+def is_binary(values: ArrayLike) -> bool:
+    """Whether every finite value is 0 or 1, and there is one."""
+    known = _known(values)
+    return len(known) > 0 and bool(np.isin(known, (0.0, 1.0)).all())
+
+
+def share_interval(values: ArrayLike) -> tuple[float, float]:
+    """Exact 95 % interval of the share of ones (Clopper & Pearson 1934).
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        Zeros and ones; others that are not finite are left out.
+    """
+    known = _known(values)
+    if not is_binary(known):
+        raise InputError("values", found="none, or others than 0 and 1", expected="zeros and ones")
+    found = stats.binomtest(int(known.sum()), len(known)).proportion_ci(LEVEL, method="exact")
+    return float(found.low), float(found.high)
+
+
+def paired_share_interval(differences: ArrayLike) -> tuple[float, float]:
+    """95 % score interval of the difference of two shares over the same units (Tango 1998, Stat. Med. 17, 891).
+
+    The difference is tested at every value with the variance that it would itself have, so that the interval has a
+    width where no unit differs: z^2 / (n + z^2) to either side.
+
+    Parameters
+    ----------
+    differences : array, shape (n,)
+        Of zeros and ones: -1, 0 or 1; values that are not finite are left out.
+    """
+    known = _known(differences)
+    if len(known) == 0 or not np.isin(known, (-1.0, 0.0, 1.0)).all():
+        raise InputError("differences", found="none, or others than -1, 0 and 1", expected="differences of 0 and 1")
+    gained, lost, n = int((known > 0).sum()), int((known < 0).sum()), len(known)
+    return -_upper(lost, gained, n), _upper(gained, lost, n)
+
+
+def pairs_needed(margin: float) -> int:
+    """Fewest pairs at which `paired_share_interval` can lie within the margin: as many as it takes if none differs.
+
+    Parameters
+    ----------
+    margin : float
+        Between 0 and 1.
+    """
+    if not 0 < margin < 1:
+        raise InputError("margin", found=str(margin), expected="a number between 0 and 1")
+    return math.ceil(_Z**2 * (1 / margin - 1))
+
+
+def _upper(gained: int, lost: int, n: int) -> float:
+    """The largest difference that the score test does not reject."""
+    estimate = (gained - lost) / n
+    if gained == n:
+        return 1.0
+    # z itself is reached before 1: there the variance vanishes and the statistic grows without bound
+    return float(optimize.brentq(lambda d: _score(d, gained, lost, n) + _Z, estimate + 1e-12, 1 - 1e-12))
+
+
+def _score(difference: float, gained: int, lost: int, n: int) -> float:
+    """Tango's statistic: the estimate less the difference over its standard error at the restricted maximum."""
+    a, b, c = 2 * n, (2 * n - gained + lost) * difference - gained - lost, -lost * difference * (1 - difference)
+    restricted = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)  # of the share that only the second has
+    variance = n * max(2 * restricted + difference * (1 - difference), 1e-300)
+    return (gained - lost - n * difference) / math.sqrt(variance)
+
+
+def _known(values: ArrayLike) -> Floats:
+    found = np.asarray(values, dtype=np.float64)
+    return found[np.isfinite(found)]
+
+
+def mean_interval(values: Floats) -> tuple[float, float, float]:
+    """Mean with its 95 % t interval; the interval is missing below two values, all of it without any."""
+    if len(values) < 2:
+        return (float(values[0]) if len(values) else np.nan), np.nan, np.nan
+    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    mean = float(values.mean())
+    return mean, mean - float(half), mean + float(half)
+
+
+def share_gap(count1: ArrayLike, n1: int, count2: ArrayLike, n2: int) -> tuple[Floats, Floats, Floats]:
+    """Difference of two shares with Newcombe's 95 % interval (1998, method 10, from two Wilson intervals)."""
+    p1, low1, high1 = wilson(count1, n1)
+    p2, low2, high2 = wilson(count2, n2)
+    gap = p1 - p2
+    down, up = np.hypot(p1 - low1, high2 - p2), np.hypot(high1 - p1, p2 - low2)
+    return gap, gap - down, gap + up
+
+
+def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats, Floats]:
+    """Share count / n with its 95 % Wilson interval."""
+    p = np.asarray(count, np.float64) / n
+    z = stats.norm.ppf((1 + LEVEL) / 2)
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return p, np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)

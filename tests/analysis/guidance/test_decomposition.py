@@ -1,0 +1,182 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.oracles import diagonal_pair, random_pair
+
+from scorescope.analysis import decompose
+from scorescope.analysis.guidance import compare, decompose_bands, decompose_centred, summarise
+from scorescope.analysis.guidance.decomposition import DECOMPOSITION, ROUNDING, _one_minus_cos
+from scorescope.data import InputError
+from scorescope.probes import APG, CFG, Recording, Trace, sample
+from scorescope.probes.models import edm_sigmas
+
+LABELS = torch.zeros(6, dtype=torch.long)
+
+
+def record(denoiser, rule, **recording):
+    options = {"condition": LABELS, "dtype": torch.float64, "progress": False}
+    return sample(denoiser, seeds=range(6), rule=rule, record=Recording(**recording), **options).trace
+
+
+def at_states(pair, weight, sigma):
+    """States of the CFG-guided path of a diagonal pair at sigma, and its two predictions, in closed form."""
+    cond, uncond, mean = pair.covariance_cond.diag(), pair.covariance_uncond.diag(), pair.mean_cond
+    noise = torch.stack([torch.randn(len(mean), generator=torch.Generator().manual_seed(s)) for s in range(6)]).double()
+
+    def scale(s):
+        return (cond + s**2) ** (weight / 2) * (uncond + s**2) ** ((1 - weight) / 2)
+
+    x = mean + (80 * noise - mean) * scale(sigma) / scale(80.0)
+    return x, *(mean + (x - mean) * variance / (variance + sigma**2) for variance in (cond, uncond))
+
+
+@pytest.mark.parametrize("weight", [2.0, 4.0])
+def test_quantities_along_the_guided_path_equal_the_closed_form(weight):
+    # 400 Heun steps follow the path to about 1e-4; every quantity is a smooth function of the state
+    pair = diagonal_pair([1.5, 0.4, 0.09, 1.0], [1.0, 0.7, 0.3, 1.4], mean=[0.5, -0.5, 1.0, 0.2])
+    trace = sample(
+        pair, seeds=range(6), condition=LABELS, rule=CFG(weight), sigmas=edm_sigmas(400), record=Recording(),
+        dtype=torch.float64, progress=False,
+    ).trace  # fmt: skip
+    table = decompose(trace)
+    for step in (0, 100, 250, 399):
+        rows = table[(table["step"] == step) & (table["call"] == 0)].sort_values("sample")
+        x, c, u = at_states(pair, weight, rows["sigma"].iloc[0])
+        d, eps_c, eps_u = c - u, x - c, x - u
+        coefficient = (d * c).sum(1) / c.square().sum(1)
+        parallel = coefficient[:, None] * c
+        expected = {
+            "update_norm": d.norm(dim=1),
+            "update_rms": d.norm(dim=1) / 2,
+            "update_ratio": d.norm(dim=1) / c.norm(dim=1),
+            "parallel_coefficient": coefficient,
+            "parallel_norm": parallel.norm(dim=1),
+            "orthogonal_norm": (d - parallel).norm(dim=1),
+            "parallel_share": parallel.square().sum(1) / d.square().sum(1),
+            "cos_denoised": torch.cosine_similarity(c, u),
+            "cos_eps": torch.cosine_similarity(eps_c, eps_u),
+            "gain": 1 + (weight - 1) * coefficient,
+            "applied_gain": 1 + (weight - 1) * coefficient,
+            "applied_norm": (weight - 1) * d.norm(dim=1),
+            "log_snr": torch.full((6,), -2 * np.log(rows["sigma"].iloc[0])),
+        }
+        for name, value in expected.items():
+            assert rows[name].to_numpy() == pytest.approx(value.numpy(), rel=2e-3, abs=1e-5), (step, name)
+        assert (rows["chance_share"] == 0.25).all()
+
+
+def test_decomposition_at_the_first_state_is_exact():
+    pair = random_pair()
+    table = decompose(record(pair, CFG(3.0)))
+    rows = table[(table["step"] == 0) & (table["call"] == 0)]
+    noise = torch.stack([torch.randn(6, generator=torch.Generator().manual_seed(s)) for s in range(6)]).double()
+    sigma = torch.full((6,), 80.0, dtype=torch.float64)
+    c, u = pair(80 * noise, sigma, LABELS), pair(80 * noise, sigma, None)
+    d = c - u
+    parallel = (d * c).sum(1, keepdim=True) / c.square().sum(1, keepdim=True) * c
+    assert rows["parallel_norm"].to_numpy() == pytest.approx(parallel.norm(dim=1).numpy(), rel=1e-10)
+    assert rows["orthogonal_norm"].to_numpy() == pytest.approx((d - parallel).norm(dim=1).numpy(), rel=1e-10)
+    total = rows["parallel_norm"] ** 2 + rows["orthogonal_norm"] ** 2
+    assert total.to_numpy() == pytest.approx((rows["update_norm"] ** 2).to_numpy(), rel=1e-12)
+
+
+@pytest.mark.parametrize("distance", [1.0, 1e-3, 1e-7, 1e-12])
+def test_one_minus_cos_keeps_its_digits(distance):
+    mpmath = pytest.importorskip("mpmath")
+    mpmath.mp.dps = 60
+    rng = np.random.default_rng(0)
+    a, d = rng.normal(size=20), distance * rng.normal(size=20)
+    exact_a, exact_d = [mpmath.mpf(v) for v in a], [mpmath.mpf(v) for v in d]
+    exact_b = [p - q for p, q in zip(exact_a, exact_d, strict=True)]
+
+    def dot(p, q):
+        return sum(v * w for v, w in zip(p, q, strict=True))
+
+    exact = 1 - dot(exact_a, exact_b) / mpmath.sqrt(dot(exact_a, exact_a) * dot(exact_b, exact_b))
+    aa, bb, dd, da = (np.array([float(dot(p, q))]) for p, q in
+                      ((exact_a, exact_a), (exact_b, exact_b), (exact_d, exact_d), (exact_d, exact_a)))  # fmt: skip
+    assert _one_minus_cos(aa, bb, dd, da)[0] == pytest.approx(float(exact), rel=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_rounding_floor_is_what_rounding_gives(dtype):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(200_000, generator=generator, dtype=torch.float64)
+    error = (values.to(dtype).double() - values).norm() / values.norm()
+    assert ROUNDING * torch.finfo(dtype).eps == pytest.approx(error.item(), rel=0.05)
+
+
+def test_apg_removes_the_gain_and_cfg_applies_it():
+    pair = random_pair()
+    cfg, apg = decompose(record(pair, CFG(4.0))), decompose(record(pair, APG(4.0)))
+    assert cfg["applied_gain"].to_numpy() == pytest.approx(cfg["gain"].to_numpy(), rel=1e-8)
+    assert apg["applied_gain"].to_numpy() == pytest.approx(1.0, abs=1e-10)
+    assert apg["applied_norm"].to_numpy() == pytest.approx(3 * apg["orthogonal_norm"].to_numpy(), rel=1e-7)
+
+
+def test_missing_branch_stays_missing_through_the_summary():
+    table = decompose(record(random_pair(), CFG(1.0)))
+    assert table["update_norm"].isna().all() and (table["missing"] == "not needed by CFG").all()
+    summary = summarise(table, resamples=50).set_index("quantity")
+    assert (summary.loc["update_norm", "n"] == 0).all() and summary.loc["update_norm", "mean"].isna().all()
+    assert (summary.loc["contrast", "n"] == 6).all()
+
+
+def test_summary_has_a_row_a_step_call_and_quantity():
+    table = decompose(record(random_pair(), CFG(2.0)))
+    summary = summarise(table, resamples=50)
+    rows = summary[(summary["quantity"] == "update_norm")]
+    assert len(rows) == 35 and (rows["n"] == 6).all()
+    group = table[(table["step"] == 3) & (table["call"] == 1)]["update_norm"]
+    row = rows[(rows["step"] == 3) & (rows["call"] == 1)].iloc[0]
+    assert row["mean"] == pytest.approx(group.mean()) and row["median"] == pytest.approx(group.median())
+    assert row["low"] <= row["mean"] <= row["high"]
+
+
+def test_compare_puts_runs_side_by_side():
+    pair = random_pair()
+    traces = [record(pair, rule) for rule in (CFG(2.0), CFG(4.0), APG(4.0))]
+    found = compare(traces, resamples=50)
+    assert set(map(tuple, found[["rule", "weight"]].drop_duplicates().to_numpy())) == {
+        ("CFG", 2.0),
+        ("CFG", 4.0),
+        ("APG", 4.0),
+    }
+    with pytest.raises(InputError, match="traces"):
+        compare([traces[0], traces[0]])
+    with pytest.raises(InputError, match="0 traces"):
+        compare([])
+
+
+def test_centred_and_bands_need_to_have_been_recorded():
+    class Images:
+        shape = (2, 4, 4)
+
+        def __call__(self, x, sigma, condition):
+            return x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2) + (0.0 if condition is None else 0.5)
+
+    def run(**options):
+        return sample(
+            Images(), seeds=range(6), condition=LABELS, rule=CFG(2.0), record=Recording(**options), progress=False
+        ).trace
+
+    trace = run(centred=True, band_edges=(0.25,))
+    # the update is the constant 0.5: nothing is left of it without the mean, and band 0 holds all of it
+    assert decompose_centred(trace)["centred_update_norm"].max() < 1e-4
+    bands = decompose_bands(trace).groupby("band")["update_norm"].mean()
+    assert bands[0] == pytest.approx(0.5 * np.sqrt(32), rel=1e-5) and bands[1] < 1e-4
+    for decomposition in (decompose_centred, decompose_bands):
+        with pytest.raises(InputError, match="recorded with Recording"):
+            decomposition(run())
+
+
+def test_a_trace_without_scalars_is_refused():
+    empty = Trace(pd.DataFrame({"sample": [0]}), pd.DataFrame(), {"shape": [3], "weight": 1.0})
+    with pytest.raises(InputError, match=r"trace\.scalars"):
+        decompose(empty)
+
+
+def test_every_column_is_declared_with_unit_and_meaning():
+    assert all(column.meaning for column in DECOMPOSITION.columns)
+    assert all(column.unit for column in DECOMPOSITION.columns if column.kind is float)

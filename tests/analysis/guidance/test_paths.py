@@ -1,0 +1,119 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.oracles import diagonal_pair
+
+from scorescope.analysis.guidance.decomposition import decompose
+from scorescope.analysis.guidance.paired_runs import separation
+from scorescope.analysis.guidance.paths import clip_activity, clip_share, decoded_path, gain_path, momentum_updates
+from scorescope.data import InputError
+from scorescope.probes import APG, CFG, Recording, replay, sample
+from scorescope.probes.decomposition import image_statistics
+from scorescope.probes.sampling import Euler
+
+PAIR = diagonal_pair([1.5, 0.4], [1.0, 0.7])
+COUNT = 60
+LABELS = torch.zeros(COUNT, dtype=torch.long)
+
+
+def to_pictures(latents):
+    """A decoder with a closed form: three channels of 2 x 2 pixels from two numbers."""
+    return torch.tanh(latents @ torch.linspace(-1, 1, 24, dtype=latents.dtype).reshape(2, 12)).reshape(-1, 3, 2, 2)
+
+
+def test_paths_after_decoding(settings):
+    a, b = settings[0].run.trace, settings[1].run.trace
+    table = separation(a, b, decoder=to_pictures)
+    one, two = (
+        to_pictures(next(v.guided for v in t.kept if v.step == 9 and v.call == 0)).double().flatten(1) for t in (a, b)
+    )
+    assert table["mean"][9] == pytest.approx((one - two).square().mean(1).sqrt().mean().item())
+    path = decoded_path(b, to_pictures)
+    guided = next(v.guided for v in b.kept if v.step == 5 and v.call == 0)
+    expected = image_statistics(to_pictures(guided), (-1, 1))
+    for quantity in ("saturation", "contrast", "overshoot_share"):
+        row = path[(path["quantity"] == quantity) & (path["step"] == 5)].iloc[0]
+        assert row["mean"] == pytest.approx(expected[quantity].mean().item()) and row["n"] == COUNT
+    assert set(path["rule"]) == {"CFG"} and len(path) == 18 * 4
+
+
+def test_gain_path_multiplies_up():
+    run = sample(
+        PAIR, seeds=range(20), condition=LABELS[:20], rule=CFG(3.0), solver=Euler(), record=Recording(), progress=False
+    )
+    table = decompose(run.trace)
+    found = gain_path(table)
+    one = table[table["sample"] == 4].sort_values("step")
+    after = np.append(one["sigma"].to_numpy()[1:], 0)
+    product = np.prod(1 + (1 - after / one["sigma"]) * (one["applied_gain"] - 1))
+    alone = gain_path(table[table["sample"] == 4])
+    assert alone.query("quantity == 'path_gain'")["mean"].iloc[-1] == pytest.approx(product)
+    assert (found["n"] == 20).all()
+    apg = decompose(
+        sample(PAIR, seeds=range(5), condition=LABELS[:5], rule=APG(3.0), record=Recording(), progress=False).trace
+    )
+    assert gain_path(apg)["mean"].to_numpy() == pytest.approx(1, abs=1e-4)
+
+
+def test_clip_activity_is_where_the_clip_acts():
+    def run(norm):
+        return sample(
+            PAIR, seeds=range(20), condition=LABELS[:20], rule=APG(3.0, norm=norm), record=Recording(), progress=False
+        )
+
+    table = decompose(run(0.05).trace)
+    found = clip_activity(table, norm=0.05)
+    active = found.query("quantity == 'active'").set_index("step")["mean"]
+    first = table[table["call"] == 0]
+    for step in (3, 8, 12):
+        rows = first[first["step"] == step]
+        clipped = rows["applied_norm"] < 2 * rows["orthogonal_norm"] * (1 - 1e-4)
+        assert active[step] == pytest.approx(clipped.mean())
+    assert 0 < active.mean() < 1
+    none = found.query("quantity == 'active' and mean == 0")
+    assert len(none) and none["high"].to_numpy() == pytest.approx(1 - 0.025 ** (1 / 20))  # of 20 samples that agree
+    with pytest.raises(InputError, match="norm"):
+        clip_activity(table, norm=0)
+
+
+def test_no_momentum_leaves_the_updates_as_they_are(whole):
+    keys = ["sample", "step"]
+    plain = decompose(whole).query("call == 0").set_index(keys).sort_index()
+    found = momentum_updates(whole, momentum=0.0).set_index(keys).sort_index()
+    for name in ("update_norm", "update_ratio", "sigma"):
+        assert found[name].to_numpy() == pytest.approx(plain[name].to_numpy(), rel=1e-5)
+    assert set(found["rule"]) == {"CFG"} and set(found["weight"]) == {2.0}
+
+
+def test_clips_with_momentum_are_those_of_the_replayed_rule(whole):
+    momentum = -0.6
+    table = momentum_updates(whole, momentum=momentum)
+    norm = float(table["update_norm"].median())
+    replayed = replay(whole, APG(2.0, eta=1.0, norm=norm, momentum=momentum), keep=True)  # D_c + the clipped update
+    guided = pd.concat(
+        pd.DataFrame(
+            {
+                "step": v.step,
+                "sample": v.first + np.arange(len(v.x)),
+                "clipped": (v.guided - v.cond).double().flatten(1).norm(dim=1).numpy(),
+            }
+        )
+        for v in replayed.kept
+        if v.call == 0
+    )
+    both = table.merge(guided, on=["step", "sample"])
+    assert both["clipped"].to_numpy() == pytest.approx(both["update_norm"].clip(upper=norm).to_numpy(), abs=1e-5)
+    active = clip_activity(table, norm=norm).query("quantity == 'active'").set_index("step")["mean"]
+    share = both.assign(active=both["update_norm"] > norm).groupby("step")["active"].mean()
+    assert active.to_numpy() == pytest.approx(share[active.index].to_numpy())
+    assert 0 < active.mean() < 1
+    shares = [clip_share(t, norms=[norm])["mean"].iloc[0] for t in (momentum_updates(whole, momentum=0.0), table)]
+    assert shares[1] < shares[0]  # a negative momentum shortens updates that keep their direction
+
+
+def test_momentum_needs_both_branches_everywhere(settings, whole):
+    with pytest.raises(InputError, match="step 0 without the unconditional branch"):
+        momentum_updates(settings[0].run.trace, momentum=-0.5)
+    with pytest.raises(InputError, match="momentum"):
+        momentum_updates(whole, momentum=-1.0)

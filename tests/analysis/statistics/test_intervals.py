@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from scorescope.analysis.statistics.intervals import (
+    is_binary,
+    paired_share_interval,
+    pairs_needed,
+    share_gap,
+    share_interval,
+)
+from scorescope.data import InputError
+
+Z2 = stats.norm.ppf(0.975) ** 2
+
+
+def differences(gained, lost, n):
+    return np.repeat([1.0, -1.0, 0.0], [gained, lost, n - gained - lost])
+
+
+def test_share_interval_is_exact():
+    low, high = share_interval([1.0] * 8 + [np.nan])
+    assert (low, high) == pytest.approx((0.025 ** (1 / 8), 1))  # the closed form at the end
+    low, high = share_interval([1.0, 1.0, 0.0, 0.0, 0.0])
+    assert stats.binom.sf(1, 5, low) == pytest.approx(0.025) and stats.binom.cdf(2, 5, high) == pytest.approx(0.025)
+    with pytest.raises(InputError, match="zeros and ones"):
+        share_interval([0.5, 1.0])
+    assert is_binary([0.0, np.nan, 1.0]) and not is_binary([np.nan]) and not is_binary([0.0, 0.5])
+
+
+def test_no_differing_pair_still_leaves_a_width():
+    for n in (8, 96):
+        half = Z2 / (n + Z2)
+        assert paired_share_interval(np.zeros(n)) == pytest.approx((-half, half), abs=1e-9)
+        assert half > 1 - 0.05 ** (1 / n)  # no narrower than what the exact one-sided bound at 5 % excludes
+    needed = pairs_needed(0.02)
+    assert paired_share_interval(np.zeros(needed))[1] <= 0.02 < paired_share_interval(np.zeros(needed - 1))[1]
+
+
+def test_ends_are_where_the_score_test_turns():
+    # Tango's statistic with the restricted maximum likelihood found numerically, in place of its closed form
+    gained, lost, n = 7, 2, 40
+    for end in paired_share_interval(differences(gained, lost, n)):
+        shares = np.linspace(max(0, -end) + 1e-9, (1 - end) / 2 - 1e-9, 2_000_001)  # of the pairs that only lose
+        likelihood = gained * np.log(shares + end) + lost * np.log(shares)
+        likelihood += (n - gained - lost) * np.log(1 - 2 * shares - end)
+        lose = shares[likelihood.argmax()]
+        z = (gained - lost - n * end) / np.sqrt(n * (2 * lose + end - end**2))
+        assert abs(z) == pytest.approx(np.sqrt(Z2), abs=1e-4)
+
+
+@pytest.mark.parametrize("shares", [(0.02, 0.01), (0.05, 0.05), (0.15, 0.05), (0.4, 0.2)])
+def test_paired_interval_covers(shares):
+    # summed over every outcome of 40 pairs, so without noise; a score interval covers 95 % on average, not at least
+    n, (gain, lose) = 40, shares
+    covered = 0.0
+    for gained in range(n + 1):
+        for lost in range(n + 1 - gained):
+            chance = stats.multinomial.pmf([gained, lost, n - gained - lost], n, [gain, lose, 1 - gain - lose])
+            if chance > 1e-7:
+                low, high = paired_share_interval(differences(gained, lost, n))
+                covered += chance * (low <= gain - lose <= high)
+    assert covered > 0.93
+
+
+def test_intervals_mirror_and_reach_the_ends():
+    low, high = paired_share_interval(differences(5, 1, 30))
+    assert paired_share_interval(differences(1, 5, 30)) == pytest.approx((-high, -low))
+    low, high = paired_share_interval(np.ones(12))
+    assert high == 1 and low == pytest.approx((12 - Z2) / (12 + Z2), abs=0.1) and 0 < low < 1
+    with pytest.raises(InputError, match="differences of 0 and 1"):
+        paired_share_interval([0.5])
+    with pytest.raises(InputError, match="margin"):
+        pairs_needed(0)
+
+
+def test_share_gap_against_newcombe_1998():
+    """Table II, row (a) of the paper: 56/70 - 48/80, method 10."""
+    gap, low, high = share_gap(56, 70, 48, 80)
+    assert gap == pytest.approx(0.2)
+    assert (round(float(low), 4), round(float(high), 4)) == (0.0524, 0.3339)
