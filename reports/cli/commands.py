@@ -15,8 +15,7 @@ from scorescope.reports.cli import card as cards
 from scorescope.reports.cli import fid as fid_cli
 from scorescope.reports.cli import trace as trace_cli
 from scorescope.reports.directions.study import load_subject
-from scorescope.reports.gaussian.study import from_folder
-from scorescope.reports.guidance import traces as guidance_traces
+from scorescope.reports.gaussian import from_folder
 from scorescope.reports.page.pages import Outcome, write_index
 
 app = typer.Typer(
@@ -71,7 +70,7 @@ def report_guidance(
 ) -> None:
     """What guidance does at each noise level."""
     if trace:
-        outcome = guidance_traces.build(out, trace, command=_command())
+        outcome = guidance.build_from_traces(out, trace, command=_command())
         typer.echo(f"wrote {outcome.path}")
         _exit([outcome])
         return

@@ -21,7 +21,7 @@ from scorescope.probes.features.images import open_images
 from scorescope.probes.features.inception_weights import convert_inception, load_class_names
 from scorescope.probes.features.public_extractors import clip_extractor, dinov2_extractor, timm_extractor
 from scorescope.reports import fid
-from scorescope.reports.fid.study import folder_study
+from scorescope.reports.fid import folder_study
 
 SPACES = "digits, accessory, subject, inception, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
 weights_app = typer.Typer(help="Weight files of feature networks.", no_args_is_help=True)
