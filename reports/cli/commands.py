@@ -14,7 +14,7 @@ from scorescope.reports import directions, fid, gaussian, guidance
 from scorescope.reports.cli import card as cards
 from scorescope.reports.cli import fid as fid_cli
 from scorescope.reports.cli import trace as trace_cli
-from scorescope.reports.directions.study import load_subject
+from scorescope.reports.directions import load_subject
 from scorescope.reports.gaussian import from_folder
 from scorescope.reports.page.pages import Outcome, write_index
 

@@ -167,6 +167,11 @@ class Subject:
         changed[:, place] = len(self.attributes[contrast.attribute])
         return changed
 
+    def ends(self, labels: Tensor, contrast: Contrast) -> tuple[Condition, Condition]:
+        """Conditions that name the low and the high end of a contrast, and else what the labels say."""
+        low, high = (self.conditions(self.set_to(labels, contrast, high=end)) for end in (False, True))
+        return low, high
+
     def scores(self, contrasts: Sequence[Contrast] | None = None) -> Scores:
         """Images to log-odds of each contrast's high end against its low end, by attribute.
 
@@ -290,3 +295,8 @@ def load_subject(name: str, *, images: int = 2000, device: str = "cpu") -> Subje
     if not isinstance(found, Subject):
         raise InputError("subject", found=f"a {type(found).__name__} from {name!r}", expected="a Subject")
     return found
+
+
+def site_name(site: str) -> str:
+    """A site without what all sites of the shipped models have in front."""
+    return site.removeprefix("network.")

@@ -181,9 +181,7 @@ def region_shares(table: pd.DataFrame) -> Figure:
         rows = table[table["series"] == name].set_index("region").loc[regions]
         at = np.arange(len(regions)) + (place - (len(bars) - 1) / 2) * width
         share = rows["sensitivity_share"]
-        ax.bar(
-            at, share, width=width * 0.92, color=series(place).color, label=name, **_bars(rows, "sensitivity_share")
-        )
+        ax.bar(at, share, width=width * 0.92, color=series(place).color, label=name, **_bars(rows, "sensitivity_share"))
         label = "share of area" if place == 0 else None
         ax.hlines(rows["area_share"], at - width / 2, at + width / 2, color=REFERENCE, linestyle=":", label=label)
     ax.set_xticks(np.arange(len(regions)), regions)

@@ -65,9 +65,7 @@ def images_section(view: View) -> Section:
         tables.append(ReportTable(f"groups_{kind.replace(' ', '_')}", groups, caption))
     classes = _classes(view, values)
     rough = f"{n} images of {d} features are fewer than ten a feature: first order is rough."
-    return Section(
-        [*shown, *classes.figures], [*tables, *classes.tables], text="" if n >= FIRST_ORDER * d else rough
-    )
+    return Section([*shown, *classes.figures], [*tables, *classes.tables], text="" if n >= FIRST_ORDER * d else rough)
 
 
 def _few_images(view: View) -> Section:

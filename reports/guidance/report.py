@@ -1,7 +1,7 @@
 """The guidance report: what guidance did at every noise level, sampled here or recorded elsewhere.
 
-    build(Path("report/guidance"), load_model("digits"), command="...")
-    build_from_traces(Path("report/recorded"), [Path("runs/a"), Path("runs/b")], command="...")
+build(Path("report/guidance"), load_model("digits"), command="...")
+build_from_traces(Path("report/recorded"), [Path("runs/a"), Path("runs/b")], command="...")
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Runs in tables, by rule and weight; the weight is NaN where none is known: a pipeline's own rule that no weight fits.
 
-    pick(steps, "update_norm", "CFG", 4.0)    # one row a noise level
-    run_name("CFG", 4.0)                      # "CFG, w = 4"
+pick(steps, "update_norm", "CFG", 4.0)    # one row a noise level
+run_name("CFG", 4.0)                      # "CFG, w = 4"
 """
 
 import math

@@ -70,9 +70,7 @@ def _value_figures(study: Study, images: pd.DataFrame, density: pd.DataFrame) ->
     return [*shown, ReportFigure("contrast", figure, readings.read_contrast(images, high), how)]
 
 
-def _densities(
-    sets: dict[tuple[str, float], Tensor], value_range: tuple[float, float] | None
-) -> pd.DataFrame:
+def _densities(sets: dict[tuple[str, float], Tensor], value_range: tuple[float, float] | None) -> pd.DataFrame:
     low, high = value_range or _spread(list(sets.values()))
     margin = 0.6 * (high - low) / 2
     grid = np.linspace(low - margin, high + margin, 321)

@@ -134,9 +134,7 @@ class Study:
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """Sample-level metrics of every compared setting."""
-        return sample_metrics(
-            self.compared, value_range=self.model.value_range, scorer=self.scorer, labels=self.labels
-        )
+        return sample_metrics(self.compared, value_range=self.model.value_range, scorer=self.scorer, labels=self.labels)
 
     def path(self, rule: Rule, count: int) -> Trace:
         """A run of which states and branches are kept."""

@@ -134,13 +134,11 @@ def new_figure(width: float = COLUMN, height: float = 2.6, **grid: Any) -> tuple
     return figure, figure.subplots(**grid)
 
 
-def panels(
-    count: int, *, columns: int, width: float, height: float, extra: float = 0.0
-) -> tuple[Figure, NDArray[Any]]:
-    """A figure of `count` panels of one size in rows, with common axes; panels of the grid beyond them are hidden."""
+def panels(count: int, *, columns: int) -> tuple[Figure, NDArray[Any]]:
+    """A figure of `count` small panels in rows, with common axes; the rest of the grid is hidden."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    size = {"width": width * columns + extra, "height": height * rows}
+    size = {"width": max(2.2 * columns + 0.9, 4.6), "height": max(1.85 * rows + 0.5, 2.6)}
     figure, axes = new_figure(**size, nrows=rows, ncols=columns, squeeze=False, sharex=True, sharey=True)
     for ax in axes.flat[count:]:
         ax.set_axis_off()

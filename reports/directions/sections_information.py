@@ -14,7 +14,7 @@ from scorescope.analysis.information.losses import attribute_loss
 from scorescope.analysis.information.pairwise import PairwiseInformation, pairwise_information
 from scorescope.analysis.information.wins import EVERY
 from scorescope.probes.bank.points import Bank
-from scorescope.reports.directions import figures
+from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Contrast, Subject
 from scorescope.reports.directions.workbench import BATCH, Workbench, levels
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
@@ -43,7 +43,7 @@ def attribute_loss_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "attribute_loss", figures.attribute_losses(curve, metric="attribute score"), read_loss(half),
+                "attribute_loss", figures.attribute_losses(curve, metric="attribute score"), readings.read_loss(half),
                 f"{count} counterfactual pairs an attribute, unconditional branch. Dotted: what the ideal denoiser of "
                 "the two images alone would err; it depends on their pixel distance only. A curve below its floor is "
                 "impossible, one above it shows that the network uses its prior over all images. Bands are 95 % "
@@ -62,21 +62,6 @@ def _judge(subject: Subject, contrast: Contrast) -> Callable[[Tensor], Tensor]:
     return lambda images: scores(images)[contrast.attribute][:, None]
 
 
-def read_loss(half: pd.DataFrame) -> str:
-    """The attributes that are lost first and last as noise grows."""
-    pixels = half[half["metric"] == "pixels"].dropna(subset="sigma").sort_values("sigma")
-    if pixels.empty:
-        return "No attribute's error reaches 1/4 within these noise levels."
-    first, last = pixels.iloc[0], pixels.iloc[-1]
-    if len(pixels) == 1:
-        return f"{first['attribute']} reaches an error of 1/4 at σ = {first['sigma']:.2g}."
-    return (
-        f"As noise grows, {first['attribute']} is lost first (Err = 1/4 at σ = {first['sigma']:.2g}, "
-        f"{first['low']:.2g} to {first['high']:.2g}) and {last['attribute']} last (σ = {last['sigma']:.2g}, "
-        f"{last['low']:.2g} to {last['high']:.2g})."
-    )
-
-
 def information_section(bench: Workbench) -> Section:
     """What each attribute's condition says about the images, in nats, and where in the picture."""
     if not bench.told:
@@ -87,13 +72,14 @@ def information_section(bench: Workbench) -> Section:
     expected = pd.concat([part.expected.assign(attribute=name) for name, part in found.items()], ignore_index=True)
     integrand = pd.concat([part.integrand.assign(attribute=name) for name, part in found.items()], ignore_index=True)
     maps = {name: part.influence_map[:SHOWN] for name, part in found.items() if part.influence_map is not None}
-    shared, text = _overlap(bench, images[: count // 2], labels[: count // 2])
+    shared = _overlap(bench, images[: count // 2], labels[: count // 2])
     expected["entropy_nats"] = [math.log(len(subject.attributes[name])) for name in expected["attribute"]]
     entropies = dict(zip(expected["attribute"], expected["entropy_nats"], strict=True))
     return Section(
         figures=[
             ReportFigure(
-                "information", figures.information_curves(integrand, entropies), read_information(expected, integrand),
+                "information", figures.information_curves(integrand, entropies),
+                readings.read_information(expected, integrand),
                 f"{count} images; the condition names every attribute, against the same with this one left open; "
                 "guidance weight 1. Integrated from high noise down: for an exact denoiser both estimates end at the "
                 "information that the image holds beyond the other attributes, which cannot exceed the entropy "
@@ -102,7 +88,8 @@ def information_section(bench: Workbench) -> Section:
                 "without intervals.", wide=True,
             ),
             ReportFigure(
-                "influence_maps", figures.influence_maps(images[:SHOWN].cpu(), maps), text,
+                "influence_maps", figures.influence_maps(images[:SHOWN].cpu(), maps),
+                readings.read_overlap(shared),
                 "Squared distance of the two predictions, integrated over noise levels, summed over channels. This is "
                 "influence of the condition, not evidence that it is true.", wide=True,
             ),
@@ -125,11 +112,11 @@ def _information(bench: Workbench, contrast: Contrast, images: Tensor, labels: T
     )  # fmt: skip
 
 
-def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> tuple[pd.DataFrame, str]:
-    """Overlap of influence of the first two attributes, and the sentence that says it."""
+def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> pd.DataFrame:
+    """Overlap of influence of the first and the last attribute that the condition names; empty where it names one."""
     subject = bench.subject
     if len(bench.told) < 2:
-        return pd.DataFrame(), "Where the condition changes the prediction, image by image."
+        return pd.DataFrame()
     first, second = bench.told[0], bench.told[-1]
     rows = [subject.opened(labels, second), subject.opened(labels, first), labels]
     neither = subject.opened(rows[0], first)
@@ -137,37 +124,7 @@ def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> tuple[pd.DataF
         subject.denoiser, images, *(subject.conditions(part) for part in rows), baseline=subject.conditions(neither),
         levels=grid_levels(-9, 3, count=bench.size(19, 11)), batch=BATCH, progress=bench.progress,
     )  # fmt: skip
-    table = found.summary.assign(first=first.attribute, second=second.attribute)
-    pixelwise = table[table["aggregate"] == "pixelwise"].set_index("part")
-    both, extra = pixelwise.loc["redundancy"], pixelwise.loc["synergy"]
-    return table, (
-        f"{first.attribute} and {second.attribute} influence the same pixels by {both['nats']:.2g} nats "
-        f"({both['low']:.2g} to {both['high']:.2g}); together they have {extra['nats']:+.2g} nats "
-        f"({extra['low']:+.2g} to {extra['high']:+.2g}) beyond the sum of their parts."
-    )
-
-
-def read_information(expected: pd.DataFrame, integrand: pd.DataFrame) -> str:
-    """Which attributes' integrals exceed their entropy, and where, from high noise down, the estimates pass it."""
-    rows = expected[expected["estimator"] == "log_ratio"]
-    entropy = dict(zip(rows["attribute"], rows["entropy_nats"], strict=True))
-    beyond = [
-        f"{row['attribute']} ({row['nats']:.2g} nats, {row['low']:.2g} to {row['high']:.2g}, against "
-        f"{row['entropy_nats']:.2g})"
-        for _, row in rows[rows["low"] > rows["entropy_nats"]].iterrows()
-    ]
-    first = (
-        "By the log ratio, no attribute's information exceeds its entropy with its interval."
-        if not beyond
-        else f"By the log ratio, information exceeds the attribute's entropy for {', '.join(beyond)}: no exact "
-        "denoiser's does, so the branches contradict each other."
-    )
-    texts = []
-    for name, part in integrand[integrand["estimator"] == "log_ratio"].groupby("attribute", sort=False):
-        reached = part[part["cumulative"] >= entropy[name]]["sigma"]
-        where = f"at σ = {reached.max():.2g}" if len(reached) else f"nowhere ({part['cumulative'].max():.2f} nats)"
-        texts.append(f"{name} {where}")
-    return f"{first} The estimated curves pass it, from high noise down (no intervals): {', '.join(texts)}."
+    return found.summary.assign(first=first.attribute, second=second.attribute)
 
 
 def classification_section(bench: Workbench) -> Section:
@@ -200,7 +157,7 @@ def classification_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "win_rates", figures.win_rate_curves(rate[rate["foil"] == EVERY]), read_classes(summary),
+                "win_rates", figures.win_rate_curves(rate[rate["foil"] == EVERY]), readings.read_classes(summary),
                 f"Share of {len(fit)} images whose true value, all other attributes given, has the lowest denoising "
                 "loss of all values at this noise level alone; same noise for all values. Bands are 95 % "
                 "Wilson intervals.",
@@ -217,19 +174,3 @@ def _with(labels: Tensor, place: int, value: int) -> Tensor:
     changed = labels.clone()
     changed[:, place] = value
     return changed
-
-
-def read_classes(summary: pd.DataFrame) -> str:
-    """The best and the worst classified attribute, and what elimination saved."""
-    rows = summary.sort_values("accuracy")
-    low, high = rows.iloc[0], rows.iloc[-1]
-    least = (
-        ""
-        if len(rows) == 1
-        else (f" and {low['accuracy']:.0%} ({low['low']:.0%} to {low['high']:.0%}) for {low['attribute']}")
-    )
-    return (
-        f"Classification by paired losses is right in {high['accuracy']:.0%} ({high['low']:.0%} to {high['high']:.0%}) "
-        f"for {high['attribute']}{least}; eliminating losers early took {summary['share'].mean():.0%} of the "
-        "evaluations."
-    )
