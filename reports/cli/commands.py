@@ -1,6 +1,5 @@
 """The command line: `scorescope report`, `scorescope trace`, `scorescope weights`, `scorescope card`."""
 
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from scorescope.reports import directions, fid, gaussian, guidance
 from scorescope.reports.cli import card as cards
 from scorescope.reports.cli import fid as fid_cli
 from scorescope.reports.cli import trace as trace_cli
+from scorescope.reports.cli.endings import exit_unless_complete, finish, this_command
 from scorescope.reports.directions import load_subject
 from scorescope.reports.gaussian import from_folder
 from scorescope.reports.page.pages import Outcome, write_index
@@ -35,10 +35,10 @@ Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in pl
 
 # every report that `scorescope report` makes, in the order of the index page
 REPORTS: dict[str, Callable[[Path], Outcome]] = {
-    "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
-    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=_command()),
-    "fid": lambda out: fid.build(out, quick=True, command=_command()),
-    "directions": lambda out: directions.build(out, load_subject("shapes"), quick=True, command=_command()),
+    "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=this_command()),
+    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=this_command()),
+    "fid": lambda out: fid.build(out, quick=True, command=this_command()),
+    "directions": lambda out: directions.build(out, load_subject("shapes"), quick=True, command=this_command()),
 }
 
 
@@ -54,7 +54,7 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
         finally:
             write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
     typer.echo(f"wrote {out / 'index.html'}")
-    _exit(outcomes)
+    exit_unless_complete(outcomes)
 
 
 @report_app.command("guidance")
@@ -70,14 +70,9 @@ def report_guidance(
 ) -> None:
     """What guidance does at each noise level."""
     if trace:
-        outcome = guidance.build_from_traces(out, trace, command=_command())
-        typer.echo(f"wrote {outcome.path}")
-        _exit([outcome])
-        return
+        return finish(guidance.build_from_traces(out, trace, command=this_command()))
     model = load_model(denoiser, device=device)
-    outcome = guidance.build(out, model, quick=quick, count=count, device=device, command=_command())
-    typer.echo(f"wrote {outcome.path}")
-    _exit([outcome])
+    finish(guidance.build(out, model, quick=quick, count=count, device=device, command=this_command()))
 
 
 @report_app.command("gaussian")
@@ -95,9 +90,7 @@ def report_gaussian(
     """Where the learned score is a Gaussian's, and what that saves."""
     model = load_model(denoiser)
     given = None if data is None else from_folder(data, model, size=size)
-    outcome = gaussian.build(out, model, data=given, quick=quick, command=_command())
-    typer.echo(f"wrote {outcome.path}")
-    _exit([outcome])
+    finish(gaussian.build(out, model, data=given, quick=quick, command=this_command()))
 
 
 @report_app.command("directions")
@@ -112,9 +105,7 @@ def report_directions(
 ) -> None:
     """Where an attribute is readable, where it is steerable, and how its direction travels."""
     check_device(device)
-    outcome = directions.build(out, load_subject(subject, device=device), quick=quick, command=_command())
-    typer.echo(f"wrote {outcome.path}")
-    _exit([outcome])
+    finish(directions.build(out, load_subject(subject, device=device), quick=quick, command=this_command()))
 
 
 @app.command()
@@ -132,12 +123,3 @@ def main() -> None:
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-
-
-def _exit(outcomes: list[Outcome]) -> None:
-    if any(outcome.status != "complete" for outcome in outcomes):
-        raise typer.Exit(1)
-
-
-def _command() -> str:
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

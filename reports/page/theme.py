@@ -81,7 +81,7 @@ RULES = {
 ALIASES = {"negated cfg": "cfg", "adaptiveguidance": "adaptive"}
 OTHER_RULES = (Look(PALETTE[5], "D", "-."), Look("#999933", "v", ":"), Look("#661100", "P", "--"))
 PARTS = {
-    "update": Look(PALETTE[7], ""),
+    "update": Look("#444444", ""),
     "orthogonal": Look(PALETTE[2], ""),
     "parallel": Look(PALETTE[3], ""),
     "mean removed": Look("#117733", "", "-."),
