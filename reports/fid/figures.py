@@ -8,6 +8,7 @@ In the order of the report: distances, features, images, regions, audit.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -227,7 +228,7 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
     return figure
 
 
-def _bars(rows: pd.DataFrame, value: str, *, axis: str = "y") -> dict[str, object]:
+def _bars(rows: pd.DataFrame, value: str, *, axis: str = "y") -> dict[str, Any]:
     """Options of a bar chart that draw its intervals."""
     return {f"{axis}err": errors(rows, value), "capsize": 2, "error_kw": {"linewidth": 1}}
 
@@ -250,7 +251,7 @@ def _picture_rows(
     return figure, axes
 
 
-def _map_row(figure: Figure, line: Sequence[Axes], maps: Floats, **scale: object) -> Colorbar:
+def _map_row(figure: Figure, line: Sequence[Axes], maps: Floats, **scale: Any) -> Colorbar:
     """A row of maps on one scale, with its bar."""
     drawn = [ax.imshow(values, **scale) for ax, values in zip(line, maps, strict=True)]
     return figure.colorbar(drawn[0], ax=line, fraction=0.015, pad=0.01)

@@ -4,7 +4,6 @@ Those of an audit are `analysis.fid.verdict`'s.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -121,5 +120,5 @@ def read_occlusion(table: pd.DataFrame, window: int) -> str:
     return text + "."
 
 
-def _interval(row: Mapping[Any, Any]) -> str:
+def _interval(row: "pd.Series[Any]") -> str:
     return "" if math.isnan(row["low"]) else f" ({row['low']:.3g} to {row['high']:.3g})"

@@ -17,7 +17,7 @@ Nothing global is set: figures are made inside `styled`, and pyplot holds none o
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -206,7 +206,7 @@ def weight_axis(ax: Axes, weights: Iterable[float]) -> None:
     ax.set_xlabel("guidance weight w")
 
 
-def sigma_ticks(axis: Any, sigmas: Sequence[float]) -> None:
+def sigma_ticks(axis: Any, sigmas: NDArray[np.float64]) -> None:
     """A few noise levels along the columns or rows of a map."""
     places = np.unique(np.linspace(0, len(sigmas) - 1, 4).round().astype(int))
     axis.set_ticks(places, [f"{sigmas[i]:.2g}" for i in places])
