@@ -11,6 +11,6 @@
 card says.
 """
 
-from scorescope.reports.cli.commands import app, main
+from scorescope.reports.cli.commands import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

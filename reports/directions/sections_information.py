@@ -1,21 +1,22 @@
 """Sections of the directions report that need no intervention: attribute loss, information, classification."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from scorescope.analysis.information.classify import paired_classify
+from scorescope.analysis.information.classify import Classification, paired_classify
 from scorescope.analysis.information.log_snr import grid_levels
 from scorescope.analysis.information.loss_overlap import overlap
-from scorescope.analysis.information.losses import attribute_loss
+from scorescope.analysis.information.losses import AttributeLoss, attribute_loss
 from scorescope.analysis.information.pairwise import PairwiseInformation, pairwise_information
 from scorescope.analysis.information.wins import EVERY
 from scorescope.probes.bank.points import Bank
 from scorescope.reports.directions import figures, readings
-from scorescope.reports.directions.study import Contrast, Subject
+from scorescope.reports.directions.study import Contrast
 from scorescope.reports.directions.workbench import BATCH, Workbench, levels
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -25,21 +26,11 @@ UNTOLD = "The condition names none of these attributes, so that this part is lef
 
 def attribute_loss_section(bench: Workbench) -> Section:
     """Where a reconstruction is no longer nearer to its own image than to the changed one."""
-    subject = bench.subject
-    if subject.pairs is None:
+    if bench.subject.pairs is None:
         return Section(text="No counterfactual pairs were given with the model, so that this part is left out.")
     count = bench.size(96, 40)
-    curves, halves = [], []
-    for contrast in bench.contrasts:
-        labels = subject.draw_labels(count)
-        low, high = (subject.pairs(subject.set_to(labels, contrast, high=high)) for high in (False, True))
-        found = attribute_loss(
-            subject.denoiser, low, high, sigmas=levels(bench.size(14, 9)),
-            features={"attribute score": _judge(subject, contrast)}, batch=BATCH, progress=bench.progress,
-        )  # fmt: skip
-        curves.append(found.curve.assign(attribute=contrast.attribute))
-        halves.append(found.half.assign(attribute=contrast.attribute))
-    curve, half = pd.concat(curves, ignore_index=True), pd.concat(halves, ignore_index=True)
+    found = {contrast.attribute: _loss(bench, contrast, count) for contrast in bench.contrasts}
+    curve, half = _joined(found, "curve"), _joined(found, "half")
     return Section(
         figures=[
             ReportFigure(
@@ -57,9 +48,17 @@ def attribute_loss_section(bench: Workbench) -> Section:
     )  # fmt: skip
 
 
-def _judge(subject: Subject, contrast: Contrast) -> Callable[[Tensor], Tensor]:
-    scores = subject.scores([contrast])
-    return lambda images: scores(images)[contrast.attribute][:, None]
+def _loss(bench: Workbench, contrast: Contrast, count: int) -> AttributeLoss:
+    """How often a reconstruction is nearer to the other of two images that differ in the contrast."""
+    subject, score = bench.subject, bench.subject.scores([contrast])
+    assert subject.pairs is not None  # asked before
+    labels = subject.draw_labels(count)
+    low, high = (subject.pairs(subject.set_to(labels, contrast, high=high)) for high in (False, True))
+    judge = {"attribute score": lambda images: score(images)[contrast.attribute][:, None]}
+    return attribute_loss(
+        subject.denoiser, low, high, sigmas=levels(bench.size(14, 9)), features=judge, batch=BATCH,
+        progress=bench.progress,
+    )  # fmt: skip
 
 
 def information_section(bench: Workbench) -> Section:
@@ -69,8 +68,7 @@ def information_section(bench: Workbench) -> Section:
     subject, count = bench.subject, bench.size(80, 40)
     images, labels = bench.images[:count], bench.labels[:count]
     found = {contrast.attribute: _information(bench, contrast, images, labels) for contrast in bench.told}
-    expected = pd.concat([part.expected.assign(attribute=name) for name, part in found.items()], ignore_index=True)
-    integrand = pd.concat([part.integrand.assign(attribute=name) for name, part in found.items()], ignore_index=True)
+    expected, integrand = _joined(found, "expected"), _joined(found, "integrand")
     maps = {name: part.influence_map[:SHOWN] for name, part in found.items() if part.influence_map is not None}
     shared = _overlap(bench, images[: count // 2], labels[: count // 2])
     expected["entropy_nats"] = [math.log(len(subject.attributes[name])) for name in expected["attribute"]]
@@ -131,29 +129,11 @@ def classification_section(bench: Workbench) -> Section:
     """The denoiser as a classifier of each attribute, noise level by noise level."""
     if not bench.told:
         return Section(text=UNTOLD)
-    subject, count = bench.subject, bench.size(120, 48)
+    count = bench.size(120, 48)
     bank = Bank(bench.images[:count], levels(bench.size(12, 8), low=0.1, high=30.0), seed=2)
-    rates, summaries = [], []
-    for contrast in bench.told:
-        place, names = subject.column(contrast.attribute), subject.attributes[contrast.attribute]
-        labels = bench.labels[:count]
-        candidates = {name: subject.conditions(_with(labels, place, value)) for value, name in enumerate(names)}
-        truth = labels[:, place]
-        fit = torch.arange(0, count, 2)
-        found = paired_classify(
-            subject.denoiser,
-            bank,
-            candidates,
-            truth,
-            weights="fitted",
-            fit_rows=fit,
-            batch=BATCH,
-            progress=bench.progress,
-        )
-        rates.append(found.win_rates.assign(attribute=contrast.attribute))
-        summaries.append(found.summary.assign(attribute=contrast.attribute))
-    summary = pd.concat(summaries, ignore_index=True)
-    rate = pd.concat(rates, ignore_index=True)
+    fit = torch.arange(0, count, 2)
+    found = {contrast.attribute: _classify(bench, contrast.attribute, bank, fit) for contrast in bench.told}
+    summary, rate = _joined(found, "summary"), _joined(found, "win_rates")
     return Section(
         figures=[
             ReportFigure(
@@ -170,7 +150,20 @@ def classification_section(bench: Workbench) -> Section:
     )  # fmt: skip
 
 
-def _with(labels: Tensor, place: int, value: int) -> Tensor:
-    changed = labels.clone()
-    changed[:, place] = value
-    return changed
+def _classify(bench: Workbench, attribute: str, bank: Bank, fit: Tensor) -> Classification:
+    """Which value of an attribute denoises best, all other attributes given; weights are fitted on some rows."""
+    subject, labels = bench.subject, bench.labels[: len(bank.x0)]
+    candidates = {
+        name: subject.conditions(subject.with_value(labels, attribute, value))
+        for value, name in enumerate(subject.attributes[attribute])
+    }
+    return paired_classify(
+        subject.denoiser, bank, candidates, labels[:, subject.column(attribute)], weights="fitted", fit_rows=fit,
+        batch=BATCH, progress=bench.progress,
+    )  # fmt: skip
+
+
+def _joined(found: Mapping[str, Any], table: str) -> pd.DataFrame:
+    """A table of each attribute's results, with a column that names the attribute."""
+    parts = [getattr(part, table).assign(attribute=name) for name, part in found.items()]
+    return pd.concat(parts, ignore_index=True)

@@ -17,17 +17,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scorescope.reports.page.theme import (
-    PALETTE,
-    REFERENCE,
-    errors,
-    label_row,
-    new_figure,
-    series,
-    show_picture,
-    styled,
-    without_axes,
-)
+from scorescope.reports.page import theme
 
 Floats = NDArray[np.float64]
 Pictures = NDArray[np.uint8]  # (n, y, x, 3)
@@ -35,7 +25,7 @@ HEAT, SIGNED = "inferno", "RdBu_r"
 OUTLINES = ("#00d5ff", "#ffffff", "#7dff5a", "#ff9df5")
 
 
-@styled
+@theme.styled
 def distances(table: pd.DataFrame, label: str = "Frechet distance") -> Figure:
     """Frechet distance of every set in every feature space, with interval and floor.
 
@@ -47,71 +37,73 @@ def distances(table: pd.DataFrame, label: str = "Frechet distance") -> Figure:
         Name of that metric.
     """
     spaces = list(dict.fromkeys(table["space"]))
-    figure, axes = new_figure(width=3.5 * len(spaces), height=2.6, ncols=len(spaces), squeeze=False)
+    figure, axes = theme.new_figure(width=3.5 * len(spaces), height=2.6, ncols=len(spaces), squeeze=False)
     for ax, space in zip(axes[0], spaces, strict=True):
         rows = table[table["space"] == space].reset_index(drop=True)
         at = np.arange(len(rows))
-        ax.bar(at, rows["value"], color=PALETTE[0], width=0.6, **_bars(rows, "value"))
+        ax.bar(at, rows["value"], color=theme.PALETTE[0], width=0.6, **_bars(rows, "value"))
         if rows["floor"].notna().any():
             floor = "floor of two Gaussian sets"
-            ax.hlines(rows["floor"], at - 0.38, at + 0.38, color=REFERENCE, linestyle=":", label=floor)
+            ax.hlines(rows["floor"], at - 0.38, at + 0.38, color=theme.REFERENCE, linestyle=":", label=floor)
             ax.legend(loc="best")
         ax.set_xticks(at, rows["set"])
         ax.set(ylabel=label, title=space, ylim=(0, None))
     return figure
 
 
-@styled
-def contributions(features: pd.DataFrame, spectrum: pd.DataFrame, *, count: int = 20) -> Figure:
+@theme.styled
+def contributions(features: pd.DataFrame, spectrum: pd.DataFrame) -> Figure:
     """The largest contributions by feature, and how fast the principal directions add up."""
-    figure, (left, right) = new_figure(width=7.0, height=2.6, ncols=2)
-    rows = features.head(count)
+    figure, (left, right) = theme.new_figure(width=7.0, height=2.6, ncols=2)
+    rows = features.head(20)
     at = np.arange(len(rows))
-    left.bar(at, rows["mean_part"], color=PALETTE[0], label="gap of means")
-    left.bar(at, rows["covariance_part"], bottom=rows["mean_part"], color=PALETTE[1], label="gap of covariances")
+    left.bar(at, rows["mean_part"], color=theme.PALETTE[0], label="gap of means")
+    left.bar(at, rows["covariance_part"], bottom=rows["mean_part"], color=theme.PALETTE[1], label="gap of covariances")
     left.set_xticks(at, rows["feature"], rotation=90)
     left.set(xlabel="feature", ylabel="part of FD", title=f"{len(rows)} features that carry most")
     left.legend(loc="best")
-    right.plot(spectrum["direction"] + 1, spectrum["cumulative"], color=PALETTE[2], marker="o", markersize=3)
+    right.plot(spectrum["direction"] + 1, spectrum["cumulative"], color=theme.PALETTE[2], marker="o", markersize=3)
     right.set(xlabel="principal directions", ylabel="share of FD", ylim=(0, 1.03), title="Directions that add up to FD")
     return figure
 
 
-@styled
-def class_gaps(table: pd.DataFrame, *, count: int = 12) -> Figure:
+@theme.styled
+def class_gaps(table: pd.DataFrame) -> Figure:
     """Histogram gap and mean influence of the classes with the largest gaps, with 95 % intervals."""
-    rows = table.head(count).iloc[::-1]
-    figure, (left, right) = new_figure(width=7.0, height=0.22 * len(rows) + 0.9, ncols=2, sharey=True)
+    rows = table.head(12).iloc[::-1]
+    figure, (left, right) = theme.new_figure(width=7.0, height=0.22 * len(rows) + 0.9, ncols=2, sharey=True)
     at = np.arange(len(rows))
     gap, influence = "share of generated − share of real", "mean influence (> 0: raises FD)"
     for ax, value, label in ((left, "gap", gap), (right, "influence", influence)):
-        ax.errorbar(rows[value], at, xerr=errors(rows, value), fmt="o", markersize=4, capsize=2, color=PALETTE[0])
-        ax.axvline(0, color=REFERENCE, linestyle=":")
+        ax.errorbar(
+            rows[value], at, xerr=theme.errors(rows, value), fmt="o", markersize=4, capsize=2, color=theme.PALETTE[0]
+        )
+        ax.axvline(0, color=theme.REFERENCE, linestyle=":")
         ax.set(xlabel=label)
     left.set_yticks(at, rows["class_name"])
     left.set(ylabel="class")
     return figure
 
 
-@styled
+@theme.styled
 def extremes(
     raising: Sequence[Pictures], lowering: Sequence[Pictures], raised: Sequence[float], lowered: Sequence[float]
 ) -> Figure:
     """Images with the largest and the smallest influence, each with its value."""
     columns = max(len(raising), len(lowering))
-    figure, axes = new_figure(width=7.0, height=7.0 / columns * 2 + 0.75, nrows=2, ncols=columns, squeeze=False)
+    figure, axes = theme.new_figure(width=7.0, height=7.0 / columns * 2 + 0.75, nrows=2, ncols=columns, squeeze=False)
     rows = ((axes[0], raising, raised, "raise FD"), (axes[1], lowering, lowered, "lower FD"))
     for row, pictures, values, label in rows:
         for ax in row:
-            without_axes(ax)
+            theme.without_axes(ax)
         for ax, picture, value in zip(row, pictures, values, strict=False):
-            show_picture(ax, picture)
+            theme.show_picture(ax, picture)
             ax.set_title(f"{value:+.3g}", fontsize=6)
         row[0].set_ylabel(label)
     return figure
 
 
-@styled
+@theme.styled
 def heatmaps(pictures: Sequence[Pictures], squared: Floats, signed: Floats, titles: Sequence[str]) -> Figure:
     """Images with where the distance is sensitive and where each image raises or lowers it; one scale a row.
 
@@ -130,7 +122,7 @@ def heatmaps(pictures: Sequence[Pictures], squared: Floats, signed: Floats, titl
     return figure
 
 
-@styled
+@theme.styled
 def outlined_maps(
     pictures: Sequence[Pictures],
     outlines: Sequence[Sequence[Floats]],
@@ -166,7 +158,7 @@ def outlined_maps(
     return figure
 
 
-@styled
+@theme.styled
 def region_shares(table: pd.DataFrame) -> Figure:
     """Share of sensitivity inside each region with its interval, beside the region's share of the area.
 
@@ -176,22 +168,29 @@ def region_shares(table: pd.DataFrame) -> Figure:
         Rows of `REGIONS` with a column `series`: which bar of its region a row is.
     """
     bars, regions = list(dict.fromkeys(table["series"])), list(dict.fromkeys(table["region"]))
-    figure, ax = new_figure()
+    figure, ax = theme.new_figure()
     width = 0.8 / len(bars)
     for place, name in enumerate(bars):
         rows = table[table["series"] == name].set_index("region").loc[regions]
         at = np.arange(len(regions)) + (place - (len(bars) - 1) / 2) * width
         share = rows["sensitivity_share"]
-        ax.bar(at, share, width=width * 0.92, color=series(place).color, label=name, **_bars(rows, "sensitivity_share"))
+        ax.bar(
+            at,
+            share,
+            width=width * 0.92,
+            color=theme.series(place).color,
+            label=name,
+            **_bars(rows, "sensitivity_share"),
+        )
         label = "share of area" if place == 0 else None
-        ax.hlines(rows["area_share"], at - width / 2, at + width / 2, color=REFERENCE, linestyle=":", label=label)
+        ax.hlines(rows["area_share"], at - width / 2, at + width / 2, color=theme.REFERENCE, linestyle=":", label=label)
     ax.set_xticks(np.arange(len(regions)), regions)
     ax.set(ylabel="share of sensitivity", ylim=(0, 1))
     ax.legend(loc="best")
     return figure
 
 
-@styled
+@theme.styled
 def occlusions(pictures: Sequence[Pictures], maps: Mapping[str, Floats], titles: Sequence[str]) -> Figure:
     """Images with signed maps, such as that in closed form and that of occlusion; one scale a row.
 
@@ -211,13 +210,15 @@ def occlusions(pictures: Sequence[Pictures], maps: Mapping[str, Floats], titles:
     return figure
 
 
-@styled
+@theme.styled
 def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
     """Every arm of a gaming audit: the distance in the judged space and in a second one, beside real images."""
-    figure, axes = new_figure(width=7.0, height=2.5, ncols=2, sharey=True)
+    figure, axes = theme.new_figure(width=7.0, height=2.5, ncols=2, sharey=True)
     arms = list(dict.fromkeys(table["arm"]))[::-1]
     at = np.arange(len(arms))
-    for ax, metric, space, color in zip(axes, ("FD", "second FD"), spaces, (PALETTE[0], PALETTE[3]), strict=True):
+    for ax, metric, space, color in zip(
+        axes, ("FD", "second FD"), spaces, (theme.PALETTE[0], theme.PALETTE[3]), strict=True
+    ):
         rows = table[table["metric"] == metric].set_index("arm").loc[arms]
         ax.barh(at, rows["value"], color=color, height=0.6, **_bars(rows, "value", axis="x"))
         ends = rows["high"].fillna(rows["value"])
@@ -230,7 +231,7 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
 
 def _bars(rows: pd.DataFrame, value: str, *, axis: str = "y") -> dict[str, Any]:
     """Options of a bar chart that draw its intervals."""
-    return {f"{axis}err": errors(rows, value), "capsize": 2, "error_kw": {"linewidth": 1}}
+    return {f"{axis}err": theme.errors(rows, value), "capsize": 2, "error_kw": {"linewidth": 1}}
 
 
 def _picture_rows(
@@ -239,15 +240,15 @@ def _picture_rows(
     """A row of images with their titles, and an empty row below it for each label."""
     rows, columns = 1 + len(labels), len(pictures)
     height = 7.0 / columns * rows * 0.92 + 0.35
-    figure, axes = new_figure(width=7.0, height=height, nrows=rows, ncols=columns, squeeze=False)
+    figure, axes = theme.new_figure(width=7.0, height=height, nrows=rows, ncols=columns, squeeze=False)
     for ax in axes.flat:
-        without_axes(ax)
+        theme.without_axes(ax)
     for ax, picture in zip(axes[0], pictures, strict=True):
-        show_picture(ax, picture)
+        theme.show_picture(ax, picture)
     for ax, title in zip(axes[0], titles, strict=False):
         ax.set_title(title, fontsize=7)
     for ax, label in zip(axes[:, 0], ("image", *labels), strict=True):
-        label_row(ax, label)
+        theme.label_row(ax, label)
     return figure, axes
 
 

@@ -76,7 +76,7 @@ def _few_images(view: View) -> Section:
     table = leave_one_out(view.fake.first.features, real, rows=[int(row) for row in rows])
     table = table.sort_values("change", kind="stable").reset_index(drop=True)
     chosen = _both_ends(table)
-    values = -table.set_index("image")["change"].loc[chosen].to_numpy(np.float64)
+    values = -table.set_index("image")["change"].loc[list(chosen)].to_numpy(np.float64)
     note = "Numbers: how much higher FD is with the image than without it, exactly."
     return Section(
         text=f"{n} images of {d} features: first-order influences are wrong in kind at n <= d, so {len(rows)} images, "
@@ -88,7 +88,8 @@ def _few_images(view: View) -> Section:
 
 def _both_ends(table: pd.DataFrame) -> NDArray[np.int64]:
     """The images at the top of a sorted table, and those at its bottom, the last one first."""
-    return np.r_[table["image"].head(EXTREMES), table["image"].tail(EXTREMES)[::-1]].astype(np.int64)
+    ends: NDArray[np.int64] = np.r_[table["image"].head(EXTREMES), table["image"].tail(EXTREMES)[::-1]].astype(np.int64)
+    return ends
 
 
 def _extremes(view: View, chosen: NDArray[np.int64], values: Floats, note: str) -> ReportFigure:

@@ -134,9 +134,9 @@ def new_figure(width: float = COLUMN, height: float = 2.6, **grid: Any) -> tuple
     return figure, figure.subplots(**grid)
 
 
-def panels(count: int, *, columns: int) -> tuple[Figure, NDArray[Any]]:
-    """A figure of `count` small panels in rows, with common axes; the rest of the grid is hidden."""
-    columns = min(columns, count)
+def panels(count: int) -> tuple[Figure, NDArray[Any]]:
+    """A figure of `count` small panels in rows of three, with common axes; the rest of the grid is hidden."""
+    columns = min(3, count)
     rows = -(-count // columns)
     size = {"width": max(2.2 * columns + 0.9, 4.6), "height": max(1.85 * rows + 0.5, 2.6)}
     figure, axes = new_figure(**size, nrows=rows, ncols=columns, squeeze=False, sharex=True, sharey=True)
