@@ -16,12 +16,10 @@ shown of it, `report` in which order.
 from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.report import build
 from scorescope.reports.directions.study import Contrast, Subject, digits_subject, load_subject, shapes_subject
-from scorescope.reports.directions.workbench import Workbench
 
 __all__ = [
     "Contrast",
     "Subject",
-    "Workbench",
     "build",
     "digits_subject",
     "figures",

@@ -165,5 +165,5 @@ def _classify(bench: Workbench, attribute: str, bank: Bank, fit: Tensor) -> Clas
 
 def _joined(found: Mapping[str, Any], table: str) -> pd.DataFrame:
     """A table of each attribute's results, with a column that names the attribute."""
-    parts = [getattr(part, table).assign(attribute=name) for name, part in found.items()]
-    return pd.concat(parts, ignore_index=True)
+    parts: dict[str, pd.DataFrame] = {name: getattr(part, table) for name, part in found.items()}
+    return pd.concat([part.assign(attribute=name) for name, part in parts.items()], ignore_index=True)

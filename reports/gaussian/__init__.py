@@ -15,6 +15,6 @@
 
 from scorescope.reports.gaussian import figures, readings
 from scorescope.reports.gaussian.report import build
-from scorescope.reports.gaussian.study import Data, Study, digits_of, from_folder, split
+from scorescope.reports.gaussian.study import Data, digits_of, from_folder, split
 
-__all__ = ["Data", "Study", "build", "digits_of", "figures", "from_folder", "readings", "split"]
+__all__ = ["Data", "build", "digits_of", "figures", "from_folder", "readings", "split"]

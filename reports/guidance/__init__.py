@@ -16,10 +16,9 @@
 
 from scorescope.reports.guidance import figures, readings
 from scorescope.reports.guidance.report import build, build_from_traces
-from scorescope.reports.guidance.study import Study, compared_rules, look_below
+from scorescope.reports.guidance.study import compared_rules, look_below
 
 __all__ = [
-    "Study",
     "build",
     "build_from_traces",
     "compared_rules",
