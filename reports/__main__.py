@@ -1,6 +1,6 @@
 """`python -m scorescope.reports` is the `scorescope` command."""
 
-from scorescope.reports.cli.commands import main
+from scorescope.reports.cli import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,5 @@
 """The command line: `scorescope report`, `scorescope trace`, `scorescope weights`, `scorescope card`."""
 
-import shlex
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -15,9 +14,9 @@ from scorescope.reports import directions, fid, gaussian, guidance
 from scorescope.reports.cli import card as cards
 from scorescope.reports.cli import fid as fid_cli
 from scorescope.reports.cli import trace as trace_cli
-from scorescope.reports.directions.study import load_subject
-from scorescope.reports.gaussian.study import from_folder
-from scorescope.reports.guidance import traces as guidance_traces
+from scorescope.reports.cli.endings import exit_unless_complete, finish, this_command
+from scorescope.reports.directions import load_subject
+from scorescope.reports.gaussian import from_folder
 from scorescope.reports.page.pages import Outcome, write_index
 
 app = typer.Typer(
@@ -51,10 +50,10 @@ def _options(version: Version = False) -> None: ...
 
 # every report that `scorescope report` makes, in the order of the index page
 REPORTS: dict[str, Callable[[Path], Outcome]] = {
-    "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=_command()),
-    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=_command()),
-    "fid": lambda out: fid.build(out, quick=True, command=_command()),
-    "directions": lambda out: directions.build(out, load_subject("shapes"), quick=True, command=_command()),
+    "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=this_command()),
+    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=this_command()),
+    "fid": lambda out: fid.build(out, quick=True, command=this_command()),
+    "directions": lambda out: directions.build(out, load_subject("shapes"), quick=True, command=this_command()),
 }
 
 
@@ -70,7 +69,7 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
         finally:
             write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
     typer.echo(f"wrote {out / 'index.html'}")
-    _exit(outcomes)
+    exit_unless_complete(outcomes)
 
 
 @report_app.command("guidance")
@@ -86,14 +85,9 @@ def report_guidance(
 ) -> None:
     """What guidance does at each noise level."""
     if trace:
-        outcome = guidance_traces.build(out, trace, command=_command())
-        typer.echo(f"wrote {outcome.path}")
-        _exit([outcome])
-        return
+        return finish(guidance.build_from_traces(out, trace, command=this_command()))
     model = load_model(denoiser, device=device)
-    outcome = guidance.build(out, model, quick=quick, count=count, device=device, command=_command())
-    typer.echo(f"wrote {outcome.path}")
-    _exit([outcome])
+    finish(guidance.build(out, model, quick=quick, count=count, device=device, command=this_command()))
 
 
 @report_app.command("gaussian")
@@ -111,9 +105,7 @@ def report_gaussian(
     """Where the learned score is a Gaussian's, and what that saves."""
     model = load_model(denoiser)
     given = None if data is None else from_folder(data, model, size=size)
-    outcome = gaussian.build(out, model, data=given, quick=quick, command=_command())
-    typer.echo(f"wrote {outcome.path}")
-    _exit([outcome])
+    finish(gaussian.build(out, model, data=given, quick=quick, command=this_command()))
 
 
 @report_app.command("directions")
@@ -128,9 +120,7 @@ def report_directions(
 ) -> None:
     """Where an attribute is readable, where it is steerable, and how its direction travels."""
     check_device(device)
-    outcome = directions.build(out, load_subject(subject, device=device), quick=quick, command=_command())
-    typer.echo(f"wrote {outcome.path}")
-    _exit([outcome])
+    finish(directions.build(out, load_subject(subject, device=device), quick=quick, command=this_command()))
 
 
 @app.command()
@@ -148,12 +138,3 @@ def main() -> None:
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-
-
-def _exit(outcomes: list[Outcome]) -> None:
-    if any(outcome.status != "complete" for outcome in outcomes):
-        raise typer.Exit(1)
-
-
-def _command() -> str:
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

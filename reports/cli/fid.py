@@ -1,7 +1,5 @@
 """The FID commands: `scorescope report fid [REAL FAKE]` and `scorescope weights convert`."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +19,8 @@ from scorescope.probes.features.images import open_images
 from scorescope.probes.features.inception_weights import convert_inception, load_class_names
 from scorescope.probes.features.public_extractors import clip_extractor, dinov2_extractor, timm_extractor
 from scorescope.reports import fid
-from scorescope.reports.fid.study import folder_study
+from scorescope.reports.cli.endings import finish, this_command
+from scorescope.reports.fid import folder_study
 
 SPACES = "digits, accessory, subject, inception, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
 weights_app = typer.Typer(help="Weight files of feature networks.", no_args_is_help=True)
@@ -55,7 +54,6 @@ def report_fid(
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
 ) -> None:
     """Where a Frechet distance comes from; without REAL and FAKE, on the shipped digits."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     if masks and fake is None:
         raise InputError("--masks", found="no REAL and FAKE", expected="both: masks belong to the images of FAKE")
     if (real is None) != (fake is None):
@@ -70,12 +68,12 @@ def report_fid(
         study = folder_study(
             real, fake, first, other, labels=labels, masks=masks or (), skip_bad=skip_bad, batch=batch
         )  # fmt: skip
-    outcome = fid.build(
-        out, command=command, study=study, quick=quick, count=count, sfid=sfid, occlusion=occlusion, device=device
+    finish(
+        fid.build(
+            out, command=this_command(), study=study, quick=quick, count=count, sfid=sfid, occlusion=occlusion,
+            device=device,
+        )
     )  # fmt: skip
-    typer.echo(f"wrote {outcome.path}")
-    if outcome.status != "complete":
-        raise typer.Exit(1)
 
 
 @weights_app.command("convert")

@@ -1,5 +1,29 @@
-"""directions"""
+"""The directions report, its figures and its sentences: where an attribute is readable, where steerable, and when.
 
+    from scorescope.reports.directions import Contrast, Subject, build, figures, load_subject
+
+    build(Path("report"), load_subject("shapes"), command="my study")          # the shipped shapes, or "digits"
+    mine = Subject(denoiser, "mine", images, labels, attributes, scorer, sites, [Contrast("size", "small", "large")],
+                   conditions=embed, draw_labels=draw)
+    build(Path("report"), mine, command="my study")
+
+    figures.probe_maps(probe_scan(activations, labels).table)                  # a matplotlib Figure
+
+`study` says what is asked of which model, `workbench` measures once what several sections need, `sections_*` what is
+shown of it, `report` in which order.
+"""
+
+from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.report import build
+from scorescope.reports.directions.study import Contrast, Subject, digits_subject, load_subject, shapes_subject
 
-__all__ = ["build"]
+__all__ = [
+    "Contrast",
+    "Subject",
+    "build",
+    "digits_subject",
+    "figures",
+    "load_subject",
+    "readings",
+    "shapes_subject",
+]

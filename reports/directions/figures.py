@@ -1,6 +1,13 @@
-"""Figures of the directions instrument: declared tables in, matplotlib figures out. Nothing is computed here."""
+"""Figures of the directions instrument: declared tables in, matplotlib figures out. Nothing is computed here.
 
-from collections.abc import Mapping, Sequence
+    from scorescope.reports.directions import figures
+
+    figures.probe_maps(probe_scan(activations, labels).table)
+
+In this order: probes, steering, sampling, directions, conditions, information, pictures.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,18 +18,19 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from scorescope.reports.page.theme import PALETTE, REFERENCE, SIGMA_LABEL, new_figure, styled, with_band
+from scorescope.reports.directions.study import site_name
+from scorescope.reports.page import theme
 
-STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKS = {"steerable": "o", "reversed": "v", "not steerable": "_", "undecided": "$?$", "breaks the image": "x"}
 MARK: dict[str, Any] = {"color": "black", "markersize": 4.5, "linestyle": "none"}
 OUTLINE = [withStroke(linewidth=2.2, foreground="white")]  # legible on dark colours too
 HATCHES = {"steerable": "", "reversed": "xxx", "not steerable": "", "undecided": "////"}
+CURVES = {"probe": "probe", "estimate": "estimate", "agreement": "agreement with the end", "switch": "switch"}
 MAP = "cividis"  # even in lightness, and the same to colour-blind eyes
 
 
-@styled
-def probe_maps(probes: pd.DataFrame, *, quantity: str = "value", columns: int = 3) -> Figure:
+@theme.styled
+def probe_maps(probes: pd.DataFrame, *, quantity: str = "value") -> Figure:
     """Held-out score of a linear probe at every site and noise level, one map an attribute.
 
     Parameters
@@ -31,34 +39,24 @@ def probe_maps(probes: pd.DataFrame, *, quantity: str = "value", columns: int = 
         Declared in `PROBES`.
     quantity : str
         "value" or "selectivity".
-    columns : int
-        Maps beside each other.
     """
     names = list(probes["attribute"].unique())
-    rows = -(-len(names) // columns)
-    columns = min(columns, len(names))
-    figure, axes = new_figure(
-        width=2.3 * columns + 0.9, height=max(1.9 * rows + 0.3, 2.6), nrows=rows, ncols=columns, squeeze=False,
-        sharex=True, sharey=True,
-    )  # fmt: skip
+    figure, axes = theme.panels(len(names))
     low, high = (-0.1, 1.0) if quantity == "selectivity" else (0.0, 1.0)
-    image = None
     for ax, name in zip(axes.flat, names, strict=False):
         part = probes[probes["attribute"] == name]
         table = part.pivot(index="site", columns="sigma", values=quantity).loc[part["site"].unique()]
         image = ax.imshow(table.to_numpy(), aspect="auto", cmap=MAP, vmin=low, vmax=high, interpolation="nearest")
-        _sigma_ticks(ax, table.columns.to_numpy(float))
-        ax.set_yticks(range(len(table)), [_short(site) for site in table.index])
+        theme.sigma_ticks(ax.xaxis, table.columns.to_numpy(float))
+        _rows(ax, map(site_name, table.index))
         ax.set_title(f"{name} (chance {part['chance'].iloc[0]:.2g})" if quantity == "value" else name)
-    _close_grid(axes, len(names))
-    figure.supxlabel("noise level σ (units of data)", fontsize=8)
+    figure.supxlabel(theme.SIGMA)
     label = "held-out balanced accuracy" if quantity == "value" else "selectivity: accuracy less control task"
-    assert image is not None  # there is at least one attribute
     figure.colorbar(image, ax=axes, label=label, shrink=0.8)
     return figure
 
 
-@styled
+@theme.styled
 def read_and_steer(table: pd.DataFrame) -> Figure:
     """Probe accuracy and steering effect at every site, side by side.
 
@@ -69,7 +67,7 @@ def read_and_steer(table: pd.DataFrame) -> Figure:
     """
     attributes, sites = list(table["attribute"].unique()), list(table["site"].unique())
     size = {"width": max(0.95 * len(attributes) + 2.2, 4.4), "height": 0.24 * len(sites) + 1.3}
-    figure, axes = new_figure(**size, ncols=2, sharey=True)
+    figure, axes = theme.new_figure(**size, ncols=2, sharey=True)
     accuracy = table.pivot(index="site", columns="attribute", values="accuracy").loc[sites, attributes]
     effect = table.pivot(index="site", columns="attribute", values="effect").loc[sites, attributes].to_numpy(float)
     read = axes[0].imshow(accuracy.to_numpy(float), aspect="auto", cmap=MAP, vmin=0, vmax=1)
@@ -80,12 +78,12 @@ def read_and_steer(table: pd.DataFrame) -> Figure:
         place = attributes.index(row["attribute"]), sites.index(row["site"])
         axes[1].plot(*place, marker=_mark(row), path_effects=OUTLINE, **MARK)
     for ax, title in zip(axes, ("readable", "steerable"), strict=True):
-        ax.set_xticks(range(len(attributes)), attributes, rotation=40, ha="right")
-        ax.set_yticks(range(len(sites)), [_short(site) for site in sites])
+        _columns(ax, attributes)
+        _rows(ax, map(site_name, sites))
         ax.set_title(title)
     for name, mark in MARKS.items():
         axes[1].plot([], [], marker=mark, label=name, **MARK)
-    figure.legend(ncols=5, loc="outside upper center", columnspacing=1.0, handletextpad=0.1)
+    theme.legend_above(figure, ncols=5, handletextpad=0.1)
     figure.colorbar(read, ax=axes[0], label="probe accuracy", shrink=0.9)
     figure.colorbar(moved, ax=axes[1], label="effect (natural SD)", shrink=0.9, extend="both")
     return figure
@@ -98,7 +96,7 @@ def _mark(row: "pd.Series[Any]") -> str:
     return MARKS["breaks the image"] if row["verdict"] in ("steerable", "reversed") else MARKS["undecided"]
 
 
-@styled
+@theme.styled
 def dose_response(curve: pd.DataFrame) -> Figure:
     """Change of the target against strength in every arm, and of all scores in the direction's own arm.
 
@@ -107,34 +105,38 @@ def dose_response(curve: pd.DataFrame) -> Figure:
     curve : DataFrame
         Declared in `STEER_CURVE`, of one interval of noise levels.
     """
-    figure, axes = new_figure(width=6.6, height=2.7, ncols=2, sharex=True)
+    figure, axes = theme.new_figure(width=6.6, height=2.7, ncols=2, sharex=True)
     target = curve[curve["target"]]
     for arm, part in target[target["arm"] != "none"].groupby("arm", sort=False):
-        random = str(arm).startswith("random")
-        color = REFERENCE if random else PALETTE[0 if arm == "direction" else 1]
-        label = "random, same norm" if random and arm == "random 1" else None if random else str(arm)
-        _dose_line(axes[0], part, color, label, "-" if arm == "direction" else ":" if random else "--")
+        look, label = _arm(str(arm))
+        _dose_line(axes[0], part, look, label)
     own = curve[curve["arm"] == "direction"]
-    for index, (score, part) in enumerate(own.groupby("score", sort=False)):
-        _dose_line(axes[1], part, PALETTE[index % len(PALETTE)], str(score), STYLES[index % len(STYLES)])
+    for place, (score, part) in enumerate(own.groupby("score", sort=False)):
+        _dose_line(axes[1], part, theme.series(place), str(score))
     axes[0].set(title="the target, by arm", ylabel="change of score (natural SD)")
     axes[1].set(title="all scores, along the direction")
     for ax in axes:
-        ax.axhline(0, color=REFERENCE, linewidth=0.6)
+        theme.reference_line(ax, 0)
         ax.legend(fontsize=6, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.08))
-    figure.supxlabel("strength (standard deviations of the projection)", fontsize=8)
+    figure.supxlabel("strength (standard deviations of the projection)")
     return figure
 
 
-def _dose_line(ax: Axes, part: pd.DataFrame, color: str, label: str | None, style: object) -> None:
-    part = part.sort_values("strength")
+def _arm(arm: str) -> tuple[theme.Look, str | None]:
+    """The look and the label of an arm; of all random ones the first has the label."""
+    if arm.startswith("random"):
+        return theme.Look(theme.REFERENCE, "", ":"), "random, same norm" if arm == "random 1" else None
+    return (theme.series(0) if arm == "direction" else theme.series(1)), arm
+
+
+def _dose_line(ax: Axes, part: pd.DataFrame, look: theme.Look, label: str | None) -> None:
+    """A line through the arm without edit."""
     zero = pd.DataFrame({"strength": [0.0], "value": [0.0], "low": [0.0], "high": [0.0]})
-    part = pd.concat([part[zero.columns], zero]).drop_duplicates("strength").sort_values("strength")
-    ax.plot(part["strength"], part["value"], color=color, label=label, linestyle=style)
-    ax.fill_between(part["strength"], part["low"], part["high"], color=color, alpha=0.15, linewidth=0)
+    part = pd.concat([part[zero.columns], zero]).drop_duplicates("strength")
+    theme.with_band(ax, part, x="strength", y="value", label=label, **look.line)
 
 
-@styled
+@theme.styled
 def windows_figure(effects: pd.DataFrame, probes: pd.DataFrame) -> Figure:
     """Where an attribute is read and in which windows of noise levels it is steered.
 
@@ -146,26 +148,26 @@ def windows_figure(effects: pd.DataFrame, probes: pd.DataFrame) -> Figure:
         Declared in `PROBES`, of the same attributes and sites.
     """
     names = list(effects["attribute"].unique())
-    figure, axes = new_figure(
+    figure, axes = theme.new_figure(
         width=2.3 * len(names) + 0.6, height=3.6, nrows=2, ncols=len(names), squeeze=False, sharex=True, sharey="row"
     )
     for column, name in enumerate(names):
-        cells = probes[probes["attribute"] == name].rename(columns={"value": "mean"})
+        cells = probes[probes["attribute"] == name]
         rows = effects[effects["attribute"] == name]
         top, bottom = axes[0, column], axes[1, column]
-        with_band(top, cells, color=PALETTE[0], label="probe")
-        top.axhline(cells["chance"].iloc[0], color=REFERENCE, linestyle=":", linewidth=0.8)
-        top.set(title=f"{name} at {_short(rows['site'].iloc[0])}", ylim=(0, 1.03))
+        theme.with_band(top, cells, y="value", color=theme.PALETTE[0], label="probe")
+        theme.reference_line(top, cells["chance"].iloc[0])
+        top.set(title=f"{name} at {site_name(rows['site'].iloc[0])}", ylim=(0, 1.03))
         for _, row in rows.iterrows():
             low, high = max(row["sigma_low"], 1e-3), row["sigma_high"]
             look = _look(row["verdict"])
             bottom.fill_between([low, high], row["low"], row["high"], **look, linewidth=0)
             bottom.plot([low, high], [row["margin"]] * 2, color=look["edgecolor"])
-        bottom.axhline(0, color=REFERENCE, linewidth=0.6)
+        theme.reference_line(bottom, 0)
         bottom.set(xscale="log")
     axes[0, 0].set_ylabel("probe accuracy\n(dotted: chance)")
     axes[1, 0].set_ylabel("effect beyond controls\n(natural SD)")
-    figure.supxlabel(SIGMA_LABEL, fontsize=8)
+    figure.supxlabel(theme.SIGMA_LABEL)
     shown = [name for name in HATCHES if (effects["verdict"] == name).any()]
     handles = [Patch(label=name, linewidth=0, **_look(name)) for name in shown]
     figure.legend(handles=handles, ncols=4, loc="outside upper center")
@@ -174,43 +176,34 @@ def windows_figure(effects: pd.DataFrame, probes: pd.DataFrame) -> Figure:
 
 def _look(verdict: str) -> dict[str, Any]:
     """Face, edge and hatch of a verdict: what moves has a colour, what is not decided or moves backwards a hatch."""
-    color = PALETTE[1] if verdict in ("steerable", "reversed") else REFERENCE
+    color = theme.PALETTE[1] if verdict in ("steerable", "reversed") else theme.REFERENCE
     return {"facecolor": (color, 0.3), "edgecolor": color, "hatch": HATCHES[verdict]}
 
 
-@styled
-def emergence_curves(curves: pd.DataFrame, *, columns: int = 3) -> Figure:
+@theme.styled
+def emergence_curves(curves: pd.DataFrame) -> Figure:
     """Probe, estimate, agreement and switch along sampling, one panel an attribute.
 
     Parameters
     ----------
     curves : DataFrame
         Declared in `EMERGENCE_CURVES`.
-    columns : int
-        Panels beside each other.
     """
     names = list(curves["attribute"].unique())
-    rows = -(-len(names) // columns)
-    columns = min(columns, len(names))
-    size = {"width": max(2.2 * columns + 0.4, 4.6), "height": max(1.75 * rows + 0.6, 2.6)}  # the legend has to fit
-    figure, axes = new_figure(**size, nrows=rows, ncols=columns, squeeze=False, sharex=True, sharey=True)
-    labels = {"probe": "probe", "estimate": "estimate", "agreement": "agreement with the end", "switch": "switch"}
+    figure, axes = theme.panels(len(names))
     for ax, name in zip(axes.flat, names, strict=False):
-        part = curves[curves["attribute"] == name].rename(columns={"value": "mean"})
-        for index, (curve, label) in enumerate(labels.items()):
-            line = part[part["curve"] == curve]
-            with_band(ax, line, color=PALETTE[index], label=label, linestyle=STYLES[index])
-        ax.axhline(0.5, color=REFERENCE, linewidth=0.6, linestyle=":")
-        ax.set(xscale="log", title=name, ylim=(-0.03, 1.03))
-    _close_grid(axes, len(names))
-    figure.supxlabel(SIGMA_LABEL, fontsize=8)
-    figure.supylabel("balanced accuracy\n(switch: share that follows)", fontsize=8)
-    handles, texts = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, texts, ncols=4, loc="outside upper center")
+        part = curves[curves["attribute"] == name]
+        for place, (curve, label) in enumerate(CURVES.items()):
+            theme.with_band(ax, part[part["curve"] == curve], y="value", label=label, **theme.series(place).line)
+        theme.reference_line(ax, 0.5)
+        theme.sigma_axis(ax, xlabel="", title=name, ylim=(-0.03, 1.03))
+    figure.supxlabel(theme.SIGMA_LABEL)
+    figure.supylabel("balanced accuracy\n(switch: share that follows)")
+    theme.legend_above(figure, axes[0, 0])
     return figure
 
 
-@styled
+@theme.styled
 def landmark_ranges(landmarks: pd.DataFrame) -> Figure:
     """Noise levels of each attribute's landmarks, with intervals.
 
@@ -220,29 +213,23 @@ def landmark_ranges(landmarks: pd.DataFrame) -> Figure:
         Declared in `LANDMARKS`.
     """
     attributes, kinds = list(landmarks["attribute"].unique()), list(landmarks["landmark"].unique())
-    figure, ax = new_figure(width=5.6, height=0.42 * len(attributes) + 1.1)
-    markers = ("o", "s", "^", "D")
-    for place, attribute in enumerate(attributes):
-        for index, kind in enumerate(kinds):
-            rows = landmarks[(landmarks["attribute"] == attribute) & (landmarks["landmark"] == kind)]
-            rows = rows[np.isfinite(rows["sigma"])]
-            if rows.empty:  # not asked of this attribute, or not reached
-                continue
-            row, color = rows.iloc[0], PALETTE[index]
-            y = place + 0.17 * (index - (len(kinds) - 1) / 2)
-            ends = np.exp(-np.clip(row[["low", "high"]].to_numpy(float), -12, 12) / 2)
-            ax.plot(ends, [y, y], color=color, linewidth=1.2)
-            ax.plot(row["sigma"], y, markers[index % 4], color=color, markersize=4)
+    figure, ax = theme.new_figure(width=5.6, height=0.42 * len(attributes) + 1.1)
     for index, kind in enumerate(kinds):
-        ax.plot([], [], markers[index % 4], color=PALETTE[index], markersize=4, label=kind.replace("_", " "))
-    ax.set_yticks(range(len(attributes)), attributes)
+        look, rows = theme.series(index), landmarks[(landmarks["landmark"] == kind) & np.isfinite(landmarks["sigma"])]
+        for _, row in rows.iterrows():  # those that were asked and reached
+            y = attributes.index(row["attribute"]) + 0.17 * (index - (len(kinds) - 1) / 2)
+            ends = np.exp(-np.clip(row[["low", "high"]].to_numpy(float), -12, 12) / 2)
+            ax.plot(ends, [y, y], color=look.color, linewidth=1.2)
+            ax.plot(row["sigma"], y, look.marker, color=look.color, markersize=4)
+        ax.plot([], [], look.marker, color=look.color, markersize=4, label=kind.replace("_", " "))
+    _rows(ax, attributes)
     ax.set_ylim(len(attributes) - 0.5, -0.5)
-    ax.set(xscale="log", xlabel=SIGMA_LABEL)
-    figure.legend(ncols=4, loc="outside upper center")
+    theme.sigma_axis(ax)
+    theme.legend_above(figure)
     return figure
 
 
-@styled
+@theme.styled
 def readers_and_movers(readers: pd.DataFrame) -> Figure:
     """How well each direction reads against how purely it moves, with 95 % intervals.
 
@@ -251,18 +238,20 @@ def readers_and_movers(readers: pd.DataFrame) -> Figure:
     readers : DataFrame
         Declared in `READERS`.
     """
-    figure, ax = new_figure(height=2.7)
-    for index, (_, row) in enumerate(readers.iterrows()):
-        style = {"fmt": "osD^v"[index % 5], "color": PALETTE[index], "label": row["method"], "markersize": 5}
-        x, y = ([[row[name] - row[f"{name}_low"]], [row[f"{name}_high"] - row[name]]] for name in ("auc", "purity"))
-        ax.errorbar(row["auc"], row["purity"], xerr=np.maximum(x, 0), yerr=np.maximum(y, 0), linewidth=1, **style)
+    figure, ax = theme.new_figure(height=2.7)
+    for place, (method, row) in enumerate(readers.groupby("method", sort=False)):
+        look = theme.series(place)
+        ax.errorbar(
+            row["auc"], row["purity"], xerr=theme.errors(row, "auc"), yerr=theme.errors(row, "purity"), linewidth=1,
+            fmt=look.marker, color=look.color, label=method, markersize=5,
+        )  # fmt: skip
     ax.set(xlabel="reads: AUC on held-out images", ylabel="moves: share of change on target")
     ax.set_ylim(0, 1.03)
-    figure.legend(ncols=4, loc="outside upper center", columnspacing=1.0, handletextpad=0.3)
+    theme.legend_above(figure, handletextpad=0.3)
     return figure
 
 
-@styled
+@theme.styled
 def cosine_matrix(steps: pd.DataFrame) -> Figure:
     """Cosines between the directions of every two noise levels.
 
@@ -273,17 +262,16 @@ def cosine_matrix(steps: pd.DataFrame) -> Figure:
     """
     table = steps.pivot(index="sigma_a", columns="sigma_b", values="crossed")
     values = table.combine_first(table.T).to_numpy(float)
-    figure, ax = new_figure(height=3.0)
+    figure, ax = theme.new_figure(height=3.0)
     image = ax.imshow(values, cmap="PuOr", vmin=-1, vmax=1, origin="lower")
-    _sigma_ticks(ax, table.columns.to_numpy(float))
-    places = np.unique(np.linspace(0, len(table) - 1, 4).round().astype(int))
-    ax.set_yticks(places, [f"{table.index[i]:.2g}" for i in places])
-    ax.set(xlabel="noise level σ (units of data)", ylabel="noise level σ (units of data)")
+    for axis in (ax.xaxis, ax.yaxis):
+        theme.sigma_ticks(axis, table.columns.to_numpy(float))
+    ax.set(xlabel=theme.SIGMA, ylabel=theme.SIGMA)
     figure.colorbar(image, ax=ax, label="cosine between directions")
     return figure
 
 
-@styled
+@theme.styled
 def token_matrix(matrix: pd.DataFrame) -> Figure:
     """Share of each condition token in the change of each score, by noise level.
 
@@ -295,22 +283,20 @@ def token_matrix(matrix: pd.DataFrame) -> Figure:
     sigmas = sorted(matrix["sigma"].unique(), reverse=True)
     scores, tokens = list(matrix["score"].unique()), list(matrix["token"].unique())
     size = {"width": 2.2 * len(sigmas) + 0.9, "height": 0.3 * len(scores) + 1.2}
-    figure, axes = new_figure(**size, ncols=len(sigmas), squeeze=False, sharey=True)
-    image = None
+    figure, axes = theme.new_figure(**size, ncols=len(sigmas), squeeze=False, sharey=True)
     for ax, sigma in zip(axes[0], sigmas, strict=True):
         part = matrix[matrix["sigma"] == sigma].pivot(index="score", columns="token", values="share")
         image = ax.imshow(part.loc[scores, tokens].to_numpy(float), cmap=MAP, vmin=0, vmax=1, aspect="auto")
-        ax.set_xticks(range(len(tokens)), tokens, rotation=40, ha="right")
-        ax.set_yticks(range(len(scores)), scores)
+        _columns(ax, tokens)
+        _rows(ax, scores)
         ax.set_title(f"σ = {sigma:g}")
     axes[0, 0].set_ylabel("score")
-    figure.supxlabel("condition token", fontsize=8)
-    assert image is not None
+    figure.supxlabel("condition token")
     figure.colorbar(image, ax=axes, label="share of the change")
     return figure
 
 
-@styled
+@theme.styled
 def gap_curves(gaps: pd.DataFrame) -> Figure:
     """Linearity gap of half and whole shifts against the noise level.
 
@@ -319,22 +305,19 @@ def gap_curves(gaps: pd.DataFrame) -> Figure:
     gaps : DataFrame
         Declared in `LINEARITY`, with a column `attribute`.
     """
-    figure, axes = new_figure(width=5.6, height=2.7, ncols=2, sharex=True, sharey=True)
+    figure, axes = theme.new_figure(width=5.6, height=2.7, ncols=2, sharex=True, sharey=True)
     for ax, whole in zip(axes, (False, True), strict=True):
-        for index, (name, part) in enumerate(gaps.groupby("attribute", sort=False)):
-            rows = part[(part["multiple"] > 0.75) == whole].rename(columns={"gap": "mean"})
-            with_band(ax, rows, color=PALETTE[index], label=str(name), linestyle=STYLES[index % len(STYLES)])
-        ax.axhline(1, color=REFERENCE, linewidth=0.6, linestyle=":")
-        ax.set(xscale="log", title="whole difference" if whole else "half of it")
+        theme.band_each(ax, gaps[(gaps["multiple"] > 0.75) == whole], "attribute", y="gap")
+        theme.reference_line(ax, 1)
+        theme.sigma_axis(ax, xlabel="", title="whole difference" if whole else "half of it")
     axes[0].set_ylabel("linearity gap (1: as no shift)")
     axes[0].set_ylim(bottom=0)
-    figure.supxlabel(SIGMA_LABEL, fontsize=8)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=6, loc="outside upper center")
+    figure.supxlabel(theme.SIGMA_LABEL)
+    theme.legend_above(figure, axes[0], ncols=6)
     return figure
 
 
-@styled
+@theme.styled
 def recovery_map(recovery: pd.DataFrame) -> Figure:
     """Normalised recovery by site and noise levels, patched in and taken out.
 
@@ -345,8 +328,7 @@ def recovery_map(recovery: pd.DataFrame) -> Figure:
     """
     sites = list(recovery["site"].unique())
     spans = recovery[["sigma_low", "sigma_high"]].drop_duplicates().to_numpy(float)
-    figure, axes = new_figure(width=6.4, height=0.26 * len(sites) + 1.2, ncols=2, sharey=True)
-    image = None
+    figure, axes = theme.new_figure(width=6.4, height=0.26 * len(sites) + 1.2, ncols=2, sharey=True)
     for ax, form in zip(axes, ("sufficiency", "necessity"), strict=True):
         part = recovery[recovery["form"] == form]
         values = np.array([[_median(part, site, *span) for span in spans] for site in sites])
@@ -355,10 +337,9 @@ def recovery_map(recovery: pd.DataFrame) -> Figure:
             color = "black" if value > 0.6 else "white"
             ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=color)
         ax.set_xticks(range(len(spans)), [f"{low:.2g} to {high:.2g}" for low, high in spans])
-        ax.set_yticks(range(len(sites)), [_short(site) for site in sites])
+        _rows(ax, map(site_name, sites))
         ax.set_title(form)
-    figure.supxlabel("patched at noise levels σ (units of data)", fontsize=8)
-    assert image is not None
+    figure.supxlabel("patched at noise levels σ (units of data)")
     figure.colorbar(image, ax=axes, label="median recovery", extend="both")
     return figure
 
@@ -368,7 +349,7 @@ def _median(part: pd.DataFrame, site: str, low: float, high: float) -> float:
     return float(row["median"].iloc[0])
 
 
-@styled
+@theme.styled
 def attribute_losses(curves: pd.DataFrame, *, metric: str) -> Figure:
     """Share of reconstructions nearer to the changed image against the noise level, with the floor of any denoiser.
 
@@ -379,26 +360,25 @@ def attribute_losses(curves: pd.DataFrame, *, metric: str) -> Figure:
     metric : str
         The feature metric that is drawn beside pixels.
     """
-    names = list(curves["attribute"].unique())
-    figure, axes = new_figure(width=6.6, height=2.7, ncols=2, sharey=True, sharex=True)
-    for ax, shown, title in zip(axes, ("pixels", metric), ("by pixel distance", f"by {metric}"), strict=True):
-        for index, name in enumerate(names):
-            part = curves[(curves["attribute"] == name) & (curves["metric"] == shown)].sort_values("sigma")
-            banded = part.rename(columns={"error": "mean"})
-            with_band(ax, banded, color=PALETTE[index], label=name, linestyle=STYLES[index % len(STYLES)])
-            if shown == "pixels":
-                ax.plot(part["sigma"], part["floor"], color=PALETTE[index], linewidth=0.8, alpha=0.7, linestyle=":")
-        ax.axhline(0.25, color=REFERENCE, linewidth=0.7)
-        ax.set(xscale="log", title=title, ylim=(0, 0.55))
-    axes[0].plot([], [], color=REFERENCE, linewidth=0.8, linestyle=":", label="floor: ideal two-point denoiser")
+    figure, axes = theme.new_figure(width=6.6, height=2.7, ncols=2, sharey=True, sharex=True)
+    for ax, shown in zip(axes, ("pixels", metric), strict=True):
+        part = curves[curves["metric"] == shown].sort_values("sigma")
+        theme.band_each(ax, part, "attribute", y="error")
+        theme.reference_line(ax, 0.25)
+        theme.sigma_axis(
+            ax, xlabel="", title="by pixel distance" if shown == "pixels" else f"by {shown}", ylim=(0, 0.55)
+        )
+    pixels = curves[curves["metric"] == "pixels"].sort_values("sigma")
+    for place, (_, floor) in enumerate(pixels.groupby("attribute", sort=False)):
+        axes[0].plot(floor["sigma"], floor["floor"], color=theme.series(place).color, linewidth=0.8, linestyle=":")
+    theme.reference_key(axes[0], "floor: ideal two-point denoiser")
     axes[0].set_ylabel("Err: share taken for the other image")
-    figure.supxlabel(SIGMA_LABEL, fontsize=8)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=4, loc="outside upper center")
+    figure.supxlabel(theme.SIGMA_LABEL)
+    theme.legend_above(figure, axes[0])
     return figure
 
 
-@styled
+@theme.styled
 def win_rate_curves(rates: pd.DataFrame) -> Figure:
     """How often the true value denoises best, at each noise level alone.
 
@@ -407,16 +387,14 @@ def win_rate_curves(rates: pd.DataFrame) -> Figure:
     rates : DataFrame
         Declared in `WIN_RATES`, of one foil, with a column `attribute`.
     """
-    figure, ax = new_figure(width=4.2, height=2.9)
-    for index, (name, part) in enumerate(rates.groupby("attribute", sort=False)):
-        banded = part.rename(columns={"rate": "mean"})
-        with_band(ax, banded, color=PALETTE[index], label=str(name), linestyle=STYLES[index % len(STYLES)])
-    ax.set(xscale="log", xlabel=SIGMA_LABEL, ylabel="win rate of the true value", ylim=(0, 1.02))
-    figure.legend(ncols=3, loc="outside upper center")
+    figure, ax = theme.new_figure(width=4.2, height=2.9)
+    theme.band_each(ax, rates, "attribute", y="rate")
+    theme.sigma_axis(ax, ylabel="win rate of the true value", ylim=(0, 1.02))
+    theme.legend_above(figure, ncols=3)
     return figure
 
 
-@styled
+@theme.styled
 def information_curves(integrands: pd.DataFrame, entropies: Mapping[str, float]) -> Figure:
     """Information about each attribute, integrated from high noise down, by both estimators.
 
@@ -427,27 +405,24 @@ def information_curves(integrands: pd.DataFrame, entropies: Mapping[str, float])
     entropies : mapping of str to float
         Entropy of each attribute, in nats: what an exact denoiser's curves cannot exceed.
     """
-    figure, axes = new_figure(width=6.6, height=2.7, ncols=2, sharex=True)
+    figure, axes = theme.new_figure(width=6.6, height=2.7, ncols=2, sharex=True)
+    different = sorted(set(entropies.values()))
     titles = {"log_ratio": "log ratio: difference of losses", "influence": "influence: distance of predictions"}
     for ax, (estimator, title) in zip(axes, titles.items(), strict=True):
         part = integrands[integrands["estimator"] == estimator]
-        for index, (name, rows) in enumerate(part.groupby("attribute", sort=False)):
-            rows = rows.sort_values("sigma")
-            style = STYLES[index % len(STYLES)]
-            ax.plot(rows["sigma"], rows["cumulative"], color=PALETTE[index], label=str(name), linestyle=style)
-        for entropy in sorted(set(entropies.values())):
-            ax.axhline(entropy, color=REFERENCE, linewidth=0.7, linestyle=":")
-        ax.set(xscale="log", title=title, ylim=(-0.5, max(4.0, 1.2 * max(entropies.values()))))
-    label = "entropy: " + ", ".join(f"{entropy:.2f}" for entropy in sorted(set(entropies.values())))
-    axes[0].plot([], [], color=REFERENCE, linewidth=0.7, linestyle=":", label=label)
+        for place, (name, rows) in enumerate(part.sort_values("sigma").groupby("attribute", sort=False)):
+            ax.plot(rows["sigma"], rows["cumulative"], label=str(name), **theme.series(place).line)
+        for entropy in different:
+            theme.reference_line(ax, entropy)
+        theme.sigma_axis(ax, xlabel="", title=title, ylim=(-0.5, max(4.0, 1.2 * max(different))))
+    theme.reference_key(axes[0], "entropy: " + ", ".join(f"{entropy:.2f}" for entropy in different))
     axes[0].set_ylabel("nats, from high noise down to σ")
-    figure.supxlabel(SIGMA_LABEL, fontsize=8)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=4, loc="outside upper center")
+    figure.supxlabel(theme.SIGMA_LABEL)
+    theme.legend_above(figure, axes[0])
     return figure
 
 
-@styled
+@theme.styled
 def influence_maps(images: Tensor, maps: Mapping[str, Tensor]) -> Figure:
     """Where each attribute's condition changes the prediction, image by image, on one colour scale.
 
@@ -459,23 +434,21 @@ def influence_maps(images: Tensor, maps: Mapping[str, Tensor]) -> Figure:
         Nats a pixel, by attribute.
     """
     count, rows = len(images), len(maps) + 1
-    figure, axes = new_figure(
+    figure, axes = theme.new_figure(
         width=0.75 * count + 1.4, height=0.75 * rows + 0.3, nrows=rows, ncols=count, squeeze=False
     )
     top = float(np.quantile(np.stack([np.asarray(found) for found in maps.values()]), 0.995))
     _pictures(axes[0], images, "image")
-    drawn = None
     for line, (name, found) in zip(axes[1:], maps.items(), strict=True):
         for ax, values in zip(line, np.asarray(found), strict=True):
             drawn = ax.imshow(values, cmap=MAP, vmin=0, vmax=max(top, 1e-9))
-            _bare(ax)
-        _row_label(line[0], name)
-    assert drawn is not None
+            theme.without_axes(ax)
+        theme.label_row(line[0], name)
     figure.colorbar(drawn, ax=axes[1:], label="influence (nats a pixel)", shrink=0.7, extend="max")
     return figure
 
 
-@styled
+@theme.styled
 def picture_rows(rows: Mapping[str, Tensor], columns: Sequence[str], *, xlabel: str = "") -> Figure:
     """Strips of images: one row a setting, one column a value.
 
@@ -488,7 +461,7 @@ def picture_rows(rows: Mapping[str, Tensor], columns: Sequence[str], *, xlabel: 
     xlabel : str
         What the columns are.
     """
-    figure, axes = new_figure(
+    figure, axes = theme.new_figure(
         width=0.72 * len(columns) + 1.3, height=0.74 * len(rows) + 0.5, nrows=len(rows), ncols=len(columns),
         squeeze=False,
     )  # fmt: skip
@@ -497,43 +470,22 @@ def picture_rows(rows: Mapping[str, Tensor], columns: Sequence[str], *, xlabel: 
     for ax, label in zip(axes[0], columns, strict=True):
         ax.set_title(label, fontsize=7, pad=2)
     if xlabel:
-        figure.supxlabel(xlabel, fontsize=8)
+        figure.supxlabel(xlabel)
     return figure
 
 
 def _pictures(line: Sequence[Axes], images: Tensor, label: str) -> None:
     for ax, image in zip(line, images, strict=True):
-        picture = ((image.float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy()
-        grey = picture.shape[2] == 1
-        ax.imshow(picture[..., 0] if grey else picture, cmap="gray" if grey else None, vmin=0, vmax=1)
-        _bare(ax)
-    _row_label(line[0], label)
+        theme.show_picture(ax, ((image.float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy())
+    theme.label_row(line[0], label)
 
 
-def _bare(ax: Axes) -> None:
-    ax.set(xticks=[], yticks=[])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+def _rows(ax: Axes, names: Iterable[str]) -> None:
+    """Names of the rows of a map."""
+    names = list(names)
+    ax.set_yticks(range(len(names)), names)
 
 
-def _row_label(ax: Axes, label: str) -> None:
-    ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
-
-
-def _close_grid(axes: np.ndarray, used: int) -> None:
-    """Hide the panels of a grid that are not used; the ones above them get their tick labels back."""
-    for ax in axes.flat[used:]:
-        ax.set_axis_off()
-    for ax in axes.flat[max(0, used - axes.shape[1]) : used]:
-        ax.tick_params(labelbottom=True)
-
-
-def _short(site: str) -> str:
-    """A site without what all sites have in front."""
-    return site.removeprefix("network.")
-
-
-def _sigma_ticks(ax: Axes, sigmas: np.ndarray) -> None:
-    """A few noise levels under the columns of a map."""
-    places = np.unique(np.linspace(0, len(sigmas) - 1, 4).round().astype(int))
-    ax.set_xticks(places, [f"{sigmas[i]:.2g}" for i in places])
+def _columns(ax: Axes, names: Sequence[str]) -> None:
+    """Names of the columns of a map."""
+    ax.set_xticks(range(len(names)), names, rotation=40, ha="right")

@@ -3,22 +3,35 @@
 outcome = build(Path("report/directions"), load_subject("shapes"), command="...")
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
-from scorescope.reports.directions.compare import direction_section
-from scorescope.reports.directions.conditions import patch_section, token_section
-from scorescope.reports.directions.information import (
+from scorescope.reports.directions.sections_conditions import patch_section, token_section
+from scorescope.reports.directions.sections_directions import direction_section
+from scorescope.reports.directions.sections_information import (
     attribute_loss_section,
     classification_section,
     information_section,
 )
-from scorescope.reports.directions.probing import model_section, probe_section
-from scorescope.reports.directions.steering import steering_section, window_section
+from scorescope.reports.directions.sections_probing import model_section, probe_section
+from scorescope.reports.directions.sections_sampling import emergence_section
+from scorescope.reports.directions.sections_steering import steering_section, window_section
 from scorescope.reports.directions.study import Subject
-from scorescope.reports.directions.time import emergence_section
 from scorescope.reports.directions.workbench import Workbench
-from scorescope.reports.page.pages import Outcome, Section, write_report
+from scorescope.reports.page.pages import Outcome, write_report
+
+SECTIONS = (
+    ("model", "What the model makes", model_section),
+    ("probes", "Where attributes are readable", probe_section),
+    ("steering", "Where attributes are steerable", steering_section),
+    ("windows", "When attributes are steerable", window_section),
+    ("time", "Attributes along sampling", emergence_section),
+    ("directions", "Reading, moving and travelling directions", direction_section),
+    ("tokens", "Directions between conditions", token_section),
+    ("patching", "Which sites carry the condition", patch_section),
+    ("loss", "Where attributes are lost in noise", attribute_loss_section),
+    ("information", "What conditions say about images", information_section),
+    ("classification", "The denoiser as a classifier", classification_section),
+)
 
 
 def build(out: Path, subject: Subject, *, command: str, quick: bool = False, progress: bool = True) -> Outcome:
@@ -47,21 +60,8 @@ def build(out: Path, subject: Subject, *, command: str, quick: bool = False, pro
         "model": subject.name, "model_source": subject.source, "images": len(bench.images),
         "contrasts": [str(contrast) for contrast in bench.contrasts], "sites": list(subject.sites), "quick": quick,
     }  # fmt: skip
-    sections: list[tuple[str, str, Callable[[Workbench], Section]]] = [
-        ("model", "What the model makes", model_section),
-        ("probes", "Where attributes are readable", probe_section),
-        ("steering", "Where attributes are steerable", steering_section),
-        ("windows", "When attributes are steerable", window_section),
-        ("time", "Attributes along sampling", emergence_section),
-        ("directions", "Reading, moving and travelling directions", direction_section),
-        ("tokens", "Directions between conditions", token_section),
-        ("patching", "Which sites carry the condition", patch_section),
-        ("loss", "Where attributes are lost in noise", attribute_loss_section),
-        ("information", "What conditions say about images", information_section),
-        ("classification", "The denoiser as a classifier", classification_section),
-    ]
     title = f"Attribute directions: {subject.name}"
     question = "Where is an attribute readable, where is it steerable, and how does its direction travel?"
     return write_report(
-        out, sections, bench, name="directions", title=title, question=question, command=command, manifest=manifest
+        out, SECTIONS, bench, name="directions", title=title, question=question, command=command, manifest=manifest
     )

@@ -154,18 +154,24 @@ class Subject:
 
     def set_to(self, labels: Tensor, contrast: Contrast, *, high: bool) -> Tensor:
         """Labels with the contrast's attribute set to one of its ends."""
+        return self.with_value(labels, contrast.attribute, self.values(contrast)[int(high)])
+
+    def with_value(self, labels: Tensor, attribute: str, value: int) -> Tensor:
+        """Labels with one attribute set to one value."""
         changed = labels.clone()
-        changed[:, self.column(contrast.attribute)] = self.values(contrast)[int(high)]
+        changed[:, self.column(attribute)] = value
         return changed
 
     def opened(self, labels: Tensor, contrast: Contrast) -> Tensor:
         """Labels with the contrast's attribute left open: its null value, where the condition names it at all."""
         if not self.is_told(contrast.attribute):
             return labels
-        changed = labels.clone()
-        place = self.column(contrast.attribute)
-        changed[:, place] = len(self.attributes[contrast.attribute])
-        return changed
+        return self.with_value(labels, contrast.attribute, len(self.attributes[contrast.attribute]))
+
+    def ends(self, labels: Tensor, contrast: Contrast) -> tuple[Condition, Condition]:
+        """Conditions that name the low and the high end of a contrast, and else what the labels say."""
+        low, high = (self.conditions(self.set_to(labels, contrast, high=end)) for end in (False, True))
+        return low, high
 
     def scores(self, contrasts: Sequence[Contrast] | None = None) -> Scores:
         """Images to log-odds of each contrast's high end against its low end, by attribute.
@@ -290,3 +296,8 @@ def load_subject(name: str, *, images: int = 2000, device: str = "cpu") -> Subje
     if not isinstance(found, Subject):
         raise InputError("subject", found=f"a {type(found).__name__} from {name!r}", expected="a Subject")
     return found
+
+
+def site_name(site: str) -> str:
+    """A site without what all sites of the shipped models have in front."""
+    return site.removeprefix("network.")

@@ -35,6 +35,7 @@ BATCH = 64  # samples a call: larger ones leave the processor's cache
 READABLE = 0.9  # balanced accuracy whose interval has to lie above this
 RELEVANT = 0.2  # effect that counts, in natural standard deviations: of two equally frequent values, a tenth of the way
 FRESH = 1000  # first seed of what is measured after a site or a contrast was chosen by the seeds from 0 on
+ALONE = "readable, not steerable"  # the finding that is confirmed on other data
 MOVES = {"steerable": "steerable", "reversed": "moves backwards"}
 
 
@@ -232,7 +233,7 @@ def finding_of(row: Mapping[Any, Any]) -> str:
         moves = MOVES[row["verdict"]]
         return f"readable and {moves}" if readable else f"{moves}, not shown readable"
     if row["verdict"] == "not steerable" and row["within_budget"]:
-        return "readable, not steerable" if readable else "not steerable, not shown readable"
+        return ALONE if readable else "not steerable, not shown readable"
     return "readable, undecided" if readable else "undecided"
 
 

@@ -6,6 +6,7 @@ study = folder_study("real/", "fake/", extractor, second)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.gaming import FeaturePair
-from scorescope.analysis.fid.optimal_transport import Transport
+from scorescope.analysis.fid.optimal_transport import Transport, transport
 from scorescope.data.errors import InputError
 from scorescope.probes.features.extraction import Features, extract
 from scorescope.probes.features.extractors import Extractor, classifier_extractor, pixel_extractor
@@ -95,21 +96,28 @@ class Study:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The generated set that the report looks into.
+    """The generated set that the report looks into: the last.
 
     Attributes
     ----------
     study : Study
         Where it comes from.
-    fake : ImageSet
-        The set.
-    plan : Transport
-        The map from its Gaussian to that of the real set.
+    progress : bool
+        Show progress bars.
     """
 
     study: Study
-    fake: ImageSet
-    plan: Transport
+    progress: bool
+
+    @property
+    def fake(self) -> ImageSet:
+        """The set."""
+        return self.study.fakes[-1]
+
+    @cached_property
+    def plan(self) -> Transport:
+        """The map from its Gaussian to that of the real set."""
+        return transport(self.fake.first.features, self.study.real.first.features)
 
     @property
     def name(self) -> str:

@@ -23,7 +23,8 @@ from scorescope.probes.approximations import (
 )
 from scorescope.probes.models.model import Model
 
-TOLERANCE = 1e-3
+TOLERANCE = 1e-3  # relative squared error of the state up to which the closed form may carry
+INTERVALS = "Bands are 95 % bootstrap intervals over images. "
 FULL_LIMIT = 2048  # features up to which full covariances are fitted
 
 

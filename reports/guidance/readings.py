@@ -1,14 +1,16 @@
-"""Sentences made from the numbers of a guidance report: one a figure."""
+"""Sentences made from the numbers of a guidance report: one a figure, in the order of `figures`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from scorescope.analysis.guidance.effects import conclusions
+from scorescope.analysis.statistics.intervals import pairs_needed
 from scorescope.data.errors import InputError
-from scorescope.reports.guidance.figures import pick
-from scorescope.reports.page.run_names import same_weight
+from scorescope.reports.guidance.runs import of_run, pick, row_of, run_name
+from scorescope.reports.guidance.study import KEPT, PAPER_THRESHOLD, SAVED
 
 
 def read_update(steps: pd.DataFrame, weight: float, *, rule: str = "CFG") -> str:
@@ -98,10 +100,131 @@ def read_samples(samples: Mapping[tuple[str, float], Tensor], low: float, high: 
     return f"From w = {low:g} to w = {high:g} the same seeds move by an RMS of " + " and ".join(texts) + "."
 
 
-def row_of(images: pd.DataFrame, rule: str, weight: float, quantity: str) -> "pd.Series[float] | None":
-    """One row of a summary of `image_table`, or None; a NaN weight is that of real data."""
-    rows = images[(images["rule"] == rule) & same_weight(images["weight"], weight) & (images["quantity"] == quantity)]
-    return None if rows.empty else rows.iloc[0]
+def read_gain_path(path: pd.DataFrame, runs: Sequence[tuple[str, float]]) -> str:
+    """What the gains of each run come to along the whole path."""
+    ends = path[path["quantity"] == "path_gain"].sort_values("step").groupby(["rule", "weight"], dropna=False).tail(1)
+    texts = []
+    for rule, weight in runs:
+        name = run_name(rule, weight, between=" at ")
+        texts += [
+            f"{row['mean']:.3g} ({row['low']:.3g} to {row['high']:.3g}) under {name}"
+            for _, row in of_run(ends, rule, weight).iterrows()
+        ]
+    return "Along the whole path the gains multiply up to " + ", ".join(texts) + "."
+
+
+def read_clip(shares: pd.DataFrame) -> str:
+    """At which share of its steps a sample would be clipped, for each clip."""
+    texts = [
+        f"r = {row['norm']:g} ({row['relative_norm']:.0%} of ‖D_c‖) at {_share(row)}" for _, row in shares.iterrows()
+    ]
+    return "APG's norm clip would act at this share of the steps of a sample: " + ", ".join(texts) + "."
+
+
+def read_momentum(shares: pd.DataFrame, norm: float) -> str:
+    """At which share of its steps a sample would be clipped at one norm, for each momentum."""
+    rows = shares[shares["norm"] == norm]
+    told = ", ".join(f"{_share(row)} at β = {row['momentum']:g}" for _, row in rows.iterrows())
+    return f"With the momentum of earlier steps a clip at r = {norm:g} would act at this share of the steps: {told}."
+
+
+def read_parting(ends: pd.DataFrame, tables: Mapping[str, pd.DataFrame], base: str, tolerance: float) -> str:
+    """By which step each path has parted from that of `base`, and how far they come apart."""
+    texts = []
+    for name, table in tables.items():
+        rows = ends[ends["setting"] == name].set_index("which")
+        if rows.empty:
+            texts.append(f"{name} does not by more than {tolerance:g} σ")
+            continue
+        first, most = rows.loc["first"], table.sort_values("mean").iloc[-1]
+        texts.append(
+            f"{name} by step {first['step']:d} (σ = {first['sigma']:.3g}), at most {most['mean']:.3g} σ "
+            f"({most['low']:.3g} to {most['high']:.3g}), at step {most['step']:.0f} (σ = {most['sigma']:.2g})"
+        )
+    return f"From the path of {base} the others part: " + "; ".join(texts) + "."
+
+
+def read_information(curve: pd.DataFrame, interval: pd.DataFrame) -> str:
+    """Where the information is gained, its total, and the bound."""
+    row, last = interval.iloc[0], curve[curve["sigma"] > 0].iloc[-1]
+    bound = "" if np.isnan(last["bound"]) else f", against {last['bound']:.3g} that the condition has"
+    if last["information_low"] > last["bound"]:
+        least = last["information_low"] - last["bound"]
+        bound += f": at least {least:.2g} nats are no information, but the network's own inconsistency"
+    return (
+        f"{row['share']:.0%} of what the condition tells is told between σ = {row['high']:.3g} "
+        f"({row['high_low']:.3g} to {row['high_high']:.3g}) and {row['low']:.3g} ({row['low_low']:.3g} to "
+        f"{row['low_high']:.3g}); in all "
+        f"{last['information']:.3g} nats ({last['information_low']:.3g} to {last['information_high']:.3g}){bound}."
+    )
+
+
+def read_bands(bands: pd.DataFrame) -> str:
+    """The band with the largest update at the highest and the lowest noise level."""
+    rows = bands[(bands["quantity"] == "update_norm") & (bands["call"] == 0)]
+    texts = []
+    for sigma in (rows["sigma"].max(), rows["sigma"].min()):
+        here = rows[rows["sigma"] == sigma]
+        top = here.loc[here["mean"] == here["mean"].max()].iloc[0]
+        texts.append(f"from {top['low_frequency']:.2g} cycles a pixel up at σ = {sigma:.2g}")
+    return f"The update is strongest in the band {texts[0]}, and {texts[1]}."
+
+
+def read_metric(table: pd.DataFrame, metric: str, name: str) -> str:
+    """A metric at the lowest and highest weight under both rules."""
+    texts = []
+    for rule in ("CFG", "APG"):
+        rows = table[(table["metric"] == metric) & (table["rule"] == rule)].sort_values("weight")
+        if len(rows) > 1:
+            first, last = rows.iloc[0], rows.iloc[-1]
+            texts.append(
+                f"from {first['value']:.3g} at w = {first['weight']:g} to {last['value']:.3g} "
+                f"({last['low']:.3g} to {last['high']:.3g}) at w = {last['weight']:g} under {rule}"
+            )
+    return f"{name} goes " + ", ".join(texts) + "."
+
+
+def read_front(front: pd.DataFrame) -> str:
+    """How many settings are not dominated by values, and the cheapest of them."""
+    best = front[front["pareto"]]
+    cheapest = best.loc[best["calls"] == best["calls"].min()].iloc[0]
+    return (
+        f"{len(best)} of {len(front)} settings are not dominated by the values; the cheapest of them is "
+        f"{cheapest['setting']} with {cheapest['calls']:.3g} calls a sample."
+    )
+
+
+def read_effects(found: pd.DataFrame, untested: Collection[str] = ()) -> str:
+    """Which effects are shown and which not, with what speaks against those."""
+    texts = []
+    for _, row in conclusions(found).iterrows():
+        against = found[(found["effect"] == row["effect"]) & (found["verdict"] != "shown")]
+        why = "; ".join(_read_part(part) for _, part in against.iterrows())
+        texts.append(f"{row['effect']}: " + (f"not shown ({why})" if why else "shown"))
+    texts += [f"{text}: not tested, for a metric or a setting of it is missing" for text in sorted(untested)]
+    return "Known effects on this model, each shown only if all its parts are. " + ". ".join(texts) + "."
+
+
+def read_savings(saved: pd.DataFrame) -> str:
+    """The largest saving with its interval, the paper's, and whether any threshold saves the share claimed."""
+    rows = saved[saved["setting"].str.contains("threshold")]
+    most = rows.sort_values("calls_saved").iloc[-1]
+    text = (
+        f"Adaptive guidance saves up to {_saved(most)} of the calls, at {most['setting']}, where the samples change by "
+        f"{most['change']:.2g} RMS ({most['low']:.2g} to {most['high']:.2g})"
+    )
+    name = f"adaptive, threshold {PAPER_THRESHOLD:g}"
+    paper = rows[rows["setting"] == name]
+    if len(paper) and most["setting"] != name:
+        text += f", and {_saved(paper.iloc[0])} at the paper's {PAPER_THRESHOLD:g}"
+    enough = [str(name).split()[-1] for name in rows.loc[rows["saved_low"] >= SAVED, "setting"]]
+    text += f". {SAVED:.0%} or more: " + (f"at {', '.join(enough)}." if enough else "at none of the thresholds.")
+    once = [str(name).split()[-1] for name in rows.loc[rows["first_look"] == 1, "setting"]]
+    if once:
+        text += (
+            f" At {', '.join(once)} every sample stops at the first look: where one looks decides, not the threshold."
+        )
+    return text
 
 
 def _peak(rows: pd.DataFrame) -> "pd.Series[float]":
@@ -116,3 +239,22 @@ def _at(rows: pd.DataFrame, sigma: float) -> "pd.Series[float]":
 
 def _interval(row: "pd.Series[float]") -> str:
     return f"95 % interval {row['low']:.3g} to {row['high']:.3g}"
+
+
+def _share(row: "pd.Series[float]") -> str:
+    return f"{row['mean']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
+
+
+def _read_part(row: pd.Series) -> str:
+    name = {"score": "class agreement", "overshoot_share": "overshoot"}.get(row["metric"], row["metric"])
+    text = (
+        f"{name} of {row['setting']} less {row['against']} is {row['value']:.3g} "
+        f"({row['low']:.3g} to {row['high']:.3g}), claimed {row['claimed']}: {row['verdict']}"
+    )
+    if row["verdict"] != "too few pairs":
+        return text
+    return f"{text}, {row['n']} where even without a single difference it takes {pairs_needed(KEPT)}"
+
+
+def _saved(row: pd.Series) -> str:
+    return f"{row['calls_saved']:.1%} ({row['saved_low']:.1%} to {row['saved_high']:.1%})"

@@ -1,1 +1,37 @@
-"""page"""
+"""What all reports are made of: pages that are written section by section, and one look for all figures.
+
+    from scorescope.reports.page import ReportFigure, ReportTable, ReportWriter, Section, theme
+
+    def norm_section():
+        figure, ax = theme.new_figure()
+        theme.with_band(ax, table, y="mean", color=theme.PALETTE[0], label="norm")
+        return Section([ReportFigure("norms", figure, "A sentence.")], [ReportTable("norms", table)])
+
+    with ReportWriter(Path("report"), name="norms", title="Norms", question="How large?", command="mine") as page:
+        page.section("norms", "Norms at each noise level", norm_section)
+    page.outcome.status                                     # "complete"; the page is report/index.html
+
+A section that fails is named on the page, and the others stand. `theme` says what a colour means.
+"""
+
+from scorescope.reports.page import theme
+from scorescope.reports.page.pages import (
+    Outcome,
+    ReportFigure,
+    ReportTable,
+    ReportWriter,
+    Section,
+    write_index,
+    write_report,
+)
+
+__all__ = [
+    "Outcome",
+    "ReportFigure",
+    "ReportTable",
+    "ReportWriter",
+    "Section",
+    "theme",
+    "write_index",
+    "write_report",
+]

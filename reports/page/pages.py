@@ -148,7 +148,7 @@ class ReportWriter:
     ) -> None:
         self.out, self.name, self.title, self.question = out, name, title, question
         self.manifest: dict[str, Any] = {"command": command, **(manifest or {})}
-        self.outcome: Outcome | None = None
+        self.outcome: Outcome  # on leaving the block
         self._shown: list[dict[str, Any]] = []
         self.failures: dict[str, str] = {}
         self._files: dict[str, str] = {}
@@ -243,7 +243,6 @@ def write_report(
     with ReportWriter(out, name=name, title=title, question=question, command=command, manifest=manifest) as writer:
         for part, heading, make in sections:
             writer.section(part, heading, partial(make, study))
-    assert writer.outcome is not None  # set on leaving the block
     return writer.outcome
 
 

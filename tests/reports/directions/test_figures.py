@@ -10,25 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from scorescope.analysis.directions import SteerCurve
-from scorescope.reports.directions import (
-    compare as directions_compare,
-)
-from scorescope.reports.directions import (
-    conditions as directions_conditions,
-)
-from scorescope.reports.directions import figures
-from scorescope.reports.directions import (
-    information as directions_information,
-)
-from scorescope.reports.directions import (
-    probing as directions_probing,
-)
-from scorescope.reports.directions import (
-    steering as directions_steering,
-)
-from scorescope.reports.directions import (
-    time as directions_time,
-)
+from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.workbench import finding_of
 
 SIGMAS = (10.0, 1.0, 0.1)
@@ -303,104 +285,104 @@ def test_maps_are_the_tables():
 
 READINGS = {
     "the cell that is read and not steered": (
-        lambda: directions_steering.read_map(steer_map(), confirmed()),
+        lambda: readings.read_map(steer_map(), confirmed()),
         "2 readable, not steerable|1 readable and steerable|1 undecided|Readable without being steerable, by test|hue "
         "at up.0 is read with accuracy 98% (95% to 99%, n = 200)|is 0.04 (-0.02 to 0.1) standard|-0.16 (-0.22 to -0.1) "
         "from the relevant size, n = 24: not steerable.",
     ),
     "a choice that does not hold": (
-        lambda: directions_steering.read_map(steer_map(), confirmed("undecided")), "Not confirmed, by|: undecided.",
+        lambda: readings.read_map(steer_map(), confirmed("undecided")), "Not confirmed, by|: undecided.",
     ),
     "no such cell": (
-        lambda: directions_steering.read_map(steer_map().iloc[:2], pd.DataFrame()),
+        lambda: readings.read_map(steer_map().iloc[:2], pd.DataFrame()),
         "None is shown to be readable without being steerable",
     ),
     "dose": (
-        lambda: directions_steering.read_dose(dose("steerable", "random 2", 1.1), "size at up.0"),
+        lambda: readings.read_dose(dose("steerable", "random 2", 1.1), "size at up.0"),
         "effect 1.5 (1.2 to 1.8) standard|-4 to 4, +1.1 (+0.8 to +1.4) beyond the largest control (random 2)|p = 0.003|"
         ": steerable.",
     ),
     "dose below its control": (
-        lambda: directions_steering.read_dose(dose("undecided", "shuffled", -0.1), "size at up.0"),
+        lambda: readings.read_dose(dose("undecided", "shuffled", -0.1), "size at up.0"),
         "-0.1 (-0.4 to +0.2) from the largest control (shuffled)|: undecided.",
     ),
     "windows": (
-        lambda: directions_steering.read_windows(windows(), probes()[probes()["site"] == SITES[1]]),
+        lambda: readings.read_windows(windows(), probes()[probes()["site"] == SITES[1]]),
         "size is read with at least 90% at σ = 0.1; one window at a time, it is steerable within σ = 80 to 10, 1 to 0; "
         "undecided within σ = 10 to 1|hue is read with at least 90% at σ = 0.1; one window at a time, it is reversed "
         "within σ = 80 to 10; not steerable within σ = 10 to 0",
     ),
     "reading that comes and goes": (
-        lambda: directions_steering.read_windows(windows()[:1], pd.DataFrame({
+        lambda: readings.read_windows(windows()[:1], pd.DataFrame({
             "attribute": "size", "sigma": [80.0, 10.0, 3.0, 1.0, 0.1, 0.03], "low": [0.5, 0.95, 0.92, 0.6, 0.5, 0.91],
         })),
         "at least 90% at σ = 10 to 3, 0.03;",
     ),
     "reading nowhere": (
-        lambda: directions_steering.read_windows(windows()[:1], pd.DataFrame({
+        lambda: readings.read_windows(windows()[:1], pd.DataFrame({
             "attribute": "size", "sigma": [80.0, 10.0], "low": [0.5, 0.9],
         })),
         "at least 90% at no noise level;",
     ),
     "landmarks": (
-        lambda: directions_time.read_landmarks(landmarks()),
+        lambda: readings.read_landmarks(landmarks()),
         "hue until σ = 5 (3 to 8.2); size until σ = 1 (0.61 to 1.6)",
     ),
     "no landmark": (
-        lambda: directions_time.read_landmarks(landmarks()[landmarks()["landmark"] == "readable_from"]),
+        lambda: readings.read_landmarks(landmarks()[landmarks()["landmark"] == "readable_from"]),
         "No attribute follows",
     ),
     "gaps": (
-        lambda: directions_time.read_gaps(pd.DataFrame({
+        lambda: readings.read_gaps(pd.DataFrame({
             "attribute": ["size", "hue", "form"], "earlier": "readable_from", "later": "steerable_until",
             "gap": [2.0, 0.5, 4.0], "low": [1.0, -0.5, 3.0], "high": [3.0, 1.5, 5.0], "defined": [0.99, 1.0, 0.6],
         })),
         "size: readable 2 log-SNR (1 to 3) before it is no longer steerable. 3 intervals",
     ),
     "reader and mover": (
-        lambda: directions_compare.read_readers(readers()),
+        lambda: readings.read_readers(readers()),
         "lda reads best (AUC 0.990, 0.980 to 1.000); difference moves with the least|purity 0.80, 0.70 to 0.90; the "
         "reader's 0.30)|61 degrees apart",
     ),
     "readers and movers alike": (
-        lambda: directions_compare.read_readers(readers().assign(reads_best=[False, True, True], moves_best=True)),
+        lambda: readings.read_readers(readers().assign(reads_best=[False, True, True], moves_best=True)),
         "lda reads best (AUC 0.990, 0.980 to 1.000), not told apart from svm|, not told apart from svm, lda; they",
     ),
     "one that does both": (
-        lambda: directions_compare.read_readers(readers().assign(moves_best=[False, True, False])),
+        lambda: readings.read_readers(readers().assign(moves_best=[False, True, False])),
         "the same direction",
     ),
     "nothing moves": (
-        lambda: directions_compare.read_readers(readers().assign(moves_best=False)), "no direction moves",
+        lambda: readings.read_readers(readers().assign(moves_best=False)), "no direction moves",
     ),
-    "cosines": (lambda: directions_compare.read_cosines(cosines()), "cosine -0.45 (-0.50 to -0.40)"),
-    "unstable": (lambda: directions_compare.read_cosines(cosines(half=0.2)), "fewer than two noise levels"),
+    "cosines": (lambda: readings.read_cosines(cosines()), "cosine -0.45 (-0.50 to -0.40)"),
+    "unstable": (lambda: readings.read_cosines(cosines(half=0.2)), "fewer than two noise levels"),
     "tokens": (
-        lambda: directions_conditions.read_tokens(tokens()),
+        lambda: readings.read_tokens(tokens()),
         "from 30% (hue, σ = 1) to 90% (size, σ = 10)|residual at most 0.1%",
     ),
     "linearity": (
-        lambda: directions_conditions.read_gap(gaps()),
+        lambda: readings.read_gap(gaps()),
         "misses at most 0.04 (hue, σ = 1)|by up to 0.8 (hue, σ = 1, 0.75 to 0.85)",
     ),
     "recovery": (
-        lambda: directions_conditions.read_recovery(recovery()), "up.0 alone recovers 90% (85% to 95%)|first 10%",
+        lambda: readings.read_recovery(recovery()), "up.0 alone recovers 90% (85% to 95%)|first 10%",
     ),
     "loss": (
-        lambda: directions_information.read_loss(pd.DataFrame({
+        lambda: readings.read_loss(pd.DataFrame({
             "attribute": ["size", "hue"], "metric": "pixels", "sigma": [3.0, 1.0], "low": [2.0, 0.5],
             "high": [4.0, 2.0],
         })),
         "hue is lost first (Err = 1/4 at σ = 1, 0.5 to 2)|size last (σ = 3",
     ),
     "no loss": (
-        lambda: directions_information.read_loss(pd.DataFrame({
+        lambda: readings.read_loss(pd.DataFrame({
             "attribute": ["size"], "metric": "pixels", "sigma": [math.nan], "low": [math.nan], "high": [math.nan],
         })),
         "No attribute's error reaches 1/4",
     ),
     "information": (
-        lambda: directions_information.read_information(information(), pd.DataFrame({
+        lambda: readings.read_information(information(), pd.DataFrame({
             "attribute": ["size"] * 3 + ["hue"] * 2, "estimator": ["log_ratio"] * 4 + ["influence"],
             "sigma": [10.0, 4.0, 1.0, 4.0, 4.0], "cumulative": [0.1, 0.7, 2.0, 1.2, 9.0],
         })),
@@ -408,29 +390,29 @@ READINGS = {
         "(1.20 nats)",
     ),
     "information within the entropy": (
-        lambda: directions_information.read_information(information().assign(low=0.1), pd.DataFrame({
+        lambda: readings.read_information(information().assign(low=0.1), pd.DataFrame({
             "attribute": ["size"], "estimator": ["log_ratio"], "sigma": [10.0], "cumulative": [0.1],
         })),
         "no attribute's information exceeds its entropy with its interval",
     ),
     "classes": (
-        lambda: directions_information.read_classes(pd.DataFrame({
+        lambda: readings.read_classes(pd.DataFrame({
             "attribute": ["size", "hue"], "accuracy": [0.7, 0.9], "low": [0.6, 0.8], "high": [0.8, 0.95],
             "share": [0.5, 0.3],
         })),
         "right in 90% (80% to 95%) for hue and 70%|took 40% of the evaluations",
     ),
     "probes": (
-        lambda: directions_probing.read_probes(probes().query("sigma == 0.1 and site == 'network.up.0'")),
+        lambda: readings.read_probes(probes().query("sigma == 0.1 and site == 'network.up.0'")),
         "size 100% (96% to 104%) at up.0, σ = 0.1; hue 100%",
     ),
-    "control": (lambda: directions_probing.read_control(probes()), "within 0.05 of chance|reaches 0.80"),
+    "control": (lambda: readings.read_control(probes()), "within 0.05 of chance|reaches 0.80"),
     "control below chance": (
-        lambda: directions_probing.read_control(probes().assign(control=lambda t: t["chance"] - 0.2)),
+        lambda: readings.read_control(probes().assign(control=lambda t: t["chance"] - 0.2)),
         "within 0.20 of chance, above or below",
     ),
     "agreement": (
-        lambda: directions_probing.read_agreement(pd.DataFrame({
+        lambda: readings.read_agreement(pd.DataFrame({
             "what": ["samples", "samples", "samples", "real images"], "attribute": ["size", "hue", "all", "size"],
             "agreement": [0.95, 0.9, 0.8, 0.5], "low": [0.9, 0.85, 0.7, 0.4], "high": [0.99, 0.95, 0.9, 0.6],
             "n": 100,

@@ -13,14 +13,14 @@ from scorescope.data.checkpoints import SHIPPED
 from scorescope.probes import sample
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.sampling import Euler
-from scorescope.reports.directions import report as directions
+from scorescope.reports import directions
+from scorescope.reports.directions import Contrast, Subject, load_subject
 from scorescope.reports.directions import workbench as directions_workbench
-from scorescope.reports.directions.conditions import _name_tokens, patch_section, token_section
-from scorescope.reports.directions.information import classification_section, information_section
-from scorescope.reports.directions.probing import model_section
-from scorescope.reports.directions.steering import confirm, steering_section, window_section
-from scorescope.reports.directions.study import Contrast, Subject, load_subject
-from scorescope.reports.directions.time import emergence_section
+from scorescope.reports.directions.sections_conditions import _name_tokens, patch_section, token_section
+from scorescope.reports.directions.sections_information import classification_section, information_section
+from scorescope.reports.directions.sections_probing import model_section
+from scorescope.reports.directions.sections_sampling import emergence_section
+from scorescope.reports.directions.sections_steering import confirm, steering_section, window_section
 from scorescope.reports.directions.workbench import Workbench
 
 SIZES = (2, 3)

@@ -14,8 +14,8 @@ from scorescope.data.digits import load_digits
 from scorescope.data.scenes import render_scenes
 from scorescope.probes.features.extractors import classifier_extractor, pixel_extractor
 from scorescope.reports.cli.commands import app
+from scorescope.reports.fid import folder_study
 from scorescope.reports.fid import report as fid
-from scorescope.reports.fid.study import folder_study
 
 
 def save(images, folder):

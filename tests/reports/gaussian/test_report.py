@@ -9,8 +9,8 @@ import torch
 from scorescope.data import InputError, load_digits
 from scorescope.probes import Model, load_model
 from scorescope.probes.approximations import fit_gaussian
-from scorescope.reports.gaussian import report as gaussian
-from scorescope.reports.gaussian.study import from_folder, split
+from scorescope.reports import gaussian
+from scorescope.reports.gaussian import from_folder, split
 
 
 @pytest.fixture(scope="module")

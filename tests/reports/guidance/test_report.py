@@ -7,7 +7,8 @@ import torch
 
 from scorescope.data import InputError
 from scorescope.probes import APG, Model, load_model, sample
-from scorescope.reports.guidance import report as guidance
+from scorescope.reports import guidance
+from scorescope.reports.guidance import study
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def test_a_setting_that_fails_is_named_and_the_others_are_reported(tmp_path, mon
             raise InputError("denoiser (cond)", found="NaN or infinite values", expected="finite predictions")
         return sample(denoiser, rule=rule, **options)
 
-    monkeypatch.setattr(guidance, "sample", failing)
+    monkeypatch.setattr(study, "sample", failing)
     outcome = guidance.build(tmp_path, ROWS, command="test", count=6, progress=False)
     assert outcome.status == "incomplete" and "APG, w = 8" in outcome.failures
     assert "NaN or infinite values" in (tmp_path / "index.html").read_text()

@@ -5,10 +5,9 @@ import pytest
 import torch
 from tests.pipelines import flux_distilled, generator, sd15
 
-from scorescope.probes import APG, CFG, Trace, guide, record
+from scorescope.probes import APG, CFG, FrequencyDecoupled, Trace, guide, record
 from scorescope.probes.experiments import replay_all
-from scorescope.probes.guidance import FrequencyDecoupled
-from scorescope.reports.guidance import traces as guidance_traces
+from scorescope.reports import guidance
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +21,7 @@ def trace_folder(tmp_path_factory):
 
 def test_report_on_a_recorded_pipeline(trace_folder, tmp_path):
     path, _, weight = trace_folder
-    outcome = guidance_traces.build(tmp_path, [path], command="test")
+    outcome = guidance.build_from_traces(tmp_path, [path], command="test")
     assert outcome.status == "complete" and len(outcome.readings) == 4
     table = pd.read_parquet(tmp_path / "tables/decomposition0.parquet")
     assert table["update_norm"].notna().all() and table["weight"].to_numpy() == pytest.approx(weight, rel=1e-5)
@@ -33,7 +32,7 @@ def test_report_on_a_rule_that_no_weight_fits(tmp_path):
     pipe, arguments = sd15(batch=2)
     with record(pipe, path=tmp_path / "run", branches=("uncond", "cond")), guide(pipe, FrequencyDecoupled((8.0, 2.0))):
         pipe(**arguments)
-    outcome = guidance_traces.build(tmp_path / "out", [tmp_path / "run"], command="test")
+    outcome = guidance.build_from_traces(tmp_path / "out", [tmp_path / "run"], command="test")
     assert outcome.status == "complete" and len(outcome.readings) == 4
     table = pd.read_parquet(tmp_path / "out/tables/decomposition0.parquet")
     assert set(table["rule"]) == {"unknown"} and table["weight"].isna().all() and table["gain"].isna().all()
@@ -55,7 +54,7 @@ def other_folders(tmp_path_factory):
 
 def test_recorded_paths_are_compared_where_they_pair(trace_folder, other_folders, tmp_path):
     folders = [trace_folder[0], other_folders / "stronger", other_folders / "reseeded"]
-    outcome = guidance_traces.build(tmp_path, folders, command="test")
+    outcome = guidance.build_from_traces(tmp_path, folders, command="test")
     assert outcome.status == "complete"
     assert any("From the path of run the others part: stronger by step 1" in text for text in outcome.readings)
     ends = pd.read_parquet(tmp_path / "tables/parting.parquet")
@@ -67,7 +66,7 @@ def test_recorded_paths_are_compared_where_they_pair(trace_folder, other_folders
 
 
 def test_clips_with_momentum_are_replayed_on_recorded_pipelines(trace_folder, tmp_path):
-    guidance_traces.build(tmp_path, [trace_folder[0]], command="test")
+    guidance.build_from_traces(tmp_path, [trace_folder[0]], command="test")
     table = pd.read_parquet(tmp_path / "tables/clip_momentum0.parquet")
     plain = pd.read_parquet(tmp_path / "tables/clip_share0.parquet")
     assert set(table["momentum"]) == {-0.5, -0.75} and set(table["norm"]) == set(plain["norm"])
@@ -79,7 +78,7 @@ def test_traces_without_states_say_so(tmp_path):
         pipe, arguments = sd15()
         with record(pipe, path=tmp_path / name):
             pipe(**arguments)
-    outcome = guidance_traces.build(tmp_path / "out", [tmp_path / "a", tmp_path / "b"], command="test")
+    outcome = guidance.build_from_traces(tmp_path / "out", [tmp_path / "a", tmp_path / "b"], command="test")
     assert outcome.status == "complete"
     page = (tmp_path / "out/index.html").read_text()
     assert "The clip with momentum cannot be told" in page and "b is not compared with a" in page
@@ -87,7 +86,7 @@ def test_traces_without_states_say_so(tmp_path):
 
 def test_a_folder_without_a_trace_is_named_and_the_others_are_reported(trace_folder, tmp_path, capsys):
     path, _, _ = trace_folder
-    outcome = guidance_traces.build(tmp_path / "out", [tmp_path / "nothing", path], command="test")
+    outcome = guidance.build_from_traces(tmp_path / "out", [tmp_path / "nothing", path], command="test")
     assert outcome.status == "incomplete" and list(outcome.failures) == [str(tmp_path / "nothing")]
     assert "is missing" in capsys.readouterr().err
     assert json.loads((tmp_path / "out/manifest.json").read_text())["status"] == "incomplete"
@@ -97,7 +96,7 @@ def test_a_run_without_guidance_says_why_there_is_no_update(tmp_path):
     pipe, arguments = flux_distilled()
     with record(pipe, path=tmp_path / "run"):
         pipe(**arguments)
-    outcome = guidance_traces.build(tmp_path / "out", [tmp_path / "run"], command="test")
+    outcome = guidance.build_from_traces(tmp_path / "out", [tmp_path / "run"], command="test")
     assert outcome.status == "complete"
     assert "No update is known at any step" in (tmp_path / "out/index.html").read_text()
 

@@ -12,12 +12,10 @@ from scorescope.data.errors import InputError
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.condition_switch import SwitchingDenoiser
 from scorescope.probes.sampling.solvers import Euler
-from scorescope.reports.directions import figures
+from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Contrast
 from scorescope.reports.directions.workbench import BATCH, Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
-
-_STATES = {"visible_from": "visible", "steerable_until": "no longer steerable", "committed_at": "committed"}
 
 
 def emergence_section(bench: Workbench) -> Section:
@@ -32,14 +30,14 @@ def emergence_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "emergence", figures.emergence_curves(curves), read_gaps(gaps),
+                "emergence", figures.emergence_curves(curves), readings.read_gaps(gaps),
                 f"Probe at {site} and agreement of the estimate with the final image: a run that leaves the attribute "
                 "open. Estimate: a classifier on the denoised estimate, under a condition that names the attribute. "
                 "Switch: share of seeds that follow a condition that is changed from this noise level on. Bands are "
                 "95 % intervals over seeds.", wide=True,
             ),
             ReportFigure(
-                "landmarks", figures.landmark_ranges(landmarks), read_landmarks(landmarks),
+                "landmarks", figures.landmark_ranges(landmarks), readings.read_landmarks(landmarks),
                 "Noise levels with 95 % intervals, bootstrap over seeds; sampling runs right to left.", wide=True,
             ),
             *strips,
@@ -79,10 +77,7 @@ def _trace(bench: Workbench, contrast: Contrast, site: str, scan: ProbeScan) -> 
     ends = {}
     if bench.subject.is_told(contrast.attribute):
         labels = bench.subject.draw_labels(count)
-        ends = {
-            name: bench.subject.conditions(bench.subject.set_to(labels, contrast, high=end))
-            for name, end in (("condition", False), ("other", True))
-        }
+        ends = dict(zip(("condition", "other"), bench.subject.ends(labels, contrast), strict=True))
     return trace_direction(
         bench.subject.denoiser, attribute=contrast.attribute, seeds=range(count),
         scores=bench.subject.presence(contrast), scan=scan, site=site,
@@ -96,7 +91,7 @@ def switch_strip(bench: Workbench, contrast: Contrast) -> Figure:
     """Final images of three seeds for conditions switched at falling noise levels."""
     sigmas = edm_sigmas(bench.size(18, 10))
     labels = bench.subject.draw_labels(3)
-    low, high = (bench.subject.conditions(bench.subject.set_to(labels, contrast, high=end)) for end in (False, True))
+    low, high = bench.subject.ends(labels, contrast)
     places = [math.inf, *[s for s in sigmas if 0.05 < s < 40][:: bench.size(2, 1)], 0.0]
     switching = SwitchingDenoiser(bench.subject.denoiser)
     shape, device = tuple(bench.images.shape[1:]), bench.images.device
@@ -106,33 +101,3 @@ def switch_strip(bench: Workbench, contrast: Contrast) -> Figure:
     names = ["all along", *[f"{at:.2g}" for at in places[1:-1]], "never"]
     rows = {f"seed {seed}": stacked[seed] for seed in range(3)}
     return figures.picture_rows(rows, names, xlabel="switched to the second condition from noise level σ on")
-
-
-def read_landmarks(landmarks: pd.DataFrame) -> str:
-    """The order in which attributes are decided."""
-    committed = landmarks[landmarks["landmark"] == "steerable_until"].dropna(subset="sigma").sort_values("sigma")
-    if committed.empty:
-        return "No attribute follows a switched condition."
-    parts = [
-        f"{row['attribute']} until σ = {row['sigma']:.2g} ({_sigmas(row)})" for _, row in committed[::-1].iterrows()
-    ]
-    return "A switched condition is followed by half of the seeds: " + "; ".join(parts) + "."
-
-
-def read_gaps(gaps: pd.DataFrame) -> str:
-    """Attributes that are readable before they are steerable no longer, or before they can be seen."""
-    known = gaps[gaps["earlier"] == "readable_from"]
-    rows = known[(known["low"] > 1e-6) & (known["defined"] > 0.95)]
-    if rows.empty:
-        return "No attribute is readable before another landmark with an interval that excludes zero."
-    parts = [
-        f"{row['attribute']}: readable {row['gap']:.2g} log-SNR ({row['low']:.2g} to {row['high']:.2g}) before it is "
-        f"{_STATES[row['later']]}"
-        for _, row in rows.iterrows()
-    ]
-    return "; ".join(parts) + f". {len(known)} intervals of 95 % each were looked at, not corrected for their number."
-
-
-def _sigmas(row: "pd.Series[float]") -> str:
-    low, high = sorted(math.exp(-float(row[end]) / 2) for end in ("low", "high"))
-    return f"{low:.2g} to {high:.2g}"

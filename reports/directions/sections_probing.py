@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scorescope.analysis.guidance.quality import attribute_agreement
 from scorescope.probes.sampling.sample import sample
-from scorescope.reports.directions import figures
+from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Subject
 from scorescope.reports.directions.workbench import BATCH, Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
@@ -28,7 +28,8 @@ def model_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "samples", figures.picture_rows({"": shown[0], " ": shown[1]}, [""] * 12), read_agreement(table),
+                "samples", figures.picture_rows({"": shown[0], " ": shown[1]}, [""] * 12),
+                readings.read_agreement(table),
                 "Samples at guidance weight 1, Heun with 18 steps; conditions in a mixed order.", wide=True,
             )
         ],
@@ -54,30 +55,19 @@ def _only(found: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
     return {name: found[name] for name in names}
 
 
-def read_agreement(table: pd.DataFrame) -> str:
-    """The attribute that samples show least often as asked."""
-    if table.empty:
-        return "Samples; the condition names none of the attributes."
-    rows = table[(table["what"] == "samples") & (table["attribute"] != "all")].sort_values("agreement")
-    worst = rows.iloc[0]
-    return (
-        f"Samples show every attribute as asked in at least {worst['agreement']:.1%} of cases "
-        f"({worst['attribute']}, {worst['low']:.1%} to {worst['high']:.1%}, n = {worst['n']})."
-    )
-
-
 def probe_section(bench: Workbench) -> Section:
     """Linear probes at every site and noise level, against their control task."""
     scan = bench.scan
     return Section(
         figures=[
             ReportFigure(
-                "probe_map", figures.probe_maps(scan.table), read_probes(scan.final),
+                "probe_map", figures.probe_maps(scan.table), readings.read_probes(scan.final),
                 "Ridge probes on activations averaged over space, unconditional branch, scored on validation images; "
                 "no image is in two parts of the split.", wide=True,
             ),
             ReportFigure(
-                "probe_selectivity", figures.probe_maps(scan.table, quantity="selectivity"), read_control(scan.table),
+                "probe_selectivity", figures.probe_maps(scan.table, quantity="selectivity"),
+                readings.read_control(scan.table),
                 "The control task has one random label an image, the same at every noise level.", wide=True,
             ),
         ],
@@ -86,23 +76,3 @@ def probe_section(bench: Workbench) -> Section:
             ReportTable("probes", scan.table, shown=False),
         ],
     )  # fmt: skip
-
-
-def read_probes(final: pd.DataFrame) -> str:
-    """Where each attribute is read best, on test images."""
-    parts = [
-        f"{row['attribute']} {row['value']:.0%} ({row['low']:.0%} to {row['high']:.0%}) at "
-        f"{str(row['site']).removeprefix('network.')}, σ = {row['sigma']:.2g}"
-        for _, row in final.iterrows()
-    ]
-    return "Best cells, on test images: " + "; ".join(parts) + "."
-
-
-def read_control(table: pd.DataFrame) -> str:
-    """How far the control task gets."""
-    far = float((table["control"] - table["chance"]).abs().max())
-    return (
-        f"On validation images the control task stays within {far:.2f} of chance, above or below, "
-        f"everywhere; on its training images it reaches {table['control_train'].max():.2f}: what a probe can learn by "
-        "heart."
-    )

@@ -1,27 +1,24 @@
 """Sections of the directions report that intervene: where an attribute is steerable, how far, and when."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from scorescope.analysis.directions.noise_intervals import windows
-from scorescope.analysis.directions.steering import SteerCurve
 from scorescope.analysis.directions.verdicts import judge_together
 from scorescope.analysis.statistics.splits import Part, balanced_accuracy
 from scorescope.probes.sampling.arm_rows import RunArm
 from scorescope.probes.sampling.arms import sample_arms
 from scorescope.probes.sites.direction import Direction
 from scorescope.probes.sites.interventions import Intervention
-from scorescope.reports.directions import figures
+from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Contrast
 from scorescope.reports.directions.workbench import (
+    ALONE,
     DOSE,
     FOUND_AT,
     FRESH,
-    READABLE,
     RELEVANT,
     Workbench,
     finding_of,
@@ -30,7 +27,6 @@ from scorescope.reports.directions.workbench import (
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 DOSES = (-6.0, -4.0, -2.0, 2.0, 4.0, 6.0)
-ALONE = "readable, not steerable"
 CONFIRMED = (
     "The pair that the map shows most clearly as readable and not steerable, once more on test images and on other "
     "seeds and controls."
@@ -56,7 +52,7 @@ def steering_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "steer_map", figures.read_and_steer(bench.steered), read_map(bench.steered, confirmed),
+                "steer_map", figures.read_and_steer(bench.steered), readings.read_map(bench.steered, confirmed),
                 f"Left: validation accuracy of a linear probe at σ = {FOUND_AT:g}. Right: effect of adding the "
                 f"difference of means found there, ±{DOSE:g} standard deviations of its projection at all noise levels "
                 f"and positions, on the log-odds of the attribute, in standard deviations over real images. Steerable: "
@@ -66,7 +62,7 @@ def steering_section(bench: Workbench) -> Section:
                 wide=True,
             ),
             ReportFigure(
-                "dose_response", figures.dose_response(found.curve), read_dose(found, labels),
+                "dose_response", figures.dose_response(found.curve), readings.read_dose(found, labels),
                 f"{labels}, chosen by the map, here on other seeds and controls; same start and noise in all arms; "
                 "bands are 95 % intervals over seeds.", wide=True,
             ),
@@ -123,45 +119,6 @@ def _fresh(count: int) -> range:
     return range(FRESH, FRESH + count)
 
 
-def read_map(table: pd.DataFrame, confirmed: pd.DataFrame) -> str:
-    """How many cells are readable and steerable, and whether one that is read and not steered holds on other data."""
-    counts = table["finding"].value_counts()
-    text = f"Of {len(table)} pairs of attribute and site: {', '.join(f'{n} {name}' for name, n in counts.items())}."
-    if confirmed.empty:
-        return f"{text} None is shown to be readable without being steerable."
-    row = confirmed.iloc[0]
-    outcome = "Readable without being steerable" if row["finding"] == ALONE else "Not confirmed"
-    return (
-        f"{text} {outcome}, by test images and seeds that had no part in the choice: {row['attribute']} at "
-        f"{str(row['site']).removeprefix('network.')} is read with accuracy {row['accuracy']:.0%} "
-        f"({row['accuracy_low']:.0%} to {row['accuracy_high']:.0%}, n = {row['images']}); the effect of its direction "
-        f"is {row['effect']:.2g} ({row['effect_low']:.2g} to {row['effect_high']:.2g}) standard deviations, "
-        f"{_beyond(row)}, n = {row['n']}: {row['verdict']}."
-    )
-
-
-def _beyond(row: "pd.Series[Any]") -> str:
-    """The margin with its interval, and the bar it is taken from."""
-    ends = [row[f"margin_{end}" if f"margin_{end}" in row else end] for end in ("low", "high")]
-    side = "beyond" if row["margin"] > 0 else "from"
-    bar = f"the {row['bar']}" if row["bar"] == "relevant size" else f"the largest control ({row['bar']})"
-    return f"{row['margin']:+.2g} ({ends[0]:+.2g} to {ends[1]:+.2g}) {side} {bar}"
-
-
-def read_dose(found: SteerCurve, label: str) -> str:
-    """The effect of a direction against its highest bar, and what it moves besides."""
-    verdict = found.verdicts.iloc[0]
-    arm = found.arms[(found.arms["arm"] == "direction")].set_index("quantity")
-    own, rank = arm.loc["disentanglement"], arm.loc["spearman"]
-    return (
-        f"{label}: effect {verdict['effect']:.2g} ({verdict['effect_low']:.2g} to {verdict['effect_high']:.2g}) "
-        f"standard deviations from {verdict['strength_low']:g} to {verdict['strength_high']:g}, {_beyond(verdict)}; "
-        f"p = {verdict['p']:.2g} that a control does as much: {verdict['verdict']}. Rank correlation with the "
-        f"strength {rank['value']:.2f}; {own['value']:.0%} of all change is the target's ({own['low']:.0%} to "
-        f"{own['high']:.0%})."
-    )
-
-
 def strength_strip(bench: Workbench, contrast: Contrast, direction: Direction) -> Figure:
     """Samples of three seeds over strengths."""
     doses = sorted({*DOSES, 0.0})
@@ -192,7 +149,7 @@ def window_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "windows", figures.windows_figure(effects, probes), read_windows(effects, probes),
+                "windows", figures.windows_figure(effects, probes), readings.read_windows(effects, probes),
                 f"Each attribute at the site that moves it most. Top: probe accuracy there. Bottom: margin of the "
                 f"direction (±{DOSE:g} SD, added only within the window) over its largest control or {RELEVANT:g} SD, "
                 f"with its interval over seeds, on other seeds than the site was chosen by. {RESULTS}", wide=True,
@@ -200,30 +157,3 @@ def window_section(bench: Workbench) -> Section:
         ],
         tables=[ReportTable("windows", effects, "Effect of the direction within each window of noise levels.")],
     )  # fmt: skip
-
-
-def read_windows(effects: pd.DataFrame, probes: pd.DataFrame) -> str:
-    """At which noise levels each attribute is read, and what each window of them does."""
-    texts = []
-    for name, rows in effects.groupby("attribute", sort=False):
-        cells = probes[probes["attribute"] == name]
-        parts = []
-        for verdict, found in rows.sort_values("sigma_high", ascending=False).groupby("verdict", sort=False):
-            spans = ", ".join(f"{row['sigma_high']:.2g} to {row['sigma_low']:.2g}" for _, row in found.iterrows())
-            parts.append(f"{verdict} within σ = {spans}")
-        texts.append(
-            f"{name} is read with at least {READABLE:.0%} at {_readable(cells)}; one window at a time, it is "
-            + "; ".join(parts)
-        )
-    return ". ".join(texts) + "."
-
-
-def _readable(cells: pd.DataFrame) -> str:
-    """Runs of neighbouring noise levels where the accuracy's interval lies above `READABLE`, from high noise down."""
-    cells = cells.sort_values("sigma", ascending=False).reset_index(drop=True)
-    above = cells["low"] > READABLE
-    if not above.any():
-        return "no noise level"
-    runs = (above != above.shift()).cumsum()
-    ends = [(part["sigma"].iloc[0], part["sigma"].iloc[-1]) for _, part in cells[above].groupby(runs[above])]
-    return "σ = " + ", ".join(f"{high:.2g}" if high == low else f"{high:.2g} to {low:.2g}" for high, low in ends)

@@ -1,4 +1,4 @@
-"""The planted fringe: the section of the FID report in which the answer is known.
+"""Section of the FID report in which the answer is known: a planted fringe.
 
 Scenes have a large subject and a small accessory in a corner. One feature network was trained to name only the
 accessory, another only the subject. The generated scenes have damaged subjects and too many of one accessory: the
@@ -19,7 +19,7 @@ from scorescope.data.scenes import Scenes, render_scenes
 from scorescope.probes.features.extraction import extract, extract_maps
 from scorescope.probes.features.extractors import Extractor, classifier_extractor
 from scorescope.probes.features.images import ImageSource, tensor_images
-from scorescope.reports.fid import figures as fid_figures
+from scorescope.reports.fid import figures, readings
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 SKEWED = (0.55, 0.15, 0.15, 0.15)  # accessories of the generated scenes; the real ones have 1/4 each
@@ -65,7 +65,6 @@ def planted_section(count: int, *, progress: bool = True) -> Section:
     boxes = [list(mask[:SHOWN].double().numpy()) for mask in (fake.accessory_mask, fake.subject_mask)]
     views = [found[name].maps[:SHOWN] for name in NETWORKS]
     pictures = list(np.moveaxis(next(iter(sources[0].batches(SHOWN)))[1].numpy(), 1, 3))
-    values = shares.set_index(["network", "region"])["sensitivity_share"]
     return Section(
         text="A test with a known answer. Every scene has a large subject in the middle and a small accessory in a "
         "corner. Of the generated scenes 80 % have a bitten subject, and 55 % a ring where real scenes have 25 %. One "
@@ -73,21 +72,19 @@ def planted_section(count: int, *, progress: bool = True) -> Section:
         figures=[
             ReportFigure(
                 "planted_maps",
-                fid_figures.outlined_maps(pictures, boxes, views, [f"{name}\nnetwork" for name in NETWORKS]),
-                f"For the accessory network {values['accessory', 'accessory']:.0%} of the distance's sensitivity lies "
-                f"on the accessory and {values['accessory', 'subject']:.1%} on the subject.",
+                figures.outlined_maps(pictures, boxes, views, [f"{name}\nnetwork" for name in NETWORKS]),
+                readings.read_planted_maps(shares),
                 "Squared maps in closed form, one scale a row. Blue: accessory; white: subject.",
                 wide=True,
             ),
             ReportFigure(
                 "planted_shares",
-                fid_figures.region_shares(shares.assign(series=shares["network"] + " network")),
-                f"The same scenes under the subject network: {values['subject', 'accessory']:.0%} on the accessory, "
-                f"{values['subject', 'subject']:.0%} on the subject.",
+                figures.region_shares(shares.assign(series=shares["network"] + " network")),
+                readings.read_planted_shares(shares),
                 "Mean over scenes with 95 % intervals; the accessory's box is grown by one map cell.",
             ),
             ReportFigure(
-                "planted_audit", fid_figures.audit(audit, spaces), said.text,
+                "planted_audit", figures.audit(audit, spaces), said.text,
                 "Labels: change against the random choice. Draws of one size; 95 % intervals over three draws.",
                 wide=True,
             ),

@@ -10,12 +10,11 @@ from scorescope.analysis.directions.finding import find_direction
 from scorescope.analysis.directions.stability import direction_stability, step_cosines
 from scorescope.analysis.directions.steering_effects import steering_effect, transport_effect
 from scorescope.probes.sites.direction import Direction
-from scorescope.reports.directions import figures
+from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Scores
 from scorescope.reports.directions.workbench import FOUND_AT, FRESH, Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
-_BEST = {"reads_best": "auc", "moves_best": "purity"}
 METHODS: tuple[Method, ...] = ("difference", "lda", "logistic", "svm")
 CARRIED: tuple[How, ...] = ("same", "refit", "procrustes", "least_squares")
 
@@ -33,13 +32,13 @@ def direction_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "readers", figures.readers_and_movers(readers), read_readers(readers),
+                "readers", figures.readers_and_movers(readers), readings.read_readers(readers),
                 f"Directions of {contrast} at {site}, found on half of the images at σ = {FOUND_AT:g}, read on the "
                 "other half, and added to the same seeds; 95 % intervals over images and over seeds. The nuisance that "
                 "goes with the attribute is among the scores that should not move.",
             ),
             ReportFigure(
-                "step_cosines", figures.cosine_matrix(cosines), read_cosines(cosines),
+                "step_cosines", figures.cosine_matrix(cosines), readings.read_cosines(cosines),
                 f"Difference of means of {contrast} at {site}; each cosine is between directions of different halves "
                 "of the images, so that common chance does not count.",
             ),
@@ -108,46 +107,3 @@ def _transport(bench: Workbench, site: str) -> pd.DataFrame:
         condition=bench.open_condition(contrast, count), sampling=bench.sampling,
     )  # fmt: skip
     return judge_transport(carried, effect=effect)
-
-
-def read_readers(readers: pd.DataFrame) -> str:
-    """The best reader, the best mover, those not told apart from them, and the angle between the two."""
-    reads, movers = (readers[readers[best]].sort_values(by, ascending=False) for best, by in _BEST.items())
-    reader = reads.iloc[0]
-    text = (
-        f"{reader['method']} reads best (AUC {reader['auc']:.3f}, {reader['auc_low']:.3f} to {reader['auc_high']:.3f})"
-        + _not_apart(reads)
-    )
-    if movers.empty:
-        return f"{text}; no direction moves the attribute more than random ones do."
-    mover = movers.iloc[0]
-    angle = (
-        "they are the same direction"
-        if mover["method"] == reader["method"]
-        else f"they are {reader['degrees_to_mover']:.0f} degrees apart"
-    )
-    return (
-        f"{text}; {mover['method']} moves with the least effect on other scores (purity {mover['purity']:.2f}, "
-        f"{mover['purity_low']:.2f} to {mover['purity_high']:.2f}; the reader's {reader['purity']:.2f})"
-        f"{_not_apart(movers)}; {angle}."
-    )
-
-
-def _not_apart(best: pd.DataFrame) -> str:
-    others = ", ".join(best["method"].iloc[1:])
-    return f", not told apart from {others}" if others else ""
-
-
-def read_cosines(cosines: pd.DataFrame) -> str:
-    """How far the direction turns from one end of the noise axis to the other."""
-    own = cosines[cosines["sigma_a"] == cosines["sigma_b"]].set_index("sigma_a")
-    stable = own.index[own["low"] > own["null"]]  # levels at which halves of the images agree beyond chance
-    rows = cosines[cosines["sigma_a"].isin(stable) & cosines["sigma_b"].isin(stable)]
-    if len(stable) < 2:
-        return "At fewer than two noise levels do halves of the images agree on the direction."
-    far = rows.sort_values("crossed").iloc[0]
-    return (
-        "Among levels where halves of the images agree, directions turn most between "
-        f"σ = {far['sigma_a']:.2g} and {far['sigma_b']:.2g}: cosine {far['crossed']:.2f} "
-        f"({far['low']:.2f} to {far['high']:.2f}); chance is within ±{far['null']:.2f}."
-    )

@@ -1,4 +1,4 @@
-"""Regions in the FID report: heatmaps of single images, shares inside a user's masks, and occlusion as a check."""
+"""Sections of the FID report on regions: heatmaps of single images, shares inside a user's masks, and occlusion."""
 
 import warnings
 
@@ -22,7 +22,7 @@ from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.probes.features.captum_maps import occlusion_maps
 from scorescope.probes.features.extraction import extract_maps, stream_maps
 from scorescope.probes.features.extractors import Extractor
-from scorescope.reports.fid import figures as fid_figures
+from scorescope.reports.fid import figures, readings
 from scorescope.reports.fid.study import View, pictures
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -51,21 +51,19 @@ def maps_section(view: View) -> Section:
     squared = gradient_maps(activations, image_gradients(view.plan, features[rows]))
     signed = influence_maps(view.plan, activations)
     titles = [f"{value:+.3g}" for value in values]
-    figure = fid_figures.heatmaps(pictures(view.fake.source, rows), squared, signed, titles)
-    top = float(np.sort(squared.reshape(len(rows), -1), axis=1)[:, -squared[0].size // 10 :].sum() / squared.sum())
-    text = f"In the images shown the most sensitive tenth of the area holds {top:.0%} of the sensitivity."
+    figure = figures.heatmaps(pictures(view.fake.source, rows), squared, signed, titles)
     how = (
         "Closed form, one colour scale a row, so that images can be compared. The signed map's mean over an image is "
         "its influence, printed above it."
     )
-    return Section(figures=[ReportFigure("heatmaps", figure, text, how, wide=True)])
+    return Section(figures=[ReportFigure("heatmaps", figure, readings.read_heatmaps(squared), how, wide=True)])
 
 
-def masks_section(view: View, progress: bool) -> Section:
+def masks_section(view: View) -> Section:
     """Share of the sensitivity of all generated images inside the user's masks, beside the masks' share of area."""
     if why := _no_maps(view):
         return Section(text=f"No shares inside masks: {why}")
-    maps, covers = _masked(view, progress)
+    maps, covers = _masked(view)
     table = pd.concat(
         [mask_summary(maps, cover, region=name, dilate=grown) for name, cover in covers.items() for grown in (0, 1)],
         ignore_index=True,
@@ -77,11 +75,6 @@ def masks_section(view: View, progress: bool) -> Section:
         ignore_index=True,
     )
     plain = table[table["grown"] == 0].reset_index(drop=True)
-    row = plain.iloc[0]
-    text = (
-        f"{row['sensitivity_share']:.0%} ({row['low']:.0%} to {row['high']:.0%}) of the sensitivity lies inside "
-        f"{row['region']}, which covers {row['area_share']:.0%} of the area: {row['ratio']:.2g} times an even share."
-    )
     rows, values = _rows(view)
     shown = pictures(view.fake.source, rows)
     outlines = [
@@ -89,16 +82,16 @@ def masks_section(view: View, progress: bool) -> Section:
         for masks in view.study.masks
     ]
     how = "Squared maps in closed form, one scale, with the outlines of the masks; above each image its influence."
+    outlined = figures.outlined_maps(
+        shown, outlines, [maps[rows]], [view.study.extractor.name], [f"{value:+.3g}" for value in values]
+    )
     return Section(
         figures=[
-            ReportFigure("mask_shares", fid_figures.region_shares(bars), text, "Mean over images with 95 % intervals."),
             ReportFigure(
-                "mask_maps",
-                fid_figures.outlined_maps(
-                    shown, outlines, [maps[rows]], [view.study.extractor.name], [f"{v:+.3g}" for v in values]
-                ),
-                _by_region(plain), how, wide=True,
+                "mask_shares", figures.region_shares(bars), readings.read_mask_shares(plain),
+                "Mean over images with 95 % intervals.",
             ),
+            ReportFigure("mask_maps", outlined, readings.read_mask_maps(plain), how, wide=True),
         ],
         tables=[
             ReportTable("mask_shares", table, "; ".join(f"{c.name}: {c.meaning}" for c in REGIONS.columns)),
@@ -134,16 +127,15 @@ def occlusion_section(view: View) -> Section:
     agreement = np.full(len(rows), np.nan) if signed is None else _correlations(signed, occluded)
     names = [view.fake.first.names[row] for row in rows]
     table = pd.DataFrame({"image": rows, "name": names, "influence": values, "correlation": agreement})
-    text = f"Occlusion covers {window} x {window} pixels of the network's input at a time"
-    if signed is not None:
-        text += f"; its median correlation with the closed form, cell by cell, is {np.median(agreement):.2f}"
     how = (
         "Linear effect of the image on FD, red where a region raises it, each row on one scale. Covered pixels get "
         "the image's median colour. Occlusion also sees the new edges, and what other regions' features lose."
     )
-    figure = fid_figures.occlusions(shown, signed, occluded, [f"{value:+.3g}" for value in values])
+    drawn = {"occlusion": occluded} if signed is None else {"closed form": signed, "occlusion": occluded}
+    figure = figures.occlusions(shown, drawn, [f"{value:+.3g}" for value in values])
+    reading = readings.read_occlusion(table, window)
     return Section(
-        figures=[ReportFigure("occlusion", figure, text + ".", how, wide=True)],
+        figures=[ReportFigure("occlusion", figure, reading, how, wide=True)],
         tables=[ReportTable("occlusion", OCCLUSION.check(table), "The images shown.", shown=False)],
     )
 
@@ -169,13 +161,13 @@ def _rows(view: View) -> tuple[NDArray[np.int64], Floats]:
     return rows, values[rows]
 
 
-def _masked(view: View, progress: bool) -> tuple[Floats, dict[str, Floats]]:
+def _masked(view: View) -> tuple[Floats, dict[str, Floats]]:
     """Squared maps of all generated images, and the cover of their cells by every region, in one pass."""
     features = view.fake.first.features
     maps: list[Floats] = []
     covers: dict[str, list[Floats]] = {masks.region: [] for masks in view.study.masks}
     first = 0
-    for names, size, activations in stream_maps(view.fake.source, view.study.extractor, progress=progress):
+    for names, size, activations in stream_maps(view.fake.source, view.study.extractor, progress=view.progress):
         gradients = image_gradients(view.plan, features[first : first + len(names)])
         maps.append(gradient_maps(activations, gradients))
         for masks in view.study.masks:
@@ -183,15 +175,6 @@ def _masked(view: View, progress: bool) -> tuple[Floats, dict[str, Floats]]:
             covers[masks.region] += [cell_cover(mask, activations.shape[2:]) for mask in found]
         first += len(names)
     return np.concatenate(maps), {region: np.stack(found) for region, found in covers.items()}
-
-
-def _by_region(table: pd.DataFrame) -> str:
-    parts = [
-        f"{row['region']} {row['sensitivity_share']:.1%} of the sensitivity in {row['area_share']:.1%} of the area "
-        f"({row['n']} images)"
-        for row in table.to_dict("records")
-    ]
-    return "; ".join(parts) + "."
 
 
 def _one(picture: NDArray[np.uint8], extractor: Extractor) -> Tensor:

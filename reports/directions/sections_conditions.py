@@ -10,8 +10,7 @@ from scorescope.probes.bank.points import Bank
 from scorescope.probes.gradients.heads import attribute_score
 from scorescope.probes.gradients.step import make_step
 from scorescope.probes.gradients.step_attribution import attribute_step
-from scorescope.probes.models.denoiser import Condition
-from scorescope.reports.directions import figures
+from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Contrast, Subject
 from scorescope.reports.directions.workbench import Workbench, levels
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
@@ -30,13 +29,13 @@ def token_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "token_attribution", figures.token_matrix(matrix), read_tokens(matrix),
+                "token_attribution", figures.token_matrix(matrix), readings.read_tokens(matrix),
                 "Integrated gradients of the log-odds of each attribute on the denoised estimate, from the null "
                 "tokens to the condition's, summed over each token; absolute values averaged over images, divided by "
                 "the row's sum.", wide=True,
             ),
             ReportFigure(
-                "linearity", figures.gap_curves(gaps), read_gap(gaps),
+                "linearity", figures.gap_curves(gaps), readings.read_gap(gaps),
                 "Difference of the two values' tokens, added to the low end's: 0 means that the shift changes the "
                 "prediction as the other value does, 1 is what no shift would miss. Bands are 95 % intervals.",
             ),
@@ -95,30 +94,6 @@ def _name_tokens(subject: Subject, count: int) -> list[str]:
     return [*names, *(f"token {place}" for place in range(len(names), count))]
 
 
-def read_tokens(matrix: pd.DataFrame) -> str:
-    """How much of a score's change is its own token's, and how exact the attribution is."""
-    own = matrix[matrix["score"] == matrix["token"]]
-    low, high = own.sort_values("share").iloc[0], own.sort_values("share").iloc[-1]
-    return (
-        f"An attribute's own token carries from {low['share']:.0%} ({low['score']}, σ = {low['sigma']:g}) to "
-        f"{high['share']:.0%} ({high['score']}, σ = {high['sigma']:g}) of its score's change; completeness residual "
-        f"at most {matrix['residual'].max():.1%}."
-    )
-
-
-def read_gap(gaps: pd.DataFrame) -> str:
-    """Where a whole shift misses most."""
-    whole = gaps[gaps["multiple"] > 0.75]
-    worst = whole.sort_values("gap").iloc[-1]
-    half = gaps[gaps["multiple"] < 0.75]
-    bent = half.sort_values("gap").iloc[-1]
-    return (
-        f"A whole shift misses at most {worst['gap']:.2g} ({worst['attribute']}, σ = {worst['sigma']:.2g}) of the "
-        f"difference; half a shift is off half the change by up to {bent['gap']:.2g} ({bent['attribute']}, "
-        f"σ = {bent['sigma']:.2g}, {bent['low']:.2g} to {bent['high']:.2g}): the network is not linear there."
-    )
-
-
 def patch_section(bench: Workbench) -> Section:
     """Which sites carry the condition to the image, at which noise levels."""
     if not bench.told:
@@ -126,7 +101,7 @@ def patch_section(bench: Workbench) -> Section:
     contrast, count = bench.told[0], bench.size(24, 20)
     subject = bench.subject
     labels = subject.draw_labels(count)
-    clean, corrupted = (_ends(bench, labels, contrast, high=high) for high in (True, False))
+    corrupted, clean = subject.ends(labels, contrast)
     intervals = [(0.0, float("inf")), (2.0, float("inf")), (0.0, 2.0)]
     score = subject.scores([contrast])
     found = patch_trace(
@@ -137,7 +112,7 @@ def patch_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "recovery", figures.recovery_map(found.recovery), read_recovery(found.recovery),
+                "recovery", figures.recovery_map(found.recovery), readings.read_recovery(found.recovery),
                 f"{contrast}: recovery of the log-odds of {contrast.high} when the activation of a run under that "
                 "condition is put into a run under the other (sufficiency), and its loss the other way round "
                 f"(necessity); {_seeds(found.recovery, count)}, same start.", wide=True,
@@ -153,20 +128,3 @@ def _seeds(recovery: pd.DataFrame, count: int) -> str:
     if fewest == count:
         return f"median over {count} seeds"
     return f"median over the seeds whose two conditions differ in effect, from {fewest} of {count} on"
-
-
-def _ends(bench: Workbench, labels: torch.Tensor, contrast: Contrast, *, high: bool) -> Condition:
-    return bench.subject.conditions(bench.subject.set_to(labels, contrast, high=high))
-
-
-def read_recovery(recovery: pd.DataFrame) -> str:
-    """The site that alone recovers most, over all noise levels."""
-    rows = recovery[(recovery["form"] == "sufficiency") & (recovery["sigma_low"] == 0)]
-    rows = rows[rows["sigma_high"] == rows["sigma_high"].max()].sort_values("median")
-    best, least = rows.iloc[-1], rows.iloc[0]
-    return (
-        f"Patched at all noise levels, {str(best['site']).removeprefix('network.')} alone recovers "
-        f"{best['median']:.0%} ({best['median_low']:.0%} to {best['median_high']:.0%}) of the effect, "
-        f"{str(least['site']).removeprefix('network.')} {least['median']:.0%} ({least['median_low']:.0%} to "
-        f"{least['median_high']:.0%})."
-    )

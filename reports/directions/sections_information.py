@@ -1,0 +1,169 @@
+"""Sections of the directions report that need no intervention: attribute loss, information, classification."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scorescope.analysis.information.attributes import AttributeLoss, attribute_loss
+from scorescope.analysis.information.classify import Classification, paired_classify
+from scorescope.analysis.information.log_snr import grid_levels
+from scorescope.analysis.information.loss_tables import EVERY
+from scorescope.analysis.information.pairwise import PairwiseInformation, pairwise_information
+from scorescope.analysis.information.partial_information import overlap
+from scorescope.probes.bank.points import Bank
+from scorescope.reports.directions import figures, readings
+from scorescope.reports.directions.study import Contrast
+from scorescope.reports.directions.workbench import BATCH, Workbench, levels
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+
+SHOWN = 8  # images in the maps
+UNTOLD = "The condition names none of these attributes, so that this part is left out."
+
+
+def attribute_loss_section(bench: Workbench) -> Section:
+    """Where a reconstruction is no longer nearer to its own image than to the changed one."""
+    if bench.subject.pairs is None:
+        return Section(text="No counterfactual pairs were given with the model, so that this part is left out.")
+    count = bench.size(96, 40)
+    found = {contrast.attribute: _loss(bench, contrast, count) for contrast in bench.contrasts}
+    curve, half = _joined(found, "curve"), _joined(found, "half")
+    return Section(
+        figures=[
+            ReportFigure(
+                "attribute_loss", figures.attribute_losses(curve, metric="attribute score"), readings.read_loss(half),
+                f"{count} counterfactual pairs an attribute, unconditional branch. Dotted: what the ideal denoiser of "
+                "the two images alone would err; it depends on their pixel distance only. A curve below its floor is "
+                "impossible, one above it shows that the network uses its prior over all images. Bands are 95 % "
+                "intervals over pairs.", wide=True,
+            )
+        ],
+        tables=[
+            ReportTable("half_loss", half, "Noise level at which Err reaches 1/4."),
+            ReportTable("attribute_loss", curve, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _loss(bench: Workbench, contrast: Contrast, count: int) -> AttributeLoss:
+    """How often a reconstruction is nearer to the other of two images that differ in the contrast."""
+    subject, score = bench.subject, bench.subject.scores([contrast])
+    assert subject.pairs is not None  # asked before
+    labels = subject.draw_labels(count)
+    low, high = (subject.pairs(subject.set_to(labels, contrast, high=high)) for high in (False, True))
+    judge = {"attribute score": lambda images: score(images)[contrast.attribute][:, None]}
+    return attribute_loss(
+        subject.denoiser, low, high, sigmas=levels(bench.size(14, 9)), features=judge, batch=BATCH,
+        progress=bench.progress,
+    )  # fmt: skip
+
+
+def information_section(bench: Workbench) -> Section:
+    """What each attribute's condition says about the images, in nats, and where in the picture."""
+    if not bench.told:
+        return Section(text=UNTOLD)
+    subject, count = bench.subject, bench.size(80, 40)
+    images, labels = bench.images[:count], bench.labels[:count]
+    found = {contrast.attribute: _information(bench, contrast, images, labels) for contrast in bench.told}
+    expected, integrand = _joined(found, "expected"), _joined(found, "integrand")
+    maps = {name: part.influence_map[:SHOWN] for name, part in found.items() if part.influence_map is not None}
+    shared = _overlap(bench, images[: count // 2], labels[: count // 2])
+    expected["entropy_nats"] = [math.log(len(subject.attributes[name])) for name in expected["attribute"]]
+    entropies = dict(zip(expected["attribute"], expected["entropy_nats"], strict=True))
+    return Section(
+        figures=[
+            ReportFigure(
+                "information", figures.information_curves(integrand, entropies),
+                readings.read_information(expected, integrand),
+                f"{count} images; the condition names every attribute, against the same with this one left open; "
+                "guidance weight 1. Integrated from high noise down: for an exact denoiser both estimates end at the "
+                "information that the image holds beyond the other attributes, which cannot exceed the entropy "
+                "ln(values). Where the whole integral is beyond that with its interval, the two branches of the "
+                "network contradict each other: their errors count more the lower the noise. Curves are estimates "
+                "without intervals.", wide=True,
+            ),
+            ReportFigure(
+                "influence_maps", figures.influence_maps(images[:SHOWN].cpu(), maps),
+                readings.read_overlap(shared),
+                "Squared distance of the two predictions, integrated over noise levels, summed over channels. This is "
+                "influence of the condition, not evidence that it is true.", wide=True,
+            ),
+        ],
+        tables=[
+            ReportTable("information", expected.drop(columns=["reading"]), "Information about each attribute."),
+            *([] if shared.empty else [ReportTable("overlap", shared, "Overlap of influence of two attributes.")]),
+            ReportTable("information_density", integrand, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _information(bench: Workbench, contrast: Contrast, images: Tensor, labels: Tensor) -> PairwiseInformation:
+    subject = bench.subject
+    condition, others = subject.conditions(labels), subject.conditions(subject.opened(labels, contrast))
+    return pairwise_information(
+        subject.denoiser, images, condition, given=others, maps=True,
+        levels=grid_levels(-9, 3, count=bench.size(25, 13)),
+        entropy=math.log(len(subject.attributes[contrast.attribute])), batch=BATCH, progress=bench.progress,
+    )  # fmt: skip
+
+
+def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> pd.DataFrame:
+    """Overlap of influence of the first and the last attribute that the condition names; empty where it names one."""
+    subject = bench.subject
+    if len(bench.told) < 2:
+        return pd.DataFrame()
+    first, second = bench.told[0], bench.told[-1]
+    rows = [subject.opened(labels, second), subject.opened(labels, first), labels]
+    neither = subject.opened(rows[0], first)
+    found = overlap(
+        subject.denoiser, images, *(subject.conditions(part) for part in rows), baseline=subject.conditions(neither),
+        levels=grid_levels(-9, 3, count=bench.size(19, 11)), batch=BATCH, progress=bench.progress,
+    )  # fmt: skip
+    return found.summary.assign(first=first.attribute, second=second.attribute)
+
+
+def classification_section(bench: Workbench) -> Section:
+    """The denoiser as a classifier of each attribute, noise level by noise level."""
+    if not bench.told:
+        return Section(text=UNTOLD)
+    count = bench.size(120, 48)
+    bank = Bank(bench.images[:count], levels(bench.size(12, 8), low=0.1, high=30.0), seed=2)
+    fit = torch.arange(0, count, 2)
+    found = {contrast.attribute: _classify(bench, contrast.attribute, bank, fit) for contrast in bench.told}
+    summary, rate = _joined(found, "summary"), _joined(found, "win_rates")
+    return Section(
+        figures=[
+            ReportFigure(
+                "win_rates", figures.win_rate_curves(rate[rate["foil"] == EVERY]), readings.read_classes(summary),
+                f"Share of {len(fit)} images whose true value, all other attributes given, has the lowest denoising "
+                "loss of all values at this noise level alone; same noise for all values. Bands are 95 % "
+                "Wilson intervals.",
+            )
+        ],
+        tables=[
+            ReportTable("classification", summary, "Accuracy on the images that the weights were not fitted on."),
+            ReportTable("win_rates", rate, shown=False),
+        ],
+    )  # fmt: skip
+
+
+def _classify(bench: Workbench, attribute: str, bank: Bank, fit: Tensor) -> Classification:
+    """Which value of an attribute denoises best, all other attributes given; weights are fitted on some rows."""
+    subject, labels = bench.subject, bench.labels[: len(bank.x0)]
+    candidates = {
+        name: subject.conditions(subject.with_value(labels, attribute, value))
+        for value, name in enumerate(subject.attributes[attribute])
+    }
+    return paired_classify(
+        subject.denoiser, bank, candidates, labels[:, subject.column(attribute)], weights="fitted", fit_rows=fit,
+        batch=BATCH, progress=bench.progress,
+    )  # fmt: skip
+
+
+def _joined(found: Mapping[str, Any], table: str) -> pd.DataFrame:
+    """A table of each attribute's results, with a column that names the attribute."""
+    parts: dict[str, pd.DataFrame] = {name: getattr(part, table) for name, part in found.items()}
+    return pd.concat([part.assign(attribute=name) for name, part in parts.items()], ignore_index=True)
