@@ -1,4 +1,6 @@
-"""Everything that touches a model: denoisers, recording, sampling, guidance rules, activations. The wings:
+"""Everything that touches a model: denoisers, recording, sampling, guidance rules, activations.
+
+The wings:
 
     models           what a model is: the `Denoiser` protocol, prediction spaces, conditions, noise
     decomposition    per-sample inner products of the branches, on the device

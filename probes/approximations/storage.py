@@ -20,6 +20,7 @@ from scorescope.probes.approximations.training_set import TrainingSet
 
 FORMAT = "scorescope-approximation-1"
 Approximation = Gaussian | Mixture | TrainingSet
+"""A law whose denoiser is known."""
 
 
 def save_approximation(path: Path | str, approximation: Approximation) -> None:

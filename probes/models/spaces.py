@@ -23,7 +23,10 @@ from torch import Tensor
 from scorescope.data.errors import InputError
 
 Space = Literal["denoised", "eps", "v", "flow", "edm", "score"]
+"""What a network predicts."""
+
 SPACES: tuple[str, ...] = get_args(Space)
+"""The names of all prediction spaces."""
 
 
 @dataclass(frozen=True)
