@@ -45,7 +45,7 @@ def main() -> None:
 
 def page(house: House, text: str) -> str:
     """The page with its generated parts renewed."""
-    for name, lines in {"wings": wing_table(house), "files": file_lists(house)}.items():
+    for name, lines in {"wings": wing_table(house), "names": name_lists(house), "files": file_lists(house)}.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
         before, _, rest = text.partition(begin)
         _, found, after = rest.partition(end)
@@ -74,12 +74,24 @@ def uses(house: House, wing: Wing) -> dict[str, list[str]]:
     return {room: [name.split(".")[1] for name in names] for room, names in used.items() if names}
 
 
+def name_lists(house: House) -> list[str]:
+    """Every name in the face of a wing with the wings that have it, a line a letter."""
+    homes: dict[str, list[str]] = {}
+    for wing in house.in_order():
+        for name in wing.face.public:
+            homes.setdefault(name, []).append(wing.name)
+    lines: dict[str, list[str]] = {}
+    for name in sorted(homes, key=str.lower):
+        lines.setdefault(name[0].upper(), []).append(f"`{name}` ({', '.join(homes[name])})")
+    return [line for letter, names in lines.items() for line in (f"**{letter}** " + ", ".join(names), "")][:-1]
+
+
 def file_lists(house: House) -> list[str]:
     """Every file with the first line of its docstring and the names to look for in it, by wing."""
     lines: list[str] = []
     for wing in house.in_order():
         path = wing.name.replace(".", "/")
-        lines += ["", f"**[`{path}/`](../{path}/__init__.py)** {wing.face.doc}", ""]
+        lines += ["", f"### [`{path}/`](../{path}/__init__.py)", "", wing.face.doc, ""]
         for file in wing.files:
             names = ", ".join(f"`{name}`" for name in _names(wing, file))
             entry = f"- [`{file.path.name}`](../{file.path.relative_to(ROOT)}) {file.doc}"

@@ -1,4 +1,4 @@
-"""What guidance does: the update at each noise level, what it changes in samples, and where to guide at all.
+"""What guidance does: the update at each noise level, where to guide at all, sweeps, and the quality of samples.
 
     table = decompose(trace)                               # one row a (sample, step, call): DECOMPOSITION
     summarise(table)                                       # means over samples with intervals, by noise level

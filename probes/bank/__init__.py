@@ -1,4 +1,4 @@
-"""Fixed noisy points (x0, sigma, noise), and denoisers or conditions compared on them, always with the same noise.
+"""Fixed noisy points (x0, sigma, noise) on a log-SNR grid, and denoisers or conditions compared on them.
 
     bank = Bank(images, sigmas=log_snr_grid(-6, 6, 25), draws=2)
     found = compare_arms(bank, [Arm("uncond", denoiser), Arm("cond", denoiser, labels)])

@@ -1,4 +1,4 @@
-"""Derivatives of one denoiser step: numbers of a guided prediction, captum on them, Jacobians.
+"""Derivatives of one denoiser step: numbers of a guided prediction, captum with its baselines, Jacobians.
 
     step = make_step(denoiser, x, 1.0, labels, head=projection(direction), weight=3.0)
     attribute_step(step, "IntegratedGradients").by_token
@@ -27,8 +27,8 @@ from scorescope.probes.gradients.step import Step, make_step, same_noise
 from scorescope.probes.gradients.step_attribution import (
     Attribution,
     CompletenessWarning,
+    activation_baseline,
     attribute_step,
-    mean_activation,
 )
 
 __all__ = [
@@ -39,12 +39,12 @@ __all__ = [
     "Prediction",
     "Step",
     "Transported",
+    "activation_baseline",
     "attribute_score",
     "attribute_step",
     "guidance_energy",
     "jacobian_directions",
     "make_step",
-    "mean_activation",
     "paired_loss",
     "projection",
     "pull_back",

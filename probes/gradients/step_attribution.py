@@ -115,7 +115,7 @@ def attribute_step(
     baseline : Tensor, optional
         Shaped like the input, or one row. Default for tokens: the null tokens, token by token. For x it has to be
         given, best by `same_noise`. For a site: its activation under the null tokens, at the same x; give
-        `mean_activation` otherwise. The Layer methods of captum take none.
+        `activation_baseline` otherwise. The Layer methods of captum take none.
     n_steps : int
         Points of the path integral (Gauss-Legendre).
     samples : int
@@ -172,7 +172,9 @@ def attribute_step(
     return found
 
 
-def mean_activation(denoiser: Any, site: str, x: Tensor, sigma: float, condition: Any, *, batch: int = 64) -> Tensor:
+def activation_baseline(
+    denoiser: Any, site: str, x: Tensor, sigma: float, condition: Any, *, batch: int = 64
+) -> Tensor:
     """Mean over samples of what a site puts out at one noise level: a baseline, shape (1, *activation).
 
     Parameters

@@ -1,4 +1,4 @@
-"""What a model is to everything else: the `Denoiser` protocol, its prediction space, conditions, noise levels.
+"""What a model is: the `Denoiser` protocol, prediction spaces, conditions, noise and its levels, latents to pictures.
 
     def denoiser(x, sigma, labels):                # any callable D(x, sigma, condition) -> x0, x = x0 + sigma * n
         level = NoiseLevel.vp(sigma)

@@ -32,7 +32,6 @@ from scorescope.probes.pipelines.call import (
     named_tensors,
     time_of,
 )
-from scorescope.probes.pipelines.copies import Copies
 from scorescope.probes.pipelines.labels import LabelTap
 from scorescope.probes.pipelines.level_reader import LevelReaders
 from scorescope.probes.pipelines.listener import Listener, StepEvent
@@ -40,6 +39,7 @@ from scorescope.probes.pipelines.run_watch import RunWatch
 from scorescope.probes.pipelines.seat import Seat
 from scorescope.probes.pipelines.step_arguments import StepArguments, step_arguments, step_results
 from scorescope.probes.pipelines.taps import Memo, MethodTap, ModuleHook, StepTap, hooks_on, tap_step, taps_on
+from scorescope.probes.pipelines.tensor_copies import Copies
 
 _LAST_METHOD = "maybe_free_model_hooks"  # what diffusers' pipelines call when they are done
 
@@ -276,6 +276,8 @@ class Engine:
 
     def on_step(self, tap: StepTap, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """See `Watcher.on_step`; a step inside of a step is part of it, whoever wrapped what."""
+        if not self._seats:
+            tap.remove()  # somebody has put it back
         if not self._seats or self._stepping or self._is_elsewhere(tap):
             return tap.below(*args, **kwargs)
         self._stepping = True

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from scorescope.probes.pipelines.branches import Aligned, align, without_variance
 from scorescope.probes.pipelines.call import Call
-from scorescope.probes.pipelines.copies import Copies, same_bits
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReader, LevelReaders
 from scorescope.probes.pipelines.listener import StepEvent
@@ -19,6 +18,7 @@ from scorescope.probes.pipelines.measure import Packed, add_gap, add_statistics,
 from scorescope.probes.pipelines.proof import check_names
 from scorescope.probes.pipelines.run_watch import Stream
 from scorescope.probes.pipelines.step_arguments import StepArguments, step_results
+from scorescope.probes.pipelines.tensor_copies import Copies, same_bits
 from scorescope.probes.recording.estimate import Room
 from scorescope.probes.recording.plan import Plan
 from scorescope.probes.recording.sink import Sink, Step

@@ -1,4 +1,4 @@
-"""Named inner modules of a denoiser or pipeline: what they put out, kept, changed, patched from another run.
+"""Named inner modules and condition tokens: what they put out, kept, changed, patched; directions to add there.
 
     site_names(denoiser)
     off = Intervention("zero", "network.attention", low=0.5)

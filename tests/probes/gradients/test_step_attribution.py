@@ -12,7 +12,7 @@ from scorescope.probes.gradients.captum_methods import INPUT_METHODS, REFUSED
 from scorescope.probes.gradients.heads import attribute_score, guidance_energy, projection
 from scorescope.probes.gradients.memory_budget import rows_within
 from scorescope.probes.gradients.step import make_step, same_noise
-from scorescope.probes.gradients.step_attribution import CompletenessWarning, attribute_step, mean_activation
+from scorescope.probes.gradients.step_attribution import CompletenessWarning, activation_baseline, attribute_step
 from scorescope.probes.sites.modules import capture
 
 SITE = "network.middle1"
@@ -73,7 +73,7 @@ def test_two_independent_ways_to_a_site_agree(step):
     replaced = attribute_step(step, "IntegratedGradients", to=SITE)
     torch.testing.assert_close(hooked.values, replaced.values, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(hooked.effect, replaced.effect)
-    other = mean_activation(step.denoiser, SITE, step.x, 1.0, step.tokens)
+    other = activation_baseline(step.denoiser, SITE, step.x, 1.0, step.tokens)
     assert attribute_step(step, "IntegratedGradients", to=SITE, baseline=other).total_residual < 1e-3
 
 

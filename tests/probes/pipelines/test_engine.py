@@ -12,7 +12,7 @@ from tests.probes.recording.test_leaving import hooks, is_clean
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes import CFG, Intervention, guide, intervene, record
+from scorescope.probes import APG, CFG, Intervention, guide, intervene, record
 from scorescope.probes.pipelines.engine import Engine
 from scorescope.probes.pipelines.listener import Listener
 from scorescope.probes.sites import ActivationCache, cache_activations
@@ -105,6 +105,15 @@ def test_a_listener_is_told_of_calls_and_steps_in_order() -> None:
     assert is_clean(pipe)
 
 
+@pytest.mark.parametrize("rule", [CFG(3.0), APG(4.0)])
+def test_labels_of_our_guider_are_read_by_a_recording_around_it(rule: Any) -> None:
+    pipe, arguments = modular_sdxl()
+    with record(pipe) as trace, guide(pipe, rule):
+        run(pipe, arguments)
+    assert set(trace.proof["evidence"]) == {"labels"}
+    assert trace.scalars["uncond_sq"].gt(0).all()
+
+
 # --- two tools, or a stranger's
 
 
@@ -159,6 +168,16 @@ def test_a_wrapper_taken_off_inside_the_block_leaves_the_tap_in_place() -> None:
         take_off()
         run(pipe, arguments)
     assert trace.scalars.groupby("run").size().tolist() == [3, 3] and len(seen) == 3
+    assert is_clean(pipe)
+
+
+def test_a_tap_that_is_put_back_after_the_block_leaves_when_it_is_called() -> None:
+    pipe, arguments = sd15(steps=3)
+    bare = run(pipe, arguments)
+    with record(pipe):
+        _, take_off = wrapped(pipe.scheduler)
+    take_off()
+    assert torch.equal(run(pipe, arguments), bare)
     assert is_clean(pipe)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scorescope.probes.decomposition.gram import gram
 from scorescope.probes.pipelines.branches import Hypothesis, Layout
-from scorescope.probes.pipelines.copies import Copies, same_bits
+from scorescope.probes.pipelines.tensor_copies import Copies, same_bits
 from scorescope.probes.recording import TraceError, shards
 from scorescope.probes.recording.offload import Ring, _Job
 
