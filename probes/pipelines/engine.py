@@ -77,7 +77,7 @@ class Engine:
         self._methods: list[MethodTap] = []
         self._hooks: list[ModuleHook] = []
         self._stepping = False
-        self._known: deque[int] = deque(maxlen=32)  # where denoiser inputs and returned states lie
+        self._known: deque[weakref.ref[Tensor]] = deque(maxlen=32)  # denoiser inputs and states that were returned
         self._made = 0
         self._unseen: list[tuple[nn.Module, Any, Any]] = []  # calls of compiled modules since they were last looked at
         self._inside: set[int] = set()
@@ -219,7 +219,7 @@ class Engine:
     def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if not is_repeated(module):
             self._inside.discard(id(module))
-            self._known.extend(tensor.data_ptr() for tensor in leaves([*args, *kwargs.values()])[:1])
+            self._known.extend(map(weakref.ref, leaves([*args, *kwargs.values()])[:1]))
         self._returned(module, leaves(output))
         self._made += not is_repeated(module)
 
@@ -293,7 +293,8 @@ class Engine:
         return tap.owner is not tap.root and not waits and not self._runs.goes_on()
 
     def _step(self, tap: StepTap, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = step_arguments(tap.signature, args, kwargs, set(self._known))
+        known = [tensor for one in self._known if (tensor := one()) is not None]
+        given = step_arguments(tap.signature, args, kwargs, known)
         _, replaced = self._replaced.get(id(tap.root), (None, None))
         begins = self._runs.begins(tap.root, given.timestep, replaced)
         received, told = given, list[tuple[Seat, StepEvent]]()
@@ -306,7 +307,7 @@ class Engine:
         result = tap.below(*args, **kwargs)
         state, _ = step_results(result, given.state, second=tap.returns_x0)
         if state is not None:
-            self._known.append(state.data_ptr())
+            self._known.append(weakref.ref(state))
         for seat, event in reversed(told):
             seat.listener.after_step(event, result)
         return result

@@ -2,7 +2,7 @@
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -26,19 +26,37 @@ class StepArguments:
     extra: dict[str, Any]
 
 
+def signature_of(owner: Any, step: Callable[..., Any]) -> inspect.Signature:
+    """The signature that names the arguments of `owner.step`.
+
+    Where somebody wrapped it as `step(*args, **kwargs)`, the first one of the scheduler's classes that has names.
+    """
+    own = inspect.signature(step)
+    classes = [vars(kind)["step"] for kind in type(owner).__mro__ if "step" in vars(kind)]
+    unbound = [inspect.signature(step) for step in classes if inspect.isfunction(step)]
+    bound = [one.replace(parameters=list(one.parameters.values())[1:]) for one in unbound]
+    named = [one for one in (own, *bound) if all(_any_of(one.parameters, names) for names in (_PREDICTION, _STATE))]
+    return named[0] if named else own
+
+
+def _any_of(names: Iterable[str], known: tuple[str, ...]) -> bool:
+    return any(name in known for name in names)
+
+
 def step_arguments(
-    signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any], known: set[int]
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any], known: Sequence[Tensor] = ()
 ) -> StepArguments:
     """Tell prediction, timestep and state apart, whatever their order and names.
 
     Parameters
     ----------
     signature : Signature
-        Of the scheduler's own `step`.
+        Of the scheduler's own `step`; see `signature_of`.
     args, kwargs
         Of this call.
-    known : set of int
-        Memory addresses of earlier states and denoiser inputs: settles names that say nothing.
+    known : sequence of Tensor
+        Earlier states and denoiser inputs that are still there. Where names say nothing, an argument that is one of
+        them is the state; else the order is that of diffusers: prediction, timestep, state.
 
     Raises
     ------
@@ -53,7 +71,7 @@ def step_arguments(
         if isinstance(value, Tensor) and value.ndim > 1 and name not in (prediction, state, time)
     }
     if state is None:
-        state = next((name for name, value in tensors.items() if value.data_ptr() in known), None)
+        state = next((name for name, value in tensors.items() if any(value is one for one in known)), None)
         tensors.pop(state or "", None)
     if prediction is None and tensors:
         prediction = next(iter(tensors))
@@ -73,7 +91,10 @@ def step_arguments(
 
 
 def _by_name(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    bound = signature.bind(*args, **kwargs).arguments
+    try:
+        bound = signature.bind(*args, **kwargs).arguments
+    except TypeError:  # that of a class, whose wrapper takes others
+        return {str(place): value for place, value in enumerate(args)} | kwargs
     named: dict[str, Any] = {}
     for name, value in bound.items():
         kind = signature.parameters[name].kind

@@ -6,14 +6,13 @@ with a deep copy of the pipeline: a copy has its own methods and no hook of ours
 
 import copy
 import functools
-import inspect
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import nn
 
-from scorescope.probes.pipelines.step_arguments import may_return_x0
+from scorescope.probes.pipelines.step_arguments import may_return_x0, signature_of
 
 Memo = dict[Any, Any]
 
@@ -78,7 +77,7 @@ class StepTap:
         functools.update_wrapper(self, below)
         self.owner, self.below, self.before, self.watcher = owner, below, before, watcher
         self.root = owner if root is None else root  # the scheduler that this one was copied from
-        self.signature = inspect.signature(below)
+        self.signature = signature_of(owner, below)
         self.returns_x0 = may_return_x0(below)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

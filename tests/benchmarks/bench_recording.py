@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scorescope.probes import record
+from scorescope.probes import CFG, guide, record
 from tests.benchmarks.timing import seconds, side_by_side
 from tests.pipelines import sd15
 
@@ -28,6 +28,7 @@ STEPS = 20  # of the pipeline whose scalars are recorded; entering and leaving c
 
 def main() -> None:
     scalars_cost()
+    step_cost()
     writing_cost(steps=48)
     writing_cost(steps=16)  # short enough to stay in what a disk takes at once, where only processor time counts
     resident_memory()
@@ -93,6 +94,30 @@ def scalars_cost() -> None:
     by_hand, bare, ratio = side_by_side(lambda: naive(pipe, run), run)
     print(f"naive hook, branches to the host: {by_hand:.3f} s against {bare:.3f} s bare, ratio {ratio:.4f}")
     nnsight_cost(pipe, run)
+
+
+def step_cost() -> None:
+    """What a step of a recorded and of a guided pipeline costs beyond a bare one, on a network that costs little."""
+    pipe, arguments = sd15(steps=50)
+
+    def run() -> None:
+        pipe(**arguments)
+
+    def recorded() -> None:
+        with record(pipe):
+            run()
+
+    def guided() -> None:
+        with guide(pipe, CFG(5.0)):
+            run()
+
+    def both() -> None:
+        with record(pipe), guide(pipe, CFG(5.0)):
+            run()
+
+    for name, ours in {"recorded": recorded, "guided": guided, "recorded and guided": both}.items():
+        with_ours, bare, ratio = side_by_side(ours, run)
+        print(f"a step {name}: {20 * (with_ours - bare):.2f} ms beyond {20 * bare:.2f} ms bare, ratio {ratio:.3f}")
 
 
 def processor_ratio(ours: Callable[[], object], bare: Callable[[], object], pairs: int = 7) -> float:
