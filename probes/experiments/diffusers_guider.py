@@ -18,6 +18,7 @@ from scorescope.probes.experiments.own_branches import has_own_branches
 from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, Rule, describe
 from scorescope.probes.guidance.scheduler_step import check_rule, predict, step_state
 from scorescope.probes.pipelines.level import Level
+from scorescope.probes.pipelines.taps import put_back
 
 _PREDICTIONS = {COND: ("pred_cond", 0), UNCOND: ("pred_uncond", 1)}
 
@@ -86,13 +87,18 @@ class RuleGuider:
         self._at = x, level, step_state(x, level, step=step, call=call, memory=memory)
         return self
 
-    def bind(self, session: Session, replaces: Any) -> Any:
-        """Work inside a `guide` block, in the place of another guider, which is returned."""
+    def bind(self, session: Session, replaces: Any) -> None:
+        """Work inside a `guide` block, in the place of another guider."""
         self._session, self._wanted, self._replaces = session, None, replaces
-        return replaces
 
-    def release(self) -> None:
-        """The block has ended."""
+    def release(self, pipe: Any, name: str) -> None:
+        """The block has ended: give the place back, here or where a later guider of ours has kept us."""
+        top = pipe.__dict__.get(name)
+        put_back(pipe, name, self, self._replaces)
+        while isinstance(top, RuleGuider):
+            if top._replaces is self:
+                top._replaces = self._replaces
+            top = top._replaces
         self._session = self._wanted = self._replaces = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

@@ -45,10 +45,9 @@ from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReaders
 from scorescope.probes.pipelines.listener import Listener, StepEvent
 from scorescope.probes.pipelines.proof import check_names
 from scorescope.probes.pipelines.run_watch import Stream
-from scorescope.probes.pipelines.seat import Seat
+from scorescope.probes.pipelines.seat import Seat, check_left
 from scorescope.probes.pipelines.separator import Separated, Separator
 from scorescope.probes.pipelines.step_arguments import step_results
-from scorescope.probes.pipelines.taps import put_back
 
 
 def guide(
@@ -184,6 +183,7 @@ class Guide(Listener):
         return len(self.evaluations)
 
     def __enter__(self) -> "Guide":
+        check_left(self._seat)
         self._engine = Engine.of(self._engine.pipe)  # of others who have come since
         try:
             self._seat = self._engine.join(self, self._denoisers)
@@ -210,10 +210,9 @@ class Guide(Listener):
     def _put_guider(self, name: str) -> None:
         pipe = self._engine.pipe
         guider = RuleGuider(self._rule)
-        before = guider.bind(self, pipe.__dict__.get(name))
+        guider.bind(self, pipe.__dict__.get(name))
         pipe.__dict__[name] = guider  # past the pipeline's bookkeeping: its configuration is not ours to change
-        self._undo.append(lambda: put_back(pipe, name, guider, before))
-        self._undo.append(guider.release)
+        self._undo.append(lambda: guider.release(pipe, name))
         self._engine.follow_guiders()
 
     def _leave(self) -> None:
@@ -250,7 +249,7 @@ class Guide(Listener):
 
     def before_step(self, step: StepEvent) -> Tensor:
         """See `Listener`: step with the rule's prediction in place of the pipeline's."""
-        if step.begins:
+        if step.restarts:
             self._paths = {}
             self._readers.forget()
         path = self._path(step.owner)

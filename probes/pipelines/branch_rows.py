@@ -6,7 +6,7 @@ one of two blocks of the same state. Every later step proves again, and one that
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level_reader import LevelReaders
 from scorescope.probes.pipelines.listener import StepEvent
 from scorescope.probes.pipelines.proof import LABELS, check_names
-from scorescope.probes.pipelines.separator import Separated, Separator
+from scorescope.probes.pipelines.separator import Judged, Separator
 
 _NAMES = "branches=, the order of the equal blocks of a batch, such as ('uncond', 'cond'); or branch 'both'"
 _LABELS, _NO_LABEL = "class_labels", "num_embeds_ada_norm"  # the argument, and what says which label is none
@@ -29,6 +29,7 @@ class Blocks:
 
     names: tuple[str, ...]
     interleaved: bool = False
+    presumed: bool = False  # until the step proves it
 
     def rows(self, branch: str, batch: int) -> Tensor:
         """1 in the rows of a branch, 0 in others, shape (batch,), float64."""
@@ -84,7 +85,7 @@ class BranchRows:
         if call.label:
             return Blocks((LABELS.get(call.label, call.label),)).rows(branch, batch)
         found = self._repeated(call, batch) or self._named(batch)
-        found = found or self._proved.get((call.module, call.place, batch)) or _from_inputs(call, batch)
+        found = found or self._proved.get((call.module, call.place, batch)) or self._presumed(call, batch)
         if found is None:
             what = f"{branch!r} in an unnamed call of {batch} rows, branches {self._names}"
             raise InputError("branch", found=what, expected=_NAMES)
@@ -106,17 +107,25 @@ class BranchRows:
         told, self._told = self._told, {}
         if step.place or not any(not call.label for call in step.calls):
             return
-        found = self._separate(step)
-        blocks = {} if found is None else _blocks(found)
+        blocks = self._judge(step)
         for place, one in told.items():
             if place in blocks and blocks[place].contradicts(one):
                 expected = f"{blocks[place].names}, as the step that they fed proves"
                 raise InputError("branches", found=f"{one.names} in call {place} of a step", expected=expected)
+            if place not in blocks and one.presumed:
+                found = f"{one.names} in call {place}, by its inputs or size alone, of a step that proves nothing"
+                raise InputError("branches", found=found, expected=_NAMES)
         proved = [call for call in step.calls if call.place in blocks]
         self._proved |= {(call.module, call.place, _rows(call)): blocks[call.place] for call in proved}
 
     def _named(self, batch: int) -> Blocks | None:
         return Blocks(self._names) if self._names and batch % len(self._names) == 0 else None
+
+    def _presumed(self, call: Call, batch: int) -> Blocks | None:
+        """What inputs tell; or `cond` alone, where guidance may have ended: a call of the size of one proved block."""
+        ones = {rows // len(blocks.names) for (_, _, rows), blocks in self._proved.items() if len(blocks.names) > 1}
+        found = _from_inputs(call, batch) or (Blocks(("cond",)) if batch in ones else None)
+        return None if found is None else replace(found, presumed=True)
 
     def _repeated(self, call: Call, batch: int) -> Blocks | None:
         """A rule makes the call that holds `cond` again: whole, or with the rows of that branch alone."""
@@ -124,15 +133,14 @@ class BranchRows:
         alone = {rows // len(blocks.names): Blocks(("cond",)) for rows, blocks in held.items()}
         return (alone | held).get(batch) if call.repeated else None
 
-    def _separate(self, step: StepEvent) -> Separated | None:
+    def _judge(self, step: StepEvent) -> dict[int, Blocks]:
         given = step.received
         level = self._readers.of(step.owner).read(step.owner, given.timestep, given.state, given.extra)
+        prediction, state = given.prediction.detach(), given.state.detach()
         try:
-            return self._separator.separate(
-                step.calls, given.prediction.detach(), given.state.detach(), level, step.place
-            )
+            return _blocks(self._separator.judge(step.calls, prediction, state, level, step.place))
         except InputError:  # nothing is learnt of this step
-            return None
+            return {}
 
     def _forget(self) -> None:
         self._proved, self._told = {}, {}
@@ -142,12 +150,14 @@ def _rows(call: Call) -> int:
     return len(call.outputs[0]) if call.outputs and call.outputs[0].ndim else 0
 
 
-def _blocks(found: Separated) -> dict[int, Blocks]:
-    """The branches in each call of a step, by the place of the call."""
-    layout, (first, *others) = found.layout, found.verdicts
-    if layout.order == "joined" or not first.evidence or any(one.uncond != first.uncond for one in others):
+def _blocks(found: Judged) -> dict[int, Blocks]:
+    """The branches in each call of a step, by the place of the call; none where the step proves none."""
+    layout, (first, *others) = found.hypothesis.layout, found.proved.verdicts
+    same = all((one.cond, one.uncond) == (first.cond, first.uncond) for one in others)
+    if layout.order == "joined" or not first.evidence or first.cond is None or not same:
         return {}
-    roles = {found.place: "cond"} | ({} if first.uncond is None else {first.uncond: "uncond"})
+    places = {"cond": first.cond, "uncond": first.uncond, "perturbed": found.proved.perturbed}
+    roles = {place: role for role, place in places.items() if place is not None}
     names = [roles.get(branch, "") for branch in range(sum(layout.parts))]
     blocks, start = {}, 0
     for call, count in zip(found.calls, layout.parts, strict=True):

@@ -13,6 +13,7 @@
 taps, each is told once of a step, and taps that nobody needs any more leave.
 """
 
+import sys
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -150,7 +151,9 @@ class Engine:
         self._unseen.clear()
 
     def _after_call_of_pipe(self, method: Any, *args: Any, **kwargs: Any) -> Any:
-        self._runs.end_call()
+        if self._runs.end_call(sys._getframe(2)):  # past the tap
+            for seat in self._seats:
+                seat.drop(all_calls=True)
         return method(*args, **kwargs)
 
     def follow_guiders(self) -> None:
@@ -287,10 +290,11 @@ class Engine:
             self._stepping = False
 
     def _is_elsewhere(self, tap: StepTap) -> bool:
-        """Whether a copied scheduler is used by somebody else: no call of our denoisers feeds its step."""
+        """Whether a scheduler, or its copy, is used by somebody else: no call of our denoisers feeds its step."""
         self.catch_up()
-        waits = any(len(seat) for seat in self._seats)
-        return tap.owner is not tap.root and not waits and not self._runs.goes_on()
+        if any(len(seat) for seat in self._seats):
+            return False
+        return self._runs.is_away() or (tap.owner is not tap.root and not self._runs.goes_on())
 
     def _step(self, tap: StepTap, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         known = [tensor for one in self._known if (tensor := one()) is not None]
@@ -299,7 +303,7 @@ class Engine:
         begins = self._runs.begins(tap.root, given.timestep, replaced)
         received, told = given, list[tuple[Seat, StepEvent]]()
         for seat in reversed(self._seats):
-            event = StepEvent(tap.owner, given, received, *seat.take(), begins, tap.returns_x0)
+            event = StepEvent(tap.owner, given, received, *seat.take(), *begins, tap.returns_x0)
             told.append((seat, event))
             if (prediction := seat.listener.before_step(event)) is not None:
                 args, kwargs, given = _with_prediction(args, kwargs, given, prediction)

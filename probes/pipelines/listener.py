@@ -28,6 +28,8 @@ class StepEvent:
         How many steps they have fed before.
     begins : bool
         It is the first of another run than the step before it.
+    restarts : bool
+        It is that, or the schedule starts again in the same run: the levels go back up.
     returns_x0 : bool
         What the scheduler returns beside the state, if anything, is its estimate of x0.
     """
@@ -38,6 +40,7 @@ class StepEvent:
     calls: Sequence[Call]
     place: int
     begins: bool
+    restarts: bool
     returns_x0: bool
 
 

@@ -45,12 +45,13 @@ class RunWatch:
     def __init__(self, pipe: Any) -> None:
         code = getattr(inspect.unwrap(type(pipe).__call__), "__code__", None) if callable(pipe) else None
         self._code = code if getattr(code, "co_name", "") == "__call__" else None  # not that of a bare decorator
+        self._pipe = pipe
         self._frame: FrameType | None = None
         self._ended = False
         self._grids: dict[int, tuple[Any, Any]] = {}
 
-    def begins(self, root: Any, timestep: Any, replaced: Any = None) -> bool:
-        """Whether this step is the first one of another run than the step before it.
+    def begins(self, root: Any, timestep: Any, replaced: Any = None) -> tuple[bool, bool]:
+        """Whether this step is the first one of another run than the step before it, and whether a schedule starts.
 
         Parameters
         ----------
@@ -63,17 +64,16 @@ class RunWatch:
         """
         grid, frame = getattr(root, "timesteps", None), self._calling()
         _, seen = self._grids.get(id(root), (root, grid))
+        starts = seen is not grid and _starts(root, seen, grid, timestep)
+        starts = starts or (id(root) not in self._grids and id(replaced) in self._grids)
+        begins = starts
         if self._ended or frame is not None or self._frame is not None:
             begins = bool(self._grids) and (self._ended or frame is not self._frame)
-        elif id(root) not in self._grids:
-            begins = id(replaced) in self._grids
-        else:
-            begins = seen is not grid and _starts(root, seen, grid, timestep)
         if begins:
             self._grids = {}
         self._frame, self._ended = frame, False
         self._grids[id(root)] = root, grid
-        return begins
+        return begins, begins or starts
 
     def goes_on(self) -> bool:
         """Whether the run of the latest step has not ended yet, as far as can be told before the next one."""
@@ -81,9 +81,16 @@ class RunWatch:
             return False
         return frame is not None or all(_is_same(getattr(s, "timesteps", None), g) for s, g in self._grids.values())
 
-    def end_call(self) -> None:
-        """The pipeline says that its call is over: its frame is let go, and what it holds."""
-        self._ended, self._frame = bool(self._grids), None
+    def is_away(self) -> bool:
+        """Whether calls of the pipeline have been seen, and we are in none."""
+        return (self._ended or self._frame is not None) and self._calling() is None
+
+    def end_call(self, caller: FrameType) -> bool:
+        """The pipeline says, in this frame, that it is done; true if its call is over, whose frame is then let go."""
+        over = caller is self._frame
+        if over:
+            self._ended, self._frame = True, None
+        return over
 
     def forget(self) -> None:
         """Nobody asks any more."""
@@ -92,9 +99,18 @@ class RunWatch:
     def _calling(self) -> FrameType | None:
         """The frame of the pipeline's call that we are in."""
         frame = sys._getframe(1) if self._code is not None else None
-        while frame is not None and frame.f_code is not self._code:
+        while frame is not None and not self._is_ours(frame):
             frame = frame.f_back
         return frame
+
+    def _is_ours(self, frame: FrameType) -> bool:
+        if frame.f_code is not self._code or frame is self._frame:
+            return frame is self._frame
+        found = frame.f_locals  # another pipeline of the same class may be called in a callback
+        ours = any(found.get(name) is self._pipe for name in frame.f_code.co_varnames[:1])
+        if isinstance(found, dict):
+            found.clear()  # up to Python 3.12 a copy, which would keep all that the frame held
+        return ours
 
 
 def _is_same(grid: Any, seen: Any) -> bool:

@@ -5,10 +5,17 @@ from typing import Any
 
 from torch import nn
 
+from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.listener import Listener
 
 _MOST = 256  # calls that one step may need; their outputs are held until then
+
+
+def check_left(seat: "Seat | None") -> None:
+    """Raise `InputError` where a listener has a seat already: its block is entered a second time."""
+    if seat is not None:
+        raise InputError("with", found="a block that is entered already", expected="one `with` at a time, or another")
 
 
 class Seat:
@@ -55,9 +62,14 @@ class Seat:
             self._waiting = [*self._waiting, call][-_MOST:]
         return call
 
-    def drop(self) -> None:
-        """Whoever starts again after an error between two calls makes all of them again."""
+    def drop(self, *, all_calls: bool = False) -> None:
+        """Whoever starts again after an error between two calls makes all of them again.
+
+        With `all_calls` those that have fed a step are let go too: none will come in this call of the pipeline.
+        """
         self._waiting, self._open = [], {}
+        if all_calls:
+            self._group = []
 
     def take(self) -> tuple[list[Call], int]:
         """The calls that feed the step that comes, and how many steps they have fed before."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import working_dtype
-from scorescope.probes.pipelines.branches import Layout, align, cut, without_variance
+from scorescope.probes.pipelines.branches import Hypothesis, Layout, align, cut, without_variance
 from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.measure import Packed, measure, unread
@@ -114,6 +114,28 @@ class Separated:
         return _scaled(self.verdicts, branch.to(self.cond.dtype), self.state.to(self.cond.dtype))
 
 
+@dataclass(frozen=True)
+class Judged:
+    """The proof of one step.
+
+    Attributes
+    ----------
+    proved : Proved
+        The verdicts.
+    hypothesis : Hypothesis
+        The cut that they are of.
+    calls : sequence of Call
+        The calls that hold its branches, in the order of its layout.
+    given : Given
+        What it was made with.
+    """
+
+    proved: Proved
+    hypothesis: Hypothesis
+    calls: Sequence[Call]
+    given: Given
+
+
 @dataclass
 class Separator:
     """Tells the branches of each step apart, with what earlier steps of the run have proved.
@@ -127,8 +149,8 @@ class Separator:
     names: Sequence[str] = ()
     _proved: list[Proved] = field(default_factory=list)
 
-    def separate(self, calls: Sequence[Call], prediction: Tensor, state: Tensor, level: Level, place: int) -> Separated:
-        """The branches of this step.
+    def judge(self, calls: Sequence[Call], prediction: Tensor, state: Tensor, level: Level, place: int) -> Judged:
+        """Prove which branch is which, in this step.
 
         Parameters
         ----------
@@ -144,7 +166,7 @@ class Separator:
         Raises
         ------
         InputError
-            Where they cannot be told apart, with the reason.
+            Where no output of the calls fits the prediction, with the reason.
         """
         target = without_variance(prediction, state)
         if target is None or not state.is_floating_point():
@@ -164,14 +186,24 @@ class Separator:
             raise _apart(proved.verdicts[0].reason)
         index = next(place for place, part in enumerate(described) if part is proved.hypothesis)
         chosen = cut(aligned, target, state)[index]
-        dtype = working_dtype(state)
-        found = [_scaled(proved.verdicts, branch.to(dtype), chosen.state.to(dtype)) for branch in chosen.branches]
-        cond, uncond = _places(proved.verdicts)
-        layout = chosen.layout
-        sources = [part.call for part in aligned if part.view == layout.view][-len(layout.modules) :]
+        sources = [part.call for part in aligned if part.view == chosen.layout.view][-len(chosen.layout.modules) :]
+        return Judged(proved, chosen, sources, Given(prediction, state, target, place))
+
+    def separate(self, calls: Sequence[Call], prediction: Tensor, state: Tensor, level: Level, place: int) -> Separated:
+        """The branches of this step; see `judge`.
+
+        Raises
+        ------
+        InputError
+            Where they cannot be told apart, with the reason.
+        """
+        judged = self.judge(calls, prediction, state, level, place)
+        chosen, verdicts, dtype = judged.hypothesis, judged.proved.verdicts, working_dtype(state)
+        found = [_scaled(verdicts, branch.to(dtype), chosen.state.to(dtype)) for branch in chosen.branches]
+        cond, uncond = _places(verdicts)
         return Separated(
-            found[cond], None if uncond is None else found[uncond], chosen.state, sources, layout, cond,
-            Given(prediction, state, target, place), proved.verdicts,
+            found[cond], None if uncond is None else found[uncond], chosen.state, judged.calls, chosen.layout, cond,
+            judged.given, verdicts,
         )  # fmt: skip
 
 

@@ -47,8 +47,9 @@ class MethodTap:
     """
 
     def __init__(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
-        self.owner, self.name, self.below = owner, name, getattr(owner, name)
-        functools.update_wrapper(self, self.below)
+        below = getattr(owner, name)
+        functools.update_wrapper(self, below, updated=())
+        self.owner, self.name, self.below = owner, name, below
         self._around, self._before = around, owner.__dict__.get(name)
         owner.__dict__[name] = self
 
@@ -60,8 +61,14 @@ class MethodTap:
         return _own_method(self, self.name, self._before, memo)
 
     def remove(self) -> None:
-        """Put back what was there, unless somebody has put something else in our place."""
+        """Put back what was there, unless somebody has put something else in our place; pass every call on."""
+        top = self.owner.__dict__.get(self.name)
         put_back(self.owner, self.name, self, self._before)
+        while isinstance(top, MethodTap):
+            if top.below is self:
+                top.below, top._before = self.below, self._before
+            top = top.below
+        self._around = _pass_on  # a shallow copy of the owner may keep us
 
 
 class StepTap:
@@ -74,7 +81,7 @@ class StepTap:
     """
 
     def __init__(self, owner: Any, below: Callable[..., Any], before: Any, watcher: Watcher, root: Any = None) -> None:
-        functools.update_wrapper(self, below)
+        functools.update_wrapper(self, below, updated=())
         self.owner, self.below, self.before, self.watcher = owner, below, before, watcher
         self.root = owner if root is None else root  # the scheduler that this one was copied from
         self.signature = signature_of(owner, below)
@@ -162,6 +169,10 @@ def hooks_on(module: nn.Module) -> list[ModuleHook]:
     """Those of ours on a module."""
     found = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
     return [hook for hook in found if isinstance(hook, ModuleHook)]
+
+
+def _pass_on(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return method(*args, **kwargs)
 
 
 def put_back(owner: Any, name: str, ours: Any, before: Any) -> None:

@@ -21,7 +21,7 @@ from scorescope.probes.pipelines.call import Call, leaves
 from scorescope.probes.pipelines.engine import Engine
 from scorescope.probes.pipelines.level_reader import LevelFunction
 from scorescope.probes.pipelines.listener import Listener, StepEvent
-from scorescope.probes.pipelines.seat import Seat
+from scorescope.probes.pipelines.seat import Seat, check_left
 from scorescope.probes.pipelines.taps import ModuleHook
 from scorescope.probes.recording.estimate import says_it_guides
 from scorescope.probes.recording.kept_sites import Site, hook, resolve
@@ -124,6 +124,7 @@ class Session(Listener):
         return self._recorder.begun
 
     def __enter__(self) -> Trace:
+        check_left(self._seat)
         self._engine = Engine.of(self._engine.pipe)  # of others who have come since
         self._recorder.copies = self._engine.copies
         self._sink.open(self._manifest())

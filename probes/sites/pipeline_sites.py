@@ -20,7 +20,7 @@ from scorescope.probes.pipelines.engine import Engine
 from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReaders
 from scorescope.probes.pipelines.listener import Listener
 from scorescope.probes.pipelines.proof import LABELS
-from scorescope.probes.pipelines.seat import Seat
+from scorescope.probes.pipelines.seat import Seat, check_left
 from scorescope.probes.pipelines.taps import ModuleHook
 from scorescope.probes.sites.once_a_pass import PassCalls
 
@@ -104,6 +104,7 @@ class PipelineSites(Listener):
         raise NotImplementedError
 
     def __enter__(self) -> Self:
+        check_left(self._seat)
         self._engine = Engine.of(self._engine.pipe)
         try:
             self._seat = self._engine.join(self, self._denoisers)
