@@ -15,6 +15,8 @@ The wings, each with a recipe of its own (`help(guidance)`):
 The names below are the entries; all others are in their wings.
 """
 
+from typing import NoReturn
+
 from scorescope.analysis import directions, fid, gaussian, guidance, information, statistics
 from scorescope.analysis.directions import (
     find_direction,
@@ -36,6 +38,7 @@ from scorescope.analysis.guidance import (
 )
 from scorescope.analysis.information import attribute_loss, paired_classify, pairwise_information
 from scorescope.analysis.statistics import Column, Schema, find_column, summarise_by
+from scorescope.data.wings import not_here
 
 __all__ = [
     "Column",
@@ -72,3 +75,8 @@ __all__ = [
     "token_direction",
     "trace_direction",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Say which wing has a name that is not here."""
+    raise not_here(__name__, name, globals())

@@ -24,6 +24,9 @@ The names below are those that most work begins with; everything else is in its 
         pipe("a lighthouse")
 """
 
+from typing import NoReturn
+
+from scorescope.data.wings import not_here
 from scorescope.probes import (
     activations,
     approximations,
@@ -120,3 +123,8 @@ __all__ = [
     "sweep",
     "to_denoised",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Say which wing has a name that is not here."""
+    raise not_here(__name__, name, globals())

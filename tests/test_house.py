@@ -107,12 +107,13 @@ def test_a_face_lists_documented_names_that_its_own_files_define(one):
 def test_a_rooms_face_lists_its_wings_and_names_from_their_faces(one):
     wings = set(MAY_IMPORT[one.name])
     assert wings <= set(one.public)
-    for found in one.imports:
+    imports = [found for found in one.imports if found.module.startswith(f"scorescope.{one.name}")]
+    for found in imports:
         if found.name not in wings:
             wing = HOUSE.wings[HOUSE.target(found)]
             assert wing.name.startswith(f"{one.name}.") and found.name in wing.face.public
     names = set(one.public) - wings
-    assert names == {found.name for found in one.imports} - wings and len(names) <= MOST_NAMES["room"]
+    assert names == {found.name for found in imports} - wings and len(names) <= MOST_NAMES["room"]
 
 
 @each(WINGS)
@@ -281,3 +282,13 @@ def test_wheel_installs_and_imports_outside_the_checkout(tmp_path):
     run = subprocess.run([*python, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert str(tmp_path) in run.stdout and f"decompose {PROJECT['project']['version']}" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "wing"),
+    [("probes", "Heun", "sampling"), ("analysis", "verdict", "fid"), ("probes", "nothing", "")],
+)
+def test_a_room_says_which_wing_has_a_name(room, name, wing):
+    module = importlib.import_module(f"scorescope.{room}")
+    with pytest.raises(ImportError if wing else AttributeError, match=f"scorescope.{room}.{wing}" if wing else name):
+        getattr(module, name)

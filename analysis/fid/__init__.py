@@ -12,7 +12,7 @@
     table = gaming_audit(FeaturePair(fake, second), FeaturePair(real, other), {"classes matched": match})
     verdict(table, "classes matched").text                 # how much went away by choosing, not improving
 
-Features come from `probes.features.extract`, one row an image.
+`fake` and `real` are arrays with one row an image: `extract(...).features` of `probes.features`, or its moments.
 """
 
 from scorescope.analysis.fid.companions import companion_table, fid_infinity, inception_score

@@ -10,7 +10,8 @@
     solver_gains(Heun(), sigmas, gaussian.eigenvalues)     # a solver's own error on the linear part
     memorisation(denoiser, {"train": train, "held out": held_out}, sigmas)
 
-Laws come from `probes.approximations`, noise levels from `probes.models.edm_sigmas`.
+`regimes` compares the laws that it is given: with one law that one is best everywhere. Laws come from
+`probes.approximations`, solvers such as `Heun` from `probes.sampling`, noise levels from `probes.models.edm_sigmas`.
 """
 
 from scorescope.analysis.gaussian.far_field import (

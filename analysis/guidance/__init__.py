@@ -6,7 +6,7 @@
     suggest_interval(unguided, share=0.9)                  # noise levels that hold 90 % of the information
     rows = sample_metrics(settings, value_range=(-1, 1))   # settings of `probes.sweep`: one row a (setting, sample)
     measure_sweep(settings, reference=real, rows=rows)     # every metric of each setting: METRICS
-    parting(separation(trace, other))                      # first and last step at which two paths differ
+    parting(separation(trace, other))                      # where two paths part; both with Recording(keep=True)
     audit(guider, trace, paper=paper_rule(guider, 50))     # what a guider really computes, and in which space
 
 Traces come from `probes.record`, `probes.replay` and `probes.sample`, settings from `probes.sweep`.

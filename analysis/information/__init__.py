@@ -3,13 +3,15 @@
     found = pairwise_information(denoiser, images, labels, levels=grid_levels(-9, 6, 31), entropy=math.log(10))
     found.expected                                         # mutual information with its interval, two estimators
     overlap(denoiser, images, first, second, joint).summary            # shared, unique, synergy
-    decided = paired_classify(denoiser, bank, candidates, labels)
+    digits = {str(digit): torch.tensor([digit]) for digit in range(10)}
+    decided = paired_classify(denoiser, bank, digits, labels)          # labels: places in `digits`, one an image
     decided.summary                                        # accuracy, and evaluations spent
     lost = attribute_loss(denoiser, first_images, second_images, sigmas=sigmas)
     lost.half                                              # the noise level at which the attribute is lost
     pair_table(compare_arms(bank, arms))                   # paired losses of any denoisers or conditions
 
-Everything is compared at the same noisy points, those of a `probes.Bank`, with the same noise in every arm.
+Everything is compared at the same noisy points, those of a `probes.Bank`, with the same noise in every arm; arms and
+`compare_arms` are in `probes.bank`.
 """
 
 from scorescope.analysis.information.attributes import AttributeLoss, attribute_loss

@@ -2,10 +2,10 @@
 
     find_column("norm_floor")                             # table, column, unit, meaning, wherever it stands
     guidance.DECOMPOSITION.describe()                     # every column of one table
-    summarise_by(table, by=["step", "quantity"])          # mean, median and interval over samples, group by group
+    summarise_by(long_table, by=["step", "quantity"])     # mean, median and interval over samples, group by group
     split = grouped_split(pairs, seed=0)                  # train, validation, test: no group on two sides
     SCHEMA = Schema("mine", (Column("sigma", float, "data", "noise level"),))
-    SCHEMA.check(table)                                   # the columns declared, in order, or an InputError
+    SCHEMA.check(mine)                                    # the columns declared, in order, or an InputError
 
 Samples, not rows, are what intervals draw again: rows that share a sample stay together.
 """

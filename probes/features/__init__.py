@@ -1,9 +1,9 @@
 """From images to features to moments: feature networks, sets of images and masks, mergeable moments.
 
     extractor = classifier_extractor("digits")     # shipped; inception_extractor, dinov2_extractor, timm_extractor
-    found = extract(open_images("samples/"), extractor)
+    found = extract(open_images("samples/"), extractor)                  # found.features, (n, d); or tensor_images(x)
     moments = stream_moments(open_images("samples.zip"), extractor)      # constant memory
-    write_moments(Path("samples.npz"), moments)
+    write_moments(pathlib.Path("samples.npz"), moments)
 
 What distances are made of; the distances are in `analysis.fid`.
 """

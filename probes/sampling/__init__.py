@@ -3,10 +3,10 @@
     run = sample(denoiser, seeds=range(64), condition=labels, rule=CFG(4.0), solver=Heun())
     run.samples, run.trace
     path = run_path(denoiser, x, edm_sigmas(60)[:-1])
-    sample_arms(denoiser, [RunArm("bare"), RunArm("off", (off,))], seeds=range(32), condition=labels)
+    sample_arms(denoiser, [RunArm("bare"), RunArm("off", (off,))], seeds=range(64), condition=labels)
     sample_teleported(denoiser, gaussian, seeds=range(64), sigma_skip=8.0, sigmas=edm_sigmas(18))
 
-Everything random about a sample comes from its seed.
+Everything random about a sample comes from its seed. Rules are in `probes.guidance`, noise levels in `probes.models`.
 """
 
 from scorescope.probes.sampling.arm_rows import RunArm
