@@ -5,7 +5,7 @@
                  condition={"prompt": prompts}, arguments={"num_inference_steps": 30}, folder="runs/sweep")
 
 A sweep that was cut off goes on with its first unfinished setting. What the settings mean is for
-`analysis.sweeps` to say.
+`analysis.guidance.measure_sweep` to say.
 """
 
 import hashlib

@@ -5,7 +5,7 @@ prediction which the scheduler received is a `Hypothesis`; for each, the Gram ma
 
     (a, b - a, c - a, ..., g - a, x)          a, b, c: branches; g: what the scheduler received; x: its state
 
-is accumulated on the device in float64, per sample. `recording.proof` reads them on the host.
+is accumulated on the device in float64, per sample. `pipelines.proof` reads them on the host.
 """
 
 from collections.abc import Iterator, Sequence
