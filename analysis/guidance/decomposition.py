@@ -162,15 +162,13 @@ def decompose(trace: Trace) -> pd.DataFrame:
     return DECOMPOSITION.check(scalars[kept].assign(**columns))
 
 
-def summarise(table: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """Summarise a decomposition over samples: one row a (rule, weight, step, call, quantity).
 
     Parameters
     ----------
     table : DataFrame
         From `decompose`; several runs may stand below each other.
-    resamples, seed : int
-        Of the bootstrap over samples.
 
     Returns
     -------
@@ -180,7 +178,7 @@ def summarise(table: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> p
     """
     require_columns("table", table, ["rule", "weight", *_STEP_KEYS, *_QUANTITIES])
     by = ["rule", "weight", *_STEP_KEYS]
-    return summarise_by(table, by=by, quantities=_QUANTITIES, resamples=resamples, seed=seed)
+    return summarise_by(table, by=by, quantities=_QUANTITIES)
 
 
 def decompose_centred(trace: Trace) -> pd.DataFrame:
@@ -249,7 +247,7 @@ def decompose_bands(trace: Trace) -> pd.DataFrame:
     return BANDS.check(pd.concat(tables, ignore_index=True))
 
 
-def compare(traces: Mapping[str, Trace] | Iterable[Trace], *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def compare(traces: Mapping[str, Trace] | Iterable[Trace]) -> pd.DataFrame:
     """Summaries of several runs side by side, told apart by `run`.
 
     Parameters
@@ -276,7 +274,7 @@ def compare(traces: Mapping[str, Trace] | Iterable[Trace], *, resamples: int = 1
     if not traces:
         raise InputError("traces", found="0 traces", expected="at least one")
     tables = [
-        summarise(decompose(trace), resamples=resamples, seed=seed).assign(run=name) for name, trace in traces.items()
+        summarise(decompose(trace)).assign(run=name) for name, trace in traces.items()
     ]
     table = pd.concat(tables, ignore_index=True)
     return table[["run", *table.columns.drop("run")]]

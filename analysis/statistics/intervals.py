@@ -1,5 +1,6 @@
 """95 % intervals that have a formula: of means, of shares, and of differences of shares.
 
+    skewed_mean_interval(values)         # of a mean, corrected for the skewness of what is averaged
     share_interval(right)                # exact, of zeros and ones
     paired_share_interval(a - b)         # score interval of a difference over the same units
     wilson(count, n), share_gap(count1, n1, count2, n2), mean_interval(values)
@@ -102,6 +103,59 @@ def mean_interval(values: Floats) -> tuple[float, float, float]:
     half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     mean = float(values.mean())
     return mean, mean - float(half), mean + float(half)
+
+
+def skewed_mean_interval(values: Floats) -> tuple[Floats, Floats]:
+    """95 % interval of the mean over the first axis, corrected for skewness (Hall 1992, J. R. Stat. Soc. B 54, 221).
+
+    Student's t interval and the percentile bootstrap cover 80 to 90 % where 8 to 16 skewed values are averaged. Here
+    a cubic makes the t statistic all but symmetric before its quantiles are used. Simulated on normal, exponential,
+    chi-square (one degree of freedom) and log-normal values (spread 0.5), it covers 92 to 95 % from 8 values up, and
+    from 32 up on log-normal values of spread 1; where a rare few values make the mean no interval holds.
+
+    Parameters
+    ----------
+    values : array, shape (n, ...)
+        Independent values. Below two there is no interval: NaN.
+
+    Returns
+    -------
+    low, high : array, shape (...)
+    """
+    n = len(values)
+    if n < 2:
+        missing = np.full(values.shape[1:], np.nan)
+        return missing, missing
+    mean, std, skewness = moments_of(values)
+    t = stats.t.ppf((1 + LEVEL) / 2, n - 1)
+    low, high = (std * _unskewed(sign * t, skewness, n) for sign in (1, -1))
+    return mean - low, mean - high
+
+
+def skewed_t(values: Floats) -> Floats:
+    """Hall's t statistic of the hypothesis that the mean over the first axis is 0: see `skewed_mean_interval`."""
+    n = len(values)
+    mean, std, g = moments_of(values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = mean / std
+    found: Floats = np.sqrt(n) * (ratio + g * ratio**2 / 3 + g**2 * ratio**3 / 27 + g / (6 * n))
+    return found
+
+
+def moments_of(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean, standard deviation and skewness over the first axis; the skewness of equal values is 0."""
+    mean, std = values.mean(0), values.std(0, ddof=1)
+    plain = values.std(0)
+    return mean, std, (((values - mean) / np.where(plain > 0, plain, 1.0)) ** 3).mean(0)
+
+
+def _unskewed(t: float, skewness: Floats, n: int) -> Floats:
+    """(mean - truth) / std at which the cubic statistic is t."""
+    known = np.abs(skewness) > 1e-6  # below, the cubic is the line that it tends to
+    g = np.where(known, skewness, 1.0)
+    root = (np.cbrt(1 + g * (t / np.sqrt(n) - g / (6 * n))) - 1) * 3 / g
+    found: Floats = np.where(known, root, t / np.sqrt(n))
+    return found
 
 
 def share_gap(count1: ArrayLike, n1: int, count2: ArrayLike, n2: int) -> tuple[Floats, Floats, Floats]:

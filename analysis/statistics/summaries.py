@@ -1,9 +1,9 @@
-"""Means, medians and bootstrap intervals of many quantities over samples.
+"""Means, medians and intervals of many quantities over samples.
 
     summarise_by(table, by=["rule", "weight", "step", "call"])
 
-Samples, not rows, are what is drawn again: rows that share a sample stay together. The same draws serve all
-groups that hold the same samples, so that paired runs (same seeds) are drawn as pairs.
+Samples, not rows, are what varies: rows that share a sample count as one unit. The interval of the mean is
+`skewed_mean_interval`'s, which holds for few and skewed samples.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
+from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import require_columns
 from scorescope.data.errors import InputError
 
@@ -25,8 +25,6 @@ def summarise_by(
     by: Sequence[str],
     quantities: Sequence[str] | None = None,
     cluster: str = "sample",
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Summarise quantities over samples, group by group.
 
@@ -39,18 +37,15 @@ def summarise_by(
     quantities : sequence of str, optional
         Columns to summarise; by default every float column that is neither in `by` nor `cluster`.
     cluster : str
-        Column of the unit that the bootstrap draws.
-    resamples : int
-        Bootstrap draws.
-    seed : int
-        Seed of the draws.
+        Column of the independent unit.
 
     Returns
     -------
     DataFrame
         One row a (group, quantity): the columns of `by`, `quantity`, `n` (rows that are finite), `mean`,
-        `median`, and `low`, `high`: the 95 % percentile-bootstrap interval of the mean. With fewer than two
-        samples the interval is missing.
+        `median`, and `low`, `high`: the 95 % interval of the mean, of no width where all samples agree, and
+        missing with fewer than two. It covers 92 % or more from 8 samples up unless they are more skewed than an
+        exponential or chi-square law; log-normal ones of spread 1 need 32.
 
     Raises
     ------
@@ -58,8 +53,8 @@ def summarise_by(
         For an empty table or columns that it lacks.
     """
     require_columns("table", table, [*by, cluster, *(quantities or [])])
-    if table.empty or resamples < 1:
-        raise InputError("table, resamples", found=f"{len(table)} rows, {resamples}", expected="at least one of each")
+    if table.empty:
+        raise InputError("table", found="0 rows", expected="at least one")
     if quantities is None:
         floats = table.select_dtypes("float").columns
         quantities = [name for name in floats if name not in {*by, cluster}]
@@ -67,52 +62,34 @@ def summarise_by(
     code = groups.ngroup().to_numpy()
     keys = table[list(by)].iloc[np.unique(code, return_index=True)[1]].reset_index(drop=True)
     unit, units = pd.factorize(table[cluster])
-    draws = _Draws(unit, code, (len(units), len(keys)), resamples, seed)
+    size = (len(units), len(keys))
     frames = []
     for name in quantities:
         values = table[name].to_numpy(np.float64)
         values = np.where(np.isfinite(values), values, np.nan)
-        low, high = draws.interval(values)
+        low, high = _intervals(values, unit, code, size)
         found = pd.Series(values).groupby(code).agg(["count", "mean", "median"]).reset_index(drop=True)
         found.columns = pd.Index(["n", "mean", "median"])
         frames.append(pd.concat([keys.assign(quantity=name), found.assign(low=low, high=high)], axis=1))
     return pd.concat(frames, ignore_index=True)
 
 
-class _Draws:
-    """Bootstrap draws of units, the same for all groups that hold the same units."""
-
-    def __init__(
-        self,
-        unit: NDArray[np.integer[Any]],
-        code: NDArray[np.integer[Any]],
-        size: tuple[int, int],
-        resamples: int,
-        seed: int,
-    ) -> None:
-        self.unit, self.code, self.size = unit, code, size
-        held = np.zeros(size, dtype=bool)
-        held[unit, code] = True
-        patterns, self.pattern = np.unique(held, axis=1, return_inverse=True)
-        self.weights: list[Floats] = []
-        for members in patterns.T:
-            weights = np.zeros((resamples, size[0]))
-            weights[:, members] = draw_units(int(members.sum()), resamples=resamples, seed=seed)
-            self.weights.append(weights)
-
-    def interval(self, values: Floats) -> tuple[Floats, Floats]:
-        """Percentile interval of each group's mean, from sums and counts of each (unit, group)."""
-        units, groups = self.size
-        known = np.isfinite(values)
-        cell = self.unit[known] * groups + self.code[known]
-        sums = np.bincount(cell, values[known], minlength=units * groups).reshape(self.size)
-        counts = np.bincount(cell, minlength=units * groups).reshape(self.size).astype(np.float64)
-        low, high = np.full(groups, np.nan), np.full(groups, np.nan)
-        for number, weights in enumerate(self.weights):
-            # a group with one known unit has no interval
-            chosen = (self.pattern == number) & ((counts > 0).sum(0) >= 2)
-            if chosen.any():
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    means = (weights @ sums[:, chosen]) / (weights @ counts[:, chosen])
-                low[chosen], high[chosen] = np.nanquantile(means, TAILS, axis=0)
-        return low, high
+def _intervals(
+    values: Floats, unit: NDArray[np.integer[Any]], code: NDArray[np.integer[Any]], size: tuple[int, int]
+) -> tuple[Floats, Floats]:
+    """Interval of each group's mean: a ratio of sums over units, each unit by what it adds to that ratio."""
+    units, groups = size
+    known = np.isfinite(values)
+    cell = unit[known] * groups + code[known]
+    sums = np.bincount(cell, values[known], minlength=units * groups).reshape(size)
+    counts = np.bincount(cell, minlength=units * groups).reshape(size).astype(np.float64)
+    low, high = np.full(groups, np.nan), np.full(groups, np.nan)
+    held = (counts > 0).sum(0)
+    for n in np.unique(held[held >= 2]):
+        chosen = held == n
+        # the units of each of these groups, in their order, on top of each other
+        rows = np.argsort(counts[:, chosen] == 0, axis=0, kind="stable")[:n]
+        total, count = (np.take_along_axis(array[:, chosen], rows, axis=0) for array in (sums, counts))
+        mean = total.sum(0) / count.sum(0)
+        low[chosen], high[chosen] = skewed_mean_interval(mean + (total - mean * count) / count.mean(0))
+    return low, high

@@ -118,14 +118,14 @@ def test_apg_removes_the_gain_and_cfg_applies_it():
 def test_missing_branch_stays_missing_through_the_summary():
     table = decompose(record(random_pair(), CFG(1.0)))
     assert table["update_norm"].isna().all() and (table["missing"] == "not needed by CFG").all()
-    summary = summarise(table, resamples=50).set_index("quantity")
+    summary = summarise(table).set_index("quantity")
     assert (summary.loc["update_norm", "n"] == 0).all() and summary.loc["update_norm", "mean"].isna().all()
     assert (summary.loc["contrast", "n"] == 6).all()
 
 
 def test_summary_has_a_row_a_step_call_and_quantity():
     table = decompose(record(random_pair(), CFG(2.0)))
-    summary = summarise(table, resamples=50)
+    summary = summarise(table)
     rows = summary[(summary["quantity"] == "update_norm")]
     assert len(rows) == 35 and (rows["n"] == 6).all()
     group = table[(table["step"] == 3) & (table["call"] == 1)]["update_norm"]
@@ -137,7 +137,7 @@ def test_summary_has_a_row_a_step_call_and_quantity():
 def test_compare_puts_runs_side_by_side():
     pair = random_pair()
     traces = [record(pair, rule) for rule in (CFG(2.0), CFG(4.0), APG(4.0))]
-    found = compare(traces, resamples=50)
+    found = compare(traces)
     assert set(map(tuple, found[["rule", "weight"]].drop_duplicates().to_numpy())) == {
         ("CFG", 2.0),
         ("CFG", 4.0),
