@@ -273,9 +273,7 @@ def compare(traces: Mapping[str, Trace] | Iterable[Trace]) -> pd.DataFrame:
             raise InputError("traces", found=f"{len(listed)} traces of rules {list(traces)}", expected=expected)
     if not traces:
         raise InputError("traces", found="0 traces", expected="at least one")
-    tables = [
-        summarise(decompose(trace)).assign(run=name) for name, trace in traces.items()
-    ]
+    tables = [summarise(decompose(trace)).assign(run=name) for name, trace in traces.items()]
     table = pd.concat(tables, ignore_index=True)
     return table[["run", *table.columns.drop("run")]]
 

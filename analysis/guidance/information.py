@@ -11,9 +11,11 @@ condition; where a model's integral does, its two branches are no pair of one la
 import numpy as np
 import pandas as pd
 import torch
+from scipy import interpolate, stats
 
+from scorescope.analysis.guidance.decomposition import decompose
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
+from scorescope.analysis.statistics.intervals import LEVEL, skewed_mean_interval, skewed_t
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import path_applied
@@ -24,13 +26,21 @@ from scorescope.probes.recording.trace import Trace
 # than float32's own noise at a path of many operations. Guidance that small moves nothing.
 ROUNDINGS, LEAST_APPLIED = 2, 1e-6
 
+# noise levels inside a suggested interval: on mixtures with a closed form the path and the integral over 12 of them
+# move its ends by at most 2 %, over 6 of them by 3 to 10 %
+LEAST_LEVELS = 12
+# samples that hold the tail beyond an end (squared sum over sum of squares): of fewer, rare ones that were not drawn
+# decide, and no interval made from those that were covers
+LEAST_HOLDERS = 12
+FINE = 4000  # places between the levels at which the integral is looked up
+
 INFORMATION = Schema(
     "guidance_information",
     (
         Column("sigma", float, "data", "noise level"),
         Column("n", int, "", "samples"),
         Column("density", float, "nats per octave", "ln 2 E|D_c - D_u|^2 / sigma^2: gained per halving of sigma"),
-        *ends("nats per octave", "bootstrap over samples"),
+        *ends("nats per octave", "of drawing samples only"),
         Column("information", float, "nats", "I(c; x_sigma): integral of the density from the highest level down"),
         *ends("nats", "of drawing samples only", of="information"),
         Column("bound", float, "nats", "entropy of the condition, which the information cannot exceed; NaN if unknown"),
@@ -44,14 +54,16 @@ INTERVAL = Schema(
         Column("share", float, "1", "share of the information inside the interval"),
         Column("information", float, "nats", "what it is a share of: the integral, or the condition's entropy if less"),
         Column("low", float, "data", "its lower noise level"),
-        *ends("data", "of drawing samples, not of the path's steps", of="low"),
+        *ends("data", "of drawing samples; the path's lowest level where they leave it open", of="low"),
         Column("high", float, "data", "its upper noise level"),
-        *ends("data", "of drawing samples only", of="high"),
+        *ends("data", "of drawing samples; the path's highest level where they leave it open", of="high"),
+        Column("levels", int, "", "noise levels of the path inside it"),
+        Column("missing", str, "", "why there is no interval; empty where there is one"),
     ),
 )
 
 
-def guidance_information(trace: Trace, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def guidance_information(trace: Trace) -> pd.DataFrame:
     """Information about the condition against the noise level, from an unguided run.
 
     The expectation is over x ~ p(x_sigma | c), which the path of w = 1 follows; a guided path would give something
@@ -62,15 +74,13 @@ def guidance_information(trace: Trace, *, resamples: int = 1000, seed: int = 0) 
     ----------
     trace : Trace
         An unguided run with `Recording(all_branches=True)`, or a replay of one.
-    resamples, seed : int
-        Of the bootstrap over samples.
 
     Returns
     -------
     DataFrame
-        Columns declared in `INFORMATION`, one row a noise level, from high to low. The integral is the trapezoid rule
-        in ln sigma from the highest finite level; what lies above it is left out, and `dropped` counts the levels
-        that had no finite noise.
+        Columns declared in `INFORMATION`, one row a noise level, from high to low. The integral is that of a
+        cubic spline through the levels in ln sigma, from the highest finite one; what lies above it is left out, and
+        `dropped` counts the levels that had no finite noise.
 
     Raises
     ------
@@ -78,16 +88,13 @@ def guidance_information(trace: Trace, *, resamples: int = 1000, seed: int = 0) 
         For a guided run, one without the unconditional branch, and one without a finite noise level.
     """
     sigma, values, dropped = _densities(trace)
-    draws = draw_units(len(values), resamples=resamples, seed=seed)
-    means = draws @ values / len(values)
-    density, integral = values.mean(0), _integral(sigma, values.mean(0))
-    integrals = np.stack([_integral(sigma, row) for row in means])
+    integrals = _integrals(sigma, values, -np.log(sigma))
     table = {
         "sigma": sigma,
         "n": len(values),
-        "density": np.log(2) * density,
-        **_ends("low", "high", np.log(2) * means),
-        "information": integral,
+        "density": np.log(2) * values.mean(0),
+        **_ends("low", "high", np.log(2) * values),
+        "information": integrals.mean(0),
         **_ends("information_low", "information_high", integrals),
         "bound": _entropy(trace.samples["condition"]),
         "dropped": dropped,
@@ -95,16 +102,21 @@ def guidance_information(trace: Trace, *, resamples: int = 1000, seed: int = 0) 
     return INFORMATION.check(pd.DataFrame(table))
 
 
-def suggest_interval(trace: Trace, *, share: float = 0.9, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def suggest_interval(trace: Trace, *, share: float = 0.9) -> pd.DataFrame:
     """The central noise levels that hold `share` of the information: a guidance interval with its uncertainty.
 
-    Equal shares, (1 - share) / 2, are left out above and below. Where the integral exceeds the entropy of the
-    condition, it is cut there: what a network adds below that noise level is no information about the condition.
-    Levels of infinite noise are left out, as in `guidance_information`.
+    Equal shares, (1 - share) / 2, are left out above and below. Where the integral is shown to exceed the entropy of
+    the condition (by its own interval), the entropy takes its place: what a network adds below that noise level is no
+    information about the condition. Levels of infinite noise are left out, as in `guidance_information`.
 
-    The intervals are those of drawing samples alone. What the steps do to the path and to the trapezoid rule is not
-    in them: on a mixture with a closed form Heun's 18 steps give an upper end 8 % too high, 60 steps one that is
-    right to 1 %. Use at least that many.
+    There is no interval, and `missing` says why, where the branches differ by no more than rounding, and where fewer
+    than 12 noise levels lie inside: then the steps move its ends more than the samples do. `sample`'s default of 18
+    steps is too few for most models: take `edm_sigmas(60)`.
+
+    The intervals of the ends are those of drawing samples: the levels at which Hall's corrected t does not tell the
+    integral from its share (as Fieller's interval of a ratio; see `skewed_mean_interval`). On mixtures with a closed
+    form they cover 92 to 98 % from 16 samples up. Where fewer than 12 samples hold what lies beyond an end, as where
+    classes hardly overlap and few samples ever come near another class, the interval is open on that side.
 
     Parameters
     ----------
@@ -112,8 +124,6 @@ def suggest_interval(trace: Trace, *, share: float = 0.9, resamples: int = 1000,
         As in `guidance_information`.
     share : float
         Of the information inside, between 0 and 1.
-    resamples, seed : int
-        Of the bootstrap over samples.
 
     Returns
     -------
@@ -123,18 +133,28 @@ def suggest_interval(trace: Trace, *, share: float = 0.9, resamples: int = 1000,
     Raises
     ------
     InputError
-        For what `guidance_information` refuses, and a share outside (0, 1).
+        For what `guidance_information` refuses, a share outside (0, 1), and fewer than two samples.
     """
     if not 0 < share < 1:
         raise InputError("share", found=str(share), expected="a number between 0 and 1")
     sigma, values, _ = _densities(trace)
-    draws = draw_units(len(values), resamples=resamples, seed=seed)
-    bound = _entropy(trace.samples["condition"])
-    ends = np.array([_central(sigma, row, share, bound)[:2] for row in draws @ values / len(values)])
-    low, high, total = _central(sigma, values.mean(0), share, bound)
-    row = {"share": share, "information": total, "low": low, **_ends("low_low", "low_high", ends[:, :1]), "high": high}
-    row |= _ends("high_low", "high_high", ends[:, 1:])
-    return INTERVAL.check(pd.DataFrame(row))
+    if len(values) < 2:
+        raise InputError("trace", found=f"{len(values)} sample", expected="at least 2: the interval is over samples")
+    fine = np.linspace(*-np.log(sigma[[0, -1]]), FINE)
+    integrals = _integrals(sigma, values, fine)
+    totals = _totals(integrals, _entropy(trace.samples["condition"]))
+    row = {"share": share, "information": totals.mean(), "levels": 0, "missing": ""}
+    row |= dict.fromkeys(("low", "low_low", "low_high", "high", "high_low", "high_high"), np.nan)
+    if totals.mean() <= _rounding(trace, sigma):
+        return INTERVAL.check(pd.DataFrame([row | {"missing": "no information: the branches differ by rounding only"}]))
+    tail = (1 - share) / 2
+    high, low = (_level(fine, integrals, totals, part) for part in (tail, 1 - tail))
+    row["levels"] = int(((sigma >= low[0]) & (sigma <= high[0])).sum())
+    if row["levels"] < LEAST_LEVELS:
+        row["missing"] = f"{row['levels']} noise levels inside, {LEAST_LEVELS} needed: record more steps"
+    else:
+        row |= dict(zip(("low", "low_low", "low_high", "high", "high_low", "high_high"), (*low, *high), strict=True))
+    return INTERVAL.check(pd.DataFrame([row]))
 
 
 def _densities(trace: Trace) -> tuple[Floats, Floats, int]:
@@ -172,18 +192,41 @@ def _check_unguided(trace: Trace) -> None:
         raise InputError("trace", found=f"the {sorted(others)[0]} branch in place of D_u", expected=expected)
 
 
-def _integral(sigma: Floats, density: Floats) -> Floats:
-    steps = -np.diff(np.log(sigma)) * (density[1:] + density[:-1]) / 2
-    return np.concatenate([[0.0], np.cumsum(steps)])
+def _integrals(sigma: Floats, values: Floats, places: Floats) -> Floats:
+    """Integral of each sample's density from the highest level down to places in -ln sigma, (samples, places)."""
+    if len(sigma) < 2:
+        return np.zeros((len(values), len(places)))
+    found: Floats = interpolate.CubicSpline(-np.log(sigma), values, axis=1).antiderivative()(places)
+    return found
 
 
-def _central(sigma: Floats, density: Floats, share: float, bound: float) -> tuple[float, float, float]:
-    """Ends of the central share, and the total that it is a share of."""
-    integral = _integral(sigma, density)
-    total = float(np.fmin(integral[-1], bound))  # an unknown bound is NaN
-    tail = (1 - share) / 2 * total
-    ends = np.interp([total - tail, tail], integral, np.log(sigma))
-    return float(np.exp(ends[0])), float(np.exp(ends[1])), total
+def _totals(integrals: Floats, bound: float) -> Floats:
+    """What each sample's integral is a share of, shape (samples,): all of it, or the bound where it is exceeded."""
+    whole = integrals[:, -1]
+    exceeded = float(skewed_mean_interval(whole)[0]) > bound  # an unknown bound is NaN
+    return np.full_like(whole, bound) if exceeded else whole
+
+
+def _level(fine: Floats, integrals: Floats, totals: Floats, part: float) -> tuple[float, float, float]:
+    """Noise level above which `part` of the information lies, and the ends of its 95 % interval."""
+    gap = integrals - part * totals[:, None]
+    place = float(np.interp(0, np.maximum.accumulate(gap.mean(0)), fine))
+    reach = stats.t.ppf((1 + LEVEL) / 2, len(gap) - 1)
+    t = np.maximum.accumulate(np.nan_to_num(skewed_t(gap), nan=-np.inf, neginf=-1e300, posinf=1e300))
+    first, last = np.interp([-reach, reach], t, fine)
+    beyond = np.clip(integrals if part < 0.5 else integrals[:, -1:] - integrals, 0, None)
+    held = beyond[:, np.searchsorted(fine, place)]
+    if held.sum() ** 2 < LEAST_HOLDERS * (held**2).sum():
+        first, last = (fine[0], last) if part < 0.5 else (first, fine[-1])
+    return float(np.exp(-place)), float(np.exp(-last)), float(np.exp(-first))
+
+
+def _rounding(trace: Trace, sigma: Floats) -> float:
+    """What rounding of the two branches would integrate to, in nats."""
+    rows = decompose(trace)
+    floor = rows[rows["call"] == 0].groupby("sigma")["norm_floor"].apply(lambda floors: (floors**2).mean())
+    density = floor.reindex(sigma).to_numpy(np.float64) / sigma**2
+    return float(_integrals(sigma, density[None], -np.log(sigma[-1:]))[0, 0])
 
 
 def _entropy(condition: pd.Series) -> float:
@@ -194,5 +237,5 @@ def _entropy(condition: pd.Series) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def _ends(low: str, high: str, draws: Floats) -> dict[str, Floats]:
-    return dict(zip((low, high), percentile_interval(draws), strict=True))
+def _ends(low: str, high: str, values: Floats) -> dict[str, Floats]:
+    return dict(zip((low, high), skewed_mean_interval(values), strict=True))

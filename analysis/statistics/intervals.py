@@ -138,7 +138,7 @@ def skewed_t(values: Floats) -> Floats:
     mean, std, g = moments_of(values)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = mean / std
-    found: Floats = np.sqrt(n) * (ratio + g * ratio**2 / 3 + g**2 * ratio**3 / 27 + g / (6 * n))
+        found: Floats = np.sqrt(n) * (ratio + g * ratio**2 / 3 + g**2 * ratio**3 / 27 + g / (6 * n))
     return found
 
 

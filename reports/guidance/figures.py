@@ -122,13 +122,14 @@ def information(curve: pd.DataFrame, interval: pd.DataFrame) -> Figure:
     curve = curve[curve["sigma"] > 0]
     low, high = float(interval["low"].iloc[0]), float(interval["high"].iloc[0])
     label = f"{interval['share'].iloc[0]:.0%} of it: σ from {low:.2g} to {high:.2g}"
-    for ax in (top, bottom):
+    for ax in (top, bottom) if low > 0 else ():  # NaN where none is suggested
         ax.axvspan(
             low, high, color=theme.RULES["interval"].color, alpha=0.15, linewidth=0,
             label=label if ax is top else None,
         )  # fmt: skip
     theme.with_band(top, curve, y="density", color=theme.HIGHLIGHT, label="gained per octave")
-    top.set(ylabel="nats per halving of σ", ylim=(0, 1.45 * float(curve["high"].max())))
+    most = float(curve["high"].max())
+    top.set(ylabel="nats per halving of σ", ylim=(0, 1.45 * most if most > 0 else 1))
     theme.with_band(bottom, curve, y="information", color=theme.HIGHLIGHT, label="known at this σ")
     bound = float(curve["bound"].iloc[0])
     if np.isfinite(bound):

@@ -151,11 +151,13 @@ def read_information(curve: pd.DataFrame, interval: pd.DataFrame) -> str:
     if last["information_low"] > last["bound"]:
         least = last["information_low"] - last["bound"]
         bound += f": at least {least:.2g} nats are no information, but the network's own inconsistency"
+    total = f"{last['information']:.3g} nats ({last['information_low']:.3g} to {last['information_high']:.3g}){bound}."
+    if row["missing"]:
+        return f"No interval is suggested ({row['missing']}); in all {total}"
     return (
         f"{row['share']:.0%} of what the condition tells is told between σ = {row['high']:.3g} "
         f"({row['high_low']:.3g} to {row['high_high']:.3g}) and {row['low']:.3g} ({row['low_low']:.3g} to "
-        f"{row['low_high']:.3g}); in all "
-        f"{last['information']:.3g} nats ({last['information_low']:.3g} to {last['information_high']:.3g}){bound}."
+        f"{row['low_high']:.3g}); in all {total}"
     )
 
 

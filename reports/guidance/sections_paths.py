@@ -82,12 +82,10 @@ def momentum_parts(trace: Trace, norms: Sequence[float], *, suffix: str = "") ->
 
 def separation_section(study: Study) -> Section:
     """Where the paths of other rules part from those of CFG, from the same seeds."""
-    low, high = (float(study.interval[end].iloc[0]) for end in ("low", "high"))
-    rules: dict[str, Rule] = {
-        f"APG, w = {WEIGHT:g}": APG(WEIGHT),
-        f"interval, w = {WEIGHT:g}": Interval(CFG(WEIGHT), low=low, high=high),
-        "no guidance": CFG(1.0),
-    }
+    rules: dict[str, Rule] = {f"APG, w = {WEIGHT:g}": APG(WEIGHT), "no guidance": CFG(1.0)}
+    if not study.interval["missing"].iloc[0]:
+        low, high = (float(study.interval[end].iloc[0]) for end in ("low", "high"))
+        rules[f"interval, w = {WEIGHT:g}"] = Interval(CFG(WEIGHT), low=low, high=high)
     count = min(study.count, _pairs(study.model))
     base = study.path(CFG(WEIGHT), count)
     tables = {name: separation(base, study.path(rule, count), tolerance=TOLERANCE) for name, rule in rules.items()}

@@ -186,15 +186,19 @@ def compared_rules(model: Model, interval: pd.DataFrame, *, below: float) -> dic
     model : Model
         Says which rules there can be.
     interval : DataFrame
-        The one that the information curve suggests.
+        The one that the information curve suggests; where none is suggested, no rule has one.
     below : float
         Largest noise level at which adaptive guidance looks at the cosine, from `look_below`.
     """
-    low, high = float(interval["low"].iloc[0]), float(interval["high"].iloc[0])
-    rules: dict[str, Rule] = {
-        f"interval, w = {WEIGHT:g}": Interval(CFG(WEIGHT), low=low, high=high),
-        f"interval, w = {STRONG:g}": Interval(CFG(STRONG), low=low, high=high),
-        f"interval APG, w = {STRONG:g}": Interval(APG(STRONG), low=low, high=high),
+    rules: dict[str, Rule] = {}
+    if not interval["missing"].iloc[0]:
+        low, high = float(interval["low"].iloc[0]), float(interval["high"].iloc[0])
+        rules |= {
+            f"interval, w = {WEIGHT:g}": Interval(CFG(WEIGHT), low=low, high=high),
+            f"interval, w = {STRONG:g}": Interval(CFG(STRONG), low=low, high=high),
+            f"interval APG, w = {STRONG:g}": Interval(APG(STRONG), low=low, high=high),
+        }
+    rules |= {
         f"rescaled (v, 0.7), w = {WEIGHT:g}": Rescaled(CFG(WEIGHT), phi=0.7, space="v"),
         f"tangential, w = {WEIGHT:g}": TangentialCFG(WEIGHT),
         f"CFG-Zero*, w = {WEIGHT:g}": CFGZeroStar(WEIGHT),

@@ -62,7 +62,7 @@ def test_the_integral_is_the_information_about_the_class(recorded):
         entropy = -(posterior * posterior.clamp_min(1e-300).log()).sum(1)
         exact = np.log(mixture.count) - entropy.mean().item()
         error = 3 * entropy.std().item() / np.sqrt(len(labels))
-        # its own interval, the Monte Carlo error of the exact value, and 1 % for the trapezoid rule
+        # its own interval, the Monte Carlo error of the exact value, and 1 % for the integral's rule
         slack = error + 0.01 * exact + 2e-3
         assert row["information_low"] - slack <= exact <= row["information_high"] + slack, row["sigma"]
 
@@ -80,8 +80,11 @@ def test_the_suggested_interval_holds_its_share(recorded):
     curve = guidance_information(trace)
     found = suggest_interval(trace, share=0.8).iloc[0]
     inside = np.interp(-np.log([found["high"], found["low"]]), -np.log(curve["sigma"]), curve["information"])
-    assert inside[1] - inside[0] == pytest.approx(0.8 * found["information"], rel=1e-6)
-    assert found["information"] == min(curve["information"].iloc[-1], curve["bound"].iloc[-1])
+    # looked up along straight lines between 120 levels
+    assert inside[1] - inside[0] == pytest.approx(0.8 * found["information"], rel=2e-3)
+    last = curve[curve["sigma"] > 0].iloc[-1]
+    assert last["information_low"] < last["bound"]  # the integral is not shown to exceed the entropy: it is the whole
+    assert found["information"] == pytest.approx(last["information"], rel=1e-9)
     assert (
         found["low_low"] <= found["low"] <= found["low_high"]
         and found["high_low"] <= found["high"] <= found["high_high"]
@@ -165,13 +168,77 @@ def test_levels_of_infinite_noise_are_left_out_and_counted(recorded):
     without = guidance_information(Trace(table[~start], trace.samples, trace.manifest))
     pd.testing.assert_frame_equal(curve.drop(columns="dropped"), without.drop(columns="dropped"))
     assert set(curve["dropped"]) == {1} and set(without["dropped"]) == {0}
-    assert np.isfinite(suggest_interval(flow).to_numpy()).all()
+    assert np.isfinite(suggest_interval(flow).drop(columns="missing").to_numpy(float)).all()
     with pytest.raises(InputError, match="no finite noise level"):
         guidance_information(Trace(table[start].assign(sigma=np.inf), trace.samples, trace.manifest))
 
 
-def test_sixty_steps_give_the_interval_of_many_and_eighteen_do_not():
+def test_sixty_steps_give_the_interval_of_many_and_eighteen_none():
     few, enough, many = (suggest_interval(unguided(sigmas=edm_sigmas(n))[1]).iloc[0] for n in (18, 60, 240))
     for end in ("low", "high", "information"):
-        assert enough[end] == pytest.approx(many[end], rel=0.01)
-    assert few["high"] > 1.07 * many["high"] and few["high_low"] > many["high_high"]  # far outside the interval
+        assert enough[end] == pytest.approx(many[end], rel=0.015)
+    assert few["missing"] == "4 noise levels inside, 12 needed: record more steps" and np.isnan(few["high_low"])
+    assert few["levels"] == 4 and enough["missing"] == many["missing"] == "" and enough["levels"] > 12
+
+
+def test_a_total_beyond_the_entropy_is_cut_there(recorded):
+    trace = recorded[1]
+    doubled = trace.scalars.assign(update_sq=2 * trace.scalars["update_sq"])
+    found = suggest_interval(Trace(doubled, trace.samples, trace.manifest)).iloc[0]
+    assert found["information"] == pytest.approx(np.log(5))
+    assert found["low"] > 2 * suggest_interval(trace).iloc[0]["low"]  # what is told below is no information
+
+
+class Unconditional(Mixture):
+    """Ignores its condition; `slip` is what rounding leaves between its branches."""
+
+    slip = 0.0
+
+    def __call__(self, x, sigma, condition):
+        found = super().__call__(x, sigma, None)
+        return found if condition is None else found * (1 + self.slip)
+
+
+@pytest.mark.parametrize(("slip", "dtype"), [(0.0, torch.float64), (1e-17, torch.float64), (2e-8, torch.float32)])
+def test_a_model_that_ignores_its_condition_has_no_interval(slip, dtype):
+    model = Unconditional()
+    model.slip, model.means = slip, model.means.to(dtype)
+    options = {"seeds": range(8), "condition": torch.arange(8) % 5, "sigmas": edm_sigmas(60), "dtype": dtype}
+    trace = sample(model, record=Recording(all_branches=True), progress=False, **options).trace
+    found = suggest_interval(trace).iloc[0]
+    assert found["missing"] == "no information: the branches differ by rounding only"
+    assert found[["low", "high"]].isna().all() and found["information"] < 1e-9
+    assert guidance_information(trace)["information"].max() < 1e-9
+
+
+def test_an_end_that_few_samples_decide_is_open(recorded):
+    # five far classes: what is told at low noise comes from the few samples that pass near another class
+    trace = recorded[1]
+    few = Trace(trace.scalars[trace.scalars["sample"] < 24], trace.samples[:24], trace.manifest)
+    found = suggest_interval(few).iloc[0]
+    assert found["low_low"] == pytest.approx(trace.scalars["sigma"].min()) and found["low_low"] < found["low"]
+    assert found["high_high"] < 0.2 * trace.scalars["sigma"].max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", [(5, 1.5, 0.3), (10, 1.5, 0.3), (5, 1.0, 0.5), (3, 1.0, 0.8)])
+def test_the_ends_intervals_cover(setting):
+    """A minute and a half each: 200 runs of each size, against the ends of all of them together."""
+    count, spread, std = setting
+    mixture, sizes, repeats = Mixture(count, spread, std), (24, 63, 96, 258), 200
+    labels = torch.arange(max(sizes) * repeats) % count
+    options = {"sigmas": edm_sigmas(60), "dtype": torch.float64, "batch": len(labels), "progress": False}
+    recording = Recording(all_branches=True)
+    trace = sample(mixture, seeds=range(len(labels)), condition=labels, record=recording, **options).trace
+    truth = suggest_interval(trace).iloc[0]
+    for n in sizes:
+        inside = {"low": 0, "high": 0}
+        for repeat in range(repeats):
+            chosen = trace.scalars[(trace.scalars["sample"] // n) == repeat]
+            found = suggest_interval(Trace(chosen, trace.samples[repeat * n : (repeat + 1) * n], trace.manifest)).iloc[
+                0
+            ]
+            for end in inside:
+                inside[end] += found[f"{end}_low"] <= truth[end] <= found[f"{end}_high"]
+        # 92 to 98 %, and more where an end is open; the binomial error of 200 repeats is 0.018
+        assert min(inside.values()) / repeats >= 0.92 - 0.036, (n, inside)
