@@ -43,7 +43,7 @@ from scorescope.probes.pipelines.engine import Engine
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReaders
 from scorescope.probes.pipelines.listener import Listener, StepEvent
-from scorescope.probes.pipelines.proof import check_names
+from scorescope.probes.pipelines.naming import check_names
 from scorescope.probes.pipelines.run_watch import Stream
 from scorescope.probes.pipelines.seat import Seat, check_left
 from scorescope.probes.pipelines.separator import Separated, Separator

@@ -27,10 +27,10 @@ from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.call import (
     Call,
     embeds_guidance,
+    inputs_of,
     is_compiled,
     is_repeated,
     leaves,
-    named_tensors,
     time_of,
 )
 from scorescope.probes.pipelines.labels import LabelTap
@@ -190,11 +190,17 @@ class Engine:
 
     def _begun(self, module: nn.Module, args: Any, kwargs: Any, *, repeated: bool) -> list[tuple[Seat, Call]]:
         """The call, as each listener that is told of it knows it."""
-        context, inputs, embedded = self._labels.context, named_tensors(args, kwargs), embeds_guidance(kwargs)
+        context, embedded, (inputs, visible) = (
+            self._labels.context,
+            embeds_guidance(kwargs),
+            inputs_of(module, args, kwargs),
+        )
         label, told = context or self._labels.of(self._made), []
         for seat in self._seats:
             if (name := seat.name_of(module)) is not None:
-                call = Call(name, [], label, embedded, inputs=inputs, repeated=repeated, network=module)
+                call = Call(
+                    name, [], label, embedded, inputs=inputs, visible=visible, repeated=repeated, network=module
+                )
                 call.context = context
                 if seat.listener.wants_arguments:
                     call.args, call.kwargs = args, kwargs

@@ -63,7 +63,7 @@ def negligible(precision: float) -> float:
     return min(4 * precision, 1e-6)
 
 
-def fit(gram: Array, precision: float, size: int, *, state: bool) -> Fit:
+def fit(gram: Array, precision: float, size: int, *, state: bool, space: tuple[float, float] | None = None) -> Fit:
     """Least squares from the inner products of (a, b - a, ..., g - a, x).
 
     Parameters
@@ -76,12 +76,15 @@ def fit(gram: Array, precision: float, size: int, *, state: bool) -> Fit:
         Number of elements.
     state : bool
         Let x enter the combination.
+    space : (float, float), optional
+        (skip, out) with D = skip x + out g, where g may have been made in denoised space and taken back.
 
     Notes
     -----
     Rounding: one rounding of each weighted branch, of the state and of the result, in quadrature. The root mean
     square of a rounding is at most precision / (2 sqrt 3) of the number; half the precision leaves room for a few of
-    them at each size. A rule that differs from a combination by less cannot be told from one.
+    them at each size. A rule that differs from a combination by less cannot be told from one. What was rounded in
+    denoised space, x and each branch, is 1 / |out| times as large in g: (x - D) / sigma at small sigma.
     """
     extra, x = len(gram) - 2, len(gram) - 1
     columns = [*range(extra), *([x] if state else [])]
@@ -102,13 +105,26 @@ def fit(gram: Array, precision: float, size: int, *, state: bool) -> Fit:
     weights = found[:extra].copy()
     weights[0] = found[0] + 1 - found[1:extra].sum()
     mix = float(found[x]) if state else 0.0
-    parts = np.array([*(weights * _norms(gram)), mix * scale[x], norm])
+    parts = [*(weights * _norms(gram)), mix * scale[x], norm]
+    if space is not None and weights.sum():
+        parts += _taken_back(gram, weights, mix, *space)
     tolerance = 0.5 * max(precision, _PRODUCTS) * float(np.linalg.norm(parts)) / norm + 1e-7
     noise = np.sqrt(squared / max(size, 1))
     covariance = np.zeros_like(gram)
     covariance[np.ix_(kept, kept)] = inverse / np.outer(*[np.where(scale[kept] > 0, scale[kept], np.inf)] * 2)
     total_error = noise * np.sqrt(max(float(covariance[0, 0]), 0.0))
     return Fit(weights, mix, np.sqrt(squared) / norm, tolerance, float(total_error), noise * _spread(covariance, extra))
+
+
+def _taken_back(gram: Array, weights: Array, mix: float, skip: float, out: float) -> list[float]:
+    """Sizes, in g, of what is rounded in denoised space: the state, and each branch times its weight."""
+    x, total = len(gram) - 1, weights.sum()
+    vectors = np.zeros((len(weights), len(gram)))
+    vectors[:, 0] = out * total
+    vectors[1:, 1 : len(weights)] += out * total * np.eye(len(weights) - 1)
+    vectors[:, x] = skip + out * mix
+    norms = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", vectors, gram, vectors), 0))
+    return [float(skip / out * np.sqrt(max(gram[x, x], 0))), *(weights / total * norms / out)]
 
 
 def _spread(covariance: Array, branches: int) -> Array:

@@ -15,7 +15,7 @@ from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReader, LevelReaders
 from scorescope.probes.pipelines.listener import StepEvent
 from scorescope.probes.pipelines.measure import Packed, add_gap, add_statistics, denoised, measure
-from scorescope.probes.pipelines.proof import check_names
+from scorescope.probes.pipelines.naming import check_names
 from scorescope.probes.pipelines.run_watch import Stream
 from scorescope.probes.pipelines.step_arguments import StepArguments, step_results
 from scorescope.probes.pipelines.tensor_copies import Copies, same_bits

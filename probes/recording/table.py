@@ -13,7 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scorescope.probes.decomposition.products import BRANCH_PRODUCTS, GUIDED_PRODUCTS
-from scorescope.probes.pipelines.proof import Proved, Verdict, prove, settle, unpack
+from scorescope.probes.pipelines.naming import Verdict
+from scorescope.probes.pipelines.proof import Proved, prove, unpack
+from scorescope.probes.pipelines.settling import settle
 
 Array = NDArray[np.float64]
 
@@ -33,7 +35,7 @@ SCALAR_COLUMNS: dict[str, str] = {
     **{name: "inner products in denoised space; see branch_products" for name in BRANCH_PRODUCTS},
     **{name: "of the guided prediction in denoised space; see guided_products" for name in GUIDED_PRODUCTS},
     "weight": "guidance weight w of D_u + w (D_c - D_u), fitted; the mean where it differs by frame",
-    "rule": "what the fit proves: one of proof.RULES",
+    "rule": "what the fit proves: one of naming.RULES",
     "residual": "|g - fit| / |g| in the scheduler's prediction space",
     "evidence": "what named the branches: weights, labels, other steps, or nothing",
     "chained": "the state is exactly what an earlier step of this run returned",
@@ -55,7 +57,7 @@ PROOF_COLUMNS: dict[str, str] = {
     "event": "scheduler step in the run",
     "view": "how outputs were brought to the shape of the prediction",
     "order": "how branches lie in the calls",
-    "rule": "one of proof.RULES",
+    "rule": "one of naming.RULES",
     "weight": "guidance weight",
     "weight_low": "smallest weight inside the sample",
     "weight_high": "largest weight inside the sample",
@@ -253,8 +255,7 @@ def _forms(gram: Array, verdict: Verdict, skip: float, out: float, alpha: float)
     m = len(gram)
     cond = verdict.cond or 0
     state, guided = _basis(m, m - 1), out * (_basis(m, 0) + _basis(m, m - 2))
-    scale, mix = _branch_scale(verdict)
-    offset = out * scale
+    mix, offset = verdict.mix, out * verdict.scale
     if verdict.rule == "none":
         d_cond, applied = skip * state + guided, np.zeros(m)
     else:
@@ -272,15 +273,6 @@ def _forms(gram: Array, verdict: Verdict, skip: float, out: float, alpha: float)
     found["update_sq"], found["update_cond"] = _dot(gram, update, update), _dot(gram, update, d_cond)
     found["update_noise"] = _dot(gram, update, noise)
     return found
-
-
-def _branch_scale(verdict: Verdict) -> tuple[float, float]:
-    """A branch in the scheduler's prediction space is scale * output + mix * state."""
-    if verdict.rule == "mixed cfg" and verdict.fit is not None:
-        return verdict.fit.total, verdict.fit.mix
-    if verdict.fit is not None and verdict.fit.total < 0:
-        return -1.0, 0.0
-    return 1.0, 0.0
 
 
 def _basis(m: int, place: int) -> Array:

@@ -19,7 +19,7 @@ from scorescope.probes.pipelines.call import Call, is_compiled, leaves
 from scorescope.probes.pipelines.engine import Engine
 from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReaders
 from scorescope.probes.pipelines.listener import Listener
-from scorescope.probes.pipelines.proof import LABELS
+from scorescope.probes.pipelines.naming import LABELS
 from scorescope.probes.pipelines.seat import Seat, check_left
 from scorescope.probes.pipelines.taps import ModuleHook
 from scorescope.probes.sites.once_a_pass import PassCalls
