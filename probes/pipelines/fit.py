@@ -29,6 +29,8 @@ class Fit:
         Standard error of the sum of the weights.
     errors : array, shape (branches,)
         Standard error of each weight, from the residual: large where branches are close.
+    mix_error : float
+        Standard error of the weight of the state.
     """
 
     weights: Array
@@ -37,6 +39,7 @@ class Fit:
     tolerance: float
     total_error: float
     errors: Array
+    mix_error: float = 0.0
 
     @property
     def exact(self) -> bool:
@@ -112,8 +115,9 @@ def fit(gram: Array, precision: float, size: int, *, state: bool, space: tuple[f
     noise = np.sqrt(squared / max(size, 1))
     covariance = np.zeros_like(gram)
     covariance[np.ix_(kept, kept)] = inverse / np.outer(*[np.where(scale[kept] > 0, scale[kept], np.inf)] * 2)
-    total_error = noise * np.sqrt(max(float(covariance[0, 0]), 0.0))
-    return Fit(weights, mix, np.sqrt(squared) / norm, tolerance, float(total_error), noise * _spread(covariance, extra))
+    total_error, mix_error = (noise * np.sqrt(max(float(covariance[c, c]), 0.0)) for c in (0, x))
+    errors = noise * _spread(covariance, extra)
+    return Fit(weights, mix, np.sqrt(squared) / norm, tolerance, float(total_error), errors, float(mix_error))
 
 
 def _taken_back(gram: Array, weights: Array, mix: float, skip: float, out: float) -> list[float]:

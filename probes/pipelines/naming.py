@@ -27,6 +27,7 @@ _UNDECIDED = (
 )
 _SEVERAL = "several branches push away; neither numbers nor inputs tell which of them is unconditional"
 _ELSEWHERE = "no branch but cond was evaluated at the state and time of the step: what it is pushed from is degraded"
+_PUSHED_ELSEWHERE = "the branch that guidance pushes to was not evaluated at the state of the step"
 _PERTURBED = "the other branch was given all that cond was: the network was perturbed, or is another one"
 
 
@@ -69,6 +70,8 @@ class Verdict:
         pipeline's names), `other steps`, or empty, also for equal branches that nothing names.
     reason : str
         Why `uncond` is missing.
+    mixed : Fit or None
+        A combination with the state in it that may also be the rule's, until other steps tell.
     """
 
     rule: str
@@ -82,6 +85,7 @@ class Verdict:
     uncond: int | None = None
     evidence: str = ""
     reason: str = ""
+    mixed: Fit | None = None
 
 
 def roles_of(hypothesis: Mapping[str, Any]) -> list[str]:
@@ -115,6 +119,8 @@ def name_branches(verdict: Verdict, fitted: Fit, used: list[int], hypothesis: Ma
     pushed_to = [i for i in there if shares[i] > least] if len(used) > 1 else []
     if len(pushed_to) == 1:
         _order_others(verdict, pushed_to[0], [i for i in used if i != pushed_to[0]], given)
+    elif not pushed_to and any(shares[i] > 1 for i in used if given.elsewhere(i)):
+        verdict.reason = _PUSHED_ELSEWHERE
     else:
         verdict.reason = _SEVERAL if len(used) > 2 else _UNDECIDED
 

@@ -19,9 +19,10 @@ from scorescope.probes.pipelines.fit import Array, Fit, fit, negligible
 from scorescope.probes.pipelines.inputs import Given
 from scorescope.probes.pipelines.naming import Verdict, name_branches, name_by_labels, roles_of, weight_of
 
+_NOT_LINEAR = "not a combination of the branches: the rule is not linear"
 _NOTHING_FITS = "no denoiser output has the shape of the prediction"
 _MOST_ERROR = 0.02  # of the factor by which branches are scaled, as a share: norms are no better than it
-_SAME_MIX = 0.05
+_SAME_SHARE, _SURE = 0.05, 8.0
 
 
 @dataclass
@@ -83,32 +84,36 @@ def prove(event: Mapping[str, Any]) -> Proved:
 def _judge(gram: Array, hypothesis: Mapping[str, Any], event: Mapping[str, Any], place: int) -> Verdict:
     if not np.isfinite(gram).all():
         return Verdict("unknown", reason="predictions are not finite")
-    plain = fit(gram, hypothesis["precision"], event["size"], state=False)
-    chosen = plain if plain.exact else _mixed(gram, plain, hypothesis["precision"], event, place)
-    if chosen is not None:
-        return _name(gram, chosen, hypothesis)
+    precision, size = hypothesis["precision"], event["size"]
+    plain = fit(gram, precision, size, state=False)
+    if plain.exact:
+        return _name(gram, plain, hypothesis)
+    skip, out = (_of_sample(event["level"][name], place) for name in ("skip", "out"))
+    space = (skip, out) if np.isfinite([skip, out]).all() and out else None
+    mixed = fit(gram, precision, size, state=True, space=space)
+    proved = mixed.exact and mixed.total_error <= _MOST_ERROR * abs(mixed.total)
+    proved = proved and plain.residual > max(mixed.tolerance, 2 * mixed.residual)
+    if proved and not (space and _may_be_of_rule(mixed, *space)):
+        return _name(gram, mixed, hypothesis)
     for packed in hypothesis.get("slices", {}).values():
         if (verdict := _by_position(unpack(packed)[place, :, :-1, :-1], hypothesis, event)) is not None:
             return verdict
-    verdict = Verdict("unknown", plain)
+    verdict = Verdict("unknown", plain, scale=math.copysign(1.0, plain.total), mixed=mixed if proved else None)
     name_branches(verdict, plain, [], hypothesis)
-    verdict.scale = math.copysign(1.0, plain.total)
     if verdict.cond is None:
-        verdict.reason = "not a combination of the branches: the rule is not linear"
+        verdict.reason = "weights in denoised space that sum to another number than 1" if proved else _NOT_LINEAR
     return verdict
 
 
-def _mixed(gram: Array, plain: Fit, precision: float, event: Mapping[str, Any], place: int) -> Fit | None:
-    """The combination with x in it, where that is exact and x explains what the branches alone leave open."""
-    skip, out = (_of_sample(event["level"][name], place) for name in ("skip", "out"))
-    space = (skip, out) if np.isfinite([skip, out]).all() and out else None
-    found = fit(gram, precision, event["size"], state=True, space=space)
-    sure = found.exact and found.total_error <= _MOST_ERROR * abs(found.total)
-    if not sure or plain.residual <= max(found.tolerance, 2 * found.residual):
-        return None
-    # weights that sum to k in denoised space bring x into g as well, and say nothing of what a branch is
-    of_rule = np.nan if space is None else skip * (abs(found.total) - 1) / out
-    return None if abs(found.mix - of_rule) <= _SAME_MIX * abs(found.mix) else found
+def _may_be_of_rule(found: Fit, skip: float, out: float) -> bool:
+    """Whether x may have come in by the rule: weights that sum to k in denoised space, where branches are not mixed.
+
+    Then D of each branch is k (skip x +- out branch), and (skip + out mix) x + out total branch is that.
+    """
+    error = _SURE * (abs(out) * found.mix_error + abs(skip) * found.total_error)
+    far = [abs(skip + out * found.mix - k * skip) for k in (found.total, -found.total)]
+    least = min(abs(found.total), abs(1 - abs(found.total)))
+    return min(far) <= _SAME_SHARE * abs(skip) * least + error
 
 
 def _of_sample(value: Any, place: int) -> float:

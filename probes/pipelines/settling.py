@@ -43,8 +43,7 @@ def settle(proved: Sequence[Proved]) -> None:
         known = [layouts[signature] for signature in step.signatures() if signature in layouts]
         mixed = any(layout.mixed for layout in known)
         for verdict in step.verdicts:
-            if mixed and verdict.rule == "unknown":
-                verdict.cond, verdict.uncond, verdict.evidence, verdict.reason = None, None, "", _UNPROVED_MIX
+            if mixed and verdict.rule == "unknown" and not _mix(verdict):
                 continue
             if (layout := next((one for one in known if len(one.orders) == 1), None)) is not None:
                 _adopt(step, verdict, layout)
@@ -64,6 +63,16 @@ def _layouts(proved: Sequence[Proved]) -> dict[tuple[Any, ...], _Layout]:
                 for signature in (whole, first) if max(order) < first[2] else (whole,):
                     found.setdefault(signature, _Layout()).add(verdict, order)
     return found
+
+
+def _mix(verdict: Verdict) -> bool:
+    """Whether the step proves a mixing of its own; without that names would not say what a branch is."""
+    verdict.cond, verdict.uncond, verdict.evidence, verdict.reason = None, None, "", _UNPROVED_MIX
+    if verdict.mixed is None or len(verdict.mixed.used()) != 2:
+        return False
+    verdict.fit, verdict.rule = verdict.mixed, "mixed cfg"
+    verdict.scale, verdict.mix = verdict.mixed.total, verdict.mixed.mix
+    return True
 
 
 def _adopt(step: Proved, verdict: Verdict, layout: _Layout) -> None:

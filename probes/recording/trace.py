@@ -30,6 +30,7 @@ from scorescope.probes.guidance.branch_makers import Maker
 from scorescope.probes.models.model import check_value_range
 from scorescope.probes.pipelines.proof import Proved
 from scorescope.probes.recording.arrays import Arrays
+from scorescope.probes.recording.doubts import doubts
 from scorescope.probes.recording.reading import ShardReader, read, read_table
 from scorescope.probes.recording.sink import Recorded
 from scorescope.probes.recording.table import (
@@ -122,7 +123,8 @@ class Trace:
     kept : list of Visit
         States and branches kept by `sample` with `Recording(keep=True)`; see `visits`, which serves any trace.
     problems : list of str
-        What is wrong with a trace that was read from disk; empty for a sound one.
+        What is wrong with a trace that was read from disk, and what of its proof a reader should know: a rule that
+        changes within a run, names that rest on other steps. Empty for a sound one.
     """
 
     def __init__(
@@ -135,7 +137,7 @@ class Trace:
         self._tables: dict[str, pd.DataFrame] = {"scalars": scalars, "samples": samples}
         self._manifest = dict(manifest)
         self.kept = kept
-        self.problems: list[str] = []
+        self._problems: list[str] = []
         self._recorded: Recorded | None = None
         self._runs: Callable[..., Iterator[Mapping[str, Any]]] | None = None
 
@@ -174,7 +176,7 @@ class Trace:
         """Called by a recording when it ends; tables follow when they are asked for."""
         self._recorded, self._runs = recorded, None
         contents = recorded.contents
-        self._manifest, self.problems = {**contents.manifest, "status": contents.status}, contents.problems
+        self._manifest, self._problems = {**contents.manifest, "status": contents.status}, contents.problems
         self._tables = {} if table is None else {"scalars": table}
 
     @property
@@ -211,6 +213,11 @@ class Trace:
     def status(self) -> str:
         """recording, complete, interrupted, failed or damaged."""
         return str(self._manifest.get("status", "complete"))
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the trace, and what of its proof a reader should know."""
+        return [*self._problems, *([] if self._recorded is None else doubts(self.scalars))]
 
     @property
     def proof(self) -> pd.DataFrame:

@@ -202,6 +202,7 @@ def test_the_weight_may_differ_by_step_and_end_half_way() -> None:
     trace = run(lambda out, i, **_: cfg(out, weights[i]), calls=[[UNCOND, COND]])
     np.testing.assert_allclose(trace.scalars["weight"], weights, rtol=1e-5)
     assert trace.scalars["evidence"].tolist() == ["weights", "weights", "other steps", "other steps"]
+    assert trace.problems == ["run 0: which branch is which rests on other steps in 2 of 4 steps"]
     check_branches(trace)
 
 
