@@ -21,7 +21,17 @@ from tqdm import tqdm
 
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import branch_products, squared_distance
-from scorescope.probes.guidance.base import COND, PERTURBED, UNCOND, GuidanceState, Products, RowRule, Rule, describe
+from scorescope.probes.guidance.base import (
+    COND,
+    PERTURBED,
+    UNCOND,
+    GuidanceState,
+    Products,
+    RowRule,
+    Rule,
+    describe,
+    row_weights,
+)
 from scorescope.probes.guidance.branch_makers import PIPELINE, check_maker
 from scorescope.probes.guidance.combination import combination_of
 from scorescope.probes.guidance.scheduler_step import LEAST_ALPHA
@@ -50,6 +60,8 @@ def visits(trace: Trace) -> Iterator[Visit]:
 def path_applied(trace: Trace) -> float:
     """How far guidance moved the predictions that a path was made of; 0 for an unguided path.
 
+    Infinite where the scheduler received other predictions than the recorded ones: those of a `guide` around it.
+
     Parameters
     ----------
     trace : Trace
@@ -68,6 +80,8 @@ def path_applied(trace: Trace) -> float:
     needed = ("applied_sq", "cond_sq", "noise_sq")
     if missing := [name for name in needed if name not in scalars]:
         raise InputError("trace.scalars", found=f"no {missing[0]}", expected=f"the columns {', '.join(needed)}")
+    if "replaced_by" in scalars and (scalars["replaced_by"] != "").any():
+        return float("inf")
     noise = scalars["noise_sq"].where(np.isfinite(scalars["noise_sq"]), float(np.prod(trace.manifest["shape"])))
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.sqrt(scalars["applied_sq"] / (scalars["cond_sq"] + noise)).max())
@@ -204,7 +218,8 @@ def _apply(one: _Replayed, visit: Visit, shared: _Shared, keep: bool) -> None:
         products = _of_prediction(guided, visit, shared)
     one.recorder.add(
         visit.x, visit.cond, shared.compared, guided, products=shared.products | products,
-        first=visit.first, step=visit.step, call=visit.call, sigma=visit.sigma, sigma_next=visit.sigma_next,
+        first=visit.first, run=visit.run, stream=visit.stream, step=visit.step, call=visit.call,
+        sigma=visit.sigma, sigma_next=visit.sigma_next, weight=row_weights(one.rule, state, rows),
         needed=len(needed) if rows is None else (rows.int() + len(needed) - 1).cpu().numpy(), observed=0,
         reference=shared.reference, missing="" if shared.compared is not None else "not recorded",
     )  # fmt: skip

@@ -26,6 +26,8 @@ LABELS = {
     "uncond": "uncond", "pred_uncond": "uncond", "negative": "uncond",
     "pred_cond_skip": "perturbed", "skip": "perturbed", "perturbed": "perturbed", "pred_perturbed": "perturbed",
 }  # fmt: skip
+DISTILLED = "guidance-distilled: the scale is an input of the network"
+SAME = "both branches are the same"
 _NOTHING_FITS = "no denoiser output has the shape of the prediction"
 
 
@@ -63,9 +65,12 @@ class Verdict:
         Places of the branches.
     evidence : str
         `weights` (proved from numbers), `weights and inputs` (which branches had the same conditions), `labels` (the
-        pipeline's names), `other steps`, or empty, also for equal branches that nothing names.
+        pipeline's names), `other steps`, `guide` (whose rule made the prediction, and who proved the branches from
+        the one that it replaced), or empty, also for equal branches that nothing names.
     reason : str
         Why `uncond` is missing.
+    told : (float, float) or None
+        A branch in the scheduler's prediction space is scale * output + mix * state, where `guide` told that.
     """
 
     rule: str
@@ -77,6 +82,7 @@ class Verdict:
     uncond: int | None = None
     evidence: str = ""
     reason: str = ""
+    told: tuple[float, float] | None = None
 
 
 @dataclass
@@ -189,7 +195,7 @@ def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any], precision: fl
         return Verdict("none", fitted, cond=0, evidence="weights", reason=_unguided(hypothesis))
     rule = _rule(fitted, used, precision)
     if count == 2 and np.sqrt(max(gram[1, 1], 0)) <= negligible(precision) * np.sqrt(max(gram[0, 0], 1e-300)):
-        verdict = Verdict("equal", fitted, reason="both branches are the same")
+        verdict = Verdict("equal", fitted, reason=SAME)
         _by_labels(verdict, labels)
         return verdict
     verdict = Verdict(rule, fitted)
@@ -208,7 +214,7 @@ def _weight(fitted: Fit, rule: str, cond: int, uncond: int | None) -> float:
 
 def _unguided(hypothesis: Mapping[str, Any]) -> str:
     if hypothesis.get("embedded"):
-        return "guidance-distilled: the scale is an input of the network"
+        return DISTILLED
     return "one prediction a step: no guidance was applied"
 
 

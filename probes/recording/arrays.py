@@ -14,6 +14,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.branches import Aligned, Hypothesis, cut, without_variance
 from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.proof import Proved, Verdict
+from scorescope.probes.recording.made import branch_scale
 
 Load = Callable[[Mapping[str, Any], str], Tensor]
 
@@ -159,7 +160,7 @@ class Arrays:
             assert target is not None  # the step was recorded with it
             value = target
         x = x[: len(value)]
-        scale = [_scale(verdict) for verdict in step.verdicts] if name != "guided" else [(1.0, 0.0)] * len(value)
+        scale = [branch_scale(verdict) for verdict in step.verdicts] if name != "guided" else [(1.0, 0.0)] * len(value)
         skip, out = (_column(event["level"][key], len(value), x) for key in ("skip", "out"))
         total = torch.tensor([one for one, _ in scale], dtype=torch.float64, device="cpu").reshape(skip.shape)
         mix = torch.tensor([two for _, two in scale], dtype=torch.float64, device="cpu").reshape(skip.shape)
@@ -265,13 +266,6 @@ def _branches_of(values: list[Tensor], hypothesis: Mapping[str, Any]) -> list[Te
         else:
             found += list(value.chunk(count))
     return found
-
-
-def _scale(verdict: Verdict) -> tuple[float, float]:
-    fitted = verdict.fit
-    if verdict.rule == "mixed cfg" and fitted is not None:
-        return fitted.total, fitted.mix
-    return (-1.0, 0.0) if fitted is not None and fitted.total < 0 else (1.0, 0.0)
 
 
 def _column(value: Any, rows: int, like: Tensor) -> Tensor:
