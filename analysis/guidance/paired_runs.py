@@ -100,15 +100,14 @@ def separation(first: Trace, second: Trace, *, tolerance: float = 0.01, decoder:
         )
     starts = {key[0]: key for key in reversed(states[0])}.values()  # the first of each run
     unknown = bool((first.samples["seed"] < 0).any())
-    if unknown and not all(_alike(states[0][key], states[1][key]) for key in starts):
+    if unknown and not all(_alike(states[0][key][1], states[1][key][1]) for key in starts):
         expected = "a run that starts where the first does, from the same seeds"
         raise InputError("second", found="other states at the first step", expected=expected)
     frames = []
-    before = {run: sum(len(states[0][key]) for key in starts if key[0] < run) for run, *_ in starts}  # in other runs
-    for (run, stream, step, sigma), x in states[0].items():
+    for (run, stream, step, sigma), (sample, x) in states[0].items():
         unit = sigma if decoder is None else 1.0
-        distance = np.sqrt(((x - states[1][run, stream, step, sigma]) ** 2).mean(1)) / unit
-        keys = {"run": run, "step": step, "sigma": sigma, "sample": before[run] + np.arange(len(x))}
+        distance = np.sqrt(((x - states[1][run, stream, step, sigma][1]) ** 2).mean(1)) / unit
+        keys = {"run": run, "step": step, "sigma": sigma, "sample": sample + np.arange(len(x))}
         frames.append(pd.DataFrame(keys | {"distance": distance}))
     table = summarise_runs(pd.concat(frames, ignore_index=True), by=["step", "sigma"], quantities=["distance"])
     table = table.drop(columns=["median", "quantity"]).assign(separated=table["low"] > tolerance)
@@ -191,15 +190,15 @@ def _stopped_at_once(setting: Setting) -> float:
     return float((rows[rows["step"] > look].groupby("sample")["needed"].max() == 1).mean())
 
 
-def _states(trace: Trace, decoder: Decoder | None) -> dict[tuple[int, int, int, float], Floats]:
-    """First-call states, or decoded predictions, by (run, stream, step, sigma), samples in order."""
-    found: dict[tuple[int, int, int, float], list[Floats]] = {}
+def _states(trace: Trace, decoder: Decoder | None) -> dict[tuple[int, int, int, float], tuple[int, Floats]]:
+    """First-call states, or decoded predictions, by (run, stream, step, sigma): the first sample's number, and all."""
+    found: dict[tuple[int, int, int, float], list[tuple[int, Floats]]] = {}
     for visit in visits(trace):
         if visit.call == 0:
             shown = visit.x if decoder is None else visit.guided
             key = visit.run, visit.stream, visit.step, visit.sigma
-            found.setdefault(key, []).append(_flat(shown, decoder))
-    return {key: np.concatenate(parts) for key, parts in found.items()}
+            found.setdefault(key, []).append((visit.first, _flat(shown, decoder)))
+    return {key: (parts[0][0], np.concatenate([part for _, part in parts])) for key, parts in found.items()}
 
 
 def _alike(a: Floats, b: Floats) -> bool:

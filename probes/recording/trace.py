@@ -90,6 +90,8 @@ class Visit:
         Sample of the first row.
     run, stream : int
         Run of the pipeline, and which of its schedulers.
+    why : str
+        Why `cond` is NaN, or `uncond` None, in the recording of a pipeline; empty else.
     made_by : mapping of str to Maker
         Branches that a rule or a pipeline made in its own way, and who; `cond` and `uncond` are the denoiser's where
         they are not named, other branches of unknown making.
@@ -108,6 +110,7 @@ class Visit:
     made_by: Mapping[str, Maker] = field(default_factory=dict)
     run: int = 0
     stream: int = 0
+    why: str = ""
 
 
 class Trace:
