@@ -102,8 +102,8 @@ def decompose(trace: Trace) -> pd.DataFrame:
     -------
     DataFrame
         Columns declared in `DECOMPOSITION`. The weight of a row is that row's. Where the unconditional branch is
-        missing, what depends on it is NaN and `missing` says why. Frequency bands and channel-centred products, where recorded, are given by
-        `decompose_bands` and `decompose_centred`.
+        missing, what depends on it is NaN and `missing` says why. Frequency bands and channel-centred products,
+        where recorded, are given by `decompose_bands` and `decompose_centred`.
 
     Raises
     ------

@@ -149,10 +149,11 @@ def _densities(trace: Trace) -> tuple[Floats, Floats, int]:
     finite = first[(first["sigma"] > 0) & np.isfinite(first["sigma"])]
     if finite.empty:
         raise InputError("trace", found="no finite noise level", expected="a run with steps at 0 < sigma < inf")
-    levels = finite.groupby("run" if "run" in finite else "call")["sigma"].agg(lambda found: tuple(sorted(set(found))))
+    levels = finite.groupby(finite.get("run", finite["call"]))["sigma"].agg(lambda found: tuple(sorted(set(found))))
     if levels.nunique() > 1:
-        expected = "runs at the same noise levels, or one run"
-        raise InputError("trace", found=f"{len(levels)} runs at other noise levels", expected=expected)
+        raise InputError(
+            "trace", found="runs at different noise levels", expected="one run, or runs at the same levels"
+        )
     wide = finite.pivot(index="sample", columns="sigma", values="update_sq").sort_index(axis=1, ascending=False)
     sigma = wide.columns.to_numpy(np.float64)
     values = wide.to_numpy(np.float64) / sigma**2

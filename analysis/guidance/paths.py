@@ -197,14 +197,14 @@ def momentum_updates(trace: Trace, *, momentum: float) -> pd.DataFrame:
         For an impossible momentum, or a step without the unconditional branch of every sample: what the momentum
         would hold after it is not known.
     """
-    apg, memories, frames = APG(2.0, momentum=momentum), dict[int, dict[str, Any]](), []
+    apg, memories, frames = APG(2.0, momentum=momentum), dict[tuple[int, int], dict[str, Any]](), []
     for visit in visits(trace):
         if visit.call:
             continue
         if visit.uncond is None or not torch.isfinite(visit.uncond).all():
             found = f"step {visit.step} without the unconditional branch of every sample"
             raise InputError("trace", found=found, expected="a run with both branches (all_branches=True)")
-        memory = memories.setdefault(visit.first, {})
+        memory = memories.setdefault((visit.first, visit.stream), {})
         state = GuidanceState(visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory)
         update = apg.accumulate(visit.cond - visit.uncond, state)
         update_sq, _, cond_sq = (product.cpu().numpy() for product in projection_products(update, visit.cond))

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -37,7 +36,6 @@ from scorescope.probes.guidance.combination import combination_of
 from scorescope.probes.guidance.state_products import StateProducts
 from scorescope.probes.recording.trace import Recording, ScalarRecorder, Trace, Visit
 from scorescope.probes.sampling.sample import parameters_of
-
 
 _FORGOTTEN = "the rule remembers earlier steps, of which one is missing"
 

@@ -18,7 +18,16 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.guidance.base import COND, UNCOND, BranchRule, GuidanceState, RowRule, Rule, describe, row_weights
+from scorescope.probes.guidance.base import (
+    COND,
+    UNCOND,
+    BranchRule,
+    GuidanceState,
+    RowRule,
+    Rule,
+    describe,
+    row_weights,
+)
 from scorescope.probes.guidance.branch_makers import Maker, maker_of
 from scorescope.probes.models.conditions import select_rows
 from scorescope.probes.models.denoiser import Condition, Denoiser, check_prediction
