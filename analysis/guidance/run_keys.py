@@ -22,7 +22,7 @@ ROW_KEYS = (
         "weight", float, "1", "guidance weight w of this row; 1 is no guidance, NaN where none is known. Fitted ones "
         "that rounding does not tell apart are one, and one that differs by frame is the mean",
     ),
-    Column("path_weight", float, "1", "w of the sample's guided steps; NaN where it differs between them or is unknown"),
+    Column("path_weight", float, "1", "w of the sample's guided steps; NaN where it differs or is unknown"),
     Column("run", int, "", "run of the pipeline, from 0"),
     Column("stream", int, "", "which scheduler of the run, from 0"),
     Column("sample", int, "", "sample, counted over all runs of the trace"),

@@ -62,6 +62,7 @@ def prove_step(event: Mapping[str, Any]) -> Proved:
         return prove(event)
     layout = made["layout"]
     known = [part for part in event["hypotheses"] if layout == [part["view"], part["order"], *part["parts"]]]
+    known = [part for part in known if len(part["gram"]) == len(made["scales"])]
     proved = prove({**event, "hypotheses": known or event["hypotheses"]})
     for place, verdict in enumerate(proved.verdicts):
         if known:
@@ -78,8 +79,8 @@ def prove_step(event: Mapping[str, Any]) -> Proved:
 def _take_back(verdict: Verdict) -> None:
     """No name from a fit to what a rule made, unless the branches come in it as they were told to."""
     fitted, told = verdict.fit, verdict.told
-    plain = verdict.rule in ("cfg", "negated cfg", "mixed cfg", "none") and fitted is not None and told is not None
-    if plain and np.allclose((fitted.total, fitted.mix), told, rtol=1e-3, atol=1e-4):
+    known = verdict.rule in ("cfg", "negated cfg", "mixed cfg", "none") and fitted is not None and told is not None
+    if known and bool(fitted.mix) == bool(told[1]) and np.allclose((fitted.total, fitted.mix), told, rtol=1e-3):
         if verdict.cond is not None and verdict.rule != "none":
             weight = float(fitted.weights[verdict.cond] / fitted.total)
             verdict.weight = verdict.low = verdict.high = weight

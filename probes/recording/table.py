@@ -261,16 +261,16 @@ def _forms(gram: Array, verdict: Verdict, skip: float, out: float, alpha: float)
     else:
         d_cond = (skip + out * mix) * state + offset * _branch(m, cond)
         applied = guided - out * mix * state - offset * _branch(m, cond)
-    found = {"cond_sq": _dot(gram, d_cond, d_cond)}
-    found["applied_sq"], found["applied_cond"] = _dot(gram, applied, applied), _dot(gram, applied, d_cond)
+    found = {"cond_sq": _square(gram, d_cond)}
+    found["applied_sq"], found["applied_cond"] = _square(gram, applied), _dot(gram, applied, d_cond)
     noise = _basis(m, m - 1) / alpha - d_cond if alpha else np.full(m, math.nan)
-    found["noise_sq"] = _dot(gram, noise, noise)
+    found["noise_sq"] = _square(gram, noise)
     if verdict.uncond is None:
         return found
     update = offset * (_branch(m, cond) - _branch(m, verdict.uncond))
     d_uncond = d_cond - update
-    found["uncond_sq"] = _dot(gram, d_uncond, d_uncond)
-    found["update_sq"], found["update_cond"] = _dot(gram, update, update), _dot(gram, update, d_cond)
+    found["uncond_sq"] = _square(gram, d_uncond)
+    found["update_sq"], found["update_cond"] = _square(gram, update), _dot(gram, update, d_cond)
     found["update_noise"] = _dot(gram, update, noise)
     return found
 
@@ -284,6 +284,12 @@ def _basis(m: int, place: int) -> Array:
 def _branch(m: int, place: int) -> Array:
     """Branch `place` in the basis (a, b - a, c - a, ..., g - a, x)."""
     return _basis(m, 0) + _basis(m, place) if place else _basis(m, 0)
+
+
+def _square(gram: Array, a: Array) -> float:
+    """Its rounding can fall below zero; NaN stays NaN."""
+    square = _dot(gram, a, a)
+    return 0.0 if square < 0 else square
 
 
 def _dot(gram: Array, a: Array, b: Array) -> float:
