@@ -28,7 +28,7 @@ INFORMATION = Schema(
     "guidance_information",
     (
         Column("sigma", float, "data", "noise level"),
-        Column("n", int, "", "samples"),
+        Column("n", int, "", "samples, of all runs of the trace"),
         Column("density", float, "nats per octave", "ln 2 E|D_c - D_u|^2 / sigma^2: gained per halving of sigma"),
         *ends("nats per octave", "bootstrap over samples"),
         Column("information", float, "nats", "I(c; x_sigma): integral of the density from the highest level down"),
@@ -149,6 +149,11 @@ def _densities(trace: Trace) -> tuple[Floats, Floats, int]:
     finite = first[(first["sigma"] > 0) & np.isfinite(first["sigma"])]
     if finite.empty:
         raise InputError("trace", found="no finite noise level", expected="a run with steps at 0 < sigma < inf")
+    levels = finite.groupby(finite.get("run", finite["call"]))["sigma"].agg(lambda found: tuple(sorted(set(found))))
+    if levels.nunique() > 1:
+        raise InputError(
+            "trace", found="runs at different noise levels", expected="one run, or runs at the same levels"
+        )
     wide = finite.pivot(index="sample", columns="sigma", values="update_sq").sort_index(axis=1, ascending=False)
     sigma = wide.columns.to_numpy(np.float64)
     values = wide.to_numpy(np.float64) / sigma**2

@@ -28,7 +28,7 @@ from scorescope.probes.experiments.own_branches import (
     pipeline_branches,
 )
 from scorescope.probes.experiments.pipeline_denoiser import PipelineDenoiser
-from scorescope.probes.guidance.base import UNCOND, GuidanceState, Rule, describe, evaluations_needed
+from scorescope.probes.guidance.base import UNCOND, GuidanceState, Rule, describe, evaluations_needed, weight_at
 from scorescope.probes.guidance.scheduler_step import (
     FiniteFlags,
     check_first_order,
@@ -43,12 +43,13 @@ from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.engine import Engine
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReaders
-from scorescope.probes.pipelines.listener import Listener, StepEvent
+from scorescope.probes.pipelines.listener import Listener, Made, StepEvent
 from scorescope.probes.pipelines.naming import check_names
 from scorescope.probes.pipelines.run_watch import Stream
 from scorescope.probes.pipelines.seat import Seat, check_left
 from scorescope.probes.pipelines.separator import Separated, Separator
 from scorescope.probes.pipelines.step_arguments import step_results
+from scorescope.probes.sampling.sample import parameters_of
 
 Unguided = Literal["after guided steps", "always", "never"]
 
@@ -109,8 +110,7 @@ def guide(
     -----
     A call that is made again passes through the hooks of others, so an `intervene` outside acts in it as in the call
     that it repeats; hooks of `record` and of `cache_activations` pass it by: a recording outside sees the calls of
-    the pipeline and what the scheduler got. That is then no combination of the recorded branches, so its branches
-    have names only where the user gives them (`branches=`).
+    the pipeline and what the scheduler got. It is told the rule, and the branches as they were proved here.
 
     Where the call held several branches, the rows of cond alone are given to the network, if in the first step that
     needs it this proves to give cond again; else the whole batch, at the cost of its other rows. The proof is one
@@ -186,6 +186,7 @@ class Guide(Listener):
         self._own = self.wants_arguments = has_own_branches(rule)
         self._guider = None if _guider_name(engine.pipe) is None else GuiderCalls()
         self.wants_outputs = self._guider is None
+        self._named = describe(rule), parameters_of(rule)
         self._finite = FiniteFlags()
         self._seat: Seat | None = None
         self._undo: list[Callable[[], None]] = []
@@ -306,6 +307,8 @@ class Guide(Listener):
             self._rule, found.cond, found.uncond, found.state, level, state, own, flags=self._finite
         )
         self._asked = guided, state
+        layout = found.layout if self._guider is None else None
+        self.made = Made(*self._named, weight_at(self._rule, state), layout, list(found.verdicts))
         if found.doubled:
             predicted = torch.cat([predicted, predicted])
         prediction = given.prediction.detach().clone(memory_format=torch.contiguous_format)

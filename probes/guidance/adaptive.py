@@ -65,7 +65,11 @@ class AdaptiveGuidance(Wrapper):
         if len(needed) > 1 and UNCOND not in needed:
             found = f"{describe(self.rule)}, which needs {', '.join(needed)}"
             raise InputError("rule", found=found, expected="one that needs the unconditional branch, to compare with")
-        return needed if self.rows(state).any() else (COND,)
+        return needed if self.inside(state) else (COND,)
+
+    def inside(self, state: GuidanceState) -> bool:
+        """Whether any sample is still guided."""
+        return bool(self.rows(state).any())
 
     def rows(self, state: GuidanceState) -> Tensor:
         """Samples that are still guided."""

@@ -105,6 +105,10 @@ class TSG:
         inside = self.low < state.sigma <= self.high
         return (COND, PERTURBED) if inside and self.weight != 1 and self.strength(state.sigma) else (COND,)
 
+    def effective_weight(self, state: GuidanceState) -> float:
+        """w where the branch is perturbed, 1 elsewhere."""
+        return self.weight if PERTURBED in self.branches(state) else 1.0
+
     def strength(self, sigma: float) -> float:
         """Strength of the noise at a noise level, in standard deviations of the embedding."""
         factor = 1.0 if self.schedule is None else float(self.schedule(sigma))

@@ -121,6 +121,10 @@ class APGMix(APG):
         if self.start_step < -1:
             raise InputError("start_step", found=str(self.start_step), expected="a step index, or -1 for none")
 
+    def effective_weight(self, state: GuidanceState) -> float:
+        """w of the rule that acts."""
+        return self.weight if state.step > self.start_step else self.cfg_weight
+
     def branches(self, state: GuidanceState) -> tuple[str, ...]:
         """Those of the rule that acts; both where CFG at w = 1 stands but the momentum gathers."""
         if state.step > self.start_step:

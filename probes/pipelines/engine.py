@@ -307,19 +307,20 @@ class Engine:
         given = step_arguments(tap.signature, args, kwargs, known)
         _, replaced = self._replaced.get(id(tap.root), (None, None))
         begins = self._runs.begins(tap.root, given.timestep, replaced)
-        received, told = given, list[tuple[Seat, StepEvent]]()
+        received, told, made = given, list[tuple[Seat, StepEvent]](), None
         for seat in reversed(self._seats):
-            event = StepEvent(tap.owner, given, received, *seat.take(), *begins, tap.returns_x0)
+            event = StepEvent(tap.owner, given, received, *seat.take(), *begins, tap.returns_x0, made)
             told.append((seat, event))
             if (prediction := seat.listener.before_step(event)) is not None:
                 args, kwargs, given = _with_prediction(args, kwargs, given, prediction)
+                made = seat.listener.made
         self._labels.forget()
         result = tap.below(*args, **kwargs)
         state, _ = step_results(result, given.state, second=tap.returns_x0)
         if state is not None:
             self._known.append(weakref.ref(state))
         for seat, event in reversed(told):
-            seat.listener.after_step(event, result)
+            seat.listener.after_step(event if event.made is made else replace(event, replaced=made), result)
         return result
 
     def goes_on(self) -> bool:

@@ -22,6 +22,7 @@ LABELS = {
     "uncond": "uncond", "pred_uncond": "uncond", "negative": "uncond",
     "pred_cond_skip": "perturbed", "skip": "perturbed", "perturbed": "perturbed", "pred_perturbed": "perturbed",
 }  # fmt: skip
+SAME = "both branches are the same"
 _UNDECIDED = (
     "the weight lies between 0 and 1, as far as rounding tells: which branch is conditional cannot be told from numbers"
 )
@@ -67,7 +68,8 @@ class Verdict:
         Places of the branches.
     evidence : str
         `weights` (proved from numbers), `weights and inputs` (which branches had the same conditions), `labels` (the
-        pipeline's names), `other steps`, or empty, also for equal branches that nothing names.
+        pipeline's names), `other steps`, `guide` (whose rule made the prediction, and who proved the branches from
+        the one that it replaced), or empty, also for equal branches that nothing names.
     reason : str
         Why `uncond` is missing.
     mixed : Fit or None

@@ -17,8 +17,9 @@ import numpy as np
 
 from scorescope.probes.pipelines.fit import Array, Fit, fit, negligible
 from scorescope.probes.pipelines.inputs import Given
-from scorescope.probes.pipelines.naming import Verdict, name_branches, name_by_labels, roles_of, weight_of
+from scorescope.probes.pipelines.naming import SAME, Verdict, name_branches, name_by_labels, roles_of, weight_of
 
+DISTILLED = "guidance-distilled: the scale is an input of the network"
 _NOT_LINEAR = "not a combination of the branches: the rule is not linear"
 _NOTHING_FITS = "no denoiser output has the shape of the prediction"
 _MOST_ERROR = 0.02  # of the factor by which branches are scaled, as a share: norms are no better than it
@@ -153,7 +154,7 @@ def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any]) -> Verdict:
             "none", fitted, np.nan, scale, fitted.mix, cond=0, evidence="weights", reason=_unguided(hypothesis)
         )
     if count == 2 and np.sqrt(max(gram[1, 1], 0)) <= negligible(precision) * np.sqrt(max(gram[0, 0], 1e-300)):
-        verdict = Verdict("equal", fitted, np.nan, scale, fitted.mix, reason="both branches are the same")
+        verdict = Verdict("equal", fitted, np.nan, scale, fitted.mix, reason=SAME)
         name_by_labels(verdict, labels)
         return verdict
     verdict = Verdict(_rule(fitted, used, precision), fitted, np.nan, scale, fitted.mix)
@@ -167,7 +168,7 @@ def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any]) -> Verdict:
 
 def _unguided(hypothesis: Mapping[str, Any]) -> str:
     if hypothesis.get("embedded"):
-        return "guidance-distilled: the scale is an input of the network"
+        return DISTILLED
     return "one prediction a step: no guidance was applied"
 
 

@@ -201,7 +201,7 @@ class Session(Listener):
     def after_step(self, step: StepEvent, result: Any) -> None:
         """See `Listener`."""
         assert self._begun is not None
-        self._recorder.after(self._begun, result, returns_x0=step.returns_x0)
+        self._recorder.after(self._begun, result, returns_x0=step.returns_x0, replaced=step.replaced)
         self._begun = None
         self._sink.unreturned -= 1
 

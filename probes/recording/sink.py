@@ -12,7 +12,7 @@ from torch import Tensor
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.measure import Packed, unread
-from scorescope.probes.pipelines.proof import prove
+from scorescope.probes.recording.made import prove_step
 from scorescope.probes.recording.offload import Ring
 from scorescope.probes.recording.reading import Contents, read
 from scorescope.probes.recording.resuming import reopen
@@ -89,7 +89,7 @@ class Recorded:
 
 def _verdicts(record: dict[str, Any]) -> dict[str, Any]:
     """What the step proves by itself, for people who read the lines; tables are made from the inner products."""
-    found = prove(record).verdicts
+    found = prove_step(record).verdicts
     return {
         "rule": [verdict.rule for verdict in found],
         "weight": [verdict.weight for verdict in found],

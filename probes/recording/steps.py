@@ -13,13 +13,14 @@ from scorescope.probes.pipelines.branches import Aligned, align, without_varianc
 from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReader, LevelReaders
-from scorescope.probes.pipelines.listener import StepEvent
+from scorescope.probes.pipelines.listener import Made, StepEvent
 from scorescope.probes.pipelines.measure import Packed, add_gap, add_statistics, denoised, measure
 from scorescope.probes.pipelines.naming import check_names
 from scorescope.probes.pipelines.run_watch import Stream
 from scorescope.probes.pipelines.step_arguments import StepArguments, step_results
 from scorescope.probes.pipelines.tensor_copies import Copies, same_bits
 from scorescope.probes.recording.estimate import Room
+from scorescope.probes.recording.made import line_of, text_of_maker
 from scorescope.probes.recording.plan import Plan
 from scorescope.probes.recording.sink import Sink, Step
 
@@ -136,14 +137,18 @@ class Recorder:
         described = [part | {"embedded": embedded, "labels": self._named(part["labels"])} for part in described]
         record = self._record(stream, given, reader, packed, place)
         record["follows"] = follows
+        if step.made is not None:
+            record["made"] = line_of(step.made)
         wanted = bool(self.plan.arrays or any(call.sites for call in calls)) and self.plan.wants(
             self._event, level.sigma
         )
         arrays = self._arrays(prediction, state, aligned, calls) if wanted else {}
         return Begun(record, packed, described, level, arrays, state, guided, stream, wanted)
 
-    def after(self, step: Begun, result: Any, *, returns_x0: bool) -> None:
-        """What the scheduler returned."""
+    def after(self, step: Begun, result: Any, *, returns_x0: bool, replaced: Made | None = None) -> None:
+        """What the scheduler returned, and who made the prediction that it received in place of the recorded one."""
+        if replaced is not None:
+            step.record["replaced"] = text_of_maker(replaced)
         original, estimate = step_results(result, step.state, second=returns_x0)
         returned = None if original is None else self.copies.of(original)  # may be edited in place from here on
         if original is not None and returned is not None:

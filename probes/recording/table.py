@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scorescope.probes.decomposition.products import BRANCH_PRODUCTS, GUIDED_PRODUCTS
-from scorescope.probes.pipelines.naming import Verdict
-from scorescope.probes.pipelines.proof import Proved, prove, unpack
+from scorescope.probes.pipelines.naming import SAME, Verdict
+from scorescope.probes.pipelines.proof import Proved, unpack
 from scorescope.probes.pipelines.settling import settle
+from scorescope.probes.recording.made import UNGUIDED, prove_step
 
 Array = NDArray[np.float64]
 
@@ -31,13 +32,17 @@ SCALAR_COLUMNS: dict[str, str] = {
     "sigma_next": "noise level after the step; NaN where the scheduler does not tell",
     "needed": "branches that the rule used",
     "observed": "further denoiser evaluations made only for the record: always 0",
-    "missing": "why the unconditional branch is missing; empty where it is there",
+    "missing": "why the unconditional branch is missing, or says nothing; empty where it is there",
     **{name: "inner products in denoised space; see branch_products" for name in BRANCH_PRODUCTS},
     **{name: "of the guided prediction in denoised space; see guided_products" for name in GUIDED_PRODUCTS},
-    "weight": "guidance weight w of D_u + w (D_c - D_u), fitted; the mean where it differs by frame",
+    "weight": "guidance weight w of D_u + w (D_c - D_u), fitted; the mean where it differs by frame; of a rule in"
+    " `made_by` its own",
+    "weight_error": "standard error of the fitted weight: what rounding leaves open; 0 for a rule's own",
     "rule": "what the fit proves: one of naming.RULES",
     "residual": "|g - fit| / |g| in the scheduler's prediction space",
-    "evidence": "what named the branches: weights, labels, other steps, or nothing",
+    "evidence": "what named the branches: weights, labels, other steps, guide, or nothing",
+    "made_by": "rule of `guide` that made the prediction, with its parameters; empty for the pipeline's own",
+    "replaced_by": "rule of `guide` whose prediction the scheduler received in place of this one; empty else",
     "chained": "the state is exactly what an earlier step of this run returned",
     "follows": "event that returned the state; -1 where none did",
     "x0_gap": "|D_g - x0| / |x0| against the scheduler's own estimate; NaN where it returned none",
@@ -47,7 +52,7 @@ SCALAR_COLUMNS: dict[str, str] = {
 _TYPES: dict[str, str] = {
     **dict.fromkeys(SCALAR_COLUMNS, "float64"),
     **dict.fromkeys(("sample", "run", "event", "stream", "step", "call", "needed", "observed", "follows"), "int64"),
-    **dict.fromkeys(("missing", "rule", "evidence", "note"), "str"),
+    **dict.fromkeys(("missing", "rule", "evidence", "made_by", "replaced_by", "note"), "str"),
     "chained": "bool",
 }
 
@@ -67,14 +72,14 @@ PROOF_COLUMNS: dict[str, str] = {
     "tolerance": "residual that rounding explains",
     "cond": "place of the conditional branch",
     "uncond": "place of the unconditional branch",
-    "evidence": "weights, labels, other steps, or empty",
+    "evidence": "weights, labels, other steps, guide, or empty",
     "reason": "why a branch is missing",
 }
 
 
 def prove_all(events: Sequence[Mapping[str, Any]]) -> list[Proved]:
     """Judge every step, then let the steps of a run settle each other."""
-    proved = [prove(event) for event in events]
+    proved = [prove_step(event) for event in events]
     for run in {event["run"] for event in events}:
         settle([step for step, event in zip(proved, events, strict=True) if event["run"] == run])
     return proved
@@ -114,24 +119,6 @@ def sample_table(
             )
     table = pd.DataFrame([found[k] for k in sorted(found)], columns=["sample", "seed", "condition", "run"])
     return table.astype({"sample": "int64", "seed": "int64", "run": "int64"})
-
-
-def summary(events: Sequence[Mapping[str, Any]], scalars: pd.DataFrame) -> dict[str, Any]:
-    """What a manifest says of a run as a whole: rule, weight, shape of one sample, type.
-
-    The weight is the mean where it differs by step, 1 where every step was found to be without guidance, and NaN
-    where none could be fitted; see `weight` in the scalars.
-    """
-    if not events:
-        return {}
-    rules, weights = sorted(set(scalars["rule"])), scalars["weight"].dropna()
-    unguided = 1.0 if {"none", "equal"}.issuperset(rules) else math.nan
-    return {
-        "rule": ", ".join(rules),
-        "weight": unguided if weights.empty else float(f"{weights.mean():.6g}"),
-        "shape": list(events[0]["shape"][1:]),
-        "dtype": events[0]["dtype"],
-    }
 
 
 def scalar_table(
@@ -190,20 +177,34 @@ def _scalar_row(event: Mapping[str, Any], step: Proved, place: int, first: int) 
         "sigma_next": level["sigma_next"],
         "needed": max(1, used),
         "observed": 0,
-        "missing": "" if verdict.uncond is not None else verdict.reason,
+        "missing": SAME if verdict.rule == "equal" else "" if verdict.uncond is not None else verdict.reason,
         **products,
         **{name: at(event["statistics"].get(name, math.nan), place) for name in GUIDED_PRODUCTS[2:]},
         **_contrast(event, step, place, level),
-        "weight": verdict.weight,
+        **_weight(verdict, event.get("made")),
         "rule": verdict.rule,
         "residual": verdict.fit.residual if verdict.fit else math.nan,
         "evidence": verdict.evidence,
+        "made_by": "" if event.get("made") is None else event["made"]["rule"],
+        "replaced_by": event.get("replaced", ""),
         "chained": chained,
         "follows": follows,
         "x0_gap": at(event["x0_gap"], place),
         "note": event["level"]["note"],
     }
     return [values[name] for name in SCALAR_COLUMNS]
+
+
+def _weight(verdict: Verdict, made: Mapping[str, Any] | None) -> dict[str, float]:
+    """The weight of a row and its error: of a rule that says its weight that one, unless it did not act here."""
+    fitted, error = verdict.weight, math.nan
+    if verdict.fit is not None and verdict.cond is not None and math.isfinite(fitted):
+        moved = verdict.cond if verdict.rule != "multi-branch" or verdict.uncond is None else verdict.uncond
+        error = float(verdict.fit.errors[moved] / max(abs(verdict.fit.total), 1e-12))
+    acted = not abs(fitted - 1) <= UNGUIDED
+    if made is None or verdict.rule == "equal" or not acted or not math.isfinite(made["weight"] or math.nan):
+        return {"weight": fitted, "weight_error": error}
+    return {"weight": float(made["weight"]), "weight_error": 0.0}
 
 
 def at(value: Any, place: int) -> float:
@@ -261,16 +262,16 @@ def _forms(gram: Array, verdict: Verdict, skip: float, out: float, alpha: float)
     else:
         d_cond = (skip + out * mix) * state + offset * _branch(m, cond)
         applied = guided - out * mix * state - offset * _branch(m, cond)
-    found = {"cond_sq": _dot(gram, d_cond, d_cond)}
-    found["applied_sq"], found["applied_cond"] = _dot(gram, applied, applied), _dot(gram, applied, d_cond)
+    found = {"cond_sq": _square(gram, d_cond)}
+    found["applied_sq"], found["applied_cond"] = _square(gram, applied), _dot(gram, applied, d_cond)
     noise = _basis(m, m - 1) / alpha - d_cond if alpha else np.full(m, math.nan)
-    found["noise_sq"] = _dot(gram, noise, noise)
+    found["noise_sq"] = _square(gram, noise)
     if verdict.uncond is None:
         return found
     update = offset * (_branch(m, cond) - _branch(m, verdict.uncond))
     d_uncond = d_cond - update
-    found["uncond_sq"] = _dot(gram, d_uncond, d_uncond)
-    found["update_sq"], found["update_cond"] = _dot(gram, update, update), _dot(gram, update, d_cond)
+    found["uncond_sq"] = _square(gram, d_uncond)
+    found["update_sq"], found["update_cond"] = _square(gram, update), _dot(gram, update, d_cond)
     found["update_noise"] = _dot(gram, update, noise)
     return found
 
@@ -284,6 +285,12 @@ def _basis(m: int, place: int) -> Array:
 def _branch(m: int, place: int) -> Array:
     """Branch `place` in the basis (a, b - a, c - a, ..., g - a, x)."""
     return _basis(m, 0) + _basis(m, place) if place else _basis(m, 0)
+
+
+def _square(gram: Array, a: Array) -> float:
+    """Its rounding can fall below zero; NaN stays NaN."""
+    square = _dot(gram, a, a)
+    return 0.0 if square < 0 else square
 
 
 def _dot(gram: Array, a: Array, b: Array) -> float:

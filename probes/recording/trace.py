@@ -34,13 +34,14 @@ from scorescope.probes.recording.doubts import doubts
 from scorescope.probes.recording.reading import ShardReader, read, read_table
 from scorescope.probes.recording.sink import Recorded
 from scorescope.probes.recording.table import (
+    SCALAR_COLUMNS,
     proof_table,
     prove_all,
     sample_offsets,
     sample_table,
     scalar_table,
-    summary,
 )
+from scorescope.probes.recording.weights import summary
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,10 @@ class Visit:
         Further branches by name.
     first : int
         Sample of the first row.
+    run, stream : int
+        Run of the pipeline, and which of its schedulers.
+    why : str
+        Why `cond` is NaN, or `uncond` None, in the recording of a pipeline; empty else.
     made_by : mapping of str to Maker
         Branches that a rule or a pipeline made in its own way, and who; `cond` and `uncond` are the denoiser's where
         they are not named, other branches of unknown making.
@@ -104,6 +109,9 @@ class Visit:
     others: Mapping[str, Tensor] = field(default_factory=dict)
     first: int = 0
     made_by: Mapping[str, Maker] = field(default_factory=dict)
+    run: int = 0
+    stream: int = 0
+    why: str = ""
 
 
 class Trace:
@@ -165,7 +173,9 @@ class Trace:
         """
         contents = read(Path(path))
         trace = cls.empty()
-        trace.fill(Recorded(contents, None), read_table(contents))
+        table = read_table(contents)
+        ours = table is not None and list(table) == list(SCALAR_COLUMNS)
+        trace.fill(Recorded(contents, None), table if ours else None)  # an earlier version's follows from the steps
         return trace
 
     def begin(self, runs: Callable[..., Iterator[Mapping[str, Any]]]) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+from scorescope.analysis.guidance.run_keys import run_name, trace_keys
 from scorescope.probes.recording.reading import verify
 from scorescope.probes.recording.trace import Trace
 
@@ -14,6 +15,7 @@ trace_app = typer.Typer(no_args_is_help=True, help="Look at recorded traces and 
 Folder = Annotated[Path, typer.Argument(help="A trace folder.")]
 
 _SHOWN = ["step", "call", "t", "sigma", "rule", "weight", "residual", "evidence", "chained"]
+_ONE_RULE = 10  # lines that say which runs had which rule
 
 
 @trace_app.command("show")
@@ -50,8 +52,36 @@ def describe(trace: Trace) -> list[str]:
     ]
     if "error" in manifest:
         lines.append(f"ended by {manifest['error']}")
-    missing = sorted(set(scalars["missing"]) - {""})
-    return [*lines, *(f"missing: {reason}" for reason in missing), *trace.problems]
+    missing = sorted(set(scalars.loc[scalars["rule"] != "equal", "missing"]) - {""})
+    return [*lines, *_guidance(trace), *(f"missing: {reason}" for reason in missing), *trace.problems]
+
+
+def _guidance(trace: Trace) -> list[str]:
+    """Which rule and weight each run had, who made or replaced its predictions, and where branches were the same."""
+    scalars = trace.scalars
+    if scalars.empty:
+        return []
+    keys = trace_keys(trace)
+    found = [
+        f"{run_name(str(rule), float(weight))}: {_listed(rows['run'])}"
+        for (rule, weight), rows in keys.groupby(["rule", "path_weight"], sort=False, dropna=False)
+    ]
+    more = [f"... {len(found) - _ONE_RULE} more rules and weights"] if len(found) > _ONE_RULE else []
+    lines = [f"guided by {line}" for line in found[:_ONE_RULE]] + more
+    for column, words in (("made_by", "prediction made by"), ("replaced_by", "the scheduler received those of")):
+        lines += [f"{words} {rule} under guide()" for rule in sorted(set(scalars[column]) - {""})]
+    same = scalars[scalars["rule"] == "equal"]
+    if len(same):
+        lines.append(
+            f"both branches are the same in {_steps(same)} of {_steps(scalars)} steps: the condition changes nothing "
+            "there (a lost prompt looks like this), and no weight can be told"
+        )
+    return lines
+
+
+def _listed(runs: pd.Series) -> str:
+    found = sorted(set(runs))
+    return f"run {found[0]}" if len(found) == 1 else f"runs {', '.join(str(run) for run in found)}"
 
 
 def _steps(scalars: pd.DataFrame) -> int:

@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from scorescope.reports.guidance.runs import of_run, pick, run_name
+from scorescope.analysis.guidance.run_keys import run_name
+from scorescope.reports.guidance.runs import of_run, pick
 from scorescope.reports.page import theme
 
 SWEPT = theme.looks(["CFG", "APG"])  # rules that are sampled at several weights

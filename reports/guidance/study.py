@@ -13,8 +13,8 @@ from tqdm import tqdm
 from scorescope.analysis.guidance.decomposition import decompose, decompose_centred, summarise
 from scorescope.analysis.guidance.information import suggest_interval
 from scorescope.analysis.guidance.quality import class_scorer
+from scorescope.analysis.guidance.run_keys import PATH, summarise_runs
 from scorescope.analysis.guidance.sweeps import sample_metrics
-from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.data.checkpoints import load_denoiser
 from scorescope.probes.experiments.sweep import Setting
 from scorescope.probes.guidance import (
@@ -95,7 +95,8 @@ class Study:
     def centred(self) -> pd.DataFrame:
         """The same with channel means removed."""
         rows = pd.concat([decompose_centred(trace) for trace in self._traces], ignore_index=True)
-        return summarise_by(rows, by=["rule", "weight", "step", "call", "sigma"])
+        quantities = [name for name in rows if name.startswith("centred_")]
+        return summarise_runs(rows, by=[*PATH, "step", "call", "sigma"], quantities=quantities)
 
     @cached_property
     def unguided(self) -> Trace:

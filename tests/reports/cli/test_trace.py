@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from scorescope.data.errors import InputError
-from scorescope.probes import record
+from scorescope.probes import APG, guide, record
 from scorescope.reports.cli.trace import trace_app
 
 
@@ -36,6 +37,33 @@ def test_show(folder: Path) -> None:
     assert result.exit_code == 0
     for words in ("complete", "1 runs, 1 samples, 2 steps", "guided", "no guidance was applied", "... 1 more"):
         assert words in result.output
+
+
+def test_show_says_where_the_condition_changes_nothing(tmp_path: Path) -> None:
+    pipe = SimpleNamespace(net=nn.Conv2d(4, 4, 3, padding=1), scheduler=Scheduler())
+    x = torch.randn(1, 4, 6, 6)
+    with torch.no_grad(), record(pipe, path=tmp_path / "a"):
+        for t in pipe.scheduler.timesteps:
+            uncond, cond = pipe.net(torch.cat([x, x])).chunk(2)
+            x = pipe.scheduler.step(uncond + 5.0 * (cond - uncond), t, x)[0]
+    output = CliRunner().invoke(trace_app, ["show", str(tmp_path / "a")]).output
+    assert "both branches are the same in 2 of 2 steps" in output and "no weight can be told" in output
+
+
+def test_show_names_the_weight_of_each_run_and_the_rule_of_guide(tmp_path: Path) -> None:
+    pipe = SimpleNamespace(net=nn.Conv2d(4, 4, 3, padding=1), scheduler=Scheduler())
+    pattern = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), record(pipe, path=tmp_path / "a") as trace:
+        for spec in trace.runs([{"weight": 3.0}, {"weight": 9.0}, {"weight": 2.0}], progress=False):
+            pipe.scheduler, x = Scheduler(), torch.randn(1, 4, 6, 6)
+            with guide(pipe, APG(6.0)) if spec["weight"] == 2.0 else nullcontext():
+                for t in pipe.scheduler.timesteps:
+                    uncond, cond = pipe.net(torch.cat([x, x]) + pattern).chunk(2)
+                    x = pipe.scheduler.step(uncond + spec["weight"] * (cond - uncond), t, x)[0]
+    output = CliRunner().invoke(trace_app, ["show", str(tmp_path / "a")]).output
+    for words in ("guided by cfg, w = 3: run 0", "guided by cfg, w = 9: run 1", "guided by APG, w = 6: run 2"):
+        assert words in output
+    assert "prediction made by APG(weight=6.0" in output
 
 
 def test_verify_of_a_sound_and_of_a_damaged_trace(folder: Path) -> None:
