@@ -185,7 +185,7 @@ def _read(path: Path) -> tuple[Tensor, dict[str, str]]:
 def _output(path: str | Path, metadata: dict[str, str]) -> int | None:
     """The output that a file names; of a file of ours that names none the first, which was the only one read then."""
     number = _number(path, metadata, "output", 0 if "space" in metadata else None)
-    if number is not None and not (number >= 0 and number.is_integer()):
+    if number is not None and (number < 0 or number % 1):
         raise InputError(f"{path}, output", found=metadata["output"], expected="a whole number from 0, or null")
     return None if number is None else int(number)
 

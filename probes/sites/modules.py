@@ -85,13 +85,14 @@ def inner_module(root: nn.Module, path: str, *, site: str, prefix: str = "", arg
         See `find_site`.
     """
     modules: dict[str, nn.Module] = dict(root.named_modules(remove_duplicate=False))
-    if path not in modules:
-        raise unknown_site(site, [f"{prefix}{name}" for name in modules if name], argument)
-    around = [".".join(path.split(".")[:count]) for count in range(len(path.split(".")))]
-    if is_compiled(modules[path]) or any(_silences(modules[name]) for name in around):
+    parts = path.split(".")
+    around = [modules[name] for count in range(len(parts)) if (name := ".".join(parts[:count])) in modules]
+    found = modules.get(path)
+    if any(map(_silences, around)) or (found is not None and is_compiled(found)):
         expected = "a module that is not compiled, nor inside of one that is: inner hooks stay silent"
         raise InputError(argument, found=f"{site!r}, compiled", expected=expected)
-    found = modules[path]
+    if found is None:
+        raise unknown_site(site, [f"{prefix}{name}" for name in modules if name], argument)
     if type(found).forward is nn.Module.forward and "forward" not in found.__dict__:  # ModuleList, for instance
         raise never_called(site, argument=argument)
     return found

@@ -101,9 +101,7 @@ class Intervened(_Around):
         return prediction
 
 
-def cached(
-    denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache, *, output: Outputs = None
-) -> Denoiser:
+def cached(denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache, *, output: Outputs = None) -> Denoiser:
     """A denoiser that keeps what passes through some sites while it is called.
 
     Parameters
@@ -127,9 +125,7 @@ def cached(
 
 
 class _Cached(_Around):
-    def __init__(
-        self, denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache, outputs: OutputsRead
-    ) -> None:
+    def __init__(self, denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache, outputs: OutputsRead) -> None:
         self.denoiser, self.sites, self.cache, self._outputs = denoiser, list(sites), cache, outputs
         self._inner: Any = denoiser.denoiser if isinstance(denoiser, Intervened) else denoiser
         self._named = [site for site in self.sites if is_module_site(site)]

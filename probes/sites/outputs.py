@@ -5,12 +5,13 @@
     call.output_of("blocks.0", wanted=0)                     # output 0 of 2, encoder_hidden_states
 
 Blocks that carry text beside the image return both, some the text first (SD3, Flux), some the image (CogVideoX). Two
-things tell them apart: the names in the block's own return statement, and that tokens keep their number through a block.
+things tell them apart: the names in the block's own return statement, and that a block keeps the number of tokens.
 """
 
 import ast
 import functools
 import inspect
+import itertools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -82,40 +83,47 @@ class ModuleCall:
             raise InputError("site", found=f"{site!r}, which puts out no tensor", expected="a module with a tensor")
         if len(tensors) == 1 and not wanted:
             return Output(0, 1)
-        wanted = self._image(tensors) if wanted is None else wanted
+        wanted = self._image() if wanted is None else wanted
         if wanted is None:
             found = f"{site!r} ({type(self.module).__name__}), which puts out {_shapes(tensors)}"
             raise InputError("output", found=found, expected="output=, for nothing tells which of them is the image's")
         if wanted >= len(tensors):
             found = f"{site!r}, output {wanted}, of {_shapes(tensors)}"
             raise InputError("output", found=found, expected="a module that puts out so many tensors")
-        return Output(wanted, len(tensors), self._names().get(wanted, ""))
+        _, name = self._parts().get(wanted, (None, ""))
+        return Output(wanted, len(tensors), name)
 
     def tensor_of(self, output: Output) -> Tensor:
         """That tensor, an ordinary one where it is watched."""
         return plain(leaves(self.output)[output.place])
 
-    def _image(self, tensors: Sequence[Tensor]) -> int | None:
-        """The place of the image among several tensors; None where the evidence is missing or contradicts itself."""
-        given = _image_given(self.module, self.args, self.kwargs)
-        alike = [place for place, one in enumerate(tensors) if given is not None and one.shape == given.shape]
-        named = [place for place, name in self._names().items() if name in _IMAGE]
-        if len(named) == 1:
-            # a map may be resampled on its way (UNet blocks), and what it was before be among the others
-            is_sequence = given is not None and given.ndim == 3
-            return named[0] if not is_sequence or named[0] in alike else None
-        return alike[0] if len(alike) == 1 else None
+    def _image(self) -> int | None:
+        """The place of the image among several tensors; None where the evidence is missing or contradicts itself.
 
-    def _names(self) -> dict[int, str]:
-        """What the tensors are called, by place: by the output itself, or by all return statements that may be it."""
+        Tensors of an inner tuple (the residuals of a UNet's block) are not asked: one of them may have the shape of
+        what went in, where what goes on has been resampled.
+        """
+        given = _image_given(self.module, self.args, self.kwargs)
+        parts = self._parts()
+        alike = [place for place, (one, _) in parts.items() if given is not None and one.shape == given.shape]
+        named = [place for place, (_, name) in parts.items() if name in _IMAGE]
+        if len(named) == 1:
+            return named[0] if not alike or named[0] in alike else None
+        return alike[0] if len(alike) == 1 and not named else None
+
+    def _parts(self) -> dict[int, tuple[Tensor, str]]:
+        """The outermost tensors and their names, by place; names by the output itself, or by the return statements.
+
+        Where there are several return statements of so many parts, a name is one that all of them agree on.
+        """
         parts, names = _named_parts(self.output)
         if not any(names):
             fitting = [returned for returned in _returned(self.module) if len(returned) == len(parts)]
             names = [same.pop() if len(same := set(alike)) == 1 else "" for alike in zip(*fitting, strict=True)]
         found, place = {}, 0
-        for part, name in zip(parts, names, strict=False):
-            if isinstance(part, Tensor) and name:
-                found[place] = name
+        for part, name in itertools.zip_longest(parts, names, fillvalue=""):
+            if isinstance(part, Tensor):
+                found[place] = part, name
             place += len(leaves(part))
         return found
 

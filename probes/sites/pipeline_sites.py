@@ -12,7 +12,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from scorescope.data.errors import InputError
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.call import Call, leaves
 from scorescope.probes.pipelines.engine import Engine
@@ -155,9 +154,7 @@ class PipelineSites(Listener):
         return self.at_site(site, self._now, ModuleCall(module, args, kwargs, output))
 
 
-def site_in(
-    site: str, denoisers: Mapping[str, nn.Module], *, argument: str = "site", whole: bool = False
-) -> nn.Module:
+def site_in(site: str, denoisers: Mapping[str, nn.Module], *, argument: str = "site", whole: bool = False) -> nn.Module:
     """The module that "<denoiser>.<path>" names; with `whole` the name of a denoiser is one too.
 
     Raises

@@ -1,8 +1,8 @@
 """A tensor that notes whether anything is computed from it, for as long as that is asked.
 
-    watched = watch(tensor)
-    watched + 1                      # an ordinary tensor
-    watched.read                     # True; looking at its shape, or at `plain(watched)`, is no reading
+watched = watch(tensor)
+watched + 1                      # an ordinary tensor
+watched.read                     # True; looking at its shape, or at `plain(watched)`, is no reading
 """
 
 from collections.abc import Callable, Mapping
