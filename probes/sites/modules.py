@@ -98,10 +98,10 @@ def inner_module(root: nn.Module, path: str, *, site: str, prefix: str = "", arg
     return found
 
 
-def unknown_site(site: str, names: Sequence[str], argument: str) -> InputError:
+def unknown_site(site: str, names: Sequence[str], argument: str, *, of: str = "the denoiser") -> InputError:
     """The error for a site that is not there; the nearest names are suggested."""
     near = difflib.get_close_matches(site, names, n=3, cutoff=0.3) or names[:5]
-    return InputError(argument, found=repr(site), expected=f"a module of a denoiser, such as {', '.join(near)}")
+    return InputError(argument, found=repr(site), expected=f"a module of {of}, such as {', '.join(near)}")
 
 
 def _silences(module: nn.Module) -> bool:

@@ -44,7 +44,7 @@ class PassCalls:
 
 def never_called(site: str, *, argument: str = "site") -> InputError:
     """The error for a site that stayed silent."""
-    expected = "a module that is called in every forward pass (not a container, nor one whose place another has taken)"
+    expected = "a module called in every forward pass (a container is not called, nor one that another has replaced)"
     return InputError(argument, found=f"{site!r}, never called", expected=expected)
 
 
@@ -56,6 +56,7 @@ def once_a_pass(
     root: nn.Module | None = None,
     begin: Callable[[], Any] | None = None,
     first: bool = False,
+    each: bool = False,
 ) -> Iterator[PassCalls]:
     """Call a function with what each site puts out, for the length of a with block; nothing of ours stays.
 
@@ -71,11 +72,13 @@ def once_a_pass(
         Is called at the beginning of each pass of `root`.
     first : bool
         Before the hooks that are there already, which then see what the network goes on with.
+    each : bool
+        Every pass of `root` has to call every site.
 
     Raises
     ------
     InputError
-        In the second call of a site within a pass.
+        In the second call of a site within a pass; with `each`, at the end of a pass that left one out.
     """
     calls = PassCalls(modules)
 
@@ -91,6 +94,8 @@ def once_a_pass(
     with ExitStack() as stack:
         if root is not None:
             stack.callback(root.register_forward_pre_hook(start).remove)
+        if root is not None and each:
+            stack.callback(root.register_forward_hook(lambda *_: calls.check_all()).remove)
         for site, module in modules.items():
             hook = module.register_forward_hook(partial(pass_on, site), prepend=first, with_kwargs=True)
             stack.callback(hook.remove)

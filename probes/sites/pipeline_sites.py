@@ -165,5 +165,5 @@ def site_in(site: str, denoisers: Mapping[str, nn.Module], *, argument: str = "s
     root, _, path = site.partition(".")
     if root not in denoisers or not (path or whole):
         names = [f"{name}.{inner}" for name, part in denoisers.items() for inner, _ in part.named_modules() if inner]
-        raise unknown_site(site, names, argument)
+        raise unknown_site(site, names, argument, of="a denoiser")
     return inner_module(denoisers[root], path, site=site, prefix=f"{root}.", argument=argument)

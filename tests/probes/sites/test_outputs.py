@@ -9,9 +9,11 @@ from tests.pipelines import cogvideox, flux_true, generator, output_of, sd3, sd1
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes import Direction, Intervention, Site, intervene, record
+from scorescope.probes import Direction, Intervention, Site, intervene, record, sample
 from scorescope.probes.activations import collect, sample_with_sites, trace_activations
 from scorescope.probes.bank import Bank
+from scorescope.probes.gradients.differentiable_sites import watch_site
+from scorescope.probes.guidance import TSG
 from scorescope.probes.sites import ActivationCache, cache_activations, cached, intervened
 from scorescope.probes.sites.outputs import ModuleCall
 
@@ -157,7 +159,7 @@ def test_recorded_cached_and_edited_is_the_image(build, site, place):
 def test_a_stream_that_nobody_reads_cannot_be_steered(inside):
     pipe, arguments = flux_true()
     last, first = "transformer.single_transformer_blocks.0", "transformer.transformer_blocks.0"
-    vector = torch.ones(WIDTH)
+    vector = torch.randn(WIDTH, generator=generator(1))
     dropped = intervene(pipe, [Intervention("add", last, vector, output=0)])
     outer, inner = (dropped, record(pipe, sites=[last])) if inside else (record(pipe, sites=[last]), dropped)
     with pytest.raises(InputError, match=rf"output 0 of '{last}', which nothing in the network reads"), outer, inner:
@@ -177,10 +179,23 @@ def test_the_text_of_the_last_block_of_sd3_is_not_there_to_be_steered():
         run(pipe, arguments)
 
 
+def test_the_block_that_reads_may_be_compiled():
+    pipe, arguments = flux_true()
+    bare, vector = run(pipe, arguments), torch.randn(WIDTH, generator=generator(1))
+    given = [Intervention("add", "transformer.transformer_blocks.0", vector, output=0)]
+    with intervene(pipe, given):
+        expected = run(pipe, arguments)
+    pipe.transformer.single_transformer_blocks[0].compile(backend="eager")
+    with intervene(pipe, given):
+        found = run(pipe, arguments)
+    torch.testing.assert_close(found, expected)
+    assert not torch.isclose(found, bare).all()
+
+
 def test_two_blocks_of_interventions_see_what_the_network_goes_on_with():
     pipe, arguments = flux_true()
     site = "transformer.transformer_blocks.0"
-    given = Intervention("add", site, torch.ones(WIDTH), 0.5)
+    given = Intervention("add", site, torch.randn(WIDTH, generator=generator(1)), 0.5)
     with intervene(pipe, [given, given]):
         expected = run(pipe, arguments)
     with intervene(pipe, [given]), intervene(pipe, [given]):
@@ -274,6 +289,12 @@ def test_sites_that_stay_silent_are_named():
     ):
         with pytest.raises(InputError, match="'spare', never called"):
             ask()
+    x, sigma = torch.zeros(1, 6, 4), torch.ones(1)
+    with pytest.raises(InputError, match="'spare', never called"), watch_site(denoiser, "spare"):
+        denoiser(x, sigma)
+    rule = TSG(2.0, site="spare")
+    with pytest.raises(InputError, match="'spare', never called"):
+        sample(denoiser, seeds=[0], rule=rule, condition=torch.zeros(1, 4), sigmas=[2.0, 0.0], progress=False)
 
 
 def test_one_output_of_a_module_in_a_recording():
