@@ -89,16 +89,18 @@ def carry_direction(
     Raises
     ------
     InputError
-        For a direction without a noise level or of another size, an unknown way, or one whose argument is missing.
+        For a direction without a noise level, of another size or another output of the site, an unknown way, or one
+        whose argument is missing.
     """
     _check(direction, activations, how, labels, carry)
     values = activations.site(direction.site)
+    output = direction.same_output(activations.output_of(direction.site))
     source = values[activations.nearest_level(direction.sigma or 1.0)].double()
     rows = None if labels is None else host_array(labels)[activations.images.numpy()]
     found = []
     for level, sigma in enumerate(activations.sigmas):
         goal = values[level].double()
-        where = {"site": direction.site, "attribute": direction.attribute, "sigma": sigma}
+        where = {"site": direction.site, "attribute": direction.attribute, "sigma": sigma, "output": output}
         if how == "refit":
             method = direction.method.split(", ")[0]
             found.append(find_direction(goal, rows, method=method, **where))  # type: ignore[arg-type]

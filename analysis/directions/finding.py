@@ -12,6 +12,7 @@ measured effect.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def find_direction(
     site: str,
     attribute: str,
     sigma: float | None = None,
+    output: int | None = None,
     pairs: ArrayLike | None = None,
     nuisance: ArrayLike | None = None,
     shrinkage: float = 0.1,
@@ -70,8 +72,8 @@ def find_direction(
         `difference` of class means (continuous: the slope of the values on the attribute); `lda`: the inverse of the
         shrunk within-class covariance times that; `logistic`, `svm`: normal of the L2-regularised separating plane;
         `pca`: first principal component of the differences within pairs.
-    site, attribute, sigma
-        What is written into the direction.
+    site, attribute, sigma, output
+        What is written into the direction; the output of a site of several is `activations.output_of(site)`.
     pairs : array, shape (row,), optional
         For `pca`: pair of each row; a pair has one row of each class (counterfactual images).
     nuisance : array, shape (row,), optional
@@ -98,7 +100,7 @@ def find_direction(
     values, y = checked_rows(values, labels)
     options = Options(method, shrinkage, penalty, whiten, _codes(pairs, values), _codes(nuisance, values))
     vector = fit_vector(values, y, options)
-    return as_direction(vector, values, site=site, attribute=attribute, method=method, sigma=sigma)
+    return as_direction(vector, values, site=site, attribute=attribute, method=method, sigma=sigma, output=output)
 
 
 def as_direction(
@@ -109,6 +111,7 @@ def as_direction(
     attribute: str,
     method: str,
     sigma: float | None = None,
+    output: int | None = None,
     labels: ArrayLike | None = None,
 ) -> Direction:
     """A direction from a vector found elsewhere: a Jacobian's singular vector, an embedding difference, a file.
@@ -132,7 +135,7 @@ def as_direction(
         For a vector of another size than the values, and values that do not vary along it.
     """
     vector = vector.detach().to(values.device, torch.float32)
-    direction = Direction(vector, site, attribute, method, scale=1.0, sigma=sigma)
+    direction = Direction(vector, site, attribute, method, scale=1.0, sigma=sigma, output=output)
     direction.check_width(values.shape[1])
     projected = values.double() @ direction.unit.double()
     scale = float(projected.std(correction=0))
@@ -142,7 +145,7 @@ def as_direction(
     if labels is not None:
         y = torch.from_numpy(host_array(labels).astype(np.float64)).to(projected)
         sign = -1.0 if float((projected - projected.mean()) @ y) < 0 else 1.0
-    return Direction(sign * direction.vector, site, attribute, method, scale=scale, sigma=sigma)
+    return replace(direction, vector=sign * direction.vector, scale=scale)
 
 
 def directions_by_level(
@@ -180,12 +183,11 @@ def directions_by_level(
     if rows["pairs"] is not None:  # the draws of a pair are pairs of their own
         draw = np.arange(len(images)) // (1 + int(images.max()))
         rows["pairs"] = rows["pairs"] + draw * (1 + int(rows["pairs"].max()))
+    where: dict[str, Any] = {"site": site, "attribute": attribute, "output": activations.output_of(site)}
     return [
-        find_direction(
-            activations.at(site, level), y[images], site=site, attribute=attribute, sigma=sigma, **rows, **options
-        )
+        find_direction(activations.at(site, level), y[images], sigma=sigma, **where, **rows, **options)
         for level, sigma in enumerate(activations.sigmas)
-    ]  # fmt: skip
+    ]
 
 
 def check_averaged(activations: Activations, site: str) -> None:

@@ -1,8 +1,9 @@
 """Guidance by a perturbed network: away from what the same network says when part of it is disturbed."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -24,6 +25,7 @@ from scorescope.probes.guidance.identity_attention import identity_attention
 from scorescope.probes.guidance.wrappers import LinearWeight
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.modules import find_site
+from scorescope.probes.sites.once_a_pass import never_called
 
 
 @dataclass(frozen=True)
@@ -211,11 +213,23 @@ class PAG:
         return away.mul_(self.scale).add_(guided)
 
 
-def _hooked(denoiser: Denoiser, sites: Sequence[str], make: Callable[[nn.Module], Callable[..., Tensor]]) -> ExitStack:
-    """Forward hooks (module, args, kwargs, output) at named modules, for the length of a with block."""
+@contextmanager
+def _hooked(
+    denoiser: Denoiser, sites: Sequence[str], make: Callable[[nn.Module], Callable[..., Tensor]]
+) -> Iterator[None]:
+    """Forward hooks (module, args, kwargs, output) at named modules, for a with block; an error for a silent one."""
     root = denoiser.root if isinstance(denoiser, NetworkDenoiser) else denoiser
-    modules = [find_site(root, site) for site in sites]
+    modules = {site: find_site(root, site) for site in sites}
+    called: set[str] = set()
+
+    def hook(site: str, does: Callable[..., Tensor], *given: Any) -> Tensor:
+        called.add(site)
+        return does(*given)
+
     with ExitStack() as stack:
-        for module in modules:
-            stack.callback(module.register_forward_hook(make(module), with_kwargs=True).remove)
-        return stack.pop_all()
+        for site, module in modules.items():
+            handle = module.register_forward_hook(partial(hook, site, make(module)), with_kwargs=True)
+            stack.callback(handle.remove)
+        yield
+    if silent := [site for site in modules if site not in called]:
+        raise never_called(silent[0])

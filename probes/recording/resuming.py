@@ -64,5 +64,6 @@ def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "modules": manifest.get("modules"),
         "schedulers": {name: part.get("class") for name, part in schedulers.items()},
         "sites": manifest.get("sites"),
+        "outputs_asked": manifest.get("outputs_asked"),
         "recording": {k: v for k, v in (manifest.get("recording") or {}).items() if k != "budget"},
     }

@@ -42,6 +42,7 @@ from scorescope.probes.recording.table import (
     scalar_table,
 )
 from scorescope.probes.recording.weights import summary
+from scorescope.probes.sites.outputs import Output, check_same
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,16 @@ class Trace:
         """How the branches were told apart, one row a (sample, step, call); see `recording.table.PROOF_COLUMNS`."""
         events, proved = self._steps
         return proof_table(events, proved, sample_offsets(events, proved))
+
+    @property
+    def site_outputs(self) -> dict[str, Output]:
+        """By site whose activations were kept, which of the tensors that the module put out."""
+        found: dict[str, Output] = {}
+        for event in self._steps[0]:
+            for site, output in event.get("sites", {}).items():
+                now = Output(**output)
+                check_same(site, found.setdefault(site, now), now)
+        return found
 
     @property
     def arrays(self) -> Arrays:

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.probes.sites.outputs import checked_output
 
 CONDITION = "condition"
 """Site of directions in condition space; `condition.<token>` is that of one token."""
@@ -50,6 +51,9 @@ class Direction:
         Noise level at which it was found.
     space : str
         "activation", or the name of another space that the vector lives in.
+    output : int or None
+        Which of the tensors that the site's module puts out; None where that was not said, and then an intervention
+        goes to that of the image.
 
     Raises
     ------
@@ -65,6 +69,7 @@ class Direction:
     scale: float
     sigma: float | None = None
     space: str = "activation"
+    output: int | None = None
 
     def __post_init__(self) -> None:
         vector = self.vector
@@ -77,6 +82,7 @@ class Direction:
         norm = float(vector.double().norm())
         if not math.isfinite(norm) or norm == 0:
             raise InputError("vector", found=f"norm {norm}", expected=expected)
+        checked_output(self.output)
         if not self.site:
             raise InputError("site", found="''", expected="a module path, or 'condition'")
         for name, value in (("scale", self.scale), ("sigma", 1.0 if self.sigma is None else self.sigma)):
@@ -96,6 +102,19 @@ class Direction:
         """What is added at a strength, in standard deviations of the projection: strength * scale * unit."""
         return strength * self.scale * self.unit
 
+    def describe(self) -> str:
+        """What it is a direction of, where it is meant, and how it was found, in one line."""
+        output = "" if self.output is None else f", output {self.output}"
+        level = "" if self.sigma is None else f" at sigma {self.sigma:.4g}"
+        return f"{self.attribute or 'a direction'} at {self.site}{output}: {self.method}{level}, scale {self.scale:.4g}"
+
+    def same_output(self, output: int | None = None) -> int | None:
+        """The output that it is meant for; `InputError` if another one is asked for."""
+        if None not in (output, self.output) and output != self.output:
+            expected = f"{self.output}, the output of {self.site!r} that the direction was found at"
+            raise InputError("output", found=str(output), expected=expected)
+        return self.output if output is None else output
+
     def check_width(self, width: int) -> None:
         """Raise `InputError` unless the site has `width` channels."""
         if len(self) != width:
@@ -107,6 +126,7 @@ class Direction:
         path = Path(path)
         fields = {"attribute": self.attribute, "method": self.method, "site": self.site, "space": self.space}
         numbers = {"scale": json.dumps(float(self.scale)), "sigma": json.dumps(self.sigma)}
+        numbers["output"] = json.dumps(self.output)
         save_file({"vector": self.vector.detach().cpu().contiguous()}, path, metadata=fields | numbers)
         return path
 
@@ -140,6 +160,7 @@ class Direction:
             scale=_number(path, metadata, "scale", float(vector.double().norm())) or 0.0,
             sigma=_number(path, metadata, "sigma", None),
             space=metadata.get("space", "activation"),
+            output=_output(path, metadata),
         )
         if width is not None:
             found.check_width(width)
@@ -159,6 +180,14 @@ def _read(path: Path) -> tuple[Tensor, dict[str, str]]:
         found = f"tensors {names[:5]}, metadata {sorted(metadata)[:9]}"
         raise InputError(str(path), found=found, expected=expected)
     return torch.as_tensor(vector), metadata
+
+
+def _output(path: str | Path, metadata: dict[str, str]) -> int | None:
+    """The output that a file names; of a file of ours that names none the first, which was the only one read then."""
+    number = _number(path, metadata, "output", 0 if "space" in metadata else None)
+    if number is not None and (number < 0 or number % 1):
+        raise InputError(f"{path}, output", found=metadata["output"], expected="a whole number from 0, or null")
+    return None if number is None else int(number)
 
 
 def _number(path: str | Path, metadata: dict[str, str], name: str, default: float | None) -> float | None:
