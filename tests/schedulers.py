@@ -7,6 +7,7 @@ so that the weights of data and noise can be read from the state itself. Nothing
 """
 
 import copy
+import functools
 import importlib
 import pkgutil
 import sys
@@ -47,21 +48,29 @@ class OrthogonalNoise:
         return float(alpha), float((state - alpha * self.x0).norm() / state.numel() ** 0.5)
 
 
+@functools.cache
 def classes() -> dict[str, type]:
     """Every scheduler class of the installed diffusers, by name; torchsde need not be there."""
     import diffusers.schedulers as package
     from diffusers import SchedulerMixin
 
-    sys.modules.setdefault("torchsde", ModuleType("torchsde"))
+    stand_in = ModuleType("torchsde")
+    sys.modules.setdefault("torchsde", stand_in)
     found: dict[str, type] = {}
     for part in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         module = importlib.import_module(part.name)
         found |= {
             name: kind
             for name, kind in vars(module).items()
-            if isinstance(kind, type) and issubclass(kind, SchedulerMixin) and kind.__module__ == module.__name__
+            if _is_own(kind, module) and issubclass(kind, SchedulerMixin) and kind is not SchedulerMixin
         }
+    if sys.modules["torchsde"] is stand_in:
+        del sys.modules["torchsde"]
     return found
+
+
+def _is_own(kind: Any, module: ModuleType) -> bool:
+    return isinstance(kind, type) and kind.__module__ == module.__name__
 
 
 @dataclass(frozen=True)
@@ -78,12 +87,15 @@ class Case:
         Further arguments of `step`.
     registered : mapping
         What a pipeline writes into the configuration afterwards.
+    drifts : bool
+        Its steps mix predictions of several levels, and do not end quite where they say.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
     timesteps: Mapping[str, Any] = field(default_factory=dict)
     step: Mapping[str, Any] = field(default_factory=dict)
     registered: Mapping[str, Any] = field(default_factory=dict)
+    drifts: bool = False
 
     def make(self, kind: type) -> Any:
         """The scheduler, before its timesteps are set."""
@@ -99,9 +111,9 @@ class Visit:
 
     Attributes
     ----------
-    scheduler
-        As it was before the step.
-    timestep, state, prediction, extra
+    level
+        What the reader said before the step.
+    state, prediction : Tensor
         What the step was given; the prediction is None where no prediction makes the scheduler know x0.
     alpha, s : float
         Weights of data and noise in the state.
@@ -111,11 +123,9 @@ class Visit:
         The x0 that the step returned.
     """
 
-    scheduler: Any
-    timestep: Any
+    level: Any
     state: Tensor
     prediction: Tensor | None
-    extra: dict[str, Any]
     alpha: float
     s: float
     alpha_next: float
@@ -123,10 +133,13 @@ class Visit:
     estimate: Tensor | None
 
 
-def walk(kind: type, case: Case, noise: OrthogonalNoise) -> Iterator[Visit]:
-    """A run of a scheduler with a network that knows x0, from the noisiest state that its own `add_noise` makes."""
+def walk(kind: type, case: Case, noise: OrthogonalNoise, read: Callable[..., Any]) -> Iterator[Visit]:
+    """A run of a scheduler with a network that knows x0, from the noisiest state that its own `add_noise` makes.
+
+    `read` is called with the scheduler before a step, the timestep, the state and further arguments of the step.
+    """
     scheduler, name = case.make(kind), kind.__name__
-    scheduler.set_timesteps(**({"num_inference_steps": 5} | dict(case.timesteps)))
+    scheduler.set_timesteps(**({"num_inference_steps": 4} | dict(case.timesteps)))
     _quieten(scheduler, noise)
     first, times = noise.draw(), list(scheduler.timesteps)
     times = times[:-1] if name in _ONE_MORE else times
@@ -138,12 +151,12 @@ def walk(kind: type, case: Case, noise: OrthogonalNoise) -> Iterator[Visit]:
         time = time.expand(1) if name == "DDPMWuerstchenScheduler" else time
         extra = _extra(name, noise, times[place + 1] if place + 1 < len(times) else None) | dict(case.step)
         prediction = exact_prediction(scheduler, time, state, extra, noise)
-        before = copy.deepcopy(scheduler)
+        level = read(scheduler, time, state, extra)
         output = torch.zeros_like(state) if prediction is None else prediction
         result = scheduler.step(model_output=output, timestep=time, sample=state, **extra)
         after = result[0] if isinstance(result, tuple) else result.prev_sample
         weights = (*noise.weights(state), *noise.weights(after))
-        yield Visit(before, time, state, prediction, extra, *weights, _own_estimate(result))
+        yield Visit(level, state, prediction, *weights, _own_estimate(result))
         state = after
 
 
@@ -181,7 +194,7 @@ def _noised(scheduler: Any, x0: Tensor, noise: Tensor, time: Any) -> Tensor:
     if name == "IPNDMScheduler":  # its step takes (state - beta noise) / alpha for x0
         place = int((scheduler.timesteps - time).abs().argmin())
         return scheduler.alphas[place] * x0 + scheduler.betas[place] * noise
-    if name in ("LTXEulerAncestralRFScheduler", "HeliosScheduler") or getattr(scheduler.config, "invert_sigmas", False):
+    if name == "LTXEulerAncestralRFScheduler" or getattr(scheduler.config, "invert_sigmas", False):
         return noise
     if getattr(scheduler.config, "use_flow_sigmas", False):
         return (1 - scheduler.sigmas[0]) * x0 + scheduler.sigmas[0] * noise
@@ -230,12 +243,14 @@ def _estimator(
         own = copy.deepcopy(scheduler)
         if own.step_index is None:
             own._step_index = 0
-        is_x0 = getattr(own, "predict_x0", None)
-        algorithm = getattr(own.config, "algorithm_type", "dpmsolver++")
-        is_x0 = ("++" in algorithm or algorithm == "data_prediction") if is_x0 is None else is_x0
-        alpha, s = noise.weights(state)
-        target = noise.x0 if is_x0 else (state - alpha * noise.x0) / s
-        return lambda output: own.convert_model_output(output, sample=state), target
+        alpha, s = own._sigma_to_alpha_sigma_t(own.sigmas[own.step_index])
+        gives_x0 = _gives_x0(own)
+
+        def converted(output: Tensor) -> Tensor:
+            value = own.convert_model_output(output, sample=state)
+            return value if gives_x0 else (state - s * value) / alpha
+
+        return converted, noise.x0
     if name == "DDPMWuerstchenScheduler":  # "eps": the noise that its add_noise adds
         alpha, s = noise.weights(state)
         return lambda output: output, (state - alpha * noise.x0) / s
@@ -251,6 +266,12 @@ def _estimator(
         return own_estimate, noise.x0
     extra.pop("r_timestep", None)
     return lambda output: _to_the_end(scheduler).step(output, time, state, **extra).prev_sample, noise.x0
+
+
+def _gives_x0(scheduler: Any) -> bool:
+    """Whether `convert_model_output` gives x0, and not eps."""
+    algorithm = getattr(scheduler.config, "algorithm_type", "dpmsolver++")
+    return bool(getattr(scheduler, "predict_x0", "++" in algorithm or algorithm == "data_prediction"))
 
 
 def _own_estimate(result: Any) -> Tensor | None:

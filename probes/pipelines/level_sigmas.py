@@ -48,12 +48,16 @@ def consistency(tables: SchedulerTables, scheduler: Any, timestep: Any, state: T
 
 def solver(tables: SchedulerTables, scheduler: Any, timestep: Any, state: Tensor, extra: dict[str, Any]) -> Level:
     """DPM-Solver and kin: `sigmas` are s / alpha, or flow times; the scheduler says which."""
+    space = space_of(scheduler)
+    if space == "flow" and not config(scheduler, "use_flow_sigmas", False):
+        return Level(
+            note=f"flow predictions of {type(scheduler).__name__} without flow sigmas mean nothing; pass level="
+        )
     sigmas = tables.sigmas(scheduler, timestep)
     pair = [tuple(map(float, scheduler._sigma_to_alpha_sigma_t(number(sigma)))) for sigma in sigmas]
     (alpha, s), (alpha_next, s_next) = pair
-    level = Level.of(alpha, s, space_of(scheduler), sigma_next=divide(s_next, alpha_next))
-    # their flow predictions are steps in `sigmas`, whatever these are
-    return replace(level, skip=1.0, out=-sigmas[0]) if level.space == "flow" else level
+    level = Level.of(alpha, s, space, sigma_next=divide(s_next, alpha_next))
+    return replace(level, skip=alpha, out=-s) if space == "v" else level  # their own code, also of flow sigmas
 
 
 def exploding(tables: SchedulerTables, scheduler: Any, timestep: Any, state: Tensor, extra: dict[str, Any]) -> Level:
