@@ -20,13 +20,21 @@ class Stream:
     call: int = 0
 
     def count(self) -> None:
-        """The next (step, call); Heun and kin make a second call in the same step."""
+        """The next (step, call); Heun and kin make several calls in the same step."""
         self.step, self.call = self.ahead()
 
     def ahead(self) -> tuple[int, int]:
         """The (step, call) that comes."""
-        first = getattr(self.owner, "state_in_first_order", True) or self.step < 0
-        return (self.step + 1, 0) if first else (self.step, self.call + 1)
+        later = _is_later_stage(self.owner) and self.step >= 0
+        return (self.step, self.call + 1) if later else (self.step + 1, 0)
+
+
+def _is_later_stage(scheduler: Any) -> bool:
+    """Whether the `step` that comes goes on with the one before it, from the same state."""
+    if (prk := getattr(scheduler, "prk_timesteps", None)) is not None:  # PNDM: Runge-Kutta, or a first step made again
+        counter = int(scheduler.counter)
+        return counter % 4 > 0 if counter < len(prk) else counter == 1
+    return not getattr(scheduler, "state_in_first_order", True)
 
 
 class RunWatch:

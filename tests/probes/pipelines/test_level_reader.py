@@ -60,7 +60,7 @@ def test_edm_preconditioning_agrees_with_the_scheduler() -> None:
 
 
 def test_timesteps_by_token() -> None:
-    """Image conditioning on some tokens of a video: those hold no noise."""
+    """Image conditioning on some tokens of a video: those hold no noise. Such a step wants x0 - n, as pipelines do."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     scheduler = FlowMatchEulerDiscreteScheduler()
@@ -74,8 +74,8 @@ def test_timesteps_by_token() -> None:
             states.append(x.clone())
             times.append(t * mask)
             guided = guide(pipe.net(torch.cat([x, x])))
-            x = scheduler.step(guided, t, x, per_token_timesteps=times[-1], return_dict=False)[0]
-    assert set(trace.scalars["rule"]) == {"cfg"}
+            x = scheduler.step(-guided, t, x, per_token_timesteps=times[-1], return_dict=False)[0]
+    assert set(trace.scalars["rule"]) == {"negated cfg"}
     for place, (state, time) in enumerate(zip(states, times, strict=True)):
         s = time.double()[..., None] / 1000
         cond, uncond = (trace.load(name, place).double() for name in ("cond", "uncond"))
@@ -197,7 +197,7 @@ def test_a_timestep_is_found_by_its_place_in_memory(monkeypatch: pytest.MonkeyPa
     """On an accelerator, reading its value would wait for the device at every step."""
     from diffusers import DDIMScheduler
 
-    from scorescope.probes.pipelines import level_reader as levels
+    from scorescope.probes.pipelines import scheduler_tables as levels
 
     scheduler = DDIMScheduler()
     scheduler.set_timesteps(10)
