@@ -154,36 +154,33 @@ def load_network(
     if metadata.get("format") != kind:
         raise InputError(str(path), found=f"format {metadata.get('format')!r}", expected=repr(kind))
     with only_input_errors(path, expected=kind, found="weights that do not fit"):
-        with torch.device("meta"), _at_most(len(weights)):  # without memory for what does not fit
-            _check_shapes(build(metadata).state_dict(), weights)
-        network = build(metadata)
+        with _only_parameters_like(weights):
+            network = build(metadata)
         network.load_state_dict(weights)
     return network.eval().requires_grad_(False).to(device), card
 
 
 @contextmanager
-def _at_most(count: int) -> Iterator[None]:
-    """Let a network be built with so many parameters and no more, so that no list of sizes takes forever."""
-    left = count
+def _only_parameters_like(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let a network be built of no more parameters than the file has tensors, each of the shape of one.
 
-    def check(_module: nn.Module, name: str, _parameter: Any) -> None:
+    A parameter is looked at before it is filled, so that sizes that do not fit take neither memory nor time.
+    """
+    left, shapes = len(weights), {tensor.shape for tensor in weights.values()}
+
+    def check(_module: nn.Module, name: str, parameter: Tensor | None) -> None:
         nonlocal left
-        left -= 1
+        left -= parameter is not None
         if left < 0:
-            raise ValueError(f"{name}: more parameters than the {count} tensors of the file")
+            raise ValueError(f"{name}: more parameters than the {len(weights)} tensors of the file")
+        if parameter is not None and parameter.shape not in shapes:
+            raise ValueError(f"{name}: shape {tuple(parameter.shape)}, which no tensor of the file has")
 
     hook = register_module_parameter_registration_hook(check)
     try:
         yield
     finally:
         hook.remove()
-
-
-def _check_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    for name, tensor in wanted.items():
-        if name not in found or found[name].shape != tensor.shape:
-            shape = tuple(found[name].shape) if name in found else "missing"
-            raise ValueError(f"{name}: {shape} for {tuple(tensor.shape)}")
 
 
 def shipped_denoisers() -> list[str]:

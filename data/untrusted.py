@@ -238,7 +238,7 @@ def read_csv(path: str | Path, *, expected: str, **how: Any) -> pd.DataFrame:
     if width > COLUMNS:
         raise InputError(str(path), found=f"{width} columns", expected=f"{expected}, at most {COLUMNS} columns")
     with only_input_errors(path, expected=expected, found="no table"):
-        table: pd.DataFrame = pd.read_csv(io.StringIO(text), **how)
+        table: pd.DataFrame = pd.read_csv(io.StringIO(text), index_col=False, **how)
     return table
 
 

@@ -184,7 +184,7 @@ class _Store:
             samples = read_tensors(path.with_suffix(".safetensors"), expected=expected)[1]["samples"]
             tables = [path.with_suffix(f".{kind}.parquet") for kind in ("scalars", "samples")]
             scalars, rows = (read_parquet(table, expected=expected) for table in tables)
-        return Run(samples, Trace(scalars, rows, said["manifest"]))
+            return Run(samples, Trace(scalars, rows, said["manifest"]))
 
     def write(self, name: str, rule: str, run: Run) -> None:
         """Write a finished run."""
