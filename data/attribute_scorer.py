@@ -8,7 +8,6 @@
 It was trained on images whose attributes and nuisance are independent, so that it names what it sees.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.nn import functional
 
 from scorescope.data.checkpoints import SHIPPED, Card, load_network, save_network
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import parse_json
 
 FORMAT = "scorescope-attribute-scorer-1"
 FOLDER = SHIPPED / "scorers"
@@ -156,6 +156,6 @@ def load_scorer(name: str | Path, *, device: str | torch.device = "cpu") -> tupl
 
 
 def _build(metadata: dict[str, str]) -> AttributeScorer:
-    config = json.loads(metadata["config"])
+    config = parse_json(metadata["config"], source="config", expected="the network's size")
     attributes = {key: tuple(values) for key, values in config["attributes"].items()}
     return AttributeScorer(ScorerConfig(tuple(config["shape"]), tuple(config["channels"]), attributes))

@@ -8,7 +8,6 @@
 Features are the plain spatial average of the last maps, as in the Inception network of the FID.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch.nn import functional
 
 from scorescope.data.checkpoints import SHIPPED, Card, load_network, save_network, shipped_names
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import parse_json
 
 FORMAT = "scorescope-classifier-1"
 FOLDER = SHIPPED / "classifiers"
@@ -131,7 +131,7 @@ def load_classifier(name: str | Path, *, device: str | torch.device = "cpu") -> 
 
 
 def _build(metadata: dict[str, str]) -> Classifier:
-    config = json.loads(metadata["config"])
+    config = parse_json(metadata["config"], source="config", expected="the network's size")
     return Classifier(ClassifierConfig(**{key: tuple(value) for key, value in config.items()}))
 
 

@@ -56,6 +56,7 @@ GROUPS = Schema(
         Column("influence", float, "feature^2", "mean IF: derivative of FD when the group gets more weight"),
         *ends("feature^2", "t; missing for one image"),
         Column("total_share", float, "1", "n / N times the mean IF, over FD: the group's part in the derivative"),
+        Column("removal_change", float, "feature^2", "change of FD when one of its images is left out: -influence / N"),
     ),
 )
 
@@ -73,6 +74,7 @@ CLASSES = Schema(
         Column("direction_score", float, "feature^2", "u^T M u along the class's weight; not additive over classes"),
         Column("influence", float, "feature^2", "mean IF of the generated images whose top-1 it is; missing for none"),
         *ends("feature^2", "t; missing below two", of="influence"),
+        Column("removal_change", float, "feature^2", "change of FD when one such image is left out: -influence / N"),
     ),
 )
 
@@ -184,7 +186,7 @@ def group_table(influences: ArrayLike, labels: Sequence[Any], *, distance: float
     for name, part in pd.Series(values).groupby(names):
         mean, low, high = mean_interval(np.asarray(part, np.float64))
         share = len(part) / len(values) * mean / distance
-        rows.append((str(name), len(part), mean, low, high, share))
+        rows.append((str(name), len(part), mean, low, high, share, -mean / len(values)))
     table = pd.DataFrame(rows, columns=GROUPS.names).astype({"total_share": float})
     return GROUPS.check(table.sort_values("influence", ascending=False, kind="stable"))
 
@@ -232,6 +234,7 @@ def class_table(
     means = np.array([mean_interval(values[fake == k]) for k in range(count)])
     columns = [
         np.arange(count), names, n1, n2, n1 / len(fake), n2 / len(real), gap, low, high, scores, *means.T,
+        -means[:, 0] / len(fake),
     ]  # fmt: skip
     table = pd.DataFrame(dict(zip(CLASSES.names, columns, strict=True)))
     return CLASSES.check(table.sort_values("gap", ascending=False, kind="stable", key=np.abs))

@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.data.image_files import decode_image, list_images
+from scorescope.data.untrusted import only_input_errors, read_bytes
 
 Source = Any
 """Tensor or array (n, *shape); iterable of batches, or of (batch, labels); function returning such an iterable."""
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 class Batches:
@@ -114,10 +116,12 @@ class Batches:
 class ImageFolder:
     """The images of a folder and its sub-folders, in order of their names, as batches in [-1, 1].
 
+    The same files are images as for `features.open_images`, decoded in the same way.
+
     Parameters
     ----------
     folder : Path or str
-        Searched for .png, .jpg, .jpeg, .bmp and .webp.
+        Where the images are.
     size : int, optional
         Side in pixels to resize to (shorter side, then centre crop); by default images must share one size.
     batch : int
@@ -130,11 +134,9 @@ class ImageFolder:
     """
 
     def __init__(self, folder: Path | str, *, size: int | None = None, batch: int = 256) -> None:
-        self.files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not self.files:
-            raise InputError(
-                "folder", found=f"no images in {folder}", expected=f"files ending in {', '.join(SUFFIXES)}"
-            )
+        if not Path(folder).is_dir():
+            raise InputError("folder", found=f"no folder {folder}", expected="a folder of images")
+        self.files = list_images(Path(folder)).files
         self._size, self._batch = size, batch
 
     def __len__(self) -> int:
@@ -157,15 +159,11 @@ class ImageFolder:
             yield stacked.to(torch.float32) / 127.5 - 1
 
 
-def _decode(path: Path, size: int | None) -> np.ndarray:
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(str(path), found=f"an image that cannot be read ({error})", expected="a whole image") from None
-    return np.asarray(ImageOps.fit(image, (size, size)) if size else image)
+def _decode(path: Path, size: int | None) -> NDArray[np.uint8]:
+    content = read_bytes(path, expected="a whole image")
+    with only_input_errors(path, expected="a whole image", found="an image that cannot be read"):
+        pixels, _ = decode_image(content)
+    return np.asarray(ImageOps.fit(Image.fromarray(pixels), (size, size))) if size else pixels
 
 
 def filtered(

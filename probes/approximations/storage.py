@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from scorescope.data.checkpoints import replace_file
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import only_input_errors, parse_json, read_tensors
 from scorescope.probes.approximations.gaussian import Gaussian
 from scorescope.probes.approximations.mixture import Mixture
 from scorescope.probes.approximations.training_set import TrainingSet
@@ -59,20 +59,13 @@ def load_approximation(path: Path | str) -> Approximation:
     InputError
         If the file is missing, damaged or of another kind.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(str(path), found=f"no readable file ({error})", expected="a safetensors file") from None
+    metadata, tensors = read_tensors(path, expected="a safetensors file")
     if metadata.get("format") != FORMAT:
         found = f"format {metadata.get('format')!r}"
         raise InputError(str(path), found=found, expected=f"{FORMAT!r}, written by save_approximation")
-    try:
-        about = json.loads(metadata["about"])
+    with only_input_errors(path, expected=FORMAT, found="entries that do not fit"):
+        about = parse_json(metadata["about"], source=path, expected=FORMAT)
         return _build(about, tensors)
-    except (KeyError, TypeError, IndexError) as error:
-        raise InputError(str(path), found=f"entries that do not fit ({error!r})", expected=FORMAT) from None
 
 
 def _pack(prefix: str, gaussian: Gaussian, tensors: dict[str, Tensor]) -> dict[str, Any]:

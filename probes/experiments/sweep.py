@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import pandas as pd
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tqdm import tqdm
 
 from scorescope.data.checkpoints import replace_file
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import only_input_errors, parse_json, read_parquet, read_tensors, read_text
 from scorescope.probes.experiments.pipeline_runs import is_pipeline, sample_pipeline
 from scorescope.probes.guidance.base import Rule, describe
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -175,17 +174,17 @@ class _Store:
         path = self._path(name)
         if not path.with_suffix(".json").exists():
             return None
-        try:
-            said = json.loads(path.with_suffix(".json").read_text())
+        expected = "a whole setting; remove its files to run it again"
+        with only_input_errors("folder", expected=expected, found=f"damaged files of {name}"):
+            text = read_text(path.with_suffix(".json"), expected=expected)
+            said = parse_json(text, source=path.with_suffix(".json"), expected=expected)
             if said["fixed"] != self.fixed or said["rule"] != rule:
                 expected = "an empty folder, or one of the same sweep"
                 raise InputError("folder", found=f"another sweep in {self.folder} ({name})", expected=expected)
-            samples = load_file(path.with_suffix(".safetensors"))["samples"]
-            scalars, rows = (pd.read_parquet(path.with_suffix(f".{kind}.parquet")) for kind in ("scalars", "samples"))
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-            expected = "a whole setting; remove its files to run it again"
-            raise InputError("folder", found=f"damaged files of {name} ({error})", expected=expected) from None
-        return Run(samples, Trace(scalars, rows, said["manifest"]))
+            samples = read_tensors(path.with_suffix(".safetensors"), expected=expected)[1]["samples"]
+            tables = [path.with_suffix(f".{kind}.parquet") for kind in ("scalars", "samples")]
+            scalars, rows = (read_parquet(table, expected=expected) for table in tables)
+            return Run(samples, Trace(scalars, rows, said["manifest"]))
 
     def write(self, name: str, rule: str, run: Run) -> None:
         """Write a finished run."""

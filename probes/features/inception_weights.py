@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from scorescope.data.checkpoints import SHIPPED, read_weights, replace_file, sha256
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import read_text
 from scorescope.probes.features.inception import Inception2015
 
 FORMAT = "scorescope-inception-2015-1"
@@ -134,7 +135,8 @@ def load_class_names(path: Path | None = None) -> list[str]:
         return _shipped_names()
     if not path.is_file():
         raise InputError("class names", found=f"no file {path}", expected="a text file with 1008 lines")
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    text = read_text(path, expected="a text file with 1008 lines", limit=2**20)
+    names = [line.strip() for line in text.splitlines()]
     if len(names) != OUTPUTS:
         expected = f"{OUTPUTS}, in the 2015 network's own order; lists of 1000 are in torchvision's"
         raise InputError(str(path), found=f"{len(names)} lines", expected=expected)

@@ -13,6 +13,8 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from scorescope.data.errors import InputError
+from scorescope.data.untrusted import read_parquet
 from scorescope.probes.recording.fields import wrong_in_line, wrong_in_manifest
 from scorescope.probes.recording.store import (
     FORMAT,
@@ -228,7 +230,11 @@ def read_table(contents: Contents) -> pd.DataFrame | None:
     if _hash_file(file) != expected:
         contents.problems.append(f"{SCALARS} does not match its hash; the table was made again from {STEPS}")
         return None
-    return pd.read_parquet(file)
+    try:
+        return read_parquet(file, expected="the table of the steps")
+    except InputError as error:
+        contents.problems.append(f"{error}; the table was made again from {STEPS}")
+        return None
 
 
 def verify(path: Path) -> Iterator[str]:

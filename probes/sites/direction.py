@@ -14,18 +14,19 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import read_tensors
 from scorescope.probes.sites.outputs import checked_output
 
 CONDITION = "condition"
 """Site of directions in condition space; `condition.<token>` is that of one token."""
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # those that can be computed with
+SMALLEST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ class Direction:
         expected = "floating point numbers of shape (d,), finite and not all zero"
         if not isinstance(vector, Tensor):
             raise InputError("vector", found=f"a {type(vector).__name__}", expected=expected)
-        if vector.ndim != 1 or not len(vector) or not vector.is_floating_point():
+        if vector.ndim != 1 or not len(vector) or vector.dtype not in DTYPES:
             found = f"{vector.dtype} of shape {tuple(vector.shape)}"
             raise InputError("vector", found=found, expected=expected)
         norm = float(vector.double().norm())
@@ -86,8 +87,11 @@ class Direction:
         if not self.site:
             raise InputError("site", found="''", expected="a module path, or 'condition'")
         for name, value in (("scale", self.scale), ("sigma", 1.0 if self.sigma is None else self.sigma)):
-            if not 0 < value < math.inf:
-                raise InputError(name, found=str(value), expected="a positive finite number")
+            if not SMALLEST <= value <= LARGEST:
+                expected = (
+                    f"a positive finite number, from {SMALLEST:.2g} to {LARGEST:.2g} as single precision has them"
+                )
+                raise InputError(name, found=f"{value:g}", expected=expected)
 
     def __len__(self) -> int:
         return len(self.vector)
@@ -169,17 +173,12 @@ class Direction:
 
 def _read(path: Path) -> tuple[Tensor, dict[str, str]]:
     expected = "a safetensors file with a tensor `vector` and the metadata `site`"
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = dict(file.metadata() or {})
-            names = list(file.keys())
-            vector: Any = file.get_tensor("vector") if "vector" in names else None
-    except (OSError, SafetensorError) as error:
-        raise InputError(str(path), found=str(error), expected=expected) from error
+    metadata, tensors = read_tensors(path, expected=expected)
+    vector = tensors.get("vector")
     if vector is None or "site" not in metadata:
-        found = f"tensors {names[:5]}, metadata {sorted(metadata)[:9]}"
+        found = f"tensors {list(tensors)[:5]}, metadata {sorted(metadata)[:9]}"
         raise InputError(str(path), found=found, expected=expected)
-    return torch.as_tensor(vector), metadata
+    return vector, metadata
 
 
 def _output(path: str | Path, metadata: dict[str, str]) -> int | None:
@@ -196,5 +195,5 @@ def _number(path: str | Path, metadata: dict[str, str], name: str, default: floa
     try:
         value = json.loads(metadata[name])
         return None if value is None else float(value)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}, {name}", found=repr(metadata[name]), expected="a number as text") from error
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path}, {name}", found=repr(metadata[name][:80]), expected="a number as text") from error

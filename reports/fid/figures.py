@@ -69,12 +69,14 @@ def contributions(features: pd.DataFrame, spectrum: pd.DataFrame) -> Figure:
 
 @theme.styled
 def class_gaps(table: pd.DataFrame) -> Figure:
-    """Histogram gap and mean influence of the classes with the largest gaps, with 95 % intervals."""
-    rows = table.head(12).iloc[::-1]
+    """Histogram gap of the classes with the largest, and the change by leaving one image out, with 95 % intervals."""
+    scale = -1 / table["n_fake"].sum()
+    removal = {"removal_low": table["influence_high"] * scale, "removal_high": table["influence_low"] * scale}
+    rows = table.assign(removal=table["removal_change"], **removal).head(12).iloc[::-1]
     figure, (left, right) = theme.new_figure(width=7.0, height=0.22 * len(rows) + 0.9, ncols=2, sharey=True)
     at = np.arange(len(rows))
-    gap, influence = "share of generated − share of real", "mean influence (> 0: raises FD)"
-    for ax, value, label in ((left, "gap", gap), (right, "influence", influence)):
+    gap, removal_label = "share of generated − share of real", "change of FD without one image (mean)"
+    for ax, value, label in ((left, "gap", gap), (right, "removal", removal_label)):
         ax.errorbar(
             rows[value], at, xerr=theme.errors(rows, value), fmt="o", markersize=4, capsize=2, color=theme.PALETTE[0]
         )
@@ -89,7 +91,7 @@ def class_gaps(table: pd.DataFrame) -> Figure:
 def extremes(
     raising: Sequence[Pictures], lowering: Sequence[Pictures], raised: Sequence[float], lowered: Sequence[float]
 ) -> Figure:
-    """Images with the largest and the smallest influence, each with its value."""
+    """Images that raise the distance most and that lower it most, each with the change when it is left out."""
     columns = max(len(raising), len(lowering))
     figure, axes = theme.new_figure(width=7.0, height=7.0 / columns * 2 + 0.75, nrows=2, ncols=columns, squeeze=False)
     rows = ((axes[0], raising, raised, "raise FD"), (axes[1], lowering, lowered, "lower FD"))

@@ -18,9 +18,11 @@ from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.gaming import FeaturePair
 from scorescope.analysis.fid.optimal_transport import Transport, transport
 from scorescope.data.errors import InputError
+from scorescope.data.image_files import KINDS
+from scorescope.data.untrusted import read_csv
 from scorescope.probes.features.extraction import Features, extract
 from scorescope.probes.features.extractors import Extractor, classifier_extractor, pixel_extractor
-from scorescope.probes.features.images import ImageSource, open_images, tensor_images
+from scorescope.probes.features.images import ImageSource, ReadLog, open_images, tensor_images
 from scorescope.probes.features.masks import MaskSource, open_masks
 from scorescope.probes.guidance import CFG
 from scorescope.probes.models.model import Model, load_model
@@ -211,7 +213,7 @@ def folder_study(
     sources = open_images(real), open_images(fake)
     regions = _open_regions(masks)
     if regions and not skip_bad:  # before hours of extraction
-        names = [name for name, _ in sources[1].items()]
+        names = [name for name, _ in sources[1].items(ReadLog())]
         for region in regions:
             region.check_names(names)
     sets = [
@@ -228,13 +230,14 @@ def folder_study(
 
 
 def reading_table(study: Study) -> pd.DataFrame:
-    """What was read of each set: images used, left out, and converted by kind."""
+    """What was read of each set: images used, left out, converted by kind, and files passed over by reason."""
     rows = []
     for item in [study.real, *study.fakes, *([study.spare] if study.spare else [])]:
         log = item.first.log
         row: dict[str, Any] = {"set": item.name, "source": item.source.name, "read": log.read, "left_out": len(log.bad)}
-        row |= {kind: log.converted.get(kind, 0) for kind in ("grayscale", "alpha", "16-bit", "palette", "other")}
-        rows.append(row | {"first left out": next(iter(log.bad), "")})
+        row |= {kind: log.converted.get(kind, 0) for kind in KINDS} | {"passed_over": log.passed_over.total()}
+        reasons = ", ".join(f"{count} {why}" for why, count in sorted(log.passed_over.items()))
+        rows.append(row | {"passed over": reasons, "first left out": next(iter(log.bad), "")})
     return pd.DataFrame(rows)
 
 
@@ -261,7 +264,7 @@ def _image_set(
 
 
 def _read_groups(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    table = pd.read_csv(path, dtype=str).fillna("")
+    table = read_csv(path, expected="a CSV with a column `name`", dtype=str).fillna("")
     if "name" not in table or table["name"].duplicated().any():
         raise InputError(str(path), found=f"columns {list(table)}", expected="a column `name` without repeats")
     table = table.set_index("name")
