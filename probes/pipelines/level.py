@@ -15,8 +15,9 @@ class Level:
     Attributes
     ----------
     sigma, sigma_next : float or Tensor
-        Variance-exploding noise levels s / alpha, in units of the data, now and after the step. A Tensor has
-        shape (batch,), or broadcasts against the state where the level differs inside a sample.
+        Variance-exploding noise levels s / alpha, in units of the data: of this state, and of the one that the call
+        of `step` is to return, also where that is a stage or a repeated step. A Tensor has shape (batch,), or
+        broadcasts against the state where the level differs inside a sample.
     alpha : float or Tensor
         Weight of the data in the state; x / alpha is the state in the variance-exploding convention.
     skip, out : float or Tensor

@@ -129,7 +129,7 @@ def _next_time(tables: SchedulerTables, scheduler: Any, time: float) -> float | 
 
 
 def _ratio(product: float) -> float:
-    return math.sqrt((1 - product) / product) if product > 0 else math.inf
+    return math.inf if product <= 0 else math.sqrt((1 - product) / product)
 
 
 def unknown(scheduler: Any) -> Level:

@@ -109,6 +109,7 @@ def _per_sample(value: Tensor, batch: int) -> Tensor:
 
 
 def _denoised(hypothesis: Hypothesis, level: Level) -> Hypothesis:
+    """The branches in denoised space, and last D of a prediction of zero, by which one is turned round."""
     rows = len(hypothesis.target)
     skip, out, alpha = (v[:rows] if isinstance(v, Tensor) else v for v in (level.skip, level.out, level.alpha))
     part = Level(alpha=alpha, skip=skip, out=out)
@@ -116,7 +117,10 @@ def _denoised(hypothesis: Hypothesis, level: Level) -> Hypothesis:
     return Hypothesis(
         hypothesis.layout,
         hypothesis.labels,
-        [denoised(branch, state, part) for branch in hypothesis.branches],
+        [
+            *(denoised(branch, state, part) for branch in hypothesis.branches),
+            _spread(part.skip, state) * state.double(),
+        ],
         denoised(hypothesis.target, state, part),
         state.double() / part.alpha,
     )

@@ -29,7 +29,7 @@ SCALAR_COLUMNS: dict[str, str] = {
     "call": "call in the solver step (Heun and kin make two)",
     "t": "timestep as the scheduler was given it; NaN where it differs inside a sample",
     "sigma": "noise level, variance-exploding; the largest where it differs inside a sample",
-    "sigma_next": "noise level after the step; NaN where the scheduler does not tell",
+    "sigma_next": "noise level of the state that this step, or stage of one, is to return; NaN where unknown",
     "needed": "branches that the rule used",
     "observed": "further denoiser evaluations made only for the record: always 0",
     "missing": "why the unconditional branch is missing, or says nothing; empty where it is there",
@@ -234,7 +234,13 @@ def _products(event: Mapping[str, Any], step: Proved, place: int, level: Mapping
         gram, skip, out, alpha = step.grams[place], level["skip"], level["out"], level["alpha"]
     if not (math.isfinite(skip) and math.isfinite(out)):
         return absent
-    return absent | _forms(gram, verdict, skip, out, alpha)
+    scale, mix = _branch_scale(verdict)
+    zero = np.zeros(len(gram))
+    if "denoised_gram" in step.hypothesis and (scale, mix) != (1.0, 0.0):
+        if mix or len(gram) != sum(step.hypothesis["parts"]) + 3:  # traces of before have no D of zero
+            return absent
+        zero = (1 - scale) * _branch(len(gram), len(gram) - 3)
+    return absent | _forms(gram, verdict, skip, out, alpha, zero)
 
 
 def _contrast(event: Mapping[str, Any], step: Proved, place: int, level: Mapping[str, float]) -> dict[str, float]:
@@ -252,7 +258,8 @@ def _contrast(event: Mapping[str, Any], step: Proved, place: int, level: Mapping
     return {"contrast": math.sqrt(max(_dot(gram, guided, guided) / event["size"] - mean**2, 0.0))}
 
 
-def _forms(gram: Array, verdict: Verdict, skip: float, out: float, alpha: float) -> dict[str, float]:
+def _forms(gram: Array, verdict: Verdict, skip: float, out: float, alpha: float, zero: Array) -> dict[str, float]:
+    """`zero` is what is left of D where a branch is turned round and its own D was recorded."""
     m = len(gram)
     cond = verdict.cond or 0
     state, guided = _basis(m, m - 1), out * (_basis(m, 0) + _basis(m, m - 2))
@@ -260,8 +267,8 @@ def _forms(gram: Array, verdict: Verdict, skip: float, out: float, alpha: float)
     if verdict.rule == "none":
         d_cond, applied = skip * state + guided, np.zeros(m)
     else:
-        d_cond = (skip + out * mix) * state + offset * _branch(m, cond)
-        applied = guided - out * mix * state - offset * _branch(m, cond)
+        d_cond = (skip + out * mix) * state + offset * _branch(m, cond) + zero
+        applied = guided - out * mix * state - offset * _branch(m, cond) - zero
     found = {"cond_sq": _square(gram, d_cond)}
     found["applied_sq"], found["applied_cond"] = _square(gram, applied), _dot(gram, applied, d_cond)
     noise = _basis(m, m - 1) / alpha - d_cond if alpha else np.full(m, math.nan)
