@@ -73,7 +73,8 @@ def find_direction(
         shrunk within-class covariance times that; `logistic`, `svm`: normal of the L2-regularised separating plane;
         `pca`: first principal component of the differences within pairs.
     site, attribute, sigma, output
-        What is written into the direction; the output of a site of several is `activations.output_of(site)`.
+        What is written into the direction. Of a site that puts out several tensors (text and image) say which one the
+        values are of, `activations.output_of(site)`: interventions go there, and without it to that of the image.
     pairs : array, shape (row,), optional
         For `pca`: pair of each row; a pair has one row of each class (counterfactual images).
     nuisance : array, shape (row,), optional
