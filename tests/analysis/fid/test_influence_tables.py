@@ -48,7 +48,7 @@ def test_removal_is_what_leaving_out_does(plan, sets):
     values, labels = influence(plan, sets[0]), np.arange(400) % 4
     exact = leave_one_out(sets[0], sets[1])["change"].groupby(labels).mean()
     found = group_table(values, labels).set_index("group")["removal_change"]
-    np.testing.assert_allclose(found.sort_index() - found.mean(), exact - exact.mean(), rtol=0.05, atol=5e-6)
+    np.testing.assert_allclose(found.sort_index() - found.mean(), exact - exact.mean(), rtol=0.2)
     assert exact.mean() == pytest.approx(null_floor(plan.fake.covariance, 400, 10**9) / 400, rel=0.2)
     weight = np.random.default_rng(0).normal(size=(4, 20))
     classes = class_table(plan, values, labels, labels, weight).set_index("class_index")["removal_change"]
