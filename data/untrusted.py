@@ -56,8 +56,10 @@ def only_input_errors(source: str | Path, *, expected: str, found: str = "a dama
     """
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        if str(source) in str(error):
+            raise
+        raise InputError(f"{source}, {error.argument}", found=error.found, expected=error.expected) from None
     except Exception as error:  # damaged files make parsers raise nearly anything
         raise InputError(str(source), found=f"{found} ({reason(error)})", expected=expected) from None
 
@@ -88,7 +90,9 @@ def check_file(path: str | Path, *, expected: str, limit: float = math.inf) -> i
     if not 0 < status.st_size <= limit:
         found, most = f"a file of {status.st_size} bytes", f", of at most {limit:g} bytes"
         empty = not status.st_size
-        raise InputError(str(path), found="an empty file" if empty else found, expected=expected + most * (not empty))
+        raise InputError(
+            str(path), found="a damaged file (it is empty)" if empty else found, expected=expected + most * (not empty)
+        )
     return status.st_size
 
 

@@ -6,7 +6,8 @@
     group_table(influences, prompts)                              # mean influence of any label
     class_table(plan, influences, top1_fake, top1_real, weight)
 
-All tables have one unit, that of the distance itself.
+All tables have one unit, that of the distance itself. First order leaves out what a smaller set's larger bias adds to
+every change alike, about the floor / n; `leave_one_out` has it.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ INFLUENCE = Schema(
         Column("image", int, "", "row of the generated set"),
         Column("name", str, "", "file or sample name; empty where there is none"),
         Column("influence", float, "feature^2", "IF_i; positive: without the image FD would be lower"),
-        Column("removal_change", float, "feature^2", "first-order change of FD when the image is left out: -IF_i / n"),
+        Column("removal_change", float, "feature^2", "change of FD when the image is left out, first order: -IF_i / n"),
         Column("trusted", bool, "", "n >= 10 d: first order ranks images as leaving them out does"),
     ),
 )
@@ -56,7 +57,12 @@ GROUPS = Schema(
         Column("influence", float, "feature^2", "mean IF: derivative of FD when the group gets more weight"),
         *ends("feature^2", "t; missing for one image"),
         Column("total_share", float, "1", "n / N times the mean IF, over FD: the group's part in the derivative"),
-        Column("removal_change", float, "feature^2", "change of FD when one of its images is left out: -influence / N"),
+        Column(
+            "removal_change",
+            float,
+            "feature^2",
+            "change of FD when one such image is left out, first order: -influence / N",
+        ),
     ),
 )
 
@@ -74,7 +80,12 @@ CLASSES = Schema(
         Column("direction_score", float, "feature^2", "u^T M u along the class's weight; not additive over classes"),
         Column("influence", float, "feature^2", "mean IF of the generated images whose top-1 it is; missing for none"),
         *ends("feature^2", "t; missing below two", of="influence"),
-        Column("removal_change", float, "feature^2", "change of FD when one such image is left out: -influence / N"),
+        Column(
+            "removal_change",
+            float,
+            "feature^2",
+            "change of FD when one such image is left out, first order: -influence / N",
+        ),
     ),
 )
 

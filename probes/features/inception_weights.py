@@ -9,6 +9,7 @@ Nothing is downloaded and nothing is unpickled beyond plain tensors (`weights_on
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -69,8 +70,8 @@ def load_inception(path: Path | None, *, expected_sha256: str | None = STATE_DIC
         raise InputError("inception weights", found="none" if path is None else f"no file {path}", expected=_how())
     read = _read_safetensors if path.suffix == ".safetensors" else _read_state_dict
     weights = read(path, expected_sha256)
+    _check_entries(path, weights)
     network = Inception2015()
-    _check_entries(path, weights, network.state_dict())
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False)
 
@@ -199,16 +200,22 @@ def _check_hash(path: Path, expected: str | None) -> None:
         raise InputError(str(path), found=f"sha256 {found}", expected=advice)
 
 
-def _check_entries(path: Path, weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+@cache
+def _entries() -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in Inception2015().state_dict().items()}
+
+
+def _check_entries(path: Path, weights: dict[str, Tensor]) -> None:
+    wanted = _entries()
     missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing or extra:
         found = f"{len(weights)} entries, missing {_some(missing)}, unknown {_some(extra)}"
         hint = " (torchvision's network has other blocks and weights: its distances are no FID)"
         raise InputError(str(path), found=found, expected=f"the {ENTRIES} entries of the 2015 network" + hint)
-    for key, value in wanted.items():
-        if weights[key].shape != value.shape:
+    for key, shape in wanted.items():
+        if weights[key].shape != shape:
             found = f"{key} of shape {tuple(weights[key].shape)}"
-            raise InputError(str(path), found=found, expected=f"shape {tuple(value.shape)}")
+            raise InputError(str(path), found=found, expected=f"shape {tuple(shape)}")
 
 
 def _some(names: Sequence[str]) -> str:

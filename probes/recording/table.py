@@ -234,7 +234,7 @@ def _products(event: Mapping[str, Any], step: Proved, place: int, level: Mapping
         gram, skip, out, alpha = step.grams[place], level["skip"], level["out"], level["alpha"]
     if not (math.isfinite(skip) and math.isfinite(out)):
         return absent
-    scale, mix = _branch_scale(verdict)
+    scale, mix = verdict.scale, verdict.mix
     zero = np.zeros(len(gram))
     if "denoised_gram" in step.hypothesis and (scale, mix) != (1.0, 0.0):
         if mix or len(gram) != sum(step.hypothesis["parts"]) + 3:  # traces of before have no D of zero

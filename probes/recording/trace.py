@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ import xarray as xr
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import only_input_errors
 from scorescope.probes.decomposition.products import (
     band_products,
     branch_products,
@@ -195,7 +197,8 @@ class Trace:
         """One row a (sample, step, call)."""
         if "scalars" not in self._tables:
             events, proved = self._steps if self._recorded is not None else ([], [])
-            self._tables["scalars"] = scalar_table(events, proved, sample_offsets(events, proved))
+            with self._reading():
+                self._tables["scalars"] = scalar_table(events, proved, sample_offsets(events, proved))
         return self._tables["scalars"]
 
     @property
@@ -204,8 +207,9 @@ class Trace:
         if "samples" not in self._tables:
             events, proved = self._steps if self._recorded is not None else ([], [])
             ends = self._recorded.contents.finished_runs() if self._recorded is not None else {}
-            specs = {run: line["spec"] or {} for run, line in ends.items()}
-            self._tables["samples"] = sample_table(events, proved, specs)
+            with self._reading():
+                specs = {run: line["spec"] or {} for run, line in ends.items()}
+                self._tables["samples"] = sample_table(events, proved, specs)
         return self._tables["samples"]
 
     @property
@@ -213,7 +217,8 @@ class Trace:
         """What was run."""
         if self._recorded is None:
             return self._manifest
-        return {**self._manifest, **summary(self._steps[0], self.scalars)}
+        with self._reading():
+            return {**self._manifest, **summary(self._steps[0], self.scalars)}
 
     @property
     def of_pipeline(self) -> bool:
@@ -234,7 +239,8 @@ class Trace:
     def proof(self) -> pd.DataFrame:
         """How the branches were told apart, one row a (sample, step, call); see `recording.table.PROOF_COLUMNS`."""
         events, proved = self._steps
-        return proof_table(events, proved, sample_offsets(events, proved))
+        with self._reading():
+            return proof_table(events, proved, sample_offsets(events, proved))
 
     @property
     def site_outputs(self) -> dict[str, Output]:
@@ -297,7 +303,8 @@ class Trace:
 
     def load(self, name: str, place: int, *, space: str = "prediction") -> Tensor:
         """One array of one step; see `Arrays.load`."""
-        return self.arrays.load(name, place, space=space)
+        with self._reading():
+            return self.arrays.load(name, place, space=space)
 
     def to_xarray(self, run: int | None = None) -> xr.Dataset:
         """The arrays of one run, lazily.
@@ -314,6 +321,11 @@ class Trace:
             Values are read when they are used; bfloat16 is read as float32. NaN in steps that were not kept.
         """
         arrays = self.arrays
+        with self._reading():
+            return self._dataset(arrays, run)
+
+    @staticmethod
+    def _dataset(arrays: Arrays, run: int | None) -> xr.Dataset:
         found = sorted({event["run"] for event in arrays.events})
         if run is None and len(found) != 1:
             raise InputError("run", found=f"None, with {len(found)} runs", expected=f"one of {found}")
@@ -336,8 +348,16 @@ class Trace:
             raise InputError(
                 "trace", found="a trace without recorded steps", expected="one made by record() or Trace.open()"
             )
-        events = self._recorded.contents.events()
-        return events, prove_all(events)
+        with self._reading():
+            events = self._recorded.contents.events()
+            return events, prove_all(events)
+
+    def _reading(self) -> AbstractContextManager[None]:
+        """Of a trace on disk: a good hash says who wrote a line, not that it makes sense beside the others."""
+        if self._recorded is None or self._recorded.memory is not None:
+            return nullcontext()
+        path, expected = self._recorded.contents.path, "a trace whose steps make sense together"
+        return only_input_errors(path, expected=expected, found="steps that do not")
 
 
 class ScalarRecorder:

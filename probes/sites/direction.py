@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.data.untrusted import read_tensors
+from scorescope.data.untrusted import only_input_errors, read_tensors
 from scorescope.probes.sites.outputs import checked_output
 
 CONDITION = "condition"
@@ -156,16 +156,17 @@ class Direction:
             For a file that is no safetensors, lacks the vector or the site, or has another size than `width`.
         """
         vector, metadata = _read(Path(path))
-        found = cls(
-            vector,
-            site=metadata["site"],
-            attribute=metadata.get("attribute", ""),
-            method=metadata.get("method", "imported"),
-            scale=_number(path, metadata, "scale", float(vector.double().norm())) or 0.0,
-            sigma=_number(path, metadata, "sigma", None),
-            space=metadata.get("space", "activation"),
-            output=_output(path, metadata),
-        )
+        with only_input_errors(path, expected="a direction"):
+            found = cls(
+                vector,
+                site=metadata["site"],
+                attribute=metadata.get("attribute", ""),
+                method=metadata.get("method", "imported"),
+                scale=_number(path, metadata, "scale", float(vector.double().norm())) or 0.0,
+                sigma=_number(path, metadata, "sigma", None),
+                space=metadata.get("space", "activation"),
+                output=_output(path, metadata),
+            )
         if width is not None:
             found.check_width(width)
         return found

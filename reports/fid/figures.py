@@ -75,7 +75,7 @@ def class_gaps(table: pd.DataFrame) -> Figure:
     rows = table.assign(removal=table["removal_change"], **removal).head(12).iloc[::-1]
     figure, (left, right) = theme.new_figure(width=7.0, height=0.22 * len(rows) + 0.9, ncols=2, sharey=True)
     at = np.arange(len(rows))
-    gap, removal_label = "share of generated − share of real", "change of FD without one image (mean)"
+    gap, removal_label = "share of generated − share of real", "change of FD without one image (first order)"
     for ax, value, label in ((left, "gap", gap), (right, "removal", removal_label)):
         ax.errorbar(
             rows[value], at, xerr=theme.errors(rows, value), fmt="o", markersize=4, capsize=2, color=theme.PALETTE[0]

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import io
 import json
+import math
 import struct
 import zipfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from scorescope.probes.recording.store import check_of, text_of
 
 BLOWN_UP = (2**7 - 1, 2**8 - 1, 2**15 - 1, 2**31 - 1, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
 TEXTS = (b"-1", b"0", b"1e400", b"NaN", b"null", b"99999999999999999999", b"[]", b"{}", b'"', b"[" * 3000, b"\xff\xfe")
+TYPES = {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "BOOL": 1, "F16": 2, "BF16": 2, "U16": 2, "I32": 4, "F64": 8, "I64": 8}
 VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 3, 2**31, 2**63, 10**40, 1e300, float("inf"), float("nan"), "", "x", "9" * 50, [], {}, [[]],
     [1e9], {"a": {}}, "../../etc/passwd",
@@ -73,12 +75,22 @@ def in_safetensors(path: Path, rng: Random) -> None:
     if inner and rng.random() < 0.6:
         key = rng.choice(sorted(inner))
         header["__metadata__"][key] = json.dumps(damage_json(json.loads(inner[key]), rng))
+    elif rng.random() < 0.3:
+        _retype_tensor(header[rng.choice(sorted(set(header) - {"__metadata__"}))], rng)
     elif rng.random() < 0.2:
         rest = struct.pack("<f", rng.choice((float("nan"), float("inf"), 3e38))) + rest[4:]
     else:
         header = damage_json(header, rng)
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + rest)
+
+
+def _retype_tensor(entry: dict[str, Any], rng: Random) -> None:
+    """Say that the bytes of a tensor are of another type."""
+    kind, width = rng.choice(sorted(TYPES.items()))
+    size = entry["data_offsets"][1] - entry["data_offsets"][0]
+    same = width * math.prod(entry["shape"]) == size
+    entry |= {"dtype": kind, "shape": entry["shape"] if same else [size // width]}
 
 
 def in_card(path: Path, rng: Random) -> None:

@@ -184,7 +184,7 @@ def test_a_link_that_leads_nowhere_and_an_empty_file_are_images_that_cannot_be_r
     (folder / "3.png").symlink_to("3.png")
     log = ReadLog()
     assert len(read(open_images(folder), skip_bad=True, log=log)[0]) == 4
-    assert log.bad["1.png"] == "an empty file"
+    assert log.bad["1.png"] == "a damaged file (it is empty)"
     assert log.bad["2.png"].startswith("not an image, or none of PNG, JPEG")
     assert sorted(log.bad) == ["0.png", "1.png", "2.png", "3.png"]
 
