@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import blas
 
-from scorescope.data.checkpoints import replace_file
 from scorescope.data.errors import InputError
+from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
 
 Floats = NDArray[np.float64]
 
@@ -186,7 +186,7 @@ def check_same_dimension(argument: str, first: int, second: int) -> None:
 
 
 def write_moments(path: Path, moments: Moments) -> None:
-    """Write `mu`, `sigma` (the names that pytorch-fid and clean-fid read) and `n` as npz.
+    """Write `mu`, `sigma` (the names that pytorch-fid and clean-fid read) and `n` as npz, with a hash of the file.
 
     Parameters
     ----------
@@ -202,8 +202,10 @@ def write_moments(path: Path, moments: Moments) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # given a name, numpy would append .npz to it
             np.savez(file, allow_pickle=False, **arrays)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.comment = UNSEALED.encode()
 
-    replace_file(path, write)
+    write_sealed(path, write)
 
 
 def read_moments(path: Path, *, n: int | None = None) -> Moments:
@@ -219,11 +221,12 @@ def read_moments(path: Path, *, n: int | None = None) -> Moments:
     Raises
     ------
     InputError
-        For a pickle, another kind of file, missing keys or sizes that do not fit.
+        For a pickle, another kind of file, missing keys or sizes that do not fit, and a file of ours that is damaged.
     """
     expected = "an npz with arrays mu (d,) and sigma (d, d)"
     if not path.is_file():
         raise InputError(str(path), found="no such file", expected=expected)
+    sealed = check_seal(path)
     if not zipfile.is_zipfile(path):
         raise InputError(str(path), found=_kind_of(path), expected=expected + "; see read_edm2_reference for EDM2's")
     try:
@@ -237,6 +240,8 @@ def read_moments(path: Path, *, n: int | None = None) -> Moments:
         if isinstance(error, InputError):
             raise
         raise InputError(str(path), found=f"a file that numpy refuses ({error})", expected=expected) from None
+    if not sealed and keys == {"mu", "sigma", "n"}:  # other people's have no n
+        warn_unsealed(path)
     return checked_moments(str(path), mean, covariance, stored if stored is not None else n)
 
 

@@ -5,11 +5,6 @@ import os
 import stat
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not every system has it
-    fcntl = None  # type: ignore[assignment]
-
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # nor wait for the reader of a named pipe
 
 
@@ -30,30 +25,6 @@ def open_own(file: Path) -> int:
         os.close(descriptor)
         raise OSError(f"{file.name} is not a plain file")
     return descriptor
-
-
-def lock(descriptor: int) -> bool:
-    """Take a file for oneself; False where somebody else writes it. Where the system has no locks nobody is kept out.
-
-    The lock goes with the descriptor, also that of a killed process.
-    """
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
-
-
-def unlock_and_close(descriptor: int) -> None:
-    """Give a file back, also where a forked process still has the descriptor."""
-    if fcntl is not None:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
 
 
 def write_whole(file: Path, data: bytes) -> None:

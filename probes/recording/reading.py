@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,12 @@ class Contents:
             if "run" in line:
                 latest[line["run"]] = max(latest.get(line["run"], 0), line["attempt"])
         return [step for step in steps if step["attempt"] == latest[step["run"]]]
+
+    def unfinished(self) -> list[str]:
+        """Runs that did not come to their end, in words."""
+        steps = Counter(step["run"] for step in self.events())
+        ends = self.finished_runs()
+        return [f"run {run} unfinished after {n} steps" for run, n in sorted(steps.items()) if run not in ends]
 
     def finished_runs(self) -> dict[int, dict[str, Any]]:
         """Runs that came to their end, with the line that says so."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scorescope.probes.recording.files import unlock_and_close
+from scorescope.data.written_files import unlock_and_close
 from scorescope.probes.recording.reading import CLOSED, Contents, read, read_manifest
 from scorescope.probes.recording.store import TraceError, Writer, take_steps, text_of
 

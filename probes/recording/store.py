@@ -25,14 +25,13 @@ import pandas as pd
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.data.written_files import lock, unlock_and_close
 from scorescope.probes.recording import shards
 from scorescope.probes.recording.files import (
     holds_only,
     is_own_folder,
-    lock,
     open_own,
     sync_folder,
-    unlock_and_close,
     write_whole,
 )
 

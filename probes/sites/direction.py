@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
 
 CONDITION = "condition"
 """Site of directions in condition space; `condition.<token>` is that of one token."""
@@ -103,11 +104,14 @@ class Direction:
             raise InputError("direction", found=found, expected=f"{width}, the channels of that site")
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, with everything but the vector as text metadata; gives its path back."""
+        """Write one safetensors file, with everything but the vector as text metadata, and a hash of the file; gives
+        its path back."""
         path = Path(path)
         fields = {"attribute": self.attribute, "method": self.method, "site": self.site, "space": self.space}
         numbers = {"scale": json.dumps(float(self.scale)), "sigma": json.dumps(self.sigma)}
-        save_file({"vector": self.vector.detach().cpu().contiguous()}, path, metadata=fields | numbers)
+        metadata = fields | numbers | {"seal": UNSEALED}
+        tensors = {"vector": self.vector.detach().cpu().contiguous()}
+        write_sealed(path, lambda temporary: save_file(tensors, temporary, metadata))
         return path
 
     @classmethod
@@ -129,7 +133,8 @@ class Direction:
         Raises
         ------
         InputError
-            For a file that is no safetensors, lacks the vector or the site, or has another size than `width`.
+            For a file that is damaged or no safetensors, lacks the vector or the site, or has another size than
+            `width`.
         """
         vector, metadata = _read(Path(path))
         found = cls(
@@ -148,6 +153,7 @@ class Direction:
 
 def _read(path: Path) -> tuple[Tensor, dict[str, str]]:
     expected = "a safetensors file with a tensor `vector` and the metadata `site`"
+    sealed = check_seal(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = dict(file.metadata() or {})
@@ -158,6 +164,8 @@ def _read(path: Path) -> tuple[Tensor, dict[str, str]]:
     if vector is None or "site" not in metadata:
         found = f"tensors {names[:5]}, metadata {sorted(metadata)[:9]}"
         raise InputError(str(path), found=found, expected=expected)
+    if not sealed and {"attribute", "method", "scale", "sigma", "space"} <= set(metadata):
+        warn_unsealed(path)
     return torch.as_tensor(vector), metadata
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from scorescope.probes.recording.reading import verify
+from scorescope.probes.recording.reading import read, verify
 from scorescope.probes.recording.trace import Trace
 
 trace_app = typer.Typer(no_args_is_help=True, help="Look at recorded traces and check them.")
@@ -36,7 +36,7 @@ def verify_trace(path: Folder) -> None:
         typer.echo(problem)
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"{path}: sound, {Trace.open(path).status}")
+    typer.echo(", ".join([f"{path}: sound", Trace.open(path).status, *read(path).unfinished()]))
 
 
 def describe(trace: Trace) -> list[str]:
