@@ -213,6 +213,11 @@ class Trace:
         return str(self._manifest.get("status", "complete"))
 
     @property
+    def unfinished(self) -> list[str]:
+        """Runs that did not come to their end, in words; their steps are in the tables."""
+        return [] if self._recorded is None else self._recorded.contents.unfinished()
+
+    @property
     def proof(self) -> pd.DataFrame:
         """How the branches were told apart, one row a (sample, step, call); see `recording.table.PROOF_COLUMNS`."""
         events, proved = self._steps

@@ -1,4 +1,4 @@
-"""The command line: `scorescope report`, `scorescope trace`, `scorescope verify`, `scorescope weights`, `scorescope card`."""
+"""The command line: `scorescope` with `report`, `trace`, `verify`, `weights` and `card`."""
 
 import sys
 from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from scorescope.probes.recording.reading import read, verify
+from scorescope.probes.recording.reading import verify
 from scorescope.probes.recording.trace import Trace
 
 trace_app = typer.Typer(no_args_is_help=True, help="Look at recorded traces and check them.")
@@ -36,7 +36,8 @@ def verify_trace(path: Folder) -> None:
         typer.echo(problem)
     if problems:
         raise typer.Exit(1)
-    typer.echo(", ".join([f"{path}: sound", Trace.open(path).status, *read(path).unfinished()]))
+    trace = Trace.open(path)
+    typer.echo(", ".join([f"{path}: sound", trace.status, *trace.unfinished]))
 
 
 def describe(trace: Trace) -> list[str]:
@@ -51,7 +52,7 @@ def describe(trace: Trace) -> list[str]:
     if "error" in manifest:
         lines.append(f"ended by {manifest['error']}")
     missing = sorted(set(scalars["missing"]) - {""})
-    return [*lines, *(f"missing: {reason}" for reason in missing), *trace.problems]
+    return [*lines, *(f"missing: {reason}" for reason in missing), *trace.unfinished, *trace.problems]
 
 
 def _steps(scalars: pd.DataFrame) -> int:

@@ -2,7 +2,7 @@
 
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from scorescope.probes.experiments.sweep import is_setting, read_setting
 from scorescope.probes.features.moments import read_moments
 from scorescope.probes.recording.reading import read
 from scorescope.probes.recording.reading import verify as verify_trace
-from scorescope.probes.recording.store import MANIFEST, STEPS
+from scorescope.probes.recording.store import FORMAT, MANIFEST, STEPS
 from scorescope.probes.sites.direction import Direction
 
 Paths = Annotated[list[Path], typer.Argument(help="Files, trace or report folders, or folders of any of them.")]
@@ -71,8 +71,17 @@ def look_at(path: Path) -> list[Finding]:
 def _folder(path: Path) -> Iterator[Finding]:
     if (path / STEPS).is_file():
         yield from _trace(path)
-    elif (path / MANIFEST).is_file():
-        yield from _manifest(path)
+        return
+    facts: dict[str, Any] = {}
+    if (path / MANIFEST).is_file():
+        try:
+            facts = _quietly(read_json, path / MANIFEST)
+        except InputError as error:
+            yield Finding(path, f"trace or report, {error}", is_sound=False)
+    if facts.get("format") == FORMAT:
+        yield from _trace(path)
+    elif "report" in facts and isinstance(facts.get("files"), dict):
+        yield from _report(path, facts)
     else:
         for inner in sorted(path.iterdir()):
             if not inner.is_symlink():
@@ -85,30 +94,22 @@ def _trace(path: Path) -> Iterator[Finding]:
     except InputError as error:
         yield Finding(path, f"trace, {error}", is_sound=False)
         return
-    if problems:
-        yield from (Finding(path, f"trace, {problem}", is_sound=False) for problem in problems)
-    else:
+    yield from (Finding(path, f"trace, {problem}", is_sound=False) for problem in problems)
+    if not problems:
         yield Finding(path, ", ".join(["trace", "sound", contents.status, *contents.unfinished()]))
 
 
-def _manifest(path: Path) -> Iterator[Finding]:
-    """A trace without steps, or a report."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", IntegrityWarning)
-            facts = read_json(path / MANIFEST)
-    except InputError as error:
-        yield Finding(path, f"trace or report, {error}", is_sound=False)
-        return
-    if not isinstance(files := facts.get("files"), dict):
-        yield from _trace(path)
-        return
-    bad = [name for name, digest in files.items() if not _has_hash(path / name, digest)]
-    yield from (
-        Finding(path / name, "of a report, does not match its hash or is missing", is_sound=False) for name in bad
-    )
+def _report(path: Path, facts: Mapping[str, Any]) -> Iterator[Finding]:
+    bad = [path / name for name, digest in facts["files"].items() if not _has_hash(path / name, digest)]
+    yield from (Finding(file, "of a report, missing or not what was written", is_sound=False) for file in bad)
     if not bad:
         yield Finding(path, f"report, sound, {facts.get('status')}")
+
+
+def _quietly(read_one: Callable[[Path], Any], path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IntegrityWarning)  # it is said in the finding
+        return read_one(path)
 
 
 def _has_hash(file: Path, digest: str) -> bool:
@@ -125,9 +126,7 @@ def _file(path: Path) -> Iterator[Finding]:
         kind = _kind(path)
         if not kind:
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", IntegrityWarning)
-            _READERS[kind](path)
+        _quietly(_READERS[kind], path)
     except InputError as error:
         yield Finding(path, f"{kind or 'file'}, {error}", is_sound=False)
         return
