@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LAST_METHOD = "maybe_free_model_hooks"  # what diffusers' pipelines call when they are done
+
 
 @dataclass
 class Stream:
@@ -48,6 +50,7 @@ class RunWatch:
         self._pipe = pipe
         self._frame: FrameType | None = None
         self._ended = False
+        self.cut_before = False  # the run before the latest step's, where that began one, was cut off
         self._grids: dict[int, tuple[Any, Any]] = {}
 
     def begins(self, root: Any, timestep: Any, replaced: Any = None) -> tuple[bool, bool]:
@@ -69,6 +72,7 @@ class RunWatch:
         begins = starts
         if self._ended or frame is not None or self._frame is not None:
             begins = bool(self._grids) and (self._ended or frame is not self._frame)
+        self.cut_before = begins and self.is_cut_off()
         if begins:
             self._grids = {}
         self._frame, self._ended = frame, False
@@ -84,6 +88,15 @@ class RunWatch:
     def is_away(self) -> bool:
         """Whether calls of the pipeline have been seen, and we are in none."""
         return (self._ended or self._frame is not None) and self._calling() is None
+
+    def is_cut_off(self) -> bool:
+        """Whether the call that made the latest step was left before its end, of pipelines that say when it comes."""
+        if self._frame is None or self._code is None or LAST_METHOD not in self._code.co_names:
+            return False
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame is not self._frame:
+            frame = frame.f_back
+        return frame is None
 
     def end_call(self, caller: FrameType) -> bool:
         """The pipeline says, in this frame, that it is done; true if its call is over, whose frame is then let go."""

@@ -33,7 +33,7 @@ def reopen(path: Path, manifest: Mapping[str, Any] | None = None) -> tuple[Write
     file = take_steps(path)
     try:
         contents = _undamaged(path)  # by whoever had it until now
-        lines, length = len(contents.lines), contents.valid_bytes
+        lines, length = contents.lines, contents.valid_bytes
         return Writer.reopen(path, contents.manifest, file, lines=lines, length=length), contents
     except BaseException:
         unlock_and_close(file)

@@ -151,7 +151,7 @@ class Trace:
 
     @classmethod
     def open(cls, path: str | Path) -> "Trace":
-        """Open a trace folder: complete, interrupted, failed or damaged.
+        """Open a trace folder: complete, incomplete, interrupted, failed or damaged.
 
         Steps up to the first damaged line are there, and correct; `status` and `problems` say what is wrong.
         Arrays are read, and checked against their hash, when they are asked for.
@@ -209,7 +209,7 @@ class Trace:
 
     @property
     def status(self) -> str:
-        """recording, complete, interrupted, failed or damaged."""
+        """recording, complete, incomplete (a run was cut off and its error caught), interrupted, failed or damaged."""
         return str(self._manifest.get("status", "complete"))
 
     @property
@@ -260,8 +260,8 @@ class Trace:
         ------
         mapping
             Each spec that has no finished run in the trace. A run is finished when the next one is asked for, unless
-            it made no step, or an error came out of a denoiser (but for compiled ones) or out of the scheduler, caught
-            or not.
+            it made no step, or an error came out of a denoiser (but for compiled ones), out of the scheduler, or out
+            of a diffusers pipeline's call, caught or not.
 
         Raises
         ------
