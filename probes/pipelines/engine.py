@@ -13,6 +13,7 @@
 taps, each is told once of a step, and taps that nobody needs any more leave.
 """
 
+import operator
 import sys
 import weakref
 from collections import deque
@@ -318,9 +319,12 @@ class Engine:
         """Whether the pipeline was left in the run of the latest step, or in that `before` it where it began one."""
         return self._runs.cut_before if before else self._runs.is_cut_off()
 
-    def goes_on(self) -> bool:
-        """Whether a call that is about to be made belongs to the run of the latest step, as far as can be told."""
-        return self._runs.goes_on()
+    def goes_on(self, *, on_one_grid: bool = False) -> bool:
+        """Whether a call that is about to be made belongs to the run of the latest step, as far as can be told.
+
+        A grid that was set anew, if to the same values, begins another run where it has to be `on_one_grid`.
+        """
+        return self._runs.goes_on(same=operator.is_) if on_one_grid else self._runs.goes_on()
 
     def level(self, call: Call, args: Any, kwargs: Any, readers: LevelReaders) -> tuple[float, str]:
         """The noise level of a call that is about to be made and, where it is unknown, why.

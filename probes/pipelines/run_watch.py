@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -10,6 +11,10 @@ import torch
 from torch import Tensor
 
 LAST_METHOD = "maybe_free_model_hooks"  # what diffusers' pipelines call when they are done
+
+
+def _is_same(grid: Any, seen: Any) -> bool:
+    return grid is seen or (isinstance(grid, Tensor) and isinstance(seen, Tensor) and torch.equal(grid, seen))
 
 
 @dataclass
@@ -79,11 +84,14 @@ class RunWatch:
         self._grids[id(root)] = root, grid
         return begins, begins or starts
 
-    def goes_on(self) -> bool:
-        """Whether the run of the latest step has not ended yet, as far as can be told before the next one."""
+    def goes_on(self, *, same: Callable[[Any, Any], bool] = _is_same) -> bool:
+        """Whether the run of the latest step has not ended yet, as far as can be told before the next one.
+
+        In a loop without a frame that is where the grid is the `same` still.
+        """
         if not self._grids or self._ended or (frame := self._calling()) is not self._frame:
             return False
-        return frame is not None or all(_is_same(getattr(s, "timesteps", None), g) for s, g in self._grids.values())
+        return frame is not None or all(same(getattr(s, "timesteps", None), g) for s, g in self._grids.values())
 
     def is_away(self) -> bool:
         """Whether calls of the pipeline have been seen, and we are in none."""
@@ -124,10 +132,6 @@ class RunWatch:
         if isinstance(found, dict):
             found.clear()  # up to Python 3.12 a copy, which would keep all that the frame held
         return ours
-
-
-def _is_same(grid: Any, seen: Any) -> bool:
-    return grid is seen or (isinstance(grid, Tensor) and isinstance(seen, Tensor) and torch.equal(grid, seen))
 
 
 def _starts(scheduler: Any, seen: Any, grid: Any, timestep: Any) -> bool:

@@ -44,6 +44,11 @@ def write_whole(file: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
+def is_own_file(file: Path) -> bool:
+    """Whether a plain file is one, and not a link to another."""
+    return file.is_file() and not file.is_symlink()
+
+
 def is_own_folder(folder: Path) -> bool:
     """Whether a folder is one, and not a link to another."""
     return folder.is_dir() and not folder.is_symlink()

@@ -185,7 +185,7 @@ class Session(Listener):
             return
         self._thread.begin(call.network)
         self._sink.unreturned += 1
-        self._recorder.unreturned.begin(goes_on=self._engine.goes_on())
+        self._recorder.unreturned.begin(goes_on=self._engine.goes_on(on_one_grid=True))
         tensors = leaves([*args, *kwargs.values()])
         if tensors:
             guided = says_it_guides(self._engine.pipe)

@@ -218,7 +218,9 @@ class Sink:
         caught that error went on to the next run, and this one is still to be made.
         """
         self.flush(raise_errors=True)
-        if unfinished or (line["spec"] is not None and (self.unreturned or not line["steps"])):
+        unfinished = unfinished or self._process.is_other()
+        if unfinished or (line["spec"] is not None and (self.unreturned or not line["steps"]))
+        ):
             return
         if self._writer is not None:
             self._writer.line(line)

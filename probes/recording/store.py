@@ -29,6 +29,7 @@ from scorescope.data.written_files import lock, unlock_and_close
 from scorescope.probes.recording import shards
 from scorescope.probes.recording.files import (
     holds_only,
+    is_own_file,
     is_own_folder,
     open_own,
     sync_folder,
@@ -113,12 +114,11 @@ class Writer:
             os.ftruncate(file, length)
             (path / SCALARS).unlink(missing_ok=True)
             write_manifest(path, kept)
-            named = {line["shard"] for line in lines if "shard" in line}
-            _remove_left_over(path, named)
+            _remove_left_over(path, {line["shard"] for line in lines if "shard" in line})
+            used = [int(p.name[:8]) for p in (path / SHARDS).iterdir() if SHARD_NAME.fullmatch(p.name)]
         except OSError as error:
             raise _cannot_write(path, error) from error
-        used = max((int(name[:8]) for name in named), default=-1) + 1
-        return cls(path, kept, file, lines=len(lines), shards=used)
+        return cls(path, kept, file, lines=len(lines), shards=max(used, default=-1) + 1)
 
     def reserve(self) -> str:
         """The name of the next shard."""
@@ -221,7 +221,7 @@ def _remove_left_over(path: Path, named: Collection[str]) -> None:
         whole = file.name.removesuffix(".partial")
         ours = whole in (MANIFEST, SCALARS) or SHARD_NAME.fullmatch(whole)
         unnamed = SHARD_NAME.fullmatch(file.name) and file.parent.name == SHARDS and file.name not in named
-        if (unnamed or (ours and file.name != whole)) and not file.is_dir():
+        if (unnamed or (ours and file.name != whole)) and is_own_file(file):
             file.unlink()
 
 
