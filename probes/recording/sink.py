@@ -219,8 +219,7 @@ class Sink:
         """
         self.flush(raise_errors=True)
         unfinished = unfinished or self._process.is_other()
-        if unfinished or (line["spec"] is not None and (self.unreturned or not line["steps"]))
-        ):
+        if unfinished or (line["spec"] is not None and (self.unreturned or not line["steps"])):
             return
         if self._writer is not None:
             self._writer.line(line)
