@@ -8,7 +8,6 @@ denoiser, card = load_denoiser("runs/my.safetensors")
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from scorescope.data.errors import InputError
 from scorescope.data.unet import EDMDenoiser, UNetConfig
 from scorescope.data.untrusted import check_file, only_input_errors, parse_json, read_tensors, read_text
+from scorescope.data.written_files import UNSEALED, check_seal, replace_file, warn_unsealed, write_sealed
 
 SHIPPED = Path(__file__).parent / "weights"
 FORMAT = "scorescope-edm-unet-1"
@@ -84,7 +84,9 @@ def _build(metadata: dict[str, str]) -> EDMDenoiser:
 
 
 def read_weights(path: Path, *, device: str | torch.device = "cpu") -> tuple[dict[str, str], dict[str, Tensor], Card]:
-    """Metadata, tensors and card of a safetensors file, which must match the hash on its card where there is one.
+    """Metadata, tensors and card of a safetensors file, which must match its own hash and that on its card.
+
+    A file with neither is read as well, with a warning where it is one of ours.
 
     Raises
     ------
@@ -99,15 +101,18 @@ def read_weights(path: Path, *, device: str | torch.device = "cpu") -> tuple[dic
             found=f"sha256 {digest}",
             expected=f"{card['weights_sha256']}, the hash on its card; the file is damaged",
         )
+    sealed = check_seal(path) or "weights_sha256" in card
     metadata, weights = read_tensors(path, expected="a safetensors file", device=device)
+    if not sealed and metadata.get("format", "").startswith("scorescope"):
+        warn_unsealed(path)
     return metadata, weights, card
 
 
 def save_network(path: Path, network: nn.Module, card: Card, *, kind: str, config: Any, **more: str) -> None:
     """Write a network's weights to `path` (safetensors, with its size, a dataclass, and `more`), and `card`."""
-    metadata = {"format": kind, "config": json.dumps(asdict(config)), **more}
+    metadata = {"format": kind, "config": json.dumps(asdict(config)), **more, "seal": UNSEALED}
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda temporary: save_file(network.state_dict(), temporary, metadata))
+    write_sealed(path, lambda temporary: save_file(network.state_dict(), temporary, metadata))
     write_card(path.with_suffix(".json"), {**card, "weights_sha256": sha256(path)})
 
 
@@ -215,13 +220,6 @@ def write_card(path: Path, card: Card) -> None:
     """Write a card as readable JSON, atomically."""
     text = json.dumps(card, indent=1) + "\n"
     replace_file(path, lambda temporary: temporary.write_text(text))
-
-
-def replace_file(path: Path, write: Any) -> None:
-    """Let `write(temporary)` fill a file beside `path`, then rename it: `path` is whole or as it was."""
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def _read_card(weights: Path) -> Card:

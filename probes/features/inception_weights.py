@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scorescope.data.checkpoints import SHIPPED, read_weights, replace_file, sha256
+from scorescope.data.checkpoints import SHIPPED, read_weights, sha256
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import read_text
+from scorescope.data.written_files import UNSEALED, write_sealed
 from scorescope.probes.features.inception import Inception2015
 
 FORMAT = "scorescope-inception-2015-1"
@@ -89,9 +90,9 @@ def convert_inception(source: Path, target: Path, *, expected_sha256: str | None
         As in `load_inception`.
     """
     network = load_inception(source, expected_sha256=expected_sha256)
-    metadata = {"format": FORMAT, "source_sha256": sha256(source), "source": json.dumps(source.name)}
+    metadata = {"format": FORMAT, "source_sha256": sha256(source), "source": json.dumps(source.name), "seal": UNSEALED}
     target.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(target, lambda temporary: save_file(network.state_dict(), temporary, metadata))
+    write_sealed(target, lambda temporary: save_file(network.state_dict(), temporary, metadata))
     return sha256(target)
 
 

@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import blas, lapack
 from torch import Tensor
 
-from scorescope.data.checkpoints import replace_file
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import array_headers, check_file, read_array, reason
+from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
 
 Floats = NDArray[np.float64]
 COUNTS = ("n", "num_images")
@@ -208,7 +208,7 @@ def check_same_dimension(argument: str, first: int, second: int) -> None:
 
 
 def write_moments(path: Path, moments: Moments) -> None:
-    """Write `mu`, `sigma` (the names that pytorch-fid and clean-fid read) and `n` as npz.
+    """Write `mu`, `sigma` (the names that pytorch-fid and clean-fid read) and `n` as npz, with a hash of the file.
 
     Parameters
     ----------
@@ -224,8 +224,10 @@ def write_moments(path: Path, moments: Moments) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # given a name, numpy would append .npz to it
             np.savez(file, allow_pickle=False, **arrays)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.comment = UNSEALED.encode()
 
-    replace_file(path, write)
+    write_sealed(path, write)
 
 
 def read_moments(path: Path, *, n: int | None = None) -> Moments:
@@ -241,10 +243,11 @@ def read_moments(path: Path, *, n: int | None = None) -> Moments:
     Raises
     ------
     InputError
-        For a pickle, another kind of file, missing keys or sizes that do not fit.
+        For a pickle, another kind of file, missing keys or sizes that do not fit, and a file of ours that is damaged.
     """
     expected = "an npz with arrays mu (d,) and sigma (d, d)"
     check_file(path, expected=expected)
+    sealed = check_seal(path)
     if not zipfile.is_zipfile(path):
         raise InputError(str(path), found=_kind_of(path), expected=expected + "; see read_edm2_reference for EDM2's")
     headers = array_headers(path, expected=expected, wanted=("mu", "sigma", *COUNTS))
@@ -257,6 +260,8 @@ def read_moments(path: Path, *, n: int | None = None) -> Moments:
     arrays = [
         None if header is None else read_array(path, header, expected=expected) for header in (mean, covariance, count)
     ]
+    if not sealed and set(headers) == {"mu", "sigma", "n"}:  # other people's have no n
+        warn_unsealed(path)
     return checked_moments(str(path), *arrays, default=n)
 
 

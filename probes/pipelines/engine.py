@@ -13,6 +13,7 @@
 taps, each is told once of a step, and taps that nobody needs any more leave.
 """
 
+import operator
 import sys
 import weakref
 from collections import deque
@@ -36,13 +37,11 @@ from scorescope.probes.pipelines.call import (
 from scorescope.probes.pipelines.labels import LabelTap
 from scorescope.probes.pipelines.level_reader import LevelReaders
 from scorescope.probes.pipelines.listener import Listener, StepEvent
-from scorescope.probes.pipelines.run_watch import RunWatch
+from scorescope.probes.pipelines.run_watch import LAST_METHOD, RunWatch
 from scorescope.probes.pipelines.seat import Seat
 from scorescope.probes.pipelines.step_arguments import StepArguments, step_arguments, step_results
 from scorescope.probes.pipelines.taps import Memo, MethodTap, ModuleHook, StepTap, hooks_on, tap_step, taps_on
 from scorescope.probes.pipelines.tensor_copies import Copies
-
-_LAST_METHOD = "maybe_free_model_hooks"  # what diffusers' pipelines call when they are done
 
 
 class Engine:
@@ -137,8 +136,8 @@ class Engine:
         for name, scheduler in self.schedulers.items():
             self._current[name] = scheduler
             self._taps.append(tap_step(scheduler, self))
-        if callable(getattr(self.pipe, _LAST_METHOD, None)) and hasattr(self.pipe, "__dict__"):
-            self._methods.append(MethodTap(self.pipe, _LAST_METHOD, self._after_call_of_pipe))
+        if callable(getattr(self.pipe, LAST_METHOD, None)) and hasattr(self.pipe, "__dict__"):
+            self._methods.append(MethodTap(self.pipe, LAST_METHOD, self._after_call_of_pipe))
 
     def _end(self) -> None:
         for tap in (*self._copied, *reversed(self._taps)):
@@ -323,9 +322,16 @@ class Engine:
             seat.listener.after_step(event if event.made is made else replace(event, replaced=made), result)
         return result
 
-    def goes_on(self) -> bool:
-        """Whether a call that is about to be made belongs to the run of the latest step, as far as can be told."""
-        return self._runs.goes_on()
+    def is_cut_off(self, *, before: bool = False) -> bool:
+        """Whether the pipeline was left in the run of the latest step, or in that `before` it where it began one."""
+        return self._runs.cut_before if before else self._runs.is_cut_off()
+
+    def goes_on(self, *, on_one_grid: bool = False) -> bool:
+        """Whether a call that is about to be made belongs to the run of the latest step, as far as can be told.
+
+        A grid that was set anew, if to the same values, begins another run where it has to be `on_one_grid`.
+        """
+        return self._runs.goes_on(same=operator.is_) if on_one_grid else self._runs.goes_on()
 
     def level(self, call: Call, args: Any, kwargs: Any, readers: LevelReaders) -> tuple[float, str]:
         """The noise level of a call that is about to be made and, where it is unknown, why.

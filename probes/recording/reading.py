@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ from scorescope.probes.recording.store import (
     text_of,
 )
 
-CLOSED = ("complete", "interrupted", "failed")
+CLOSED = ("complete", "incomplete", "interrupted", "failed")
 
 _LINE = re.compile(rb'\{"check":"([0-9a-f]{64})","record":(.*)\}\n', re.DOTALL)
 _MANIFEST_BYTES = 64 * 2**20
@@ -67,20 +68,27 @@ class Contents:
 
     @property
     def status(self) -> str:
-        """complete, interrupted, failed, or damaged."""
+        """complete, incomplete (a run was cut off, its error caught), interrupted, failed, or damaged."""
         if self.damaged:
             return "damaged"
         status = str(self.manifest["status"])
         return status if status in CLOSED else "interrupted"
 
     def events(self) -> list[dict[str, Any]]:
-        """The steps that count: of each run, those of its latest attempt."""
+        """The steps that count: of each run, those of its latest attempt; run by run, also where one was made later."""
         steps = [line for line in self.lines if line["kind"] == "step"]
         latest: dict[int, int] = {}
         for line in self.lines:
             if "run" in line:
                 latest[line["run"]] = max(latest.get(line["run"], 0), line["attempt"])
-        return [step for step in steps if step["attempt"] == latest[step["run"]]]
+        found = [step for step in steps if step["attempt"] == latest[step["run"]]]
+        return sorted(found, key=lambda step: int(step["run"]))
+
+    def unfinished(self) -> list[str]:
+        """Runs that did not come to their end, in words."""
+        steps = Counter(step["run"] for step in self.events())
+        ends = self.finished_runs()
+        return [f"run {run} unfinished after {n} steps" for run, n in sorted(steps.items()) if run not in ends]
 
     def finished_runs(self) -> dict[int, dict[str, Any]]:
         """Runs that came to their end, with the line that says so."""
@@ -231,8 +239,9 @@ def read_table(contents: Contents) -> pd.DataFrame | None:
         contents.problems.append(f"{SCALARS} does not match its hash; the table was made again from {STEPS}")
         return None
     try:
-        return read_parquet(file, expected="the table of the steps")
-    except InputError as error:
+        table = read_parquet(file, expected="the table of the steps")
+        return table.sort_values("run", kind="stable", ignore_index=True)  # as events are
+    except (InputError, KeyError) as error:
         contents.problems.append(f"{error}; the table was made again from {STEPS}")
         return None
 

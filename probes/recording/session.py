@@ -29,6 +29,7 @@ from scorescope.probes.recording.runs import Runs
 from scorescope.probes.recording.sink import Sink
 from scorescope.probes.recording.steps import Begun, Recorder
 from scorescope.probes.recording.trace import Trace
+from scorescope.probes.recording.under_way import OneProcess, OneThread
 
 
 def record(
@@ -112,6 +113,7 @@ class Session(Listener):
         self._recorder, self._sink = recorder, sink
         self._seat: Seat | None = None
         self._begun: Begun | None = None
+        self._thread, self._process = OneThread(), OneProcess()
         self.trace = Trace.empty()
 
     @property
@@ -131,7 +133,7 @@ class Session(Listener):
             self._leave()
             self._sink.close("failed", raise_errors=False)
             raise
-        self.trace.begin(Runs(self._recorder, self._sink))
+        self.trace.begin(Runs(self._recorder, self._sink, self._engine.is_cut_off))
         return self.trace
 
     def __exit__(
@@ -139,6 +141,7 @@ class Session(Listener):
     ) -> None:
         self._engine.catch_up()
         waiting, followed = 0 if self._seat is None else len(self._seat), self._engine.follows_all()
+        self._recorder.cut_off = self._engine.is_cut_off()
         self._leave()
         status = "complete" if error is None else "failed" if isinstance(error, Exception) else "interrupted"
         more: dict[str, Any] = {} if error is None else {"error": f"{type(error).__name__}: {error}"}
@@ -173,9 +176,11 @@ class Session(Listener):
     def before_call(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """See `Listener`."""
         self._sites.forget()
-        if call.repeated:
+        if call.repeated or self._process.is_other():
             return
+        self._thread.begin(call.network)
         self._sink.unreturned += 1
+        self._recorder.unreturned.begin(goes_on=self._engine.goes_on(on_one_grid=True))
         tensors = leaves([*args, *kwargs.values()])
         if tensors:
             guided = says_it_guides(self._engine.pipe)
@@ -183,25 +188,33 @@ class Session(Listener):
 
     def after_call(self, call: Call, outputs: list[Tensor]) -> None:
         """See `Listener`."""
-        if call.repeated:
+        if call.repeated or self._process.is_other():
             self._sites.forget()
-        else:
-            call.sites = self._sites.take()
-            self._sink.unreturned -= 1
+            return
+        call.sites = self._sites.take()
+        self._thread.end()
+        self._sink.unreturned -= 1
+        self._recorder.unreturned.end()
 
     def before_step(self, step: StepEvent) -> None:
         """See `Listener`."""
+        if self._process.is_other():
+            return
         self._sites.check_heard(call.module for call in step.calls)
         self._sink.unreturned += 1
+        self._recorder.unreturned.step(begins=step.begins, cut_off=self._engine.is_cut_off(before=True))
         self._begun = self._recorder.before(step)
         self._begun.record["sites"] = self._sites.outputs()
 
     def after_step(self, step: StepEvent, result: Any) -> None:
         """See `Listener`."""
+        if self._process.is_other():
+            return
         assert self._begun is not None
         self._recorder.after(self._begun, result, returns_x0=step.returns_x0, replaced=step.replaced)
         self._begun = None
         self._sink.unreturned -= 1
+        self._recorder.unreturned.stepped()
 
     def _manifest(self) -> dict[str, Any]:
         return {

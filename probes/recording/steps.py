@@ -23,6 +23,7 @@ from scorescope.probes.recording.estimate import Room
 from scorescope.probes.recording.made import line_of, text_of_maker
 from scorescope.probes.recording.plan import Plan
 from scorescope.probes.recording.sink import Sink, Step
+from scorescope.probes.recording.under_way import Unreturned
 
 _REMEMBERED = 8  # earlier states of one scheduler that a new state is compared with
 
@@ -77,6 +78,8 @@ class Recorder:
         self._event = 0
         self._next: int | None = None
         self.copies = Copies()
+        self.unreturned = Unreturned()
+        self.cut_off: bool = False  # the pipeline was left in the run that ends
 
     def describe(self) -> dict[str, Any]:
         """What the manifest says of the plan."""
@@ -105,7 +108,8 @@ class Recorder:
                 "steps": self._event,
             }
             self._run = None
-            self.sink.end_run(line)
+            left = self.cut_off or (self._spec is None and self.unreturned.are_left())
+            self.sink.end_run(line, unfinished=left)
 
     def finish(self, complete: bool) -> None:
         """The block was left."""

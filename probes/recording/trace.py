@@ -164,7 +164,7 @@ class Trace:
 
     @classmethod
     def open(cls, path: str | Path) -> "Trace":
-        """Open a trace folder: complete, interrupted, failed or damaged.
+        """Open a trace folder: complete, incomplete, interrupted, failed or damaged.
 
         Steps up to the first damaged line are there, and correct; `status` and `problems` say what is wrong.
         Arrays are read, and checked against their hash, when they are asked for.
@@ -227,13 +227,18 @@ class Trace:
 
     @property
     def status(self) -> str:
-        """recording, complete, interrupted, failed or damaged."""
+        """recording, complete, incomplete (a run was cut off and its error caught), interrupted, failed or damaged."""
         return str(self._manifest.get("status", "complete"))
 
     @property
     def problems(self) -> list[str]:
         """What is wrong with the trace, and what of its proof a reader should know."""
         return [*self._problems, *([] if self._recorded is None else doubts(self.scalars))]
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Runs that did not come to their end, in words; their steps are in the tables."""
+        return [] if self._recorded is None else self._recorded.contents.unfinished()
 
     @property
     def proof(self) -> pd.DataFrame:
@@ -289,8 +294,8 @@ class Trace:
         ------
         mapping
             Each spec that has no finished run in the trace. A run is finished when the next one is asked for, unless
-            it made no step, or an error came out of a denoiser (but for compiled ones) or out of the scheduler, caught
-            or not.
+            it made no step, or an error came out of a denoiser (but for compiled ones), out of the scheduler, or out
+            of a diffusers pipeline's call, caught or not.
 
         Raises
         ------

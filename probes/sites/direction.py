@@ -21,6 +21,7 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, read_tensors
+from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
 from scorescope.probes.sites.outputs import checked_output
 
 CONDITION = "condition"
@@ -126,12 +127,15 @@ class Direction:
             raise InputError("direction", found=found, expected=f"{width}, the channels of that site")
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, with everything but the vector as text metadata; gives its path back."""
+        """Write one safetensors file, with everything but the vector as text metadata, and a hash of the file; gives
+        its path back."""
         path = Path(path)
         fields = {"attribute": self.attribute, "method": self.method, "site": self.site, "space": self.space}
         numbers = {"scale": json.dumps(float(self.scale)), "sigma": json.dumps(self.sigma)}
         numbers["output"] = json.dumps(self.output)
-        save_file({"vector": self.vector.detach().cpu().contiguous()}, path, metadata=fields | numbers)
+        metadata = fields | numbers | {"seal": UNSEALED}
+        tensors = {"vector": self.vector.detach().cpu().contiguous()}
+        write_sealed(path, lambda temporary: save_file(tensors, temporary, metadata))
         return path
 
     @classmethod
@@ -153,7 +157,8 @@ class Direction:
         Raises
         ------
         InputError
-            For a file that is no safetensors, lacks the vector or the site, or has another size than `width`.
+            For a file that is damaged or no safetensors, lacks the vector or the site, or has another size than
+            `width`.
         """
         vector, metadata = _read(Path(path))
         with only_input_errors(path, expected="a direction"):
@@ -174,11 +179,14 @@ class Direction:
 
 def _read(path: Path) -> tuple[Tensor, dict[str, str]]:
     expected = "a safetensors file with a tensor `vector` and the metadata `site`"
+    sealed = check_seal(path)
     metadata, tensors = read_tensors(path, expected=expected)
     vector = tensors.get("vector")
     if vector is None or "site" not in metadata:
         found = f"tensors {list(tensors)[:5]}, metadata {sorted(metadata)[:9]}"
         raise InputError(str(path), found=found, expected=expected)
+    if not sealed and {"attribute", "method", "scale", "sigma", "space"} <= set(metadata):
+        warn_unsealed(path)
     return vector, metadata
 
 

@@ -38,7 +38,8 @@ def verify_trace(path: Folder) -> None:
         typer.echo(problem)
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"{path}: sound, {Trace.open(path).status}")
+    trace = Trace.open(path)
+    typer.echo(", ".join([f"{path}: sound", trace.status, *trace.unfinished]))
 
 
 def describe(trace: Trace) -> list[str]:
@@ -53,7 +54,8 @@ def describe(trace: Trace) -> list[str]:
     if "error" in manifest:
         lines.append(f"ended by {manifest['error']}")
     missing = sorted(set(scalars.loc[scalars["rule"] != "equal", "missing"]) - {""})
-    return [*lines, *_guidance(trace), *(f"missing: {reason}" for reason in missing), *trace.problems]
+    lines += [*_guidance(trace), *(f"missing: {reason}" for reason in missing)]
+    return [*lines, *trace.unfinished, *trace.problems]
 
 
 def _guidance(trace: Trace) -> list[str]:

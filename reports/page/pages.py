@@ -31,8 +31,8 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from scorescope.data.checkpoints import replace_file
 from scorescope.data.errors import InputError
+from scorescope.data.written_files import alone_in, replace_file, write_json
 
 PACKAGES = ("scorescope", "torch", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn")
 MOST_ROWS = 40
@@ -140,7 +140,7 @@ class ReportWriter:
     Raises
     ------
     InputError
-        If the folder cannot be written to.
+        If the folder cannot be written to, and on entering the block where another report is being written there.
     """
 
     def __init__(
@@ -154,8 +154,10 @@ class ReportWriter:
         self._files: dict[str, str] = {}
         self._started = time.perf_counter()
         make_folder(out)
+        self._alone = alone_in(out)
 
     def __enter__(self) -> "ReportWriter":
+        self._alone.__enter__()
         return self
 
     def __exit__(
@@ -164,7 +166,10 @@ class ReportWriter:
         if kind is not None:
             self.fail("the rest of the report", error or kind())
         interrupted = kind is not None and not issubclass(kind, Exception)
-        self._close("interrupted" if interrupted else "incomplete" if self.failures else "complete")
+        try:
+            self._close("interrupted" if interrupted else "incomplete" if self.failures else "complete")
+        finally:
+            self._alone.__exit__(None, None, None)
 
     def section(self, name: str, title: str, make: Callable[[], Section]) -> None:
         """Make a section and write its parts; if that fails, note it and go on."""
@@ -222,7 +227,7 @@ class ReportWriter:
         }  # fmt: skip
         page = render("report.html.j2", outcome=self.outcome, sections=self._shown, facts=_flat(facts))
         write_file(path, page.encode())
-        write_file(self.out / "manifest.json", (json.dumps(plain(facts), indent=1) + "\n").encode())
+        write_json(self.out / "manifest.json", plain(facts), indent=1)
 
 
 def write_report(
@@ -297,7 +302,7 @@ def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_file(out / ".writable", b"")
-        (out / ".writable").unlink()
+        (out / ".writable").unlink(missing_ok=True)  # by whoever else asks
     except OSError as error:
         raise InputError("out", found=f"{out} ({error.strerror})", expected="a folder that can be written to") from None
 

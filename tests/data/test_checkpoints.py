@@ -65,6 +65,7 @@ def test_truncated_file_without_card_is_refused(saved):
         load_denoiser(path)
 
 
+@pytest.mark.filterwarnings("ignore::scorescope.data.IntegrityWarning")
 def test_weights_of_another_network_are_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"layer.weight": torch.zeros(3)}, path)
