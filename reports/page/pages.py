@@ -12,9 +12,9 @@ import hashlib
 import io
 import json
 import math
+import os
 import platform
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import jinja2
 import matplotlib as mpl
@@ -33,6 +34,7 @@ from matplotlib.figure import Figure
 
 from scorescope.data.checkpoints import replace_file
 from scorescope.data.errors import InputError
+from scorescope.reports.page.texts import check_name, clean_texts, csv_bytes, encoded, parquet_bytes, say, writable
 
 PACKAGES = ("scorescope", "torch", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn")
 MOST_ROWS = 40
@@ -46,7 +48,7 @@ class ReportFigure:
     Attributes
     ----------
     name : str
-        File name without suffix.
+        File name without folder and suffix.
     figure : Figure
         The figure.
     reading : str
@@ -63,15 +65,21 @@ class ReportFigure:
     caption: str = ""
     wide: bool = False
 
+    def __post_init__(self) -> None:
+        check_name("ReportFigure.name", self.name)
+
 
 @dataclass(frozen=True)
 class ReportTable:
     """A table: written whole as Parquet and CSV, and shown on the page if `shown`.
 
+    The Parquet file holds every text as it is. In the CSV file a text that a spreadsheet would take for a formula begins
+    with one apostrophe more; `column.str.replace(r"^'(?='*[=+\\-@\\t\\r\\n])", "", regex=True)` takes it away.
+
     Attributes
     ----------
     name : str
-        File name without suffix.
+        File name without folder and suffix.
     table : DataFrame
         Its rows.
     caption : str
@@ -84,6 +92,9 @@ class ReportTable:
     table: pd.DataFrame
     caption: str = ""
     shown: bool = True
+
+    def __post_init__(self) -> None:
+        check_name("ReportTable.name", self.name)
 
 
 @dataclass(frozen=True)
@@ -180,9 +191,10 @@ class ReportWriter:
     def fail(self, part: str, error: BaseException) -> None:
         """Note that a part is missing, and why."""
         self.failures[part] = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"{self.name}: {part} is missing: {self.failures[part]}\n")
+        say(f"{self.name}: {part} is missing: {self.failures[part]}", err=True)
 
     def _write_figure(self, item: ReportFigure) -> dict[str, Any]:
+        clean_texts(item.figure)
         with mpl.rc_context({"svg.hashsalt": item.name, "svg.fonttype": "path"}):
             svg = _render(item.figure, "svg", metadata={"Date": None})
         png = _render(item.figure, "png", dpi=200)
@@ -194,10 +206,8 @@ class ReportWriter:
         return {"uri": uri, "reading": item.reading, "caption": item.caption, "wide": item.wide, "name": item.name}
 
     def _write_table(self, item: ReportTable) -> dict[str, Any]:
-        self._write(f"tables/{item.name}.csv", item.table.to_csv(index=False).encode())
-        buffer = io.BytesIO()
-        item.table.to_parquet(buffer, index=False)
-        self._write(f"tables/{item.name}.parquet", buffer.getvalue())
+        self._write(f"tables/{item.name}.csv", csv_bytes(item.table))
+        self._write(f"tables/{item.name}.parquet", parquet_bytes(item.table))
         head = item.table.head(MOST_ROWS) if item.shown else item.table.head(0)
         rows = [[_cell(value) for value in row] for row in head.itertuples(index=False)]
         return {
@@ -206,6 +216,8 @@ class ReportWriter:
         }  # fmt: skip
 
     def _write(self, relative: str, content: bytes) -> None:
+        if relative.casefold() in map(str.casefold, self._files):
+            raise InputError("name", found=f"{relative!r} a second time", expected="another name for each file")
         write_file(self.out / relative, content)
         self._files[relative] = hashlib.sha256(content).hexdigest()
 
@@ -221,8 +233,8 @@ class ReportWriter:
             **self.manifest, **environment(), "files": self._files,
         }  # fmt: skip
         page = render("report.html.j2", outcome=self.outcome, sections=self._shown, facts=_flat(facts))
-        write_file(path, page.encode())
-        write_file(self.out / "manifest.json", (json.dumps(plain(facts), indent=1) + "\n").encode())
+        write_file(path, encoded(page))
+        write_file(self.out / "manifest.json", encoded(json.dumps(plain(facts), indent=1) + "\n"))
 
 
 def write_report(
@@ -249,9 +261,9 @@ def write_report(
 def write_index(out: Path, outcomes: list[Outcome]) -> Path:
     """Write a page that links to several reports below `out`."""
     make_folder(out)
-    rows = [{**asdict(o), "href": o.path.relative_to(out).as_posix()} for o in outcomes]
+    rows = [{**asdict(o), "href": _href(o.path, out)} for o in outcomes]
     page = render("index.html.j2", reports=rows, facts=_flat(environment()))
-    write_file(out / "index.html", page.encode())
+    write_file(out / "index.html", encoded(page))
     return out / "index.html"
 
 
@@ -282,14 +294,14 @@ def environment() -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as strict JSON holds it: tuples as lists, infinite and missing numbers as text."""
+    """A value as strict JSON holds it: tuples as lists, infinite and missing numbers as text, text as UTF-8 has it."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {writable(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return value if isinstance(value, int | float | bool | None) else writable(str(value))
 
 
 def make_folder(out: Path) -> None:
@@ -306,6 +318,13 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file, in a folder made if needed: it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _href(path: Path, out: Path) -> str:
+    """The link from a page in `out`."""
+    if not path.is_relative_to(out):
+        raise InputError("outcomes", found=f"a report at {path}", expected=f"reports below {out}")
+    return quote(os.fsencode(path.relative_to(out).as_posix()))
 
 
 def _cell(value: Any) -> tuple[str, Any]:
