@@ -73,8 +73,8 @@ class ReportFigure:
 class ReportTable:
     """A table: written whole as Parquet and CSV, and shown on the page if `shown`.
 
-    The Parquet file holds every text as it is. In the CSV file a text that a spreadsheet would take for a formula begins
-    with one apostrophe more; `column.str.replace(r"^'(?='*[=+\\-@\\t\\r\\n])", "", regex=True)` takes it away.
+    The Parquet file holds every text as it is. In the CSV file a text that a spreadsheet would take for a formula
+    begins with one apostrophe more; `column.str.replace(r"^'(?='*[=+\\-@\\t\\r\\n])", "", regex=True)` takes it away.
 
     Attributes
     ----------

@@ -18,7 +18,9 @@ FORMULAS = ["=1+1", "+1", "-2", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''=1", "a=1"
 
 
 def report(folder, make, *, name="demo", title="Title"):
-    with ReportWriter(folder, name=name, title=title, question="Why?", command="mine", manifest={FOREIGN: [FOREIGN]}) as page:
+    with ReportWriter(
+        folder, name=name, title=title, question="Why?", command="mine", manifest={FOREIGN: [FOREIGN]}
+    ) as page:
         page.section("one", "One", make)
     return page
 
