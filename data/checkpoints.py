@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.unet import EDMDenoiser, UNetConfig
 
@@ -27,6 +28,7 @@ Card = dict[str, Any]
 Network = TypeVar("Network", bound=nn.Module)
 
 
+@checked
 def save_denoiser(path: Path, denoiser: EDMDenoiser, card: Card) -> None:
     """Write weights to `path` (safetensors) and `card` to the same name with `.json`.
 
@@ -44,6 +46,7 @@ def save_denoiser(path: Path, denoiser: EDMDenoiser, card: Card) -> None:
     save_network(path, denoiser, card, kind=FORMAT, config=denoiser.config, sigma_data=repr(denoiser.sigma_data))
 
 
+@checked
 def load_denoiser(name: str | Path, *, device: str | torch.device = "cpu") -> tuple[EDMDenoiser, Card]:
     """Load a denoiser in evaluation mode, with its card.
 
@@ -160,6 +163,7 @@ def load_network(
     return network.eval().requires_grad_(False).to(device), card
 
 
+@checked
 def shipped_denoisers() -> list[str]:
     """Names that `load_denoiser` knows without a path."""
     return shipped_names(SHIPPED)
@@ -170,6 +174,7 @@ def shipped_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.safetensors"))
 
 
+@checked
 def load_snapshots() -> dict[int, EDMDenoiser]:
     """Three shipped snapshots of one short training run, by training step, in evaluation mode.
 

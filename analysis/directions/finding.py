@@ -23,6 +23,7 @@ from torch import Tensor
 from scorescope.analysis.directions.direction_fits import Method, Options, fit_vector
 from scorescope.analysis.statistics.arrays import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.sites.direction import Direction
@@ -43,6 +44,7 @@ ANGLES = Schema(
 )
 
 
+@checked
 def find_direction(
     values: Tensor,
     labels: ArrayLike,
@@ -101,6 +103,7 @@ def find_direction(
     return as_direction(vector, values, site=site, attribute=attribute, method=method, sigma=sigma)
 
 
+@checked
 def as_direction(
     vector: Tensor,
     values: Tensor,
@@ -145,6 +148,7 @@ def as_direction(
     return Direction(sign * direction.vector, site, attribute, method, scale=scale, sigma=sigma)
 
 
+@checked
 def directions_by_level(
     activations: Activations, labels: ArrayLike, *, site: str, attribute: str, pairs: ArrayLike | None = None,
     nuisance: ArrayLike | None = None, **options: Any,
@@ -196,6 +200,7 @@ def check_averaged(activations: Activations, site: str) -> None:
         raise InputError("activations", found=found, expected="how='mean': directions are over channels")
 
 
+@checked
 def direction_angles(directions: Sequence[Direction]) -> pd.DataFrame:
     """Cosine and angle of every two directions at one site.
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import COND
 from scorescope.probes.sites.modules import Pool
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Activations:
     """Activations of images by site and noise level.

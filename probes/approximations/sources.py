@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 Source = Any
@@ -25,6 +26,7 @@ Source = Any
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
+@checked
 class Batches:
     """A source as flat rows, batch by batch.
 
@@ -111,6 +113,7 @@ class Batches:
             raise InputError(argument, found=f"values from {low:g} to {high:g}", expected=expected)
 
 
+@checked
 class ImageFolder:
     """The images of a folder and its sub-folders, in order of their names, as batches in [-1, 1].
 

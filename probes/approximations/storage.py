@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from scorescope.data.checkpoints import replace_file
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.gaussian import Gaussian
 from scorescope.probes.approximations.mixture import Mixture
@@ -23,6 +24,7 @@ Approximation = Gaussian | Mixture | TrainingSet
 """A law whose denoiser is known."""
 
 
+@checked
 def save_approximation(path: Path | str, approximation: Approximation) -> None:
     """Write an approximation, its name, note and units to one safetensors file, atomically.
 
@@ -51,6 +53,7 @@ def save_approximation(path: Path | str, approximation: Approximation) -> None:
     replace_file(Path(path), lambda temporary: save_file(kept, temporary, metadata))
 
 
+@checked
 def load_approximation(path: Path | str) -> Approximation:
     """Read what `save_approximation` wrote.
 

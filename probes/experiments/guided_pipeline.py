@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.diffusers_guider import RuleGuider
 from scorescope.probes.experiments.guider_calls import GuiderCalls
@@ -50,6 +51,7 @@ from scorescope.probes.pipelines.separator import Separated, Separator
 from scorescope.probes.pipelines.step_arguments import step_results
 
 
+@checked
 def guide(
     pipe: Any,
     rule: Rule,
@@ -151,6 +153,7 @@ class _Path:
     repeats: dict[Any, bool] = field(default_factory=dict)
 
 
+@checked
 class Guide(Listener):
     """The context manager that `guide` returns.
 

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from scorescope.data.checkpoints import replace_file
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_runs import is_pipeline, sample_pipeline
 from scorescope.probes.guidance.base import Rule, describe
@@ -34,6 +35,7 @@ from scorescope.probes.sampling.sample import Run, parameters_of, sample
 from scorescope.probes.sampling.solvers import Heun
 
 
+@checked
 @dataclass(frozen=True)
 class Setting:
     """One setting of a sweep and its run."""
@@ -43,6 +45,7 @@ class Setting:
     run: Run
 
 
+@checked
 def sweep(
     model: Denoiser | Any,
     rules: Mapping[str, Rule],
@@ -121,6 +124,7 @@ def sweep(
     return settings
 
 
+@checked
 def with_weight(rule: Rule, weight: float) -> Rule:
     """The same rule with another guidance weight, that of the rule inside for a rule around a rule.
 

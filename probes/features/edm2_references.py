@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, checked_moments
 
@@ -39,6 +40,7 @@ VALUES = {
 Instructions = Iterator[tuple[Any, Any, int | None]]
 
 
+@checked
 def read_edm2_reference(path: Path, metric: str = "fid") -> Moments:
     """Moments of one metric from an EDM2 reference file.
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
@@ -116,6 +117,7 @@ class ImageSource:
             yield names, _stack(pixels)
 
 
+@checked
 def open_images(path: str | Path) -> ImageSource:
     """Images of a folder (recursive, sorted), a zip (sorted), a tar (in its own order), or an npz with `arr_0`.
 
@@ -153,6 +155,7 @@ def open_images(path: str | Path) -> ImageSource:
     raise InputError(str(path), found=f"a {path.suffix or 'nameless'} file", expected="a folder, .zip, .tar or .npz")
 
 
+@checked
 def tensor_images(
     images: Tensor, *, value_range: tuple[float, float] = (-1.0, 1.0), rounding: Rounding = "nearest", name: str = ""
 ) -> ImageSource:
@@ -174,6 +177,7 @@ def tensor_images(
     )
 
 
+@checked
 def made_images(
     make: Callable[[], Iterable[Tensor]],
     *,

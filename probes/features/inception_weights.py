@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from scorescope.data.checkpoints import SHIPPED, read_weights, replace_file, sha256
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.inception import Inception2015
 
@@ -74,6 +75,7 @@ def load_inception(path: Path | None, *, expected_sha256: str | None = STATE_DIC
     return network.eval().requires_grad_(False)
 
 
+@checked
 def convert_inception(source: Path, target: Path, *, expected_sha256: str | None = STATE_DICT.sha256) -> str:
     """Write the state dict as safetensors with the same 566 keys, and return the new file's sha256.
 
@@ -113,6 +115,7 @@ def load_torchscript(path: Path, *, expected_sha256: str | None = TORCHSCRIPT.sh
     return network.eval()
 
 
+@checked
 def load_class_names(path: Path | None = None) -> list[str]:
     """Names of the 1008 classes in the 2015 network's own order.
 

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.images import is_image
 
@@ -99,6 +100,7 @@ class MaskSource:
         return values
 
 
+@checked
 def open_masks(path: str | Path, *, region: str = "") -> MaskSource:
     """Masks of one region from a folder, a CSV of boxes, or an npz.
 

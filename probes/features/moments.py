@@ -17,11 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import blas
 
 from scorescope.data.checkpoints import replace_file
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 Floats = NDArray[np.float64]
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Moments:
     """First two moments of a set of features.
@@ -57,6 +59,7 @@ class Moments:
         return len(self.mean)
 
     @classmethod
+    @checked
     def of(cls, features: ArrayLike) -> "Moments":
         """Moments of `features`, shape (n, d), any float type; sums run in float64.
 
@@ -185,6 +188,7 @@ def check_same_dimension(argument: str, first: int, second: int) -> None:
         raise InputError(argument, found=found, expected="features of one network and layer on both sides")
 
 
+@checked
 def write_moments(path: Path, moments: Moments) -> None:
     """Write `mu`, `sigma` (the names that pytorch-fid and clean-fid read) and `n` as npz.
 
@@ -206,6 +210,7 @@ def write_moments(path: Path, moments: Moments) -> None:
     replace_file(path, write)
 
 
+@checked
 def read_moments(path: Path, *, n: int | None = None) -> Moments:
     """Read `mu` and `sigma` from an npz of pytorch-fid, clean-fid, guided-diffusion, EDM or `write_moments`.
 

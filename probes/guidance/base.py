@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import chosen_products
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -88,7 +89,8 @@ class GuidanceState:
     @property
     def level(self) -> NoiseLevel:
         """The noise level for conversions between spaces."""
-        return NoiseLevel.ve(torch.full((len(self.x),), self.sigma, dtype=self.x.dtype, device=self.x.device))
+        sigma = torch.full((len(self.x),), self.sigma, dtype=self.x.dtype, device=self.x.device)
+        return NoiseLevel(torch.ones_like(sigma), sigma)  # not `ve`, which waits for the device to look at the values
 
 
 @runtime_checkable
@@ -186,6 +188,7 @@ def evaluations_needed(rule: Rule, state: GuidanceState) -> Tensor:
     return needed
 
 
+@checked
 def describe(rule: Rule) -> str:
     """A short name: the class, and in brackets the rule that it wraps."""
     inner = getattr(rule, "rule", None)

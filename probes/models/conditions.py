@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition
 
@@ -128,6 +129,7 @@ def to_device(condition: Condition, device: torch.device) -> Condition:
     return condition.to(device) if isinstance(condition, Tensor) else condition
 
 
+@checked
 def open_attributes(labels: Tensor, sizes: Sequence[int], keep: Sequence[int]) -> Tensor:
     """Labels with every attribute left open but those of `keep`.
 
@@ -154,6 +156,7 @@ def open_attributes(labels: Tensor, sizes: Sequence[int], keep: Sequence[int]) -
     return out
 
 
+@checked
 def attribute_candidates(
     sizes: Sequence[int], column: int, *, labels: Tensor | None = None, names: Sequence[str] | None = None
 ) -> dict[str, Tensor]:

@@ -10,12 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.call import is_compiled, leaves
 
 Reduce = Literal["whole", "space", "tokens"]
 
 
+@checked
 @dataclass(frozen=True)
 class Site:
     """Where to capture, and what to keep of it.

@@ -19,6 +19,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import (
     band_products,
@@ -42,6 +43,7 @@ from scorescope.probes.recording.table import (
 )
 
 
+@checked
 @dataclass(frozen=True)
 class Recording:
     """Which scalars to record.
@@ -71,6 +73,7 @@ class Recording:
         check_value_range(self.value_range)
 
 
+@checked
 @dataclass(frozen=True)
 class Visit:
     """One evaluation whose tensors were kept: a state that a run visited, and what was predicted there.
@@ -105,6 +108,7 @@ class Visit:
     made_by: Mapping[str, Maker] = field(default_factory=dict)
 
 
+@checked
 class Trace:
     """A record of one or more runs.
 
@@ -150,6 +154,7 @@ class Trace:
         return trace
 
     @classmethod
+    @checked
     def open(cls, path: str | Path) -> "Trace":
         """Open a trace folder: complete, interrupted, failed or damaged.
 
@@ -312,6 +317,7 @@ class Trace:
         return events, prove_all(events)
 
 
+@checked
 class ScalarRecorder:
     """Collects scalars of one batch of samples; reads them back from the device once."""
 

@@ -21,12 +21,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 CONDITION = "condition"
 """Site of directions in condition space; `condition.<token>` is that of one token."""
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Direction:
     """A vector over the channels of a site.
@@ -111,6 +113,7 @@ class Direction:
         return path
 
     @classmethod
+    @checked
     def load(cls, path: str | Path, *, width: int | None = None) -> "Direction":
         """Read a file that `save` wrote, or one with a `vector` and a `site` from elsewhere.
 

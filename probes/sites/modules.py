@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.call import is_compiled, leaves
 from scorescope.probes.sites.once_a_pass import once_a_pass
@@ -41,6 +42,7 @@ def root_module(denoiser: object) -> nn.Module:
     return denoiser
 
 
+@checked
 def site_names(denoiser: object) -> list[str]:
     """Paths of all inner modules, in the order of registration.
 

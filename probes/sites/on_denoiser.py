@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.activation_cache import ActivationCache
@@ -34,6 +35,7 @@ class _Around:
         return getattr(self.denoiser, name)
 
 
+@checked
 def intervened(denoiser: Denoiser, interventions: Sequence[Intervention]) -> "Intervened":
     """A denoiser whose insides are changed while it is called.
 
@@ -89,6 +91,7 @@ class Intervened(_Around):
         return prediction
 
 
+@checked
 def cached(denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache) -> Denoiser:
     """A denoiser that keeps what passes through some sites while it is called.
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.gaming import FeaturePair
 from scorescope.analysis.fid.optimal_transport import Transport, transport
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.extraction import Features, extract
 from scorescope.probes.features.extractors import Extractor, classifier_extractor, pixel_extractor
@@ -29,6 +30,7 @@ from scorescope.probes.sampling.sample import sample
 WEIGHTS = (1.0, 2.0, 4.0)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images with their features in both spaces.
@@ -54,6 +56,7 @@ class ImageSet:
         return FeaturePair(self.first.features, self.second.features)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Study:
     """A comparison.
@@ -135,6 +138,7 @@ class View:
         return frechet_distance((item or self.fake).first.features, self.study.real.first.features).value
 
 
+@checked
 def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu", progress: bool = True) -> Study:
     """Held-out real digits against samples of the shipped denoiser at several guidance weights, the same seeds.
 
@@ -174,6 +178,7 @@ def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu"
     return Study(title, real, fakes, spare, extractor, second, groups, facts=facts)
 
 
+@checked
 def folder_study(
     real: Path,
     fake: Path,

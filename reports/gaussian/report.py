@@ -7,6 +7,7 @@ For a model without the shipped digits, give `data`: a training and a held-out s
 
 from pathlib import Path
 
+from scorescope.data.doors import checked
 from scorescope.probes.models.model import Model
 from scorescope.reports.gaussian.sections_paths import paths_section, skip_section, solver_section
 from scorescope.reports.gaussian.sections_scores import laws_section, memory_section, training_section
@@ -23,6 +24,7 @@ SECTIONS = (
 )
 
 
+@checked
 def build(
     out: Path,
     model: Model,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.model import Model
 from scorescope.reports.guidance.sections_paths import separation_section
@@ -33,6 +34,7 @@ COMPARED = (
 )
 
 
+@checked
 def build(
     out: Path,
     model: Model,
@@ -86,6 +88,7 @@ def build(
     return page.outcome
 
 
+@checked
 def build_from_traces(out: Path, paths: Sequence[Path], *, command: str) -> Outcome:
     """Write a report on recorded traces; one that cannot be read or decomposed is named on the page.
 

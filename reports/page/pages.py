@@ -33,6 +33,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from scorescope.data.checkpoints import replace_file
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.reports.page.texts import check_name, clean_texts, csv_bytes, encoded, parquet_bytes, say, writable
 
@@ -41,6 +42,7 @@ MOST_ROWS = 40
 T = TypeVar("T")
 
 
+@checked
 @dataclass(frozen=True)
 class ReportFigure:
     """A figure with the sentence that its numbers say.
@@ -69,6 +71,7 @@ class ReportFigure:
         check_name("ReportFigure.name", self.name)
 
 
+@checked
 @dataclass(frozen=True)
 class ReportTable:
     """A table: written whole as Parquet and CSV, and shown on the page if `shown`.
@@ -97,6 +100,7 @@ class ReportTable:
         check_name("ReportTable.name", self.name)
 
 
+@checked
 @dataclass(frozen=True)
 class Section:
     """What one section holds."""
@@ -106,6 +110,7 @@ class Section:
     text: str = ""
 
 
+@checked
 @dataclass(frozen=True)
 class Outcome:
     """How a report ended.
@@ -134,6 +139,7 @@ class Outcome:
     seconds: float
 
 
+@checked
 class ReportWriter:
     """Writes a report into a folder, section by section.
 
@@ -237,6 +243,7 @@ class ReportWriter:
         write_file(self.out / "manifest.json", encoded(json.dumps(plain(facts), indent=1) + "\n"))
 
 
+@checked
 def write_report(
     out: Path,
     sections: Sequence[tuple[str, str, Callable[[T], Section]]],
@@ -258,6 +265,7 @@ def write_report(
     return writer.outcome
 
 
+@checked
 def write_index(out: Path, outcomes: list[Outcome]) -> Path:
     """Write a page that links to several reports below `out`."""
     make_folder(out)
