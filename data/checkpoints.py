@@ -29,21 +29,21 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @checked
-def save_denoiser(path: Path, denoiser: EDMDenoiser, card: Card) -> None:
+def save_denoiser(path: Path | str, denoiser: EDMDenoiser, card: Card) -> None:
     """Write weights to `path` (safetensors) and `card` to the same name with `.json`.
 
     The network's size and sigma_data travel in the weights file, so it can be loaded without its card.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         Of the weights.
     denoiser : EDMDenoiser
         The model.
     card : dict
         What is told of it; the hash of the weights is added.
     """
-    save_network(path, denoiser, card, kind=FORMAT, config=denoiser.config, sigma_data=repr(denoiser.sigma_data))
+    save_network(Path(path), denoiser, card, kind=FORMAT, config=denoiser.config, sigma_data=repr(denoiser.sigma_data))
 
 
 @checked

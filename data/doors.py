@@ -56,6 +56,12 @@ def require_some(argument: str, items: Sized) -> None:
         raise InputError(argument, found="nothing in it", expected="at least one")
 
 
+def require_members(argument: str, value: object, *names: str, expected: str) -> None:
+    """Refuse an object of somebody else's class that does not have what is needed of it."""
+    if isinstance(value, type) or not all(hasattr(value, name) for name in names):
+        raise InputError(argument, found=describe_value(value), expected=expected)
+
+
 def describe_value(value: object) -> str:
     """What was found, in a few words: a short value itself, the shape of a long one."""
     if value is None or isinstance(value, bool):
@@ -87,7 +93,7 @@ class _Door(NamedTuple):
     def _more(self, args: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
         if not self.rest:
             fitting = [name for name, kind in self.kinds.items() if name not in self.places and kind.accepts(args[0])]
-            such = f", such as {fitting[0]}=" if len(fitting) == 1 else ""
+            such = f", as {' or '.join(f'{name}=' for name in fitting)}" if 0 < len(fitting) < 4 else ""
             raise InputError(self.name, found=f"{describe_value(args[0])} by place", expected=f"it by name{such}")
         yield from ((self.rest, value) for value in args)
 

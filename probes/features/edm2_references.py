@@ -41,12 +41,12 @@ Instructions = Iterator[tuple[Any, Any, int | None]]
 
 
 @checked
-def read_edm2_reference(path: Path, metric: str = "fid") -> Moments:
+def read_edm2_reference(path: Path | str, metric: str = "fid") -> Moments:
     """Moments of one metric from an EDM2 reference file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         A pickle of {metric: {"mu": (d,), "sigma": (d, d)}, ...}, optionally with the number of images.
     metric : str
         `fid` or `fd_dinov2`.
@@ -56,6 +56,7 @@ def read_edm2_reference(path: Path, metric: str = "fid") -> Moments:
     InputError
         If the file holds anything but dicts, numbers, text and plain arrays, or lacks the metric.
     """
+    path = Path(path)
     expected = "an EDM2 reference: {metric: {mu, sigma}} with plain arrays"
     if not path.is_file():
         raise InputError(str(path), found="no such file", expected=expected)

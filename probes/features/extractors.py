@@ -113,7 +113,7 @@ def pixel_extractor(size: int = 8) -> Extractor:
 
 @checked
 def inception_extractor(
-    weights: Path | None,
+    weights: Path | str | None,
     *,
     preprocessing: str = "tf",
     class_names: tuple[str, ...] | None = None,
@@ -124,7 +124,7 @@ def inception_extractor(
 
     Parameters
     ----------
-    weights : Path or None
+    weights : Path, str or None
         Weight file; None raises the error that says where to find one.
     preprocessing : str
         See `prepare`.
@@ -135,7 +135,7 @@ def inception_extractor(
     expected_sha256 : str, optional
         As in `load_inception`; None accepts weights of your own.
     """
-    network = load_inception(weights, expected_sha256=expected_sha256).to(device)
+    network = load_inception(None if weights is None else Path(weights), expected_sha256=expected_sha256).to(device)
     if class_names is None:
         class_names = () if expected_sha256 is None else tuple(load_class_names())
     # channels last: the same numbers to rounding, at about 1.4 times the speed on a CPU

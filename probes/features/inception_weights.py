@@ -76,18 +76,21 @@ def load_inception(path: Path | None, *, expected_sha256: str | None = STATE_DIC
 
 
 @checked
-def convert_inception(source: Path, target: Path, *, expected_sha256: str | None = STATE_DICT.sha256) -> str:
+def convert_inception(
+    source: Path | str, target: Path | str, *, expected_sha256: str | None = STATE_DICT.sha256
+) -> str:
     """Write the state dict as safetensors with the same 566 keys, and return the new file's sha256.
 
     The hash of the source travels in the metadata.
 
     Parameters
     ----------
-    source, target : Path
+    source, target : Path or str
         The state dict (.pth) and the new file.
     expected_sha256 : str, optional
         As in `load_inception`.
     """
+    source, target = Path(source), Path(target)
     network = load_inception(source, expected_sha256=expected_sha256)
     metadata = {"format": FORMAT, "source_sha256": sha256(source), "source": json.dumps(source.name)}
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +119,7 @@ def load_torchscript(path: Path, *, expected_sha256: str | None = TORCHSCRIPT.sh
 
 
 @checked
-def load_class_names(path: Path | None = None) -> list[str]:
+def load_class_names(path: Path | str | None = None) -> list[str]:
     """Names of the 1008 classes in the 2015 network's own order.
 
     The order is not torchvision's, and no class but the unused ones is at the place that it has there: 0 and 1001 to
@@ -124,7 +127,7 @@ def load_class_names(path: Path | None = None) -> list[str]:
 
     Parameters
     ----------
-    path : Path, optional
+    path : Path or str, optional
         A text file with one name a line; by default the shipped table, whose sources its first lines name. There a
         class has its first lemma, or all of them and the WordNet id where the first is not unique.
 
@@ -135,6 +138,7 @@ def load_class_names(path: Path | None = None) -> list[str]:
     """
     if path is None:
         return _shipped_names()
+    path = Path(path)
     if not path.is_file():
         raise InputError("class names", found=f"no file {path}", expected="a text file with 1008 lines")
     names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]

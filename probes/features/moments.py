@@ -189,16 +189,17 @@ def check_same_dimension(argument: str, first: int, second: int) -> None:
 
 
 @checked
-def write_moments(path: Path, moments: Moments) -> None:
+def write_moments(path: Path | str, moments: Moments) -> None:
     """Write `mu`, `sigma` (the names that pytorch-fid and clean-fid read) and `n` as npz.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The file.
     moments : Moments
         What is written.
     """
+    path = Path(path)
     arrays: dict[str, NDArray[np.generic]] = {"mu": moments.mean, "sigma": moments.covariance}
     if moments.n is not None:
         arrays["n"] = np.array(moments.n)
@@ -211,12 +212,12 @@ def write_moments(path: Path, moments: Moments) -> None:
 
 
 @checked
-def read_moments(path: Path, *, n: int | None = None) -> Moments:
+def read_moments(path: Path | str, *, n: int | None = None) -> Moments:
     """Read `mu` and `sigma` from an npz of pytorch-fid, clean-fid, guided-diffusion, EDM or `write_moments`.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The file. Nothing in it is unpickled.
     n : int, optional
         Number of samples, where the file does not say; without it no floor can be given.
@@ -226,6 +227,7 @@ def read_moments(path: Path, *, n: int | None = None) -> Moments:
     InputError
         For a pickle, another kind of file, missing keys or sizes that do not fit.
     """
+    path = Path(path)
     expected = "an npz with arrays mu (d,) and sigma (d, d)"
     if not path.is_file():
         raise InputError(str(path), found="no such file", expected=expected)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorescope.data.doors import checked
+from scorescope.data.doors import checked, require_members
 from scorescope.data.errors import InputError
 from scorescope.probes.features.extractors import Extractor, module_extractor
 from scorescope.probes.features.preprocessing import resize_pillow
@@ -39,6 +39,7 @@ def dinov2_extractor(model: str | Any = "facebook/dinov2-large", *, size: int = 
         Where it runs.
     """
     network = _pretrained("AutoModel", model) if isinstance(model, str) else model
+    require_members("model", network, "to", "eval", expected="a name or folder for transformers, or a loaded model")
     network = network.to(device).eval().requires_grad_(False)
     return Extractor(
         "DINOv2", f"pillow bicubic {size}", scaled(size, IMAGENET),
@@ -63,6 +64,7 @@ def clip_extractor(
     """
     if isinstance(model, str):
         model = _pretrained("CLIPVisionModelWithProjection", model)
+    require_members("model", model, "to", "config", expected="a name or folder for transformers, or a loaded model")
     size = int(model.config.image_size) if size is None else size
     network = model.to(device).eval().requires_grad_(False)
     return Extractor(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorescope.data.doors import checked
+from scorescope.data.doors import checked, describe_value
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition
 
@@ -117,9 +117,13 @@ def select_rows(condition: Condition, rows: slice | Tensor) -> Condition:
         return None
     if isinstance(condition, dict):
         return {key: select_rows(value, rows) for key, value in condition.items()}
-    if isinstance(rows, slice) or isinstance(condition, Tensor):
-        return condition[rows]
-    return [condition[i] for i in rows.tolist()]
+    try:
+        if isinstance(rows, slice) or isinstance(condition, Tensor):
+            return condition[rows]
+        return [condition[i] for i in rows.tolist()]
+    except (TypeError, IndexError):
+        expected = "a tensor, list or dict with the rows that are asked for"
+        raise InputError("condition", found=describe_value(condition), expected=expected) from None
 
 
 def to_device(condition: Condition, device: torch.device) -> Condition:

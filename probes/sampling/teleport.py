@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorescope.data.doors import checked
+from scorescope.data.doors import checked, require_members
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.gaussian import Gaussian
 from scorescope.probes.approximations.mixture import Mixture
@@ -172,6 +172,8 @@ def pipeline_start(
     InputError
         If no level of the scheduler is at or below sigma_skip, its levels are not known, or it takes no timesteps.
     """
+    expected = "a diffusers scheduler whose timesteps are set"
+    require_members("scheduler", scheduler, "timesteps", "set_timesteps", expected=expected)
     levels, timesteps = scheduler_levels(scheduler)
     below = [index for index, level in enumerate(levels) if level.sigma <= sigma_skip * (1 + 1e-6)]
     if not below:

@@ -36,12 +36,12 @@ SECTIONS = (
 
 
 @checked
-def build(out: Path, subject: Subject, *, command: str, quick: bool = False, progress: bool = True) -> Outcome:
+def build(out: Path | str, subject: Subject, *, command: str, quick: bool = False, progress: bool = True) -> Outcome:
     """Measure and write the directions report.
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report.
     subject : Subject
         Model, labelled images, judge and contrasts.

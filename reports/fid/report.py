@@ -23,7 +23,7 @@ Make = Callable[[View], Section]
 
 @checked
 def build(
-    out: Path,
+    out: Path | str,
     *,
     command: str,
     study: Study | None = None,
@@ -38,7 +38,7 @@ def build(
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report.
     command : str
         What the manifest says made it.

@@ -180,13 +180,13 @@ def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu"
 
 @checked
 def folder_study(
-    real: Path,
-    fake: Path,
+    real: Path | str,
+    fake: Path | str,
     extractor: Extractor,
     second: Extractor | None = None,
     *,
-    labels: Path | None = None,
-    masks: Sequence[Path] = (),
+    labels: Path | str | None = None,
+    masks: Sequence[Path | str] = (),
     skip_bad: bool = False,
     batch: int = 64,
     progress: bool = True,
@@ -195,15 +195,15 @@ def folder_study(
 
     Parameters
     ----------
-    real, fake : Path
+    real, fake : Path or str
         The two sets.
     extractor : Extractor
         The feature space that is judged.
     second : Extractor, optional
         The second one; by default gray pixels at 8 x 8.
-    labels : Path, optional
+    labels : Path or str, optional
         CSV with a column `name` (as in the set) and further columns: groups of generated images.
-    masks : sequence of Path
+    masks : sequence of Path or str
         Regions of the generated images, one a path; see `open_masks`.
     skip_bad : bool
         Leave out and count images that cannot be read.
@@ -214,7 +214,7 @@ def folder_study(
     """
     second = second or pixel_extractor(8)
     sources = open_images(real), open_images(fake)
-    regions = _open_regions(masks)
+    regions = _open_regions([Path(mask) for mask in masks])
     if regions and not skip_bad:  # before hours of extraction
         names = [name for name, _ in sources[1].items()]
         for region in regions:
@@ -225,7 +225,7 @@ def folder_study(
     ]
     for region in regions:
         region.check_names(sets[1].first.names)
-    groups = {} if labels is None else _read_groups(labels, sets[1].first.names)
+    groups = {} if labels is None else _read_groups(Path(labels), sets[1].first.names)
     facts = {
         "real": str(real), "generated": str(fake), "skip_bad": skip_bad, "masks": [str(path) for path in masks],
     }  # fmt: skip

@@ -26,7 +26,7 @@ SECTIONS = (
 
 @checked
 def build(
-    out: Path,
+    out: Path | str,
     model: Model,
     *,
     command: str,
@@ -38,7 +38,7 @@ def build(
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report.
     model : Model
         The denoiser; its unconditional branch is measured.

@@ -130,7 +130,7 @@ def split(images: Tensor, *, share: float = 0.2, name: str = "data", seed: int =
 
 
 @checked
-def from_folder(folder: Path, model: Model, *, size: int | None = None) -> Data:
+def from_folder(folder: Path | str, model: Model, *, size: int | None = None) -> Data:
     """The images of a folder, as the model's shape, in [-1, 1]; grey where the model has one channel.
 
     Raises

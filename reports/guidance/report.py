@@ -36,7 +36,7 @@ COMPARED = (
 
 @checked
 def build(
-    out: Path,
+    out: Path | str,
     model: Model,
     *,
     command: str,
@@ -49,7 +49,7 @@ def build(
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report.
     model : Model
         What to sample from.
@@ -89,14 +89,14 @@ def build(
 
 
 @checked
-def build_from_traces(out: Path, paths: Sequence[Path], *, command: str) -> Outcome:
+def build_from_traces(out: Path | str, paths: Sequence[Path | str], *, command: str) -> Outcome:
     """Write a report on recorded traces; one that cannot be read or decomposed is named on the page.
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report.
-    paths : sequence of Path
+    paths : sequence of Path or str
         Trace folders.
     command : str
         What the manifest says made it.
@@ -105,13 +105,14 @@ def build_from_traces(out: Path, paths: Sequence[Path], *, command: str) -> Outc
     -------
     Outcome
     """
-    manifest = {"traces": [str(path) for path in paths]}
+    folders = [Path(path) for path in paths]
+    manifest = {"traces": [str(folder) for folder in folders]}
     title, question = "Guidance along recorded traces", "What did the guidance update do at each noise level?"
     with ReportWriter(out, name="guidance", title=title, question=question, command=command, manifest=manifest) as page:
-        for place, path in enumerate(paths):
+        for place, path in enumerate(folders):
             page.section(f"trace{place}", str(path), partial(trace_section, path, str(place)))
-        if len(paths) > 1:
-            page.section("separation", "Where the paths part", partial(recorded_separation_section, paths))
+        if len(folders) > 1:
+            page.section("separation", "Where the paths part", partial(recorded_separation_section, folders))
     return page.outcome
 
 

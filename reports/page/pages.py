@@ -145,7 +145,7 @@ class ReportWriter:
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report, made if needed.
     name, title, question : str
         Short name, heading, and the question that the report answers.
@@ -161,16 +161,23 @@ class ReportWriter:
     """
 
     def __init__(
-        self, out: Path, *, name: str, title: str, question: str, command: str, manifest: dict[str, Any] | None = None
+        self,
+        out: Path | str,
+        *,
+        name: str,
+        title: str,
+        question: str,
+        command: str,
+        manifest: dict[str, Any] | None = None,
     ) -> None:
-        self.out, self.name, self.title, self.question = out, name, title, question
+        self.out, self.name, self.title, self.question = Path(out), name, title, question
         self.manifest: dict[str, Any] = {"command": command, **(manifest or {})}
         self.outcome: Outcome  # on leaving the block
         self._shown: list[dict[str, Any]] = []
         self.failures: dict[str, str] = {}
         self._files: dict[str, str] = {}
         self._started = time.perf_counter()
-        make_folder(out)
+        make_folder(self.out)
 
     def __enter__(self) -> "ReportWriter":
         return self
@@ -245,7 +252,7 @@ class ReportWriter:
 
 @checked
 def write_report(
-    out: Path,
+    out: Path | str,
     sections: Sequence[tuple[str, str, Callable[[T], Section]]],
     study: T,
     *,
@@ -266,8 +273,9 @@ def write_report(
 
 
 @checked
-def write_index(out: Path, outcomes: list[Outcome]) -> Path:
+def write_index(out: Path | str, outcomes: list[Outcome]) -> Path:
     """Write a page that links to several reports below `out`."""
+    out = Path(out)
     make_folder(out)
     rows = [{**asdict(o), "href": _href(o.path, out)} for o in outcomes]
     page = render("index.html.j2", reports=rows, facts=_flat(environment()))
