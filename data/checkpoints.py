@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.unet import EDMDenoiser, UNetConfig
 from scorescope.data.untrusted import check_file, only_input_errors, parse_json, read_tensors, read_text
@@ -31,23 +32,25 @@ Card = dict[str, Any]
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def save_denoiser(path: Path, denoiser: EDMDenoiser, card: Card) -> None:
+@checked
+def save_denoiser(path: Path | str, denoiser: EDMDenoiser, card: Card) -> None:
     """Write weights to `path` (safetensors) and `card` to the same name with `.json`.
 
     The network's size and sigma_data travel in the weights file, so it can be loaded without its card.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         Of the weights.
     denoiser : EDMDenoiser
         The model.
     card : dict
         What is told of it; the hash of the weights is added.
     """
-    save_network(path, denoiser, card, kind=FORMAT, config=denoiser.config, sigma_data=repr(denoiser.sigma_data))
+    save_network(Path(path), denoiser, card, kind=FORMAT, config=denoiser.config, sigma_data=repr(denoiser.sigma_data))
 
 
+@checked
 def load_denoiser(name: str | Path, *, device: str | torch.device = "cpu") -> tuple[EDMDenoiser, Card]:
     """Load a denoiser in evaluation mode, with its card.
 
@@ -188,6 +191,7 @@ def _only_parameters_like(weights: Mapping[str, Tensor]) -> Iterator[None]:
         hook.remove()
 
 
+@checked
 def shipped_denoisers() -> list[str]:
     """Names that `load_denoiser` knows without a path."""
     return shipped_names(SHIPPED)
@@ -198,6 +202,7 @@ def shipped_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.safetensors"))
 
 
+@checked
 def load_snapshots() -> dict[int, EDMDenoiser]:
     """Three shipped snapshots of one short training run, by training step, in evaluation mode.
 

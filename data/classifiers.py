@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorescope.data.checkpoints import SHIPPED, Card, load_network, save_network, shipped_names
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import parse_json
 
@@ -46,6 +47,7 @@ class ClassifierConfig:
     classes: tuple[str, ...]
 
 
+@checked
 class Classifier(nn.Module):
     """Convolutions with ReLU, spatial average, and one linear layer.
 
@@ -112,6 +114,7 @@ def save_classifier(path: Path, classifier: Classifier, card: Card) -> None:
     save_network(path, classifier, card, kind=FORMAT, config=classifier.config)
 
 
+@checked
 def load_classifier(name: str | Path, *, device: str | torch.device = "cpu") -> tuple[Classifier, Card]:
     """Load a classifier in evaluation mode, with its card.
 
@@ -135,6 +138,7 @@ def _build(metadata: dict[str, str]) -> Classifier:
     return Classifier(ClassifierConfig(**{key: tuple(value) for key, value in config.items()}))
 
 
+@checked
 def shipped_classifiers() -> list[str]:
     """Names that `load_classifier` knows without a path."""
     return shipped_names(FOLDER)

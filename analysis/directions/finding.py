@@ -24,6 +24,7 @@ from torch import Tensor
 from scorescope.analysis.directions.direction_fits import Method, Options, fit_vector
 from scorescope.analysis.statistics.arrays import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.sites.direction import Direction
@@ -44,6 +45,7 @@ ANGLES = Schema(
 )
 
 
+@checked
 def find_direction(
     values: Tensor,
     labels: ArrayLike,
@@ -104,6 +106,7 @@ def find_direction(
     return as_direction(vector, values, site=site, attribute=attribute, method=method, sigma=sigma, output=output)
 
 
+@checked
 def as_direction(
     vector: Tensor,
     values: Tensor,
@@ -149,6 +152,7 @@ def as_direction(
     return replace(direction, vector=sign * direction.vector, scale=scale)
 
 
+@checked
 def directions_by_level(
     activations: Activations, labels: ArrayLike, *, site: str, attribute: str, pairs: ArrayLike | None = None,
     nuisance: ArrayLike | None = None, **options: Any,
@@ -199,6 +203,7 @@ def check_averaged(activations: Activations, site: str) -> None:
         raise InputError("activations", found=found, expected="how='mean': directions are over channels")
 
 
+@checked
 def direction_angles(directions: Sequence[Direction]) -> pd.DataFrame:
     """Cosine and angle of every two directions at one site.
 

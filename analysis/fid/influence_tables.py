@@ -24,6 +24,7 @@ from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, Transport, in
 from scorescope.analysis.statistics.arrays import Integers
 from scorescope.analysis.statistics.intervals import mean_interval, share_gap
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features
 
@@ -90,6 +91,7 @@ CLASSES = Schema(
 )
 
 
+@checked
 def influence_table(plan: Transport, features: ArrayLike, *, names: Sequence[str] | None = None) -> pd.DataFrame:
     """First-order influence of every generated image, largest first; see `INFLUENCE`.
 
@@ -135,6 +137,7 @@ def influence_table(plan: Transport, features: ArrayLike, *, names: Sequence[str
     return INFLUENCE.check(table.sort_values("influence", ascending=False, kind="stable"))
 
 
+@checked
 def leave_one_out(
     fake: ArrayLike, real: FeatureSet, *, rows: Sequence[int] | None = None, progress: bool = False
 ) -> pd.DataFrame:
@@ -172,6 +175,7 @@ def leave_one_out(
     return LEFT_OUT.check(pd.DataFrame({"image": chosen, "fd_without": without, "change": without - total}))
 
 
+@checked
 def group_table(influences: ArrayLike, labels: Sequence[Any], *, distance: float = float("nan")) -> pd.DataFrame:
     """Mean influence of each group of generated images, largest first; see `GROUPS`.
 
@@ -202,6 +206,7 @@ def group_table(influences: ArrayLike, labels: Sequence[Any], *, distance: float
     return GROUPS.check(table.sort_values("influence", ascending=False, kind="stable"))
 
 
+@checked
 def class_table(
     plan: Transport,
     influences: ArrayLike,

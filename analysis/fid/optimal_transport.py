@@ -18,6 +18,7 @@ from scipy import linalg
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, cholesky_factor, congruence, pivoted_factor
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features, check_same_dimension
 
@@ -68,6 +69,7 @@ class Transport:
         return self.discrepancy_factor @ self.discrepancy_factor.T
 
 
+@checked
 def transport(fake: FeatureSet, real: FeatureSet) -> Transport:
     """Find the map between the Gaussians of two sets.
 
@@ -101,6 +103,7 @@ def transport(fake: FeatureSet, real: FeatureSet) -> Transport:
     return Transport(m1, m2, matrix, np.hstack(columns))
 
 
+@checked
 def influence(plan: Transport, features: ArrayLike, *, side: str = "fake") -> Floats:
     """First-order change of the distance when each image gets more weight.
 
@@ -151,6 +154,7 @@ def influence(plan: Transport, features: ArrayLike, *, side: str = "fake") -> Fl
     return np.concatenate(parts)
 
 
+@checked
 def image_gradients(plan: Transport, features: ArrayLike, *, new: bool = False) -> Floats:
     """Derivative of the distance by each generated image's features.
 

@@ -10,6 +10,7 @@ inner products that a trace holds.
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,11 @@ import torch
 from scorescope.analysis.guidance.run_keys import KEYS, PATH, ROW_KEYS, run_name, summarise_runs, trace_keys
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import BRANCH_PRODUCTS
 from scorescope.probes.recording.trace import Trace
+from scorescope.probes.sampling.sample import Run
 
 # root mean square error of rounding once to a type, relative to the value and in units of the type's eps: errors
 # are uniform within half a last digit, values are uniform in the logarithm of their mantissa
@@ -90,13 +93,14 @@ _LABELS = [*KEYS, "seed", "log_snr", "needed", "observed", "reference", "missing
 _QUANTITIES = [name for name in DECOMPOSITION.names if name not in _LABELS]
 
 
-def decompose(trace: Trace) -> pd.DataFrame:
+@checked
+def decompose(trace: Trace | Run | str | Path) -> pd.DataFrame:
     """Split the guidance update of every (run, sample, step, call).
 
     Parameters
     ----------
-    trace : Trace
-        A run with recorded scalars.
+    trace : Trace, Run, str or Path
+        A run with recorded scalars: its trace, what `sample` returned, or the folder of a trace.
 
     Returns
     -------
@@ -110,6 +114,7 @@ def decompose(trace: Trace) -> pd.DataFrame:
     InputError
         If the trace holds no branch products.
     """
+    trace = _opened(trace)
     scalars, manifest = trace.scalars, trace.manifest
     require_columns("trace.scalars", scalars, [*BRANCH_PRODUCTS, "applied_sq", "applied_cond"])
     cc, uu, dd, dc, ee, de = (scalars[name].to_numpy(np.float64) for name in BRANCH_PRODUCTS)
@@ -153,6 +158,7 @@ def decompose(trace: Trace) -> pd.DataFrame:
     return DECOMPOSITION.check(keys.join(scalars[kept]).assign(**columns))
 
 
+@checked
 def summarise(table: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Summarise a decomposition over samples: one row a (rule, weight, stream, step, call, quantity).
 
@@ -178,7 +184,8 @@ def summarise(table: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> p
     return summarise_runs(table, by=by, quantities=_QUANTITIES, resamples=resamples, seed=seed)
 
 
-def decompose_centred(trace: Trace) -> pd.DataFrame:
+@checked
+def decompose_centred(trace: Trace | Run | str | Path) -> pd.DataFrame:
     """The parallel part with each channel's mean removed from both branches.
 
     The mean of a channel is brightness or colour; what stays parallel without it is structure.
@@ -198,6 +205,7 @@ def decompose_centred(trace: Trace) -> pd.DataFrame:
     InputError
         If the trace was not recorded with `Recording(centred=True)`.
     """
+    trace = _opened(trace)
     names = ["centred_cond_sq", "centred_update_sq", "centred_update_cond"]
     _require(trace, names, "Recording(centred=True)")
     cc, dd, dc = (trace.scalars[name].to_numpy(np.float64) for name in names)
@@ -210,7 +218,8 @@ def decompose_centred(trace: Trace) -> pd.DataFrame:
     return CENTRED.check(trace_keys(trace).assign(**columns))
 
 
-def decompose_bands(trace: Trace) -> pd.DataFrame:
+@checked
+def decompose_bands(trace: Trace | Run | str | Path) -> pd.DataFrame:
     """Norms of the update and of D_c in radial frequency bands, one row a (sample, step, call, band).
 
     Parameters
@@ -228,6 +237,7 @@ def decompose_bands(trace: Trace) -> pd.DataFrame:
     InputError
         If the trace was not recorded with `Recording(band_edges=...)`.
     """
+    trace = _opened(trace)
     edges = list(trace.manifest["recording"]["band_edges"])
     count = len(edges) + 1 if edges else 0
     _require(trace, [f"update_sq_band{max(count - 1, 0)}"], "Recording(band_edges=...)")
@@ -244,6 +254,7 @@ def decompose_bands(trace: Trace) -> pd.DataFrame:
     return BANDS.check(pd.concat(tables, ignore_index=True))
 
 
+@checked
 def compare(traces: Mapping[str, Trace] | Iterable[Trace], *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Summaries of several runs side by side, told apart by `run`.
 
@@ -277,6 +288,14 @@ def compare(traces: Mapping[str, Trace] | Iterable[Trace], *, resamples: int = 1
     ]
     table = pd.concat(tables, ignore_index=True)
     return table[["run", *table.columns.drop("run")]]
+
+
+def _opened(source: Trace | Run | str | Path) -> Trace:
+    """The trace of a run, or that in a folder."""
+    trace = source.trace if isinstance(source, Run) else source
+    if trace is None:
+        raise InputError("trace", found="a run without one", expected="sample(..., record=Recording())")
+    return Trace.open(trace) if isinstance(trace, str | Path) else trace
 
 
 def _require(trace: Trace, names: list[str], how: str) -> None:

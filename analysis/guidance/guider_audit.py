@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from scorescope.analysis.guidance.paper_rules import PERTURBING, own_scale, paper_rule
 from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.diffusers_guider import RuleGuider
 from scorescope.probes.experiments.replay import visits
@@ -64,6 +65,7 @@ GUIDER_AUDIT = Schema(
 GuiderFunction = Callable[[Tensor, Tensor], Tensor]
 
 
+@checked
 def audit(
     guider: Any,
     states: Trace | Iterable[Visit],

@@ -15,6 +15,7 @@ import torch
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import path_applied
 from scorescope.probes.guidance.base import UNCOND
@@ -51,6 +52,7 @@ INTERVAL = Schema(
 )
 
 
+@checked
 def guidance_information(trace: Trace, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Information about the condition against the noise level, from an unguided run.
 
@@ -95,6 +97,7 @@ def guidance_information(trace: Trace, *, resamples: int = 1000, seed: int = 0) 
     return INFORMATION.check(pd.DataFrame(table))
 
 
+@checked
 def suggest_interval(trace: Trace, *, share: float = 0.9, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """The central noise levels that hold `share` of the information: a guidance interval with its uncertainty.
 

@@ -15,6 +15,7 @@ from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import interval, sample_and_draws
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import visits
 from scorescope.probes.experiments.sweep import Setting
@@ -66,6 +67,7 @@ SAVINGS = Schema(
 )
 
 
+@checked
 def separation(first: Trace, second: Trace, *, tolerance: float = 0.01, decoder: Decoder | None = None) -> pd.DataFrame:
     """How far two runs with the same seeds and noise levels lie apart, step by step.
 
@@ -114,6 +116,7 @@ def separation(first: Trace, second: Trace, *, tolerance: float = 0.01, decoder:
     return SEPARATION.check(table)
 
 
+@checked
 def parting(table: pd.DataFrame) -> pd.DataFrame:
     """The first and the last step at which two paths are separated.
 
@@ -134,6 +137,7 @@ def parting(table: pd.DataFrame) -> pd.DataFrame:
     return PARTING.check(found.reset_index(drop=True))
 
 
+@checked
 def savings(settings: Sequence[Setting], *, against: str, decoder: Decoder | None = None) -> pd.DataFrame:
     """Calls that settings save and how much they change the final samples: a threshold curve for adaptive guidance.
 

@@ -13,6 +13,7 @@ import torch
 from scorescope.analysis.guidance.run_keys import KEYS, PATH, ROW_KEYS, RUNS, SUMMARY_KEYS, summarise_runs, trace_keys
 from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import IMAGE_STATISTICS, image_statistics, projection_products
 from scorescope.probes.experiments.replay import visits
@@ -82,6 +83,7 @@ DECODED_PATH = Schema(
 )
 
 
+@checked
 def gain_path(table: pd.DataFrame) -> pd.DataFrame:
     """Gain of each Euler step along D_c, and its product along the path.
 
@@ -118,6 +120,7 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
     return GAIN_PATH.check(found.drop(columns="median"))
 
 
+@checked
 def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
     """On which share of samples a norm clip r would act at each step, and r in units of the norm of D_c.
 
@@ -145,6 +148,7 @@ def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
     return CLIP.check(found)
 
 
+@checked
 def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
     """Share of its steps at which a sample's update would be clipped, for several clips r.
 
@@ -174,6 +178,7 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
     return CLIP_SHARE.check(pd.concat(parts, ignore_index=True))
 
 
+@checked
 def momentum_updates(trace: Trace, *, momentum: float) -> pd.DataFrame:
     """Size of APG's updates along a recorded run when each carries the momentum of the steps before.
 
@@ -238,6 +243,7 @@ def _clipped(table: pd.DataFrame, norm: float) -> pd.DataFrame:
     )
 
 
+@checked
 def decoded_path(trace: Trace, decoder: Decoder, *, value_range: tuple[float, float] = (-1.0, 1.0)) -> pd.DataFrame:
     """Saturation, contrast and overshoot of what a latent model's guided predictions decode to, step by step.
 

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
 from scorescope.analysis.statistics.tables import require_columns
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 
+@checked
 def summarise_by(
     table: pd.DataFrame,
     *,

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import COND
 from scorescope.probes.sites.modules import Pool
 from scorescope.probes.sites.outputs import Output
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Activations:
     """Activations of images by site and noise level.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.activations.collect import Sites, capturing, check_called, pools_of, reduced
@@ -24,6 +25,7 @@ from scorescope.probes.sites.outputs import Output, Outputs, OutputsRead
 Key = tuple[str, int, int, str]
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class SampleTaps:
     """Activations along sampling.
@@ -100,6 +102,7 @@ class _Taps:
         self.taken.clear()
 
 
+@checked
 def sample_with_sites(
     denoiser: Denoiser,
     sites: Sites,

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.bank.points import Bank, Point
@@ -30,6 +31,7 @@ Sites = Sequence[str] | Mapping[str, Pool]
 """Names of sites, or how each of them is reduced."""
 
 
+@checked
 @torch.no_grad()
 def collect(
     denoiser: Denoiser,
@@ -149,6 +151,7 @@ def _flat(value: Tensor, how: Pool) -> Tensor:
     return pool(value, how).float().flatten(1)
 
 
+@checked
 def trace_activations(trace: Trace, sites: Sites, *, branch: str = COND, how: Pool = "mean") -> Activations:
     """Activations that `record(pipe, sites=...)` kept, one level a recorded step.
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from scorescope.data.doors import checked, describe_value
 from scorescope.data.errors import InputError
 from scorescope.data.image_files import decode_image, list_images
 from scorescope.data.untrusted import only_input_errors, read_bytes
@@ -27,6 +28,7 @@ Source = Any
 """Tensor or array (n, *shape); iterable of batches, or of (batch, labels); function returning such an iterable."""
 
 
+@checked
 class Batches:
     """A source as flat rows, batch by batch.
 
@@ -52,13 +54,18 @@ class Batches:
     """
 
     def __init__(self, source: Source, *, value_range: tuple[float, float] | None = None, batch: int = 1024) -> None:
+        is_array = isinstance(source, np.ndarray | Tensor)
+        is_one = isinstance(source, str) or (is_array and not source.ndim)
+        if is_one or not (callable(source) or isinstance(source, Iterable)):
+            expected = "an array (n, *shape), an iterable of batches, or a function that returns one"
+            raise InputError("source", found=describe_value(source), expected=expected)
         if isinstance(source, Iterator):
             raise InputError(
                 "source",
                 found="an iterator, used up after one pass",
                 expected="a list, a loader, or a function that starts it anew",
             )
-        if isinstance(source, np.ndarray | Tensor) and len(source) == 0:
+        if is_array and len(source) == 0:
             raise InputError("source", found="no samples", expected="an array of shape (n >= 1, *shape)")
         self._source, self._range, self._batch = source, value_range, batch
         self._checked = False
@@ -94,7 +101,7 @@ class Batches:
         empty = True
         for part in parts:
             empty = False
-            yield torch.as_tensor(part[0] if isinstance(part, tuple | list) else part)
+            yield _tensor(part[0] if isinstance(part, tuple | list) and part else part)
         if empty:
             raise InputError("source", found="no batches", expected="at least one batch of shape (n, *shape)")
 
@@ -113,6 +120,15 @@ class Batches:
             raise InputError(argument, found=f"values from {low:g} to {high:g}", expected=expected)
 
 
+def _tensor(batch: Any) -> Tensor:
+    try:
+        return torch.as_tensor(batch)
+    except (TypeError, RuntimeError, ValueError):
+        expected = "a tensor, or an array of numbers"
+        raise InputError("source (a batch)", found=describe_value(batch), expected=expected) from None
+
+
+@checked
 class ImageFolder:
     """The images of a folder and its sub-folders, in order of their names, as batches in [-1, 1].
 

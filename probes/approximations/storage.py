@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, parse_json, read_tensors
 from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
@@ -24,6 +25,7 @@ Approximation = Gaussian | Mixture | TrainingSet
 """A law whose denoiser is known."""
 
 
+@checked
 def save_approximation(path: Path | str, approximation: Approximation) -> None:
     """Write an approximation, its name, note and units to one safetensors file, atomically, with a hash of the file.
 
@@ -54,6 +56,7 @@ def save_approximation(path: Path | str, approximation: Approximation) -> None:
     write_sealed(Path(path), lambda temporary: save_file(kept, temporary, metadata))
 
 
+@checked
 def load_approximation(path: Path | str) -> Approximation:
     """Read what `save_approximation` wrote.
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.diffusers_guider import RuleGuider
 from scorescope.probes.experiments.guider_calls import GuiderCalls
@@ -54,6 +55,7 @@ from scorescope.probes.sampling.sample import parameters_of
 Unguided = Literal["after guided steps", "always", "never"]
 
 
+@checked
 def guide(
     pipe: Any,
     rule: Rule,
@@ -167,6 +169,7 @@ class _Path:
     guided: bool = False
 
 
+@checked
 class Guide(Listener):
     """The context manager that `guide` returns.
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.guided_pipeline import Evaluations, guide
 from scorescope.probes.experiments.replay import visits
@@ -44,6 +45,7 @@ def is_pipeline(model: Any) -> bool:
         return False
 
 
+@checked
 @torch.no_grad()
 def sample_pipeline(
     pipe: Any,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import branch_products, guided_products, squared_distance
 from scorescope.probes.experiments.recorded_visits import recorded_visits
@@ -40,6 +41,7 @@ from scorescope.probes.sampling.sample import parameters_of
 _FORGOTTEN = "the rule remembers earlier steps, of which one is missing"
 
 
+@checked
 def visits(trace: Trace) -> Iterator[Visit]:
     """The kept states and branches of any trace, in denoised space and the variance-exploding convention.
 
@@ -103,11 +105,13 @@ class _Replayed:
     applied: bool = False
 
 
+@checked
 def replay(trace: Trace, rule: Rule, *, keep: bool = False, progress: bool = False) -> Trace:
     """Apply one rule at the states of a recorded run; see `replay_all`."""
     return replay_all(trace, [rule], keep=keep, progress=progress)[0]
 
 
+@checked
 def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progress: bool = False) -> list[Trace]:
     """Apply rules at the states of a recorded run. The trace is read once, however many rules there are.
 

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from scorescope.data.checkpoints import sha256
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, read_parquet, read_tensors
 from scorescope.data.written_files import IntegrityWarning, read_json, replace_file, write_json
@@ -35,6 +36,7 @@ from scorescope.probes.sampling.sample import Run, parameters_of, sample
 from scorescope.probes.sampling.solvers import Heun
 
 
+@checked
 @dataclass(frozen=True)
 class Setting:
     """One setting of a sweep and its run."""
@@ -44,6 +46,7 @@ class Setting:
     run: Run
 
 
+@checked
 def sweep(
     model: Denoiser | Any,
     rules: Mapping[str, Rule],
@@ -122,6 +125,7 @@ def sweep(
     return settings
 
 
+@checked
 def with_weight(rule: Rule, weight: float) -> Rule:
     """The same rule with another guidance weight, that of the rule inside for a rule around a rule.
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, read_bytes
 from scorescope.probes.features.moments import Moments, checked_moments
@@ -41,12 +42,13 @@ VALUES = {
 Instructions = Iterator[tuple[Any, Any, int | None]]
 
 
-def read_edm2_reference(path: Path, metric: str = "fid") -> Moments:
+@checked
+def read_edm2_reference(path: Path | str, metric: str = "fid") -> Moments:
     """Moments of one metric from an EDM2 reference file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         A pickle of {metric: {"mu": (d,), "sigma": (d, d)}, ...}, optionally with the number of images.
     metric : str
         `fid` or `fd_dinov2`.
@@ -56,6 +58,7 @@ def read_edm2_reference(path: Path, metric: str = "fid") -> Moments:
     InputError
         If the file holds anything but dicts, numbers, text and plain arrays, or lacks the metric.
     """
+    path = Path(path)
     expected = "an EDM2 reference: {metric: {mu, sigma}} with plain arrays"
     file = read_bytes(path, expected=expected)
     with only_input_errors(path, expected=expected, found="a damaged or another kind of file"):

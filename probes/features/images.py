@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.image_files import Pixels, check_any, decode_image, list_images, why_passed_over
 from scorescope.data.untrusted import (
@@ -129,6 +130,7 @@ class ImageSource:
             yield names, _stack(pixels)
 
 
+@checked
 def open_images(path: str | Path) -> ImageSource:
     """Images of a folder (recursive, sorted), a zip (sorted), a tar (in its own order), or an npz with `arr_0`.
 
@@ -165,6 +167,7 @@ def open_images(path: str | Path) -> ImageSource:
     raise InputError(str(path), found=f"a {path.suffix or 'nameless'} file", expected=expected)
 
 
+@checked
 def tensor_images(
     images: Tensor, *, value_range: tuple[float, float] = (-1.0, 1.0), rounding: Rounding = "nearest", name: str = ""
 ) -> ImageSource:
@@ -192,6 +195,7 @@ def tensor_images(
     )
 
 
+@checked
 def made_images(
     make: Callable[[], Iterable[Tensor]],
     *,

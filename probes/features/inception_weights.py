@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from scorescope.data.checkpoints import SHIPPED, read_weights, sha256
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import read_text
 from scorescope.data.written_files import UNSEALED, write_sealed
@@ -77,18 +78,22 @@ def load_inception(path: Path | None, *, expected_sha256: str | None = STATE_DIC
     return network.eval().requires_grad_(False)
 
 
-def convert_inception(source: Path, target: Path, *, expected_sha256: str | None = STATE_DICT.sha256) -> str:
+@checked
+def convert_inception(
+    source: Path | str, target: Path | str, *, expected_sha256: str | None = STATE_DICT.sha256
+) -> str:
     """Write the state dict as safetensors with the same 566 keys, and return the new file's sha256.
 
     The hash of the source travels in the metadata.
 
     Parameters
     ----------
-    source, target : Path
+    source, target : Path or str
         The state dict (.pth) and the new file.
     expected_sha256 : str, optional
         As in `load_inception`.
     """
+    source, target = Path(source), Path(target)
     network = load_inception(source, expected_sha256=expected_sha256)
     metadata = {"format": FORMAT, "source_sha256": sha256(source), "source": json.dumps(source.name), "seal": UNSEALED}
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +121,8 @@ def load_torchscript(path: Path, *, expected_sha256: str | None = TORCHSCRIPT.sh
     return network.eval()
 
 
-def load_class_names(path: Path | None = None) -> list[str]:
+@checked
+def load_class_names(path: Path | str | None = None) -> list[str]:
     """Names of the 1008 classes in the 2015 network's own order.
 
     The order is not torchvision's, and no class but the unused ones is at the place that it has there: 0 and 1001 to
@@ -124,7 +130,7 @@ def load_class_names(path: Path | None = None) -> list[str]:
 
     Parameters
     ----------
-    path : Path, optional
+    path : Path or str, optional
         A text file with one name a line; by default the shipped table, whose sources its first lines name. There a
         class has its first lemma, or all of them and the WordNet id where the first is not unique.
 
@@ -135,6 +141,7 @@ def load_class_names(path: Path | None = None) -> list[str]:
     """
     if path is None:
         return _shipped_names()
+    path = Path(path)
     if not path.is_file():
         raise InputError("class names", found=f"no file {path}", expected="a text file with 1008 lines")
     text = read_text(path, expected="a text file with 1008 lines", limit=2**20)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.image_files import list_images, open_picture
 from scorescope.data.untrusted import (
@@ -106,6 +107,7 @@ class MaskSource:
         return values
 
 
+@checked
 def open_masks(path: str | Path, *, region: str = "") -> MaskSource:
     """Masks of one region from a folder, a CSV of boxes, or an npz.
 

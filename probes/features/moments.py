@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import blas, lapack
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import array_headers, check_file, read_array, reason
 from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
@@ -30,6 +31,7 @@ NEGATIVE = 1e-5  # of the covariance's norm: what rounding to single precision m
 _SIZES = f"numbers from {1 / LARGEST:g} to {LARGEST:g}: their fourth powers have to fit into double precision"
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Moments:
     """First two moments of a set of features.
@@ -65,6 +67,7 @@ class Moments:
         return len(self.mean)
 
     @classmethod
+    @checked
     def of(cls, features: ArrayLike) -> "Moments":
         """Moments of `features`, shape (n, d), any float type; sums run in float64.
 
@@ -207,16 +210,18 @@ def check_same_dimension(argument: str, first: int, second: int) -> None:
         raise InputError(argument, found=found, expected="features of one network and layer on both sides")
 
 
-def write_moments(path: Path, moments: Moments) -> None:
+@checked
+def write_moments(path: Path | str, moments: Moments) -> None:
     """Write `mu`, `sigma` (the names that pytorch-fid and clean-fid read) and `n` as npz, with a hash of the file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The file.
     moments : Moments
         What is written.
     """
+    path = Path(path)
     arrays: dict[str, NDArray[np.generic]] = {"mu": moments.mean, "sigma": moments.covariance}
     if moments.n is not None:
         arrays["n"] = np.array(moments.n)
@@ -230,12 +235,13 @@ def write_moments(path: Path, moments: Moments) -> None:
     write_sealed(path, write)
 
 
-def read_moments(path: Path, *, n: int | None = None) -> Moments:
+@checked
+def read_moments(path: Path | str, *, n: int | None = None) -> Moments:
     """Read `mu` and `sigma` from an npz of pytorch-fid, clean-fid, guided-diffusion, EDM or `write_moments`.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The file. Nothing in it is unpickled.
     n : int, optional
         Number of samples, where the file does not say; without it no floor can be given.
@@ -245,6 +251,7 @@ def read_moments(path: Path, *, n: int | None = None) -> Moments:
     InputError
         For a pickle, another kind of file, missing keys or sizes that do not fit, and a file of ours that is damaged.
     """
+    path = Path(path)
     expected = "an npz with arrays mu (d,) and sigma (d, d)"
     check_file(path, expected=expected)
     sealed = check_seal(path)

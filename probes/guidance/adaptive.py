@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import (
     COND,
@@ -23,6 +24,7 @@ from scorescope.probes.guidance.linear import CFG
 from scorescope.probes.guidance.wrappers import Wrapper
 
 
+@checked
 @dataclass(frozen=True)
 class AdaptiveGuidance(Wrapper):
     """AG: guide until the branches agree, then follow the condition alone, sample by sample.
@@ -117,6 +119,7 @@ class AdaptiveGuidance(Wrapper):
         state.memory["ag"] = (state.step, rows, rows & ~alike)
 
 
+@checked
 @dataclass(frozen=True)
 class LinearAG:
     """LinearAG: eps_u of some steps is estimated from the predictions of this and earlier steps.
@@ -180,6 +183,7 @@ class LinearAG:
         return CFG(self.weight)(cond, uncond, state)
 
 
+@checked
 def fit_linear_ag(
     runs: Iterable[Sequence[tuple[Tensor, Tensor]]], *, weight: float, estimated: Sequence[int] | None = None
 ) -> LinearAG:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import chosen_products
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -91,7 +92,8 @@ class GuidanceState:
     @property
     def level(self) -> NoiseLevel:
         """The noise level for conversions between spaces."""
-        return NoiseLevel.ve(torch.full((len(self.x),), self.sigma, dtype=self.x.dtype, device=self.x.device))
+        sigma = torch.full((len(self.x),), self.sigma, dtype=self.x.dtype, device=self.x.device)
+        return NoiseLevel(torch.ones_like(sigma), sigma)  # not `ve`, which waits for the device to look at the values
 
 
 @runtime_checkable
@@ -189,6 +191,7 @@ def evaluations_needed(rule: Rule, state: GuidanceState) -> Tensor:
     return needed
 
 
+@checked
 def describe(rule: Rule) -> str:
     """A short name: the class, and in brackets the rule that it wraps."""
     inner = getattr(rule, "rule", None)

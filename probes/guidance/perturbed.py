@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import (
     COND,
@@ -28,6 +29,7 @@ from scorescope.probes.sites.modules import find_site
 from scorescope.probes.sites.once_a_pass import never_called
 
 
+@checked
 @dataclass(frozen=True)
 class TimePower:
     """t^a, the power schedule of TSG, with the unit of t named.
@@ -65,6 +67,7 @@ class TimePower:
         return float(time**self.exponent)
 
 
+@checked
 @dataclass(frozen=True)
 class TSG:
     """Time-step guidance (Sadat et al. 2025, arXiv 2407.02687): the perturbed branch has noise on its time embedding.
@@ -146,6 +149,7 @@ class TSG:
         return torch.lerp(required(state.others.get(PERTURBED), cond, name=PERTURBED), cond, self.weight)
 
 
+@checked
 @dataclass(frozen=True)
 class PAG:
     """Perturbed-attention guidance (Ahn et al. 2024, arXiv 2403.17377), with or without CFG beside it.

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.call import (
     Call,
@@ -44,6 +45,7 @@ from scorescope.probes.pipelines.taps import Memo, MethodTap, ModuleHook, StepTa
 from scorescope.probes.pipelines.tensor_copies import Copies
 
 
+@checked
 class Engine:
     """Taps on one pipeline, for as long as anybody listens.
 
@@ -98,6 +100,7 @@ class Engine:
         there = [one for one in found if isinstance(one, cls) and one.pipe is pipe and one._seats]
         return there[0] if there else cls(pipe)
 
+    @checked
     def join(self, listener: Listener, denoisers: Mapping[str, nn.Module]) -> Seat:
         """Tell a listener from now on, last of all of calls and first of all of steps.
 

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from scorescope.data.doors import checked
+
 Number = float | Tensor
 
 
+@checked
 @dataclass(frozen=True)
 class Level:
     """Noise level of one state and the meaning of the prediction made there.
@@ -37,6 +40,7 @@ class Level:
     note: str = ""
 
     @classmethod
+    @checked
     def of(cls, alpha: Number, s: Number, space: str, *, sigma_next: Number = math.nan, note: str = "") -> "Level":
         """The level of a state alpha * x0 + s * n with a prediction in `space` (Salimans & Ho 2022 for v)."""
         skip, out = _coefficients(alpha, s, space)

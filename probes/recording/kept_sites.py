@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.taps import ModuleHook
 from scorescope.probes.sites.once_a_pass import never_called
@@ -21,6 +22,7 @@ from scorescope.probes.sites.pipeline_sites import site_in
 Reduce = Literal["whole", "space", "tokens"]
 
 
+@checked
 @dataclass(frozen=True)
 class Site:
     """Where to capture, and what to keep of it.

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.call import Call, leaves
@@ -32,6 +33,7 @@ from scorescope.probes.recording.trace import Trace
 from scorescope.probes.recording.under_way import OneProcess, OneThread
 
 
+@checked
 def record(
     pipe: Any,
     *,

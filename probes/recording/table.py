@@ -117,8 +117,17 @@ def sample_table(
                 spec.get("prompt", spec.get("condition")),
                 event["run"],
             )
-    table = pd.DataFrame([found[k] for k in sorted(found)], columns=["sample", "seed", "condition", "run"])
+    rows = [found[k] for k in sorted(found)]
+    names = ["sample", "seed", "condition", "run"]
+    table = pd.DataFrame({name: _column([row[place] for row in rows]) for place, name in enumerate(names)})
     return table.astype({"sample": "int64", "seed": "int64", "run": "int64"})
+
+
+def _column(values: Sequence[Any]) -> "pd.Series[Any]":
+    try:
+        return pd.Series(values)
+    except UnicodeEncodeError:  # a prompt with a lone surrogate, which only a column of objects holds
+        return pd.Series(values, dtype=object)
 
 
 def scalar_table(

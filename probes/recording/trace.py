@@ -20,6 +20,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors
 from scorescope.probes.decomposition.products import (
@@ -47,6 +48,7 @@ from scorescope.probes.recording.weights import summary
 from scorescope.probes.sites.outputs import Output, check_same
 
 
+@checked
 @dataclass(frozen=True)
 class Recording:
     """Which scalars to record.
@@ -76,6 +78,7 @@ class Recording:
         check_value_range(self.value_range)
 
 
+@checked
 @dataclass(frozen=True)
 class Visit:
     """One evaluation whose tensors were kept: a state that a run visited, and what was predicted there.
@@ -117,6 +120,7 @@ class Visit:
     why: str = ""
 
 
+@checked
 class Trace:
     """A record of one or more runs.
 
@@ -163,6 +167,7 @@ class Trace:
         return trace
 
     @classmethod
+    @checked
     def open(cls, path: str | Path) -> "Trace":
         """Open a trace folder: complete, incomplete, interrupted, failed or damaged.
 
@@ -365,6 +370,7 @@ class Trace:
         return only_input_errors(path, expected=expected, found="steps that do not")
 
 
+@checked
 class ScalarRecorder:
     """Collects scalars of one batch of samples; reads them back from the device once."""
 

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, read_tensors
 from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
@@ -30,6 +31,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # those 
 SMALLEST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Direction:
     """A vector over the channels of a site.
@@ -139,6 +141,7 @@ class Direction:
         return path
 
     @classmethod
+    @checked
     def load(cls, path: str | Path, *, width: int | None = None) -> "Direction":
         """Read a file that `save` wrote, or one with a `vector` and a `site` from elsewhere.
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.activation_cache import ActivationCache
 from scorescope.probes.sites.direction import CONDITION, Direction
@@ -27,6 +28,7 @@ INPUT, OUTPUT = "x", "denoised"
 """Sites beside the inner modules: the noisy input, and the prediction."""
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Intervention:
     """One change of one site.
@@ -94,6 +96,7 @@ class Intervention:
             raise InputError("source, rows", found=f"with {self.how!r}", expected="none: only patch takes them")
 
     @classmethod
+    @checked
     def along(cls, direction: Direction, strength: float | Tensor = 1.0, **more: Any) -> "Intervention":
         """Add a direction; strength 1 is one standard deviation of the projection. `more` as in `Intervention`.
 
@@ -103,6 +106,7 @@ class Intervention:
         return cls("add", direction.site, direction.step(1.0), strength, **more)
 
     @classmethod
+    @checked
     def without(cls, direction: Direction, strength: float | Tensor = 1.0, **more: Any) -> "Intervention":
         """Project a direction out; strength 1 leaves nothing of it."""
         more["output"] = direction.same_output(more.get("output"))

@@ -16,6 +16,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.call import is_compiled
 from scorescope.probes.sites.once_a_pass import never_called, once_a_pass
@@ -41,6 +42,7 @@ def root_module(denoiser: object) -> nn.Module:
     return denoiser
 
 
+@checked
 def site_names(denoiser: object) -> list[str]:
     """Paths of all inner modules, in the order of registration.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.activation_cache import ActivationCache
@@ -37,6 +38,7 @@ class _Around:
         return getattr(self.denoiser, name)
 
 
+@checked
 def intervened(denoiser: Denoiser, interventions: Sequence[Intervention]) -> "Intervened":
     """A denoiser whose insides are changed while it is called.
 
@@ -101,6 +103,7 @@ class Intervened(_Around):
         return prediction
 
 
+@checked
 def cached(denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache, *, output: Outputs = None) -> Denoiser:
     """A denoiser that keeps what passes through some sites while it is called.
 

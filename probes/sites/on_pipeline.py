@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.branch_rows import BranchRows
@@ -35,6 +36,7 @@ from scorescope.probes.sites.row_edits import RowEdit, acts, prepare
 _TOKENS = "encoder_hidden_states"
 
 
+@checked
 def intervene(
     pipe: Any,
     interventions: Sequence[Intervention],
@@ -154,6 +156,7 @@ def _repeated(given: Intervention, batch: int) -> Intervention:
     return replace(given, **changed) if changed else given  # type: ignore[arg-type]
 
 
+@checked
 def cache_activations(
     pipe: Any,
     sites: Sequence[str],

@@ -20,6 +20,7 @@ from scorescope.reports.cli.verify import verify
 from scorescope.reports.directions import load_subject
 from scorescope.reports.gaussian import from_folder
 from scorescope.reports.page.pages import Outcome, make_folder, write_index
+from scorescope.reports.page.texts import say, say_table
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what a diffusion model does at every step."
@@ -40,7 +41,7 @@ Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in pl
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"scorescope {metadata.version('scorescope')}")
+        say(f"scorescope {metadata.version('scorescope')}")
         raise typer.Exit
 
 
@@ -73,7 +74,7 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
                 outcomes.append(build(out / name))
             finally:
                 write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
-    typer.echo(f"wrote {out / 'index.html'}")
+    say(f"wrote {out / 'index.html'}")
     exit_unless_complete(outcomes)
 
 
@@ -133,7 +134,7 @@ def card(
     weights: Annotated[Path, typer.Argument(help="A safetensors file whose card is to get its quality figures.")],
 ) -> None:
     """Measure the quality of a denoiser of digits or shapes and write it on the card beside its weights."""
-    typer.echo(cards.measure_card(weights).to_string(index=False))
+    say_table(cards.measure_card(weights))
 
 
 def main() -> None:
@@ -141,5 +142,5 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         sys.exit(2)

@@ -9,6 +9,7 @@ import typer
 from scorescope.analysis.guidance.run_keys import run_name, trace_keys
 from scorescope.probes.recording.reading import verify
 from scorescope.probes.recording.trace import Trace
+from scorescope.reports.page.texts import say, say_table
 
 trace_app = typer.Typer(no_args_is_help=True, help="Look at recorded traces and check them.")
 
@@ -22,24 +23,22 @@ _ONE_RULE = 10  # lines that say which runs had which rule
 def show(path: Folder, rows: Annotated[int, typer.Option(min=1, help="Steps to print.")] = 20) -> None:
     """Say what a trace holds: status, runs, kept arrays, and its first steps."""
     trace = Trace.open(path)
-    for line in describe(trace):
-        typer.echo(line)
+    say(*describe(trace))
     first = trace.scalars.drop_duplicates(["run", "event"])[["run", *_SHOWN]]
-    typer.echo(first.head(rows).to_string(index=False))
+    say_table(first.head(rows))
     if len(first) > rows:
-        typer.echo(f"... {len(first) - rows} more steps")
+        say(f"... {len(first) - rows} more steps")
 
 
 @trace_app.command("verify")
 def verify_trace(path: Folder) -> None:
     """Check every hash of a trace; exit code 1 and one line for each problem where there is one."""
     problems = list(verify(path))
-    for problem in problems:
-        typer.echo(problem)
+    say(*problems)
     if problems:
         raise typer.Exit(1)
     trace = Trace.open(path)
-    typer.echo(", ".join([f"{path}: sound", trace.status, *trace.unfinished]))
+    say(", ".join([f"{path}: sound", trace.status, *trace.unfinished]))
 
 
 def describe(trace: Trace) -> list[str]:

@@ -21,6 +21,7 @@ from scorescope.probes.recording.reading import read
 from scorescope.probes.recording.reading import verify as verify_trace
 from scorescope.probes.recording.store import FORMAT, MANIFEST, STEPS
 from scorescope.probes.sites.direction import Direction
+from scorescope.reports.page.texts import say
 
 Paths = Annotated[list[Path], typer.Argument(help="Files, trace or report folders, or folders of any of them.")]
 
@@ -57,7 +58,7 @@ def verify(paths: Paths) -> None:
     """Check every hash of what Scorescope wrote; exit code 1 and a line for each problem where there is one."""
     findings = [finding for path in paths for finding in look_at(path)]
     for finding in findings:
-        typer.echo(f"{finding.path}: {finding.words}")
+        say(f"{finding.path}: {finding.words}")
     if not all(finding.is_sound for finding in findings):
         raise typer.Exit(1)
 

@@ -46,8 +46,8 @@ def distances(table: pd.DataFrame, label: str = "Frechet distance") -> Figure:
             floor = "floor of two Gaussian sets"
             ax.hlines(rows["floor"], at - 0.38, at + 0.38, color=theme.REFERENCE, linestyle=":", label=floor)
             ax.legend(loc="best")
-        ax.set_xticks(at, rows["set"])
-        ax.set(ylabel=label, title=space, ylim=(0, None))
+        ax.set_xticks(at, [theme.literal(name) for name in rows["set"]])
+        ax.set(ylabel=label, title=theme.literal(space), ylim=(0, None))
     return figure
 
 
@@ -82,7 +82,7 @@ def class_gaps(table: pd.DataFrame) -> Figure:
         )
         ax.axvline(0, color=theme.REFERENCE, linestyle=":")
         ax.set(xlabel=label)
-    left.set_yticks(at, rows["class_name"])
+    left.set_yticks(at, [theme.literal(name) for name in rows["class_name"]])
     left.set(ylabel="class")
     return figure
 
@@ -181,12 +181,12 @@ def region_shares(table: pd.DataFrame) -> Figure:
             share,
             width=width * 0.92,
             color=theme.series(place).color,
-            label=name,
+            label=theme.literal(name),
             **_bars(rows, "sensitivity_share"),
         )
         label = "share of area" if place == 0 else None
         ax.hlines(rows["area_share"], at - width / 2, at + width / 2, color=theme.REFERENCE, linestyle=":", label=label)
-    ax.set_xticks(np.arange(len(regions)), regions)
+    ax.set_xticks(np.arange(len(regions)), [theme.literal(region) for region in regions])
     ax.set(ylabel="share of sensitivity", ylim=(0, 1))
     ax.legend(loc="best")
     return figure
@@ -226,8 +226,8 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
         ends = rows["high"].fillna(rows["value"])
         for place, (end, change) in enumerate(zip(ends, rows["change"], strict=True)):
             ax.annotate(f"{change:+.0%}", (end, place), xytext=(5, 0), textcoords="offset points", va="center")
-        ax.set(xlabel=f"Frechet distance, {space}", xlim=(0, 1.2 * float(ends.max())))
-    axes[0].set_yticks(at, arms)
+        ax.set(xlabel=f"Frechet distance, {theme.literal(space)}", xlim=(0, 1.2 * float(ends.max())))
+    axes[0].set_yticks(at, [theme.literal(arm) for arm in arms])
     return figure
 
 
@@ -248,7 +248,7 @@ def _picture_rows(
     for ax, picture in zip(axes[0], pictures, strict=True):
         theme.show_picture(ax, picture)
     for ax, title in zip(axes[0], titles, strict=False):
-        ax.set_title(title, fontsize=7)
+        ax.set_title(theme.literal(title), fontsize=7)
     for ax, label in zip(axes[:, 0], ("image", *labels), strict=True):
         theme.label_row(ax, label)
     return figure, axes

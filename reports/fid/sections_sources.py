@@ -17,6 +17,7 @@ from scorescope.analysis.fid.weights import optimise_weights
 from scorescope.reports.fid import figures, readings
 from scorescope.reports.fid.study import View, pictures
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+from scorescope.reports.page.texts import as_name
 
 EXTREMES = 10
 LEFT_OUT = 256  # images that are left out one by one where n <= d
@@ -63,7 +64,7 @@ def images_section(view: View) -> Section:
     for kind, labels in view.study.groups.items():
         groups = group_table(values, labels, distance=view.distance())
         caption = f"Mean influence by {kind}, with 95 % intervals; removal_change is that of one image of the group."
-        tables.append(ReportTable(f"groups_{kind.replace(' ', '_')}", groups, caption))
+        tables.append(ReportTable(f"groups_{as_name(kind)}", groups, caption))
     classes = _classes(view, values)
     rough = f"{n} images of {d} features are fewer than ten a feature: first order is rough."
     return Section([*shown, *classes.figures], [*tables, *classes.tables], text="" if n >= FIRST_ORDER * d else rough)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.gaming import FeaturePair
 from scorescope.analysis.fid.optimal_transport import Transport, transport
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.image_files import KINDS
 from scorescope.data.untrusted import read_csv
@@ -31,6 +32,7 @@ from scorescope.probes.sampling.sample import sample
 WEIGHTS = (1.0, 2.0, 4.0)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images with their features in both spaces.
@@ -56,6 +58,7 @@ class ImageSet:
         return FeaturePair(self.first.features, self.second.features)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Study:
     """A comparison.
@@ -137,6 +140,7 @@ class View:
         return frechet_distance((item or self.fake).first.features, self.study.real.first.features).value
 
 
+@checked
 def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu", progress: bool = True) -> Study:
     """Held-out real digits against samples of the shipped denoiser at several guidance weights, the same seeds.
 
@@ -176,14 +180,15 @@ def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu"
     return Study(title, real, fakes, spare, extractor, second, groups, facts=facts)
 
 
+@checked
 def folder_study(
-    real: Path,
-    fake: Path,
+    real: Path | str,
+    fake: Path | str,
     extractor: Extractor,
     second: Extractor | None = None,
     *,
-    labels: Path | None = None,
-    masks: Sequence[Path] = (),
+    labels: Path | str | None = None,
+    masks: Sequence[Path | str] = (),
     skip_bad: bool = False,
     batch: int = 64,
     progress: bool = True,
@@ -192,15 +197,15 @@ def folder_study(
 
     Parameters
     ----------
-    real, fake : Path
+    real, fake : Path or str
         The two sets.
     extractor : Extractor
         The feature space that is judged.
     second : Extractor, optional
         The second one; by default gray pixels at 8 x 8.
-    labels : Path, optional
+    labels : Path or str, optional
         CSV with a column `name` (as in the set) and further columns: groups of generated images.
-    masks : sequence of Path
+    masks : sequence of Path or str
         Regions of the generated images, one a path; see `open_masks`.
     skip_bad : bool
         Leave out and count images that cannot be read.
@@ -211,7 +216,7 @@ def folder_study(
     """
     second = second or pixel_extractor(8)
     sources = open_images(real), open_images(fake)
-    regions = _open_regions(masks)
+    regions = _open_regions([Path(mask) for mask in masks])
     if regions and not skip_bad:  # before hours of extraction
         names = [name for name, _ in sources[1].items(ReadLog())]
         for region in regions:
@@ -222,7 +227,7 @@ def folder_study(
     ]
     for region in regions:
         region.check_names(sets[1].first.names)
-    groups = {} if labels is None else _read_groups(labels, sets[1].first.names)
+    groups = {} if labels is None else _read_groups(Path(labels), sets[1].first.names)
     facts = {
         "real": str(real), "generated": str(fake), "skip_bad": skip_bad, "masks": [str(path) for path in masks],
     }  # fmt: skip

@@ -16,6 +16,7 @@ from scorescope.analysis.guidance.quality import class_scorer
 from scorescope.analysis.guidance.run_keys import PATH, summarise_runs
 from scorescope.analysis.guidance.sweeps import sample_metrics
 from scorescope.data.checkpoints import load_denoiser
+from scorescope.data.doors import checked
 from scorescope.probes.experiments.sweep import Setting
 from scorescope.probes.guidance import (
     APG,
@@ -179,6 +180,7 @@ class Study:
         )  # fmt: skip
 
 
+@checked
 def compared_rules(model: Model, interval: pd.DataFrame, *, below: float) -> dict[str, Rule]:
     """Rules that are compared with CFG and APG, by name.
 
@@ -210,6 +212,7 @@ def compared_rules(model: Model, interval: pd.DataFrame, *, below: float) -> dic
     return rules
 
 
+@checked
 def look_below(unguided: Trace) -> float:
     """Noise level at which the branches disagree most in eps space, in the mean of an unguided run.
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from scorescope.data.errors import InputError
 from scorescope.probes import APG, guide, record
+from scorescope.reports.cli import main
 from scorescope.reports.cli.trace import trace_app
 
 
@@ -79,3 +80,26 @@ def test_verify_of_a_sound_and_of_a_damaged_trace(folder: Path) -> None:
 def test_a_folder_that_is_no_trace(tmp_path: Path) -> None:
     result = CliRunner().invoke(trace_app, ["show", str(tmp_path)])
     assert isinstance(result.exception, InputError)
+
+
+def test_a_manifest_does_nothing_to_the_terminal(tmp_path: Path) -> None:
+    foreign = "\x1b[31mred\x1b]0;title\x07\nsound, complete"
+    pipe = type(foreign, (SimpleNamespace,), {})(net=nn.Conv2d(4, 4, 3, padding=1), scheduler=Scheduler())
+    with pytest.raises(ValueError), torch.no_grad(), record(pipe, path=tmp_path / foreign):
+        x, t = torch.randn(1, 4, 6, 6), pipe.scheduler.timesteps[0]
+        pipe.scheduler.step(pipe.net(x), t, x)
+        raise ValueError(foreign)
+    for command in ("show", "verify"):
+        result = CliRunner().invoke(trace_app, [command, str(tmp_path / foreign)], color=True)
+        assert result.exit_code == 0 and "\x1b" not in result.output and "\x07" not in result.output
+        assert "\nsound" not in result.output and "\\x1b[31mred" in result.output
+
+
+def test_an_error_does_nothing_to_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["scorescope", "trace", "show", str(tmp_path / "\x1b[31m\n")])
+    with pytest.raises(SystemExit):
+        main()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "\x1b" not in error and "\\x1b[31m\\n" in error

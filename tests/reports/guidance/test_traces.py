@@ -1,4 +1,5 @@
 import json
+import shutil
 from contextlib import ExitStack
 
 import pandas as pd
@@ -6,9 +7,11 @@ import pytest
 import torch
 from tests.pipelines import flux_distilled, generator, rescale, sd15
 
+from scorescope.analysis.guidance import separation
 from scorescope.probes import APG, CFG, FrequencyDecoupled, Trace, guide, record
 from scorescope.probes.experiments import replay_all
 from scorescope.reports import guidance
+from scorescope.reports.guidance import figures
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +141,19 @@ def test_rules_are_replayed_on_a_pipeline_in_denoised_space(trace_folder):
     assert ((same.scalars["difference_sq"] / same.scalars["guided_sq"]).pow(0.5) < 1e-5).all()
     assert (other.scalars["difference_sq"] > same.scalars["difference_sq"]).all()
     assert (same.scalars["sample"].nunique(), len(same.scalars)) == (2, len(trace.scalars))
+
+
+def test_folders_of_any_name_are_reported(trace_folder, other_folders, tmp_path):
+    names = ["_cost $5 and $x^", "red \x1b[31m"]
+    folders = [shutil.copytree(trace_folder[0], tmp_path / "run")]
+    folders += [shutil.copytree(other_folders / "stronger", tmp_path / name) for name in names]
+    missing = tmp_path / "not utf-8 \udcff"
+    outcome = guidance.build_from_traces(tmp_path / "out", [*folders, missing], command="test")
+    assert list(outcome.failures) == [str(missing)]
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    shown = ["run", names[0], "red \\x1b[31m", "not utf-8 \\udcff"]
+    assert [traced.rpartition("/")[2] for traced in manifest["traces"]] == shown
+    assert all(name in (tmp_path / "out/index.html").read_text() for name in shown)
+    tables = {name: separation(Trace.open(folders[0]), Trace.open(folders[1]), tolerance=0.01) for name in names}
+    legend = figures.separation(tables, tolerance=0.01).axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in legend][:2] == ["\u200b_cost \\$5 and \\$x^", names[1]]
