@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from scorescope.probes.pipelines.fit import Fit
 from scorescope.probes.pipelines.listener import Made
 from scorescope.probes.pipelines.proof import Proved, Verdict, prove
 
@@ -78,11 +79,15 @@ def prove_step(event: Mapping[str, Any]) -> Proved:
 
 def _take_back(verdict: Verdict) -> None:
     """No name from a fit to what a rule made, unless the branches come in it as they were told to."""
-    fitted, told = verdict.fit, verdict.told
-    known = verdict.rule in ("cfg", "negated cfg", "mixed cfg", "none") and fitted is not None and told is not None
-    if known and bool(fitted.mix) == bool(told[1]) and np.allclose((fitted.total, fitted.mix), told, rtol=1e-3):
+    fitted = verdict.fit
+    if fitted is not None and verdict.rule in ("cfg", "negated cfg", "mixed cfg", "none") and _as_told(verdict, fitted):
         if verdict.cond is not None and verdict.rule != "none":
             weight = float(fitted.weights[verdict.cond] / fitted.total)
             verdict.weight = verdict.low = verdict.high = weight
     elif verdict.rule != "equal":
         verdict.rule, verdict.weight, verdict.low, verdict.high = "unknown", np.nan, np.nan, np.nan
+
+
+def _as_told(verdict: Verdict, fitted: Fit) -> bool:
+    scale, mix = verdict.told or (1.0, 0.0)
+    return bool(fitted.mix) == bool(mix) and np.allclose((fitted.total, fitted.mix), (scale, mix), rtol=1e-3)
