@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from scorescope.probes.pipelines.fit import Fit
 from scorescope.probes.pipelines.listener import Made
 from scorescope.probes.pipelines.naming import Verdict
 from scorescope.probes.pipelines.proof import Proved, prove
@@ -68,11 +69,15 @@ def prove_step(event: Mapping[str, Any]) -> Proved:
 
 def _take_back(verdict: Verdict) -> None:
     """No name from a fit to what a rule made, unless the branches come in it as they were told to."""
-    fitted, told = verdict.fit, (verdict.scale, verdict.mix)
-    known = verdict.rule in ("cfg", "negated cfg", "mixed cfg", "none") and fitted is not None
-    if known and bool(fitted.mix) == bool(verdict.mix) and np.allclose((fitted.total, fitted.mix), told, rtol=1e-3):
+    fitted = verdict.fit
+    if fitted is not None and verdict.rule in ("cfg", "negated cfg", "mixed cfg", "none") and _as_told(verdict, fitted):
         if verdict.cond is not None and verdict.rule != "none":
             weight = float(fitted.weights[verdict.cond] / fitted.total)
             verdict.weight = verdict.low = verdict.high = weight
     elif verdict.rule != "equal":
         verdict.rule, verdict.weight, verdict.low, verdict.high = "unknown", np.nan, np.nan, np.nan
+
+
+def _as_told(verdict: Verdict, fitted: Fit) -> bool:
+    told = (verdict.scale, verdict.mix)
+    return bool(fitted.mix) == bool(verdict.mix) and np.allclose((fitted.total, fitted.mix), told, rtol=1e-3)
