@@ -212,7 +212,7 @@ def inputs_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any])
     Those without a name have that of the parameter, and those in mappings and sequences the names on their way,
     joined by a dot. Numbers in sequences are not looked at.
     """
-    parameters = _positional(type(module))
+    parameters = _positional(type(module).forward)
     found: dict[str, Any] = {}
     places = [parameters[place] if place < len(parameters) else str(place) for place in range(len(args))]
     visible = [_gather(found, name, value) for name, value in (*zip(places, args, strict=True), *kwargs.items())]
@@ -232,11 +232,11 @@ def _gather(found: dict[str, Any], name: str, value: Any) -> bool:
 
 
 @functools.cache
-def _positional(kind: type[nn.Module]) -> tuple[str, ...]:
-    """Names of the parameters that a module takes without a name."""
+def _positional(forward: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the parameters that a module's method takes without a name."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
-        parameters = inspect.signature(kind.forward).parameters.values()
+        parameters = inspect.signature(forward).parameters.values()
     except (TypeError, ValueError):
         return ()
     return tuple(one.name for one in parameters if one.kind in kinds)[1:]

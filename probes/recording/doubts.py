@@ -16,17 +16,16 @@ def doubts(scalars: pd.DataFrame) -> list[str]:
         `Trace.scalars` of a recorded pipeline.
     """
     runs: dict[str, list[int]] = {}
-    for (run, _), steps in scalars.groupby(["run", "stream"], sort=True):
+    for _, steps in scalars.groupby(["run", "stream"], sort=True):
         for said in filter(None, (_changes(steps), _borrowed(steps))):
-            runs.setdefault(said, []).append(int(run))
+            runs.setdefault(said, []).append(int(steps["run"].iloc[0]))
     return [f"{_named(sorted(set(found)))}: {said}" for said, found in runs.items()]
 
 
 def _changes(steps: pd.DataFrame) -> str:
     rules = steps.groupby("step")["rule"].agg(lambda found: " and ".join(sorted(set(found))))
-    stretches = [
-        (rule, [step for step, _ in group]) for rule, group in groupby(rules.items(), key=lambda item: item[1])
-    ]
+    together = groupby(zip(rules.index.tolist(), rules.tolist(), strict=True), key=lambda item: item[1])
+    stretches = [(rule, [step for step, _ in group]) for rule, group in together]
     if len(stretches) == 1:
         return ""
     told = [f"{rule} in {_range(found)}" for rule, found in stretches[:_MOST]]
