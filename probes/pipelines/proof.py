@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from scorescope.data.errors import InputError
-from scorescope.probes.pipelines.fit import Array, Fit, fit, negligible
+from scorescope.probes.pipelines.fit import Array, Fit, fit, fit_all, negligible
 from scorescope.probes.pipelines.inputs import farthest, twin
 
 RULES = ("cfg", "negated cfg", "mixed cfg", "multi-branch", "none", "equal", "unknown")
@@ -122,7 +122,8 @@ def prove(event: Mapping[str, Any]) -> Proved:
     best: tuple[tuple[int, int, float], Proved] | None = None
     for hypothesis in event["hypotheses"]:
         grams = unpack(hypothesis["gram"])[:, :-1, :-1]
-        verdicts = [_judge(row, hypothesis, event, place) for place, row in enumerate(grams)]
+        plain = fit_all(grams, hypothesis["precision"], event["size"])
+        verdicts = [_judge(row, plain[place], hypothesis, event, place) for place, row in enumerate(grams)]
         failed = sum(verdict.rule == "unknown" for verdict in verdicts)
         loose = sum(verdict.fit is None or not verdict.fit.exact for verdict in verdicts)
         worst = max((v.fit.residual for v in verdicts if v.fit is not None), default=np.inf)
@@ -135,11 +136,10 @@ def prove(event: Mapping[str, Any]) -> Proved:
     return best[1]
 
 
-def _judge(gram: Array, hypothesis: Mapping[str, Any], event: Mapping[str, Any], place: int) -> Verdict:
+def _judge(gram: Array, plain: Fit, hypothesis: Mapping[str, Any], event: Mapping[str, Any], place: int) -> Verdict:
     if not np.isfinite(gram).all():
         return Verdict("unknown", reason="predictions are not finite")
     precision, size = hypothesis["precision"], event["size"]
-    plain = fit(gram, precision, size, state=False)
     chosen = plain
     if not plain.exact:
         mixed = fit(gram, precision, size, state=True)
@@ -178,7 +178,7 @@ def _by_position(grams: Array, hypothesis: Mapping[str, Any], event: Mapping[str
 
 
 def _is_one(value: float, fitted: Fit, precision: float) -> bool:
-    allowed = 8 * fitted.total_error + 0.02 * precision * float(np.abs(fitted.weights).sum()) + 2e-6
+    allowed = 8 * fitted.total_error + 0.02 * precision * sum(map(abs, fitted.weights.tolist())) + 2e-6
     return abs(value - 1) <= allowed
 
 
