@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from scorescope.probes.pipelines.fit import Array, Fit, fit, negligible
+from scorescope.probes.pipelines.fit import Array, Fit, fit, fit_all, negligible
 from scorescope.probes.pipelines.inputs import Given
 from scorescope.probes.pipelines.naming import SAME, Verdict, name_branches, name_by_labels, roles_of, weight_of
 
@@ -69,7 +69,8 @@ def prove(event: Mapping[str, Any]) -> Proved:
     best: tuple[tuple[int, int, float], Proved] | None = None
     for hypothesis in event["hypotheses"]:
         grams = unpack(hypothesis["gram"])[:, :-1, :-1]
-        verdicts = [_judge(row, hypothesis, event, place) for place, row in enumerate(grams)]
+        plain = fit_all(grams, hypothesis["precision"], event["size"])
+        verdicts = [_judge(row, plain[place], hypothesis, event, place) for place, row in enumerate(grams)]
         failed = sum(verdict.rule == "unknown" for verdict in verdicts)
         loose = sum(verdict.fit is None or not verdict.fit.exact for verdict in verdicts)
         worst = max((v.fit.residual for v in verdicts if v.fit is not None), default=np.inf)
@@ -82,11 +83,10 @@ def prove(event: Mapping[str, Any]) -> Proved:
     return best[1]
 
 
-def _judge(gram: Array, hypothesis: Mapping[str, Any], event: Mapping[str, Any], place: int) -> Verdict:
+def _judge(gram: Array, plain: Fit, hypothesis: Mapping[str, Any], event: Mapping[str, Any], place: int) -> Verdict:
     if not np.isfinite(gram).all():
         return Verdict("unknown", reason="predictions are not finite")
     precision, size = hypothesis["precision"], event["size"]
-    plain = fit(gram, precision, size, state=False)
     if plain.exact:
         return _name(gram, plain, hypothesis)
     skip, out = (_of_sample(event["level"][name], place) for name in ("skip", "out"))
@@ -140,7 +140,7 @@ def _by_position(grams: Array, hypothesis: Mapping[str, Any], event: Mapping[str
 
 
 def _is_one(value: float, fitted: Fit, precision: float) -> bool:
-    allowed = 8 * fitted.total_error + 0.02 * precision * float(np.abs(fitted.weights).sum()) + 2e-6
+    allowed = 8 * fitted.total_error + 0.02 * precision * sum(map(abs, fitted.weights.tolist())) + 2e-6
     return abs(value - 1) <= allowed
 
 
