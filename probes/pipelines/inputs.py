@@ -108,7 +108,8 @@ def _away(blocks: Sequence[Tensor], state: Tensor) -> Tensor:
     given = torch.stack([block.flatten(1) for block in blocks], dim=1).to(kind)
     x = state.flatten(1)[:, None].to(device=given.device, dtype=kind)
     slope = (given * x).sum(-1, dtype=torch.float64) / (x * x).sum(-1, dtype=torch.float64)
-    return (given - slope[..., None].to(kind) * x).norm(dim=-1) / given.norm(dim=-1)
+    distance: Tensor = (given - slope[..., None].to(kind) * x).norm(dim=-1) / given.norm(dim=-1)
+    return distance
 
 
 def squares(pairs: Sequence[Sequence[float]], branches: int) -> list[list[list[float]]]:
