@@ -154,10 +154,6 @@ class OutputsRead:
         check_same(site, self.found.setdefault(site, output), output)
         return call.tensor_of(output)
 
-    def describe(self) -> str:
-        """One line a site: which of its outputs was read."""
-        return "\n".join(f"{site}: {output}" for site, output in self.found.items())
-
 
 def check_same(site: str, earlier: Output, now: Output, *, before: str = "before") -> None:
     """Raise `InputError` unless both are the same output of a site; `before` says where it was the earlier one."""
