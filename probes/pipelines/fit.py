@@ -112,7 +112,7 @@ def fit(gram: Array, precision: float, size: int, *, state: bool) -> Fit:
 
 
 def fit_all(grams: Array, precision: float, size: int) -> list[Fit]:
-    """`fit` of each sample without the state, shape (batch, m, m), in one go: a sample at a time is ten times slower."""
+    """`fit` of each sample without the state, shape (batch, m, m), in one go, which is ten times as fast."""
     count, extra = len(grams), grams.shape[-1] - 2
     fits: dict[int, Fit] = {}
     scale = np.sqrt(np.maximum(np.diagonal(grams, axis1=1, axis2=2), 0))

@@ -9,6 +9,7 @@ run with the same layout. Of three branches the one with a positive weight is `c
 shares no input with it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,7 +138,7 @@ def prove(event: Mapping[str, Any]) -> Proved:
 
 
 def _judge(gram: Array, plain: Fit, hypothesis: Mapping[str, Any], event: Mapping[str, Any], place: int) -> Verdict:
-    if not np.isfinite(gram).all():
+    if not math.isfinite(float(gram.sum())) and not np.isfinite(gram).all():
         return Verdict("unknown", reason="predictions are not finite")
     precision, size = hypothesis["precision"], event["size"]
     chosen = plain
@@ -188,7 +189,7 @@ def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any], precision: fl
     if count == 1:
         return Verdict("none", fitted, cond=0, evidence="weights", reason=_unguided(hypothesis))
     rule = _rule(fitted, used, precision)
-    if count == 2 and np.sqrt(max(gram[1, 1], 0)) <= negligible(precision) * np.sqrt(max(gram[0, 0], 1e-300)):
+    if count == 2 and math.sqrt(max(gram[1, 1], 0)) <= negligible(precision) * math.sqrt(max(gram[0, 0], 1e-300)):
         verdict = Verdict("equal", fitted, reason="both branches are the same")
         _by_labels(verdict, labels)
         return verdict
@@ -240,7 +241,7 @@ def _order(verdict: Verdict, fitted: Fit, used: list[int], hypothesis: Mapping[s
         # a projection or a change of sign and scale can turn the weights round: their sum has to be known
         verdict.reason = "the weights sum neither to 1 nor to -1: the rule is not plain guidance"
         return
-    shares = fitted.weights / total
+    shares = [weight / total for weight in fitted.weights.tolist()]
     beyond = [i for i in used if shares[i] > 1 + 1e-5]
     if len(used) == 2 and len(beyond) == 1:
         verdict.cond, verdict.uncond = beyond[0], next(i for i in used if i != beyond[0])
