@@ -46,7 +46,7 @@ class Fit:
     @property
     def total(self) -> float:
         """Sum of the weights."""
-        return sum(self.weights.tolist())  # of two or three numbers: an array operation costs ten times as much
+        return float(sum(self.weights.tolist()))  # of two or three numbers: an array operation costs ten times as much
 
     def used(self) -> list[int]:
         """Branches with a weight that rounding does not explain."""
@@ -128,7 +128,7 @@ def fit_all(grams: Array, precision: float, size: int) -> list[Fit]:
     return [fits[place] if place in fits else fit(grams[place], precision, size, state=False) for place in range(count)]
 
 
-def _fit_alike(grams: Array, kept: Array, precision: float, size: int) -> list[Fit]:
+def _fit_alike(grams: Array, kept: NDArray[np.intp], precision: float, size: int) -> list[Fit]:
     """Of samples of which the same columns count."""
     count, m = grams.shape[:2]
     if not count:
