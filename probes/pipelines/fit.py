@@ -49,7 +49,7 @@ class Fit:
     @property
     def total(self) -> float:
         """Sum of the weights."""
-        return sum(self.weights.tolist())  # of two or three numbers: an array operation costs ten times as much
+        return float(sum(self.weights.tolist()))  # of two or three numbers: an array operation costs ten times as much
 
     def used(self) -> list[int]:
         """Branches with a weight that rounding does not explain."""
@@ -132,7 +132,7 @@ def _taken_back(gram: Array, weights: Array, mix: float, skip: float, out: float
 
 
 def fit_all(grams: Array, precision: float, size: int) -> list[Fit]:
-    """`fit` of each sample without the state, shape (batch, m, m), at once: one at a time is ten times slower."""
+    """`fit` of each sample without the state, shape (batch, m, m), in one go, which is ten times as fast."""
     count, extra = len(grams), grams.shape[-1] - 2
     fits: dict[int, Fit] = {}
     scale = np.sqrt(np.maximum(np.diagonal(grams, axis1=1, axis2=2), 0))
@@ -148,7 +148,7 @@ def fit_all(grams: Array, precision: float, size: int) -> list[Fit]:
     return [fits[place] if place in fits else fit(grams[place], precision, size, state=False) for place in range(count)]
 
 
-def _fit_alike(grams: Array, kept: Array, precision: float, size: int) -> list[Fit]:
+def _fit_alike(grams: Array, kept: NDArray[np.intp], precision: float, size: int) -> list[Fit]:
     """Of samples of which the same columns count."""
     count, m = grams.shape[:2]
     if not count:

@@ -84,7 +84,7 @@ def prove(event: Mapping[str, Any]) -> Proved:
 
 
 def _judge(gram: Array, plain: Fit, hypothesis: Mapping[str, Any], event: Mapping[str, Any], place: int) -> Verdict:
-    if not np.isfinite(gram).all():
+    if not math.isfinite(float(gram.sum())) and not np.isfinite(gram).all():
         return Verdict("unknown", reason="predictions are not finite")
     precision, size = hypothesis["precision"], event["size"]
     if plain.exact:
@@ -153,7 +153,7 @@ def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any]) -> Verdict:
         return Verdict(
             "none", fitted, np.nan, scale, fitted.mix, cond=0, evidence="weights", reason=_unguided(hypothesis)
         )
-    if count == 2 and np.sqrt(max(gram[1, 1], 0)) <= negligible(precision) * np.sqrt(max(gram[0, 0], 1e-300)):
+    if count == 2 and math.sqrt(max(gram[1, 1], 0)) <= negligible(precision) * math.sqrt(max(gram[0, 0], 1e-300)):
         verdict = Verdict("equal", fitted, np.nan, scale, fitted.mix, reason=SAME)
         name_by_labels(verdict, labels)
         return verdict

@@ -135,8 +135,8 @@ def table_cost(samples: int = 64, steps: int = 1000) -> None:
     rows = len(trace.scalars)
     made = time.process_time()
     print(
-        f"table of scalars, {samples} samples x {steps} steps, {rows} rows, processor time: {made - ran:.1f} s after a "
-        f"run of {ran - start:.1f} s, {(made - ran) / (ran - start):.2f} of it (bound 0.10)"
+        f"table of scalars, {samples} samples x {steps} steps, {rows} rows, processor time: {made - ran:.1f} s "
+        f"after a run of {ran - start:.1f} s, {(made - ran) / (ran - start):.2f} of it (bound 0.10)"
     )
 
 
