@@ -71,8 +71,9 @@ def _one_of(parts: Sequence[Any]) -> Kind | None:
     known = [kind for kind in kinds if kind is not None]
     if len(known) < len(kinds):
         return None
-    words, many = (" or ".join(dict.fromkeys(kind[place] for kind in known)) for place in (0, 1))
-    return Kind(words, many, lambda value: any(kind.accepts(value) for kind in known))
+    words, many = ([kind.words for kind in known], [kind.many for kind in known])
+    one, several = (" or ".join(dict.fromkeys(texts)) for texts in (words, many))
+    return Kind(one, several, lambda value: any(kind.accepts(value) for kind in known))
 
 
 def _protocol(protocol: type) -> Kind:
