@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scorescope.probes import record
 from scorescope.probes.decomposition.gram import gram
-from scorescope.probes.pipelines.fit import Fit, fit
+from scorescope.probes.pipelines.fit import Fit, fit, fit_all
 
 SIZE = 16384
 TYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
