@@ -203,7 +203,7 @@ def test_fits_of_a_batch_are_those_of_each_sample():
         vectors[5:8, m - 3] *= 1e-9
         vectors[8] = 0
         grams = vectors @ vectors.transpose(0, 2, 1)
-        for found, gram in zip(fit_all(grams, 1e-3, 50), grams, strict=True):
-            expected = fit(gram, 1e-3, 50, state=False)
+        for found, one in zip(fit_all(grams, 1e-3, 50), grams, strict=True):
+            expected = fit(one, 1e-3, 50, state=False)
             for name in ("weights", "residual", "tolerance", "total_error", "errors"):
                 np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6, atol=1e-8)
