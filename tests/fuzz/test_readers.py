@@ -13,7 +13,7 @@ from tests.fuzz.damage import damaged
 from tests.fuzz.kinds import KINDS, Kind
 from tests.fuzz.watch import TooLong, peak_memory, watching
 
-FEW, MANY = 40, 10_000
+FEW, MANY = 15, 10_000
 MEMORY = 600 * 2**20  # that reading small damaged files may add to the peak of this process
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries about damaged files
