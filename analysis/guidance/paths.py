@@ -170,7 +170,7 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
         of_path = [*by, "run", "sample"]
         path = rows.groupby(of_path, as_index=False, dropna=False)[["active", "relative_norm"]].mean()
         found = summarise_runs(path, by=by, quantities=["active"]).drop(columns=["median", "quantity"])
-        relative = path.groupby(by, as_index=False, dropna=False)["relative_norm"].mean()
+        relative = path.groupby(by, dropna=False)["relative_norm"].mean().reset_index()
         relative = relative.rename(columns={"path_weight": "weight"})
         parts.append(found.merge(relative, on=[*(column.name for column in SUMMARY_KEYS), "norm"]))
     if not parts:

@@ -272,8 +272,8 @@ class Guide(Listener):
         if self._guider is not None and not call.repeated:
             self._guider.feed(call, outputs)
 
-    def before_step(self, step: StepEvent) -> Tensor:
-        """See `Listener`: step with the rule's prediction in place of the pipeline's."""
+    def before_step(self, step: StepEvent) -> Tensor | None:
+        """See `Listener`: step with the rule's prediction in place of the pipeline's, where the rule acts."""
         if step.restarts:
             self._paths = {}
             self._readers.forget()

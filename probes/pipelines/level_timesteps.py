@@ -33,7 +33,7 @@ def trigflow(tables: SchedulerTables, scheduler: Any, timestep: Any, state: Tens
 def _angle_level(angle: float, spread: float) -> tuple[float, float]:
     """sigma and alpha; pi / 2 is passed with a few digits, and holds no data."""
     alpha = math.cos(angle) if angle < math.pi / 2 - SLACK else 0.0
-    return divide(spread * math.sin(angle), alpha), alpha
+    return float(divide(spread * math.sin(angle), alpha)), alpha
 
 
 def table_pair(tables: SchedulerTables, scheduler: Any, timestep: Any, state: Tensor, extra: dict[str, Any]) -> Level:

@@ -141,7 +141,7 @@ def _by_position(grams: Array, hypothesis: Mapping[str, Any], event: Mapping[str
 
 def _is_one(value: float, fitted: Fit, precision: float) -> bool:
     allowed = 8 * fitted.total_error + 0.02 * precision * sum(map(abs, fitted.weights.tolist())) + 2e-6
-    return abs(value - 1) <= allowed
+    return bool(abs(value - 1) <= allowed)
 
 
 def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any]) -> Verdict:

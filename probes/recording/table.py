@@ -145,7 +145,9 @@ def scalar_table(
         Number of the first sample of each run.
     """
     parts = [_scalar_rows(event, step, first[event["run"]]) for event, step in zip(events, proved, strict=True)]
-    columns = {name: np.concatenate([part[name] for part in parts]) if parts else [] for name in SCALAR_COLUMNS}
+    columns: dict[str, Any] = {
+        name: np.concatenate([part[name] for part in parts]) if parts else [] for name in SCALAR_COLUMNS
+    }
     return pd.DataFrame(columns).astype(_TYPES)
 
 

@@ -64,8 +64,8 @@ def _guidance(trace: Trace) -> list[str]:
         return []
     keys = trace_keys(trace)
     found = [
-        f"{run_name(str(rule), float(weight))}: {_listed(rows['run'])}"
-        for (rule, weight), rows in keys.groupby(["rule", "path_weight"], sort=False, dropna=False)
+        f"{run_name(str(rows['rule'].iloc[0]), float(rows['path_weight'].iloc[0]))}: {_listed(rows['run'])}"
+        for _, rows in keys.groupby(["rule", "path_weight"], sort=False, dropna=False)
     ]
     more = [f"... {len(found) - _ONE_RULE} more rules and weights"] if len(found) > _ONE_RULE else []
     lines = [f"guided by {line}" for line in found[:_ONE_RULE]] + more

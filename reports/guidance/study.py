@@ -96,7 +96,7 @@ class Study:
     def centred(self) -> pd.DataFrame:
         """The same with channel means removed."""
         rows = pd.concat([decompose_centred(trace) for trace in self._traces], ignore_index=True)
-        quantities = [name for name in rows if name.startswith("centred_")]
+        quantities = [str(name) for name in rows if str(name).startswith("centred_")]
         return summarise_runs(rows, by=[*PATH, "step", "call", "sigma"], quantities=quantities)
 
     @cached_property
