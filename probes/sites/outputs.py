@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.call import leaves
 from scorescope.probes.sites.watched_tensor import plain
@@ -30,6 +31,7 @@ _IMAGE = ("hidden_states", "sample", "x")
 """What blocks call the image, or the video; text is `encoder_hidden_states`, `context`, ..."""
 
 
+@checked
 @dataclass(frozen=True)
 class Output:
     """One of the tensors that a module puts out.
