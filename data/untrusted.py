@@ -59,7 +59,8 @@ def only_input_errors(source: str | Path, *, expected: str, found: str = "a dama
     except InputError as error:
         if str(source) in str(error):
             raise
-        raise InputError(f"{source}, {error.argument}", found=error.found, expected=error.expected) from None
+        kind = type(error)  # of a trace, say, whose callers tell it from others
+        raise kind(f"{source}, {error.argument}", found=error.found, expected=error.expected) from None
     except Exception as error:  # damaged files make parsers raise nearly anything
         raise InputError(str(source), found=f"{found} ({reason(error)})", expected=expected) from None
 

@@ -43,6 +43,8 @@ def settle(proved: Sequence[Proved]) -> None:
         known = [layouts[signature] for signature in step.signatures() if signature in layouts]
         mixed = any(layout.mixed for layout in known)
         for verdict in step.verdicts:
+            if verdict.evidence == "guide":  # which proved them from the prediction that it replaced
+                continue
             if mixed and verdict.rule == "unknown" and not _mix(verdict):
                 continue
             if (layout := next((one for one in known if len(one.orders) == 1), None)) is not None:
