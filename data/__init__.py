@@ -13,6 +13,7 @@ from scorescope.data.errors import InputError
 from scorescope.data.scenes import ACCESSORIES, Scenes, render_scenes
 from scorescope.data.shapes import ATTRIBUTES, Shapes, column, render_shapes
 from scorescope.data.unet import EDMDenoiser, UNetConfig
+from scorescope.data.written_files import IntegrityWarning
 
 __all__ = [
     "ACCESSORIES",
@@ -22,6 +23,7 @@ __all__ = [
     "Digits",
     "EDMDenoiser",
     "InputError",
+    "IntegrityWarning",
     "Labelled",
     "Scenes",
     "Shapes",

@@ -8,7 +8,6 @@
 It was trained on images whose attributes and nuisance are independent, so that it names what it sees.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorescope.data.checkpoints import SHIPPED, Card, load_network, save_network
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import parse_json
 
 FORMAT = "scorescope-attribute-scorer-1"
 FOLDER = SHIPPED / "scorers"
@@ -44,6 +45,7 @@ class ScorerConfig:
     attributes: dict[str, tuple[str, ...]]
 
 
+@checked
 class AttributeScorer(nn.Module):
     """Convolutions with ReLU and one linear layer over the last maps, which keeps the position.
 
@@ -92,6 +94,7 @@ class AttributeScorer(nn.Module):
         return {name: part.log_softmax(1) for name, part in zip(self.config.attributes, parts, strict=True)}
 
 
+@checked
 def log_odds(scorer: AttributeScorer, targets: Mapping[str, str]) -> Scores:
     """A function from images to the log-odds of one value of each attribute.
 
@@ -137,6 +140,7 @@ def save_scorer(path: Path, scorer: AttributeScorer, card: Card) -> None:
     save_network(path, scorer, card, kind=FORMAT, config=scorer.config)
 
 
+@checked
 def load_scorer(name: str | Path, *, device: str | torch.device = "cpu") -> tuple[AttributeScorer, Card]:
     """Load a scorer in evaluation mode, with its card.
 
@@ -156,6 +160,6 @@ def load_scorer(name: str | Path, *, device: str | torch.device = "cpu") -> tupl
 
 
 def _build(metadata: dict[str, str]) -> AttributeScorer:
-    config = json.loads(metadata["config"])
+    config = parse_json(metadata["config"], source="config", expected="the network's size")
     attributes = {key: tuple(values) for key, values in config["attributes"].items()}
     return AttributeScorer(ScorerConfig(tuple(config["shape"]), tuple(config["channels"]), attributes))

@@ -7,43 +7,50 @@ denoiser, card = load_denoiser("runs/my.safetensors")
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.unet import EDMDenoiser, UNetConfig
+from scorescope.data.untrusted import check_file, only_input_errors, parse_json, read_tensors, read_text
+from scorescope.data.written_files import UNSEALED, check_seal, replace_file, warn_unsealed, write_sealed
 
 SHIPPED = Path(__file__).parent / "weights"
 FORMAT = "scorescope-edm-unet-1"
+CARD_BYTES = 16 * 2**20
 Card = dict[str, Any]
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def save_denoiser(path: Path, denoiser: EDMDenoiser, card: Card) -> None:
+@checked
+def save_denoiser(path: Path | str, denoiser: EDMDenoiser, card: Card) -> None:
     """Write weights to `path` (safetensors) and `card` to the same name with `.json`.
 
     The network's size and sigma_data travel in the weights file, so it can be loaded without its card.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         Of the weights.
     denoiser : EDMDenoiser
         The model.
     card : dict
         What is told of it; the hash of the weights is added.
     """
-    save_network(path, denoiser, card, kind=FORMAT, config=denoiser.config, sigma_data=repr(denoiser.sigma_data))
+    save_network(Path(path), denoiser, card, kind=FORMAT, config=denoiser.config, sigma_data=repr(denoiser.sigma_data))
 
 
+@checked
 def load_denoiser(name: str | Path, *, device: str | torch.device = "cpu") -> tuple[EDMDenoiser, Card]:
     """Load a denoiser in evaluation mode, with its card.
 
@@ -71,21 +78,25 @@ def load_denoiser(name: str | Path, *, device: str | torch.device = "cpu") -> tu
 
 
 def _build(metadata: dict[str, str]) -> EDMDenoiser:
-    config: dict[str, Any] = json.loads(metadata["config"])
+    config: dict[str, Any] = parse_json(metadata["config"], source="config", expected="the network's size")
     sizes: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
-    return EDMDenoiser(UNetConfig(**sizes), float(metadata["sigma_data"]))
+    sigma_data = float(metadata["sigma_data"])
+    if not 0 < sigma_data < math.inf:
+        raise ValueError(f"sigma_data {sigma_data}")
+    return EDMDenoiser(UNetConfig(**sizes), sigma_data)
 
 
 def read_weights(path: Path, *, device: str | torch.device = "cpu") -> tuple[dict[str, str], dict[str, Tensor], Card]:
-    """Metadata, tensors and card of a safetensors file, which must match the hash on its card where there is one.
+    """Metadata, tensors and card of a safetensors file, which must match its own hash and that on its card.
+
+    A file with neither is read as well, with a warning where it is one of ours.
 
     Raises
     ------
     InputError
         If the file is missing, damaged, or does not match its card.
     """
-    if not path.is_file():
-        raise InputError(str(path), found="no such file", expected="a safetensors file")
+    check_file(path, expected="a safetensors file")
     card = _read_card(path)
     if card.get("weights_sha256", (digest := sha256(path))) != digest:
         raise InputError(
@@ -93,20 +104,18 @@ def read_weights(path: Path, *, device: str | torch.device = "cpu") -> tuple[dic
             found=f"sha256 {digest}",
             expected=f"{card['weights_sha256']}, the hash on its card; the file is damaged",
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        weights = load_file(path, device=str(device))
-    except SafetensorError as error:
-        raise InputError(str(path), found=f"a damaged file ({error})", expected="a safetensors file") from None
+    sealed = check_seal(path) or "weights_sha256" in card
+    metadata, weights = read_tensors(path, expected="a safetensors file", device=device)
+    if not sealed and metadata.get("format", "").startswith("scorescope"):
+        warn_unsealed(path)
     return metadata, weights, card
 
 
 def save_network(path: Path, network: nn.Module, card: Card, *, kind: str, config: Any, **more: str) -> None:
     """Write a network's weights to `path` (safetensors, with its size, a dataclass, and `more`), and `card`."""
-    metadata = {"format": kind, "config": json.dumps(asdict(config)), **more}
+    metadata = {"format": kind, "config": json.dumps(asdict(config)), **more, "seal": UNSEALED}
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda temporary: save_file(network.state_dict(), temporary, metadata))
+    write_sealed(path, lambda temporary: save_file(network.state_dict(), temporary, metadata))
     write_card(path.with_suffix(".json"), {**card, "weights_sha256": sha256(path)})
 
 
@@ -152,14 +161,37 @@ def load_network(
     metadata, weights, card = read_weights(path, device=device)
     if metadata.get("format") != kind:
         raise InputError(str(path), found=f"format {metadata.get('format')!r}", expected=repr(kind))
-    try:
-        network = build(metadata)
+    with only_input_errors(path, expected=kind, found="weights that do not fit"):
+        with _only_parameters_like(weights):
+            network = build(metadata)
         network.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(str(path), found=f"weights that do not fit ({error})", expected=kind) from None
     return network.eval().requires_grad_(False).to(device), card
 
 
+@contextmanager
+def _only_parameters_like(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let a network be built of no more parameters than the file has tensors, each of the shape of one.
+
+    A parameter is looked at before it is filled, so that sizes that do not fit take neither memory nor time.
+    """
+    left, shapes = len(weights), {tensor.shape for tensor in weights.values()}
+
+    def check(_module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        nonlocal left
+        left -= parameter is not None
+        if left < 0:
+            raise ValueError(f"{name}: more parameters than the {len(weights)} tensors of the file")
+        if parameter is not None and parameter.shape not in shapes:
+            raise ValueError(f"{name}: shape {tuple(parameter.shape)}, which no tensor of the file has")
+
+    hook = register_module_parameter_registration_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@checked
 def shipped_denoisers() -> list[str]:
     """Names that `load_denoiser` knows without a path."""
     return shipped_names(SHIPPED)
@@ -170,6 +202,7 @@ def shipped_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.safetensors"))
 
 
+@checked
 def load_snapshots() -> dict[int, EDMDenoiser]:
     """Three shipped snapshots of one short training run, by training step, in evaluation mode.
 
@@ -194,21 +227,12 @@ def write_card(path: Path, card: Card) -> None:
     replace_file(path, lambda temporary: temporary.write_text(text))
 
 
-def replace_file(path: Path, write: Any) -> None:
-    """Let `write(temporary)` fill a file beside `path`, then rename it: `path` is whole or as it was."""
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, path)
-
-
 def _read_card(weights: Path) -> Card:
     path = weights.with_suffix(".json")
-    try:
-        card = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except ValueError as error:
-        raise InputError(str(path), found=f"damaged JSON ({error})", expected="the weights' card") from None
+    text = read_text(path, expected="the weights' card", limit=CARD_BYTES)
+    card = parse_json(text, source=path, expected="the weights' card")
     if not isinstance(card, dict):
         raise InputError(str(path), found=type(card).__name__, expected="the weights' card, a JSON object")
     return card

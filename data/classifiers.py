@@ -8,7 +8,6 @@
 Features are the plain spatial average of the last maps, as in the Inception network of the FID.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorescope.data.checkpoints import SHIPPED, Card, load_network, save_network, shipped_names
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import parse_json
 
 FORMAT = "scorescope-classifier-1"
 FOLDER = SHIPPED / "classifiers"
@@ -46,6 +47,7 @@ class ClassifierConfig:
     classes: tuple[str, ...]
 
 
+@checked
 class Classifier(nn.Module):
     """Convolutions with ReLU, spatial average, and one linear layer.
 
@@ -112,6 +114,7 @@ def save_classifier(path: Path, classifier: Classifier, card: Card) -> None:
     save_network(path, classifier, card, kind=FORMAT, config=classifier.config)
 
 
+@checked
 def load_classifier(name: str | Path, *, device: str | torch.device = "cpu") -> tuple[Classifier, Card]:
     """Load a classifier in evaluation mode, with its card.
 
@@ -131,10 +134,11 @@ def load_classifier(name: str | Path, *, device: str | torch.device = "cpu") -> 
 
 
 def _build(metadata: dict[str, str]) -> Classifier:
-    config = json.loads(metadata["config"])
+    config = parse_json(metadata["config"], source="config", expected="the network's size")
     return Classifier(ClassifierConfig(**{key: tuple(value) for key, value in config.items()}))
 
 
+@checked
 def shipped_classifiers() -> list[str]:
     """Names that `load_classifier` knows without a path."""
     return shipped_names(FOLDER)

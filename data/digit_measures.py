@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 Measures = dict[str, Tensor]
 
 
+@checked
 def measure_digits(images: Tensor) -> Measures:
     """Thickness and slant of each image.
 

@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
+
 CLASSES = 10
 SHAPE = (1, 8, 8)
 HELD_OUT = 360
 
 
+@checked
 @dataclass(frozen=True)
 class Labelled:
     """Images with their class labels.
@@ -36,6 +39,7 @@ class Labelled:
     labels: Tensor
 
 
+@checked
 @dataclass(frozen=True)
 class Digits:
     """The two halves of the split and the hash of all 1797 images and labels.
@@ -53,6 +57,7 @@ class Digits:
     sha256: str
 
 
+@checked
 def load_digits(*, split_seed: int = 0) -> Digits:
     """Load the digits and split them, class by class, into 1437 and 360 images.
 

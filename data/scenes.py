@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.drawing import coverage, distance, paint, soft_edge
 from scorescope.data.errors import InputError
 
@@ -25,6 +26,7 @@ ACCESSORIES = ("ring", "bar", "plus", "wedge")
 """Names of the accessories, in the order of their labels."""
 
 
+@checked
 @dataclass(frozen=True)
 class Scenes:
     """Rendered images with what is in them.
@@ -46,6 +48,7 @@ class Scenes:
     accessory_mask: Tensor
 
 
+@checked
 def render_scenes(
     count: int,
     *,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.drawing import coverage, paint
 from scorescope.data.errors import InputError
 
@@ -37,6 +38,7 @@ HUES = torch.tensor([0.0, 1 / 6, 1 / 3, 2 / 3])  # turns
 CHUNK = 2048  # images rendered together
 
 
+@checked
 @dataclass(frozen=True)
 class Shapes:
     """Rendered images with everything that is known about them.
@@ -62,6 +64,7 @@ class Shapes:
     mask: Tensor
 
 
+@checked
 def column(attribute: str) -> int:
     """Column of an attribute in the labels.
 
@@ -80,6 +83,7 @@ def column(attribute: str) -> int:
     return list(ATTRIBUTES).index(attribute)
 
 
+@checked
 def render_shapes(
     count: int,
     *,

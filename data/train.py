@@ -16,19 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.data.augment import augment
-from scorescope.data.checkpoints import Card, replace_file, save_denoiser
+from scorescope.data.checkpoints import Card, read_weights, save_denoiser
 from scorescope.data.denoising_errors import ErrorBank, denoising_errors, error_bank
 from scorescope.data.errors import InputError
 from scorescope.data.shapes import SHAPE, SIZES
 from scorescope.data.training_images import TrainingImages, open_labels, training_images
 from scorescope.data.unet import EDMDenoiser, UNetConfig
+from scorescope.data.written_files import UNSEALED, read_json, write_json, write_sealed
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
+STATE = "scorescope-training-1"  # format of the files that a run goes on from
 HELD_OUT = 500  # held-out images that decide which checkpoint is kept
 
 
@@ -101,7 +103,7 @@ def train(
             row = run.check(bank)
             progress.set_postfix(loss=f"{row['train_loss']:.4f}", held_out=f"{row['held_out_error']:.4f}")
     best = deepcopy(run.averaged)
-    best.load_state_dict(load_file(folder / "best.safetensors"))
+    best.load_state_dict(read_weights(folder / "best.safetensors")[1])
     return best.eval().requires_grad_(False), run.curve
 
 
@@ -188,14 +190,14 @@ class _Run:
         path = self.folder / "state.json"
         if not path.exists():
             return
-        saved = json.loads(path.read_text())
+        saved = read_json(path)
         if saved["recipe"] != _plain(self.recipe):
             raise InputError(
                 "folder",
                 found=f"a run of another recipe in {self.folder}",
                 expected="an empty folder or the same recipe",
             )
-        tensors = load_file(self.folder / f"state-{saved['step']}.safetensors")
+        _, tensors, _ = read_weights(self.folder / f"state-{saved['step']}.safetensors")
         self.step, self.curve = saved["step"], saved["curve"]
         self.denoiser.load_state_dict(_strip(tensors, "weights."))
         self.averaged.load_state_dict(_strip(tensors, "averaged."))
@@ -211,8 +213,8 @@ class _Run:
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
         _write_tensors(self.folder / f"state-{self.step}.safetensors", tensors)
-        text = json.dumps({"step": self.step, "recipe": _plain(self.recipe), "curve": self.curve})
-        replace_file(self.folder / "state.json", lambda temporary: temporary.write_text(text))
+        saved = {"step": self.step, "recipe": _plain(self.recipe), "curve": self.curve}
+        write_json(self.folder / "state.json", saved)
         for old in self.folder.glob("state-*.safetensors"):
             if old.name != f"state-{self.step}.safetensors":
                 old.unlink()
@@ -223,7 +225,7 @@ class _Run:
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    replace_file(path, lambda temporary: save_file(tensors, temporary))
+    write_sealed(path, lambda temporary: save_file(tensors, temporary, {"format": STATE, "seal": UNSEALED}))
 
 
 def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 AUGMENT_DIM = 5
 
 
+@checked
 @dataclass(frozen=True)
 class UNetConfig:
     """Size of a `UNet`; stored beside its weights.
@@ -197,6 +199,7 @@ class UNet(nn.Module):
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
+@checked
 class EDMDenoiser(nn.Module):
     """A raw network with EDM preconditioning: D(x, sigma, condition) -> estimate of x0.
 

@@ -690,6 +690,27 @@ def pag() -> Built:
     }
 
 
+def sag(scheduler: Any = None) -> Built:
+    """Self-attention guidance: [uncond, cond], then uncond once more at a state that is blurred."""
+    from diffusers import DDIMScheduler, StableDiffusionSAGPipeline
+
+    pipe = StableDiffusionSAGPipeline(
+        vae=_vae(),
+        text_encoder=None,
+        tokenizer=None,
+        unet=_unet(),
+        scheduler=scheduler
+        if scheduler is not None
+        else DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    _, arguments = sd15()
+    return pipe, arguments | {"sag_scale": 0.75}
+
+
 def rescale() -> Built:
     """Guidance rescale: not plain guidance."""
     pipe, a = sd15()
@@ -906,6 +927,7 @@ ODD: dict[str, Callable[[], Built]] = {
     "controlnet": controlnet,
     "ip2p": ip2p,
     "pag": pag,
+    "sag": sag,
     "rescale": rescale,
     "slg": slg,
     "skyreels": skyreels,

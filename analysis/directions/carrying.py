@@ -20,6 +20,7 @@ from scorescope.analysis.directions.finding import as_direction, check_averaged,
 from scorescope.analysis.statistics.arrays import host_array
 from scorescope.analysis.statistics.bootstrap import percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.bank.points import Bank
@@ -51,6 +52,7 @@ TRANSPORT = Schema(
 )
 
 
+@checked
 def carry_direction(
     direction: Direction,
     activations: Activations,
@@ -89,16 +91,18 @@ def carry_direction(
     Raises
     ------
     InputError
-        For a direction without a noise level or of another size, an unknown way, or one whose argument is missing.
+        For a direction without a noise level, of another size or another output of the site, an unknown way, or one
+        whose argument is missing.
     """
     _check(direction, activations, how, labels, carry)
     values = activations.site(direction.site)
+    output = direction.same_output(activations.output_of(direction.site))
     source = values[activations.nearest_level(direction.sigma or 1.0)].double()
     rows = None if labels is None else host_array(labels)[activations.images.numpy()]
     found = []
     for level, sigma in enumerate(activations.sigmas):
         goal = values[level].double()
-        where = {"site": direction.site, "attribute": direction.attribute, "sigma": sigma}
+        where = {"site": direction.site, "attribute": direction.attribute, "sigma": sigma, "output": output}
         if how == "refit":
             method = direction.method.split(", ")[0]
             found.append(find_direction(goal, rows, method=method, **where))  # type: ignore[arg-type]
@@ -113,6 +117,7 @@ def carry_direction(
     return found
 
 
+@checked
 def jacobian_carry(
     denoiser: Denoiser, images: Tensor, condition: Condition = None, *, seed: int = 0, batch: int = 32
 ) -> Carry:
@@ -188,6 +193,7 @@ def _mapped(vector: Tensor, source: Tensor, goal: Tensor, how: str, ridge: float
     return mapped
 
 
+@checked
 def level_intervals(directions: Sequence[Direction]) -> list[tuple[Direction, float, float]]:
     """Where each of some directions by level is to be added: (direction, low, high), low < sigma <= high.
 
@@ -218,6 +224,7 @@ def level_intervals(directions: Sequence[Direction]) -> list[tuple[Direction, fl
     return list(zip(order, bounds[:-1], bounds[1:], strict=True))
 
 
+@checked
 def judge_transport(
     carried: Mapping[str, Sequence[Direction]],
     *,

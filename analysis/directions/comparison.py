@@ -18,6 +18,7 @@ from scorescope.analysis.directions.finding import checked_rows, degrees, number
 from scorescope.analysis.statistics.arrays import Bools, Floats, Integers, finite_numbers
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, SeedDraws, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.control_directions import random_directions
 from scorescope.probes.sites.direction import Direction
@@ -52,6 +53,7 @@ READERS = Schema(
 )
 
 
+@checked
 def compare_directions(
     directions: Sequence[Direction],
     values: Tensor,

@@ -36,6 +36,7 @@ from scorescope.analysis.directions.landmarks import (
 )
 from scorescope.analysis.directions.probing import ProbeScan
 from scorescope.analysis.statistics.arrays import Bools, Floats, finite_numbers
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.along_sampling import SampleTaps, sample_with_sites
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -50,6 +51,7 @@ FEWEST = 4
 """Final images of each class, and seeds that follow the condition: with fewer, luck alone passes the thresholds."""
 
 
+@checked
 @dataclass(frozen=True)
 class Thresholds:
     """Values of the curves at which landmarks are taken.
@@ -81,6 +83,7 @@ class Emergence:
     gaps: pd.DataFrame
 
 
+@checked
 def trace_direction(
     denoiser: Denoiser,
     *,

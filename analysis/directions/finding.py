@@ -12,6 +12,7 @@ measured effect.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 from scorescope.analysis.directions.direction_fits import Method, Options, fit_vector
 from scorescope.analysis.statistics.arrays import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.sites.direction import Direction
@@ -43,6 +45,7 @@ ANGLES = Schema(
 )
 
 
+@checked
 def find_direction(
     values: Tensor,
     labels: ArrayLike,
@@ -51,6 +54,7 @@ def find_direction(
     site: str,
     attribute: str,
     sigma: float | None = None,
+    output: int | None = None,
     pairs: ArrayLike | None = None,
     nuisance: ArrayLike | None = None,
     shrinkage: float = 0.1,
@@ -70,8 +74,9 @@ def find_direction(
         `difference` of class means (continuous: the slope of the values on the attribute); `lda`: the inverse of the
         shrunk within-class covariance times that; `logistic`, `svm`: normal of the L2-regularised separating plane;
         `pca`: first principal component of the differences within pairs.
-    site, attribute, sigma
-        What is written into the direction.
+    site, attribute, sigma, output
+        What is written into the direction. Of a site that puts out several tensors (text and image) say which one the
+        values are of, `activations.output_of(site)`: interventions go there, and without it to that of the image.
     pairs : array, shape (row,), optional
         For `pca`: pair of each row; a pair has one row of each class (counterfactual images).
     nuisance : array, shape (row,), optional
@@ -98,9 +103,10 @@ def find_direction(
     values, y = checked_rows(values, labels)
     options = Options(method, shrinkage, penalty, whiten, _codes(pairs, values), _codes(nuisance, values))
     vector = fit_vector(values, y, options)
-    return as_direction(vector, values, site=site, attribute=attribute, method=method, sigma=sigma)
+    return as_direction(vector, values, site=site, attribute=attribute, method=method, sigma=sigma, output=output)
 
 
+@checked
 def as_direction(
     vector: Tensor,
     values: Tensor,
@@ -109,6 +115,7 @@ def as_direction(
     attribute: str,
     method: str,
     sigma: float | None = None,
+    output: int | None = None,
     labels: ArrayLike | None = None,
 ) -> Direction:
     """A direction from a vector found elsewhere: a Jacobian's singular vector, an embedding difference, a file.
@@ -132,7 +139,7 @@ def as_direction(
         For a vector of another size than the values, and values that do not vary along it.
     """
     vector = vector.detach().to(values.device, torch.float32)
-    direction = Direction(vector, site, attribute, method, scale=1.0, sigma=sigma)
+    direction = Direction(vector, site, attribute, method, scale=1.0, sigma=sigma, output=output)
     direction.check_width(values.shape[1])
     projected = values.double() @ direction.unit.double()
     scale = float(projected.std(correction=0))
@@ -142,9 +149,10 @@ def as_direction(
     if labels is not None:
         y = torch.from_numpy(host_array(labels).astype(np.float64)).to(projected)
         sign = -1.0 if float((projected - projected.mean()) @ y) < 0 else 1.0
-    return Direction(sign * direction.vector, site, attribute, method, scale=scale, sigma=sigma)
+    return replace(direction, vector=sign * direction.vector, scale=scale)
 
 
+@checked
 def directions_by_level(
     activations: Activations, labels: ArrayLike, *, site: str, attribute: str, pairs: ArrayLike | None = None,
     nuisance: ArrayLike | None = None, **options: Any,
@@ -180,12 +188,11 @@ def directions_by_level(
     if rows["pairs"] is not None:  # the draws of a pair are pairs of their own
         draw = np.arange(len(images)) // (1 + int(images.max()))
         rows["pairs"] = rows["pairs"] + draw * (1 + int(rows["pairs"].max()))
+    where: dict[str, Any] = {"site": site, "attribute": attribute, "output": activations.output_of(site)}
     return [
-        find_direction(
-            activations.at(site, level), y[images], site=site, attribute=attribute, sigma=sigma, **rows, **options
-        )
+        find_direction(activations.at(site, level), y[images], sigma=sigma, **where, **rows, **options)
         for level, sigma in enumerate(activations.sigmas)
-    ]  # fmt: skip
+    ]
 
 
 def check_averaged(activations: Activations, site: str) -> None:
@@ -196,6 +203,7 @@ def check_averaged(activations: Activations, site: str) -> None:
         raise InputError("activations", found=found, expected="how='mean': directions are over channels")
 
 
+@checked
 def direction_angles(directions: Sequence[Direction]) -> pd.DataFrame:
     """Cosine and angle of every two directions at one site.
 

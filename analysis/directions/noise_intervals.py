@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance import GuidanceState, describe
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -24,6 +25,7 @@ from scorescope.probes.sites.interventions import Branch
 EVERYWHERE = ((0.0, math.inf),)
 
 
+@checked
 def delays(sigmas: Sequence[float], count: int) -> list[tuple[float, float]]:
     """Intervals that begin later and later and reach to the end, for a delay scan.
 
@@ -43,6 +45,7 @@ def delays(sigmas: Sequence[float], count: int) -> list[tuple[float, float]]:
     return [(0.0, start) for start in starts]
 
 
+@checked
 def windows(sigmas: Sequence[float], count: int) -> list[tuple[float, float]]:
     """Adjoining intervals of about as many noise levels each.
 

@@ -32,6 +32,7 @@ from scorescope.analysis.directions.recovery import (
 )
 from scorescope.analysis.statistics.arrays import Floats, finite_numbers
 from scorescope.analysis.statistics.bootstrap import check_seeds
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.conditions import to_device
@@ -48,6 +49,7 @@ CLEAN, CORRUPTED = "clean", "corrupted"
 FEWEST_SEEDS = 20
 
 
+@checked
 def patch_trace(
     denoiser: Denoiser,
     *,
@@ -123,6 +125,7 @@ def patch_trace(
     return _trace(values, sites, spans, numbers, floor, resamples, seed)
 
 
+@checked
 def patch_once(
     denoiser: Denoiser,
     bank: Bank,

@@ -24,6 +24,7 @@ from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.bootstrap import percentile_interval
 from scorescope.analysis.statistics.splits import PARTS, Part, Split, balanced_accuracy, grouped_split, r_squared
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 
@@ -134,6 +135,7 @@ class _Scan:
     controls: dict[tuple[str, str, int], LinearProbe] = field(default_factory=dict)
 
 
+@checked
 def probe_scan(
     activations: Activations,
     labels: Mapping[str, ArrayLike],

@@ -20,6 +20,7 @@ from scorescope.analysis.directions.direction_fits import Method, Options, fit_v
 from scorescope.analysis.directions.finding import check_averaged
 from scorescope.analysis.statistics.arrays import host_array
 from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 
@@ -57,6 +58,7 @@ STEP_COSINES = Schema(
 )
 
 
+@checked
 def effective_dimension(values: Tensor) -> float:
     """(tr S)^2 / tr S^2 of the covariance S of rows (row, d): how many directions they vary in.
 
@@ -90,6 +92,7 @@ def effective_dimension(values: Tensor) -> float:
     return trace**2 / max(corrected, trace**2 / x.shape[1])
 
 
+@checked
 def direction_stability(
     values: Tensor,
     labels: ArrayLike,
@@ -163,6 +166,7 @@ def direction_stability(
     return STABILITY.check(table)
 
 
+@checked
 def step_cosines(
     activations: Activations,
     labels: ArrayLike,

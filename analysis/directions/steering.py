@@ -30,6 +30,7 @@ from scorescope.analysis.directions.steering_tables import (
 from scorescope.analysis.directions.verdicts import judge_together, verdict_table
 from scorescope.analysis.statistics.arrays import Floats, finite_numbers
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, SeedDraws, check_seeds
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.arm_rows import RunArm
@@ -46,6 +47,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 STRENGTHS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class SteerCurve:
     """What `steer_curve` found.
@@ -70,6 +72,7 @@ class SteerCurve:
     controls: dict[str, float]
 
 
+@checked
 def steer_curve(
     denoiser: Denoiser,
     direction: Direction,

@@ -17,6 +17,7 @@ from scorescope.analysis.directions.carrying import LevelEffect, level_intervals
 from scorescope.analysis.directions.comparison import DirectionEffect
 from scorescope.analysis.directions.noise_intervals import spans_of
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, check_seeds
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.arm_rows import RunArm
@@ -27,6 +28,7 @@ from scorescope.probes.sites.interventions import Intervention
 Scores = Callable[[Tensor], Mapping[str, Tensor]]
 
 
+@checked
 def steering_effect(
     denoiser: Denoiser, scores: Scores, *, seeds: Sequence[int], condition: Condition = None, strength: float = 2.0,
     interval: tuple[float, float] = (0.0, float("inf")), sampling: Sampling | None = None,
@@ -68,6 +70,7 @@ def steering_effect(
     return effect
 
 
+@checked
 def transport_effect(
     denoiser: Denoiser, scores: Scores, *, target: str, seeds: Sequence[int], condition: Condition = None,
     strength: float = 2.0, sampling: Sampling | None = None,

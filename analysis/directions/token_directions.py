@@ -26,6 +26,7 @@ from torch import Tensor
 from scorescope.analysis.directions.token_fits import Piece, find_pieces, learn, linearise, squared_errors
 from scorescope.analysis.statistics.bootstrap import ratios
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.gradients.step import condition_tokens
@@ -69,6 +70,7 @@ LINEARITY = Schema(
 )
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class TokenDirection:
     """A direction in condition tokens and how well it does.
@@ -91,6 +93,7 @@ class TokenDirection:
     error: float
 
 
+@checked
 def label_pairs(labels: Tensor, column: int | None, plus: int, minus: int) -> tuple[Tensor, Tensor]:
     """Labels with an attribute set one way and the other, all else equal: pairs that are counterbalanced.
 
@@ -119,6 +122,7 @@ def label_pairs(labels: Tensor, column: int | None, plus: int, minus: int) -> tu
     return pair
 
 
+@checked
 def token_direction(
     denoiser: Denoiser,
     plus: Condition,
@@ -203,6 +207,7 @@ def token_direction(
     return TokenDirection(direction, None if losses is None else TOKEN_LOSSES.check(losses), used, error)
 
 
+@checked
 def linearity_gap(
     denoiser: Denoiser,
     directions: Mapping[str, Direction],

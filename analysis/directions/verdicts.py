@@ -27,6 +27,7 @@ from scorescope.analysis.directions.steering_tables import WHERE, Responses
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 Correction = Literal["holm", "fdr"]
@@ -225,6 +226,7 @@ def _against_random(means: Floats, arms: Sequence[str]) -> tuple[float, float]:
     return rms, float(2 * stdtr(len(random), -abs(means[0]) / rms))
 
 
+@checked
 def judge_together(verdicts: pd.DataFrame | Sequence[pd.DataFrame], *, correction: Correction = "holm") -> pd.DataFrame:
     """Verdicts of several directions, sites or intervals, corrected for their number.
 

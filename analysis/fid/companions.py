@@ -23,6 +23,7 @@ from scorescope.analysis.fid.neighbours import neighbour_table
 from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWarning
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features
 
@@ -84,6 +85,7 @@ class InceptionScore:
     splits: int
 
 
+@checked
 def fid_infinity(
     fake: ArrayLike, real: FeatureSet, *, points: int = 15, smallest: int | None = None, seed: int = 0
 ) -> Extrapolated:
@@ -131,6 +133,7 @@ def fid_infinity(
     )
 
 
+@checked
 def inception_score(logits: ArrayLike, *, bias: ArrayLike | None = None, splits: int = 10) -> InceptionScore:
     """Inception Score (Salimans et al. 2016, arXiv 1606.03498) of generated images.
 
@@ -159,6 +162,7 @@ def inception_score(logits: ArrayLike, *, bias: ArrayLike | None = None, splits:
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)), splits)
 
 
+@checked
 def companion_table(
     fake: ArrayLike,
     real: ArrayLike,

@@ -18,6 +18,7 @@ from scipy import linalg
 from scorescope.analysis.fid.optimal_transport import Transport
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 CONTRIBUTIONS = Schema(
@@ -86,6 +87,7 @@ class VisibleShare:
     rank: int
 
 
+@checked
 def feature_contributions(plan: Transport) -> pd.DataFrame:
     """Part of FD in each feature, largest first; see `CONTRIBUTIONS`.
 
@@ -117,6 +119,7 @@ def feature_contributions(plan: Transport) -> pd.DataFrame:
     return CONTRIBUTIONS.check(table.sort_values("contribution", ascending=False, kind="stable"))
 
 
+@checked
 def direction_spectrum(plan: Transport, *, count: int | None = None) -> Spectrum:
     """Eigenvectors of M, largest contribution first.
 
@@ -151,6 +154,7 @@ def direction_spectrum(plan: Transport, *, count: int | None = None) -> Spectrum
     return Spectrum(SPECTRUM.check(table), np.ascontiguousarray(kept.T))
 
 
+@checked
 def visible_share(plan: Transport, weight: ArrayLike) -> VisibleShare:
     """Split FD into what a linear classifier on the features sees and what it cannot.
 

@@ -20,6 +20,7 @@ from scipy import linalg
 from scipy.linalg import blas, lapack
 
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features, check_same_dimension
 
@@ -67,6 +68,7 @@ class FrechetDistance:
     floor: float
 
 
+@checked
 def frechet_distance(fake: FeatureSet, real: FeatureSet, *, route: Route = "auto") -> FrechetDistance:
     """Distance between two sets of features.
 

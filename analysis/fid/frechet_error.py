@@ -21,6 +21,7 @@ from scipy import stats
 from scorescope.analysis.fid.frechet import frechet_distance, trace_of_root
 from scorescope.analysis.fid.optimal_transport import influence, transport
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features, check_same_dimension
 
@@ -54,6 +55,7 @@ class FrechetInterval:
     method: str
 
 
+@checked
 def frechet_interval(
     fake: ArrayLike, real: ArrayLike, *, method: Literal["influence", "jackknife"] = "influence", groups: int = 20
 ) -> FrechetInterval:
@@ -100,6 +102,7 @@ def frechet_interval(
     return _by_jackknife(x1, x2, groups)
 
 
+@checked
 def split_floor(
     real: ArrayLike, *, sizes: tuple[int, int] | None = None, repeats: int = 10, seed: int = 0
 ) -> tuple[float, float, float]:

@@ -25,6 +25,7 @@ from scorescope.analysis.fid.weights import effective_size
 from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.analysis.statistics.intervals import mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features
 
@@ -46,6 +47,7 @@ GAMING_AUDIT = Schema(
 )
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class FeaturePair:
     """Features of the same images in the space that is judged and in a second one.
@@ -95,6 +97,7 @@ class Verdict:
     gap_share: float
 
 
+@checked
 def gaming_audit(
     candidates: FeaturePair,
     real: FeaturePair,
@@ -157,6 +160,7 @@ def gaming_audit(
     return GAMING_AUDIT.check(table)
 
 
+@checked
 def verdict(
     audit: pd.DataFrame,
     arm: str,

@@ -21,6 +21,7 @@ from scorescope.analysis.fid.optimal_transport import Transport
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 TOUCHED = 1e-9  # share of a cell from which a mask touches it
@@ -50,6 +51,7 @@ REGIONS = Schema(
 )
 
 
+@checked
 def gradient_maps(activations: ArrayLike, gradients: ArrayLike, *, signed: bool = False) -> Floats:
     """Where the distance is sensitive to an image, or with `signed` where the image raises or lowers it.
 
@@ -73,6 +75,7 @@ def gradient_maps(activations: ArrayLike, gradients: ArrayLike, *, signed: bool 
     return _weighted(a, g if signed else np.square(g))
 
 
+@checked
 def influence_maps(plan: Transport, activations: ArrayLike) -> Floats:
     """Maps whose spatial mean is each image's influence IF_i, exactly.
 
@@ -100,6 +103,7 @@ def influence_maps(plan: Transport, activations: ArrayLike) -> Floats:
     return _weighted(a, weights) - constant[:, None, None]
 
 
+@checked
 def mask_share(maps: ArrayLike, masks: ArrayLike, *, dilate: int = 0) -> pd.DataFrame:
     """How much of each map lies inside a mask, beside the mask's share of the area; see `MASK_SHARE`.
 
@@ -126,6 +130,7 @@ def mask_share(maps: ArrayLike, masks: ArrayLike, *, dilate: int = 0) -> pd.Data
     return MASK_SHARE.check(pd.DataFrame(table))
 
 
+@checked
 def mask_summary(maps: ArrayLike, masks: ArrayLike, *, region: str, dilate: int = 0) -> pd.DataFrame:
     """Share of the sensitivity inside a mask over all images, beside its share of the area; see `REGIONS`.
 
@@ -160,6 +165,7 @@ def mask_summary(maps: ArrayLike, masks: ArrayLike, *, region: str, dilate: int 
     return REGIONS.check(pd.DataFrame([(*row, pooled + down, pooled + up)], columns=REGIONS.names))
 
 
+@checked
 def cell_cover(masks: ArrayLike, cells: tuple[int, int]) -> Floats:
     """Share of each map cell that a mask covers.
 

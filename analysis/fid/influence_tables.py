@@ -6,7 +6,8 @@
     group_table(influences, prompts)                              # mean influence of any label
     class_table(plan, influences, top1_fake, top1_real, weight)
 
-All tables have one unit, that of the distance itself.
+All tables have one unit, that of the distance itself. First order leaves out what a smaller set's larger bias adds to
+every change alike, about the floor / n; `leave_one_out` has it.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, Transport, in
 from scorescope.analysis.statistics.arrays import Integers
 from scorescope.analysis.statistics.intervals import mean_interval, share_gap
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features
 
@@ -34,7 +36,7 @@ INFLUENCE = Schema(
         Column("image", int, "", "row of the generated set"),
         Column("name", str, "", "file or sample name; empty where there is none"),
         Column("influence", float, "feature^2", "IF_i; positive: without the image FD would be lower"),
-        Column("removal_change", float, "feature^2", "first-order change of FD when the image is left out: -IF_i / n"),
+        Column("removal_change", float, "feature^2", "change of FD when the image is left out, first order: -IF_i / n"),
         Column("trusted", bool, "", "n >= 10 d: first order ranks images as leaving them out does"),
     ),
 )
@@ -56,6 +58,12 @@ GROUPS = Schema(
         Column("influence", float, "feature^2", "mean IF: derivative of FD when the group gets more weight"),
         *ends("feature^2", "t; missing for one image"),
         Column("total_share", float, "1", "n / N times the mean IF, over FD: the group's part in the derivative"),
+        Column(
+            "removal_change",
+            float,
+            "feature^2",
+            "change of FD when one such image is left out, first order: -influence / N",
+        ),
     ),
 )
 
@@ -73,10 +81,17 @@ CLASSES = Schema(
         Column("direction_score", float, "feature^2", "u^T M u along the class's weight; not additive over classes"),
         Column("influence", float, "feature^2", "mean IF of the generated images whose top-1 it is; missing for none"),
         *ends("feature^2", "t; missing below two", of="influence"),
+        Column(
+            "removal_change",
+            float,
+            "feature^2",
+            "change of FD when one such image is left out, first order: -influence / N",
+        ),
     ),
 )
 
 
+@checked
 def influence_table(plan: Transport, features: ArrayLike, *, names: Sequence[str] | None = None) -> pd.DataFrame:
     """First-order influence of every generated image, largest first; see `INFLUENCE`.
 
@@ -122,6 +137,7 @@ def influence_table(plan: Transport, features: ArrayLike, *, names: Sequence[str
     return INFLUENCE.check(table.sort_values("influence", ascending=False, kind="stable"))
 
 
+@checked
 def leave_one_out(
     fake: ArrayLike, real: FeatureSet, *, rows: Sequence[int] | None = None, progress: bool = False
 ) -> pd.DataFrame:
@@ -159,6 +175,7 @@ def leave_one_out(
     return LEFT_OUT.check(pd.DataFrame({"image": chosen, "fd_without": without, "change": without - total}))
 
 
+@checked
 def group_table(influences: ArrayLike, labels: Sequence[Any], *, distance: float = float("nan")) -> pd.DataFrame:
     """Mean influence of each group of generated images, largest first; see `GROUPS`.
 
@@ -184,11 +201,12 @@ def group_table(influences: ArrayLike, labels: Sequence[Any], *, distance: float
     for name, part in pd.Series(values).groupby(names):
         mean, low, high = mean_interval(np.asarray(part, np.float64))
         share = len(part) / len(values) * mean / distance
-        rows.append((str(name), len(part), mean, low, high, share))
+        rows.append((str(name), len(part), mean, low, high, share, -mean / len(values)))
     table = pd.DataFrame(rows, columns=GROUPS.names).astype({"total_share": float})
     return GROUPS.check(table.sort_values("influence", ascending=False, kind="stable"))
 
 
+@checked
 def class_table(
     plan: Transport,
     influences: ArrayLike,
@@ -232,6 +250,7 @@ def class_table(
     means = np.array([mean_interval(values[fake == k]) for k in range(count)])
     columns = [
         np.arange(count), names, n1, n2, n1 / len(fake), n2 / len(real), gap, low, high, scores, *means.T,
+        -means[:, 0] / len(fake),
     ]  # fmt: skip
     table = pd.DataFrame(dict(zip(CLASSES.names, columns, strict=True)))
     return CLASSES.check(table.sort_values("gap", ascending=False, kind="stable", key=np.abs))

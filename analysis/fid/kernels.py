@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features, check_same_dimension
 
@@ -57,6 +58,7 @@ class SubsetDistance:
     size: int
 
 
+@checked
 def kid(fake: ArrayLike, real: ArrayLike) -> KernelDistance:
     """Kernel Inception Distance over all pairs (Binkowski et al. 2018, arXiv 1801.01401, eq. 4).
 
@@ -85,6 +87,7 @@ def kid(fake: ArrayLike, real: ArrayLike) -> KernelDistance:
     return KernelDistance(value, error, value - half, value + half, m, n)
 
 
+@checked
 def kid_subsets(
     fake: ArrayLike, real: ArrayLike, *, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> SubsetDistance:
@@ -123,6 +126,7 @@ def kid_subsets(
     return SubsetDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
 
 
+@checked
 def cmmd(fake: ArrayLike, real: ArrayLike, *, sigma: float = 10.0) -> float:
     """CLIP maximum mean discrepancy (Jayasumana et al. 2024, arXiv 2401.09603), times 1000.
 

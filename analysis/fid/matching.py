@@ -15,6 +15,7 @@ from scipy import optimize, special
 
 from scorescope.analysis.fid.weights import effective_size
 from scorescope.analysis.statistics.arrays import Floats, Integers
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 RIDGE = 1e-6  # keeps tilts finite where a class combination cannot be matched
@@ -53,6 +54,7 @@ class HistogramMatch:
         return np.flatnonzero(np.random.default_rng(seed).random(len(self.acceptance)) < self.acceptance)
 
 
+@checked
 def match_histogram(candidates: ArrayLike, real: ArrayLike) -> HistogramMatch:
     """Weights that give the candidates the real images' class histogram.
 

@@ -16,6 +16,7 @@ from scorescope.analysis.fid.influence_tables import LEVEL
 from scorescope.analysis.statistics.arrays import Bools, Floats
 from scorescope.analysis.statistics.intervals import mean_interval, wilson
 from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features, check_same_dimension
 
@@ -36,6 +37,7 @@ NEIGHBOURS = Schema(
 )
 
 
+@checked
 def neighbour_table(
     fake: ArrayLike, real: ArrayLike, *, k_precision: int = K_PRECISION, k_density: int = 5
 ) -> pd.DataFrame:

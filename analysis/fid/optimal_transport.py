@@ -18,9 +18,11 @@ from scipy import linalg
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, cholesky_factor, congruence, pivoted_factor
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features, check_same_dimension
 
+SAME, ROUNDING = 1e-3, 1e-5  # rows of one set, extracted twice, differ less; another set's means by sd / sqrt(n)
 FIRST_ORDER = 10  # n / d from which a first-order influence ranks images as leaving them out does (corr 0.997)
 CHUNK = 4096  # images whose products are held at once
 
@@ -67,6 +69,7 @@ class Transport:
         return self.discrepancy_factor @ self.discrepancy_factor.T
 
 
+@checked
 def transport(fake: FeatureSet, real: FeatureSet) -> Transport:
     """Find the map between the Gaussians of two sets.
 
@@ -100,6 +103,7 @@ def transport(fake: FeatureSet, real: FeatureSet) -> Transport:
     return Transport(m1, m2, matrix, np.hstack(columns))
 
 
+@checked
 def influence(plan: Transport, features: ArrayLike, *, side: str = "fake") -> Floats:
     """First-order change of the distance when each image gets more weight.
 
@@ -121,7 +125,8 @@ def influence(plan: Transport, features: ArrayLike, *, side: str = "fake") -> Fl
     Raises
     ------
     InputError
-        If n <= d, where a first-order answer is wrong in kind: use `leave_one_out`.
+        If n <= d, where a first-order answer is wrong in kind: use `leave_one_out`; and for the rows of another set
+        than the plan's, for which the influences have no meaning.
 
     Warns
     -----
@@ -139,6 +144,7 @@ def influence(plan: Transport, features: ArrayLike, *, side: str = "fake") -> Fl
         raise InputError("side", found=repr(side), expected="'fake' or 'real'")
     check_first_order(len(rows), plan.fake.dimension)
     check_same_dimension("features", plan.fake.dimension, rows.shape[1])
+    _check_members(plan.fake, rows, side)
     n, gradient = len(rows), plan.gradient
     trace = float(np.sum(gradient * plan.fake.covariance))
     parts = []
@@ -148,6 +154,7 @@ def influence(plan: Transport, features: ArrayLike, *, side: str = "fake") -> Fl
     return np.concatenate(parts)
 
 
+@checked
 def image_gradients(plan: Transport, features: ArrayLike, *, new: bool = False) -> Floats:
     """Derivative of the distance by each generated image's features.
 
@@ -176,6 +183,19 @@ def image_gradients(plan: Transport, features: ArrayLike, *, new: bool = False) 
         return 2 / n * plan.gap + 2 / (n - 1) * (centred @ plan.gradient)
     total = n + 1  # the covariance gains (1/N) (f - mu)(f - mu)^T, mu the mean of the N - 1 others
     return 2 / total * (plan.gap + centred / total) + 2 / total * (centred @ plan.gradient)
+
+
+def _check_members(moments: Moments, rows: Floats, side: str) -> None:
+    """Refuse rows that have other moments than the set: its means and standard deviations, to `SAME` of the latter."""
+    expected = f"the rows of the set that the plan was made of as {side}"
+    if moments.n is not None and len(rows) != moments.n:
+        raise InputError("features", found=f"{len(rows)} rows for a set of {moments.n}", expected=expected)
+    spread = np.sqrt(np.clip(np.diagonal(moments.covariance), 0.0, None))
+    gaps = np.maximum(np.abs(rows.mean(axis=0) - moments.mean), np.abs(rows.std(axis=0, ddof=1) - spread))
+    if (gaps > SAME * spread + ROUNDING * np.abs(moments.mean)).any():
+        worst = float((gaps / np.maximum(spread, np.finfo(float).tiny)).max())
+        found = f"rows whose mean or spread is off by {worst:.2g} standard deviations"
+        raise InputError("features", found=found, expected=expected)
 
 
 def check_first_order(n: int, d: int) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, cholesky_factor, congruence, pivoted_factor
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features, check_same_dimension
 
@@ -130,6 +131,7 @@ class WeightedDistance:
         return np.concatenate(parts)
 
 
+@checked
 def optimise_weights(
     candidates: ArrayLike, real: FeatureSet, *, evaluations: int = 100, memory: int = 20, progress: bool = False
 ) -> OptimisedWeights:

@@ -11,10 +11,12 @@ the denoisers is |K3|^2 / (2 sigma^4), that of D from the mean |C|^2 / sigma^2.
 
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
 
 
+@checked
 def far_field_constant(data: Tensor, *, chunk: int = 2048) -> float:
     """c = |K3|_F^2 / (2 |C|_F^2) = mean_ij (y_i . y_j)^3 / (2 mean_ij (y_i . y_j)^2), from the Gram matrix.
 
@@ -48,6 +50,7 @@ def far_field_constant(data: Tensor, *, chunk: int = 2048) -> float:
     return cubes / squares / 2
 
 
+@checked
 def covariance_floor(approximation: Gaussian, full: Gaussian) -> float:
     """Centred fraction that a wrong covariance leaves at any high noise: |C - C_hat|_F^2 / |C|_F^2.
 
@@ -65,6 +68,7 @@ def covariance_floor(approximation: Gaussian, full: Gaussian) -> float:
     return float((exact - approximation.covariance()).square().sum() / exact.square().sum())
 
 
+@checked
 def predicted_state_error(
     constant: float, gaussian: Gaussian, sigma: float, *, sigma_max: float = float("inf")
 ) -> float:
@@ -99,6 +103,7 @@ def predicted_state_error(
     return constant * energy * path / (9 * sigma**4 * (gaussian.dimension * sigma**2 + gaussian.variance))
 
 
+@checked
 def skip_level(constant: float, gaussian: Gaussian, *, tolerance: float) -> float:
     """Lowest sigma at which `predicted_state_error` is within `tolerance`.
 

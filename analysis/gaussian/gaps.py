@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.analysis.statistics.arrays import Floats, Integers
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation, Gaussian
 from scorescope.probes.models.conditions import select_rows
@@ -69,6 +70,7 @@ class ScoreGaps:
     gaussian: str
 
 
+@checked
 @torch.inference_mode()
 def score_gaps(
     denoiser: Denoiser,

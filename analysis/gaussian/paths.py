@@ -19,6 +19,7 @@ from scorescope.analysis.statistics.arrays import Floats, host_array
 from scorescope.analysis.statistics.bootstrap import TAILS, draw_units, ratios
 from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian, Mixture
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -100,6 +101,7 @@ class PathPair:
     end: Tensor
 
 
+@checked
 def path_pair(
     denoiser: Denoiser,
     gaussian: Gaussian,
@@ -138,6 +140,7 @@ def path_pair(
     return PathPair(gaussian, network, states, denoised, gaussian.flow(exact, sigmas[0], sigmas[-1]))
 
 
+@checked
 def path_errors(pair: PathPair, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """State and prediction error of the closed form at every level, `PATH_ERRORS`.
 
@@ -172,6 +175,7 @@ def path_errors(pair: PathPair, *, resamples: int = 1000, seed: int = 0) -> pd.D
     return PATH_ERRORS.check(pd.concat(frames, ignore_index=True))
 
 
+@checked
 def mode_amplitudes(pair: PathPair, *, modes: int = 8) -> pd.DataFrame:
     """Size of each of the first modes of the prediction at every level, `AMPLITUDES`.
 
@@ -203,6 +207,7 @@ def mode_amplitudes(pair: PathPair, *, modes: int = 8) -> pd.DataFrame:
     return AMPLITUDES.check(pd.concat(frames, ignore_index=True))
 
 
+@checked
 def emergence(pair: PathPair, *, modes: int = 16, resamples: int = 200, seed: int = 0) -> pd.DataFrame:
     """Noise level at which each mode of the prediction has 0.707 of its final size, `EMERGENCE`.
 
@@ -236,6 +241,7 @@ def emergence(pair: PathPair, *, modes: int = 16, resamples: int = 200, seed: in
     return EMERGENCE.check(table)
 
 
+@checked
 def end_agreement(
     candidates: dict[str, Tensor], reference: Tensor, centre: Tensor, classify: Callable[[Tensor], Tensor] | None
 ) -> pd.DataFrame:
@@ -261,6 +267,7 @@ def end_agreement(
     return ENDS.check(pd.DataFrame(rows))
 
 
+@checked
 def mode_of(mixture: Mixture, *, sigma: float = 0.3) -> Callable[[Tensor], Tensor]:
     """A classifier: the component of a mixture that a clean sample most likely belongs to, seen at noise sigma.
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from scorescope.analysis.gaussian.gaps import SCORE_METRICS, ScoreGaps, score_gaps
 from scorescope.analysis.statistics.bootstrap import draw_units, per_unit, percentile_interval, ratios
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.probes.approximations import Approximation
 from scorescope.probes.models.denoiser import Denoiser
 
@@ -65,6 +66,7 @@ NEAR = 0.01  # of the best fraction: a difference that is certain but smaller sa
 ALIKE = 0.1  # of the best fraction: below that, which law is taken does not matter
 
 
+@checked
 def compare_scores(
     denoiser: Denoiser,
     approximations: Sequence[Approximation],
@@ -91,6 +93,7 @@ def compare_scores(
     return score_table(score_gaps(denoiser, approximations, data, sigmas, **options), resamples=resamples)
 
 
+@checked
 def score_table(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Unexplained fraction of every approximation in every metric.
 
@@ -124,6 +127,7 @@ def score_table(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.
     return SCORES.check(pd.concat(frames, ignore_index=True))
 
 
+@checked
 def regimes(gaps: ScoreGaps, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Which law is best at each noise level, and where the difference is the network's own error.
 

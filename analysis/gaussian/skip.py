@@ -22,6 +22,7 @@ from scorescope.analysis.gaussian.far_field import predicted_state_error, skip_l
 from scorescope.analysis.gaussian.paths import end_agreement, seed_noise
 from scorescope.analysis.statistics.bootstrap import ratios
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -91,6 +92,7 @@ class Suggestion:
     table: pd.DataFrame
 
 
+@checked
 def suggest_skip(
     denoiser: Denoiser,
     gaussian: Gaussian,
@@ -179,6 +181,7 @@ def _candidates(
     )  # fmt: skip
 
 
+@checked
 def skip_table(
     denoiser: Denoiser,
     law: Carrier,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.sampling.paths import run_path
@@ -34,6 +35,7 @@ GAINS = Schema(
 )
 
 
+@checked
 def solver_gains(solver: Solver, sigmas: Sequence[float], eigenvalues: Tensor | Sequence[float]) -> pd.DataFrame:
     """Gain of a schedule on modes of given variance.
 
@@ -73,6 +75,7 @@ def solver_gains(solver: Solver, sigmas: Sequence[float], eigenvalues: Tensor | 
     return GAINS.check(table)
 
 
+@checked
 def linear_error(table: pd.DataFrame) -> float:
     """Relative root-mean-square error of the end sample that the gains of one schedule imply, from pure noise.
 

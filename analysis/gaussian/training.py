@@ -26,6 +26,7 @@ from scorescope.analysis.gaussian.gaps import score_gaps
 from scorescope.analysis.gaussian.scores import SCORES, score_table
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation
 from scorescope.probes.models.conditions import select_rows as select
@@ -47,6 +48,7 @@ NEAREST = Schema(
 )
 
 
+@checked
 def training_dynamics(
     snapshots: Mapping[int, Denoiser],
     approximations: Sequence[Approximation],
@@ -86,6 +88,7 @@ def training_dynamics(
     return DYNAMICS.check(pd.concat(frames, ignore_index=True))
 
 
+@checked
 def nearest_step(table: pd.DataFrame) -> pd.DataFrame:
     """The snapshot nearest to each law at each noise level, `NEAREST`, in the centred metric.
 
@@ -128,6 +131,7 @@ MEMORISATION = Schema(
 )
 
 
+@checked
 def memorisation(
     denoiser: Denoiser,
     sets: Mapping[str, Tensor],

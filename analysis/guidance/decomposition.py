@@ -1,6 +1,6 @@
 """What the guidance update did at every noise level.
 
-    table = decompose(trace)                     # one row a (sample, step, call)
+    table = decompose(trace)                     # one row a (run, sample, step, call)
     summary = summarise(table)                   # one row a (step, call, quantity), with intervals
     compare([trace_cfg, trace_apg])              # the same for several runs, side by side
 
@@ -10,17 +10,20 @@ inner products that a trace holds.
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from scorescope.analysis.guidance.run_keys import KEYS, PATH, ROW_KEYS, run_name, summarise_runs, trace_keys
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import BRANCH_PRODUCTS
 from scorescope.probes.recording.trace import Trace
+from scorescope.probes.sampling.sample import Run
 
 # root mean square error of rounding once to a type, relative to the value and in units of the type's eps: errors
 # are uniform within half a last digit, values are uniform in the logarithm of their mantissa
@@ -29,13 +32,8 @@ ROUNDING = float(np.sqrt(1 / 12) * np.sqrt(3 / (8 * np.log(2))))
 DECOMPOSITION = Schema(
     "decomposition",
     (
-        Column("rule", str, "", "guidance rule of the run"),
-        Column("weight", float, "1", "guidance weight w; 1 is no guidance, NaN where no one weight is known"),
-        Column("sample", int, "", "sample within the run"),
+        *ROW_KEYS,
         Column("seed", int, "", "the sample's seed"),
-        Column("step", int, "", "sampling step"),
-        Column("call", int, "", "prediction within the step"),
-        Column("sigma", float, "data", "noise level, variance exploding"),
         Column("log_snr", float, "nats", "-2 ln sigma"),
         Column("update_norm", float, "data", "L2 norm of d = D_c - D_u, denoised space"),
         Column("update_rms", float, "data", "update_norm / sqrt(N)"),
@@ -49,7 +47,7 @@ DECOMPOSITION = Schema(
         Column("one_minus_cos_denoised", float, "1", "1 - cosine of D_c and D_u, without cancellation"),
         Column("cos_eps", float, "1", "cosine of the eps predictions of the two branches"),
         Column("one_minus_cos_eps", float, "1", "1 - cosine of the eps predictions, without cancellation"),
-        Column("gain", float, "1", "1 + (w - 1) a: factor by which plain CFG scales D_c"),
+        Column("gain", float, "1", "1 + (w - 1) a, with the row's w: factor by which plain CFG scales D_c"),
         Column("applied_gain", float, "1", "<guided, D_c> / <D_c, D_c>: factor that the rule really applied"),
         Column("applied_norm", float, "data", "L2 norm of guided - D_c, denoised space"),
         Column("norm_floor", float, "data", "update_norm that rounding the two branches would give by itself"),
@@ -62,16 +60,14 @@ DECOMPOSITION = Schema(
         Column("needed", int, "", "denoiser evaluations that the rule needed"),
         Column("observed", int, "", "denoiser evaluations made for the recording only"),
         Column("reference", str, "", "branch that stands for D_u: uncond, weak, perturbed or independent (ICG)"),
-        Column("missing", str, "", "why the unconditional branch is missing; empty where it is not"),
+        Column("missing", str, "", "why the unconditional branch is missing, or says nothing; empty where it is there"),
     ),
 )
-
-_RUN_KEYS = tuple(c for c in DECOMPOSITION.columns if c.name in {"rule", "weight", "sample", "step", "call", "sigma"})
 
 CENTRED = Schema(
     "centred",
     (
-        *_RUN_KEYS,
+        *ROW_KEYS,
         Column("centred_update_norm", float, "data", "norm of d without channel means, denoised space"),
         Column(
             "centred_parallel_coefficient", float, "1", "signed coefficient of d along D_c, both without channel means"
@@ -83,7 +79,7 @@ CENTRED = Schema(
 BANDS = Schema(
     "bands",
     (
-        *_RUN_KEYS,
+        *ROW_KEYS,
         Column("band", int, "", "radial frequency band; 0 holds the mean"),
         Column("low_frequency", float, "cycles/sample", "lower edge"),
         Column("high_frequency", float, "cycles/sample", "upper edge; the last band holds all above its lower edge"),
@@ -93,34 +89,36 @@ BANDS = Schema(
 )
 
 _STEP_KEYS = ["step", "call", "sigma", "log_snr"]
-_KEYS = ["rule", "weight", "sample", "seed", "needed", "observed", "reference", "missing", *_STEP_KEYS]
-_QUANTITIES = [name for name in DECOMPOSITION.names if name not in _KEYS]
+_LABELS = [*KEYS, "seed", "log_snr", "needed", "observed", "reference", "missing"]
+_QUANTITIES = [name for name in DECOMPOSITION.names if name not in _LABELS]
 
 
-def decompose(trace: Trace) -> pd.DataFrame:
-    """Split the guidance update of every (sample, step, call).
+@checked
+def decompose(trace: Trace | Run | str | Path) -> pd.DataFrame:
+    """Split the guidance update of every (run, sample, step, call).
 
     Parameters
     ----------
-    trace : Trace
-        A run with recorded scalars.
+    trace : Trace, Run, str or Path
+        A run with recorded scalars: its trace, what `sample` returned, or the folder of a trace.
 
     Returns
     -------
     DataFrame
-        Columns declared in `DECOMPOSITION`. Where the unconditional branch is missing, what depends on it is
-        NaN and `missing` says why. Frequency bands and channel-centred products, where recorded, are given by
-        `decompose_bands` and `decompose_centred`.
+        Columns declared in `DECOMPOSITION`. The weight of a row is that row's. Where the unconditional branch is
+        missing, what depends on it is NaN and `missing` says why. Frequency bands and channel-centred products,
+        where recorded, are given by `decompose_bands` and `decompose_centred`.
 
     Raises
     ------
     InputError
         If the trace holds no branch products.
     """
+    trace = _opened(trace)
     scalars, manifest = trace.scalars, trace.manifest
     require_columns("trace.scalars", scalars, [*BRANCH_PRODUCTS, "applied_sq", "applied_cond"])
     cc, uu, dd, dc, ee, de = (scalars[name].to_numpy(np.float64) for name in BRANCH_PRODUCTS)
-    size, weight = int(np.prod(manifest["shape"])), float(manifest["weight"])
+    keys, size = trace_keys(trace), int(np.prod(manifest["shape"]))
     with np.errstate(divide="ignore", invalid="ignore"):
         coefficient = dc / cc
         parallel = dc**2 / cc
@@ -133,8 +131,6 @@ def decompose(trace: Trace) -> pd.DataFrame:
         share = parallel / dd
     unit = ROUNDING * _eps(str(manifest["dtype"]))
     columns = {
-        "rule": str(manifest["rule"]),
-        "weight": weight,
         "seed": scalars["sample"].map(trace.samples.set_index("sample")["seed"]).astype(np.int64),
         "log_snr": -2 * np.log(scalars["sigma"]),
         "update_norm": np.sqrt(dd),
@@ -149,7 +145,8 @@ def decompose(trace: Trace) -> pd.DataFrame:
         "one_minus_cos_denoised": one_minus_cos,
         "cos_eps": 1 - one_minus_cos_eps,
         "one_minus_cos_eps": one_minus_cos_eps,
-        "gain": 1 + (weight - 1) * coefficient,
+        # along an update that has nothing of D_c every weight is the same gain
+        "gain": np.where(coefficient == 0, 1.0, 1 + (keys["weight"] - 1) * coefficient),
         "applied_gain": applied_gain,
         "applied_norm": np.sqrt(scalars["applied_sq"]),
         "norm_floor": unit * np.sqrt(cc + uu),
@@ -157,13 +154,16 @@ def decompose(trace: Trace) -> pd.DataFrame:
         "cos_eps_floor": unit**2 * (cc + uu) / (2 * ee),
         "reference": scalars.get("reference", "uncond"),
     }
-    kept = ["sample", "step", "call", "sigma", "needed", "observed", "missing"]
-    kept += ["overshoot_share", "overshoot_mean", "contrast", "saturation"]
-    return DECOMPOSITION.check(scalars[kept].assign(**columns))
+    kept = ["needed", "observed", "missing", "overshoot_share", "overshoot_mean", "contrast", "saturation"]
+    return DECOMPOSITION.check(keys.join(scalars[kept]).assign(**columns))
 
 
+@checked
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Summarise a decomposition over samples: one row a (rule, weight, step, call, quantity).
+    """Summarise a decomposition over samples: one row a (rule, weight, stream, step, call, quantity).
+
+    Runs of the same rule and weight are averaged together, and `runs` counts them; select rows of a `run` before, to
+    have it alone.
 
     Parameters
     ----------
@@ -173,15 +173,17 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `rule`, `weight`, `step`, `call`, `sigma`, `log_snr`, `quantity`, `n`, `mean`, `median`, `low`, `high`;
-        see `summarise_by`. `parallel_share` is the mean over samples of each sample's ratio, not a ratio of means.
+        `rule`, `weight` (of the samples' paths, `path_weight`), `stream`, `step`, `call`, `sigma`, `log_snr`,
+        `quantity`, `n`, `runs`, `mean`, `median`, `low`, `high`; see `summarise_by`. `parallel_share` is the mean
+        over samples of each sample's ratio, not a ratio of means.
     """
-    require_columns("table", table, ["rule", "weight", *_STEP_KEYS, *_QUANTITIES])
-    by = ["rule", "weight", *_STEP_KEYS]
-    return summarise_by(table, by=by, quantities=_QUANTITIES)
+    require_columns("table", table, [*PATH, "run", *_STEP_KEYS, *_QUANTITIES])
+    by = [*PATH, *_STEP_KEYS]
+    return summarise_runs(table, by=by, quantities=_QUANTITIES)
 
 
-def decompose_centred(trace: Trace) -> pd.DataFrame:
+@checked
+def decompose_centred(trace: Trace | Run | str | Path) -> pd.DataFrame:
     """The parallel part with each channel's mean removed from both branches.
 
     The mean of a channel is brightness or colour; what stays parallel without it is structure.
@@ -201,6 +203,7 @@ def decompose_centred(trace: Trace) -> pd.DataFrame:
     InputError
         If the trace was not recorded with `Recording(centred=True)`.
     """
+    trace = _opened(trace)
     names = ["centred_cond_sq", "centred_update_sq", "centred_update_cond"]
     _require(trace, names, "Recording(centred=True)")
     cc, dd, dc = (trace.scalars[name].to_numpy(np.float64) for name in names)
@@ -210,10 +213,11 @@ def decompose_centred(trace: Trace) -> pd.DataFrame:
             "centred_parallel_coefficient": dc / cc,
             "centred_parallel_share": dc**2 / (cc * dd),
         }
-    return CENTRED.check(_keyed(trace).assign(**columns))
+    return CENTRED.check(trace_keys(trace).assign(**columns))
 
 
-def decompose_bands(trace: Trace) -> pd.DataFrame:
+@checked
+def decompose_bands(trace: Trace | Run | str | Path) -> pd.DataFrame:
     """Norms of the update and of D_c in radial frequency bands, one row a (sample, step, call, band).
 
     Parameters
@@ -231,6 +235,7 @@ def decompose_bands(trace: Trace) -> pd.DataFrame:
     InputError
         If the trace was not recorded with `Recording(band_edges=...)`.
     """
+    trace = _opened(trace)
     edges = list(trace.manifest["recording"]["band_edges"])
     count = len(edges) + 1 if edges else 0
     _require(trace, [f"update_sq_band{max(count - 1, 0)}"], "Recording(band_edges=...)")
@@ -243,10 +248,11 @@ def decompose_bands(trace: Trace) -> pd.DataFrame:
             "update_norm": np.sqrt(trace.scalars[f"update_sq_band{band}"]),
             "cond_norm": np.sqrt(trace.scalars[f"cond_sq_band{band}"]),
         }
-        tables.append(_keyed(trace).assign(**columns))
+        tables.append(trace_keys(trace).assign(**columns))
     return BANDS.check(pd.concat(tables, ignore_index=True))
 
 
+@checked
 def compare(traces: Mapping[str, Trace] | Iterable[Trace]) -> pd.DataFrame:
     """Summaries of several runs side by side, told apart by `run`.
 
@@ -258,7 +264,7 @@ def compare(traces: Mapping[str, Trace] | Iterable[Trace]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As from `summarise`, with a first column `run`.
+        As from `summarise`, with a first column `run`, the name; a trace of several runs is one of them.
 
     Raises
     ------
@@ -267,7 +273,9 @@ def compare(traces: Mapping[str, Trace] | Iterable[Trace]) -> pd.DataFrame:
     """
     if not isinstance(traces, Mapping):
         listed = list(traces)
-        traces = {f"{trace.manifest['rule']}, w = {float(trace.manifest['weight']):g}": trace for trace in listed}
+        manifests = [trace.manifest for trace in listed]
+        names = [run_name(str(found["rule"]), float(found["weight"])) for found in manifests]
+        traces = dict(zip(names, listed, strict=True))
         if len(traces) < len(listed):
             expected = "a name for each: a mapping of str to Trace"
             raise InputError("traces", found=f"{len(listed)} traces of rules {list(traces)}", expected=expected)
@@ -278,9 +286,12 @@ def compare(traces: Mapping[str, Trace] | Iterable[Trace]) -> pd.DataFrame:
     return table[["run", *table.columns.drop("run")]]
 
 
-def _keyed(trace: Trace) -> pd.DataFrame:
-    keys = trace.scalars[["sample", "step", "call", "sigma"]]
-    return keys.assign(rule=str(trace.manifest["rule"]), weight=float(trace.manifest["weight"]))
+def _opened(source: Trace | Run | str | Path) -> Trace:
+    """The trace of a run, or that in a folder."""
+    trace = source.trace if isinstance(source, Run) else source
+    if trace is None:
+        raise InputError("trace", found="a run without one", expected="sample(..., record=Recording())")
+    return Trace.open(trace) if isinstance(trace, str | Path) else trace
 
 
 def _require(trace: Trace, names: list[str], how: str) -> None:

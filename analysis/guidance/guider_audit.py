@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from scorescope.analysis.guidance.paper_rules import PERTURBING, own_scale, paper_rule
 from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.diffusers_guider import RuleGuider
 from scorescope.probes.experiments.replay import visits
@@ -43,7 +44,8 @@ GUIDER_AUDIT = Schema(
     "guider_audit",
     (
         Column("fed", str, "", "space of the predictions that the guider was given"),
-        Column("sample", int, "", "sample"),
+        Column("run", int, "", "run of the pipeline, from 0"),
+        Column("sample", int, "", "sample, counted over all runs of the trace"),
         Column("step", int, "", "sampling step"),
         Column("call", int, "", "prediction within the step"),
         Column("sigma", float, "data", "noise level, variance exploding"),
@@ -63,6 +65,7 @@ GUIDER_AUDIT = Schema(
 GuiderFunction = Callable[[Tensor, Tensor], Tensor]
 
 
+@checked
 def audit(
     guider: Any,
     states: Trace | Iterable[Visit],
@@ -97,7 +100,7 @@ def audit(
     Returns
     -------
     DataFrame
-        Columns of `GUIDER_AUDIT`, one row a (fed space, step, call, sample).
+        Columns of `GUIDER_AUDIT`, one row a (fed space, run, step, call, sample).
 
     Raises
     ------
@@ -111,16 +114,17 @@ def audit(
     chosen = list(_visits(states, (PERTURBED,) if perturbed else ()))
     if not chosen:
         raise InputError("states", found="none", expected="at least one, with both branches")
-    count = max(visit.step for visit in chosen) + 1
-    paper = paper_rule(guider, count) if paper is None else paper
-    scale = own_scale(guider) if scale is None else scale
-    parts = []
+    scale, parts = own_scale(guider) if scale is None else scale, []
     for space in tqdm(spaces, desc="audit", disable=not progress, leave=False):
-        peer = copy.deepcopy(guider) if hasattr(guider, "forward") else guider
-        memory: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-        parts += [_audit_one(peer, visit, space, count, paper, scale, memory) for visit in chosen]
+        for path in _paths(chosen):  # each begins afresh, with its own number of steps
+            peer = copy.deepcopy(guider) if hasattr(guider, "forward") else guider
+            count = max(visit.step for visit in path) + 1
+            formula = paper_rule(guider, count) if paper is None else paper
+            memory: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+            parts += [_audit_one(peer, visit, space, count, formula, scale, memory) for visit in path]
     table = pd.concat(parts, ignore_index=True)
-    same = (table["acts_in"] == table["fed"]).groupby([table[n] for n in ("step", "call", "sample")]).transform("all")
+    keys = [table[name] for name in ("run", "step", "call", "sample")]
+    same = (table["acts_in"] == table["fed"]).groupby(keys).transform("all")
     table["raw"] = same & (len(set(spaces)) > 1)
     return GUIDER_AUDIT.check(table)
 
@@ -131,6 +135,7 @@ def _visits(states: Trace | Iterable[Visit], others: Sequence[str]) -> Iterator[
             continue  # what `visits` makes of a state without data, at which a flow starts: no space is told there
         if visit.uncond is None or not torch.isfinite(visit.uncond).all():
             found = f"step {visit.step} without the unconditional branch of every sample"
+            found += f" ({visit.why})" if visit.why else ""
             raise InputError("states", found=found, expected="states with both branches (all_branches=True)")
         if lacking := [name for name in others if name not in visit.others]:
             found = f"step {visit.step} without the {lacking[0]} branch"
@@ -138,6 +143,14 @@ def _visits(states: Trace | Iterable[Visit], others: Sequence[str]) -> Iterator[
         if not 0 < visit.sigma < float("inf"):
             raise InputError("states", found=f"sigma {visit.sigma}", expected="a finite noise level above 0")
         yield visit
+
+
+def _paths(chosen: Iterable[Visit]) -> list[list[Visit]]:
+    """The visits of each run and batch, in their order."""
+    paths: dict[tuple[int, int, int], list[Visit]] = {}
+    for visit in chosen:
+        paths.setdefault((visit.run, visit.first, visit.stream), []).append(visit)
+    return list(paths.values())
 
 
 def _audit_one(
@@ -158,8 +171,8 @@ def _audit_one(
     except Exception as raised:  # whatever a guider raises is what the audit is there to tell
         error = f"{type(raised).__name__}: {raised}"
     keys = {
-        "fed": space, "sample": visit.first + np.arange(len(x)), "step": visit.step, "call": visit.call,
-        "sigma": float(visit.sigma), "error": error,
+        "fed": space, "run": visit.run, "sample": visit.first + np.arange(len(x)), "step": visit.step,
+        "call": visit.call, "sigma": float(visit.sigma), "error": error,
     }  # fmt: skip
     found = _act(guided, branches, x, level, space, None if error else scale)
     reference = None

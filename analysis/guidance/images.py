@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import image_statistics
 
@@ -41,6 +42,7 @@ DENSITY = Schema(
 )
 
 
+@checked
 def image_table(images: Tensor, value_range: tuple[float, float] | None, *, rule: str, weight: float) -> pd.DataFrame:
     """Statistics of each image: columns declared in `IMAGES`, definitions in `image_statistics`.
 
@@ -63,6 +65,7 @@ def image_table(images: Tensor, value_range: tuple[float, float] | None, *, rule
     return IMAGES.check(pd.DataFrame(keys | values))
 
 
+@checked
 def value_density(
     images: Tensor,
     *,

@@ -17,6 +17,7 @@ from scorescope.analysis.guidance.decomposition import decompose
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import LEVEL, skewed_mean_interval, skewed_t
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import path_applied
 from scorescope.probes.guidance.base import UNCOND
@@ -38,7 +39,7 @@ INFORMATION = Schema(
     "guidance_information",
     (
         Column("sigma", float, "data", "noise level"),
-        Column("n", int, "", "samples"),
+        Column("n", int, "", "samples, of all runs of the trace"),
         Column("density", float, "nats per octave", "ln 2 E|D_c - D_u|^2 / sigma^2: gained per halving of sigma"),
         *ends("nats per octave", "of drawing samples only"),
         Column("information", float, "nats", "I(c; x_sigma): integral of the density from the highest level down"),
@@ -63,6 +64,7 @@ INTERVAL = Schema(
 )
 
 
+@checked
 def guidance_information(trace: Trace) -> pd.DataFrame:
     """Information about the condition against the noise level, from an unguided run.
 
@@ -102,6 +104,7 @@ def guidance_information(trace: Trace) -> pd.DataFrame:
     return INFORMATION.check(pd.DataFrame(table))
 
 
+@checked
 def suggest_interval(trace: Trace, *, share: float = 0.9) -> pd.DataFrame:
     """The central noise levels that hold `share` of the information: a guidance interval with its uncertainty.
 
@@ -169,6 +172,11 @@ def _densities(trace: Trace) -> tuple[Floats, Floats, int]:
     finite = first[(first["sigma"] > 0) & np.isfinite(first["sigma"])]
     if finite.empty:
         raise InputError("trace", found="no finite noise level", expected="a run with steps at 0 < sigma < inf")
+    levels = finite.groupby(finite.get("run", finite["call"]))["sigma"].agg(lambda found: tuple(sorted(set(found))))
+    if levels.nunique() > 1:
+        raise InputError(
+            "trace", found="runs at different noise levels", expected="one run, or runs at the same levels"
+        )
     wide = finite.pivot(index="sample", columns="sigma", values="update_sq").sort_index(axis=1, ascending=False)
     sigma = wide.columns.to_numpy(np.float64)
     values = wide.to_numpy(np.float64) / sigma**2

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from scorescope.analysis.guidance.run_keys import summarise_runs
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import interval, sample_and_draws
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import visits
 from scorescope.probes.experiments.sweep import Setting
@@ -25,7 +27,8 @@ SEPARATION = Schema(
     (
         Column("step", int, "", "sampling step"),
         Column("sigma", float, "data", "its noise level"),
-        Column("n", int, "", "pairs of samples"),
+        Column("n", int, "", "pairs of samples, of all runs"),
+        Column("runs", int, "", "pairs of runs that are averaged here"),
         Column("mean", float, "1", "RMS distance, of states in units of sigma, of decoded images in theirs; mean"),
         *ends("1", "bootstrap over pairs"),
         Column("separated", bool, "", "the interval lies above the tolerance"),
@@ -64,6 +67,7 @@ SAVINGS = Schema(
 )
 
 
+@checked
 def separation(first: Trace, second: Trace, *, tolerance: float = 0.01, decoder: Decoder | None = None) -> pd.DataFrame:
     """How far two runs with the same seeds and noise levels lie apart, step by step.
 
@@ -96,21 +100,23 @@ def separation(first: Trace, second: Trace, *, tolerance: float = 0.01, decoder:
         raise InputError(
             "second", found="other seeds, steps or noise levels", expected="a run that pairs with the first"
         )
-    start = next(iter(states[0]), None)
+    starts = {key[0]: key for key in reversed(states[0])}.values()  # the first of each run
     unknown = bool((first.samples["seed"] < 0).any())
-    if unknown and start is not None and not np.allclose(states[0][start], states[1][start], rtol=1e-4):
+    if unknown and not all(_alike(states[0][key][1], states[1][key][1]) for key in starts):
         expected = "a run that starts where the first does, from the same seeds"
         raise InputError("second", found="other states at the first step", expected=expected)
     frames = []
-    for (step, sigma), x in states[0].items():
+    for (run, stream, step, sigma), (sample, x) in states[0].items():
         unit = sigma if decoder is None else 1.0
-        distance = np.sqrt(((x - states[1][step, sigma]) ** 2).mean(1)) / unit
-        frames.append(pd.DataFrame({"step": step, "sigma": sigma, "sample": np.arange(len(x)), "distance": distance}))
-    table = summarise_by(pd.concat(frames, ignore_index=True), by=["step", "sigma"], quantities=["distance"])
+        distance = np.sqrt(((x - states[1][run, stream, step, sigma][1]) ** 2).mean(1)) / unit
+        keys = {"run": run, "step": step, "sigma": sigma, "sample": sample + np.arange(len(x))}
+        frames.append(pd.DataFrame(keys | {"distance": distance}))
+    table = summarise_runs(pd.concat(frames, ignore_index=True), by=["step", "sigma"], quantities=["distance"])
     table = table.drop(columns=["median", "quantity"]).assign(separated=table["low"] > tolerance)
     return SEPARATION.check(table)
 
 
+@checked
 def parting(table: pd.DataFrame) -> pd.DataFrame:
     """The first and the last step at which two paths are separated.
 
@@ -131,6 +137,7 @@ def parting(table: pd.DataFrame) -> pd.DataFrame:
     return PARTING.check(found.reset_index(drop=True))
 
 
+@checked
 def savings(settings: Sequence[Setting], *, against: str, decoder: Decoder | None = None) -> pd.DataFrame:
     """Calls that settings save and how much they change the final samples: a threshold curve for adaptive guidance.
 
@@ -187,14 +194,19 @@ def _stopped_at_once(setting: Setting) -> float:
     return float((rows[rows["step"] > look].groupby("sample")["needed"].max() == 1).mean())
 
 
-def _states(trace: Trace, decoder: Decoder | None) -> dict[tuple[int, float], Floats]:
-    """First-call states, or decoded predictions, by (step, sigma), samples in order."""
-    found: dict[tuple[int, float], list[Floats]] = {}
+def _states(trace: Trace, decoder: Decoder | None) -> dict[tuple[int, int, int, float], tuple[int, Floats]]:
+    """First-call states, or decoded predictions, by (run, stream, step, sigma): the first sample's number, and all."""
+    found: dict[tuple[int, int, int, float], list[tuple[int, Floats]]] = {}
     for visit in visits(trace):
         if visit.call == 0:
             shown = visit.x if decoder is None else visit.guided
-            found.setdefault((visit.step, visit.sigma), []).append(_flat(shown, decoder))
-    return {key: np.concatenate(parts) for key, parts in found.items()}
+            key = visit.run, visit.stream, visit.step, visit.sigma
+            found.setdefault(key, []).append((visit.first, _flat(shown, decoder)))
+    return {key: (parts[0][0], np.concatenate([part for _, part in parts])) for key, parts in found.items()}
+
+
+def _alike(a: Floats, b: Floats) -> bool:
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-4)
 
 
 def _flat(tensor: Tensor, decoder: Decoder | None) -> Floats:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from scorescope.data.doors import checked
 from scorescope.probes.experiments.diffusers_guider import RuleGuider
 from scorescope.probes.guidance import (
     APG,
@@ -32,6 +33,7 @@ PERTURBING = {
 }
 
 
+@checked
 def paper_rule(guider: Any, steps: int) -> Rule | None:
     """The rule in denoised space that a diffusers guider stands for, with its parameters; None where there is none.
 

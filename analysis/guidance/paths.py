@@ -10,24 +10,25 @@ import numpy as np
 import pandas as pd
 import torch
 
+from scorescope.analysis.guidance.run_keys import KEYS, PATH, ROW_KEYS, RUNS, SUMMARY_KEYS, summarise_runs, trace_keys
 from scorescope.analysis.statistics.intervals import share_interval
-from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import IMAGE_STATISTICS, image_statistics, projection_products
 from scorescope.probes.experiments.replay import visits
 from scorescope.probes.guidance import APG, GuidanceState
 from scorescope.probes.models.decoding import Decoder, decode
-from scorescope.probes.recording.trace import Trace
+from scorescope.probes.recording.trace import Trace, Visit
 
 _STEP = (
-    Column("rule", str, "", "guidance rule"),
-    Column("weight", float, "1", "guidance weight"),
+    *SUMMARY_KEYS,
     Column("step", int, "", "sampling step"),
     Column("sigma", float, "data", "its noise level"),
 )
 _INTERVAL = (
-    Column("n", int, "", "samples"),
+    Column("n", int, "", "samples, of all runs of this rule and weight"),
+    RUNS,
     Column("mean", float, "", "mean over samples, in the unit of the quantity"),
     *ends("", "bootstrap over samples"),
 )
@@ -53,11 +54,11 @@ CLIP = Schema(
 CLIP_SHARE = Schema(
     "clip_share",
     (
-        Column("rule", str, "", "guidance rule"),
-        Column("weight", float, "1", "guidance weight"),
+        *SUMMARY_KEYS,
         Column("norm", float, "data", "the clip r"),
         Column("relative_norm", float, "1", "r / norm of D_c, mean over samples and steps"),
-        Column("n", int, "", "samples"),
+        Column("n", int, "", "samples, of all runs of this rule and weight"),
+        RUNS,
         Column("mean", float, "1", "share of a sample's steps at which the clip is active, mean over samples"),
         *ends("1", "bootstrap over samples"),
     ),
@@ -66,12 +67,7 @@ CLIP_SHARE = Schema(
 MOMENTUM_UPDATES = Schema(
     "momentum_updates",
     (
-        Column("rule", str, "", "guidance rule of the run"),
-        Column("weight", float, "1", "its guidance weight"),
-        Column("sample", int, "", "sample"),
-        Column("step", int, "", "sampling step"),
-        Column("call", int, "", "prediction within the step; always the first"),
-        Column("sigma", float, "data", "its noise level"),
+        *ROW_KEYS,
         Column("update_norm", float, "data", "norm of the update with the momentum of earlier steps"),
         Column("update_ratio", float, "1", "update_norm / norm of D_c"),
     ),
@@ -87,6 +83,7 @@ DECODED_PATH = Schema(
 )
 
 
+@checked
 def gain_path(table: pd.DataFrame) -> pd.DataFrame:
     """Gain of each Euler step along D_c, and its product along the path.
 
@@ -104,19 +101,26 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Columns declared in `GAIN_PATH`.
+
+    Raises
+    ------
+    InputError
+        Where a sample has two rows at one step: of two traces of the same rule and weight, which are two paths.
     """
-    require_columns("table", table, ["rule", "weight", "sample", "step", "call", "sigma", "applied_gain"])
-    rows = table[table["call"] == 0].sort_values(["rule", "weight", "sample", "step"])
-    path = rows.groupby(["rule", "weight", "sample"], sort=False, dropna=False)
-    after = path["sigma"].shift(-1).fillna(0.0)
-    step_gain = 1 + (1 - after / rows["sigma"]) * (rows["applied_gain"] - 1)
-    rows = rows.assign(step_gain=step_gain)
-    rows["path_gain"] = rows.groupby(["rule", "weight", "sample"], sort=False, dropna=False)["step_gain"].cumprod()
-    by = ["rule", "weight", "step", "sigma"]
-    found = summarise_by(rows, by=by, quantities=["step_gain", "path_gain"])
+    require_columns("table", table, [*KEYS, "applied_gain"])
+    of_path = [*PATH, "run", "sample"]
+    rows = table[table["call"] == 0].sort_values([*of_path, "step"])
+    if rows.duplicated([*of_path, "step"]).any():
+        expected = "one row a (run, sample, step): traces of the same rule and weight one at a time"
+        raise InputError("table", found="a sample with two rows at one step", expected=expected)
+    after = rows.groupby(of_path, sort=False, dropna=False)["sigma"].shift(-1).fillna(0.0)
+    rows = rows.assign(step_gain=1 + (1 - after / rows["sigma"]) * (rows["applied_gain"] - 1))
+    rows["path_gain"] = rows.groupby(of_path, sort=False, dropna=False)["step_gain"].cumprod()
+    found = summarise_runs(rows, by=[*PATH, "step", "sigma"], quantities=["step_gain", "path_gain"])
     return GAIN_PATH.check(found.drop(columns="median"))
 
 
+@checked
 def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
     """On which share of samples a norm clip r would act at each step, and r in units of the norm of D_c.
 
@@ -136,14 +140,15 @@ def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
         Columns declared in `CLIP`.
     """
     rows = _clipped(table, norm)
-    by = ["rule", "weight", "step", "sigma"]
-    found = summarise_by(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median")
+    by = [*PATH, "step", "sigma"]
+    found = summarise_runs(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median")
     # in the order of the groups, as the summary: a bootstrap of samples that all agree would have no width
     exact = [share_interval(group) for _, group in rows.groupby(by, sort=False, dropna=False)["active"]]
     found.loc[found["quantity"] == "active", ["low", "high"]] = exact
     return CLIP.check(found)
 
 
+@checked
 def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
     """Share of its steps at which a sample's update would be clipped, for several clips r.
 
@@ -157,19 +162,23 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns declared in `CLIP_SHARE`, one row a (rule, weight, r).
+        Columns declared in `CLIP_SHARE`, one row a (rule, weight, stream, r).
     """
-    parts, by = [], ["rule", "weight", "norm"]
+    parts, by = [], [*PATH, "norm"]
     for norm in norms:
         rows = _clipped(table, norm).assign(norm=norm)
-        path = rows.groupby([*by, "sample"], as_index=False, dropna=False)[["active", "relative_norm"]].mean()
-        found = summarise_by(path, by=by, quantities=["active"]).drop(columns=["median", "quantity"])
-        parts.append(found.merge(path.groupby(by, as_index=False, dropna=False)["relative_norm"].mean(), on=by))
+        of_path = [*by, "run", "sample"]
+        path = rows.groupby(of_path, as_index=False, dropna=False)[["active", "relative_norm"]].mean()
+        found = summarise_runs(path, by=by, quantities=["active"]).drop(columns=["median", "quantity"])
+        relative = path.groupby(by, dropna=False)["relative_norm"].mean().reset_index()
+        relative = relative.rename(columns={"path_weight": "weight"})
+        parts.append(found.merge(relative, on=[*(column.name for column in SUMMARY_KEYS), "norm"]))
     if not parts:
         raise InputError("norms", found="none", expected="at least one L2 norm")
     return CLIP_SHARE.check(pd.concat(parts, ignore_index=True))
 
 
+@checked
 def momentum_updates(trace: Trace, *, momentum: float) -> pd.DataFrame:
     """Size of APG's updates along a recorded run when each carries the momentum of the steps before.
 
@@ -185,7 +194,7 @@ def momentum_updates(trace: Trace, *, momentum: float) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns declared in `MOMENTUM_UPDATES`, one row a (sample, step).
+        Columns declared in `MOMENTUM_UPDATES`, one row a (run, sample, step).
 
     Raises
     ------
@@ -193,30 +202,40 @@ def momentum_updates(trace: Trace, *, momentum: float) -> pd.DataFrame:
         For an impossible momentum, or a step without the unconditional branch of every sample: what the momentum
         would hold after it is not known.
     """
-    apg, memories, frames = APG(2.0, momentum=momentum), dict[int, dict[str, Any]](), []
+    apg, memories, frames = APG(2.0, momentum=momentum), dict[tuple[int, int], dict[str, Any]](), []
     for visit in visits(trace):
         if visit.call:
             continue
         if visit.uncond is None or not torch.isfinite(visit.uncond).all():
             found = f"step {visit.step} without the unconditional branch of every sample"
             raise InputError("trace", found=found, expected="a run with both branches (all_branches=True)")
-        memory = memories.setdefault(visit.first, {})
+        memory = memories.setdefault((visit.first, visit.stream), {})
         state = GuidanceState(visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory)
         update = apg.accumulate(visit.cond - visit.uncond, state)
         update_sq, _, cond_sq = (product.cpu().numpy() for product in projection_products(update, visit.cond))
-        place = {"step": visit.step, "call": visit.call, "sigma": visit.sigma}
         sizes = {"update_norm": np.sqrt(update_sq), "update_ratio": np.sqrt(update_sq / cond_sq)}
-        frames.append(pd.DataFrame({"sample": visit.first + np.arange(len(update_sq)), **place, **sizes}))
-    rule, weight = str(trace.manifest["rule"]), float(trace.manifest["weight"])
-    return MOMENTUM_UPDATES.check(pd.concat(frames, ignore_index=True).assign(rule=rule, weight=weight))
+        frames.append(_of_visit(visit, sizes))
+    return MOMENTUM_UPDATES.check(_with_keys(trace, frames))
+
+
+def _of_visit(visit: Visit, values: dict[str, Any]) -> pd.DataFrame:
+    """Values of each sample of a visit, with what its rows are found by in the trace."""
+    place = {"stream": visit.stream, "step": visit.step, "call": visit.call}
+    return pd.DataFrame({"sample": visit.first + np.arange(len(visit.guided)), **place, **values})
+
+
+def _with_keys(trace: Trace, frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of visits below each other, with the keys of their rows in the trace."""
+    if not frames:
+        raise InputError("trace", found="no state that was kept", expected="a run whose states were kept")
+    return pd.concat(frames, ignore_index=True).merge(trace_keys(trace), on=["sample", "stream", "step", "call"])
 
 
 def _clipped(table: pd.DataFrame, norm: float) -> pd.DataFrame:
     """First calls with both branches, and whether a clip r acts there."""
     if not norm > 0:
         raise InputError("norm", found=str(norm), expected="a positive L2 norm")
-    names = ["rule", "weight", "sample", "step", "call", "sigma", "update_norm", "update_ratio"]
-    require_columns("table", table, names)
+    require_columns("table", table, [*KEYS, "update_norm", "update_ratio"])
     rows = table[table["call"] == 0].dropna(subset=["update_norm"])
     return rows.assign(
         active=(rows["update_norm"] > norm).astype(float),
@@ -224,6 +243,7 @@ def _clipped(table: pd.DataFrame, norm: float) -> pd.DataFrame:
     )
 
 
+@checked
 def decoded_path(trace: Trace, decoder: Decoder, *, value_range: tuple[float, float] = (-1.0, 1.0)) -> pd.DataFrame:
     """Saturation, contrast and overshoot of what a latent model's guided predictions decode to, step by step.
 
@@ -248,9 +268,7 @@ def decoded_path(trace: Trace, decoder: Decoder, *, value_range: tuple[float, fl
         if visit.call == 0:
             statistics = image_statistics(decode(decoder, visit.guided), value_range)
             columns = {name: value.numpy() for name, value in statistics.items()}
-            place = {"step": visit.step, "sigma": visit.sigma, "sample": visit.first + np.arange(len(visit.guided))}
-            frames.append(pd.DataFrame(place | columns))
-    rows = pd.concat(frames, ignore_index=True)
-    found = summarise_by(rows, by=["step", "sigma"], quantities=list(IMAGE_STATISTICS)).dropna(subset=["mean"])
-    rule, weight = str(trace.manifest["rule"]), float(trace.manifest["weight"])
-    return DECODED_PATH.check(found.drop(columns="median").assign(rule=rule, weight=weight))
+            frames.append(_of_visit(visit, columns))
+    rows = _with_keys(trace, frames)
+    found = summarise_runs(rows, by=[*PATH, "step", "sigma"], quantities=list(IMAGE_STATISTICS))
+    return DECODED_PATH.check(found.drop(columns="median").dropna(subset=["mean"]))

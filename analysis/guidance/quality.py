@@ -21,6 +21,7 @@ from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.denoising_errors import denoising_errors, error_bank
 from scorescope.data.digits import Labelled
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Denoiser
 
@@ -60,6 +61,7 @@ DENOISING_ERRORS = Schema(
 )
 
 
+@checked
 def class_agreement(samples: Tensor, labels: Tensor, *, train: Labelled, held_out: Labelled) -> pd.DataFrame:
     """How often a classifier of real images names the class that was asked for.
 
@@ -85,6 +87,7 @@ def class_agreement(samples: Tensor, labels: Tensor, *, train: Labelled, held_ou
     return CLASS_AGREEMENT.check(pd.DataFrame(rows, columns=CLASS_AGREEMENT.names))
 
 
+@checked
 def class_scorer(labels: Tensor, *, train: Labelled) -> Callable[[Tensor], Floats]:
     """A scorer for sweeps: 1 where the classifier gives a sample the class requested of it, else 0.
 
@@ -114,6 +117,7 @@ def class_scorer(labels: Tensor, *, train: Labelled) -> Callable[[Tensor], Float
     return score
 
 
+@checked
 @torch.inference_mode()
 def attribute_agreement(
     scorer: Callable[[Tensor], Mapping[str, Tensor]], sets: Mapping[str, tuple[Tensor, Tensor]], *, batch: int = 500
@@ -151,6 +155,7 @@ def attribute_agreement(
     return ATTRIBUTE_AGREEMENT.check(pd.DataFrame(rows, columns=ATTRIBUTE_AGREEMENT.names))
 
 
+@checked
 def nearest_distances(sets: Mapping[str, Tensor], train: Tensor, *, reference: str = "held out") -> pd.DataFrame:
     """Distance to the nearest training image, for several sets of images.
 
@@ -181,6 +186,7 @@ def nearest_distances(sets: Mapping[str, Tensor], train: Tensor, *, reference: s
     return DISTANCES.check(pd.DataFrame(rows, columns=DISTANCES.names))
 
 
+@checked
 def error_by_sigma(
     denoiser: Denoiser, train: Labelled, held_out: Labelled, sigmas: Sequence[float], *, seed: int = 1
 ) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import is_binary, paired_share_interval, share_interval
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
+from scorescope.data.doors import checked, require_some
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import image_statistics
 from scorescope.probes.experiments.sweep import Setting
@@ -72,6 +73,7 @@ CHANGES = Schema(
 )
 
 
+@checked
 def sample_metrics(
     settings: Sequence[Setting],
     *,
@@ -105,6 +107,7 @@ def sample_metrics(
     DataFrame
         `setting`, `rule`, `weight`, `sample` and the sample-level names of `METRICS`; NaN where one does not apply.
     """
+    require_some("settings", settings)
     measures, rows = _Measures(value_range, scorer, labels, features, decoder), []
     for setting in tqdm(settings, desc="measuring", disable=not progress):
         images = measures.images(setting)
@@ -112,6 +115,7 @@ def sample_metrics(
     return pd.concat(rows, ignore_index=True)
 
 
+@checked
 def measure_sweep(
     settings: Sequence[Setting],
     *,
@@ -145,6 +149,7 @@ def measure_sweep(
         distance without bias the jackknife, a row that is missing where there are fewer than 20/19 as many images as
         features.
     """
+    require_some("settings", settings)
     measures = _Measures(value_range, scorer, labels, features, decoder)
     real = None if reference is None else measures.flat(reference)
     parts: list[pd.DataFrame] = []
@@ -211,6 +216,7 @@ def _keys(setting: Setting) -> dict[str, Any]:
     return {"setting": setting.name, "rule": type(setting.rule).__name__, "weight": float(setting.rule.weight)}
 
 
+@checked
 def changes(rows: pd.DataFrame, *, against: str, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """Paired differences of every setting from one of them, over the same seeds.
 
@@ -249,6 +255,7 @@ def changes(rows: pd.DataFrame, *, against: str, metrics: Sequence[str] | None =
     return CHANGES.check(table.rename(columns={"quantity": "metric", "mean": "value"}).drop(columns="median"))
 
 
+@checked
 def pareto(table: pd.DataFrame, *, better: Mapping[str, Literal["high", "low"]]) -> pd.DataFrame:
     """Mark the settings that no other dominates.
 

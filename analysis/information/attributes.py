@@ -25,6 +25,7 @@ from torch import Tensor
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank, Point
 from scorescope.probes.models.conditions import ConditionRows, to_device
@@ -72,6 +73,7 @@ HALF_LOSS = Schema(
 )
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class AttributeLoss:
     """What `attribute_loss` found.
@@ -92,6 +94,7 @@ class AttributeLoss:
     floor: Floats
 
 
+@checked
 def attribute_loss(
     denoiser: Denoiser,
     first: Tensor,

@@ -19,11 +19,13 @@ from scipy import optimize, special, stats
 
 from scorescope.analysis.information.log_snr import trapezoid_levels
 from scorescope.analysis.statistics.arrays import Bools, Floats, Integers
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 FEWEST = 4  # points a look
 
 
+@checked
 def likelihood_weights(sigmas: Floats) -> Floats:
     """Half the trapezoid weights in log-SNR: with them, differences of summed eps losses are log-likelihood ratios.
 
@@ -40,6 +42,7 @@ def likelihood_weights(sigmas: Floats) -> Floats:
     return trapezoid_levels(sigmas).weights / 2
 
 
+@checked
 def fit_level_weights(losses: Floats, labels: Integers, sigmas: Floats, *, ridge: float = 0.01) -> Floats:
     """Weights >= 0 that minimise the cross-entropy of softmax(-sum_level weight * loss).
 

@@ -25,6 +25,7 @@ from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.intervals import wilson
 from scorescope.analysis.statistics.splits import split_rows
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.candidate_losses import CandidateLosses
 from scorescope.probes.bank.compare import Arm, compare_arms
@@ -72,6 +73,7 @@ SUMMARY = Schema(
 )
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Classification:
     """What `paired_classify` found.
@@ -89,6 +91,7 @@ class Classification:
     summary: pd.DataFrame
 
 
+@checked
 def paired_classify(
     denoiser: Denoiser,
     bank: Bank,

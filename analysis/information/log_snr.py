@@ -16,11 +16,13 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 END_LEVELS = 3  # levels whose slope says how the integrand goes on outside
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class LogSNRLevels:
     """Levels and weights of a rule of integration.
@@ -75,6 +77,7 @@ class Tail:
     basis: str
 
 
+@checked
 def grid_levels(low: float = -9.0, high: float = 6.0, count: int = 31) -> LogSNRLevels:
     """Evenly spaced levels with the weights of the trapezoid rule.
 
@@ -119,6 +122,7 @@ def trapezoid_levels(sigmas: Sequence[float] | Floats) -> LogSNRLevels:
     return LogSNRLevels(log_snr, weights, float(log_snr[0]), float(log_snr[-1]), "trapezoid rule")
 
 
+@checked
 def logistic_levels(
     count: int = 100, *, location: float = 1.0, scale: float = 2.0, clip: float = 3.0, seed: int | None = None
 ) -> LogSNRLevels:

@@ -16,6 +16,7 @@ from torch import Tensor
 from scorescope.analysis.statistics.arrays import Floats, host_array
 from scorescope.analysis.statistics.intervals import wilson
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.probes.bank.comparison import Comparison, LossSpace
 
 SPACES: tuple[LossSpace, ...] = ("eps", "denoised")
@@ -50,6 +51,7 @@ ARM_PAIRS = Schema(
 )
 
 
+@checked
 def loss_table(comparison: Comparison) -> pd.DataFrame:
     """Loss of every arm at every level: columns declared in `ARM_LOSSES`.
 
@@ -71,6 +73,7 @@ def loss_table(comparison: Comparison) -> pd.DataFrame:
     return ARM_LOSSES.check(pd.concat(parts, ignore_index=True))
 
 
+@checked
 def pair_table(comparison: Comparison) -> pd.DataFrame:
     """Paired differences and distances at every level: columns declared in `ARM_PAIRS`; no rows without pairs.
 
@@ -131,6 +134,7 @@ WIN_RATES = Schema(
 )
 
 
+@checked
 def win_rates(comparison: Comparison, labels: ArrayLike | Tensor) -> pd.DataFrame:
     """How often the true class has a lower loss than another, at each level alone.
 

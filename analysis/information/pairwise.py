@@ -31,6 +31,7 @@ from scorescope.analysis.information.log_snr import LogSNRLevels, extrapolate, g
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.compare import Arm, compare_arms
 from scorescope.probes.bank.comparison import Comparison
@@ -100,6 +101,7 @@ INFORMATION_TAILS = Schema(
 )
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class PairwiseInformation:
     """What `pairwise_information` found.
@@ -127,6 +129,7 @@ class PairwiseInformation:
     reading: str
 
 
+@checked
 def pairwise_information(
     denoiser: Denoiser,
     bank: Bank | Tensor,
@@ -199,6 +202,7 @@ def pairwise_information(
     return found["condition"]
 
 
+@checked
 def information_of_each(
     denoiser: Denoiser,
     bank: Bank | Tensor,

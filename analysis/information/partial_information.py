@@ -23,6 +23,7 @@ from scorescope.analysis.information.pairwise import PairwiseInformation, inform
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -54,6 +55,7 @@ OVERLAP_SUMMARY = Schema(
 )
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Overlap:
     """What `overlap` found.
@@ -73,6 +75,7 @@ class Overlap:
     joint: PairwiseInformation
 
 
+@checked
 def overlap(
     denoiser: Denoiser,
     bank: Bank | Tensor,

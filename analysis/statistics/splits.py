@@ -19,6 +19,7 @@ from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.analysis.statistics.bootstrap import sample_and_draws
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.compare import checked_rows
 from scorescope.probes.bank.points import Bank
@@ -26,6 +27,7 @@ from scorescope.probes.bank.points import Bank
 PARTS = ("train", "validation", "test")
 
 
+@checked
 @dataclass(frozen=True)
 class Split:
     """Images of each part, as indices.
@@ -62,6 +64,7 @@ class Split:
                 raise InputError("split", found=found, expected=f"every {what} in one part only: leakage")
 
 
+@checked
 def grouped_split(groups: Integers, *, shares: Sequence[float] = (0.6, 0.2, 0.2), seed: int = 0) -> Split:
     """Draw the groups into train, validation and test.
 

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import require_columns
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 
+@checked
 def summarise_by(
     table: pd.DataFrame,
     *,

@@ -14,9 +14,11 @@ from importlib import import_module
 
 import pandas as pd
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 
+@checked
 @dataclass(frozen=True)
 class Column:
     """One column of a table.
@@ -39,6 +41,7 @@ class Column:
     meaning: str
 
 
+@checked
 @dataclass(frozen=True)
 class Schema:
     """The columns of a table, in order.
@@ -99,6 +102,7 @@ def require_columns(argument: str, table: pd.DataFrame, names: list[str]) -> Non
         raise InputError(argument, found=f"a table without {absent}", expected=f"columns {names}")
 
 
+@checked
 def find_column(name: str) -> pd.DataFrame:
     """What a column means, in every table of this room that has it.
 

@@ -9,16 +9,19 @@ This module calls no network.
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import COND
 from scorescope.probes.sites.modules import Pool
+from scorescope.probes.sites.outputs import Output
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Activations:
     """Activations of images by site and noise level.
@@ -35,6 +38,8 @@ class Activations:
         How each site was reduced: "mean", "whole" (flattened), or cells of a grid.
     branch : str
         "cond" or "uncond"; another name for branches of guidance rules.
+    outputs : mapping of str to Output
+        By site that is a module, which of the tensors that it puts out; empty where that is not known.
 
     Raises
     ------
@@ -47,6 +52,7 @@ class Activations:
     images: Tensor
     how: Mapping[str, Pool]
     branch: str = COND
+    outputs: Mapping[str, Output] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -70,6 +76,19 @@ class Activations:
     def log_snr(self) -> list[float]:
         """-2 ln sigma of each level."""
         return [-2 * math.log(sigma) for sigma in self.sigmas]
+
+    def describe(self) -> str:
+        """One line a site: which of the module's outputs it is, and how it was reduced."""
+        lines = []
+        for site in self.sites:
+            output = f"{self.outputs[site]}; " if site in self.outputs else ""
+            how = self.how[site]
+            lines.append(f"{site}: {output}{how if isinstance(how, str) else f'{how} x {how} cells'}")
+        return "\n".join(lines)
+
+    def output_of(self, site: str) -> int | None:
+        """Which of the tensors that a site's module puts out; None where that is not known."""
+        return self.outputs[site].place if site in self.outputs else None
 
     def site(self, name: str) -> Tensor:
         """All levels of a site, (level, row, d).

@@ -12,17 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
-from scorescope.probes.activations.collect import Sites, capturing, pools_of, reduced
+from scorescope.probes.activations.collect import Sites, capturing, check_called, pools_of, reduced
 from scorescope.probes.guidance.base import COND, GuidanceState
 from scorescope.probes.models.denoiser import Denoiser
 from scorescope.probes.sampling.sample import Run, sample
 from scorescope.probes.sites.modules import Pool
+from scorescope.probes.sites.outputs import Output, Outputs, OutputsRead
 
 Key = tuple[str, int, int, str]
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class SampleTaps:
     """Activations along sampling.
@@ -35,11 +38,14 @@ class SampleTaps:
         Noise level of each evaluation.
     how : mapping of str to Pool
         How each site was reduced.
+    outputs : mapping of str to Output
+        By site that is a module, which of the tensors that it puts out.
     """
 
     values: dict[Key, Tensor]
     sigmas: dict[tuple[int, int], float]
     how: Mapping[str, Pool]
+    outputs: Mapping[str, Output] = field(default_factory=dict)
 
     def at(self, site: str, *, step: int, call: int = 0, branch: str = COND) -> Tensor:
         """One site in one evaluation, (sample, d).
@@ -72,7 +78,7 @@ class SampleTaps:
         }
         count = len(next(iter(values.values()))[0])
         sigmas = tuple(self.sigmas[place] for place in places)
-        return Activations(values, sigmas, torch.arange(count), self.how, branch)
+        return Activations(values, sigmas, torch.arange(count), self.how, branch, self.outputs)
 
 
 @dataclass
@@ -96,8 +102,15 @@ class _Taps:
         self.taken.clear()
 
 
+@checked
 def sample_with_sites(
-    denoiser: Denoiser, sites: Sites, *, seeds: Sequence[int], how: Pool = "mean", **options: Any
+    denoiser: Denoiser,
+    sites: Sites,
+    *,
+    seeds: Sequence[int],
+    how: Pool = "mean",
+    output: Outputs = None,
+    **options: Any,
 ) -> tuple[Run, SampleTaps]:
     """Sample as `sample` does, keeping activations by (sample, step, call, branch); the samples are the same.
 
@@ -105,7 +118,7 @@ def sample_with_sites(
     ----------
     denoiser : Denoiser
         The model, a `torch.nn.Module` where a site is a module.
-    sites, how
+    sites, how, output
         As in `collect`.
     seeds : sequence of int
         One a sample.
@@ -124,9 +137,10 @@ def sample_with_sites(
     InputError
         As `collect` and `sample` do.
     """
-    pools, seeds = pools_of(sites, how), list(seeds)
-    with capturing(denoiser, pools) as taken:
+    pools, seeds, outputs = pools_of(sites, how), list(seeds), OutputsRead(output)
+    with capturing(denoiser, pools, outputs) as taken:
         taps = _Taps(pools, taken, len(seeds))
         run = sample(denoiser, seeds=seeds, watch=taps, **options)
+    check_called(pools, (site for site, *_ in taps.values))
     values = {key: value.cpu() for key, value in taps.values.items()}
-    return run, SampleTaps(values, taps.sigmas, pools)
+    return run, SampleTaps(values, taps.sigmas, pools, outputs.found)

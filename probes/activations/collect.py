@@ -8,12 +8,13 @@
 Two names are no modules: "x" is the noisy input, "denoised" the estimate that came out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.bank.points import Bank, Point
@@ -23,11 +24,14 @@ from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.recording.trace import Trace
 from scorescope.probes.sites.interventions import INPUT, OUTPUT
 from scorescope.probes.sites.modules import Pool, capture, pool
+from scorescope.probes.sites.once_a_pass import never_called
+from scorescope.probes.sites.outputs import Outputs, OutputsRead
 
 Sites = Sequence[str] | Mapping[str, Pool]
 """Names of sites, or how each of them is reduced."""
 
 
+@checked
 @torch.no_grad()
 def collect(
     denoiser: Denoiser,
@@ -36,6 +40,7 @@ def collect(
     *,
     condition: Condition = None,
     how: Pool = "mean",
+    output: Outputs = None,
     draws: str = "apart",
     batch: int = 256,
     progress: bool = False,
@@ -55,6 +60,9 @@ def collect(
     how : {"mean", "whole"} or int
         Reduction of sites that do not say their own: "mean" over space or tokens, k for a k x k grid of a map,
         "whole" keeps all values, flattened.
+    output : int or mapping of str to int, optional
+        Which of the tensors that modules put out, for all sites or by site; by default that of the image, where a
+        block returns text beside it. `Activations.describe()` says which it was.
     draws : {"apart", "mean"}
         One row a noise draw, draw varying slowest; or the mean over draws.
     batch : int
@@ -70,15 +78,17 @@ def collect(
     Raises
     ------
     InputError
-        For unknown sites (the nearest are suggested), sites called twice in a forward pass, reductions that do not
-        fit, predictions of another shape than x, and values that are not finite.
+        For unknown sites (the nearest are suggested), sites called twice in a forward pass or never, several outputs
+        of which none is known to be the image's, reductions that do not fit, predictions of another shape than x, and
+        values that are not finite.
     """
     if draws not in ("apart", "mean"):
         raise InputError("draws", found=repr(draws), expected="'apart' or 'mean'")
     pools = pools_of(sites, how)
     condition = to_device(condition, bank.x0.device)
     stored: dict[str, Tensor] = {}
-    with capturing(denoiser, pools) as taken:
+    outputs = OutputsRead(output)
+    with capturing(denoiser, pools, outputs) as taken:
         for point in bank.points(batch=batch, progress=progress):
             found = _visit(denoiser, point, condition, pools, taken)
             for site, value in found.items():
@@ -86,11 +96,12 @@ def collect(
                     size = (len(bank.sigmas), bank.draws, len(bank), value.shape[1])
                     stored[site] = torch.empty(size, device=value.device)
                 stored[site][point.level, point.draw, point.rows.to(value.device)] = value
+    check_called(pools, stored)
     apart = draws == "apart"
     values = {site: (stored[site].flatten(1, 2) if apart else stored[site].mean(1)).cpu() for site in pools}
     images = torch.arange(len(bank)).repeat(bank.draws if apart else 1)
     branch = UNCOND if condition is None else COND
-    return Activations(values, tuple(float(s) for s in bank.sigmas), images, pools, branch)
+    return Activations(values, tuple(float(s) for s in bank.sigmas), images, pools, branch, outputs.found)
 
 
 def _visit(
@@ -114,10 +125,19 @@ def pools_of(sites: Sites, how: Pool) -> dict[str, Pool]:
     return pools
 
 
-def capturing(denoiser: object, pools: Mapping[str, Pool]) -> AbstractContextManager[dict[str, Tensor]]:
+def check_called(pools: Mapping[str, Pool], called: Iterable[str]) -> None:
+    """Raise `InputError` for a site that was never called."""
+    heard = set(called)
+    if silent := [site for site in pools if site not in heard]:
+        raise never_called(silent[0])
+
+
+def capturing(
+    denoiser: object, pools: Mapping[str, Pool], outputs: OutputsRead
+) -> AbstractContextManager[dict[str, Tensor]]:
     """A capture of the sites that are modules, each reduced in its own way."""
     modules = {site: how for site, how in pools.items() if site not in (INPUT, OUTPUT)}
-    return capture(denoiser, list(modules), how=modules)
+    return capture(denoiser, list(modules), how=modules, outputs=outputs)
 
 
 def reduced(pools: Mapping[str, Pool], taken: Mapping[str, Tensor], x: Tensor, prediction: Tensor) -> dict[str, Tensor]:
@@ -131,6 +151,7 @@ def _flat(value: Tensor, how: Pool) -> Tensor:
     return pool(value, how).float().flatten(1)
 
 
+@checked
 def trace_activations(trace: Trace, sites: Sites, *, branch: str = COND, how: Pool = "mean") -> Activations:
     """Activations that `record(pipe, sites=...)` kept, one level a recorded step.
 
@@ -162,4 +183,5 @@ def trace_activations(trace: Trace, sites: Sites, *, branch: str = COND, how: Po
 
     values = {site: torch.cat([steps(site, run) for run in places.values()], dim=1) for site in pools}
     rows = next(iter(values.values())).shape[1]
-    return Activations(values, next(iter(sigmas.values())), torch.arange(rows), pools, branch)
+    outputs = {site: output for site, output in trace.site_outputs.items() if site in pools}
+    return Activations(values, next(iter(sigmas.values())), torch.arange(rows), pools, branch, outputs)

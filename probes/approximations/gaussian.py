@@ -18,11 +18,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.layout import flatten, restore, variances
 from scorescope.probes.models.denoiser import Condition
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Gaussian:
     """N(mean, basis diag(eigenvalues) basis^T + residual (1 - basis basis^T)).
@@ -246,6 +248,7 @@ class Gaussian:
         return torch.addmm(off * rows, (rows @ self.basis) * (on - off), self.basis.mT)
 
 
+@checked
 def isotropic(mean: Tensor, variance: float, *, name: str | None = None, units: str = "data") -> Gaussian:
     """N(mean, variance): the same variance, in squared units of the data, along all d directions; 0 is a point.
 

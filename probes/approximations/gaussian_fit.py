@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.gaussian import Gaussian, isotropic
 from scorescope.probes.approximations.sources import Batches, Source
@@ -36,6 +37,7 @@ class Totals:
     mean: Tensor  # (d,), float64
 
 
+@checked
 def fit_isotropic(
     source: Source, *, variance: bool = True, value_range: tuple[float, float] | None = None, units: str = "data"
 ) -> Gaussian:
@@ -59,6 +61,7 @@ def fit_isotropic(
     return isotropic(mean, total / totals.n / batches.dimension, units=units)
 
 
+@checked
 def fit_gaussian(
     source: Source,
     *,

@@ -17,6 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.gaussian import Gaussian
 from scorescope.probes.approximations.layout import flatten, restore, variances
@@ -25,6 +26,7 @@ from scorescope.probes.models.denoiser import Condition
 _CHUNK_ELEMENTS = 2**23  # coefficients held at once: 64 MB of float64
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Mixture:
     """sum_k weights_k N_k.

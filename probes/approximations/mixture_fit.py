@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.gaussian import Gaussian, isotropic
 from scorescope.probes.approximations.gaussian_fit import SHRINKAGES, Shrinkage, fit_gaussian
@@ -21,6 +22,7 @@ from scorescope.probes.approximations.mixture import Mixture
 from scorescope.probes.approximations.sources import Batches, Source, filtered
 
 
+@checked
 def fit_per_class(
     source: Source,
     labels: Tensor | Sequence[int],
@@ -68,6 +70,7 @@ def fit_per_class(
     return _fit_components(batches, owner, wanted, rank, shrinkage, name, units, labelled=True)
 
 
+@checked
 def fit_kmeans(
     source: Source,
     *,

@@ -15,16 +15,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from scorescope.data.doors import checked, describe_value
 from scorescope.data.errors import InputError
+from scorescope.data.image_files import decode_image, list_images
+from scorescope.data.untrusted import only_input_errors, read_bytes
 
 Source = Any
 """Tensor or array (n, *shape); iterable of batches, or of (batch, labels); function returning such an iterable."""
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
-
+@checked
 class Batches:
     """A source as flat rows, batch by batch.
 
@@ -50,13 +54,18 @@ class Batches:
     """
 
     def __init__(self, source: Source, *, value_range: tuple[float, float] | None = None, batch: int = 1024) -> None:
+        is_array = isinstance(source, np.ndarray | Tensor)
+        is_one = isinstance(source, str) or (is_array and not source.ndim)
+        if is_one or not (callable(source) or isinstance(source, Iterable)):
+            expected = "an array (n, *shape), an iterable of batches, or a function that returns one"
+            raise InputError("source", found=describe_value(source), expected=expected)
         if isinstance(source, Iterator):
             raise InputError(
                 "source",
                 found="an iterator, used up after one pass",
                 expected="a list, a loader, or a function that starts it anew",
             )
-        if isinstance(source, np.ndarray | Tensor) and len(source) == 0:
+        if is_array and len(source) == 0:
             raise InputError("source", found="no samples", expected="an array of shape (n >= 1, *shape)")
         self._source, self._range, self._batch = source, value_range, batch
         self._checked = False
@@ -92,7 +101,7 @@ class Batches:
         empty = True
         for part in parts:
             empty = False
-            yield torch.as_tensor(part[0] if isinstance(part, tuple | list) else part)
+            yield _tensor(part[0] if isinstance(part, tuple | list) and part else part)
         if empty:
             raise InputError("source", found="no batches", expected="at least one batch of shape (n, *shape)")
 
@@ -111,13 +120,24 @@ class Batches:
             raise InputError(argument, found=f"values from {low:g} to {high:g}", expected=expected)
 
 
+def _tensor(batch: Any) -> Tensor:
+    try:
+        return torch.as_tensor(batch)
+    except (TypeError, RuntimeError, ValueError):
+        expected = "a tensor, or an array of numbers"
+        raise InputError("source (a batch)", found=describe_value(batch), expected=expected) from None
+
+
+@checked
 class ImageFolder:
     """The images of a folder and its sub-folders, in order of their names, as batches in [-1, 1].
+
+    The same files are images as for `features.open_images`, decoded in the same way.
 
     Parameters
     ----------
     folder : Path or str
-        Searched for .png, .jpg, .jpeg, .bmp and .webp.
+        Where the images are.
     size : int, optional
         Side in pixels to resize to (shorter side, then centre crop); by default images must share one size.
     batch : int
@@ -130,11 +150,9 @@ class ImageFolder:
     """
 
     def __init__(self, folder: Path | str, *, size: int | None = None, batch: int = 256) -> None:
-        self.files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not self.files:
-            raise InputError(
-                "folder", found=f"no images in {folder}", expected=f"files ending in {', '.join(SUFFIXES)}"
-            )
+        if not Path(folder).is_dir():
+            raise InputError("folder", found=f"no folder {folder}", expected="a folder of images")
+        self.files = list_images(Path(folder)).files
         self._size, self._batch = size, batch
 
     def __len__(self) -> int:
@@ -157,15 +175,11 @@ class ImageFolder:
             yield stacked.to(torch.float32) / 127.5 - 1
 
 
-def _decode(path: Path, size: int | None) -> np.ndarray:
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(str(path), found=f"an image that cannot be read ({error})", expected="a whole image") from None
-    return np.asarray(ImageOps.fit(image, (size, size)) if size else image)
+def _decode(path: Path, size: int | None) -> NDArray[np.uint8]:
+    content = read_bytes(path, expected="a whole image")
+    with only_input_errors(path, expected="a whole image", found="an image that cannot be read"):
+        pixels, _ = decode_image(content)
+    return np.asarray(ImageOps.fit(Image.fromarray(pixels), (size, size))) if size else pixels
 
 
 def filtered(

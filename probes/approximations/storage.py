@@ -8,12 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from scorescope.data.checkpoints import replace_file
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import only_input_errors, parse_json, read_tensors
+from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
 from scorescope.probes.approximations.gaussian import Gaussian
 from scorescope.probes.approximations.mixture import Mixture
 from scorescope.probes.approximations.training_set import TrainingSet
@@ -23,8 +25,11 @@ Approximation = Gaussian | Mixture | TrainingSet
 """A law whose denoiser is known."""
 
 
+@checked
 def save_approximation(path: Path | str, approximation: Approximation) -> None:
-    """Write an approximation, its name, note and units to one safetensors file, atomically.
+    """Write an approximation, its name, note and units to one safetensors file, atomically, with a hash of the file.
+
+    What components share, a tied covariance for instance, is written once, and shared again when it is read.
 
     Parameters
     ----------
@@ -46,11 +51,12 @@ def save_approximation(path: Path | str, approximation: Approximation) -> None:
         if approximation.labels is not None:
             tensors["labels"] = approximation.labels
         about |= {"kind": "training set", "chunk": approximation.chunk}
-    metadata = {"format": FORMAT, "about": json.dumps(about)}
-    kept = {key: value.contiguous() for key, value in tensors.items()}
-    replace_file(Path(path), lambda temporary: save_file(kept, temporary, metadata))
+    kept, about["same"] = _once(tensors)
+    metadata = {"format": FORMAT, "about": json.dumps(about), "seal": UNSEALED}
+    write_sealed(Path(path), lambda temporary: save_file(kept, temporary, metadata))
 
 
+@checked
 def load_approximation(path: Path | str) -> Approximation:
     """Read what `save_approximation` wrote.
 
@@ -59,20 +65,32 @@ def load_approximation(path: Path | str) -> Approximation:
     InputError
         If the file is missing, damaged or of another kind.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(str(path), found=f"no readable file ({error})", expected="a safetensors file") from None
+    sealed = check_seal(Path(path))
+    metadata, tensors = read_tensors(path, expected="a safetensors file")
     if metadata.get("format") != FORMAT:
         found = f"format {metadata.get('format')!r}"
         raise InputError(str(path), found=found, expected=f"{FORMAT!r}, written by save_approximation")
-    try:
-        about = json.loads(metadata["about"])
+    if not sealed:
+        warn_unsealed(Path(path))
+    with only_input_errors(path, expected=FORMAT, found="entries that do not fit"):
+        about = parse_json(metadata["about"], source=path, expected=FORMAT)
+        tensors |= {key: tensors[first] for key, first in about.get("same", {}).items()}
         return _build(about, tensors)
-    except (KeyError, TypeError, IndexError) as error:
-        raise InputError(str(path), found=f"entries that do not fit ({error!r})", expected=FORMAT) from None
+
+
+def _once(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors that lie in memory of their own, and for those that are the same as another the name of that one."""
+    kept: dict[str, Tensor] = {}
+    same: dict[str, str] = {}
+    places: dict[tuple[Any, ...], str] = {}
+    for key, value in tensors.items():
+        first = places.setdefault((value.data_ptr(), value.shape, value.stride(), value.dtype, value.device), key)
+        if first != key and value.numel():
+            same[key] = first
+        else:
+            shares = value.untyped_storage().nbytes() > value.nbytes  # a view, perhaps of the same as others
+            kept[key] = value.clone(memory_format=torch.contiguous_format) if shares else value.contiguous()
+    return kept, same
 
 
 def _pack(prefix: str, gaussian: Gaussian, tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -17,11 +17,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.layout import flatten, restore, variances
 from scorescope.probes.models.denoiser import Condition
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
     """The uniform law on given points.

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.comparison import Comparison, Sums
 from scorescope.probes.bank.points import Bank, Point
@@ -23,6 +24,7 @@ from scorescope.probes.models.conditions import ConditionRows, kind_of, to_devic
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 
 
+@checked
 @dataclass(frozen=True)
 class Arm:
     """One side of a comparison.
@@ -42,6 +44,7 @@ class Arm:
     condition: Condition = None
 
 
+@checked
 def compare_arms(
     bank: Bank,
     arms: Sequence[Arm],

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank, Point
 from scorescope.probes.models.denoiser import working_dtype
@@ -25,6 +26,7 @@ Floats = NDArray[np.float64]
 LossSpace = Literal["eps", "denoised"]
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """What `compare_arms` found.

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 
+@checked
 @dataclass(frozen=True)
 class Point:
     """Noisy images at one noise level.
@@ -47,6 +49,7 @@ class Point:
     draw: int
 
 
+@checked
 @dataclass(frozen=True)
 class Bank:
     """Images, noise levels and a seed: every point follows from them.
@@ -107,6 +110,7 @@ class Bank:
         return torch.randn(self.x0.shape[1:], generator=generator)
 
 
+@checked
 def log_snr_grid(low: float, high: float, count: int) -> list[float]:
     """Noise levels evenly spaced in log-SNR = -2 ln sigma, falling from `low` log-SNR to `high`.
 

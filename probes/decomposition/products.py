@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.model import check_value_range
 
@@ -39,6 +40,7 @@ _DEVICE_ELEMENTS = 2**23  # accelerators want few, large kernels: 64 MB of float
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601 weights of R, G, B
 
 
+@checked
 def branch_products(cond: Tensor, uncond: Tensor | None, x: Tensor | None = None) -> dict[str, Tensor]:
     """Inner products of c = D_c, u = D_u, d = c - u and e = x - c, for each sample.
 
@@ -105,6 +107,7 @@ def chosen_products(names: Sequence[str], cond: Tensor, uncond: Tensor | None, x
     return dict(zip(names, _accumulate(products, *given.values()), strict=True))
 
 
+@checked
 def projection_products(update: Tensor, cond: Tensor, *, exact: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """<d,d>, <d,c> and <c,c> of each sample for a given update d.
 
@@ -135,6 +138,7 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     return _accumulate(lambda p, q: [_square(p - q)], a, b)[0]
 
 
+@checked
 def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
     """The same after removing each channel's mean: `centred_cond_sq`, `_update_sq`, `_update_cond`.
 
@@ -161,6 +165,7 @@ def centred_products(cond: Tensor, uncond: Tensor) -> dict[str, Tensor]:
     return dict(zip(names, torch.cat(parts, dim=1), strict=True))
 
 
+@checked
 def band_products(cond: Tensor, uncond: Tensor, edges: Sequence[float]) -> dict[str, Tensor]:
     """Energy of the update and of D_c in radial frequency bands.
 
@@ -199,6 +204,7 @@ def band_products(cond: Tensor, uncond: Tensor, edges: Sequence[float]) -> dict[
     return dict(zip(names, torch.cat(parts).unbind(1), strict=True))
 
 
+@checked
 def guided_products(guided: Tensor, cond: Tensor, value_range: tuple[float, float] | None) -> dict[str, Tensor]:
     """What a rule's prediction g looks like: the update it applied, and its pixel statistics.
 
@@ -219,6 +225,7 @@ def guided_products(guided: Tensor, cond: Tensor, value_range: tuple[float, floa
     return applied | image_statistics(guided, value_range)
 
 
+@checked
 def image_statistics(images: Tensor, value_range: tuple[float, float] | None) -> dict[str, Tensor]:
     """Range overshoot, contrast and colour saturation of each sample.
 

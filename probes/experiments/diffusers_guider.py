@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.own_branches import has_own_branches
 from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, Rule, describe
@@ -35,6 +36,7 @@ class Session(Protocol):
         ...
 
 
+@checked
 def as_guider(rule: Rule) -> "RuleGuider":
     """The rule as an object with diffusers' guider protocol.
 

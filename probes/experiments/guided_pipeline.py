@@ -9,14 +9,16 @@ needs. Both ways the rule works in denoised space, at the state and the level of
 on the pipeline afterwards. To record a guided run, put `record(pipe)` outside: it sees what the scheduler got.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.diffusers_guider import RuleGuider
 from scorescope.probes.experiments.guider_calls import GuiderCalls
@@ -27,7 +29,7 @@ from scorescope.probes.experiments.own_branches import (
     pipeline_branches,
 )
 from scorescope.probes.experiments.pipeline_denoiser import PipelineDenoiser
-from scorescope.probes.guidance.base import GuidanceState, Rule, evaluations_needed
+from scorescope.probes.guidance.base import UNCOND, GuidanceState, Rule, describe, evaluations_needed, weight_at
 from scorescope.probes.guidance.scheduler_step import (
     FiniteFlags,
     check_first_order,
@@ -42,14 +44,18 @@ from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.engine import Engine
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReaders
-from scorescope.probes.pipelines.listener import Listener, StepEvent
-from scorescope.probes.pipelines.proof import check_names
+from scorescope.probes.pipelines.listener import Listener, Made, StepEvent
+from scorescope.probes.pipelines.naming import check_names
 from scorescope.probes.pipelines.run_watch import Stream
 from scorescope.probes.pipelines.seat import Seat, check_left
 from scorescope.probes.pipelines.separator import Separated, Separator
 from scorescope.probes.pipelines.step_arguments import step_results
+from scorescope.probes.sampling.sample import parameters_of
+
+Unguided = Literal["after guided steps", "always", "never"]
 
 
+@checked
 def guide(
     pipe: Any,
     rule: Rule,
@@ -58,6 +64,7 @@ def guide(
     level: LevelFunction | None = None,
     branches: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
+    unguided: Unguided = "after guided steps",
 ) -> "Guide":
     """Use a rule in a pipeline, for the length of a with block.
 
@@ -79,6 +86,11 @@ def guide(
         Names of the branches in the order of the calls, where numbers cannot tell them apart; see `record`.
     seeds : sequence of int, optional
         One a sample, for rules that draw at random (ICG, TSG); by default the sample's place in the batch.
+    unguided : {"after guided steps", "always", "never"}
+        Where the pipeline makes one prediction and the rule needs two, because its own guidance has ended (an
+        interval, a scale of 1) or has not begun, whether the step goes on with that prediction, without the rule. By
+        default only in a run that had guided steps before; else, and with "never", it is an error. The first such
+        step of a block is said in a warning, and `Guide.evaluations` and `Guide.unguided` tell them all.
 
     Returns
     -------
@@ -90,28 +102,30 @@ def guide(
     InputError
         For sites that the network has not (the nearest are named) or that are no self-attention (PAG), CFGPP on a
         scheduler of higher order, and, while the pipeline runs, for a step whose branches cannot be told apart or
-        whose level is unknown. For branches of the rule's own: a weak network that does not take the arguments of
-        the pipeline's or puts out other shapes, drawn conditions of other shapes, and a network that gives something
-        else when it is called again (caching between steps, dropout). A rule's prediction that is not finite is
-        refused in its step on the CPU, and at the end of the block on an accelerator, which no step waits for.
+        whose level is unknown, or that has one prediction where the rule needs two (see `unguided`). For branches of
+        the rule's own: a weak network that does not take the arguments of the pipeline's or puts out other shapes,
+        drawn conditions of other shapes, and a network that gives something else when it is called again (caching
+        between steps, dropout). A rule's prediction that is not finite is refused in its step on the CPU, and at the
+        end of the block on an accelerator, which no step waits for.
 
     Notes
     -----
     A call that is made again passes through the hooks of others, so an `intervene` outside acts in it as in the call
     that it repeats; hooks of `record` and of `cache_activations` pass it by: a recording outside sees the calls of
-    the pipeline and what the scheduler got. That is then no combination of the recorded branches, so its branches
-    have names only where the user gives them (`branches=`).
+    the pipeline and what the scheduler got. It is told the rule, and the branches as they were proved here.
 
     Where the call held several branches, the rows of cond alone are given to the network, if in the first step that
     needs it this proves to give cond again; else the whole batch, at the cost of its other rows. The proof is one
     more evaluation in that step, once a run. `Guide.evaluations` counts all of them.
     """
+    if unguided not in get_args(Unguided):
+        raise InputError("unguided", found=repr(unguided), expected=" or ".join(map(repr, get_args(Unguided))))
     engine = Engine(pipe)
     check_rule(rule, list(engine.schedulers.values()))
     needed = _guider_name(pipe) is None or has_own_branches(rule)
     denoisers = find.denoisers(pipe, modules) if needed else {}
     check_sites(rule, denoisers)
-    return Guide(engine, rule, denoisers, level, check_names(branches), seeds)
+    return Guide(engine, rule, denoisers, level, check_names(branches), seeds, unguided)
 
 
 def _guider_name(pipe: Any) -> str | None:
@@ -130,10 +144,13 @@ class Evaluations:
     made : int
         What was made for each sample: by the pipeline, 0 in a step that used those of an earlier one, and for
         branches of the rule's own.
+    guided : bool
+        The scheduler received the rule's prediction; else the pipeline's own, which was the only one.
     """
 
     asked: Tensor
     made: int
+    guided: bool = True
 
     @property
     def needed(self) -> list[int]:
@@ -149,27 +166,30 @@ class _Path:
     separator: Separator = field(default_factory=Separator)
     memory: dict[str, Any] = field(default_factory=dict)
     repeats: dict[Any, bool] = field(default_factory=dict)
+    guided: bool = False
 
 
+@checked
 class Guide(Listener):
     """The context manager that `guide` returns.
 
     Attributes
     ----------
     evaluations : list of Evaluations
-        One for each scheduler step that received the rule's prediction.
+        One for each scheduler step.
     """
 
     def __init__(
         self, engine: Engine, rule: Rule, denoisers: Mapping[str, nn.Module], level: LevelFunction | None,
-        names: Sequence[str], seeds: Sequence[int] | None = None,
+        names: Sequence[str], seeds: Sequence[int] | None = None, unguided: Unguided = "after guided steps",
     ) -> None:  # fmt: skip
         self.evaluations: list[Evaluations] = []
         self._engine, self._rule, self._denoisers = engine, rule, denoisers
-        self._names, self._seeds = names, seeds
+        self._names, self._seeds, self._unguided = names, seeds, unguided
         self._own = self.wants_arguments = has_own_branches(rule)
         self._guider = None if _guider_name(engine.pipe) is None else GuiderCalls()
         self.wants_outputs = self._guider is None
+        self._named = describe(rule), parameters_of(rule)
         self._finite = FiniteFlags()
         self._seat: Seat | None = None
         self._undo: list[Callable[[], None]] = []
@@ -180,7 +200,12 @@ class Guide(Listener):
     @property
     def steps(self) -> int:
         """How many scheduler steps received the rule's prediction."""
-        return len(self.evaluations)
+        return sum(one.guided for one in self.evaluations)
+
+    @property
+    def unguided(self) -> list[int]:
+        """Places among `evaluations` of the steps that went on with the pipeline's one prediction."""
+        return [place for place, one in enumerate(self.evaluations) if not one.guided]
 
     def __enter__(self) -> "Guide":
         check_left(self._seat)
@@ -247,8 +272,8 @@ class Guide(Listener):
         if self._guider is not None and not call.repeated:
             self._guider.feed(call, outputs)
 
-    def before_step(self, step: StepEvent) -> Tensor:
-        """See `Listener`: step with the rule's prediction in place of the pipeline's."""
+    def before_step(self, step: StepEvent) -> Tensor | None:
+        """See `Listener`: step with the rule's prediction in place of the pipeline's, where the rule acts."""
         if step.restarts:
             self._paths = {}
             self._readers.forget()
@@ -256,9 +281,7 @@ class Guide(Listener):
         path.stream.count()
         given = step.given
         level = self._readers.of(step.owner).read(step.owner, given.timestep, given.state, given.extra)
-        prediction, guided, state = self._predict(path, step, level)
-        self._asked = guided, state
-        return prediction
+        return self._predict(path, step, level)
 
     def after_step(self, step: StepEvent, result: Any) -> None:
         """See `Listener`."""
@@ -268,26 +291,45 @@ class Guide(Listener):
             check_first_order(self._rule, step.owner, *self._asked, after, dtype)
         self._asked = None
 
-    def _predict(self, path: _Path, step: StepEvent, level: Level) -> tuple[Tensor, Tensor, GuidanceState]:
-        """What the scheduler receives, shaped and typed as before; the same as D; where the rule was asked."""
+    def _predict(self, path: _Path, step: StepEvent, level: Level) -> Tensor | None:
+        """What the scheduler receives, shaped and typed as before; None for what the pipeline gives it."""
         given = step.given
         calls, place = (step.calls, step.place) if self._guider is None else self._guider.take()
         found = path.separator.separate(calls, given.prediction.detach(), given.state.detach(), level, place)
         state = step_state(found.state, level, step=path.stream.step, call=path.stream.call, memory=path.memory)
         state.seeds = range(len(found.state)) if self._seeds is None else self._seeds
+        made = 0 if place else 1 if found.uncond is None else 2
+        if self._goes_unguided(path, found, state):
+            one = torch.ones(len(state.x), dtype=torch.int64, device=state.x.device)
+            self.evaluations.append(Evaluations(one, made, guided=False))
+            return None
+        path.guided = path.guided or found.uncond is not None
         own, more = self._own_predictions(path, found, level, state)
-        made = more + (0 if place else 1 if found.uncond is None else 2)
-        self.evaluations.append(Evaluations(evaluations_needed(self._rule, state), made))
+        self.evaluations.append(Evaluations(evaluations_needed(self._rule, state), made + more))
         predicted, guided = predict(
             self._rule, found.cond, found.uncond, found.state, level, state, own, flags=self._finite
         )
+        self._asked = guided, state
+        layout = found.layout if self._guider is None else None
+        self.made = Made(*self._named, weight_at(self._rule, state), layout, list(found.verdicts))
         if found.doubled:
             predicted = torch.cat([predicted, predicted])
         prediction = given.prediction.detach().clone(memory_format=torch.contiguous_format)
         target = without_variance(prediction, given.state)
         assert target is not None  # the branches were told apart with it
         target.copy_(predicted)  # learned variance, where there is some, stays the pipeline's
-        return prediction, guided, state
+        return prediction
+
+    def _goes_unguided(self, path: _Path, found: Separated, state: GuidanceState) -> bool:
+        """Whether the rule needs a branch that the pipeline does not make in this step, and may be left out."""
+        needed = UNCOND in pipeline_branches(self._rule, self._rule.branches(state))
+        allowed = self._unguided == "always" or (self._unguided == "after guided steps" and path.guided)
+        if found.uncond is not None or not needed or not allowed:
+            return False
+        if not self.unguided:
+            how = f"the pipeline makes one prediction, without {describe(self._rule)}: its own guidance is off there"
+            warnings.warn(f"from step {state.step} (sigma {state.sigma:.4g}) on {how}", stacklevel=2)
+        return True
 
     def _own_predictions(
         self, path: _Path, found: Separated, level: Level, state: GuidanceState

@@ -11,6 +11,7 @@ The pipeline is called unmodified, a few samples at a time, with one generator a
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.guided_pipeline import Evaluations, guide
 from scorescope.probes.experiments.replay import visits
@@ -43,6 +45,7 @@ def is_pipeline(model: Any) -> bool:
         return False
 
 
+@checked
 @torch.no_grad()
 def sample_pipeline(
     pipe: Any,
@@ -189,7 +192,8 @@ def _described(
     if len(needed) != len(scalars) or scalars["sample"].nunique() != len(seeds):
         found = f"{len(scalars)} recorded rows of {scalars['sample'].nunique()} samples, {len(needed)} guided ones"
         raise InputError("pipe", found=found, expected="one scheduler state a sample in every step")
-    scalars = scalars.assign(needed=needed, observed=np.maximum(made - needed, 0))
+    # a batch is a run of the pipeline, but no run of its own of what is sampled
+    scalars = scalars.assign(needed=needed, observed=np.maximum(made - needed, 0), batch=scalars["run"], run=0)
     first = next(iter(condition.values()))
     labels = [one if isinstance(one, str | int) else None for one in first]
     samples = pd.DataFrame({"sample": range(len(seeds)), "seed": list(seeds), "condition": labels})
@@ -200,4 +204,4 @@ def _described(
         "weight": rule.weight,
         "recording": {"value_range": record.value_range, "band_edges": ()},
     }
-    return Trace(scalars, samples, manifest, kept=list(visits(trace)) if record.keep else ())
+    return Trace(scalars, samples, manifest, [replace(one, run=0) for one in visits(trace)] if record.keep else ())

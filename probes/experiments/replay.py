@@ -10,26 +10,38 @@ Exact, and no model is called. It is not a rollout: the states stay those of the
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition.products import branch_products, squared_distance
-from scorescope.probes.guidance.base import COND, PERTURBED, UNCOND, GuidanceState, Products, RowRule, Rule, describe
-from scorescope.probes.guidance.branch_makers import PIPELINE, check_maker
+from scorescope.probes.decomposition.products import branch_products, guided_products, squared_distance
+from scorescope.probes.experiments.recorded_visits import recorded_visits
+from scorescope.probes.guidance.base import (
+    COND,
+    UNCOND,
+    GuidanceState,
+    Products,
+    RowRule,
+    Rule,
+    describe,
+    row_weights,
+)
+from scorescope.probes.guidance.branch_makers import check_maker
 from scorescope.probes.guidance.combination import combination_of
-from scorescope.probes.guidance.scheduler_step import LEAST_ALPHA
 from scorescope.probes.guidance.state_products import StateProducts
 from scorescope.probes.recording.trace import Recording, ScalarRecorder, Trace, Visit
 from scorescope.probes.sampling.sample import parameters_of
 
+_FORGOTTEN = "the rule remembers earlier steps, of which one is missing"
 
+
+@checked
 def visits(trace: Trace) -> Iterator[Visit]:
     """The kept states and branches of any trace, in denoised space and the variance-exploding convention.
 
@@ -44,11 +56,13 @@ def visits(trace: Trace) -> Iterator[Visit]:
     if not trace.of_pipeline:
         expected = "a run recorded with Recording(keep=True)"
         raise InputError("trace", found="a trace whose states and branches were not kept", expected=expected)
-    yield from _recorded(trace)
+    yield from recorded_visits(trace)
 
 
 def path_applied(trace: Trace) -> float:
     """How far guidance moved the predictions that a path was made of; 0 for an unguided path.
+
+    Infinite where the scheduler received other predictions than the recorded ones: those of a `guide` around it.
 
     Parameters
     ----------
@@ -68,6 +82,8 @@ def path_applied(trace: Trace) -> float:
     needed = ("applied_sq", "cond_sq", "noise_sq")
     if missing := [name for name in needed if name not in scalars]:
         raise InputError("trace.scalars", found=f"no {missing[0]}", expected=f"the columns {', '.join(needed)}")
+    if "replaced_by" in scalars and (scalars["replaced_by"] != "").any():
+        return float("inf")
     noise = scalars["noise_sq"].where(np.isfinite(scalars["noise_sq"]), float(np.prod(trace.manifest["shape"])))
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.sqrt(scalars["applied_sq"] / (scalars["cond_sq"] + noise)).max())
@@ -75,20 +91,27 @@ def path_applied(trace: Trace) -> float:
 
 @dataclass
 class _Replayed:
-    """One rule on its way through a trace."""
+    """One rule on its way through a trace.
+
+    `lost` are paths with a step that the rule could not be applied to: what it would remember of it is not known.
+    """
 
     rule: Rule
     recorder: ScalarRecorder
-    tables: list[pd.DataFrame]
-    kept: list[Visit]
-    memory: dict[int, dict[str, Any]]
+    kept: list[Visit] = field(default_factory=list)
+    memory: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    lost: set[tuple[int, int]] = field(default_factory=set)
+    refused: InputError | None = None
+    applied: bool = False
 
 
+@checked
 def replay(trace: Trace, rule: Rule, *, keep: bool = False, progress: bool = False) -> Trace:
     """Apply one rule at the states of a recorded run; see `replay_all`."""
     return replay_all(trace, [rule], keep=keep, progress=progress)[0]
 
 
+@checked
 def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progress: bool = False) -> list[Trace]:
     """Apply rules at the states of a recorded run. The trace is read once, however many rules there are.
 
@@ -108,20 +131,21 @@ def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progr
     list of Trace
         One a rule. `scalars` are those of a run, with the rule's prediction as `guided`, `needed` the evaluations
         that the rule would have needed, and in addition `difference_sq`, |g_rule - g_recorded|^2, and `guided_sq`,
-        |g_recorded|^2, both in denoised space.
+        |g_recorded|^2, both in denoised space. What the rule predicts is NaN at steps without a branch that it needs
+        (guidance that ends half-way), and from there on for a rule that remembers; `missing` says so.
 
     Raises
     ------
     InputError
-        Where states or branches were not kept or not told apart, or a rule needs a branch that was not recorded, or
-        one that another rule made: the random condition of `ICG` is no unconditional branch, and a network perturbed
-        at other sites another one. A pipeline's perturbed branch is served to `PAG` alone.
+        Where states or branches were not kept or at no step told apart, or a rule needs a branch that was recorded at
+        none, or one that another rule made: the random condition of `ICG` is no unconditional branch, and a network
+        perturbed at other sites another one. A pipeline's perturbed branch is served to `PAG` alone.
     """
     if not rules:
         raise InputError("rules", found="none", expected="at least one rule")
     recording = {} if trace.of_pipeline else trace.manifest.get("recording", {})
     options = Recording(value_range=_pair(recording.get("value_range")))
-    under_way = [_Replayed(rule, ScalarRecorder(options), [], [], {}) for rule in rules]
+    under_way = [_Replayed(rule, ScalarRecorder(options)) for rule in rules]
     seeds = trace.samples.set_index("sample")["seed"]
     shape: list[int] = []
     with _one_thread():
@@ -189,24 +213,36 @@ def _shared(visit: Visit, seeds: list[int], options: Recording) -> _Shared:
 
 
 def _apply(one: _Replayed, visit: Visit, shared: _Shared, keep: bool) -> None:
-    memory = one.memory.setdefault(visit.first, {})
+    path = visit.first, visit.stream
+    memory = one.memory.setdefault(path, {})
     state = GuidanceState(
         visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory, shared.seeds, dict(visit.others),
         shared.of_branches,
     )  # fmt: skip
     needed = one.rule.branches(state)
     rows = one.rule.rows(state) if UNCOND in needed and isinstance(one.rule, RowRule) else None
-    _check_branches(one.rule, needed, rows, visit, shared)
-    products = None if keep else _of_combination(one.rule, state, shared)
-    guided = visit.cond
+    missing = _missing(one, needed, rows, visit, shared)
+    products, guided = None, torch.full_like(visit.cond, torch.nan)
+    if not all(missing):
+        products = None if keep else _of_combination(one.rule, state, shared)
+        if products is None:
+            guided = one.rule(visit.cond, visit.uncond if UNCOND in needed else None, state)
+    if path in one.lost and memory:
+        missing = [why or _FORGOTTEN for why in missing]
     if products is None:
-        guided = one.rule(visit.cond, visit.uncond if UNCOND in needed else None, state)
-        products = _of_prediction(guided, visit, shared)
+        products = _of_prediction(guided, visit, shared, one.recorder.recording)
+    if any(missing):
+        gone = torch.tensor([bool(why) for why in missing], device=guided.device)
+        products = {name: value.masked_fill(gone, torch.nan) for name, value in products.items()}
+        guided = torch.where(gone.reshape(-1, *(1,) * (guided.ndim - 1)), torch.nan, guided)
+        one.lost.add(path)
+    one.applied |= not all(missing)
     one.recorder.add(
         visit.x, visit.cond, shared.compared, guided, products=shared.products | products,
-        first=visit.first, step=visit.step, call=visit.call, sigma=visit.sigma, sigma_next=visit.sigma_next,
+        first=visit.first, run=visit.run, stream=visit.stream, step=visit.step, call=visit.call,
+        sigma=visit.sigma, sigma_next=visit.sigma_next, weight=row_weights(one.rule, state, rows),
         needed=len(needed) if rows is None else (rows.int() + len(needed) - 1).cpu().numpy(), observed=0,
-        reference=shared.reference, missing="" if shared.compared is not None else "not recorded",
+        reference=shared.reference, missing=[_said(why, visit, shared) for why in missing],
     )  # fmt: skip
     if keep:
         one.kept.append(replace(visit, guided=guided))
@@ -220,29 +256,49 @@ def _of_combination(rule: Rule, state: GuidanceState, shared: _Shared) -> dict[s
     return None if factors is None else shared.plain.of_combination(factors)
 
 
-def _of_prediction(guided: Tensor, visit: Visit, shared: _Shared) -> dict[str, Tensor]:
+def _of_prediction(guided: Tensor, visit: Visit, shared: _Shared, options: Recording) -> dict[str, Tensor]:
     if shared.plain is not None:
         return shared.plain.of_prediction(guided)
-    return {"difference_sq": squared_distance(guided, visit.guided)}
+    difference = {"difference_sq": squared_distance(guided, visit.guided)}
+    return difference | guided_products(guided, visit.cond, options.value_range)
 
 
-def _check_branches(rule: Rule, needed: Sequence[str], rows: Tensor | None, visit: Visit, shared: _Shared) -> None:
+def _missing(one: _Replayed, needed: Sequence[str], rows: Tensor | None, visit: Visit, shared: _Shared) -> list[str]:
+    """Why the rule cannot be applied to each sample at this state; empty where it can."""
+    reasons = [""] * len(visit.x)
     for branch in needed:
-        if branch == COND:
-            continue
-        missing = branch != UNCOND and branch not in visit.others
-        if branch == UNCOND:
-            # a sample that did not need the branch when it was recorded has NaN there
-            unknown = None if visit.uncond is None else shared.products["uncond_sq"].isnan()
-            missing = unknown is None or bool((unknown if rows is None else unknown & rows).any())
-        if missing:
+        lacking = _lacking(branch, rows, visit, shared)
+        if lacking.any() and one.refused is None:
             where = f"step {visit.step}, sigma {visit.sigma:.4g}"
-            expected = f"a trace with it: record with Recording(all_branches=True), or sample with {describe(rule)}"
-            raise InputError("trace", found=f"no {branch} branch at {where}", expected=expected)
-        check_maker(rule, branch, visit.made_by.get(branch), step=visit.step)
+            expected = f"a trace with it: record with Recording(all_branches=True), or sample with {describe(one.rule)}"
+            one.refused = InputError("trace", found=f"no {branch} branch at {where}", expected=expected)
+        if not lacking.all() and branch != COND:
+            check_maker(one.rule, branch, visit.made_by.get(branch), step=visit.step)
+        why = f"no {branch} branch was recorded" + (f": {visit.why}" if visit.why else "")
+        reasons = [reason or (why if absent else "") for reason, absent in zip(reasons, lacking.tolist(), strict=True)]
+    return reasons
+
+
+def _lacking(branch: str, rows: Tensor | None, visit: Visit, shared: _Shared) -> Tensor:
+    """Which samples have not the branch that the rule needs of them, bool, shape (batch,)."""
+    if branch == COND:
+        return shared.products["cond_sq"].isnan()
+    if branch == UNCOND and visit.uncond is not None:
+        # a sample that did not need the branch when it was recorded has NaN there
+        unknown = shared.products["uncond_sq"].isnan()
+        return unknown if rows is None else unknown & rows
+    absent = branch not in visit.others
+    return torch.full_like(shared.products["cond_sq"], absent, dtype=torch.bool)
+
+
+def _said(why: str, visit: Visit, shared: _Shared) -> str:
+    """What a row's `missing` says: of the rule's prediction, else of the branch that it is compared with."""
+    return why or ("" if shared.compared is not None else visit.why or "not recorded")
 
 
 def _finished(trace: Trace, one: _Replayed, shape: list[int], options: Recording) -> Trace:
+    if one.refused is not None and not one.applied:
+        raise one.refused
     table = one.recorder.table()
     table["sample"] += table.pop("first")
     manifest: dict[str, Any] = {
@@ -256,34 +312,6 @@ def _finished(trace: Trace, one: _Replayed, shape: list[int], options: Recording
         "recording": {"value_range": options.value_range, "band_edges": ()},
     }
     return Trace(table, trace.samples, manifest, kept=one.kept)
-
-
-def _recorded(trace: Trace) -> Iterator[Visit]:
-    """States and branches of a recorded pipeline, step by step."""
-    arrays = trace.arrays
-    rows = trace.scalars.groupby(["run", "event"], sort=False).first()
-    for place, event in enumerate(arrays.events):
-        row = rows.loc[(event["run"], event["event"])]
-        level = event["level"]
-        if not isinstance(level["alpha"], float | int):
-            expected = "one noise level for all samples of a step"
-            raise InputError("trace", found=f"levels that differ by sample at step {row['step']}", expected=expected)
-        # a state without data (flow at time 1, zero terminal SNR) has no finite x / alpha: rules see it as if it held
-        # this share of data
-        alpha = max(float(level["alpha"]), LEAST_ALPHA)
-        x = arrays.load("x", place).double() / alpha
-        cond = arrays.load("cond", place, space="denoised")
-        uncond = arrays.load("uncond", place, space="denoised")
-        guided = arrays.load("guided", place, space="denoised")
-        sigma = min(float(row["sigma"]), 1 / LEAST_ALPHA)
-        others = {}
-        if arrays.proved[place].perturbed is not None:
-            others[PERTURBED] = arrays.load("perturbed", place, space="denoised")
-        made = {PERTURBED: PIPELINE} if others else {}
-        yield Visit(
-            int(row["step"]), int(row["call"]), sigma, float(row["sigma_next"]), x[: len(cond)], cond, uncond,
-            guided[: len(cond)], others, first=int(row["sample"]), made_by=made,
-        )  # fmt: skip
 
 
 def _pair(value: Any) -> tuple[float, float] | None:

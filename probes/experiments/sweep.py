@@ -4,25 +4,27 @@
     runs = sweep(pipe, {"CFG": CFG(1.0), "APG": APG(1.0)}, weights=(2.0, 4.0, 8.0), seeds=range(len(prompts)),
                  condition={"prompt": prompts}, arguments={"num_inference_steps": 30}, folder="runs/sweep")
 
-A sweep that was cut off goes on with its first unfinished setting. What the settings mean is for
-`analysis.guidance.measure_sweep` to say.
+A sweep that was cut off goes on with its first unfinished setting, and makes a damaged one again. What the settings
+mean is for `analysis.guidance.measure_sweep` to say.
 """
 
 import hashlib
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import pandas as pd
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tqdm import tqdm
 
-from scorescope.data.checkpoints import replace_file
+from scorescope.data.checkpoints import sha256
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import only_input_errors, read_parquet, read_tensors
+from scorescope.data.written_files import IntegrityWarning, read_json, replace_file, write_json
 from scorescope.probes.experiments.pipeline_runs import is_pipeline, sample_pipeline
 from scorescope.probes.guidance.base import Rule, describe
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -34,6 +36,7 @@ from scorescope.probes.sampling.sample import Run, parameters_of, sample
 from scorescope.probes.sampling.solvers import Heun
 
 
+@checked
 @dataclass(frozen=True)
 class Setting:
     """One setting of a sweep and its run."""
@@ -43,6 +46,7 @@ class Setting:
     run: Run
 
 
+@checked
 def sweep(
     model: Denoiser | Any,
     rules: Mapping[str, Rule],
@@ -121,6 +125,7 @@ def sweep(
     return settings
 
 
+@checked
 def with_weight(rule: Rule, weight: float) -> Rule:
     """The same rule with another guidance weight, that of the rule inside for a rule around a rule.
 
@@ -163,29 +168,30 @@ def _identity(model: Any) -> list[str]:
     return [type(model).__qualname__, fingerprint(parts, argument="model"), str(configs)]
 
 
+_PARTS = ("safetensors", "scalars.parquet", "samples.parquet")
+
+
 class _Store:
-    """Finished settings of one sweep, three files each; the JSON file is written last."""
+    """Finished settings of one sweep, four files each; the JSON file is written last and has the others' hashes."""
 
     def __init__(self, folder: Path, fixed: str) -> None:
         self.folder, self.fixed = folder, fixed
         folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, name: str, rule: str) -> Run | None:
-        """The finished run of a setting, or None."""
-        path = self._path(name)
-        if not path.with_suffix(".json").exists():
+        """The finished run of a setting, or None, also where its files are damaged, which a warning says."""
+        path = self._path(name).with_suffix(".json")
+        if not path.exists():
             return None
         try:
-            said = json.loads(path.with_suffix(".json").read_text())
-            if said["fixed"] != self.fixed or said["rule"] != rule:
-                expected = "an empty folder, or one of the same sweep"
-                raise InputError("folder", found=f"another sweep in {self.folder} ({name})", expected=expected)
-            samples = load_file(path.with_suffix(".safetensors"))["samples"]
-            scalars, rows = (pd.read_parquet(path.with_suffix(f".{kind}.parquet")) for kind in ("scalars", "samples"))
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-            expected = "a whole setting; remove its files to run it again"
-            raise InputError("folder", found=f"damaged files of {name} ({error})", expected=expected) from None
-        return Run(samples, Trace(scalars, rows, said["manifest"]))
+            said = read_setting(path)
+            if (said["fixed"], said["rule"]) == (self.fixed, rule):
+                return _run(path, said)
+        except InputError as error:
+            warnings.warn(f"{name!r} is made again: {error}", IntegrityWarning, stacklevel=3)
+            return None
+        expected = "an empty folder, or one of the same sweep"
+        raise InputError("folder", found=f"another sweep in {self.folder} ({name})", expected=expected)
 
     def write(self, name: str, rule: str, run: Run) -> None:
         """Write a finished run."""
@@ -193,17 +199,53 @@ class _Store:
         assert run.trace is not None  # sweep always records
         trace = run.trace
         samples = {"samples": run.samples.cpu().contiguous()}
+        path.with_suffix(".json").unlink(missing_ok=True)  # of a damaged one, whose files are replaced one by one
         replace_file(path.with_suffix(".safetensors"), lambda temporary: save_file(samples, temporary))
         for kind, table in (("scalars", trace.scalars), ("samples", trace.samples)):
             replace_file(path.with_suffix(f".{kind}.parquet"), table.to_parquet)
-        said = {"fixed": self.fixed, "rule": rule, "manifest": dict(trace.manifest)}
-        text = json.dumps(said, default=str)
-        replace_file(path.with_suffix(".json"), lambda temporary: temporary.write_text(text))
+        files = {part: sha256(path.with_suffix(f".{part}")) for part in _PARTS}
+        said = {"fixed": self.fixed, "rule": rule, "manifest": dict(trace.manifest), "files": files}
+        write_json(path.with_suffix(".json"), said, default=str)
 
     def _path(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         plain = "".join(c if c.isalnum() else "-" for c in name)[:40]
         return self.folder / f"{plain}-{digest}.x"
+
+
+def is_setting(path: Path) -> bool:
+    """Whether a JSON file has the tables of a setting beside it, or one of them."""
+    return path.suffix == ".json" and any(path.with_suffix(f".{part}").is_file() for part in _PARTS[1:])
+
+
+def read_setting(path: Path) -> dict[str, Any]:
+    """What a finished setting says of itself, after its hash and those of its files were checked.
+
+    Raises
+    ------
+    InputError
+        Naming the file that is damaged or missing.
+    """
+    said = read_json(path)
+    files = said.get("files", dict.fromkeys(_PARTS))  # an earlier version noted no hashes
+    fits = isinstance(files, dict) and set(files) == set(_PARTS) and isinstance(said.get("manifest"), dict)
+    if not fits or not {"fixed", "rule"} <= set(said):
+        raise InputError(str(path), found=f"the entries {sorted(said)[:9]}", expected="those of a setting")
+    for part, expected in files.items():
+        file = path.with_suffix(f".{part}")
+        if not file.is_file():
+            raise InputError(str(file), found="no such file", expected="a whole setting")
+        if expected is not None and sha256(file) != expected:
+            raise InputError(str(file), found="content that does not match its hash", expected="an undamaged file")
+    return said
+
+
+def _run(path: Path, said: Mapping[str, Any]) -> Run:
+    expected = "a whole setting"
+    with only_input_errors(path, expected=expected, found="damaged files"):
+        samples = read_tensors(path.with_suffix(".safetensors"), expected=expected)[1]["samples"]
+        scalars, rows = (read_parquet(path.with_suffix(f".{part}"), expected=expected) for part in _PARTS[1:])
+        return Run(samples, Trace(scalars, rows, said["manifest"]))
 
 
 def _rule_text(rule: Rule) -> str:

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.extractors import Extractor
 
 
+@checked
 def gradcam_maps(extractor: Extractor, layer: nn.Module, inputs: Tensor, directions: Tensor) -> Tensor:
     """Captum's LayerGradCam without ReLU: gradients averaged over space, times activations, summed over channels.
 
@@ -43,6 +45,7 @@ def gradcam_maps(extractor: Extractor, layer: nn.Module, inputs: Tensor, directi
     return maps.detach().sum(dim=1)
 
 
+@checked
 def occlusion_maps(
     extractor: Extractor, inputs: Tensor, directions: Tensor, *, window: int, stride: int | None = None,
     fill: float | Tensor = 0.0,

@@ -15,10 +15,13 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import only_input_errors, read_bytes
 from scorescope.probes.features.moments import Moments, checked_moments
 
 MARK = object()
+INSTRUCTIONS = 10_000  # a reference has about a hundred
 NAMES = {
     (module, name)
     for module, names in {
@@ -39,12 +42,13 @@ VALUES = {
 Instructions = Iterator[tuple[Any, Any, int | None]]
 
 
-def read_edm2_reference(path: Path, metric: str = "fid") -> Moments:
+@checked
+def read_edm2_reference(path: Path | str, metric: str = "fid") -> Moments:
     """Moments of one metric from an EDM2 reference file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         A pickle of {metric: {"mu": (d,), "sigma": (d, d)}, ...}, optionally with the number of images.
     metric : str
         `fid` or `fd_dinov2`.
@@ -54,22 +58,19 @@ def read_edm2_reference(path: Path, metric: str = "fid") -> Moments:
     InputError
         If the file holds anything but dicts, numbers, text and plain arrays, or lacks the metric.
     """
+    path = Path(path)
     expected = "an EDM2 reference: {metric: {mu, sigma}} with plain arrays"
-    if not path.is_file():
-        raise InputError(str(path), found="no such file", expected=expected)
-    try:
-        content = _Machine(str(path)).run(pickletools.genops(path.read_bytes()))
-    except InputError:
-        raise
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(str(path), found=f"a damaged or another kind of file ({error})", expected=expected) from None
+    file = read_bytes(path, expected=expected)
+    with only_input_errors(path, expected=expected, found="a damaged or another kind of file"):
+        content = _Machine(str(path)).run(pickletools.genops(file))
     part = content.get(metric) if isinstance(content, dict) else None
-    if not isinstance(part, dict) or not all(isinstance(part.get(key), np.ndarray) for key in ("mu", "sigma")):
-        keys = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise InputError(str(path), found=f"{keys}", expected=f"{metric!r} with arrays mu and sigma")
-    count = part.get("num_images", content.get("num_images"))
-    mean, covariance = part["mu"].astype(np.float64), part["sigma"].astype(np.float64)
-    return checked_moments(str(path), mean, covariance, None if count is None else int(count))
+    mean, covariance = (_array(part.get(key)) if isinstance(part, dict) else None for key in ("mu", "sigma"))
+    if not isinstance(content, dict) or not isinstance(part, dict) or mean is None or covariance is None:
+        keys = f"{sorted(content)[:9]}" if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise InputError(str(path), found=keys, expected=f"{metric!r} with arrays mu and sigma")
+    if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
+        raise InputError(str(path), found=f"shapes {mean.shape} and {covariance.shape}", expected="(d,) and (d, d)")
+    return checked_moments(str(path), mean, covariance, part.get("num_images", content.get("num_images")))
 
 
 class _Array:
@@ -96,9 +97,11 @@ class _Machine:
 
     def run(self, instructions: Instructions) -> Any:
         """What the file holds."""
-        for code, argument, _ in instructions:
+        for done, (code, argument, _) in enumerate(instructions):
+            if done > INSTRUCTIONS:
+                self._refuse(f"more than {INSTRUCTIONS} instructions")
             if code.name == "STOP":
-                return _finished(self.stack.pop())
+                return self.stack.pop()
             if code.name in VALUES:
                 self.stack.append(argument)
             elif code.name in CONSTANTS:
@@ -130,7 +133,7 @@ class _Machine:
 
     def _name_from_stack(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self._name(f"{module} {name}")
+        self._name(f"{_text(module)} {_text(name)}")
 
     def _call(self, _: Any) -> None:
         arguments, (kind, name) = self.stack.pop(), self.stack.pop()
@@ -139,14 +142,14 @@ class _Machine:
         if name == "_reconstruct":
             self.stack.append(_Array())
         elif name == "dtype":
-            self.stack.append(_Type(str(arguments[0])))
+            self.stack.append(_Type(_text(arguments[0])))
         elif name == "encode" and arguments[1] == "latin1":
-            self.stack.append(arguments[0].encode("latin1"))
+            self.stack.append(_text(arguments[0]).encode("latin1"))
         elif name == "_frombuffer":
             content, kind, shape, order = arguments
-            self.stack.append(_buffer(kind, bytes(content), (int(np.prod(shape)),)).reshape(shape, order=order))
+            self.stack.append(_buffer(kind, content, _shape(shape), order))
         elif name == "scalar":
-            self.stack.append(_buffer(arguments[0], arguments[1], ())[()])
+            self.stack.append(_buffer(arguments[0], arguments[1], (), "C")[()])
         else:
             self._refuse(f"a call of {name}")
 
@@ -156,13 +159,12 @@ class _Machine:
             target.big = state[1] == ">"
         elif isinstance(target, _Array):
             _, shape, kind, fortran, content = state
-            flat = _buffer(kind, content, (int(np.prod(shape)),))
-            target.value = flat.reshape(shape, order="F" if fortran else "C")
+            target.value = _buffer(kind, content, _shape(shape), "F" if fortran is True else "C")
         else:
             self._refuse(f"state for a {type(target).__name__}")
 
     def _to_mark(self) -> tuple[Any, ...]:
-        start = max(index for index, item in enumerate(self.stack) if item is MARK)
+        start = next(index for index in reversed(range(len(self.stack))) if self.stack[index] is MARK)
         items = tuple(self.stack[start + 1 :])
         del self.stack[start:]
         return items
@@ -174,11 +176,11 @@ class _Machine:
 
     def _set_item(self, _: Any) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self.stack[-1][key] = value
+        self.stack[-1][_text(key)] = value
 
     def _set_items(self, _: Any) -> None:
         items = self._to_mark()
-        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+        self.stack[-1].update(zip(map(_text, items[::2]), items[1::2], strict=True))
 
     def _keep(self, number: int) -> None:
         self.memo[number] = self.stack[-1]
@@ -187,14 +189,28 @@ class _Machine:
         self.stack.append(self.memo[number])
 
 
-def _buffer(kind: _Type, content: bytes, shape: tuple[int, ...]) -> NDArray[Any]:
-    if kind.text not in ("f8", "f4", "i8", "i4"):
-        raise ValueError(f"array type {kind.text}")
-    return np.frombuffer(content, (">" if kind.big else "<") + kind.text).reshape(shape)
+def _buffer(kind: Any, content: Any, shape: tuple[int, ...], order: Any) -> NDArray[Any]:
+    if not isinstance(kind, _Type) or kind.text not in ("f8", "f4", "i8", "i4"):
+        raise ValueError(f"array type {kind.text if isinstance(kind, _Type) else type(kind).__name__}")
+    if not isinstance(content, bytes | bytearray) or order not in ("C", "F"):
+        raise ValueError("no bytes of an array")
+    return np.frombuffer(content, (">" if kind.big else "<") + kind.text).reshape(shape, order=order)
 
 
-def _finished(value: Any) -> Any:
-    """The same with arrays in place of what stood for them."""
-    if isinstance(value, dict):
-        return {key: _finished(item) for key, item in value.items()}
-    return value.value if isinstance(value, _Array) else value
+def _shape(shape: Any) -> tuple[int, ...]:
+    """A shape with at most two sides; nothing else is looked into, however deep it is nested."""
+    if not isinstance(shape, tuple) or len(shape) > 2 or not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError("no shape of a vector or matrix")
+    return shape
+
+
+def _text(value: Any) -> str:
+    """A text; anything else, whose hash or text could take forever, is no key and no name."""
+    if not isinstance(value, str):
+        raise ValueError(f"a {type(value).__name__} where a text belongs")
+    return value
+
+
+def _array(value: Any) -> NDArray[Any] | None:
+    found = value.value if isinstance(value, _Array) else value
+    return found if isinstance(found, np.ndarray) else None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.extractors import Extractor, spatial_extractor, spatial_readings
 from scorescope.probes.features.images import ImageSource, ReadLog
@@ -26,6 +27,7 @@ from scorescope.probes.features.moments import Moments, RunningMoments
 Singles = NDArray[np.float32]
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Features:
     """Features of a set of images.
@@ -61,6 +63,7 @@ class Features:
         return replace(self, features=self.features[rows], logits=logits, names=[self.names[row] for row in rows])
 
 
+@checked
 def extract(
     source: ImageSource, extractor: Extractor, *, batch: int = 64, skip_bad: bool = False, progress: bool = True
 ) -> Features:
@@ -97,6 +100,7 @@ def extract(
     return Features(features, _logits(extractor, features), names, log, extractor.name)
 
 
+@checked
 def extract_spatial(
     source: ImageSource, base: Extractor, *, batch: int = 64, skip_bad: bool = False, progress: bool = True
 ) -> dict[str, Singles]:
@@ -121,6 +125,7 @@ def extract_spatial(
     return dict(zip(readings, parts, strict=True))
 
 
+@checked
 def stream_moments(
     source: ImageSource, extractor: Extractor, *, batch: int = 64, skip_bad: bool = False, progress: bool = True
 ) -> Moments:
@@ -137,6 +142,7 @@ def stream_moments(
     return moments.result()
 
 
+@checked
 @torch.inference_mode()
 def extract_maps(
     source: ImageSource, extractor: Extractor, *, rows: NDArray[np.integer[Any]] | None = None, batch: int = 64
@@ -173,6 +179,7 @@ def extract_maps(
     return np.stack([kept[row] for row in order])
 
 
+@checked
 def stream_maps(
     source: ImageSource, extractor: Extractor, *, batch: int = 64, progress: bool = True
 ) -> Iterator[tuple[list[str], tuple[int, int], Singles]]:

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scorescope.data.classifiers import load_classifier
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.inception_weights import STATE_DICT, load_class_names, load_inception
 from scorescope.probes.features.preprocessing import prepare, resize_pillow
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Extractor:
     """A feature network and how images reach it.
@@ -65,6 +67,7 @@ class Extractor:
         return None if self.head is None else self.head.weight.detach().cpu().double().numpy()
 
 
+@checked
 def classifier_extractor(name: str | Path, *, device: str = "cpu") -> Extractor:
     """One of the shipped classifiers (`digits`, `accessory`, `subject`), or a file of the same kind.
 
@@ -90,6 +93,7 @@ def classifier_extractor(name: str | Path, *, device: str = "cpu") -> Extractor:
     )  # fmt: skip
 
 
+@checked
 def pixel_extractor(size: int = 8) -> Extractor:
     """Gray pixels at a low resolution, size^2 features: a second feature space that needs no network.
 
@@ -107,8 +111,9 @@ def pixel_extractor(size: int = 8) -> Extractor:
     return Extractor(f"gray pixels {size} x {size}", f"pillow bicubic {size}", to_gray, lambda x: x.flatten(1))
 
 
+@checked
 def inception_extractor(
-    weights: Path | None,
+    weights: Path | str | None,
     *,
     preprocessing: str = "tf",
     class_names: tuple[str, ...] | None = None,
@@ -119,7 +124,7 @@ def inception_extractor(
 
     Parameters
     ----------
-    weights : Path or None
+    weights : Path, str or None
         Weight file; None raises the error that says where to find one.
     preprocessing : str
         See `prepare`.
@@ -130,7 +135,7 @@ def inception_extractor(
     expected_sha256 : str, optional
         As in `load_inception`; None accepts weights of your own.
     """
-    network = load_inception(weights, expected_sha256=expected_sha256).to(device)
+    network = load_inception(None if weights is None else Path(weights), expected_sha256=expected_sha256).to(device)
     if class_names is None:
         class_names = () if expected_sha256 is None else tuple(load_class_names())
     # channels last: the same numbers to rounding, at about 1.4 times the speed on a CPU
@@ -146,6 +151,7 @@ def inception_extractor(
     )  # fmt: skip
 
 
+@checked
 def spatial_readings(base: Extractor) -> Mapping[str, str]:
     """Readings of the features for sFID that an extractor's network offers: name to meaning; empty without any.
 
@@ -155,6 +161,7 @@ def spatial_readings(base: Extractor) -> Mapping[str, str]:
     return getattr(base.module, "spatial_readings", {})
 
 
+@checked
 def spatial_extractor(base: Extractor, *readings: str) -> Extractor:
     """The spatial features of sFID, (batch, d) for one reading, side by side for several; see `spatial_readings`.
 
@@ -179,6 +186,7 @@ def spatial_extractor(base: Extractor, *readings: str) -> Extractor:
     return replace(base, name=name, features=features, activations=None, head=None)
 
 
+@checked
 def module_extractor(
     module: nn.Module,
     *,

@@ -5,30 +5,38 @@
     source = made_images(lambda: (sample(...).samples for _ in range(20)), value_range=(-1, 1), count=5000)
     for names, images in source.batches(64, log=log): ...  # uint8, (batch, 3, y, x)
 
-Images stream: one batch is held at a time. This module knows nothing of networks; resizing is `preprocessing`'s.
+Images stream: one batch is held at a time. Files are opened by `data.image_files` and `data.untrusted`. This module
+knows nothing of networks; resizing is `preprocessing`'s.
 """
 
-import io
-import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.image_files import Pixels, check_any, decode_image, list_images, why_passed_over
+from scorescope.data.untrusted import (
+    WHOLE,
+    array_headers,
+    check_file,
+    check_members,
+    only_input_errors,
+    read_array,
+    read_bytes,
+    reason,
+)
+from scorescope.probes.features.quantisation import Rounding, check_range, quantise
+from scorescope.probes.features.tar_images import is_tar, tar_items
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
-Rounding = Literal["nearest", "truncate"]
-Pixels = NDArray[np.uint8]  # (y, x, 3)
-Item = tuple[str, Callable[[], tuple[Pixels, str]]]
+Decode = Callable[[], tuple[Pixels, tuple[str, ...]]]  # pixels, and how they were converted
+Item = tuple[str, Decode]
 
 
 @dataclass
@@ -42,12 +50,18 @@ class ReadLog:
     bad : dict of str to str
         Name and reason of each image that was left out.
     converted : Counter
-        How many images were changed to 8-bit RGB, by kind: `grayscale`, `alpha`, `16-bit`, `palette`, `other`.
+        How many images were changed to 8-bit RGB, by kind: `grayscale`, `alpha` (dropped), `16-bit` (scaled),
+        `16-bit colour` (the high byte), `palette`, `other`; and of how many there was more than was read:
+        `first frame` of a moving image, `EXIF rotation` that was not applied.
+    passed_over : Counter
+        How many files are no images of the set, by reason: `hidden` (also folders, and __MACOSX), `link in a circle`,
+        `no plain file`, or a suffix that is not read.
     """
 
     read: int = 0
     bad: dict[str, str] = field(default_factory=dict)
     converted: Counter[str] = field(default_factory=Counter)
+    passed_over: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -59,13 +73,14 @@ class ImageSource:
     name : str
         What messages and tables call it.
     items : callable
-        Makes an iterator over (name, decode); decode gives pixels (y, x, 3) and the kind of conversion.
+        Makes an iterator over (name, decode) and notes in a `ReadLog` what it passes over; decode gives pixels
+        (y, x, 3) and the kinds of conversion.
     count : int or None
         Number of images, None where only reading tells.
     """
 
     name: str
-    items: Callable[[], Iterator[Item]]
+    items: Callable[[ReadLog], Iterator[Item]]
     count: int | None
 
     def batches(
@@ -95,17 +110,16 @@ class ImageSource:
         log = ReadLog() if log is None else log
         names: list[str] = []
         pixels: list[Pixels] = []
-        for name, decode in self.items():
+        for name, decode in self.items(log):
             try:
-                image, kind = decode()
-            except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+                image, kinds = decode()
+            except Exception as error:  # damaged images make decoders raise nearly anything
                 if not skip_bad:
                     expected = "an image that can be read; skip_bad (--skip-bad) leaves such images out and counts them"
-                    raise InputError(f"{self.name}: {name}", found=str(error), expected=expected) from None
-                log.bad[name] = str(error)
+                    raise InputError(f"{self.name}: {name}", found=reason(error), expected=expected) from None
+                log.bad[name] = reason(error)
                 continue
-            if kind:
-                log.converted[kind] += 1
+            log.converted.update(kinds)
             if pixels and (len(pixels) == size or image.shape != pixels[0].shape):
                 yield names, _stack(pixels)
                 names, pixels = [], []
@@ -116,11 +130,14 @@ class ImageSource:
             yield names, _stack(pixels)
 
 
+@checked
 def open_images(path: str | Path) -> ImageSource:
     """Images of a folder (recursive, sorted), a zip (sorted), a tar (in its own order), or an npz with `arr_0`.
 
-    Gray images are repeated in three channels, alpha is dropped, 16 bits are scaled to 8, palettes are resolved; how
-    often is noted in the `ReadLog`.
+    As clean-fid reads them: links to files and folders are followed, hidden files and folders and `__MACOSX` are
+    passed over, and so are files of other suffixes; moving images give their first frame; a camera's note on rotation
+    is not applied. Gray images are repeated in three channels, alpha is dropped, gray of 16 bits is scaled to 8 and
+    colours of 16 bits give their high byte, palettes are resolved. How often is noted in the `ReadLog`.
 
     Parameters
     ----------
@@ -134,25 +151,23 @@ def open_images(path: str | Path) -> ImageSource:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and is_image(p.name))
-        _check_any(path, files)
-        return ImageSource(
-            str(path), lambda: ((p.relative_to(path).as_posix(), _file_decoder(p)) for p in files), len(files)
-        )
-    if not path.is_file():
-        raise InputError(str(path), found="no such file or folder", expected="a folder, .zip, .tar or .npz of images")
+        listing = list_images(path)
+        names = [(file.relative_to(path).as_posix(), file) for file in listing.files]
+        return ImageSource(str(path), _noting(listing.passed_over, lambda: _file_items(names)), len(names))
+    expected = "a folder, .zip, .tar or .npz of images"
+    if not path.exists():
+        raise InputError(str(path), found="no such file or folder", expected=expected)
+    check_file(path, expected=expected)
     if path.suffix.lower() == ".npz":
         return _open_npz(path)
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = sorted(name for name in archive.namelist() if is_image(name))
-        _check_any(path, names)
-        return ImageSource(str(path), lambda: _zip_items(path, names), len(names))
-    if tarfile.is_tarfile(path):
-        return ImageSource(str(path), lambda: _tar_items(path), None)
-    raise InputError(str(path), found=f"a {path.suffix or 'nameless'} file", expected="a folder, .zip, .tar or .npz")
+        return _open_zip(path)
+    if is_tar(path):
+        return ImageSource(str(path), lambda log: tar_items(path, log.passed_over), None)
+    raise InputError(str(path), found=f"a {path.suffix or 'nameless'} file", expected=expected)
 
 
+@checked
 def tensor_images(
     images: Tensor, *, value_range: tuple[float, float] = (-1.0, 1.0), rounding: Rounding = "nearest", name: str = ""
 ) -> ImageSource:
@@ -168,12 +183,19 @@ def tensor_images(
         See `quantise`.
     name : str
         What messages call it.
+
+    Raises
+    ------
+    InputError
+        For values that are plainly of another range, such as 0 to 1 or 0 to 255 for (-1, 1), and as `quantise` does.
     """
+    check_range(images, value_range)
     return made_images(
         lambda: iter([images]), value_range=value_range, rounding=rounding, count=len(images), name=name or "tensor"
     )
 
 
+@checked
 def made_images(
     make: Callable[[], Iterable[Tensor]],
     *,
@@ -194,129 +216,81 @@ def made_images(
         How many images will come, for the progress bar.
     """
 
-    def items() -> Iterator[Item]:
+    def items(_: ReadLog) -> Iterator[Item]:
         number = 0
         for batch in make():
+            check_range(batch, value_range, few=True)
             pixels = quantise(batch, value_range=value_range, rounding=rounding).movedim(1, 3).numpy()
-            kind = "grayscale" if pixels.shape[3] == 1 else ""
+            kinds = ("grayscale",) * (pixels.shape[3] == 1)
             for image in np.broadcast_to(pixels, (*pixels.shape[:3], 3)):
-                yield str(number), _constant(image, kind)
+                yield str(number), _constant(image, kinds)
                 number += 1
 
     return ImageSource(name, items, count)
-
-
-def quantise(
-    images: Tensor, *, value_range: tuple[float, float] = (-1.0, 1.0), rounding: Rounding = "nearest"
-) -> Tensor:
-    """Images as the 8 bits that a file would hold, on the CPU.
-
-    Parameters
-    ----------
-    images : Tensor, shape (batch, 1 or 3, y, x)
-        uint8 is passed through; floats are scaled and clipped.
-    value_range : (float, float)
-        Values that become 0 and 255.
-    rounding : str
-        `nearest`, or `truncate`, which lowers the mean by half a level: some tools do, and their values differ.
-
-    Raises
-    ------
-    InputError
-        For another shape, values that are not finite, or an empty range.
-    """
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise InputError("images", found=f"shape {tuple(images.shape)}", expected="(batch, 1 or 3, y, x)")
-    images = images.detach().cpu()
-    if images.dtype == torch.uint8:
-        return images
-    low, high = value_range
-    if not images.is_floating_point() or not low < high:
-        expected = "uint8, or floats with a range (low, high)"
-        raise InputError("images", found=f"{images.dtype} with range {value_range}", expected=expected)
-    if not bool(torch.isfinite(images).all()):
-        raise InputError("images", found="NaN or infinite values", expected="finite images")
-    scaled = ((images.float() - low) * (255 / (high - low))).clamp(0, 255)
-    if rounding == "nearest":
-        scaled = scaled.round()
-    elif rounding != "truncate":
-        raise InputError("rounding", found=repr(rounding), expected="'nearest' or 'truncate'")
-    return scaled.to(torch.uint8)
-
-
-def decode_image(content: bytes) -> tuple[Pixels, str]:
-    """Pixels (y, x, 3) of a file's content and how they were converted, "" for plain 8-bit RGB.
-
-    Raises what Pillow raises for a damaged image.
-    """
-    with Image.open(io.BytesIO(content)) as image:
-        image.load()
-        mode = image.mode
-        if mode.startswith("I") or mode == "F":  # Pillow would clip 16 bits at 255 rather than scale them
-            gray = np.asarray(image, np.float64)
-            if mode == "F" or gray.min() < 0 or gray.max() > 65535:
-                raise ValueError(f"mode {mode} with values from {gray.min():g} to {gray.max():g}")
-            levels = np.round(gray / 257).astype(np.uint8)
-            return np.repeat(levels[:, :, None], 3, axis=2), "16-bit"
-        kinds = {"RGB": "", "L": "grayscale", "1": "grayscale", "RGBA": "alpha", "LA": "alpha", "P": "palette"}
-        return np.array(image.convert("RGB")), kinds.get(mode, "other")
 
 
 def _stack(pixels: list[Pixels]) -> Tensor:
     return torch.from_numpy(np.stack(pixels)).movedim(3, 1)
 
 
-def is_image(name: str) -> bool:
-    """Whether a file name is that of an image, and not a hidden one."""
-    path = PurePosixPath(name)
-    hidden = path.name.startswith(".") or "__MACOSX" in path.parts
-    return path.suffix.lower() in EXTENSIONS and not hidden
+def _constant(image: Pixels, kinds: tuple[str, ...]) -> Decode:
+    return lambda: (image, kinds)
 
 
-def _check_any(path: Path, found: list[Path] | list[str]) -> None:
-    if not found:
-        raise InputError(str(path), found="no images", expected=f"files ending in {', '.join(sorted(EXTENSIONS))}")
+def _noting(passed_over: Counter[str], items: Callable[[], Iterator[Item]]) -> Callable[[ReadLog], Iterator[Item]]:
+    def start(log: ReadLog) -> Iterator[Item]:
+        log.passed_over.update(passed_over)
+        return items()
+
+    return start
 
 
-def _file_decoder(path: Path) -> Callable[[], tuple[Pixels, str]]:
-    return lambda: decode_image(path.read_bytes())
+def _file_items(names: list[tuple[str, Path]]) -> Iterator[Item]:
+    for name, file in names:
+        yield name, lambda file=file: decode_image(_content(file))  # type: ignore[misc]
 
 
-def _constant(image: Pixels, kind: str) -> Callable[[], tuple[Pixels, str]]:
-    return lambda: (image, kind)
+def _content(file: Path) -> bytes:
+    try:
+        return read_bytes(file, expected="")
+    except InputError as error:  # the caller names the file
+        broken = file.is_symlink() and not file.exists()
+        raise ValueError("a link that leads nowhere" if broken else error.found) from None
+
+
+def _open_zip(path: Path) -> ImageSource:
+    expected = "a zip of images"
+    with only_input_errors(path, expected=expected), zipfile.ZipFile(path) as archive:
+        members = {
+            member.filename: why_passed_over(member.filename)
+            for member in check_members(path, archive, expected=expected)
+        }
+    names = sorted(name for name, why in members.items() if not why)
+    check_any(path, len(names))
+    passed_over = Counter(why for why in members.values() if why)
+    return ImageSource(str(path), _noting(passed_over, lambda: _zip_items(path, names)), len(names))
 
 
 def _zip_items(path: Path, names: list[str]) -> Iterator[Item]:
     with zipfile.ZipFile(path) as archive:
         for name in names:
-            yield name, lambda name=name: decode_image(archive.read(name))  # type: ignore[misc]
+            yield name, lambda name=name: decode_image(_member(archive, name))  # type: ignore[misc]
 
 
-def _tar_items(path: Path) -> Iterator[Item]:
-    found = False
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and is_image(member.name):
-                found = True
-                stream = archive.extractfile(member)
-                content = b"" if stream is None else stream.read()
-                yield member.name, lambda content=content: decode_image(content)  # type: ignore[misc]
-    if not found:
-        _check_any(path, [])
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if (size := archive.getinfo(name).file_size) > WHOLE:
+        raise ValueError(f"{size} bytes; at most {WHOLE}")
+    return archive.read(name)
 
 
 def _open_npz(path: Path) -> ImageSource:
     expected = "an npz whose arr_0 is uint8 of shape (n, y, x, 3)"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if "arr_0" not in file.files:
-                hint = "; moments are read with read_moments" if "mu" in file.files else ""
-                raise InputError(str(path), found=f"arrays {sorted(file.files)}", expected=expected + hint)
-            pixels = file["arr_0"]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(str(path), found=f"a file that numpy refuses ({error})", expected=expected) from None
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] not in (1, 3) or not len(pixels):
-        raise InputError(str(path), found=f"arr_0 of {pixels.dtype}, shape {pixels.shape}", expected=expected)
+    headers = array_headers(path, expected=expected, wanted=("arr_0",))
+    header = headers.get("arr_0")
+    if header is None:
+        hint = "; moments are read with read_moments" if "mu" in headers else ""
+        raise InputError(str(path), found=f"arrays {sorted(headers)[:9]}", expected=expected + hint)
+    if header.dtype != np.uint8 or len(header.shape) != 4 or header.shape[3] not in (1, 3) or 0 in header.shape:
+        raise InputError(str(path), found=f"arr_0 of {header.dtype}, shape {header.shape}", expected=expected)
+    pixels = read_array(path, header, expected=expected, always=WHOLE)
     return tensor_images(torch.from_numpy(pixels).movedim(3, 1), name=str(path))

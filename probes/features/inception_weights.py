@@ -9,6 +9,7 @@ Nothing is downloaded and nothing is unpickled beyond plain tensors (`weights_on
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +17,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scorescope.data.checkpoints import SHIPPED, read_weights, replace_file, sha256
+from scorescope.data.checkpoints import SHIPPED, read_weights, sha256
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import read_text
+from scorescope.data.written_files import UNSEALED, write_sealed
 from scorescope.probes.features.inception import Inception2015
 
 FORMAT = "scorescope-inception-2015-1"
@@ -68,28 +72,32 @@ def load_inception(path: Path | None, *, expected_sha256: str | None = STATE_DIC
         raise InputError("inception weights", found="none" if path is None else f"no file {path}", expected=_how())
     read = _read_safetensors if path.suffix == ".safetensors" else _read_state_dict
     weights = read(path, expected_sha256)
+    _check_entries(path, weights)
     network = Inception2015()
-    _check_entries(path, weights, network.state_dict())
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False)
 
 
-def convert_inception(source: Path, target: Path, *, expected_sha256: str | None = STATE_DICT.sha256) -> str:
+@checked
+def convert_inception(
+    source: Path | str, target: Path | str, *, expected_sha256: str | None = STATE_DICT.sha256
+) -> str:
     """Write the state dict as safetensors with the same 566 keys, and return the new file's sha256.
 
     The hash of the source travels in the metadata.
 
     Parameters
     ----------
-    source, target : Path
+    source, target : Path or str
         The state dict (.pth) and the new file.
     expected_sha256 : str, optional
         As in `load_inception`.
     """
+    source, target = Path(source), Path(target)
     network = load_inception(source, expected_sha256=expected_sha256)
-    metadata = {"format": FORMAT, "source_sha256": sha256(source), "source": json.dumps(source.name)}
+    metadata = {"format": FORMAT, "source_sha256": sha256(source), "source": json.dumps(source.name), "seal": UNSEALED}
     target.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(target, lambda temporary: save_file(network.state_dict(), temporary, metadata))
+    write_sealed(target, lambda temporary: save_file(network.state_dict(), temporary, metadata))
     return sha256(target)
 
 
@@ -113,7 +121,8 @@ def load_torchscript(path: Path, *, expected_sha256: str | None = TORCHSCRIPT.sh
     return network.eval()
 
 
-def load_class_names(path: Path | None = None) -> list[str]:
+@checked
+def load_class_names(path: Path | str | None = None) -> list[str]:
     """Names of the 1008 classes in the 2015 network's own order.
 
     The order is not torchvision's, and no class but the unused ones is at the place that it has there: 0 and 1001 to
@@ -121,7 +130,7 @@ def load_class_names(path: Path | None = None) -> list[str]:
 
     Parameters
     ----------
-    path : Path, optional
+    path : Path or str, optional
         A text file with one name a line; by default the shipped table, whose sources its first lines name. There a
         class has its first lemma, or all of them and the WordNet id where the first is not unique.
 
@@ -132,9 +141,11 @@ def load_class_names(path: Path | None = None) -> list[str]:
     """
     if path is None:
         return _shipped_names()
+    path = Path(path)
     if not path.is_file():
         raise InputError("class names", found=f"no file {path}", expected="a text file with 1008 lines")
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    text = read_text(path, expected="a text file with 1008 lines", limit=2**20)
+    names = [line.strip() for line in text.splitlines()]
     if len(names) != OUTPUTS:
         expected = f"{OUTPUTS}, in the 2015 network's own order; lists of 1000 are in torchvision's"
         raise InputError(str(path), found=f"{len(names)} lines", expected=expected)
@@ -197,16 +208,22 @@ def _check_hash(path: Path, expected: str | None) -> None:
         raise InputError(str(path), found=f"sha256 {found}", expected=advice)
 
 
-def _check_entries(path: Path, weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+@cache
+def _entries() -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in Inception2015().state_dict().items()}
+
+
+def _check_entries(path: Path, weights: dict[str, Tensor]) -> None:
+    wanted = _entries()
     missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing or extra:
         found = f"{len(weights)} entries, missing {_some(missing)}, unknown {_some(extra)}"
         hint = " (torchvision's network has other blocks and weights: its distances are no FID)"
         raise InputError(str(path), found=found, expected=f"the {ENTRIES} entries of the 2015 network" + hint)
-    for key, value in wanted.items():
-        if weights[key].shape != value.shape:
+    for key, shape in wanted.items():
+        if weights[key].shape != shape:
             found = f"{key} of shape {tuple(weights[key].shape)}"
-            raise InputError(str(path), found=found, expected=f"shape {tuple(value.shape)}")
+            raise InputError(str(path), found=found, expected=f"shape {tuple(shape)}")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -13,12 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.features.images import is_image
+from scorescope.data.image_files import list_images, open_picture
+from scorescope.data.untrusted import (
+    WHOLE,
+    array_headers,
+    check_growth,
+    only_input_errors,
+    read_array,
+    read_bytes,
+    read_csv,
+)
 
 Floats = NDArray[np.float64]
 Size = tuple[int, int]
@@ -99,6 +107,7 @@ class MaskSource:
         return values
 
 
+@checked
 def open_masks(path: str | Path, *, region: str = "") -> MaskSource:
     """Masks of one region from a folder, a CSV of boxes, or an npz.
 
@@ -121,38 +130,36 @@ def open_masks(path: str | Path, *, region: str = "") -> MaskSource:
     region = region or path.stem
     if path.is_dir():
         return _from_folder(path, region)
-    if not path.is_file() or path.suffix.lower() not in (".csv", ".npz"):
-        found = f"a {path.suffix or 'nameless'} file" if path.is_file() else "no such file or folder"
-        raise InputError(str(path), found=found, expected="masks: a folder of images, a .csv of boxes, or a .npz")
+    expected = "masks: a folder of images, a .csv of boxes, or a .npz"
+    if not path.exists():
+        raise InputError(str(path), found="no such file or folder", expected=expected)
+    if path.suffix.lower() not in (".csv", ".npz"):
+        raise InputError(str(path), found=f"a {path.suffix or 'nameless'} file", expected=expected)
     return _from_csv(path, region) if path.suffix.lower() == ".csv" else _from_npz(path, region)
 
 
 def _key(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
+    path = PurePosixPath(name)
+    return str(path.with_suffix("") if path.name else path)
 
 
 def _from_folder(path: Path, region: str) -> MaskSource:
-    files = {
-        _key(p.relative_to(path).as_posix()): p for p in sorted(path.rglob("*")) if p.is_file() and is_image(p.name)
-    }
-    if not files:
-        raise InputError(str(path), found="no images", expected="one mask an image, under its name")
+    files = {_key(file.relative_to(path).as_posix()): file for file in list_images(path).files}
     return MaskSource(region, str(path), frozenset(files), None, lambda key, _row, _size: _read_image(files[key]))
 
 
 def _read_image(path: Path) -> Floats:
     """A mask image: 0 outside and one other value inside, in all channels."""
     expected = "a mask: 0 outside and one other value inside; shares between them go into an npz"
-    try:
-        with Image.open(path) as image:
-            values = np.asarray(image.convert("RGB") if image.mode == "P" else image)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
-        raise InputError(str(path), found=str(error), expected=expected) from None
+    content = read_bytes(path, expected=expected)
+    with only_input_errors(path, expected=expected, found="an image that cannot be read"):
+        image, _ = open_picture(content)
+        values = np.asarray(image.convert("RGB") if image.mode == "P" else image)
     if values.ndim == 3 and (values != values[:, :, :1]).any():
         raise InputError(str(path), found=f"{values.shape[2]} channels that differ", expected=expected)
     flat = values if values.ndim == 2 else values[:, :, 0]
     kinds = np.unique(flat)
-    if len(kinds) > 2 or (len(kinds) == 2 and kinds[0] != 0):
+    if not np.isfinite(kinds).all() or len(kinds) > 2 or (len(kinds) == 2 and kinds[0] != 0):
         shown = ", ".join(f"{kind:g}" for kind in kinds[:4])
         raise InputError(str(path), found=f"{len(kinds)} different values: {shown} ...", expected=expected)
     inside: Floats = (flat != 0).astype(np.float64)
@@ -160,14 +167,17 @@ def _read_image(path: Path) -> Floats:
 
 
 def _from_csv(path: Path, region: str) -> MaskSource:
-    table = pd.read_csv(path, dtype={"name": str})
+    table = read_csv(path, expected="a CSV of boxes", dtype={"name": str})
     if not {"name", *BOX} <= set(table):
         raise InputError(str(path), found=f"columns {list(table)}", expected=f"columns name, {', '.join(BOX)}")
     try:
         boxes = table[list(BOX)].to_numpy(np.float64)
     except ValueError as error:
         raise InputError(str(path), found=str(error), expected="boxes in pixels") from None
-    given = np.isfinite(boxes)
+    if table["name"].isna().any():
+        row = int(table["name"].isna().argmax())
+        raise InputError(str(path), found=f"row {row + 1} without a name", expected="the image that each box is of")
+    given = ~np.isnan(boxes)
     odd = (given.any(axis=1) != given.all(axis=1)) | (boxes[:, 0] >= boxes[:, 2]) | (boxes[:, 1] >= boxes[:, 3])
     if odd.any():
         row = int(odd.argmax())
@@ -199,16 +209,19 @@ def _fill_boxes(where: str, boxes: list[Floats], size: Size) -> Floats:
 
 def _from_npz(path: Path, region: str) -> MaskSource:
     expected = "arrays (Y, X) by image name, or arr_0 (n, Y, X), of bool or shares in [0, 1]"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: np.asarray(file[key]) for key in file.files}
-    except (OSError, ValueError) as error:
-        raise InputError(str(path), found=f"a file that numpy refuses ({error})", expected=expected) from None
-    stacked = list(arrays) == ["arr_0"]
+    headers = {key: header for key, header in array_headers(path, expected=expected).items() if header is not None}
+    stacked = list(headers) == ["arr_0"]
+    for key, header in headers.items():
+        if len(header.shape) != (3 if stacked else 2) or 0 in header.shape:
+            raise InputError(str(path), found=f"{key}: {header.dtype} of shape {header.shape}", expected=expected)
+    check_growth(path, sum(h.member.file_size for h in headers.values()), expected=expected, always=WHOLE)
+    arrays = {key: read_array(path, header, expected=expected, always=WHOLE) for key, header in headers.items()}
     for key, values in arrays.items():
-        wrong = values.ndim != (3 if stacked else 2) or values.dtype.kind not in "biuf" or not values.size
-        if wrong or not bool(((values >= 0) & (values <= 1)).all()):
-            raise InputError(str(path), found=f"{key}: {values.dtype} of shape {values.shape}", expected=expected)
+        if not bool(((values >= 0) & (values <= 1)).all()):
+            found = (
+                f"{key}: {values.dtype} of shape {values.shape} with values from {values.min():g} to {values.max():g}"
+            )
+            raise InputError(str(path), found=found, expected=expected)
     if not arrays:
         raise InputError(str(path), found="no arrays", expected=expected)
     if stacked:

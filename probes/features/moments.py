@@ -8,20 +8,30 @@
 This module knows nothing of images, networks or distances.
 """
 
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import blas
+from scipy.linalg import blas, lapack
+from torch import Tensor
 
-from scorescope.data.checkpoints import replace_file
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import array_headers, check_file, read_array, reason
+from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
 
 Floats = NDArray[np.float64]
+COUNTS = ("n", "num_images")
+LARGEST = 1e70  # of features: fourth powers of them, summed, have to fit into a float64
+NEGATIVE = 1e-5  # of the covariance's norm: what rounding to single precision may take an eigenvalue below 0
+_SIZES = f"numbers from {1 / LARGEST:g} to {LARGEST:g}: their fourth powers have to fit into double precision"
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Moments:
     """First two moments of a set of features.
@@ -57,6 +67,7 @@ class Moments:
         return len(self.mean)
 
     @classmethod
+    @checked
     def of(cls, features: ArrayLike) -> "Moments":
         """Moments of `features`, shape (n, d), any float type; sums run in float64.
 
@@ -151,8 +162,8 @@ def check_features(argument: str, features: ArrayLike, *, at_least: int = 2, fir
     ----------
     argument : str
         How the caller names them.
-    features : array, shape (n, d)
-        Any real type.
+    features : array or Tensor, shape (n, d)
+        Any real type, on any device.
     at_least : int
         Smallest n that will do.
     first : int
@@ -161,9 +172,10 @@ def check_features(argument: str, features: ArrayLike, *, at_least: int = 2, fir
     Raises
     ------
     InputError
-        Naming the rows that hold NaN or infinite values.
+        For another shape or type, numbers so large or so small that their fourth powers leave double precision, and
+        NaN or infinite values, naming the rows.
     """
-    rows = np.asarray(features)
+    rows = _rows(argument, features)
     if rows.ndim != 2 or rows.shape[0] < at_least or rows.shape[1] == 0:
         expected = f"shape (n, d) with n >= {at_least}"
         raise InputError(argument, found=f"shape {rows.shape}", expected=expected)
@@ -175,7 +187,20 @@ def check_features(argument: str, features: ArrayLike, *, at_least: int = 2, fir
         shown = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
         found = f"NaN or infinite values in {len(bad)} rows: {shown}"
         raise InputError(argument, found=found, expected="finite features")
+    largest = float(np.abs(rows).max())
+    if largest and not 1 / LARGEST < largest < LARGEST:
+        raise InputError(argument, found=f"values up to {largest:g}", expected=_SIZES)
     return rows
+
+
+def _rows(argument: str, features: ArrayLike) -> NDArray[Any]:
+    if isinstance(features, Tensor):
+        rows = features.detach().cpu()
+        return (rows.double() if rows.is_floating_point() else rows).numpy()
+    try:
+        return np.asarray(features)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(argument, found=f"no array ({reason(error)})", expected="real numbers, shape (n, d)") from None
 
 
 def check_same_dimension(argument: str, first: int, second: int) -> None:
@@ -185,16 +210,18 @@ def check_same_dimension(argument: str, first: int, second: int) -> None:
         raise InputError(argument, found=found, expected="features of one network and layer on both sides")
 
 
-def write_moments(path: Path, moments: Moments) -> None:
-    """Write `mu`, `sigma` (the names that pytorch-fid and clean-fid read) and `n` as npz.
+@checked
+def write_moments(path: Path | str, moments: Moments) -> None:
+    """Write `mu`, `sigma` (the names that pytorch-fid and clean-fid read) and `n` as npz, with a hash of the file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The file.
     moments : Moments
         What is written.
     """
+    path = Path(path)
     arrays: dict[str, NDArray[np.generic]] = {"mu": moments.mean, "sigma": moments.covariance}
     if moments.n is not None:
         arrays["n"] = np.array(moments.n)
@@ -202,16 +229,19 @@ def write_moments(path: Path, moments: Moments) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # given a name, numpy would append .npz to it
             np.savez(file, allow_pickle=False, **arrays)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.comment = UNSEALED.encode()
 
-    replace_file(path, write)
+    write_sealed(path, write)
 
 
-def read_moments(path: Path, *, n: int | None = None) -> Moments:
+@checked
+def read_moments(path: Path | str, *, n: int | None = None) -> Moments:
     """Read `mu` and `sigma` from an npz of pytorch-fid, clean-fid, guided-diffusion, EDM or `write_moments`.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The file. Nothing in it is unpickled.
     n : int, optional
         Number of samples, where the file does not say; without it no floor can be given.
@@ -219,36 +249,72 @@ def read_moments(path: Path, *, n: int | None = None) -> Moments:
     Raises
     ------
     InputError
-        For a pickle, another kind of file, missing keys or sizes that do not fit.
+        For a pickle, another kind of file, missing keys or sizes that do not fit, and a file of ours that is damaged.
     """
+    path = Path(path)
     expected = "an npz with arrays mu (d,) and sigma (d, d)"
-    if not path.is_file():
-        raise InputError(str(path), found="no such file", expected=expected)
+    check_file(path, expected=expected)
+    sealed = check_seal(path)
     if not zipfile.is_zipfile(path):
         raise InputError(str(path), found=_kind_of(path), expected=expected + "; see read_edm2_reference for EDM2's")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            keys = set(file.files)
-            if not {"mu", "sigma"} <= keys:
-                raise InputError(str(path), found=f"arrays {sorted(keys)}", expected=expected)
-            mean, covariance = file["mu"].astype(np.float64), file["sigma"].astype(np.float64)
-            stored = next((int(file[key]) for key in ("n", "num_images") if key in keys), None)
-    except (ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(str(path), found=f"a file that numpy refuses ({error})", expected=expected) from None
-    return checked_moments(str(path), mean, covariance, stored if stored is not None else n)
+    headers = array_headers(path, expected=expected, wanted=("mu", "sigma", *COUNTS))
+    mean, covariance = headers.get("mu"), headers.get("sigma")
+    if mean is None or covariance is None:
+        raise InputError(str(path), found=f"arrays {sorted(headers)[:9]}", expected=expected)
+    if len(mean.shape) != 1 or covariance.shape != 2 * mean.shape or 0 in mean.shape:
+        raise InputError(str(path), found=f"shapes {mean.shape} and {covariance.shape}", expected=expected)
+    count = next((headers[key] for key in COUNTS if key in headers), None)
+    arrays = [
+        None if header is None else read_array(path, header, expected=expected) for header in (mean, covariance, count)
+    ]
+    if not sealed and set(headers) == {"mu", "sigma", "n"}:  # other people's have no n
+        warn_unsealed(path)
+    return checked_moments(str(path), *arrays, default=n)
 
 
-def checked_moments(source: str, mean: Floats, covariance: Floats, n: int | None) -> Moments:
-    """Moments from a foreign file: finite, and the covariance symmetric to rounding (then made exactly so)."""
+def checked_moments(source: str, mean: Any, covariance: Any, count: Any, *, default: int | None = None) -> Moments:
+    """Moments from a foreign file.
+
+    Parameters
+    ----------
+    source : str
+        The file, for messages.
+    mean, covariance : ndarray, shapes (d,) and (d, d)
+        Of any numbers: finite, of a size that can be worked with, and the covariance symmetric to rounding (then made
+        exactly so) without negative variances in any direction.
+    count : array or number, optional
+        How many samples the file says there were.
+    default : int, optional
+        The same where it says nothing.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    mean, covariance = (np.asarray(part).astype(np.float64) for part in (mean, covariance))
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise InputError(source, found="NaN or infinite values", expected="finite moments")
-    moments = Moments(mean, (covariance + covariance.T) / 2, n)
-    skew = np.abs(covariance - covariance.T).max()
-    if skew > 1e-4 * np.abs(covariance).max():  # single precision files reach about 1e-6
+    moments = Moments(mean, (covariance + covariance.T) / 2, _count(source, count, default))
+    largest = float(np.abs(covariance).max())
+    if not max(np.abs(mean).max(), math.sqrt(largest)) < LARGEST:
+        raise InputError(source, found=f"moments up to {largest:g}", expected=_SIZES)
+    if np.abs(covariance - covariance.T).max() > 1e-4 * largest:  # single precision files reach about 1e-6
         raise InputError(source, found="a sigma that is not symmetric", expected="a covariance matrix")
+    _, failed = lapack.dpotrf(moments.covariance + NEGATIVE * np.linalg.norm(covariance) * np.eye(len(mean)), lower=1)
+    if largest and failed:
+        found = f"a sigma with a negative eigenvalue, {np.linalg.eigvalsh(moments.covariance)[0]:.3g}"
+        raise InputError(source, found=found, expected="a covariance matrix: no variance is negative")
     return moments
+
+
+def _count(source: str, count: Any, default: int | None) -> int | None:
+    if count is None:
+        return default
+    value = np.asarray(count).reshape(-1)
+    if value.shape != (1,) or value.dtype.kind not in "iuf" or not 2 <= value[0] < 2**53 or value[0] % 1:
+        raise InputError(source, found=f"a number of samples of {value[:3]}", expected="a whole number, at least 2")
+    return int(value[0])
 
 
 def _kind_of(path: Path) -> str:

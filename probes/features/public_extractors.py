@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked, require_members
 from scorescope.data.errors import InputError
 from scorescope.probes.features.extractors import Extractor, module_extractor
 from scorescope.probes.features.preprocessing import resize_pillow
@@ -24,6 +25,7 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
+@checked
 def dinov2_extractor(model: str | Any = "facebook/dinov2-large", *, size: int = 224, device: str = "cpu") -> Extractor:
     """DINOv2 class tokens after the last norm, 1024 for the default ViT-L/14 (Stein et al. 2023, arXiv 2306.04675).
 
@@ -37,6 +39,7 @@ def dinov2_extractor(model: str | Any = "facebook/dinov2-large", *, size: int = 
         Where it runs.
     """
     network = _pretrained("AutoModel", model) if isinstance(model, str) else model
+    require_members("model", network, "to", "eval", expected="a name or folder for transformers, or a loaded model")
     network = network.to(device).eval().requires_grad_(False)
     return Extractor(
         "DINOv2", f"pillow bicubic {size}", scaled(size, IMAGENET),
@@ -44,6 +47,7 @@ def dinov2_extractor(model: str | Any = "facebook/dinov2-large", *, size: int = 
     )  # fmt: skip
 
 
+@checked
 def clip_extractor(
     model: str | Any = "openai/clip-vit-large-patch14-336", *, size: int | None = None, device: str = "cpu"
 ) -> Extractor:
@@ -60,6 +64,7 @@ def clip_extractor(
     """
     if isinstance(model, str):
         model = _pretrained("CLIPVisionModelWithProjection", model)
+    require_members("model", model, "to", "config", expected="a name or folder for transformers, or a loaded model")
     size = int(model.config.image_size) if size is None else size
     network = model.to(device).eval().requires_grad_(False)
     return Extractor(
@@ -68,6 +73,7 @@ def clip_extractor(
     )  # fmt: skip
 
 
+@checked
 def timm_extractor(name: str, *, layer: str | None = None, device: str = "cpu") -> Extractor:
     """A pretrained timm model: its pooled features before the classifier, or the output of a named layer.
 

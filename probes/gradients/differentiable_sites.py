@@ -12,13 +12,13 @@ Unlike `capture`, nothing is copied or detached, so reverse- and forward-mode de
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.modules import find_site, root_module
 from scorescope.probes.sites.once_a_pass import once_a_pass
+from scorescope.probes.sites.outputs import ModuleCall
 
 Edit = Callable[[Tensor], Tensor]
 
@@ -39,12 +39,13 @@ def edit_site(denoiser: object, site: str, edit: Edit) -> Iterator[None]:
     Raises
     ------
     InputError
-        On entry for a site that is not there or compiled; in the call for a site that is called twice, puts out
-        something else than one tensor, or is edited to another shape.
+        On entry for a site that is not there or compiled; in the call for a site that is called twice or not at
+        all, puts out something else than one tensor, or is edited to another shape.
     """
     root, module = root_module(denoiser), find_site(denoiser, site)
 
-    def apply(_site: str, output: Any) -> Tensor:
+    def apply(_site: str, call: ModuleCall) -> Tensor:
+        output = call.output
         if not isinstance(output, Tensor):
             found = f"{site!r}, which puts out a {type(output).__name__}"
             raise InputError("site", found=found, expected="a module that puts out one tensor")
@@ -54,7 +55,7 @@ def edit_site(denoiser: object, site: str, edit: Edit) -> Iterator[None]:
             raise InputError("activation", found=found, expected=f"{tuple(output.shape)}, as the site puts out")
         return edited
 
-    with once_a_pass({site: module}, apply, root=root):
+    with once_a_pass({site: module}, apply, root=root, each=True):
         yield
 
 

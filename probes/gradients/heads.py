@@ -10,12 +10,14 @@ from typing import Literal
 
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 Scores = Callable[[Tensor], Mapping[str, Tensor]]
 Component = Literal["parallel", "orthogonal", "total"]
 
 
+@checked
 @dataclass(frozen=True)
 class Prediction:
     """What a head sees, all in denoised space and at least float32, shape (batch, *shape).
@@ -39,6 +41,7 @@ class Prediction:
     sigma: float
 
 
+@checked
 @dataclass(frozen=True)
 class Head:
     """One number a sample, from a prediction.
@@ -63,6 +66,7 @@ def _inner(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).flatten(1).sum(1)
 
 
+@checked
 def projection(direction: Tensor) -> Head:
     """<D_w - D_u, d>, the guided-minus-null prediction along a direction or summed over a mask.
 
@@ -74,6 +78,7 @@ def projection(direction: Tensor) -> Head:
     return Head("projection", "data", lambda p, d: _inner(p.guided - p.null, d), (direction,))
 
 
+@checked
 def guidance_energy(component: Component = "parallel", *, detach_axis: bool = False) -> Head:
     """Squared norm of a component of the guidance update D_w - D_u = w (D_c - D_u), along or across D_c.
 
@@ -106,6 +111,7 @@ def guidance_energy(component: Component = "parallel", *, detach_axis: bool = Fa
     return Head(f"{component} energy{', axis detached' if detach_axis else ''}", "data^2", value)
 
 
+@checked
 def attribute_score(scores: Scores, name: str) -> Head:
     """A scorer's number on the guided prediction D_w.
 
@@ -134,6 +140,7 @@ def attribute_score(scores: Scores, name: str) -> Head:
     return Head(f"score of {name}", "1", value)
 
 
+@checked
 def paired_loss(noise: Tensor) -> Head:
     """0.5 ||eps - eps_w||^2 with eps_w = (x - D_w) / sigma: the loss on the very noise that x holds.
 

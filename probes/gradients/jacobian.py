@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.gradients.jacobian_products import Function, check_call, differential, like
 from scorescope.probes.gradients.step import condition_tokens
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class JacobianDirections:
     """Top singular triples of each sample's Jacobian.
@@ -62,6 +64,7 @@ class JacobianDirections:
         return (self.residual <= self.tolerance).all(1)
 
 
+@checked
 def jacobian_directions(
     denoiser: Denoiser,
     x: Tensor,
@@ -143,6 +146,7 @@ def jacobian_directions(
     return JacobianDirections(right, left, values, residual, used, tolerance, of, to, float(sigma))
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Transported:
     """A direction carried elsewhere.
@@ -159,6 +163,7 @@ class Transported:
     kept: Tensor
 
 
+@checked
 def transport_direction(vector: Tensor, source: JacobianDirections, goal: JacobianDirections) -> Transported:
     """Carry a direction of x from some samples or level to others, through what it does at a site.
 

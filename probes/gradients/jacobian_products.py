@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.gradients.differentiable_sites import edit_site, watch_site
 from scorescope.probes.gradients.step import condition_tokens, require_gradients
@@ -24,6 +25,7 @@ from scorescope.probes.sites.modules import at_channels, channel_axis, mean_over
 Function = Callable[[Tensor], Tensor]
 
 
+@checked
 def push_forward(
     denoiser: Denoiser, x: Tensor, sigma: float, condition: Condition, vector: Tensor, *, of: str = "denoised",
     to: str = "x", mean: bool = False,
@@ -43,6 +45,7 @@ def push_forward(
     return _forward(function, start, like(vector, start, "vector"))
 
 
+@checked
 def pull_back(
     denoiser: Denoiser, x: Tensor, sigma: float, condition: Condition, vector: Tensor, *, of: str = "denoised",
     to: str = "x", mean: bool = False,

@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.gradients.differentiable_sites import edit_site
 from scorescope.probes.gradients.heads import Head, Prediction
@@ -27,6 +28,7 @@ from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 PURITY = 1e-4
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Step:
     """A denoiser step with everything frozen but condition tokens, state and one site. Made by `make_step`.
@@ -119,6 +121,7 @@ class Step:
         return tuple(part[rows] for part in (self.tokens, self.x, self.uncond, self.null, *self.constants))
 
 
+@checked
 def make_step(
     denoiser: Denoiser, x: Tensor, sigma: float, condition: Condition, *, head: Head, weight: float = 1.0,
     null: Tensor | None = None,
@@ -188,6 +191,7 @@ def condition_tokens(denoiser: Denoiser, condition: Condition, batch: int, argum
     return (taken.clone() if taken.is_inference() else taken).expand(batch, -1, -1)
 
 
+@checked
 def same_noise(x: Tensor, x0: Tensor, other: Tensor) -> Tensor:
     """The state of another image under the noise of x: other + (x - x0).
 

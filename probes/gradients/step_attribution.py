@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.gradients.captum_methods import INPUT_METHODS, LAYER_METHODS, REFUSED, Job
 from scorescope.probes.gradients.differentiable_sites import watch_site
@@ -36,6 +37,7 @@ class CompletenessWarning(UserWarning):
     """Attributions that do not add up to the effect."""
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Attribution:
     """Attributions of one step.
@@ -86,6 +88,7 @@ class Attribution:
         return self.values.sum(2)
 
 
+@checked
 def attribute_step(
     step: Step,
     method: str,
@@ -172,6 +175,7 @@ def attribute_step(
     return found
 
 
+@checked
 def activation_baseline(
     denoiser: Any, site: str, x: Tensor, sigma: float, condition: Any, *, batch: int = 64
 ) -> Tensor:
@@ -221,8 +225,6 @@ def _activation(step: Step, site: str, tokens: Tensor) -> Tensor:
         for rows in torch.arange(len(step)).split(64):
             step.denoise(step.x[rows], tokens[rows])
             parts += seen
-    if not parts:
-        raise InputError("site", found=f"{site!r}, which is not called", expected="a module called once a pass")
     return torch.cat(parts)
 
 

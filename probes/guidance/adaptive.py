@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import (
     COND,
@@ -23,6 +24,7 @@ from scorescope.probes.guidance.linear import CFG
 from scorescope.probes.guidance.wrappers import Wrapper
 
 
+@checked
 @dataclass(frozen=True)
 class AdaptiveGuidance(Wrapper):
     """AG: guide until the branches agree, then follow the condition alone, sample by sample.
@@ -65,7 +67,11 @@ class AdaptiveGuidance(Wrapper):
         if len(needed) > 1 and UNCOND not in needed:
             found = f"{describe(self.rule)}, which needs {', '.join(needed)}"
             raise InputError("rule", found=found, expected="one that needs the unconditional branch, to compare with")
-        return needed if self.rows(state).any() else (COND,)
+        return needed if self.inside(state) else (COND,)
+
+    def inside(self, state: GuidanceState) -> bool:
+        """Whether any sample is still guided."""
+        return bool(self.rows(state).any())
 
     def rows(self, state: GuidanceState) -> Tensor:
         """Samples that are still guided."""
@@ -113,6 +119,7 @@ class AdaptiveGuidance(Wrapper):
         state.memory["ag"] = (state.step, rows, rows & ~alike)
 
 
+@checked
 @dataclass(frozen=True)
 class LinearAG:
     """LinearAG: eps_u of some steps is estimated from the predictions of this and earlier steps.
@@ -176,6 +183,7 @@ class LinearAG:
         return CFG(self.weight)(cond, uncond, state)
 
 
+@checked
 def fit_linear_ag(
     runs: Iterable[Sequence[tuple[Tensor, Tensor]]], *, weight: float, estimated: Sequence[int] | None = None
 ) -> LinearAG:

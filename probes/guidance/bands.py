@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import projection_products, rows_a_block
 from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, combine, require_finite, required
 from scorescope.probes.guidance.linear import CFG
 
 
+@checked
 @dataclass(frozen=True)
 class FrequencyDecoupled:
     """FDG (Sadat et al. 2025, arXiv 2506.19713): D_u + sum over bands of w_band times the band of D_c - D_u.

@@ -5,13 +5,17 @@ w = 1 for no guidance: D_u + w (D_c - D_u). What a rule remembers from step to s
 belongs to the run, so one rule object serves any number of runs.
 """
 
+import math
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import chosen_products
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -88,7 +92,8 @@ class GuidanceState:
     @property
     def level(self) -> NoiseLevel:
         """The noise level for conversions between spaces."""
-        return NoiseLevel.ve(torch.full((len(self.x),), self.sigma, dtype=self.x.dtype, device=self.x.device))
+        sigma = torch.full((len(self.x),), self.sigma, dtype=self.x.dtype, device=self.x.device)
+        return NoiseLevel(torch.ones_like(sigma), sigma)  # not `ve`, which waits for the device to look at the values
 
 
 @runtime_checkable
@@ -186,10 +191,32 @@ def evaluations_needed(rule: Rule, state: GuidanceState) -> Tensor:
     return needed
 
 
+@checked
 def describe(rule: Rule) -> str:
     """A short name: the class, and in brackets the rule that it wraps."""
     inner = getattr(rule, "rule", None)
     return type(rule).__name__ if inner is None else f"{type(rule).__name__}[{describe(inner)}]"
+
+
+def weight_at(rule: Rule, state: GuidanceState) -> float:
+    """The weight w with which a rule acts at a state; NaN where it has none, or several.
+
+    Inside wrappers it is that of the rule that acts there, and 1 where none does.
+    """
+    if callable(inside := getattr(rule, "inside", None)) and not inside(state):
+        return 1.0
+    if callable(inner := getattr(rule, "inner", None)):
+        return weight_at(inner(state), state)
+    if callable(effective := getattr(rule, "effective_weight", None)):
+        return float(effective(state))
+    stated = is_dataclass(rule) and any(item.name == "weight" for item in fields(rule))
+    return float(rule.weight) if stated else math.nan
+
+
+def row_weights(rule: Rule, state: GuidanceState, rows: Tensor | None) -> NDArray[np.float64]:
+    """The same for each sample, where the rule needs the unconditional branch for some `rows` only: shape (batch,)."""
+    weights = np.full(len(state.x), weight_at(rule, state))
+    return weights if rows is None else np.where(rows.cpu().numpy(), weights, 1.0)
 
 
 def sample_generators(state: GuidanceState, tag: int) -> list[torch.Generator]:

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import rows_a_block
 from scorescope.probes.guidance.base import GuidanceState, Products, per_sample, skip
@@ -22,6 +23,7 @@ _PIECE = 4096  # elements that are summed up in the type of the data, before flo
 RescaleSpace = Literal["denoised", "eps", "v", "flow"]
 
 
+@checked
 @dataclass(frozen=True)
 class Rescaled(Wrapper):
     """CFG rescale (Lin et al. 2024, arXiv 2305.08891, eq. 14-16): part of the way back to the std of `cond`.
@@ -79,6 +81,7 @@ class Rescaled(Wrapper):
         return 1 + self.phi * (torch.where(found > _CONSTANT * target, target / found, 1.0) - 1)
 
 
+@checked
 @dataclass(frozen=True)
 class DynamicThreshold(Wrapper):
     """Dynamic thresholding (Saharia et al. 2022, arXiv 2205.11487): clip to a percentile, divide by it.

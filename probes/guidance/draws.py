@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import per_sample
 from scorescope.probes.models.denoiser import Condition
 
 
+@checked
 @dataclass(frozen=True)
 class RandomLabels:
     """Uniform class labels: called with generators and a condition, gives (batch,) labels, int64.
@@ -39,6 +41,7 @@ class RandomLabels:
         return labels.to(condition.device)
 
 
+@checked
 @dataclass(frozen=True)
 class GaussianEmbeddings:
     """Gaussian noise with the standard deviation of each sample's embeddings (arXiv 2407.02687).
@@ -64,6 +67,7 @@ class GaussianEmbeddings:
         return _gaussian(generators, condition)
 
 
+@checked
 @dataclass(frozen=True)
 class RandomRows:
     """Rows of given conditions, for instance the embeddings of other prompts, each drawn with equal chance.

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import (
     COND,
@@ -24,6 +25,7 @@ from scorescope.probes.guidance.combination import Combination, factors
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
 
+@checked
 @dataclass(frozen=True)
 class CFG(WeightedRule):
     """Classifier-free guidance, D_u + w (D_c - D_u) (Ho & Salimans 2022, arXiv 2207.12598).
@@ -45,6 +47,7 @@ class CFG(WeightedRule):
         return factors(state, update=self.weight - 1)
 
 
+@checked
 @dataclass(frozen=True)
 class Autoguidance(WeightedRule):
     """Guidance by a weaker model with the same condition, D_0 + w (D_1 - D_0) (Karras et al. 2024, 2406.02507).
@@ -86,6 +89,7 @@ class Autoguidance(WeightedRule):
         return torch.lerp(required(state.others.get(WEAK), cond, name=WEAK), cond, self.weight)
 
 
+@checked
 @dataclass(frozen=True)
 class ICG(CFG):
     """Independent condition guidance: a random condition in place of none (Sadat et al. 2025, arXiv 2407.02687).
@@ -114,6 +118,7 @@ class ICG(CFG):
         return denoiser(x, sigma, self.draw(sample_generators(state, 1), condition)) if branch == UNCOND else None
 
 
+@checked
 @dataclass(frozen=True)
 class CFGPP:
     """CFG++ (Chung et al. 2025, arXiv 2406.08070) as the step-dependent weight that it equals at first order.

@@ -1,13 +1,15 @@
 """Guidance by a perturbed network: away from what the same network says when part of it is disturbed."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import (
     COND,
@@ -24,8 +26,10 @@ from scorescope.probes.guidance.identity_attention import identity_attention
 from scorescope.probes.guidance.wrappers import LinearWeight
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.modules import find_site
+from scorescope.probes.sites.once_a_pass import never_called
 
 
+@checked
 @dataclass(frozen=True)
 class TimePower:
     """t^a, the power schedule of TSG, with the unit of t named.
@@ -63,6 +67,7 @@ class TimePower:
         return float(time**self.exponent)
 
 
+@checked
 @dataclass(frozen=True)
 class TSG:
     """Time-step guidance (Sadat et al. 2025, arXiv 2407.02687): the perturbed branch has noise on its time embedding.
@@ -105,6 +110,10 @@ class TSG:
         inside = self.low < state.sigma <= self.high
         return (COND, PERTURBED) if inside and self.weight != 1 and self.strength(state.sigma) else (COND,)
 
+    def effective_weight(self, state: GuidanceState) -> float:
+        """w where the branch is perturbed, 1 elsewhere."""
+        return self.weight if PERTURBED in self.branches(state) else 1.0
+
     def strength(self, sigma: float) -> float:
         """Strength of the noise at a noise level, in standard deviations of the embedding."""
         factor = 1.0 if self.schedule is None else float(self.schedule(sigma))
@@ -140,6 +149,7 @@ class TSG:
         return torch.lerp(required(state.others.get(PERTURBED), cond, name=PERTURBED), cond, self.weight)
 
 
+@checked
 @dataclass(frozen=True)
 class PAG:
     """Perturbed-attention guidance (Ahn et al. 2024, arXiv 2403.17377), with or without CFG beside it.
@@ -207,11 +217,23 @@ class PAG:
         return away.mul_(self.scale).add_(guided)
 
 
-def _hooked(denoiser: Denoiser, sites: Sequence[str], make: Callable[[nn.Module], Callable[..., Tensor]]) -> ExitStack:
-    """Forward hooks (module, args, kwargs, output) at named modules, for the length of a with block."""
+@contextmanager
+def _hooked(
+    denoiser: Denoiser, sites: Sequence[str], make: Callable[[nn.Module], Callable[..., Tensor]]
+) -> Iterator[None]:
+    """Forward hooks (module, args, kwargs, output) at named modules, for a with block; an error for a silent one."""
     root = denoiser.root if isinstance(denoiser, NetworkDenoiser) else denoiser
-    modules = [find_site(root, site) for site in sites]
+    modules = {site: find_site(root, site) for site in sites}
+    called: set[str] = set()
+
+    def hook(site: str, does: Callable[..., Tensor], *given: Any) -> Tensor:
+        called.add(site)
+        return does(*given)
+
     with ExitStack() as stack:
-        for module in modules:
-            stack.callback(module.register_forward_hook(make(module), with_kwargs=True).remove)
-        return stack.pop_all()
+        for site, module in modules.items():
+            handle = module.register_forward_hook(partial(hook, site, make(module)), with_kwargs=True)
+            stack.callback(handle.remove)
+        yield
+    if silent := [site for site in modules if site not in called]:
+        raise never_called(silent[0])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import projection_products
 from scorescope.probes.guidance.base import (
@@ -26,6 +27,7 @@ from scorescope.probes.guidance.combination import Combination, factors
 from scorescope.probes.guidance.linear import CFG
 
 
+@checked
 @dataclass(frozen=True)
 class APG(WeightedRule):
     """Adaptive projected guidance (Sadat, Hilliges & Weber 2025, arXiv 2410.02416, algorithm 1).
@@ -96,6 +98,7 @@ class APG(WeightedRule):
         return 1 - keep * (1 - self.eta) * coefficient, keep
 
 
+@checked
 @dataclass(frozen=True)
 class APGMix(APG):
     """CFG up to and with step `start_step`, then APG: the mixed guider of diffusers, made for HunyuanImage 2.1.
@@ -120,6 +123,10 @@ class APGMix(APG):
         require_finite("cfg_weight", self.cfg_weight)
         if self.start_step < -1:
             raise InputError("start_step", found=str(self.start_step), expected="a step index, or -1 for none")
+
+    def effective_weight(self, state: GuidanceState) -> float:
+        """w of the rule that acts."""
+        return self.weight if state.step > self.start_step else self.cfg_weight
 
     def branches(self, state: GuidanceState) -> tuple[str, ...]:
         """Those of the rule that acts; both where CFG at w = 1 stands but the momentum gathers."""
@@ -147,6 +154,7 @@ class APGMix(APG):
         return bool(self.momentum) and self.weight != 1
 
 
+@checked
 @dataclass(frozen=True)
 class TangentialCFG(WeightedRule):
     """Tangential damping CFG (Kwon et al. 2025, arXiv 2503.18137).
@@ -191,6 +199,7 @@ class TangentialCFG(WeightedRule):
         return (1 + turn.cos()) / 2, turn.sin() / 2
 
 
+@checked
 @dataclass(frozen=True)
 class CFGZeroStar(WeightedRule):
     """CFG-Zero* (Fan et al. 2025, arXiv 2503.18886), on flow velocities v = n - x0.
@@ -249,6 +258,7 @@ class CFGZeroStar(WeightedRule):
         return torch.where(uu > 0, 1 + du / uu, 1.0)
 
 
+@checked
 @dataclass(frozen=True)
 class MagnitudeAware(WeightedRule):
     """A weight damped by the update's size, w_eff = 1 + (w - 1) exp(-alpha |d| / |u|), per sample (MAMBO-G).

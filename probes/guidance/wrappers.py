@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import (
     COND,
@@ -94,6 +95,7 @@ class Window(Wrapper):
         return combination_of(self.rule, products, state) if self.inside(state) else factors(state)
 
 
+@checked
 @dataclass(frozen=True)
 class Interval(Window):
     """Guidance in a limited interval of noise levels, low < sigma <= high (Kynkaanniemi et al. 2024, 2404.07724).
@@ -121,6 +123,7 @@ class Interval(Window):
         return self.low < state.sigma <= self.high
 
 
+@checked
 @dataclass(frozen=True)
 class StepInterval(Window):
     """Guidance in an interval of steps, `first` to `last` inclusive: the form of that paper's published code.
@@ -149,6 +152,7 @@ class StepInterval(Window):
         return self.first <= state.step <= self.last
 
 
+@checked
 @dataclass(frozen=True)
 class LinearWeight:
     """A weight that goes linearly in ln sigma from `at_low` to `at_high`, constant outside.
@@ -184,6 +188,7 @@ class LinearWeight:
         return math.log(clamped / self.low) / math.log(self.high / self.low)
 
 
+@checked
 @dataclass(frozen=True)
 class CosineWeight(LinearWeight):
     """The same with a half cosine in place of the line."""
@@ -194,6 +199,7 @@ class CosineWeight(LinearWeight):
         return self.at_low + (self.at_high - self.at_low) * turn
 
 
+@checked
 @dataclass(frozen=True)
 class Scheduled(Wrapper):
     """A rule whose weight is a function of the noise level.

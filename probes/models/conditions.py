@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked, describe_value
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition
 
@@ -116,9 +117,13 @@ def select_rows(condition: Condition, rows: slice | Tensor) -> Condition:
         return None
     if isinstance(condition, dict):
         return {key: select_rows(value, rows) for key, value in condition.items()}
-    if isinstance(rows, slice) or isinstance(condition, Tensor):
-        return condition[rows]
-    return [condition[i] for i in rows.tolist()]
+    try:
+        if isinstance(rows, slice) or isinstance(condition, Tensor):
+            return condition[rows]
+        return [condition[i] for i in rows.tolist()]
+    except (TypeError, IndexError):
+        expected = "a tensor, list or dict with the rows that are asked for"
+        raise InputError("condition", found=describe_value(condition), expected=expected) from None
 
 
 def to_device(condition: Condition, device: torch.device) -> Condition:
@@ -128,6 +133,7 @@ def to_device(condition: Condition, device: torch.device) -> Condition:
     return condition.to(device) if isinstance(condition, Tensor) else condition
 
 
+@checked
 def open_attributes(labels: Tensor, sizes: Sequence[int], keep: Sequence[int]) -> Tensor:
     """Labels with every attribute left open but those of `keep`.
 
@@ -154,6 +160,7 @@ def open_attributes(labels: Tensor, sizes: Sequence[int], keep: Sequence[int]) -
     return out
 
 
+@checked
 def attribute_candidates(
     sizes: Sequence[int], column: int, *, labels: Tensor | None = None, names: Sequence[str] | None = None
 ) -> dict[str, Tensor]:

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 Decoder = Callable[[Tensor], Tensor]
 """Latents (n, *shape) to images (n, channel, y, x) in [-1, 1], not clipped."""
 
 
+@checked
 @torch.no_grad()
 def decode(decoder: Decoder, latents: Tensor, *, chunk: int = 8) -> Tensor:
     """Decode latents chunk by chunk; bounds the memory, which decoders need much of.
@@ -52,6 +54,7 @@ def decode(decoder: Decoder, latents: Tensor, *, chunk: int = 8) -> Tensor:
     return torch.cat(parts)
 
 
+@checked
 def vae_decoder(vae: Any) -> Decoder:
     """The decoder of a diffusers autoencoder, with its scaling: what a pipeline does with its latents at the end.
 

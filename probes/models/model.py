@@ -15,10 +15,12 @@ import torch
 
 from scorescope.data.checkpoints import load_denoiser, shipped_denoisers
 from scorescope.data.digits import Digits, load_digits
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
 
+@checked
 @dataclass(frozen=True)
 class Model:
     """A denoiser and what a report has to know of it.
@@ -53,6 +55,7 @@ class Model:
         check_value_range(self.value_range)
 
 
+@checked
 def load_model(name: str, *, device: str = "cpu") -> Model:
     """The model that a name stands for.
 

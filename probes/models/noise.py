@@ -10,9 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 
+@checked
 class SampleNoise:
     """Standard normal noise, one generator a sample.
 
@@ -36,6 +38,7 @@ class SampleNoise:
         return noise.to(device=self._device, dtype=self._dtype)
 
 
+@checked
 def edm_sigmas(steps: int = 18, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> list[float]:
     """Noise levels of Karras et al. 2022 (arXiv 2206.00364), eq. 5, with a final 0.
 

@@ -14,12 +14,14 @@ A noisy state is x = alpha * x0 + s * n. `NoiseLevel` holds (alpha, s); what a n
     flow = from_denoised(denoised, x, level, space="flow")
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 Space = Literal["denoised", "eps", "v", "flow", "edm", "score"]
@@ -29,6 +31,7 @@ SPACES: tuple[str, ...] = get_args(Space)
 """The names of all prediction spaces."""
 
 
+@checked
 @dataclass(frozen=True)
 class NoiseLevel:
     """How much data and how much noise a state holds: x = alpha * x0 + s * n.
@@ -43,19 +46,25 @@ class NoiseLevel:
     s: Tensor
 
     @classmethod
+    @checked
     def ve(cls, sigma: Tensor) -> "NoiseLevel":
         """Variance exploding: alpha = 1, s = sigma."""
+        _check_range("sigma", sigma)
         return cls(torch.ones_like(sigma), sigma)
 
     @classmethod
+    @checked
     def vp(cls, sigma: Tensor) -> "NoiseLevel":
         """Variance preserving: alpha = 1 / sqrt(1 + sigma^2), s = sigma * alpha; sigma is s / alpha."""
+        _check_range("sigma", sigma)
         alpha = (1 + sigma**2).rsqrt()
         return cls(alpha, sigma * alpha)
 
     @classmethod
+    @checked
     def flow(cls, time: Tensor) -> "NoiseLevel":
         """Linear flow: alpha = 1 - time, s = time, with time in [0, 1]; time = sigma / (1 + sigma)."""
+        _check_range("time", time, 1.0)
         return cls(1 - time, time)
 
     @property
@@ -75,6 +84,7 @@ class NoiseLevel:
         return NoiseLevel(*(_spread(value, x) for value in (self.alpha, self.s)))
 
 
+@checked
 def to_denoised(
     prediction: Tensor, x: Tensor, level: NoiseLevel, *, space: Space, sigma_data: float | None = None
 ) -> Tensor:
@@ -121,6 +131,7 @@ def to_denoised(
     return skip * x + c_out * prediction
 
 
+@checked
 def from_denoised(
     denoised: Tensor, x: Tensor, level: NoiseLevel, *, space: Space, sigma_data: float | None = None
 ) -> Tensor:
@@ -162,6 +173,13 @@ def _spread(value: Tensor, x: Tensor) -> Tensor:
         found = f"{len(value)} values for {len(x)} samples"
         raise InputError("level", found=found, expected="one, one a sample, or a shape that broadcasts against x")
     return value
+
+
+def _check_range(name: str, level: Tensor, most: float = math.inf) -> None:
+    """A noise level is not negative; it may be NaN, where it is not known."""
+    if bool(((level < 0) | (level > most)).any()):
+        words = "0 or more" if most == math.inf else f"between 0 and {most:g}"
+        raise InputError(name, found=f"from {level.min():g} to {level.max():g}", expected=words)
 
 
 def _check(prediction: Tensor, x: Tensor, space: str, sigma_data: float | None) -> None:

@@ -16,7 +16,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level_reader import LevelReaders
 from scorescope.probes.pipelines.listener import StepEvent
-from scorescope.probes.pipelines.proof import LABELS, check_names
+from scorescope.probes.pipelines.naming import LABELS, check_names
 from scorescope.probes.pipelines.separator import Judged, Separator
 
 _NAMES = "branches=, the order of the equal blocks of a batch, such as ('uncond', 'cond'); or branch 'both'"
@@ -169,7 +169,7 @@ def _blocks(found: Judged) -> dict[int, Blocks]:
 def _from_inputs(call: Call, batch: int) -> Blocks | None:
     """The branches as far as the inputs of a call tell."""
     labels, none = call.inputs.get(_LABELS), getattr(getattr(call.network, "config", None), _NO_LABEL, None)
-    if labels is not None and none is not None and labels.shape == (batch,):
+    if isinstance(labels, Tensor) and none is not None and labels.shape == (batch,):
         return _where((labels == none).cpu())
     conditions = call.conditions()
     zero = {name: (value.flatten(1) == 0).all(1).cpu() for name, value in conditions.items()}

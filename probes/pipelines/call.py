@@ -1,7 +1,8 @@
 """One call of a denoiser: what came out of it, what it was given, and how to make it again."""
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -32,8 +33,10 @@ class Call:
         The guidance scale was an input of the network (a guidance-distilled model).
     sites : dict of list of Tensor
         Activations captured inside this call.
-    inputs : dict of Tensor
-        What it was called with, as far as that is tensors with a name or place of their own; not copied.
+    inputs : dict
+        The tensors and numbers that it was called with, by name; not copied. See `inputs_of`.
+    visible : bool
+        It was called with nothing else that may tell branches apart.
     place : int
         Which of the calls since the last step, from 0.
     repeated : bool
@@ -53,7 +56,8 @@ class Call:
     label: str = ""
     embedded: bool = False
     sites: dict[str, list[Tensor]] = field(default_factory=dict)
-    inputs: dict[str, Tensor] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    visible: bool = False
     place: int = 0
     repeated: bool = False
     network: Any = None
@@ -61,6 +65,13 @@ class Call:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     context: str = ""
     pick: Callable[[list[Tensor]], list[Tensor]] = list
+
+    def __post_init__(self) -> None:
+        self._versions = {name: _version(value) for name, value in self.inputs.items()}
+
+    def unedited(self) -> list[str]:
+        """Names of the inputs that still are what it was called with: nobody has written into them since."""
+        return [name for name, version in self._versions.items() if version == _version(self.inputs[name])]
 
     @property
     def rows(self) -> int:
@@ -75,8 +86,7 @@ class Call:
     @property
     def _state(self) -> str:
         """Its name: a customary one, else the first."""
-        named = self._named()
-        return next((name for name in _STATES if name in named), next(iter(named), ""))
+        return state_name(self._named())
 
     def _named(self) -> dict[str, Any]:
         """Its arguments by name, those without one first."""
@@ -135,6 +145,11 @@ class Call:
         return Call(self.module, [leaf.detach() for leaf in outputs], self.label)
 
 
+def state_name(names: Collection[str]) -> str:
+    """Which of the arguments of a denoiser is the state: one of a customary name, else the first."""
+    return next((name for name in _STATES if name in names), next(iter(names), ""))
+
+
 def leaves(output: Any) -> list[Tensor]:
     """All tensors in an output: tensors, lists, tuples, mappings and dataclasses, nested as they come."""
     if isinstance(output, Tensor):
@@ -189,6 +204,47 @@ def named_tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, T
         for key, inner in value.items()
     }
     return {name: value for name, value in (named | nested).items() if isinstance(value, Tensor) and value.ndim}
+
+
+def inputs_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The tensors and numbers that a module is called with, by name; and whether there is nothing else.
+
+    Those without a name have that of the parameter, and those in mappings and sequences the names on their way,
+    joined by a dot. Numbers in sequences are not looked at.
+    """
+    parameters = _positional(type(module).forward)
+    found: dict[str, Any] = {}
+    places = [parameters[place] if place < len(parameters) else str(place) for place in range(len(args))]
+    visible = [_gather(found, name, value) for name, value in (*zip(places, args, strict=True), *kwargs.items())]
+    return found, all(visible)
+
+
+def _gather(found: dict[str, Any], name: str, value: Any) -> bool:
+    if isinstance(value, Tensor | bool | int | float):
+        found[name] = value
+        return True
+    if isinstance(value, Mapping):
+        return all([_gather(found, f"{name}.{key}", inner) for key, inner in value.items()])
+    if isinstance(value, list | tuple):
+        inner = [(place, one) for place, one in enumerate(value) if isinstance(one, Tensor | Mapping | list | tuple)]
+        return all([len(inner) == len(value), *(_gather(found, f"{name}.{place}", one) for place, one in inner)])
+    return value is None or isinstance(value, str | torch.dtype)
+
+
+@functools.cache
+def _positional(forward: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the parameters that a module's method takes without a name."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        parameters = inspect.signature(forward).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(one.name for one in parameters if one.kind in kinds)[1:]
+
+
+def _version(value: Any) -> int:
+    """How often a tensor was written into; tensors of inference mode do not count that."""
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
 
 
 def time_of(module: nn.Module, args: Any, kwargs: Any) -> Any:

@@ -13,6 +13,7 @@
 taps, each is told once of a step, and taps that nobody needs any more leave.
 """
 
+import operator
 import sys
 import weakref
 from collections import deque
@@ -23,28 +24,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.call import (
     Call,
     embeds_guidance,
+    inputs_of,
     is_compiled,
     is_repeated,
     leaves,
-    named_tensors,
     time_of,
 )
 from scorescope.probes.pipelines.labels import LabelTap
 from scorescope.probes.pipelines.level_reader import LevelReaders
 from scorescope.probes.pipelines.listener import Listener, StepEvent
-from scorescope.probes.pipelines.run_watch import RunWatch
+from scorescope.probes.pipelines.run_watch import LAST_METHOD, RunWatch
 from scorescope.probes.pipelines.seat import Seat
 from scorescope.probes.pipelines.step_arguments import StepArguments, step_arguments, step_results
 from scorescope.probes.pipelines.taps import Memo, MethodTap, ModuleHook, StepTap, hooks_on, tap_step, taps_on
 from scorescope.probes.pipelines.tensor_copies import Copies
 
-_LAST_METHOD = "maybe_free_model_hooks"  # what diffusers' pipelines call when they are done
 
-
+@checked
 class Engine:
     """Taps on one pipeline, for as long as anybody listens.
 
@@ -99,6 +100,7 @@ class Engine:
         there = [one for one in found if isinstance(one, cls) and one.pipe is pipe and one._seats]
         return there[0] if there else cls(pipe)
 
+    @checked
     def join(self, listener: Listener, denoisers: Mapping[str, nn.Module]) -> Seat:
         """Tell a listener from now on, last of all of calls and first of all of steps.
 
@@ -137,8 +139,8 @@ class Engine:
         for name, scheduler in self.schedulers.items():
             self._current[name] = scheduler
             self._taps.append(tap_step(scheduler, self))
-        if callable(getattr(self.pipe, _LAST_METHOD, None)) and hasattr(self.pipe, "__dict__"):
-            self._methods.append(MethodTap(self.pipe, _LAST_METHOD, self._after_call_of_pipe))
+        if callable(getattr(self.pipe, LAST_METHOD, None)) and hasattr(self.pipe, "__dict__"):
+            self._methods.append(MethodTap(self.pipe, LAST_METHOD, self._after_call_of_pipe))
 
     def _end(self) -> None:
         for tap in (*self._copied, *reversed(self._taps)):
@@ -190,11 +192,17 @@ class Engine:
 
     def _begun(self, module: nn.Module, args: Any, kwargs: Any, *, repeated: bool) -> list[tuple[Seat, Call]]:
         """The call, as each listener that is told of it knows it."""
-        context, inputs, embedded = self._labels.context, named_tensors(args, kwargs), embeds_guidance(kwargs)
+        context, embedded, (inputs, visible) = (
+            self._labels.context,
+            embeds_guidance(kwargs),
+            inputs_of(module, args, kwargs),
+        )
         label, told = context or self._labels.of(self._made), []
         for seat in self._seats:
             if (name := seat.name_of(module)) is not None:
-                call = Call(name, [], label, embedded, inputs=inputs, repeated=repeated, network=module)
+                call = Call(
+                    name, [], label, embedded, inputs=inputs, visible=visible, repeated=repeated, network=module
+                )
                 call.context = context
                 if seat.listener.wants_arguments:
                     call.args, call.kwargs = args, kwargs
@@ -301,24 +309,32 @@ class Engine:
         given = step_arguments(tap.signature, args, kwargs, known)
         _, replaced = self._replaced.get(id(tap.root), (None, None))
         begins = self._runs.begins(tap.root, given.timestep, replaced)
-        received, told = given, list[tuple[Seat, StepEvent]]()
+        received, told, made = given, list[tuple[Seat, StepEvent]](), None
         for seat in reversed(self._seats):
-            event = StepEvent(tap.owner, given, received, *seat.take(), *begins, tap.returns_x0)
+            event = StepEvent(tap.owner, given, received, *seat.take(), *begins, tap.returns_x0, made)
             told.append((seat, event))
             if (prediction := seat.listener.before_step(event)) is not None:
                 args, kwargs, given = _with_prediction(args, kwargs, given, prediction)
+                made = seat.listener.made
         self._labels.forget()
         result = tap.below(*args, **kwargs)
         state, _ = step_results(result, given.state, second=tap.returns_x0)
         if state is not None:
             self._known.append(weakref.ref(state))
         for seat, event in reversed(told):
-            seat.listener.after_step(event, result)
+            seat.listener.after_step(event if event.made is made else replace(event, replaced=made), result)
         return result
 
-    def goes_on(self) -> bool:
-        """Whether a call that is about to be made belongs to the run of the latest step, as far as can be told."""
-        return self._runs.goes_on()
+    def is_cut_off(self, *, before: bool = False) -> bool:
+        """Whether the pipeline was left in the run of the latest step, or in that `before` it where it began one."""
+        return self._runs.cut_before if before else self._runs.is_cut_off()
+
+    def goes_on(self, *, on_one_grid: bool = False) -> bool:
+        """Whether a call that is about to be made belongs to the run of the latest step, as far as can be told.
+
+        A grid that was set anew, if to the same values, begins another run where it has to be `on_one_grid`.
+        """
+        return self._runs.goes_on(same=operator.is_) if on_one_grid else self._runs.goes_on()
 
     def level(self, call: Call, args: Any, kwargs: Any, readers: LevelReaders) -> tuple[float, str]:
         """The noise level of a call that is about to be made and, where it is unknown, why.

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from scorescope.data.doors import checked
+
 Number = float | Tensor
 
 
+@checked
 @dataclass(frozen=True)
 class Level:
     """Noise level of one state and the meaning of the prediction made there.
@@ -15,8 +18,9 @@ class Level:
     Attributes
     ----------
     sigma, sigma_next : float or Tensor
-        Variance-exploding noise levels s / alpha, in units of the data, now and after the step. A Tensor has
-        shape (batch,), or broadcasts against the state where the level differs inside a sample.
+        Variance-exploding noise levels s / alpha, in units of the data: of this state, and of the one that the call
+        of `step` is to return, also where that is a stage or a repeated step. A Tensor has shape (batch,), or
+        broadcasts against the state where the level differs inside a sample.
     alpha : float or Tensor
         Weight of the data in the state; x / alpha is the state in the variance-exploding convention.
     skip, out : float or Tensor
@@ -36,6 +40,7 @@ class Level:
     note: str = ""
 
     @classmethod
+    @checked
     def of(cls, alpha: Number, s: Number, space: str, *, sigma_next: Number = math.nan, note: str = "") -> "Level":
         """The level of a state alpha * x0 + s * n with a prediction in `space` (Salimans & Ho 2022 for v)."""
         skip, out = _coefficients(alpha, s, space)

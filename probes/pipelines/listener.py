@@ -1,13 +1,40 @@
 """What listens to a pipeline, and what it is told."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from scorescope.probes.pipelines.branches import Layout
 from scorescope.probes.pipelines.call import Call
+from scorescope.probes.pipelines.naming import Verdict
 from scorescope.probes.pipelines.step_arguments import StepArguments
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a listener says of a prediction that it gave in place of another one.
+
+    Attributes
+    ----------
+    name : str
+        Of the rule that made it.
+    parameters : mapping
+        Of the rule.
+    weight : float
+        Its one guidance weight; NaN for a rule that has none, or several.
+    layout : Layout or None
+        How the branches lie in the calls; None where the listener was given them otherwise.
+    verdicts : sequence of Verdict
+        What was proved about each sample's branches, from the prediction that was replaced.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    weight: float
+    layout: Layout | None
+    verdicts: Sequence[Verdict]
 
 
 @dataclass(frozen=True)
@@ -32,6 +59,10 @@ class StepEvent:
         It is that, or the schedule starts again in the same run: the levels go back up.
     returns_x0 : bool
         What the scheduler returns beside the state, if anything, is its estimate of x0.
+    made : Made or None
+        Who made `given.prediction`; None where it is the pipeline's own.
+    replaced : Made or None
+        After the step: who made the prediction that the scheduler received in place of `given.prediction`.
     """
 
     owner: Any
@@ -42,6 +73,8 @@ class StepEvent:
     begins: bool
     restarts: bool
     returns_x0: bool
+    made: Made | None = None
+    replaced: Made | None = None
 
 
 class Listener:
@@ -57,12 +90,15 @@ class Listener:
         `before_call` may change what a denoiser is given, so it has to be asked inside compiled modules too.
     epoch : object
         Another object in every run that it begins itself: calls before that feed no step after it.
+    made : Made or None
+        Of the prediction that it gave last.
     """
 
     wants_outputs = False
     wants_arguments = False
     changes_calls = False
     epoch: object = None
+    made: Made | None = None
 
     def before_call(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A denoiser is about to be called; (args, kwargs) to be given in their place, or None."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from scorescope.probes.decomposition.products import GUIDED_PRODUCTS, image_statistics
 from scorescope.probes.pipelines.branches import Aligned, Hypothesis, cut
 from scorescope.probes.pipelines.fit import fit
-from scorescope.probes.pipelines.inputs import alike
+from scorescope.probes.pipelines.inputs import compare, squares
 from scorescope.probes.pipelines.level import Level
 
 _MOST_POSITIONS = 512  # a longer axis is not one of frames
@@ -61,9 +61,10 @@ def measure(
             packed.add(f"slices/{place}/{axis}", _upper(hypothesis.gram_along(axis)))
         if _differs_inside(level, state):
             packed.add(f"denoised/{place}", _upper(_denoised(hypothesis, level).gram()))
-        if (shared := alike(hypothesis)) is not None:
-            packed.add(f"alike/{place}", shared)
-        described.append(_describe(hypothesis, target))
+        known, numbers = compare(hypothesis)
+        for name, value in numbers.items():
+            packed.add(f"{name}/{place}", value)
+        described.append(_describe(hypothesis, target) | known)
         further = place + 1 < len(cuts) and state.device.type == "cpu"
         if further and _is_exact(gram, described[-1]["precision"], state[0].numel()):
             break  # reading the numbers costs nothing here; elsewhere it would wait for the device
@@ -108,6 +109,7 @@ def _per_sample(value: Tensor, batch: int) -> Tensor:
 
 
 def _denoised(hypothesis: Hypothesis, level: Level) -> Hypothesis:
+    """The branches in denoised space, and last D of a prediction of zero, by which one is turned round."""
     rows = len(hypothesis.target)
     skip, out, alpha = (v[:rows] if isinstance(v, Tensor) else v for v in (level.skip, level.out, level.alpha))
     part = Level(alpha=alpha, skip=skip, out=out)
@@ -115,7 +117,10 @@ def _denoised(hypothesis: Hypothesis, level: Level) -> Hypothesis:
     return Hypothesis(
         hypothesis.layout,
         hypothesis.labels,
-        [denoised(branch, state, part) for branch in hypothesis.branches],
+        [
+            *(denoised(branch, state, part) for branch in hypothesis.branches),
+            _spread(part.skip, state) * state.double(),
+        ],
         denoised(hypothesis.target, state, part),
         state.double() / part.alpha,
     )
@@ -156,8 +161,11 @@ def unread(
         slices = {name.split("/")[2]: value for name, value in found.items() if name.startswith(f"slices/{place}/")}
         if slices:
             hypothesis["slices"] = slices
-        if f"alike/{place}" in found:
-            hypothesis["alike"] = found[f"alike/{place}"]
+        for name in ("alike", "states"):
+            if f"{name}/{place}" in found:
+                hypothesis[name] = squares(found[f"{name}/{place}"], sum(hypothesis["parts"]))
+        if f"away/{place}" in found:
+            hypothesis["away"] = found[f"away/{place}"]
         if f"denoised/{place}" in found:
             hypothesis["denoised_gram"] = found[f"denoised/{place}"]
     prefix = "statistics/"

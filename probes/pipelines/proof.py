@@ -2,81 +2,28 @@
 
 For branches a, b, ... and g, what the scheduler received, the free fit g = alpha a + beta b (+ gamma x) has a
 residual. Where that is no more than rounding, g was made of these branches, and alpha and beta say how: plain
-guidance has alpha + beta = 1, a pipeline that flips the sign has -1, and guidance pushes from `uncond` beyond
-`cond`, so the weight w = alpha / (alpha + beta) above 1 is that of `cond`. Weights between 0 and 1 prove nothing
-by themselves, nor do those that rounding leaves open; then the pipeline's own labels decide, or other steps of the
-run with the same layout. Of three branches the one with a positive weight is `cond`, and `uncond` is the one that
-shares no input with it.
+guidance has alpha + beta = 1, a pipeline that flips the sign has -1, and `naming` says which branch is which.
+
+Where x is part of the combination the pipeline guided in another space than the scheduler's: what a branch is there
+has to be proved in every step, for it differs from step to step.
 """
 
-from collections import Counter
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from scorescope.data.errors import InputError
-from scorescope.probes.pipelines.fit import Array, Fit, fit, negligible
-from scorescope.probes.pipelines.inputs import farthest, twin
+from scorescope.probes.pipelines.fit import Array, Fit, fit, fit_all, negligible
+from scorescope.probes.pipelines.inputs import Given
+from scorescope.probes.pipelines.naming import SAME, Verdict, name_branches, name_by_labels, roles_of, weight_of
 
-RULES = ("cfg", "negated cfg", "mixed cfg", "multi-branch", "none", "equal", "unknown")
-LABELS = {
-    "cond": "cond", "pred_cond": "cond", "positive": "cond",
-    "uncond": "uncond", "pred_uncond": "uncond", "negative": "uncond",
-    "pred_cond_skip": "perturbed", "skip": "perturbed", "perturbed": "perturbed", "pred_perturbed": "perturbed",
-}  # fmt: skip
+DISTILLED = "guidance-distilled: the scale is an input of the network"
+_NOT_LINEAR = "not a combination of the branches: the rule is not linear"
 _NOTHING_FITS = "no denoiser output has the shape of the prediction"
-
-
-def check_names(branches: Sequence[str]) -> tuple[str, ...]:
-    """The names that a user gives to branches, in the order of the calls.
-
-    Raises
-    ------
-    InputError
-        For a name that is none, or two branches of the same name.
-    """
-    if not set(branches) <= {"cond", "uncond", "perturbed"} or len(set(branches)) != len(branches):
-        raise InputError(
-            "branches", found=str(tuple(branches)), expected="cond, uncond and perturbed, each at most once"
-        )
-    return tuple(branches)
-
-
-@dataclass
-class Verdict:
-    """What was proved about one sample of one step.
-
-    Attributes
-    ----------
-    rule : str
-        One of `RULES`.
-    fit : Fit or None
-        The combination; None where nothing could be fitted.
-    weight : float
-        Guidance weight w of D_u + w (D_c - D_u); NaN where there is none. Of three branches that of the part with
-        D_u: D_c + (w - 1) (D_c - D_u) + s (D_c - D_p).
-    low, high : float
-        Range of the weight inside the sample, where it differs by frame.
-    cond, uncond : int or None
-        Places of the branches.
-    evidence : str
-        `weights` (proved from numbers), `weights and inputs` (which branches had the same conditions), `labels` (the
-        pipeline's names), `other steps`, or empty, also for equal branches that nothing names.
-    reason : str
-        Why `uncond` is missing.
-    """
-
-    rule: str
-    fit: Fit | None = None
-    weight: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
-    cond: int | None = None
-    uncond: int | None = None
-    evidence: str = ""
-    reason: str = ""
+_MOST_ERROR = 0.02  # of the factor by which branches are scaled, as a share: norms are no better than it
+_SAME_SHARE, _SURE = 0.05, 8.0
 
 
 @dataclass
@@ -101,9 +48,9 @@ class Proved:
         if hypothesis is None or len(found) != 1 or cond is None or uncond is None or sum(hypothesis["parts"]) != 3:
             return None
         third = 3 - cond - uncond
-        if _roles(hypothesis)[third:][:1] == ["perturbed"]:
-            return third
-        return twin(hypothesis.get("alike", ()), cond, [third])
+        given = Given.of(hypothesis)
+        twin = given.twins(cond, third) and not given.apart(cond, third)
+        return third if twin or roles_of(hypothesis)[third:][:1] == ["perturbed"] else None
 
 
 def unpack(gram: Sequence[Sequence[float]] | Array) -> Array:
@@ -122,7 +69,8 @@ def prove(event: Mapping[str, Any]) -> Proved:
     best: tuple[tuple[int, int, float], Proved] | None = None
     for hypothesis in event["hypotheses"]:
         grams = unpack(hypothesis["gram"])[:, :-1, :-1]
-        verdicts = [_judge(row, hypothesis, event, place) for place, row in enumerate(grams)]
+        plain = fit_all(grams, hypothesis["precision"], event["size"])
+        verdicts = [_judge(row, plain[place], hypothesis, event, place) for place, row in enumerate(grams)]
         failed = sum(verdict.rule == "unknown" for verdict in verdicts)
         loose = sum(verdict.fit is None or not verdict.fit.exact for verdict in verdicts)
         worst = max((v.fit.residual for v in verdicts if v.fit is not None), default=np.inf)
@@ -135,30 +83,43 @@ def prove(event: Mapping[str, Any]) -> Proved:
     return best[1]
 
 
-def _judge(gram: Array, hypothesis: Mapping[str, Any], event: Mapping[str, Any], place: int) -> Verdict:
-    if not np.isfinite(gram).all():
+def _judge(gram: Array, plain: Fit, hypothesis: Mapping[str, Any], event: Mapping[str, Any], place: int) -> Verdict:
+    if not math.isfinite(float(gram.sum())) and not np.isfinite(gram).all():
         return Verdict("unknown", reason="predictions are not finite")
     precision, size = hypothesis["precision"], event["size"]
-    plain = fit(gram, precision, size, state=False)
-    chosen = plain
-    if not plain.exact:
-        mixed = fit(gram, precision, size, state=True)
-        if mixed.exact:
-            chosen = mixed
-    if chosen.exact:
-        return _name(gram, chosen, hypothesis, precision)
+    if plain.exact:
+        return _name(gram, plain, hypothesis)
+    skip, out = (_of_sample(event["level"][name], place) for name in ("skip", "out"))
+    space = (skip, out) if np.isfinite([skip, out]).all() and out else None
+    mixed = fit(gram, precision, size, state=True, space=space)
+    proved = mixed.exact and mixed.total_error <= _MOST_ERROR * abs(mixed.total)
+    proved = proved and plain.residual > max(mixed.tolerance, 2 * mixed.residual)
+    if proved and not (space and _may_be_of_rule(mixed, *space)):
+        return _name(gram, mixed, hypothesis)
     for packed in hypothesis.get("slices", {}).values():
         if (verdict := _by_position(unpack(packed)[place, :, :-1, :-1], hypothesis, event)) is not None:
             return verdict
-    verdict = Verdict("unknown", plain)
-    _order(verdict, plain, [], hypothesis)
+    verdict = Verdict("unknown", plain, scale=math.copysign(1.0, plain.total), mixed=mixed if proved else None)
+    name_branches(verdict, plain, [], hypothesis)
     if verdict.cond is None:
-        verdict.reason = "not a combination of the branches: the rule is not linear"
+        verdict.reason = "weights in denoised space that sum to another number than 1" if proved else _NOT_LINEAR
     return verdict
 
 
-def _roles(hypothesis: Mapping[str, Any]) -> list[str]:
-    return [LABELS.get(label, "") for label in hypothesis["labels"]]
+def _may_be_of_rule(found: Fit, skip: float, out: float) -> bool:
+    """Whether x may have come in by the rule: weights that sum to k in denoised space, where branches are not mixed.
+
+    Then D of each branch is k (skip x +- out branch), and (skip + out mix) x + out total branch is that.
+    """
+    error = _SURE * (abs(out) * found.mix_error + abs(skip) * found.total_error)
+    far = [abs(skip + out * found.mix - k * skip) for k in (found.total, -found.total)]
+    least = min(abs(found.total), abs(1 - abs(found.total)))
+    return min(far) <= _SAME_SHARE * abs(skip) * least + error
+
+
+def _of_sample(value: Any, place: int) -> float:
+    one = value[place if len(value) > 1 else 0] if isinstance(value, list) else value
+    return np.nan if one is None else float(one)
 
 
 def _by_position(grams: Array, hypothesis: Mapping[str, Any], event: Mapping[str, Any]) -> Verdict | None:
@@ -170,129 +131,51 @@ def _by_position(grams: Array, hypothesis: Mapping[str, Any], event: Mapping[str
     weights = np.mean([one.weights for one in fits], axis=0)
     errors = np.max([one.errors for one in fits], axis=0)
     middle = Fit(weights, 0.0, max(f.residual for f in fits), max(f.tolerance for f in fits), 0.0, errors)
-    verdict = _name(grams.sum(0), middle, hypothesis, hypothesis["precision"])
+    verdict = _name(grams.sum(0), middle, hypothesis)
     if verdict.cond is not None:
-        each = [_weight(one, verdict.rule, verdict.cond, verdict.uncond) for one in fits]
+        given = Given.of(hypothesis)
+        each = [weight_of(replace(verdict, fit=one), given) for one in fits]
         verdict.low, verdict.high = min(each), max(each)
     return verdict
 
 
 def _is_one(value: float, fitted: Fit, precision: float) -> bool:
-    allowed = 8 * fitted.total_error + 0.02 * precision * float(np.abs(fitted.weights).sum()) + 2e-6
-    return abs(value - 1) <= allowed
+    allowed = 8 * fitted.total_error + 0.02 * precision * sum(map(abs, fitted.weights.tolist())) + 2e-6
+    return bool(abs(value - 1) <= allowed)
 
 
-def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any], precision: float) -> Verdict:
-    labels = _roles(hypothesis)
+def _name(gram: Array, fitted: Fit, hypothesis: Mapping[str, Any]) -> Verdict:
+    labels, precision = roles_of(hypothesis), hypothesis["precision"]
     count, used = len(labels), fitted.used()
+    scale = fitted.total if fitted.mix else math.copysign(1.0, fitted.total)
     if count == 1:
-        return Verdict("none", fitted, cond=0, evidence="weights", reason=_unguided(hypothesis))
-    rule = _rule(fitted, used, precision)
-    if count == 2 and np.sqrt(max(gram[1, 1], 0)) <= negligible(precision) * np.sqrt(max(gram[0, 0], 1e-300)):
-        verdict = Verdict("equal", fitted, reason="both branches are the same")
-        _by_labels(verdict, labels)
+        scale = scale if _is_one(abs(fitted.total), fitted, precision) else fitted.total
+        return Verdict(
+            "none", fitted, np.nan, scale, fitted.mix, cond=0, evidence="weights", reason=_unguided(hypothesis)
+        )
+    if count == 2 and math.sqrt(max(gram[1, 1], 0)) <= negligible(precision) * math.sqrt(max(gram[0, 0], 1e-300)):
+        verdict = Verdict("equal", fitted, np.nan, scale, fitted.mix, reason=SAME)
+        name_by_labels(verdict, labels)
         return verdict
-    verdict = Verdict(rule, fitted)
-    _order(verdict, fitted, used, hypothesis)
-    if verdict.cond is not None and rule != "unknown":
-        verdict.weight = verdict.low = verdict.high = _weight(fitted, rule, verdict.cond, verdict.uncond)
+    verdict = Verdict(_rule(fitted, used, precision), fitted, np.nan, scale, fitted.mix)
+    name_branches(verdict, fitted, used, hypothesis)
+    if verdict.cond is not None and verdict.rule != "unknown":
+        if verdict.uncond is None and len(used) > 1:
+            verdict.rule = "multi-branch"  # guidance, but not with an unconditional branch
+        verdict.weight = verdict.low = verdict.high = weight_of(verdict, Given.of(hypothesis))
     return verdict
-
-
-def _weight(fitted: Fit, rule: str, cond: int, uncond: int | None) -> float:
-    """w of D_u + w (D_c - D_u); where a third branch pushes too, what it adds to the weight of `cond` is not w's."""
-    if rule != "multi-branch":
-        return float(fitted.weights[cond] / fitted.total)
-    return np.nan if uncond is None else float(1 - fitted.weights[uncond])
 
 
 def _unguided(hypothesis: Mapping[str, Any]) -> str:
     if hypothesis.get("embedded"):
-        return "guidance-distilled: the scale is an input of the network"
+        return DISTILLED
     return "one prediction a step: no guidance was applied"
 
 
 def _rule(fitted: Fit, used: list[int], precision: float) -> str:
+    plain, negated = (_is_one(sign * fitted.total, fitted, precision) for sign in (1, -1))
+    if not (fitted.mix or plain or negated):
+        return "unknown"
     if len(used) > 2:
         return "multi-branch"
-    if fitted.mix:
-        return "mixed cfg"
-    if _is_one(fitted.total, fitted, precision):
-        return "cfg"
-    return "negated cfg" if _is_one(-fitted.total, fitted, precision) else "unknown"
-
-
-def _by_labels(verdict: Verdict, labels: list[str]) -> bool:
-    if labels.count("cond") != 1:
-        return False
-    verdict.cond, verdict.evidence = labels.index("cond"), "labels"
-    verdict.uncond = labels.index("uncond") if labels.count("uncond") == 1 else None
-    verdict.reason = "" if verdict.uncond is not None else "no branch is labelled unconditional"
-    return True
-
-
-def _order(verdict: Verdict, fitted: Fit, used: list[int], hypothesis: Mapping[str, Any]) -> None:
-    """Say which branch is which: by labels, else by weights, with three by inputs too."""
-    if _by_labels(verdict, _roles(hypothesis)):
-        return
-    total = fitted.total
-    if verdict.rule == "unknown" or not total:
-        # a projection or a change of sign and scale can turn the weights round: their sum has to be known
-        verdict.reason = "the weights sum neither to 1 nor to -1: the rule is not plain guidance"
-        return
-    shares = fitted.weights / total
-    beyond = [i for i in used if shares[i] > 1 + 1e-5]
-    if len(used) == 2 and len(beyond) == 1:
-        verdict.cond, verdict.uncond = beyond[0], next(i for i in used if i != beyond[0])
-        verdict.evidence = "weights"
-        return
-    if len(used) > 2:
-        positive = [i for i in used if shares[i] > 0]
-        if len(positive) == 1:
-            verdict.cond, verdict.evidence = positive[0], "weights"
-            away = [i for i in used if i != positive[0]]
-            verdict.uncond = farthest(hypothesis.get("alike", ()), positive[0], away)
-        if verdict.uncond is not None:
-            verdict.evidence = "weights and inputs"
-            return
-        verdict.reason = "several branches push away; neither numbers nor inputs tell which of them is unconditional"
-        return
-    verdict.reason = (
-        "the weight lies between 0 and 1, as far as rounding tells: which branch is conditional cannot be told from"
-        " numbers"
-    )
-
-
-def settle(proved: Sequence[Proved]) -> None:
-    """Give undecided steps the order that other steps of the same layout agree on.
-
-    A doubled call that is followed by further calls in some steps only (a perturbed branch inside an interval)
-    keeps its order. Equal branches that nothing names are taken in the order of the calls: either is the other.
-    """
-    votes: dict[tuple[Any, ...], Counter[tuple[int, int]]] = {}
-    for step in proved:
-        for verdict in step.verdicts:
-            if verdict.cond is not None and verdict.uncond is not None and verdict.rule != "equal":
-                whole, first = step.signatures()
-                order = (verdict.cond, verdict.uncond)
-                for signature in (whole, first) if max(order) < first[2] else (whole,):
-                    votes.setdefault(signature, Counter())[order] += 1
-    for step in proved:
-        for signature in step.signatures():
-            if len(found := votes.get(signature, Counter())) == 1:
-                _adopt(step, next(iter(found)))
-                break
-        for verdict in step.verdicts:
-            if verdict.rule == "equal" and verdict.cond is None:
-                verdict.cond, verdict.uncond, verdict.reason = 0, 1, ""
-
-
-def _adopt(step: Proved, order: tuple[int, int]) -> None:
-    for verdict in step.verdicts:
-        equal = verdict.rule == "equal" and verdict.evidence != "labels"
-        if (verdict.uncond is not None and not equal) or verdict.fit is None:
-            continue
-        verdict.cond, verdict.uncond = order
-        verdict.evidence, verdict.reason = "other steps", ""
-        if verdict.fit is not None and verdict.fit.exact and verdict.rule not in ("equal", "unknown"):
-            verdict.weight = verdict.low = verdict.high = _weight(verdict.fit, verdict.rule, *order)
+    return "mixed cfg" if fitted.mix else "cfg" if plain else "negated cfg"

@@ -2,12 +2,19 @@
 
 import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
+
+LAST_METHOD = "maybe_free_model_hooks"  # what diffusers' pipelines call when they are done
+
+
+def _is_same(grid: Any, seen: Any) -> bool:
+    return grid is seen or (isinstance(grid, Tensor) and isinstance(seen, Tensor) and torch.equal(grid, seen))
 
 
 @dataclass
@@ -20,13 +27,21 @@ class Stream:
     call: int = 0
 
     def count(self) -> None:
-        """The next (step, call); Heun and kin make a second call in the same step."""
+        """The next (step, call); Heun and kin make several calls in the same step."""
         self.step, self.call = self.ahead()
 
     def ahead(self) -> tuple[int, int]:
         """The (step, call) that comes."""
-        first = getattr(self.owner, "state_in_first_order", True) or self.step < 0
-        return (self.step + 1, 0) if first else (self.step, self.call + 1)
+        later = _is_later_stage(self.owner) and self.step >= 0
+        return (self.step, self.call + 1) if later else (self.step + 1, 0)
+
+
+def _is_later_stage(scheduler: Any) -> bool:
+    """Whether the `step` that comes goes on with the one before it, from the same state."""
+    if (prk := getattr(scheduler, "prk_timesteps", None)) is not None:  # PNDM: Runge-Kutta, or a first step made again
+        counter = int(scheduler.counter)
+        return counter % 4 > 0 if counter < len(prk) else counter == 1
+    return not getattr(scheduler, "state_in_first_order", True)
 
 
 class RunWatch:
@@ -48,6 +63,7 @@ class RunWatch:
         self._pipe = pipe
         self._frame: FrameType | None = None
         self._ended = False
+        self.cut_before = False  # the run before the latest step's, where that began one, was cut off
         self._grids: dict[int, tuple[Any, Any]] = {}
 
     def begins(self, root: Any, timestep: Any, replaced: Any = None) -> tuple[bool, bool]:
@@ -69,21 +85,34 @@ class RunWatch:
         begins = starts
         if self._ended or frame is not None or self._frame is not None:
             begins = bool(self._grids) and (self._ended or frame is not self._frame)
+        self.cut_before = begins and self.is_cut_off()
         if begins:
             self._grids = {}
         self._frame, self._ended = frame, False
         self._grids[id(root)] = root, grid
         return begins, begins or starts
 
-    def goes_on(self) -> bool:
-        """Whether the run of the latest step has not ended yet, as far as can be told before the next one."""
+    def goes_on(self, *, same: Callable[[Any, Any], bool] = _is_same) -> bool:
+        """Whether the run of the latest step has not ended yet, as far as can be told before the next one.
+
+        In a loop without a frame that is where the grid is the `same` still.
+        """
         if not self._grids or self._ended or (frame := self._calling()) is not self._frame:
             return False
-        return frame is not None or all(_is_same(getattr(s, "timesteps", None), g) for s, g in self._grids.values())
+        return frame is not None or all(same(getattr(s, "timesteps", None), g) for s, g in self._grids.values())
 
     def is_away(self) -> bool:
         """Whether calls of the pipeline have been seen, and we are in none."""
         return (self._ended or self._frame is not None) and self._calling() is None
+
+    def is_cut_off(self) -> bool:
+        """Whether the call that made the latest step was left before its end, of pipelines that say when it comes."""
+        if self._frame is None or self._code is None or LAST_METHOD not in self._code.co_names:
+            return False
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame is not self._frame:
+            frame = frame.f_back
+        return frame is None
 
     def end_call(self, caller: FrameType) -> bool:
         """The pipeline says, in this frame, that it is done; true if its call is over, whose frame is then let go."""
@@ -111,10 +140,6 @@ class RunWatch:
         if isinstance(found, dict):
             found.clear()  # up to Python 3.12 a copy, which would keep all that the frame held
         return ours
-
-
-def _is_same(grid: Any, seen: Any) -> bool:
-    return grid is seen or (isinstance(grid, Tensor) and isinstance(seen, Tensor) and torch.equal(grid, seen))
 
 
 def _starts(scheduler: Any, seen: Any, grid: Any, timestep: Any) -> bool:

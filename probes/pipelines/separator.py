@@ -3,7 +3,6 @@
 This module knows nothing of hooks and pipelines.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +15,9 @@ from scorescope.probes.pipelines.branches import Hypothesis, Layout, align, cut,
 from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.measure import Packed, measure, unread
-from scorescope.probes.pipelines.proof import Proved, Verdict, prove, settle
+from scorescope.probes.pipelines.naming import Verdict
+from scorescope.probes.pipelines.proof import Proved, prove
+from scorescope.probes.pipelines.settling import settle
 
 
 @dataclass(frozen=True)
@@ -222,18 +223,11 @@ def _places(verdicts: Sequence[Verdict]) -> tuple[int, int | None]:
 
 def _scaled(verdicts: Sequence[Verdict], branch: Tensor, state: Tensor) -> Tensor:
     """A branch as the scheduler would have received it: some pipelines flip the sign, or mix in the state."""
-    mixed = [v.fit is not None and v.fit.exact and v.rule in ("mixed cfg", "none") for v in verdicts]
-    totals, mixes = [], []
-    for verdict, use in zip(verdicts, mixed, strict=True):
-        total = verdict.fit.total if verdict.fit is not None else 1.0
-        totals.append(total if use and verdict.rule == "mixed cfg" else math.copysign(1.0, total))
-        mixes.append(verdict.fit.mix if use and verdict.fit is not None else 0.0)
+    scales, mixes = [verdict.scale for verdict in verdicts], [verdict.mix for verdict in verdicts]
     column = (-1, *(1,) * (branch.ndim - 1))
-    if any(mixes):
-        branch = branch * branch.new_tensor(totals).reshape(column) + state * branch.new_tensor(mixes).reshape(column)
-    elif any(total != 1 for total in totals):
-        branch = branch * branch.new_tensor(totals).reshape(column)
-    return branch
+    if any(scale != 1 for scale in scales):
+        branch = branch * branch.new_tensor(scales).reshape(column)
+    return branch + state * branch.new_tensor(mixes).reshape(column) if any(mixes) else branch
 
 
 def _apart(found: str) -> InputError:

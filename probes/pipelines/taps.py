@@ -60,6 +60,10 @@ class MethodTap:
     def __deepcopy__(self, memo: Memo) -> Any:
         return _own_method(self, self.name, self._before, memo)
 
+    def __reduce__(self) -> Any:
+        """What a pickled pipeline, as spawned workers are given, has in our place: the method below."""
+        return _itself, (self.below,)
+
     def remove(self) -> None:
         """Put back what was there, unless somebody has put something else in our place; pass every call on."""
         top = self.owner.__dict__.get(self.name)
@@ -102,6 +106,10 @@ class StepTap:
         copied = StepTap(owner, below, before, self.watcher, self.root)
         self.watcher.on_copy(copied)
         return copied
+
+    def __reduce__(self) -> Any:
+        """As that of `MethodTap`."""
+        return _itself, (self.below,)
 
     def remove(self) -> None:
         """Leave: restore what was there, or unlink from below other taps of ours."""
@@ -160,6 +168,10 @@ class ModuleHook:
             _after_copying(memo, functools.partial(_drop_hooks, module))
         return _nothing
 
+    def __reduce__(self) -> Any:
+        """A pickled module has a hook in our place that does nothing."""
+        return _itself, (_nothing,)
+
     def remove(self) -> None:
         """Take it off."""
         self._handle.remove()
@@ -196,8 +208,12 @@ def _own_method(tap: MethodTap | StepTap, name: str, before: Any, memo: Memo) ->
     return method
 
 
+def _itself(part: Any) -> Any:
+    return part
+
+
 def _nothing(*_: Any) -> None:
-    """In place of a hook of ours on a copied module, until the copy is complete."""
+    """In place of a hook of ours on a copied module, until the copy is complete, or on a pickled one."""
 
 
 def _drop_hooks(module: nn.Module) -> None:

@@ -13,7 +13,8 @@ from xarray.core import indexing
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.branches import Aligned, Hypothesis, cut, without_variance
 from scorescope.probes.pipelines.call import Call
-from scorescope.probes.pipelines.proof import Proved, Verdict
+from scorescope.probes.pipelines.naming import Verdict
+from scorescope.probes.pipelines.proof import Proved
 
 Load = Callable[[Mapping[str, Any], str], Tensor]
 
@@ -159,11 +160,11 @@ class Arrays:
             assert target is not None  # the step was recorded with it
             value = target
         x = x[: len(value)]
-        scale = [_scale(verdict) for verdict in step.verdicts] if name != "guided" else [(1.0, 0.0)] * len(value)
         skip, out = (_column(event["level"][key], len(value), x) for key in ("skip", "out"))
-        total = torch.tensor([one for one, _ in scale], dtype=torch.float64, device="cpu").reshape(skip.shape)
-        mix = torch.tensor([two for _, two in scale], dtype=torch.float64, device="cpu").reshape(skip.shape)
-        return (skip + out * mix) * x + out * total * value.double()
+        if name == "guided":
+            return skip * x + out * value.double()
+        scale, mix = (_column([getattr(v, key) for v in step.verdicts], len(value), x) for key in ("scale", "mix"))
+        return (skip + out * mix) * x + out * scale * value.double()
 
     def dataset(self, run: int) -> xr.Dataset:
         """The arrays of one run as a lazy Dataset with dimensions (step, sample, ...); see `Trace.to_xarray`."""
@@ -265,13 +266,6 @@ def _branches_of(values: list[Tensor], hypothesis: Mapping[str, Any]) -> list[Te
         else:
             found += list(value.chunk(count))
     return found
-
-
-def _scale(verdict: Verdict) -> tuple[float, float]:
-    fitted = verdict.fit
-    if verdict.rule == "mixed cfg" and fitted is not None:
-        return fitted.total, fitted.mix
-    return (-1.0, 0.0) if fitted is not None and fitted.total < 0 else (1.0, 0.0)
 
 
 def _column(value: Any, rows: int, like: Tensor) -> Tensor:

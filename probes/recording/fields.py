@@ -24,6 +24,8 @@ _HYPOTHESIS: _Kinds = {
     "view": str, "order": str, "modules": list, "parts": list, "labels": list, "precision": float, "embedded": bool,
     "gram": list,
 }  # fmt: skip
+_MADE: _Kinds = {"rule": str, "weight": (int, float), "layout": (list, NoneType)}
+_PLACES: _Kinds = {"places": list, "scales": list}
 _SHARD: _Kinds = {"shard": str, "shard_sha256": str, "shard_bytes": int}
 
 
@@ -45,7 +47,27 @@ def wrong_in_line(line: Any) -> str:
     if line["kind"] == "end":
         return "" if isinstance(line.get("spec", 0), dict | None) else "spec"
     wrong = _wrong(line, {**_STEP, **(_SHARD if "shard" in line else {})}) or _wrong(line["level"], _LEVEL, "level ")
+    wrong = wrong or _wrong_maker(line)
     return wrong or next((w for part in line["hypotheses"] if (w := _wrong(part, _HYPOTHESIS, "hypotheses "))), "")
+
+
+def _wrong_maker(line: Mapping[str, Any]) -> str:
+    """The same of who made or replaced the prediction of a step."""
+    if not isinstance(line.get("replaced", ""), str):
+        return "replaced"
+    if (made := line.get("made")) is None:
+        return ""
+    if (wrong := _wrong(made, _MADE, "made ")) or made["layout"] is None:
+        return wrong
+    if wrong := _wrong(made, _PLACES, "made "):
+        return wrong
+    pairs = len(made["scales"]) >= 1 and all(_is_pair(pair, (int, float)) for pair in made["scales"])
+    places = _is_pair(made["places"], (int, NoneType)) and isinstance(made["places"][0], int)
+    return "" if pairs and places else "made scales" if places else "made places"
+
+
+def _is_pair(value: Any, kind: tuple[type, ...]) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(part, kind) for part in value)
 
 
 def _wrong(found: Any, fields: _Kinds, prefix: str = "") -> str:

@@ -5,11 +5,6 @@ import os
 import stat
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not every system has it
-    fcntl = None  # type: ignore[assignment]
-
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # nor wait for the reader of a named pipe
 
 
@@ -32,30 +27,6 @@ def open_own(file: Path) -> int:
     return descriptor
 
 
-def lock(descriptor: int) -> bool:
-    """Take a file for oneself; False where somebody else writes it. Where the system has no locks nobody is kept out.
-
-    The lock goes with the descriptor, also that of a killed process.
-    """
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
-
-
-def unlock_and_close(descriptor: int) -> None:
-    """Give a file back, also where a forked process still has the descriptor."""
-    if fcntl is not None:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
-
-
 def write_whole(file: Path, data: bytes) -> None:
     """Write a file under a temporary name, sync it, and rename it."""
     partial = file.with_name(file.name + ".partial")
@@ -71,6 +42,11 @@ def write_whole(file: Path, data: bytes) -> None:
         raise
     finally:
         os.close(descriptor)
+
+
+def is_own_file(file: Path) -> bool:
+    """Whether a plain file is one, and not a link to another."""
+    return file.is_file() and not file.is_symlink()
 
 
 def is_own_folder(folder: Path) -> bool:

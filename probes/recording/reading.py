@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from scorescope.data.errors import InputError
+from scorescope.data.untrusted import read_parquet
 from scorescope.probes.recording.fields import wrong_in_line, wrong_in_manifest
 from scorescope.probes.recording.store import (
     FORMAT,
@@ -27,7 +30,7 @@ from scorescope.probes.recording.store import (
     text_of,
 )
 
-CLOSED = ("complete", "interrupted", "failed")
+CLOSED = ("complete", "incomplete", "interrupted", "failed")
 
 _LINE = re.compile(rb'\{"check":"([0-9a-f]{64})","record":(.*)\}\n', re.DOTALL)
 _MANIFEST_BYTES = 64 * 2**20
@@ -65,20 +68,27 @@ class Contents:
 
     @property
     def status(self) -> str:
-        """complete, interrupted, failed, or damaged."""
+        """complete, incomplete (a run was cut off, its error caught), interrupted, failed, or damaged."""
         if self.damaged:
             return "damaged"
         status = str(self.manifest["status"])
         return status if status in CLOSED else "interrupted"
 
     def events(self) -> list[dict[str, Any]]:
-        """The steps that count: of each run, those of its latest attempt."""
+        """The steps that count: of each run, those of its latest attempt; run by run, also where one was made later."""
         steps = [line for line in self.lines if line["kind"] == "step"]
         latest: dict[int, int] = {}
         for line in self.lines:
             if "run" in line:
                 latest[line["run"]] = max(latest.get(line["run"], 0), line["attempt"])
-        return [step for step in steps if step["attempt"] == latest[step["run"]]]
+        found = [step for step in steps if step["attempt"] == latest[step["run"]]]
+        return sorted(found, key=lambda step: int(step["run"]))
+
+    def unfinished(self) -> list[str]:
+        """Runs that did not come to their end, in words."""
+        steps = Counter(step["run"] for step in self.events())
+        ends = self.finished_runs()
+        return [f"run {run} unfinished after {n} steps" for run, n in sorted(steps.items()) if run not in ends]
 
     def finished_runs(self) -> dict[int, dict[str, Any]]:
         """Runs that came to their end, with the line that says so."""
@@ -228,7 +238,12 @@ def read_table(contents: Contents) -> pd.DataFrame | None:
     if _hash_file(file) != expected:
         contents.problems.append(f"{SCALARS} does not match its hash; the table was made again from {STEPS}")
         return None
-    return pd.read_parquet(file)
+    try:
+        table = read_parquet(file, expected="the table of the steps")
+        return table.sort_values("run", kind="stable", ignore_index=True)  # as events are
+    except (InputError, KeyError) as error:
+        contents.problems.append(f"{error}; the table was made again from {STEPS}")
+        return None
 
 
 def verify(path: Path) -> Iterator[str]:

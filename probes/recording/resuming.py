@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scorescope.probes.recording.files import unlock_and_close
+from scorescope.data.written_files import unlock_and_close
 from scorescope.probes.recording.reading import CLOSED, Contents, read, read_manifest
 from scorescope.probes.recording.store import TraceError, Writer, take_steps, text_of
 
@@ -33,7 +33,7 @@ def reopen(path: Path, manifest: Mapping[str, Any] | None = None) -> tuple[Write
     file = take_steps(path)
     try:
         contents = _undamaged(path)  # by whoever had it until now
-        lines, length = len(contents.lines), contents.valid_bytes
+        lines, length = contents.lines, contents.valid_bytes
         return Writer.reopen(path, contents.manifest, file, lines=lines, length=length), contents
     except BaseException:
         unlock_and_close(file)
@@ -64,5 +64,6 @@ def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "modules": manifest.get("modules"),
         "schedulers": {name: part.get("class") for name, part in schedulers.items()},
         "sites": manifest.get("sites"),
+        "outputs_asked": manifest.get("outputs_asked"),
         "recording": {k: v for k, v in (manifest.get("recording") or {}).items() if k != "budget"},
     }

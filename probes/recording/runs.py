@@ -1,7 +1,7 @@
 """Many runs in one recording: which are done, which is next."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,14 @@ from scorescope.probes.recording.steps import Recorder
 class Runs:
     """Hands out the runs of a recording that are still to be made."""
 
-    def __init__(self, recorder: Recorder, sink: Sink) -> None:
-        self._recorder, self._sink = recorder, sink
+    def __init__(self, recorder: Recorder, sink: Sink, is_cut_off: Callable[[], bool]) -> None:
+        self._recorder, self._sink, self._is_cut_off = recorder, sink, is_cut_off
 
     def __call__(self, specs: Sequence[Mapping[str, Any]], *, progress: bool = True) -> Iterator[Mapping[str, Any]]:
         """Each spec that has no finished run yet; the run ends when the next one is asked for.
 
         What is noted of a spec is what JSON makes of it. A run in which a denoiser or the scheduler raised is not
-        finished, also where that was caught.
+        finished, also where that was caught; nor is one in which a pipeline was left that says when it is done.
 
         Raises
         ------
@@ -35,7 +35,9 @@ class Runs:
                 self._sink.unreturned = 0
                 self._recorder.begin_run(number, plain)
                 yield spec
+                self._recorder.cut_off = self._is_cut_off()
                 self._recorder.end_run()
+                self._recorder.cut_off = False
 
 
 def _plain(spec: Mapping[str, Any], number: int) -> dict[str, Any]:

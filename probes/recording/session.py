@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.call import Call, leaves
@@ -22,16 +23,17 @@ from scorescope.probes.pipelines.engine import Engine
 from scorescope.probes.pipelines.level_reader import LevelFunction
 from scorescope.probes.pipelines.listener import Listener, StepEvent
 from scorescope.probes.pipelines.seat import Seat, check_left
-from scorescope.probes.pipelines.taps import ModuleHook
 from scorescope.probes.recording.estimate import says_it_guides
-from scorescope.probes.recording.kept_sites import Site, hook, resolve
+from scorescope.probes.recording.kept_sites import KeptSites, Site
 from scorescope.probes.recording.plan import Budget, Every, Keep, plan
 from scorescope.probes.recording.runs import Runs
 from scorescope.probes.recording.sink import Sink
 from scorescope.probes.recording.steps import Begun, Recorder
 from scorescope.probes.recording.trace import Trace
+from scorescope.probes.recording.under_way import OneProcess, OneThread
 
 
+@checked
 def record(
     pipe: Any,
     *,
@@ -96,7 +98,7 @@ def record(
     what = plan(keep, every, budget)
     denoisers, engine = find.denoisers(pipe, modules), Engine(pipe)
     sink = Sink(Path(path) if path is not None else None, resume=resume)
-    inner = resolve(tuple(sites), denoisers)
+    inner = KeptSites(tuple(sites), denoisers)
     recorder = Recorder(what, sink, level, value_range, branches, progress=progress)
     return Session(engine, denoisers, inner, recorder, sink)
 
@@ -107,15 +109,13 @@ class Session(Listener):
     wants_outputs = True
 
     def __init__(
-        self, engine: Engine, denoisers: Mapping[str, nn.Module], sites: Sequence[tuple[Site, nn.Module]],
-        recorder: Recorder, sink: Sink,
+        self, engine: Engine, denoisers: Mapping[str, nn.Module], sites: KeptSites, recorder: Recorder, sink: Sink,
     ) -> None:  # fmt: skip
         self._engine, self._denoisers, self._sites = engine, denoisers, sites
         self._recorder, self._sink = recorder, sink
         self._seat: Seat | None = None
         self._begun: Begun | None = None
-        self._inner: dict[str, list[Tensor]] = {}  # activations of the call that is being made
-        self._hooks: list[ModuleHook] = []
+        self._thread, self._process = OneThread(), OneProcess()
         self.trace = Trace.empty()
 
     @property
@@ -130,13 +130,12 @@ class Session(Listener):
         self._sink.open(self._manifest())
         try:
             self._seat = self._engine.join(self, self._denoisers)
-            for site, module in self._sites:
-                self._hooks.append(ModuleHook(module, hook(site, self._inner)))
+            self._sites.hook()
         except BaseException:
             self._leave()
             self._sink.close("failed", raise_errors=False)
             raise
-        self.trace.begin(Runs(self._recorder, self._sink))
+        self.trace.begin(Runs(self._recorder, self._sink, self._engine.is_cut_off))
         return self.trace
 
     def __exit__(
@@ -144,6 +143,7 @@ class Session(Listener):
     ) -> None:
         self._engine.catch_up()
         waiting, followed = 0 if self._seat is None else len(self._seat), self._engine.follows_all()
+        self._recorder.cut_off = self._engine.is_cut_off()
         self._leave()
         status = "complete" if error is None else "failed" if isinstance(error, Exception) else "interrupted"
         more: dict[str, Any] = {} if error is None else {"error": f"{type(error).__name__}: {error}"}
@@ -154,6 +154,8 @@ class Session(Listener):
             self._sink.flush(raise_errors=error is None)
             if error is None and waiting and not (self._recorder.steps and followed):
                 raise self._unseen(waiting)
+            if error is None and self._recorder.steps:
+                self._sites.warn_unheard()
         except BaseException as late:
             status, more = "failed", more | {"error": f"{type(late).__name__}: {late}"}
             if error is None:
@@ -168,19 +170,19 @@ class Session(Listener):
 
     def _leave(self) -> None:
         """Take off everything of ours, and nothing else."""
-        for inner in self._hooks:
-            inner.remove()
-        self._hooks.clear()
+        self._sites.remove()
         if self._seat is not None:
             self._engine.leave(self._seat)
             self._seat = None
 
     def before_call(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """See `Listener`."""
-        self._inner.clear()
-        if call.repeated:
+        self._sites.forget()
+        if call.repeated or self._process.is_other():
             return
+        self._thread.begin(call.network)
         self._sink.unreturned += 1
+        self._recorder.unreturned.begin(goes_on=self._engine.goes_on(on_one_grid=True))
         tensors = leaves([*args, *kwargs.values()])
         if tensors:
             guided = says_it_guides(self._engine.pipe)
@@ -188,29 +190,40 @@ class Session(Listener):
 
     def after_call(self, call: Call, outputs: list[Tensor]) -> None:
         """See `Listener`."""
-        if not call.repeated:
-            call.sites = {site: list(values) for site, values in self._inner.items()}
-            self._sink.unreturned -= 1
-        self._inner.clear()
+        if call.repeated or self._process.is_other():
+            self._sites.forget()
+            return
+        call.sites = self._sites.take()
+        self._thread.end()
+        self._sink.unreturned -= 1
+        self._recorder.unreturned.end()
 
     def before_step(self, step: StepEvent) -> None:
         """See `Listener`."""
+        if self._process.is_other():
+            return
+        self._sites.check_heard(call.module for call in step.calls)
         self._sink.unreturned += 1
+        self._recorder.unreturned.step(begins=step.begins, cut_off=self._engine.is_cut_off(before=True))
         self._begun = self._recorder.before(step)
+        self._begun.record["sites"] = self._sites.outputs()
 
     def after_step(self, step: StepEvent, result: Any) -> None:
         """See `Listener`."""
+        if self._process.is_other():
+            return
         assert self._begun is not None
-        self._recorder.after(self._begun, result, returns_x0=step.returns_x0)
+        self._recorder.after(self._begun, result, returns_x0=step.returns_x0, replaced=step.replaced)
         self._begun = None
         self._sink.unreturned -= 1
+        self._recorder.unreturned.stepped()
 
     def _manifest(self) -> dict[str, Any]:
         return {
             "pipeline": type(self._engine.pipe).__name__,
             "schedulers": {name: _describe(part) for name, part in self._engine.schedulers.items()},
             "modules": {name: type(module).__name__ for name, module in self._denoisers.items()},
-            "sites": [site.module for site, _ in self._sites],
+            **self._sites.describe(),
             "torch": torch.__version__,
             **self._recorder.describe(),
         }

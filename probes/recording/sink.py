@@ -12,12 +12,13 @@ from torch import Tensor
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.measure import Packed, unread
-from scorescope.probes.pipelines.proof import prove
+from scorescope.probes.recording.made import prove_step
 from scorescope.probes.recording.offload import Ring
 from scorescope.probes.recording.reading import Contents, read
 from scorescope.probes.recording.resuming import reopen
 from scorescope.probes.recording.store import Writer, is_unbegun, text_of
 from scorescope.probes.recording.table import prove_all, sample_offsets, scalar_table
+from scorescope.probes.recording.under_way import OneProcess
 
 _HELD = 256  # steps whose numbers may wait on the device before they are read back
 
@@ -89,12 +90,17 @@ class Recorded:
 
 def _verdicts(record: dict[str, Any]) -> dict[str, Any]:
     """What the step proves by itself, for people who read the lines; tables are made from the inner products."""
-    found = prove(record).verdicts
+    found = prove_step(record).verdicts
     return {
         "rule": [verdict.rule for verdict in found],
         "weight": [verdict.weight for verdict in found],
         "residual": [None if verdict.fit is None else verdict.fit.residual for verdict in found],
     }
+
+
+def _status(status: str, contents: Contents) -> str:
+    """A recording that is complete but for runs that were cut off is not."""
+    return "incomplete" if status == "complete" and contents.unfinished() else status
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -133,6 +139,7 @@ class Sink:
         self._held: list[tuple[Step, Tensor]] = []
         self._manifest: dict[str, Any] = {}
         self._ended: dict[int, dict[str, Any]] = {}
+        self._process = OneProcess()
         self.attempt = self.next_run = self.unreturned = 0
 
     def is_finished(self, run: int, spec: Mapping[str, Any]) -> bool:
@@ -204,14 +211,15 @@ class Sink:
             start += len(vector)
         self._held.clear()
 
-    def end_run(self, line: dict[str, Any]) -> None:
+    def end_run(self, line: dict[str, Any], *, unfinished: bool) -> None:
         """Note that a run came to its end.
 
-        Not of a run that was asked for and has no step, or in which a call raised: whoever caught that error went on
-        to the next run, and this one is still to be made.
+        Not of one that was cut off, of one that was asked for and has no step, or in which a call raised: whoever
+        caught that error went on to the next run, and this one is still to be made.
         """
         self.flush(raise_errors=True)
-        if line["spec"] is not None and (self.unreturned or not line["steps"]):
+        unfinished = unfinished or self._process.is_other()
+        if unfinished or (line["spec"] is not None and (self.unreturned or not line["steps"])):
             return
         if self._writer is not None:
             self._writer.line(line)
@@ -220,6 +228,8 @@ class Sink:
 
     def flush(self, *, raise_errors: bool) -> None:
         """Wait until every step has arrived."""
+        if self._process.is_other():
+            return
         if self._ring is not None:
             self._ring.close(raise_errors=raise_errors)
             self._ring = None  # not before: whoever is interrupted while waiting has to wait again
@@ -233,19 +243,22 @@ class Sink:
 
     def finish(self, status: str, more: Mapping[str, Any]) -> Recorded:
         """Write what is written last, and hand over."""
+        if self._process.is_other():  # the parent writes, and goes on
+            return Recorded(Contents(Path(), self._manifest | {"status": "interrupted", **more}), Memory())
         self.flush(raise_errors=False)
         if self._writer is None:
-            manifest = self._manifest | {"status": status, **more}
-            return Recorded(Contents(Path(), manifest, self._memory.lines), self._memory)
+            contents = Contents(Path(), self._manifest, self._memory.lines)
+            contents.manifest = self._manifest | {"status": _status(status, contents), **more}
+            return Recorded(contents, self._memory)
         path = self._writer.path
         contents = read(path)
-        events = contents.events()
+        status, events = _status(status, contents), contents.events()
         proved = prove_all(events)
         try:
             self._writer.close(status, scalar_table(events, proved, sample_offsets(events, proved)), **more)
         except InputError:
             self._writer.abandon()
-            if status == "complete":
+            if status in ("complete", "incomplete"):
                 raise
         contents.manifest = self._writer.manifest  # not read again: the lines are held once
         return Recorded(contents, None)

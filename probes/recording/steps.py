@@ -13,15 +13,17 @@ from scorescope.probes.pipelines.branches import Aligned, align, without_varianc
 from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReader, LevelReaders
-from scorescope.probes.pipelines.listener import StepEvent
+from scorescope.probes.pipelines.listener import Made, StepEvent
 from scorescope.probes.pipelines.measure import Packed, add_gap, add_statistics, denoised, measure
-from scorescope.probes.pipelines.proof import check_names
+from scorescope.probes.pipelines.naming import check_names
 from scorescope.probes.pipelines.run_watch import Stream
 from scorescope.probes.pipelines.step_arguments import StepArguments, step_results
 from scorescope.probes.pipelines.tensor_copies import Copies, same_bits
 from scorescope.probes.recording.estimate import Room
+from scorescope.probes.recording.made import line_of, text_of_maker
 from scorescope.probes.recording.plan import Plan
 from scorescope.probes.recording.sink import Sink, Step
+from scorescope.probes.recording.under_way import Unreturned
 
 _REMEMBERED = 8  # earlier states of one scheduler that a new state is compared with
 
@@ -76,6 +78,8 @@ class Recorder:
         self._event = 0
         self._next: int | None = None
         self.copies = Copies()
+        self.unreturned = Unreturned()
+        self.cut_off: bool = False  # the pipeline was left in the run that ends
 
     def describe(self) -> dict[str, Any]:
         """What the manifest says of the plan."""
@@ -104,7 +108,8 @@ class Recorder:
                 "steps": self._event,
             }
             self._run = None
-            self.sink.end_run(line)
+            left = self.cut_off or (self._spec is None and self.unreturned.are_left())
+            self.sink.end_run(line, unfinished=left)
 
     def finish(self, complete: bool) -> None:
         """The block was left."""
@@ -136,14 +141,18 @@ class Recorder:
         described = [part | {"embedded": embedded, "labels": self._named(part["labels"])} for part in described]
         record = self._record(stream, given, reader, packed, place)
         record["follows"] = follows
+        if step.made is not None:
+            record["made"] = line_of(step.made)
         wanted = bool(self.plan.arrays or any(call.sites for call in calls)) and self.plan.wants(
             self._event, level.sigma
         )
         arrays = self._arrays(prediction, state, aligned, calls) if wanted else {}
         return Begun(record, packed, described, level, arrays, state, guided, stream, wanted)
 
-    def after(self, step: Begun, result: Any, *, returns_x0: bool) -> None:
-        """What the scheduler returned."""
+    def after(self, step: Begun, result: Any, *, returns_x0: bool, replaced: Made | None = None) -> None:
+        """What the scheduler returned, and who made the prediction that it received in place of the recorded one."""
+        if replaced is not None:
+            step.record["replaced"] = text_of_maker(replaced)
         original, estimate = step_results(result, step.state, second=returns_x0)
         returned = None if original is None else self.copies.of(original)  # may be edited in place from here on
         if original is not None and returned is not None:

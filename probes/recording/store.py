@@ -1,6 +1,6 @@
 """A trace on disk: written one flushed line a step, readable after any crash.
 
-    manifest.json              what was run; status recording, complete, interrupted or failed
+    manifest.json              what was run; status recording, complete, incomplete, interrupted or failed
     steps.jsonl                one line a step: {"check": hash, "record": {...}}, with the shard's name and hash
     shards/00000000.safetensors  arrays of one step, in the type they were produced in
     scalars.parquet            the table, written at close; it follows from steps.jsonl
@@ -17,7 +17,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,14 @@ import pandas as pd
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.data.written_files import lock, unlock_and_close
 from scorescope.probes.recording import shards
 from scorescope.probes.recording.files import (
     holds_only,
+    is_own_file,
     is_own_folder,
-    lock,
     open_own,
     sync_folder,
-    unlock_and_close,
     write_whole,
 )
 
@@ -88,8 +88,11 @@ class Writer:
         return writer
 
     @classmethod
-    def reopen(cls, path: Path, manifest: Mapping[str, Any], file: int, *, lines: int, length: int) -> "Writer":
-        """Continue a trace after so many sound lines and bytes of them; a torn last line goes.
+    def reopen(
+        cls, path: Path, manifest: Mapping[str, Any], file: int, *, lines: Sequence[Mapping[str, Any]], length: int
+    ) -> "Writer":
+        """Continue a trace after its sound lines and their bytes; a torn last line goes, and what else a kill left:
+        temporary files, and shards that no line tells of.
 
         Parameters
         ----------
@@ -99,8 +102,10 @@ class Writer:
             As it was read.
         file : int
             From `take_steps`, before the lines were read.
-        lines, length : int
-            Number of sound step lines, and their bytes.
+        lines : sequence of mapping
+            The sound step lines.
+        length : int
+            Their bytes.
         """
         closing = ("lines", "steps_sha256", "scalars_sha256", "error")
         kept = {name: value for name, value in manifest.items() if name not in closing} | {"status": "recording"}
@@ -109,10 +114,11 @@ class Writer:
             os.ftruncate(file, length)
             (path / SCALARS).unlink(missing_ok=True)
             write_manifest(path, kept)
+            _remove_left_over(path, {line["shard"] for line in lines if "shard" in line})
             used = [int(p.name[:8]) for p in (path / SHARDS).iterdir() if SHARD_NAME.fullmatch(p.name)]
         except OSError as error:
             raise _cannot_write(path, error) from error
-        return cls(path, kept, file, lines=lines, shards=max(used, default=-1) + 1)
+        return cls(path, kept, file, lines=len(lines), shards=max(used, default=-1) + 1)
 
     def reserve(self) -> str:
         """The name of the next shard."""
@@ -207,6 +213,16 @@ def take_steps(path: Path) -> int:
         os.close(file)
         raise TraceError(str(path), found="another recording that writes to it", expected="one at a time")
     return file
+
+
+def _remove_left_over(path: Path, named: Collection[str]) -> None:
+    """Remove what was being written when the process ended, and shards that no line tells of: nothing reads them."""
+    for file in (*path.iterdir(), *(path / SHARDS).iterdir()):
+        whole = file.name.removesuffix(".partial")
+        ours = whole in (MANIFEST, SCALARS) or SHARD_NAME.fullmatch(whole)
+        unnamed = SHARD_NAME.fullmatch(file.name) and file.parent.name == SHARDS and file.name not in named
+        if (unnamed or (ours and file.name != whole)) and is_own_file(file):
+            file.unlink()
 
 
 def _check_shards(path: Path) -> None:

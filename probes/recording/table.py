@@ -13,7 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scorescope.probes.decomposition.products import BRANCH_PRODUCTS, GUIDED_PRODUCTS
-from scorescope.probes.pipelines.proof import Proved, Verdict, prove, settle, unpack
+from scorescope.probes.pipelines.naming import SAME, Verdict
+from scorescope.probes.pipelines.proof import Proved, unpack
+from scorescope.probes.pipelines.settling import settle
+from scorescope.probes.recording.made import UNGUIDED, prove_step
 
 Array = NDArray[np.float64]
 
@@ -26,16 +29,20 @@ SCALAR_COLUMNS: dict[str, str] = {
     "call": "call in the solver step (Heun and kin make two)",
     "t": "timestep as the scheduler was given it; NaN where it differs inside a sample",
     "sigma": "noise level, variance-exploding; the largest where it differs inside a sample",
-    "sigma_next": "noise level after the step; NaN where the scheduler does not tell",
+    "sigma_next": "noise level of the state that this step, or stage of one, is to return; NaN where unknown",
     "needed": "branches that the rule used",
     "observed": "further denoiser evaluations made only for the record: always 0",
-    "missing": "why the unconditional branch is missing; empty where it is there",
+    "missing": "why the unconditional branch is missing, or says nothing; empty where it is there",
     **{name: "inner products in denoised space; see branch_products" for name in BRANCH_PRODUCTS},
     **{name: "of the guided prediction in denoised space; see guided_products" for name in GUIDED_PRODUCTS},
-    "weight": "guidance weight w of D_u + w (D_c - D_u), fitted; the mean where it differs by frame",
-    "rule": "what the fit proves: one of proof.RULES",
+    "weight": "guidance weight w of D_u + w (D_c - D_u), fitted; the mean where it differs by frame; of a rule in"
+    " `made_by` its own",
+    "weight_error": "standard error of the fitted weight: what rounding leaves open; 0 for a rule's own",
+    "rule": "what the fit proves: one of naming.RULES",
     "residual": "|g - fit| / |g| in the scheduler's prediction space",
-    "evidence": "what named the branches: weights, labels, other steps, or nothing",
+    "evidence": "what named the branches: weights, labels, other steps, guide, or nothing",
+    "made_by": "rule of `guide` that made the prediction, with its parameters; empty for the pipeline's own",
+    "replaced_by": "rule of `guide` whose prediction the scheduler received in place of this one; empty else",
     "chained": "the state is exactly what an earlier step of this run returned",
     "follows": "event that returned the state; -1 where none did",
     "x0_gap": "|D_g - x0| / |x0| against the scheduler's own estimate; NaN where it returned none",
@@ -45,7 +52,7 @@ SCALAR_COLUMNS: dict[str, str] = {
 _TYPES: dict[str, str] = {
     **dict.fromkeys(SCALAR_COLUMNS, "float64"),
     **dict.fromkeys(("sample", "run", "event", "stream", "step", "call", "needed", "observed", "follows"), "int64"),
-    **dict.fromkeys(("missing", "rule", "evidence", "note"), "str"),
+    **dict.fromkeys(("missing", "rule", "evidence", "made_by", "replaced_by", "note"), "str"),
     "chained": "bool",
 }
 
@@ -55,7 +62,7 @@ PROOF_COLUMNS: dict[str, str] = {
     "event": "scheduler step in the run",
     "view": "how outputs were brought to the shape of the prediction",
     "order": "how branches lie in the calls",
-    "rule": "one of proof.RULES",
+    "rule": "one of naming.RULES",
     "weight": "guidance weight",
     "weight_low": "smallest weight inside the sample",
     "weight_high": "largest weight inside the sample",
@@ -65,14 +72,14 @@ PROOF_COLUMNS: dict[str, str] = {
     "tolerance": "residual that rounding explains",
     "cond": "place of the conditional branch",
     "uncond": "place of the unconditional branch",
-    "evidence": "weights, labels, other steps, or empty",
+    "evidence": "weights, labels, other steps, guide, or empty",
     "reason": "why a branch is missing",
 }
 
 
 def prove_all(events: Sequence[Mapping[str, Any]]) -> list[Proved]:
     """Judge every step, then let the steps of a run settle each other."""
-    proved = [prove(event) for event in events]
+    proved = [prove_step(event) for event in events]
     for run in {event["run"] for event in events}:
         settle([step for step, event in zip(proved, events, strict=True) if event["run"] == run])
     return proved
@@ -110,26 +117,17 @@ def sample_table(
                 spec.get("prompt", spec.get("condition")),
                 event["run"],
             )
-    table = pd.DataFrame([found[k] for k in sorted(found)], columns=["sample", "seed", "condition", "run"])
+    rows = [found[k] for k in sorted(found)]
+    names = ["sample", "seed", "condition", "run"]
+    table = pd.DataFrame({name: _series([row[place] for row in rows]) for place, name in enumerate(names)})
     return table.astype({"sample": "int64", "seed": "int64", "run": "int64"})
 
 
-def summary(events: Sequence[Mapping[str, Any]], scalars: pd.DataFrame) -> dict[str, Any]:
-    """What a manifest says of a run as a whole: rule, weight, shape of one sample, type.
-
-    The weight is the mean where it differs by step, 1 where every step was found to be without guidance, and NaN
-    where none could be fitted; see `weight` in the scalars.
-    """
-    if not events:
-        return {}
-    rules, weights = sorted(set(scalars["rule"])), scalars["weight"].dropna()
-    unguided = 1.0 if {"none", "equal"}.issuperset(rules) else math.nan
-    return {
-        "rule": ", ".join(rules),
-        "weight": unguided if weights.empty else float(f"{weights.mean():.6g}"),
-        "shape": list(events[0]["shape"][1:]),
-        "dtype": events[0]["dtype"],
-    }
+def _series(values: Sequence[Any]) -> "pd.Series[Any]":
+    try:
+        return pd.Series(values)
+    except UnicodeEncodeError:  # a prompt with a lone surrogate, which only a column of objects holds
+        return pd.Series(values, dtype=object)
 
 
 def scalar_table(
@@ -146,12 +144,11 @@ def scalar_table(
     first : mapping
         Number of the first sample of each run.
     """
-    rows = [
-        _scalar_row(event, step, place, first[event["run"]])
-        for event, step in zip(events, proved, strict=True)
-        for place in range(len(step.verdicts))
-    ]
-    return pd.DataFrame(rows, columns=list(SCALAR_COLUMNS)).astype(_TYPES)
+    parts = [_scalar_rows(event, step, first[event["run"]]) for event, step in zip(events, proved, strict=True)]
+    columns: dict[str, Any] = {
+        name: np.concatenate([part[name] for part in parts]) if parts else [] for name in SCALAR_COLUMNS
+    }
+    return pd.DataFrame(columns).astype(_TYPES)
 
 
 def proof_table(
@@ -174,41 +171,65 @@ def proof_table(
     return pd.DataFrame(rows, columns=list(PROOF_COLUMNS))
 
 
-def _scalar_row(event: Mapping[str, Any], step: Proved, place: int, first: int) -> list[Any]:
-    verdict = step.verdicts[place]
-    level = {name: at(event["level"][name], place) for name in ("sigma", "sigma_next", "alpha", "skip", "out")}
-    products = _products(event, step, place, level)
-    follows, chained = _follows(event["follows"], place)
-    used = len(verdict.fit.used()) if verdict.fit is not None and verdict.fit.exact else 0
+def _scalar_rows(event: Mapping[str, Any], step: Proved, first: int) -> dict[str, Any]:
+    """The rows of one step, column by column: a row at a time would cost more than the run of a small network."""
+    verdicts, rows = step.verdicts, len(step.verdicts)
+    level = {name: _column(event["level"][name], rows) for name in ("sigma", "sigma_next", "alpha", "skip", "out")}
+    follows = [_follows(event["follows"], place) for place in range(rows)]
+    fits = [verdict.fit for verdict in verdicts]
+    weights = [_weight(verdict, event.get("made")) for verdict in verdicts]
     values = {
-        "sample": first + place,
-        **{name: event[name] for name in ("run", "event", "stream", "step", "call")},
-        "t": at(event["t"], place),
+        "sample": first + np.arange(rows),
+        **{name: np.full(rows, event[name]) for name in ("run", "event", "stream", "step", "call")},
+        "t": _column(event["t"], rows),
         "sigma": level["sigma"],
         "sigma_next": level["sigma_next"],
-        "needed": max(1, used),
-        "observed": 0,
-        "missing": "" if verdict.uncond is not None else verdict.reason,
-        **products,
-        **{name: at(event["statistics"].get(name, math.nan), place) for name in GUIDED_PRODUCTS[2:]},
-        **_contrast(event, step, place, level),
-        "weight": verdict.weight,
-        "rule": verdict.rule,
-        "residual": verdict.fit.residual if verdict.fit else math.nan,
-        "evidence": verdict.evidence,
-        "chained": chained,
-        "follows": follows,
-        "x0_gap": at(event["x0_gap"], place),
-        "note": event["level"]["note"],
+        "needed": [1 if fit is None or not fit.exact else max(1, len(fit.used())) for fit in fits],
+        "observed": np.zeros(rows),
+        "missing": [_why_missing(verdict) for verdict in verdicts],
+        **_products(event, step, level),
+        **{name: _column(event["statistics"].get(name), rows) for name in GUIDED_PRODUCTS[2:]},
+        **_contrast(event, step, level),
+        "weight": [weight for weight, _ in weights],
+        "weight_error": [error for _, error in weights],
+        "rule": [verdict.rule for verdict in verdicts],
+        "residual": [math.nan if fit is None else fit.residual for fit in fits],
+        "evidence": [verdict.evidence for verdict in verdicts],
+        "made_by": ["" if event.get("made") is None else event["made"]["rule"]] * rows,
+        "replaced_by": [event.get("replaced", "")] * rows,
+        "chained": [chained for _, chained in follows],
+        "follows": [place for place, _ in follows],
+        "x0_gap": _column(event["x0_gap"], rows),
+        "note": [event["level"]["note"]] * rows,
     }
-    return [values[name] for name in SCALAR_COLUMNS]
+    return {name: np.asarray(values[name]) for name in SCALAR_COLUMNS}
+
+
+def _why_missing(verdict: Verdict) -> str:
+    return SAME if verdict.rule == "equal" else "" if verdict.uncond is not None else verdict.reason
+
+
+def _weight(verdict: Verdict, made: Mapping[str, Any] | None) -> tuple[float, float]:
+    """The weight of a row and its error: of a rule that says its weight that one, unless it did not act here."""
+    fitted, error = verdict.weight, math.nan
+    if verdict.fit is not None and verdict.cond is not None and math.isfinite(fitted):
+        moved = verdict.cond if verdict.rule != "multi-branch" or verdict.uncond is None else verdict.uncond
+        error = float(verdict.fit.errors[moved] / max(abs(verdict.fit.total), 1e-12))
+    acted = not abs(fitted - 1) <= UNGUIDED
+    if made is None or verdict.rule == "equal" or not acted or not math.isfinite(made["weight"] or math.nan):
+        return fitted, error
+    return float(made["weight"]), 0.0
+
+
+def _column(value: Any, rows: int) -> Array:
+    """A recorded number, stored once or one a sample, for each sample; NaN for None."""
+    found = np.array(value[:rows] if isinstance(value, list) else value, dtype=np.float64)
+    return np.broadcast_to(found, (rows,)) if found.size == 1 else found
 
 
 def at(value: Any, place: int) -> float:
     """A recorded number of one sample, whether it was stored once or one a sample."""
-    if isinstance(value, list):
-        value = value[place] if len(value) > 1 else value[0]
-    return math.nan if value is None else float(value)
+    return float(_column(value, place + 1)[place])
 
 
 def _follows(found: Sequence[tuple[int, Sequence[bool]]], place: int) -> tuple[int, bool]:
@@ -218,69 +239,86 @@ def _follows(found: Sequence[tuple[int, Sequence[bool]]], place: int) -> tuple[i
     return -1, False
 
 
-def _products(event: Mapping[str, Any], step: Proved, place: int, level: Mapping[str, float]) -> dict[str, float]:
+def _products(event: Mapping[str, Any], step: Proved, level: Mapping[str, Array]) -> dict[str, Array]:
     """The inner products of `branch_products` and `guided_products` as quadratic forms."""
-    names = (*BRANCH_PRODUCTS, *GUIDED_PRODUCTS[:2])
-    absent = dict.fromkeys(names, math.nan)
-    verdict = step.verdicts[place]
-    if step.hypothesis is None or verdict.cond is None:
-        return absent
-    if "denoised_gram" in step.hypothesis:  # the level differs inside a sample: converted before multiplying
-        gram, skip, out, alpha = unpack(step.hypothesis["denoised_gram"])[place, :-1, :-1], 0.0, 1.0, 1.0
-    else:
-        gram, skip, out, alpha = step.grams[place], level["skip"], level["out"], level["alpha"]
-    if not (math.isfinite(skip) and math.isfinite(out)):
-        return absent
-    return absent | _forms(gram, verdict, skip, out, alpha)
-
-
-def _contrast(event: Mapping[str, Any], step: Proved, place: int, level: Mapping[str, float]) -> dict[str, float]:
-    """Standard deviation of D_g from its sum and its square, where it was not measured with the pixels."""
-    if "contrast" in event["statistics"] or step.hypothesis is None:
-        return {}
-    flat = "denoised_gram" in step.hypothesis
-    gram = unpack(step.hypothesis["denoised_gram" if flat else "gram"])[place]
-    skip, out = (0.0, 1.0) if flat else (level["skip"], level["out"])
-    if not (math.isfinite(skip) and math.isfinite(out)):
-        return {}
-    m = len(gram)
-    guided = skip * _basis(m, m - 2) + out * (_basis(m, 0) + _basis(m, m - 3))
-    mean = _dot(gram, guided, _basis(m, m - 1)) / event["size"]
-    return {"contrast": math.sqrt(max(_dot(gram, guided, guided) / event["size"] - mean**2, 0.0))}
-
-
-def _forms(gram: Array, verdict: Verdict, skip: float, out: float, alpha: float) -> dict[str, float]:
-    m = len(gram)
-    cond = verdict.cond or 0
-    state, guided = _basis(m, m - 1), out * (_basis(m, 0) + _basis(m, m - 2))
-    scale, mix = _branch_scale(verdict)
-    offset = out * scale
-    if verdict.rule == "none":
-        d_cond, applied = skip * state + guided, np.zeros(m)
-    else:
-        d_cond = (skip + out * mix) * state + offset * _branch(m, cond)
-        applied = guided - out * mix * state - offset * _branch(m, cond)
-    found = {"cond_sq": _dot(gram, d_cond, d_cond)}
-    found["applied_sq"], found["applied_cond"] = _dot(gram, applied, applied), _dot(gram, applied, d_cond)
-    noise = _basis(m, m - 1) / alpha - d_cond if alpha else np.full(m, math.nan)
-    found["noise_sq"] = _dot(gram, noise, noise)
-    if verdict.uncond is None:
+    rows = len(step.verdicts)
+    found = {name: np.full(rows, math.nan) for name in (*BRANCH_PRODUCTS, *GUIDED_PRODUCTS[:2])}
+    if step.hypothesis is None:
         return found
-    update = offset * (_branch(m, cond) - _branch(m, verdict.uncond))
-    d_uncond = d_cond - update
-    found["uncond_sq"] = _dot(gram, d_uncond, d_uncond)
-    found["update_sq"], found["update_cond"] = _dot(gram, update, update), _dot(gram, update, d_cond)
-    found["update_noise"] = _dot(gram, update, noise)
+    gram, skip, out, alpha = step.grams, level["skip"], level["out"], level["alpha"]
+    if "denoised_gram" in step.hypothesis:  # the level differs inside a sample: converted before multiplying
+        gram, skip, out = unpack(step.hypothesis["denoised_gram"])[:, :-1, :-1], np.zeros(rows), np.ones(rows)
+        alpha = np.ones(rows)
+    known = np.isfinite(skip) & np.isfinite(out)
+    alike: dict[tuple[int, int | None, bool], list[int]] = {}
+    for place, verdict in enumerate(step.verdicts):
+        if verdict.cond is not None and known[place] and _has_forms(step.hypothesis, verdict, gram.shape[-1]):
+            alike.setdefault((verdict.cond, verdict.uncond, verdict.rule == "none"), []).append(place)
+    for (cond, uncond, unguided), places in alike.items():
+        scale, mix = np.array([(step.verdicts[place].scale, step.verdicts[place].mix) for place in places]).T
+        level_of = (skip[places], out[places], alpha[places])
+        turned = scale if "denoised_gram" in step.hypothesis else np.ones(len(places))
+        part = _forms(gram[places], level_of, (scale, mix), turned, cond, uncond, unguided)
+        for name, values in part.items():
+            found[name][places] = values
     return found
 
 
-def _branch_scale(verdict: Verdict) -> tuple[float, float]:
-    """A branch in the scheduler's prediction space is scale * output + mix * state."""
-    if verdict.rule == "mixed cfg" and verdict.fit is not None:
-        return verdict.fit.total, verdict.fit.mix
-    if verdict.fit is not None and verdict.fit.total < 0:
-        return -1.0, 0.0
-    return 1.0, 0.0
+def _has_forms(hypothesis: Mapping[str, Any], verdict: Verdict, m: int) -> bool:
+    """Whether D of the branches follows: where each was converted by itself, a branch that is turned round needs the
+    D of a prediction of zero, which traces of before lack."""
+    if "denoised_gram" not in hypothesis or (verdict.scale, verdict.mix) == (1.0, 0.0):
+        return True
+    return not verdict.mix and m == sum(hypothesis["parts"]) + 3
+
+
+def _contrast(event: Mapping[str, Any], step: Proved, level: Mapping[str, Array]) -> dict[str, Array]:
+    """Standard deviation of D_g from its sum and its square, where it was not measured with the pixels."""
+    if "contrast" in event["statistics"] or step.hypothesis is None:
+        return {}
+    flat, rows = "denoised_gram" in step.hypothesis, len(step.verdicts)
+    gram = unpack(step.hypothesis["denoised_gram" if flat else "gram"])[:rows]
+    skip, out = (np.zeros(rows), np.ones(rows)) if flat else (level["skip"], level["out"])
+    known, m = np.isfinite(skip) & np.isfinite(out), gram.shape[-1]
+    gram, skip, out = gram[known], skip[known, None], out[known, None]
+    guided = skip * _basis(m, m - 2) + out * (_basis(m, 0) + _basis(m, m - 3))
+    mean = _dot(gram, guided, np.broadcast_to(_basis(m, m - 1), guided.shape)) / event["size"]
+    found = np.full(rows, math.nan)
+    found[known] = np.sqrt(np.maximum(_dot(gram, guided, guided) / event["size"] - mean**2, 0.0))
+    return {"contrast": found}
+
+
+def _forms(
+    gram: Array, level: tuple[Array, Array, Array], branch: tuple[Array, Array], turned: Array, cond: int,
+    uncond: int | None, unguided: bool,
+) -> dict[str, Array]:  # fmt: skip
+    """Of samples whose branches lie alike.
+
+    `level` is (skip, out, alpha), `branch` (scale, mix). Where a branch is turned round and its own D was recorded,
+    `turned` is not 1 and the rest is the D of a prediction of zero, which stands before g.
+    """
+    m = gram.shape[-1]
+    (skip, out, alpha), (scale, mix) = ([one[:, None] for one in part] for part in (level, branch))
+    state, guided = _basis(m, m - 1), out * (_basis(m, 0) + _basis(m, m - 2))
+    offset = out * scale
+    if unguided:
+        d_cond, applied = skip * state + guided, np.zeros((len(gram), m))
+    else:
+        zero = (1 - turned)[:, None] * _branch(m, m - 3)
+        d_cond = (skip + out * mix) * state + offset * _branch(m, cond) + zero
+        applied = guided - out * mix * state - offset * _branch(m, cond) - zero
+    found = {"cond_sq": _square(gram, d_cond)}
+    found["applied_sq"], found["applied_cond"] = _square(gram, applied), _dot(gram, applied, d_cond)
+    noise = np.where(alpha == 0, math.nan, _basis(m, m - 1) / np.where(alpha == 0, 1.0, alpha) - d_cond)
+    found["noise_sq"] = _square(gram, noise)
+    if uncond is None:
+        return found
+    update = offset * (_branch(m, cond) - _branch(m, uncond))
+    d_uncond = d_cond - update
+    found["uncond_sq"] = _square(gram, d_uncond)
+    found["update_sq"], found["update_cond"] = _square(gram, update), _dot(gram, update, d_cond)
+    found["update_noise"] = _dot(gram, update, noise)
+    return found
 
 
 def _basis(m: int, place: int) -> Array:
@@ -294,6 +332,16 @@ def _branch(m: int, place: int) -> Array:
     return _basis(m, 0) + _basis(m, place) if place else _basis(m, 0)
 
 
-def _dot(gram: Array, a: Array, b: Array) -> float:
-    i, j = np.flatnonzero(a), np.flatnonzero(b)  # what is not used may be infinite
-    return float(a[i] @ gram[np.ix_(i, j)] @ b[j])
+def _square(gram: Array, a: Array) -> Array:
+    """Its rounding can fall below zero; NaN stays NaN."""
+    square = _dot(gram, a, a)
+    return np.where(square < 0, 0.0, square)
+
+
+def _dot(gram: Array, a: Array, b: Array) -> Array:
+    """a G b of each sample; what is not used may be infinite."""
+    unused = (a == 0)[:, :, None] | (b == 0)[:, None, :]
+    with np.errstate(invalid="ignore"):
+        terms = np.where(unused, 0.0, a[:, :, None] * gram * b[:, None, :])
+    found: Array = terms.sum((1, 2))
+    return found

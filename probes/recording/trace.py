@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import only_input_errors
 from scorescope.probes.decomposition.products import (
     band_products,
     branch_products,
@@ -30,18 +33,22 @@ from scorescope.probes.guidance.branch_makers import Maker
 from scorescope.probes.models.model import check_value_range
 from scorescope.probes.pipelines.proof import Proved
 from scorescope.probes.recording.arrays import Arrays
+from scorescope.probes.recording.doubts import doubts
 from scorescope.probes.recording.reading import ShardReader, read, read_table
 from scorescope.probes.recording.sink import Recorded
 from scorescope.probes.recording.table import (
+    SCALAR_COLUMNS,
     proof_table,
     prove_all,
     sample_offsets,
     sample_table,
     scalar_table,
-    summary,
 )
+from scorescope.probes.recording.weights import summary
+from scorescope.probes.sites.outputs import Output, check_same
 
 
+@checked
 @dataclass(frozen=True)
 class Recording:
     """Which scalars to record.
@@ -71,6 +78,7 @@ class Recording:
         check_value_range(self.value_range)
 
 
+@checked
 @dataclass(frozen=True)
 class Visit:
     """One evaluation whose tensors were kept: a state that a run visited, and what was predicted there.
@@ -87,6 +95,10 @@ class Visit:
         Further branches by name.
     first : int
         Sample of the first row.
+    run, stream : int
+        Run of the pipeline, and which of its schedulers.
+    why : str
+        Why `cond` is NaN, or `uncond` None, in the recording of a pipeline; empty else.
     made_by : mapping of str to Maker
         Branches that a rule or a pipeline made in its own way, and who; `cond` and `uncond` are the denoiser's where
         they are not named, other branches of unknown making.
@@ -103,8 +115,12 @@ class Visit:
     others: Mapping[str, Tensor] = field(default_factory=dict)
     first: int = 0
     made_by: Mapping[str, Maker] = field(default_factory=dict)
+    run: int = 0
+    stream: int = 0
+    why: str = ""
 
 
+@checked
 class Trace:
     """A record of one or more runs.
 
@@ -122,7 +138,8 @@ class Trace:
     kept : list of Visit
         States and branches kept by `sample` with `Recording(keep=True)`; see `visits`, which serves any trace.
     problems : list of str
-        What is wrong with a trace that was read from disk; empty for a sound one.
+        What is wrong with a trace that was read from disk, and what of its proof a reader should know: a rule that
+        changes within a run, names that rest on other steps. Empty for a sound one.
     """
 
     def __init__(
@@ -135,7 +152,7 @@ class Trace:
         self._tables: dict[str, pd.DataFrame] = {"scalars": scalars, "samples": samples}
         self._manifest = dict(manifest)
         self.kept = kept
-        self.problems: list[str] = []
+        self._problems: list[str] = []
         self._recorded: Recorded | None = None
         self._runs: Callable[..., Iterator[Mapping[str, Any]]] | None = None
 
@@ -150,8 +167,9 @@ class Trace:
         return trace
 
     @classmethod
+    @checked
     def open(cls, path: str | Path) -> "Trace":
-        """Open a trace folder: complete, interrupted, failed or damaged.
+        """Open a trace folder: complete, incomplete, interrupted, failed or damaged.
 
         Steps up to the first damaged line are there, and correct; `status` and `problems` say what is wrong.
         Arrays are read, and checked against their hash, when they are asked for.
@@ -163,7 +181,9 @@ class Trace:
         """
         contents = read(Path(path))
         trace = cls.empty()
-        trace.fill(Recorded(contents, None), read_table(contents))
+        table = read_table(contents)
+        ours = table is not None and list(table) == list(SCALAR_COLUMNS)
+        trace.fill(Recorded(contents, None), table if ours else None)  # an earlier version's follows from the steps
         return trace
 
     def begin(self, runs: Callable[..., Iterator[Mapping[str, Any]]]) -> None:
@@ -174,7 +194,7 @@ class Trace:
         """Called by a recording when it ends; tables follow when they are asked for."""
         self._recorded, self._runs = recorded, None
         contents = recorded.contents
-        self._manifest, self.problems = {**contents.manifest, "status": contents.status}, contents.problems
+        self._manifest, self._problems = {**contents.manifest, "status": contents.status}, contents.problems
         self._tables = {} if table is None else {"scalars": table}
 
     @property
@@ -182,7 +202,8 @@ class Trace:
         """One row a (sample, step, call)."""
         if "scalars" not in self._tables:
             events, proved = self._steps if self._recorded is not None else ([], [])
-            self._tables["scalars"] = scalar_table(events, proved, sample_offsets(events, proved))
+            with self._reading():
+                self._tables["scalars"] = scalar_table(events, proved, sample_offsets(events, proved))
         return self._tables["scalars"]
 
     @property
@@ -191,8 +212,9 @@ class Trace:
         if "samples" not in self._tables:
             events, proved = self._steps if self._recorded is not None else ([], [])
             ends = self._recorded.contents.finished_runs() if self._recorded is not None else {}
-            specs = {run: line["spec"] or {} for run, line in ends.items()}
-            self._tables["samples"] = sample_table(events, proved, specs)
+            with self._reading():
+                specs = {run: line["spec"] or {} for run, line in ends.items()}
+                self._tables["samples"] = sample_table(events, proved, specs)
         return self._tables["samples"]
 
     @property
@@ -200,7 +222,8 @@ class Trace:
         """What was run."""
         if self._recorded is None:
             return self._manifest
-        return {**self._manifest, **summary(self._steps[0], self.scalars)}
+        with self._reading():
+            return {**self._manifest, **summary(self._steps[0], self.scalars)}
 
     @property
     def of_pipeline(self) -> bool:
@@ -209,14 +232,35 @@ class Trace:
 
     @property
     def status(self) -> str:
-        """recording, complete, interrupted, failed or damaged."""
+        """recording, complete, incomplete (a run was cut off and its error caught), interrupted, failed or damaged."""
         return str(self._manifest.get("status", "complete"))
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the trace, and what of its proof a reader should know."""
+        return [*self._problems, *([] if self._recorded is None else doubts(self.scalars))]
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Runs that did not come to their end, in words; their steps are in the tables."""
+        return [] if self._recorded is None else self._recorded.contents.unfinished()
 
     @property
     def proof(self) -> pd.DataFrame:
         """How the branches were told apart, one row a (sample, step, call); see `recording.table.PROOF_COLUMNS`."""
         events, proved = self._steps
-        return proof_table(events, proved, sample_offsets(events, proved))
+        with self._reading():
+            return proof_table(events, proved, sample_offsets(events, proved))
+
+    @property
+    def site_outputs(self) -> dict[str, Output]:
+        """By site whose activations were kept, which of the tensors that the module put out."""
+        found: dict[str, Output] = {}
+        for event in self._steps[0]:
+            for site, output in event.get("sites", {}).items():
+                now = Output(**output)
+                check_same(site, found.setdefault(site, now), now)
+        return found
 
     @property
     def arrays(self) -> Arrays:
@@ -255,8 +299,8 @@ class Trace:
         ------
         mapping
             Each spec that has no finished run in the trace. A run is finished when the next one is asked for, unless
-            it made no step, or an error came out of a denoiser (but for compiled ones) or out of the scheduler, caught
-            or not.
+            it made no step, or an error came out of a denoiser (but for compiled ones), out of the scheduler, or out
+            of a diffusers pipeline's call, caught or not.
 
         Raises
         ------
@@ -269,7 +313,8 @@ class Trace:
 
     def load(self, name: str, place: int, *, space: str = "prediction") -> Tensor:
         """One array of one step; see `Arrays.load`."""
-        return self.arrays.load(name, place, space=space)
+        with self._reading():
+            return self.arrays.load(name, place, space=space)
 
     def to_xarray(self, run: int | None = None) -> xr.Dataset:
         """The arrays of one run, lazily.
@@ -286,6 +331,11 @@ class Trace:
             Values are read when they are used; bfloat16 is read as float32. NaN in steps that were not kept.
         """
         arrays = self.arrays
+        with self._reading():
+            return self._dataset(arrays, run)
+
+    @staticmethod
+    def _dataset(arrays: Arrays, run: int | None) -> xr.Dataset:
         found = sorted({event["run"] for event in arrays.events})
         if run is None and len(found) != 1:
             raise InputError("run", found=f"None, with {len(found)} runs", expected=f"one of {found}")
@@ -308,10 +358,19 @@ class Trace:
             raise InputError(
                 "trace", found="a trace without recorded steps", expected="one made by record() or Trace.open()"
             )
-        events = self._recorded.contents.events()
-        return events, prove_all(events)
+        with self._reading():
+            events = self._recorded.contents.events()
+            return events, prove_all(events)
+
+    def _reading(self) -> AbstractContextManager[None]:
+        """Of a trace on disk: a good hash says who wrote a line, not that it makes sense beside the others."""
+        if self._recorded is None or self._recorded.memory is not None:
+            return nullcontext()
+        path, expected = self._recorded.contents.path, "a trace whose steps make sense together"
+        return only_input_errors(path, expected=expected, found="steps that do not")
 
 
+@checked
 class ScalarRecorder:
     """Collects scalars of one batch of samples; reads them back from the device once."""
 

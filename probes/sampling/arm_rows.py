@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.conditions import select_rows, stack_conditions
 from scorescope.probes.models.denoiser import Condition
 from scorescope.probes.sites.interventions import Intervention
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class RunArm:
     """One variant of a run.

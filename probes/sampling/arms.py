@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import Rule
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -25,6 +26,7 @@ from scorescope.probes.sampling.solvers import Solver
 from scorescope.probes.sites.on_denoiser import intervened
 
 
+@checked
 @dataclass(frozen=True)
 class Sampling:
     """How to sample; the arguments of `sample` of the same names.
@@ -44,6 +46,7 @@ class Sampling:
     dtype: torch.dtype = torch.float32
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class ArmBatch:
     """Samples of some arms for some seeds.
@@ -63,6 +66,7 @@ class ArmBatch:
     samples: Tensor
 
 
+@checked
 def sample_arms(
     denoiser: Denoiser,
     arms: Sequence[RunArm],
@@ -111,6 +115,7 @@ def sample_arms(
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
+@checked
 def run_arms(
     denoiser: Denoiser,
     arms: Sequence[RunArm],

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.sample import Run, sample
@@ -21,6 +22,7 @@ from scorescope.probes.sampling.sample import Run, sample
 ABOVE, BELOW = "above", "below"
 
 
+@checked
 @dataclass
 class SwitchingDenoiser:
     """Runs a denoiser under one condition above a noise level and under another from there on.

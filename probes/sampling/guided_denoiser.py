@@ -18,7 +18,16 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.guidance.base import COND, UNCOND, BranchRule, GuidanceState, RowRule, Rule, describe
+from scorescope.probes.guidance.base import (
+    COND,
+    UNCOND,
+    BranchRule,
+    GuidanceState,
+    RowRule,
+    Rule,
+    describe,
+    row_weights,
+)
 from scorescope.probes.guidance.branch_makers import Maker, maker_of
 from scorescope.probes.models.conditions import select_rows
 from scorescope.probes.models.denoiser import Condition, Denoiser, check_prediction
@@ -171,11 +180,12 @@ class GuidedDenoiser:
         if uncond is None and state.others:
             reference, compared = next(iter(state.others.items()))
         known = computed | observed | (reference != UNCOND)
+        weight = 1.0 if self.condition is None else row_weights(self.rule, state, rows)
         reason = "unconditional run" if self.condition is None else f"not needed by {describe(self.rule)}"
         self._recorder.add(
             state.x, cond, compared, guided,
             step=state.step, call=state.call, sigma=state.sigma, sigma_next=state.sigma_next,
-            needed=computed.astype(np.int64) + sum(branch != UNCOND for branch in needed),
+            needed=computed.astype(np.int64) + sum(branch != UNCOND for branch in needed), weight=weight,
             observed=observed.astype(np.int64), reference=reference, missing=np.where(known, "", reason),
         )  # fmt: skip
         if self.record.keep:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.models.noise import check_sigmas
 from scorescope.probes.sampling.solvers import Heun, Solver
 
 
+@checked
 @dataclass(frozen=True)
 class Path:
     """Where a batch of samples went.
@@ -41,6 +43,7 @@ class Path:
     calls: int
 
 
+@checked
 @torch.inference_mode()
 def run_path(
     denoiser: Denoiser,

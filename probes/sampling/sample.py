@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import Rule, describe
 from scorescope.probes.guidance.linear import CFG
@@ -29,6 +30,7 @@ from scorescope.probes.sampling.guided_denoiser import GuidedDenoiser, Watch
 from scorescope.probes.sampling.solvers import DPMSolverPP2M, Heun, Solver
 
 
+@checked
 @dataclass(frozen=True)
 class Run:
     """Samples, and the trace of how they came about (None where nothing was recorded).
@@ -45,6 +47,7 @@ class Run:
     trace: Trace | None
 
 
+@checked
 @torch.no_grad()
 def sample(
     denoiser: Denoiser,

@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 
@@ -87,6 +88,7 @@ class EulerRenoised:
         return x
 
 
+@checked
 @dataclass(frozen=True)
 class Heun:
     """Second order, two predictions a step but for a last one to 0 (Karras et al. 2022, algorithms 1 and 2).

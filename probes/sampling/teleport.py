@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked, require_members
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.gaussian import Gaussian
 from scorescope.probes.approximations.mixture import Mixture
@@ -33,6 +34,7 @@ Carrier = Gaussian | Mixture
 PURE_NOISE = 1e5  # stands for the infinite noise level of a flow model's start
 
 
+@checked
 def teleport(law: Carrier, x: Tensor, sigma_from: float, sigma_skip: float, *, condition: Condition = None) -> Tensor:
     """Carry states from sigma_from down to sigma_skip in one step.
 
@@ -80,6 +82,7 @@ def levels_below(sigmas: Sequence[float], sigma_skip: float) -> list[float]:
     return [near[0] if near else sigma_skip, *below]
 
 
+@checked
 def sample_teleported(
     denoiser: Denoiser,
     law: Carrier,
@@ -145,6 +148,7 @@ class PipelineStart:
     skipped: int
 
 
+@checked
 def pipeline_start(
     law: Carrier, scheduler: Any, noise: Tensor, *, sigma_skip: float, condition: Condition = None
 ) -> PipelineStart:
@@ -168,6 +172,8 @@ def pipeline_start(
     InputError
         If no level of the scheduler is at or below sigma_skip, its levels are not known, or it takes no timesteps.
     """
+    expected = "a diffusers scheduler whose timesteps are set"
+    require_members("scheduler", scheduler, "timesteps", "set_timesteps", expected=expected)
     levels, timesteps = scheduler_levels(scheduler)
     below = [index for index, level in enumerate(levels) if level.sigma <= sigma_skip * (1 + 1e-6)]
     if not below:

@@ -10,7 +10,8 @@
     sample(cached(denoiser, ["network.middle1"], cache), seeds=range(8), condition=labels, solver=Euler())
     patch = Intervention("patch", "network.middle1", source=cache)
 
-What an intervention means is the same in a plain denoiser and in a pipeline.
+What an intervention means is the same in a plain denoiser and in a pipeline. Of a block that returns text and image the
+image is read and edited; `describe()` says which output that is, and `output=` asks for another.
 """
 
 from scorescope.probes.sites.activation_cache import ActivationCache
@@ -20,12 +21,14 @@ from scorescope.probes.sites.interventions import Intervention
 from scorescope.probes.sites.modules import site_names
 from scorescope.probes.sites.on_denoiser import cached, intervened
 from scorescope.probes.sites.on_pipeline import cache_activations, intervene
+from scorescope.probes.sites.outputs import Output
 from scorescope.probes.sites.tokens import noisy_condition, subject_tokens, with_tokens
 
 __all__ = [
     "ActivationCache",
     "Direction",
     "Intervention",
+    "Output",
     "cache_activations",
     "cached",
     "intervene",

@@ -11,13 +11,21 @@ A run in one batch, with a solver that visits each noise level once, has one act
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.probes.sites.outputs import Output, check_same
 
 
 class ActivationCache:
-    """Activations by (site, noise level, branch), copied, on the device where they were made."""
+    """Activations by (site, noise level, branch), copied, on the device where they were made.
+
+    Attributes
+    ----------
+    outputs : dict of str to Output
+        By site that is a module, which of the tensors that it puts out is kept.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, float, str], Tensor] = {}
+        self.outputs: dict[str, Output] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -36,14 +44,21 @@ class ActivationCache:
         """Size of what is kept."""
         return sum(value.numel() * value.element_size() for value in self._kept.values())
 
-    def put(self, site: str, sigma: Tensor, branch: str, activation: Tensor) -> None:
-        """Keep an activation.
+    def describe(self) -> str:
+        """One line for each module that is kept: which of its outputs."""
+        return "\n".join(f"{site}: {output}" for site, output in self.outputs.items())
+
+    def put(self, site: str, sigma: Tensor, branch: str, activation: Tensor, *, output: Output | None = None) -> None:
+        """Keep an activation; `output` says which of a module's tensors it is.
 
         Raises
         ------
         InputError
-            If the key is taken: what a second call at one noise level means is not defined.
+            If the key is taken: what a second call at one noise level means is not defined. For another output of
+            the site than before.
         """
+        if output is not None:
+            check_same(site, self.outputs.setdefault(site, output), output, before="in the cache")
         key = (site, one_level(sigma), branch)
         if key in self._kept:
             found = f"a second call at sigma {key[1]:.6g} ({branch})"

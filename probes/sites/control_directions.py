@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.direction import Direction
 
@@ -13,6 +14,7 @@ Finder = Callable[[Tensor, Tensor], Tensor]
 """(activations (n, d), labels (n,) of 0 and 1) -> vector (d,)."""
 
 
+@checked
 def random_directions(
     direction: Direction, count: int, *, seed: int = 0, within: Tensor | None = None
 ) -> list[Direction]:
@@ -51,6 +53,7 @@ def difference_of_means(activations: Tensor, labels: Tensor) -> Tensor:
     return (rows[chosen].mean(0) - rows[~chosen].mean(0)).to(activations)
 
 
+@checked
 def shuffled_direction(
     direction: Direction, activations: Tensor, labels: Tensor, *, find: Finder = difference_of_means, seed: int = 0
 ) -> Direction:

@@ -14,19 +14,24 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import only_input_errors, read_tensors
+from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
+from scorescope.probes.sites.outputs import checked_output
 
 CONDITION = "condition"
 """Site of directions in condition space; `condition.<token>` is that of one token."""
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # those that can be computed with
+SMALLEST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Direction:
     """A vector over the channels of a site.
@@ -50,6 +55,9 @@ class Direction:
         Noise level at which it was found.
     space : str
         "activation", or the name of another space that the vector lives in.
+    output : int or None
+        Which of the tensors that the site's module puts out; None where that was not said, and then an intervention
+        goes to that of the image.
 
     Raises
     ------
@@ -65,23 +73,28 @@ class Direction:
     scale: float
     sigma: float | None = None
     space: str = "activation"
+    output: int | None = None
 
     def __post_init__(self) -> None:
         vector = self.vector
         expected = "floating point numbers of shape (d,), finite and not all zero"
         if not isinstance(vector, Tensor):
             raise InputError("vector", found=f"a {type(vector).__name__}", expected=expected)
-        if vector.ndim != 1 or not len(vector) or not vector.is_floating_point():
+        if vector.ndim != 1 or not len(vector) or vector.dtype not in DTYPES:
             found = f"{vector.dtype} of shape {tuple(vector.shape)}"
             raise InputError("vector", found=found, expected=expected)
         norm = float(vector.double().norm())
         if not math.isfinite(norm) or norm == 0:
             raise InputError("vector", found=f"norm {norm}", expected=expected)
+        checked_output(self.output)
         if not self.site:
             raise InputError("site", found="''", expected="a module path, or 'condition'")
         for name, value in (("scale", self.scale), ("sigma", 1.0 if self.sigma is None else self.sigma)):
-            if not 0 < value < math.inf:
-                raise InputError(name, found=str(value), expected="a positive finite number")
+            if not SMALLEST <= value <= LARGEST:
+                expected = (
+                    f"a positive finite number, from {SMALLEST:.2g} to {LARGEST:.2g} as single precision has them"
+                )
+                raise InputError(name, found=f"{value:g}", expected=expected)
 
     def __len__(self) -> int:
         return len(self.vector)
@@ -96,6 +109,19 @@ class Direction:
         """What is added at a strength, in standard deviations of the projection: strength * scale * unit."""
         return strength * self.scale * self.unit
 
+    def describe(self) -> str:
+        """What it is a direction of, where it is meant, and how it was found, in one line."""
+        output = "" if self.output is None else f", output {self.output}"
+        level = "" if self.sigma is None else f" at sigma {self.sigma:.4g}"
+        return f"{self.attribute or 'a direction'} at {self.site}{output}: {self.method}{level}, scale {self.scale:.4g}"
+
+    def same_output(self, output: int | None = None) -> int | None:
+        """The output that it is meant for; `InputError` if another one is asked for."""
+        if None not in (output, self.output) and output != self.output:
+            expected = f"{self.output}, the output of {self.site!r} that the direction was found at"
+            raise InputError("output", found=str(output), expected=expected)
+        return self.output if output is None else output
+
     def check_width(self, width: int) -> None:
         """Raise `InputError` unless the site has `width` channels."""
         if len(self) != width:
@@ -103,14 +129,19 @@ class Direction:
             raise InputError("direction", found=found, expected=f"{width}, the channels of that site")
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, with everything but the vector as text metadata; gives its path back."""
+        """Write one safetensors file, with everything but the vector as text metadata, and a hash of the file; gives
+        its path back."""
         path = Path(path)
         fields = {"attribute": self.attribute, "method": self.method, "site": self.site, "space": self.space}
         numbers = {"scale": json.dumps(float(self.scale)), "sigma": json.dumps(self.sigma)}
-        save_file({"vector": self.vector.detach().cpu().contiguous()}, path, metadata=fields | numbers)
+        numbers["output"] = json.dumps(self.output)
+        metadata = fields | numbers | {"seal": UNSEALED}
+        tensors = {"vector": self.vector.detach().cpu().contiguous()}
+        write_sealed(path, lambda temporary: save_file(tensors, temporary, metadata))
         return path
 
     @classmethod
+    @checked
     def load(cls, path: str | Path, *, width: int | None = None) -> "Direction":
         """Read a file that `save` wrote, or one with a `vector` and a `site` from elsewhere.
 
@@ -129,18 +160,21 @@ class Direction:
         Raises
         ------
         InputError
-            For a file that is no safetensors, lacks the vector or the site, or has another size than `width`.
+            For a file that is damaged or no safetensors, lacks the vector or the site, or has another size than
+            `width`.
         """
         vector, metadata = _read(Path(path))
-        found = cls(
-            vector,
-            site=metadata["site"],
-            attribute=metadata.get("attribute", ""),
-            method=metadata.get("method", "imported"),
-            scale=_number(path, metadata, "scale", float(vector.double().norm())) or 0.0,
-            sigma=_number(path, metadata, "sigma", None),
-            space=metadata.get("space", "activation"),
-        )
+        with only_input_errors(path, expected="a direction"):
+            found = cls(
+                vector,
+                site=metadata["site"],
+                attribute=metadata.get("attribute", ""),
+                method=metadata.get("method", "imported"),
+                scale=_number(path, metadata, "scale", float(vector.double().norm())) or 0.0,
+                sigma=_number(path, metadata, "sigma", None),
+                space=metadata.get("space", "activation"),
+                output=_output(path, metadata),
+            )
         if width is not None:
             found.check_width(width)
         return found
@@ -148,17 +182,23 @@ class Direction:
 
 def _read(path: Path) -> tuple[Tensor, dict[str, str]]:
     expected = "a safetensors file with a tensor `vector` and the metadata `site`"
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = dict(file.metadata() or {})
-            names = list(file.keys())
-            vector: Any = file.get_tensor("vector") if "vector" in names else None
-    except (OSError, SafetensorError) as error:
-        raise InputError(str(path), found=str(error), expected=expected) from error
+    sealed = check_seal(path)
+    metadata, tensors = read_tensors(path, expected=expected)
+    vector = tensors.get("vector")
     if vector is None or "site" not in metadata:
-        found = f"tensors {names[:5]}, metadata {sorted(metadata)[:9]}"
+        found = f"tensors {list(tensors)[:5]}, metadata {sorted(metadata)[:9]}"
         raise InputError(str(path), found=found, expected=expected)
-    return torch.as_tensor(vector), metadata
+    if not sealed and {"attribute", "method", "scale", "sigma", "space"} <= set(metadata):
+        warn_unsealed(path)
+    return vector, metadata
+
+
+def _output(path: str | Path, metadata: dict[str, str]) -> int | None:
+    """The output that a file names; of a file of ours that names none the first, which was the only one read then."""
+    number = _number(path, metadata, "output", 0 if "space" in metadata else None)
+    if number is not None and (number < 0 or number % 1):
+        raise InputError(f"{path}, output", found=metadata["output"], expected="a whole number from 0, or null")
+    return None if number is None else int(number)
 
 
 def _number(path: str | Path, metadata: dict[str, str], name: str, default: float | None) -> float | None:
@@ -167,5 +207,5 @@ def _number(path: str | Path, metadata: dict[str, str], name: str, default: floa
     try:
         value = json.loads(metadata[name])
         return None if value is None else float(value)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}, {name}", found=repr(metadata[name]), expected="a number as text") from error
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path}, {name}", found=repr(metadata[name][:80]), expected="a number as text") from error

@@ -15,9 +15,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.activation_cache import ActivationCache
 from scorescope.probes.sites.direction import CONDITION, Direction
+from scorescope.probes.sites.outputs import checked_output
 
 How = Literal["add", "replace", "zero", "mean", "project", "patch"]
 Branch = Literal["cond", "uncond", "both"]
@@ -26,6 +28,7 @@ INPUT, OUTPUT = "x", "denoised"
 """Sites beside the inner modules: the noisy input, and the prediction."""
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Intervention:
     """One change of one site.
@@ -53,8 +56,9 @@ class Intervention:
         Where `patch` takes b from.
     rows : Tensor of shape (row,), int64, optional
         For `patch`: the row of the source, or of this very batch where there is none, that each row receives.
-    output : int
-        Which of the tensors that a module puts out.
+    output : int, optional
+        Which of the tensors that a module puts out, from 0; by default that of the image (what `intervene` gives
+        names it, `describe()`), and for `patch` the one that is in the cache.
 
     Raises
     ------
@@ -72,7 +76,7 @@ class Intervention:
     channels: tuple[int, ...] = ()
     source: ActivationCache | None = None
     rows: Tensor | None = None
-    output: int = 0
+    output: int | None = None
 
     def __post_init__(self) -> None:
         for name, words in (("how", get_args(How)), ("branch", get_args(Branch))):
@@ -80,6 +84,7 @@ class Intervention:
                 raise InputError(name, found=repr(getattr(self, name)), expected=f"one of {', '.join(words)}")
         if not self.site:
             raise InputError("site", found="''", expected="a module path, 'condition', 'x' or 'denoised'")
+        checked_output(self.output)
         _check_value(self.how, self.value)
         if not torch.isfinite(torch.as_tensor(self.strength)).all():
             raise InputError("strength", found=str(self.strength), expected="finite numbers")
@@ -91,13 +96,20 @@ class Intervention:
             raise InputError("source, rows", found=f"with {self.how!r}", expected="none: only patch takes them")
 
     @classmethod
+    @checked
     def along(cls, direction: Direction, strength: float | Tensor = 1.0, **more: Any) -> "Intervention":
-        """Add a direction; strength 1 is one standard deviation of the projection. `more` as in `Intervention`."""
+        """Add a direction; strength 1 is one standard deviation of the projection. `more` as in `Intervention`.
+
+        It goes to the output that it was found at: another one in `more` is an `InputError`.
+        """
+        more["output"] = direction.same_output(more.get("output"))
         return cls("add", direction.site, direction.step(1.0), strength, **more)
 
     @classmethod
+    @checked
     def without(cls, direction: Direction, strength: float | Tensor = 1.0, **more: Any) -> "Intervention":
         """Project a direction out; strength 1 leaves nothing of it."""
+        more["output"] = direction.same_output(more.get("output"))
         return cls("project", direction.site, direction.vector, strength, **more)
 
     def acts_in(self, branch: str) -> bool:

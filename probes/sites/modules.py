@@ -11,15 +11,16 @@ A site must be called exactly once a forward pass: what a second call would mean
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.pipelines.call import is_compiled, leaves
-from scorescope.probes.sites.once_a_pass import once_a_pass
+from scorescope.probes.pipelines.call import is_compiled
+from scorescope.probes.sites.once_a_pass import never_called, once_a_pass
+from scorescope.probes.sites.outputs import ModuleCall, OutputsRead
 
 Pool = Literal["whole", "mean"] | int
 
@@ -41,6 +42,7 @@ def root_module(denoiser: object) -> nn.Module:
     return denoiser
 
 
+@checked
 def site_names(denoiser: object) -> list[str]:
     """Paths of all inner modules, in the order of registration.
 
@@ -58,17 +60,55 @@ def find_site(denoiser: object, site: str) -> nn.Module:
     Raises
     ------
     InputError
-        If there is none; the nearest names are suggested. If it, or a module around it, is compiled.
+        If there is none; the nearest names are suggested. If it, or a module around it, is compiled, or it is a
+        container: its hooks would never be called.
     """
-    modules: dict[str, nn.Module] = dict(root_module(denoiser).named_modules())
-    if not site or site not in modules:
-        near = difflib.get_close_matches(site, list(modules), n=3, cutoff=0.3) or list(modules)[1:6]
-        raise InputError("site", found=repr(site), expected=f"a module of the denoiser, such as {', '.join(near)}")
-    parts = site.split(".")
-    for count in range(1, len(parts) + 1):
-        if is_compiled(modules[".".join(parts[:count])]):
-            raise InputError("site", found=f"{site!r}, compiled", expected="a module that is not compiled")
-    return modules[site]
+    root = root_module(denoiser)
+    if not site:
+        raise unknown_site(site, site_names(root), "site")
+    return inner_module(root, site, site=site)
+
+
+def inner_module(root: nn.Module, path: str, *, site: str, prefix: str = "", argument: str = "site") -> nn.Module:
+    """The module at a path inside another, whose hooks are called whenever it is.
+
+    Parameters
+    ----------
+    root : nn.Module
+        The denoiser.
+    path : str
+        Inside it; "" is the denoiser itself.
+    site, prefix, argument : str
+        What errors say: how the user named the site, how the names of others begin, in which argument.
+
+    Raises
+    ------
+    InputError
+        See `find_site`.
+    """
+    modules: dict[str, nn.Module] = dict(root.named_modules(remove_duplicate=False))
+    parts = path.split(".")
+    around = [modules[name] for count in range(len(parts)) if (name := ".".join(parts[:count])) in modules]
+    found = modules.get(path)
+    if any(map(_silences, around)) or (found is not None and is_compiled(found)):
+        expected = "a module that is not compiled, nor inside of one that is: inner hooks stay silent"
+        raise InputError(argument, found=f"{site!r}, compiled", expected=expected)
+    if found is None:
+        raise unknown_site(site, [f"{prefix}{name}" for name in modules if name], argument)
+    if type(found).forward is nn.Module.forward and "forward" not in found.__dict__:  # ModuleList, for instance
+        raise never_called(site, argument=argument)
+    return found
+
+
+def unknown_site(site: str, names: Sequence[str], argument: str, *, of: str = "the denoiser") -> InputError:
+    """The error for a site that is not there; the nearest names are suggested."""
+    near = difflib.get_close_matches(site, names, n=3, cutoff=0.3) or names[:5]
+    return InputError(argument, found=repr(site), expected=f"a module of {of}, such as {', '.join(near)}")
+
+
+def _silences(module: nn.Module) -> bool:
+    """Whether the hooks of a module's inner modules stay silent: it is compiled, or its forward is."""
+    return is_compiled(module) or hasattr(module.__dict__.get("forward"), "_torchdynamo_orig_callable")
 
 
 def pool(activation: Tensor, how: Pool) -> Tensor:
@@ -122,11 +162,16 @@ def _grid(activation: Tensor, cells: int) -> Tensor:
 
 @contextmanager
 def capture(
-    denoiser: object, sites: Sequence[str], *, how: Pool | Mapping[str, Pool] = "whole"
+    denoiser: object,
+    sites: Sequence[str],
+    *,
+    how: Pool | Mapping[str, Pool] = "whole",
+    outputs: OutputsRead | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Keep what each site puts out in the latest call of the denoiser, reduced as `pool` says, or each in its way.
 
-    Without sites nothing is kept, and the denoiser may be any callable.
+    Without sites nothing is kept, and the denoiser may be any callable. `outputs` says which of several tensors is
+    meant, by default that of the image, and is told which it was.
 
     Yields
     ------
@@ -136,7 +181,8 @@ def capture(
     Raises
     ------
     InputError
-        On entry for sites that are not there; in the call for a site that is called twice within it.
+        On entry for sites that are not there; in the call for a site that is called twice within it, or puts out
+        several tensors of which none is known to be the image's.
     """
     if not sites:
         yield {}
@@ -145,13 +191,10 @@ def capture(
     modules = {site: find_site(denoiser, site) for site in sites}
     pools = how if isinstance(how, Mapping) else dict.fromkeys(sites, how)
     taken: dict[str, Tensor] = {}
+    read = OutputsRead() if outputs is None else outputs
 
-    def keep(site: str, output: Any) -> None:
-        found = [leaf for leaf in leaves(output) if isinstance(leaf, torch.Tensor)]
-        if not found:
-            expected = "a module with a tensor output"
-            raise InputError("site", found=f"{site!r}, which puts out no tensor", expected=expected)
-        taken[site] = pool(found[0].detach(), pools[site])
+    def keep(site: str, call: ModuleCall) -> None:
+        taken[site] = pool(read.take(site, call).detach(), pools[site])
 
     with once_a_pass(modules, keep, root=root, begin=taken.clear):
         yield taken

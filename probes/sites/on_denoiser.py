@@ -14,13 +14,17 @@ from typing import Any
 
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.activation_cache import ActivationCache
+from scorescope.probes.sites.edited_outputs import EditedOutputs
 from scorescope.probes.sites.interventions import INPUT, OUTPUT, Intervention, is_module_site, token_of
 from scorescope.probes.sites.modules import capture, find_site
-from scorescope.probes.sites.once_a_pass import once_a_pass
-from scorescope.probes.sites.row_edits import RowEdit, edit_output, prepare
+from scorescope.probes.sites.once_a_pass import never_called, once_a_pass
+from scorescope.probes.sites.outputs import Outputs, OutputsRead
+from scorescope.probes.sites.row_edits import RowEdit, prepare
+from scorescope.probes.sites.watched_tensor import plain
 
 
 class _Around:
@@ -34,6 +38,7 @@ class _Around:
         return getattr(self.denoiser, name)
 
 
+@checked
 def intervened(denoiser: Denoiser, interventions: Sequence[Intervention]) -> "Intervened":
     """A denoiser whose insides are changed while it is called.
 
@@ -49,7 +54,8 @@ def intervened(denoiser: Denoiser, interventions: Sequence[Intervention]) -> "In
     ------
     InputError
         Here, for a site that is not there (the nearest are named) or is compiled; in a call, for a value of another
-        size than the site's, a site called more than once or not at all, and rows that do not fit the batch.
+        size than the site's, a site called more than once or not at all, rows that do not fit the batch, and an output
+        of a site that nothing in the network reads.
     """
     return Intervened(denoiser, interventions)
 
@@ -64,6 +70,11 @@ class Intervened(_Around):
         self.interventions: tuple[Intervention, ...] = (*before, *interventions)
         named = dict.fromkeys(given.site for given in self.interventions if is_module_site(given.site))
         self._modules = {site: find_site(self.denoiser, site) for site in named}
+        self._outputs = EditedOutputs()
+
+    def describe(self) -> str:
+        """One line for each module that was edited: which of its outputs."""
+        return self._outputs.describe()
 
     def __call__(self, x: Tensor, sigma: Tensor, condition: Condition, /) -> Tensor:
         """Estimate x0; see `Denoiser`."""
@@ -81,15 +92,19 @@ class Intervened(_Around):
             for edit in tokens:
                 condition = edit(condition)
         modules = {site: self._modules[site] for site in edits if site in self._modules}
-        with once_a_pass(modules, lambda site, output: edit_output(output, edits[site]), first=True) as calls:
+        self._outputs.begin()
+        with once_a_pass(modules, lambda site, call: self._outputs.edit(call, edits[site]), first=True) as calls:
             prediction = self.denoiser(x, sigma, condition)
         calls.check_all()
+        self._outputs.check(prediction)
+        prediction = plain(prediction)
         for edit in edits.get(OUTPUT, []):
             prediction = edit(prediction)
         return prediction
 
 
-def cached(denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache) -> Denoiser:
+@checked
+def cached(denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache, *, output: Outputs = None) -> Denoiser:
     """A denoiser that keeps what passes through some sites while it is called.
 
     Parameters
@@ -100,18 +115,21 @@ def cached(denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache) -> 
         As in `Intervention`.
     cache : ActivationCache
         Is filled.
+    output : int or mapping of str to int, optional
+        Which of the tensors that modules put out, for all sites or by site; by default that of the image.
 
     Raises
     ------
     InputError
-        For sites that are not there, and in a call for a key that is taken.
+        For sites that are not there, and in a call for a key that is taken, and several outputs of which none is
+        known to be the image's.
     """
-    return _Cached(denoiser, sites, cache)
+    return _Cached(denoiser, sites, cache, OutputsRead(output))
 
 
 class _Cached(_Around):
-    def __init__(self, denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache) -> None:
-        self.denoiser, self.sites, self.cache = denoiser, list(sites), cache
+    def __init__(self, denoiser: Denoiser, sites: Sequence[str], cache: ActivationCache, outputs: OutputsRead) -> None:
+        self.denoiser, self.sites, self.cache, self._outputs = denoiser, list(sites), cache, outputs
         self._inner: Any = denoiser.denoiser if isinstance(denoiser, Intervened) else denoiser
         self._named = [site for site in self.sites if is_module_site(site)]
         for site in self._named:
@@ -119,10 +137,11 @@ class _Cached(_Around):
 
     def __call__(self, x: Tensor, sigma: Tensor, condition: Condition, /) -> Tensor:
         branch = "uncond" if condition is None else "cond"
-        with capture(self._inner, self._named) as taken:
+        with capture(self._inner, self._named, outputs=self._outputs) as taken:
             prediction = self.denoiser(x, sigma, condition)
         for site in self.sites:
-            self.cache.put(site, sigma, branch, self._value(site, x, condition, prediction, taken))
+            value = self._value(site, x, condition, prediction, taken)
+            self.cache.put(site, sigma, branch, value, output=self._outputs.found.get(site))
         return prediction
 
     def _value(
@@ -133,7 +152,7 @@ class _Cached(_Around):
         token = token_of(site)
         if token is None:
             if site not in taken:
-                raise InputError("site", found=f"{site!r}, never called", expected="a module called once a pass")
+                raise never_called(site)
             return taken[site]
         tokens = embedded(self._inner, condition, x).detach()
         return tokens.clone() if token == "all" else tokens[:, token].clone()

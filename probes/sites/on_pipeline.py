@@ -19,20 +19,24 @@ from typing import Any
 
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.branch_rows import BranchRows
-from scorescope.probes.pipelines.call import leaves
+from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level_reader import LevelFunction
 from scorescope.probes.pipelines.listener import StepEvent
 from scorescope.probes.sites.activation_cache import ActivationCache
+from scorescope.probes.sites.edited_outputs import EditedOutputs
 from scorescope.probes.sites.interventions import INPUT, OUTPUT, Intervention, is_module_site
+from scorescope.probes.sites.outputs import ModuleCall, Outputs, OutputsRead
 from scorescope.probes.sites.pipeline_sites import DenoiserCall, PipelineSites
-from scorescope.probes.sites.row_edits import RowEdit, acts, edit_output, prepare
+from scorescope.probes.sites.row_edits import RowEdit, acts, prepare
 
 _TOKENS = "encoder_hidden_states"
 
 
+@checked
 def intervene(
     pipe: Any,
     interventions: Sequence[Intervention],
@@ -67,7 +71,8 @@ def intervene(
     InputError
         Here, for sites that are not there. While the pipeline runs: for an interval of noise levels where they are
         unknown, a branch whose rows are unknown or, as the step that they feed proves, were another one's, a site
-        that is called more than once or not at all in a call, and a value of another size than the site's.
+        that is called more than once or not at all in a call, a value of another size than the site's, and an
+        output of a site that nothing in the network reads.
     """
     return Intervening(pipe, interventions, branches, modules, level)
 
@@ -87,10 +92,16 @@ class Intervening(PipelineSites):
         self._rows = BranchRows(self.readers, branches)
         self.wants_outputs = self.wants_arguments = any(given.branch != "both" for given in self.interventions)
         self._edits: dict[str, list[RowEdit]] = {}
+        self._outputs = EditedOutputs()
+
+    def describe(self) -> str:
+        """One line for each module that was edited: which of its outputs."""
+        return self._outputs.describe()
 
     def before(self, call: DenoiserCall, args: Any, kwargs: Any) -> Any:
         """Prepare the edits of this call, and edit the condition."""
         self._edits = {}
+        self._outputs.begin()
         for given in self.interventions:
             elsewhere = is_module_site(given.site) and given.site.partition(".")[0] != call.module
             edit = None if elsewhere else self._prepare(given, call)
@@ -107,10 +118,15 @@ class Intervening(PipelineSites):
             states = edit(states)
         return args, {**kwargs, _TOKENS: states}
 
-    def at_site(self, site: str, call: DenoiserCall, output: Any) -> Any:
+    def at_site(self, site: str, call: DenoiserCall, inner: ModuleCall) -> Any:
         """See `PipelineSites.at_site`."""
         edits = self._edits.get(site)
-        return None if not edits else edit_output(output, edits)
+        return None if not edits else self._outputs.edit(inner, edits)
+
+    def after_call(self, call: Call, outputs: list[Tensor]) -> None:
+        """See `Listener`."""
+        super().after_call(call, outputs)
+        self._outputs.check(outputs)
 
     def before_step(self, step: StepEvent) -> None:
         """See `Listener`: learn which rows belonged to which branch."""
@@ -140,11 +156,13 @@ def _repeated(given: Intervention, batch: int) -> Intervention:
     return replace(given, **changed) if changed else given  # type: ignore[arg-type]
 
 
+@checked
 def cache_activations(
     pipe: Any,
     sites: Sequence[str],
     cache: ActivationCache,
     *,
+    output: Outputs = None,
     modules: find.Modules = None,
     level: LevelFunction | None = None,
 ) -> "Caching":
@@ -155,19 +173,21 @@ def cache_activations(
     pipe : object
         As for `intervene`.
     sites : sequence of str
-        "<denoiser>.<path>"; the first tensor that each puts out is kept.
+        "<denoiser>.<path>".
     cache : ActivationCache
         Is filled. A call that holds several branches is kept whole; calls that the pipeline names, by their name.
+    output : int or mapping of str to int, optional
+        Which of the tensors that modules put out, for all sites or by site; by default that of the image.
     modules, level
         See `record`.
 
     Raises
     ------
     InputError
-        For sites that are not there, noise levels that are unknown, and a second call at one noise level that
-        cannot be told from the first.
+        For sites that are not there, noise levels that are unknown, a second call at one noise level that cannot be
+        told from the first, and several outputs of which none is known to be the image's.
     """
-    return Caching(pipe, sites, cache, modules, level)
+    return Caching(pipe, sites, cache, OutputsRead(output), modules, level)
 
 
 class Caching(PipelineSites):
@@ -176,17 +196,15 @@ class Caching(PipelineSites):
     in_repeated_calls = False
 
     def __init__(
-        self, pipe: Any, sites: Sequence[str], cache: ActivationCache, modules: find.Modules,
+        self, pipe: Any, sites: Sequence[str], cache: ActivationCache, outputs: OutputsRead, modules: find.Modules,
         level: LevelFunction | None,
     ) -> None:  # fmt: skip
         super().__init__(pipe, sites, modules, level)
-        self.cache = cache
+        self.cache, self._outputs = cache, outputs
 
-    def at_site(self, site: str, call: DenoiserCall, output: Any) -> None:
+    def at_site(self, site: str, call: DenoiserCall, inner: ModuleCall) -> None:
         """See `PipelineSites.at_site`."""
         if call.note:
             raise InputError("level", found=call.note, expected="level=, under which to keep activations")
-        tensors = leaves(output)
-        if not tensors:
-            raise InputError("site", found=f"{site!r}, which puts out no tensor", expected="a module with a tensor")
-        self.cache.put(site, call.sigma, call.key, tensors[0].detach().clone())
+        kept = self._outputs.take(site, inner).detach().clone()
+        self.cache.put(site, call.sigma, call.key, kept, output=self._outputs.found[site])

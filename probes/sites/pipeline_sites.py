@@ -4,7 +4,6 @@ The noise level comes from the scheduler as it is when the denoiser is called. T
 the pipeline itself gives to its calls or that the user gives, else from `BranchRows`.
 """
 
-import difflib
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +12,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from scorescope.data.errors import InputError
 from scorescope.probes.pipelines import find
-from scorescope.probes.pipelines.call import Call, is_compiled, leaves
+from scorescope.probes.pipelines.call import Call, leaves
 from scorescope.probes.pipelines.engine import Engine
 from scorescope.probes.pipelines.level_reader import LevelFunction, LevelReaders
 from scorescope.probes.pipelines.listener import Listener
-from scorescope.probes.pipelines.proof import LABELS
+from scorescope.probes.pipelines.naming import LABELS
 from scorescope.probes.pipelines.seat import Seat, check_left
 from scorescope.probes.pipelines.taps import ModuleHook
+from scorescope.probes.sites.modules import inner_module, unknown_site
 from scorescope.probes.sites.once_a_pass import PassCalls
+from scorescope.probes.sites.outputs import ModuleCall
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ class PipelineSites(Listener):
         self.readers = LevelReaders(level)
         self._denoisers = find.denoisers(pipe, modules)
         self._engine = Engine(pipe)
-        self._modules = {site: _module(site, self._denoisers) for site in dict.fromkeys(sites)}
+        self._modules = {site: site_in(site, self._denoisers) for site in dict.fromkeys(sites)}
         self._seat: Seat | None = None
         self._hooks: list[ModuleHook] = []
         self._called = PassCalls()
@@ -99,7 +99,7 @@ class PipelineSites(Listener):
         """A denoiser is about to be called; what is returned takes the place of (args, kwargs), if not None."""
         return None
 
-    def at_site(self, site: str, call: DenoiserCall, output: Any) -> Any:
+    def at_site(self, site: str, call: DenoiserCall, inner: ModuleCall) -> Any:
         """A site has put something out; what is returned takes its place, if not None."""
         raise NotImplementedError
 
@@ -109,7 +109,8 @@ class PipelineSites(Listener):
         try:
             self._seat = self._engine.join(self, self._denoisers)
             for site, module in self._modules.items():
-                self._hooks.append(ModuleHook(module, functools.partial(self._at, site), first=True))
+                hook = ModuleHook(module, functools.partial(self._at, site), first=True, with_kwargs=True)
+                self._hooks.append(hook)
         except BaseException:
             self._leave()
             raise
@@ -146,26 +147,23 @@ class PipelineSites(Listener):
             self._now = None
             self._called.check_all()
 
-    def _at(self, site: str, module: nn.Module, inputs: Any, output: Any) -> Any:
+    def _at(self, site: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         if self._now is None or site not in self._called:
             return None  # called by itself, outside of its denoiser
         self._called.count(site)
-        return self.at_site(site, self._now, output)
+        return self.at_site(site, self._now, ModuleCall(module, args, kwargs, output))
 
 
-def _module(site: str, denoisers: Mapping[str, nn.Module]) -> nn.Module:
+def site_in(site: str, denoisers: Mapping[str, nn.Module], *, argument: str = "site", whole: bool = False) -> nn.Module:
+    """The module that "<denoiser>.<path>" names; with `whole` the name of a denoiser is one too.
+
+    Raises
+    ------
+    InputError
+        If there is none (the nearest are suggested), if it, or a module around it, is compiled, or it is a container.
+    """
     root, _, path = site.partition(".")
-    names = [f"{name}.{inner}" for name, module in denoisers.items() for inner, _ in module.named_modules() if inner]
-    if site not in names:
-        near = difflib.get_close_matches(site, names, n=3, cutoff=0.3) or names[:5]
-        raise InputError("site", found=repr(site), expected=f"a module of a denoiser, such as {', '.join(near)}")
-    module = denoisers[root]
-    for part in ["", *path.split(".")]:
-        module = module.get_submodule(part)
-        if is_compiled(module):
-            found, expected = (
-                f"{site!r}, in a compiled module",
-                "a module that is not compiled: inner hooks stay silent",
-            )
-            raise InputError("site", found=found, expected=expected)
-    return module
+    if root not in denoisers or not (path or whole):
+        names = [f"{name}.{inner}" for name, part in denoisers.items() for inner, _ in part.named_modules() if inner]
+        raise unknown_site(site, names, argument, of="a denoiser")
+    return inner_module(denoisers[root], path, site=site, prefix=f"{root}.", argument=argument)

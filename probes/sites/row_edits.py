@@ -4,8 +4,7 @@ An edit is prepared once a call, when the noise levels of the batch are known, a
 changes. This module knows nothing of hooks, branches or runs.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -198,38 +197,3 @@ def _combine(given: Intervention, part: Tensor, amount: Tensor, value: Tensor | 
         removed: Tensor = (amount * along * unit).to(part.dtype)
         return part - removed
     return torch.lerp(part, value.expand_as(part), amount)
-
-
-def edit_output(output: Any, edits: Sequence[RowEdit]) -> Any:
-    """What a module puts out, with the chosen tensor of each edit replaced; other objects are passed on."""
-    for edit in edits:
-        output, left = _replace_leaf(output, edit.given.output, edit)
-        if left >= 0:
-            found = f"{edit.given.site!r}, output {edit.given.output}"
-            raise InputError("site", found=found, expected="a module that puts out so many tensors")
-    return output
-
-
-def _replace_leaf(output: Any, place: int, edit: RowEdit) -> tuple[Any, int]:
-    """The output with its `place`-th tensor edited; and how many tensors are still to be passed, -1 once found."""
-    if place < 0:
-        return output, place
-    if isinstance(output, Tensor):
-        return (edit(output), -1) if place == 0 else (output, place - 1)
-    if isinstance(output, Mapping):
-        new = {}
-        for name, value in output.items():
-            new[name], place = _replace_leaf(value, place, edit)
-        return type(output)(**new) if is_dataclass(output) else type(output)(new), place  # type: ignore[call-arg]
-    if isinstance(output, list | tuple):
-        parts = []
-        for value in output:
-            part, place = _replace_leaf(value, place, edit)
-            parts.append(part)
-        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts), place
-    if is_dataclass(output) and not isinstance(output, type):
-        changed = {}
-        for item in fields(output):
-            changed[item.name], place = _replace_leaf(getattr(output, item.name), place, edit)
-        return replace(output, **changed), place
-    return output, place

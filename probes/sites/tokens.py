@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.direction import CONDITION, Direction
@@ -23,6 +24,7 @@ Tokens = Sequence[int] | Tensor | None
 """Token indices, a mask (token,) or (batch, token) of bool, or None for all tokens."""
 
 
+@checked
 def with_tokens(
     denoiser: Denoiser, direction: Direction, strength: float, *, sigma: tuple[float, float] = (0.0, float("inf")),
     tokens: Tokens = None,
@@ -101,6 +103,7 @@ def token_mask(tokens: Tokens, like: Tensor) -> Tensor:
     return mask.to(like.device).expand(batch, count)
 
 
+@checked
 def subject_tokens(prompt: str, subject: str, offsets: Sequence[tuple[int, int]], *, last: bool = False) -> list[int]:
     """Tokens of a subject in a prompt, by characters.
 
@@ -133,6 +136,7 @@ def subject_tokens(prompt: str, subject: str, offsets: Sequence[tuple[int, int]]
     return sorted(found)
 
 
+@checked
 def noisy_condition(
     denoiser: Denoiser, condition: Condition, *, scale: float, seeds: Sequence[int], tokens: Sequence[int] = ()
 ) -> Tensor:

@@ -1,4 +1,4 @@
-"""The command line: `scorescope report`, `scorescope trace`, `scorescope weights`, `scorescope card`."""
+"""The command line: `scorescope` with `report`, `trace`, `verify`, `weights` and `card`."""
 
 import sys
 from collections.abc import Callable
@@ -9,15 +9,18 @@ from typing import Annotated
 import typer
 
 from scorescope.data.errors import InputError
+from scorescope.data.written_files import alone_in
 from scorescope.probes.models.model import check_device, load_model
 from scorescope.reports import directions, fid, gaussian, guidance
 from scorescope.reports.cli import card as cards
 from scorescope.reports.cli import fid as fid_cli
 from scorescope.reports.cli import trace as trace_cli
 from scorescope.reports.cli.endings import exit_unless_complete, finish, this_command
+from scorescope.reports.cli.verify import verify
 from scorescope.reports.directions import load_subject
 from scorescope.reports.gaussian import from_folder
-from scorescope.reports.page.pages import Outcome, write_index
+from scorescope.reports.page.pages import Outcome, make_folder, write_index
+from scorescope.reports.page.texts import say, say_table
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what a diffusion model does at every step."
@@ -27,6 +30,7 @@ app.add_typer(report_app, name="report")
 app.add_typer(fid_cli.weights_app, name="weights")
 app.add_typer(trace_cli.trace_app, name="trace")
 report_app.command("fid")(fid_cli.report_fid)
+app.command("verify")(verify)
 
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer samples: wider intervals, nothing else changed.")]
@@ -37,7 +41,7 @@ Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in pl
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"scorescope {metadata.version('scorescope')}")
+        say(f"scorescope {metadata.version('scorescope')}")
         raise typer.Exit
 
 
@@ -63,12 +67,14 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
     if context.invoked_subcommand is not None:
         return
     outcomes: list[Outcome] = []
-    for name, build in REPORTS.items():
-        try:
-            outcomes.append(build(out / name))
-        finally:
-            write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
-    typer.echo(f"wrote {out / 'index.html'}")
+    make_folder(out)
+    with alone_in(out):
+        for name, build in REPORTS.items():
+            try:
+                outcomes.append(build(out / name))
+            finally:
+                write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
+    say(f"wrote {out / 'index.html'}")
     exit_unless_complete(outcomes)
 
 
@@ -128,7 +134,7 @@ def card(
     weights: Annotated[Path, typer.Argument(help="A safetensors file whose card is to get its quality figures.")],
 ) -> None:
     """Measure the quality of a denoiser of digits or shapes and write it on the card beside its weights."""
-    typer.echo(cards.measure_card(weights).to_string(index=False))
+    say_table(cards.measure_card(weights))
 
 
 def main() -> None:
@@ -136,5 +142,5 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         sys.exit(2)

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from scorescope.reports.page.pages import Outcome
+from scorescope.reports.page.texts import say
 
 
 def this_command() -> str:
@@ -16,7 +17,7 @@ def this_command() -> str:
 
 def finish(outcome: Outcome) -> None:
     """Say where a report is; the exit code is 1 where a part of it is missing."""
-    typer.echo(f"wrote {outcome.path}")
+    say(f"wrote {outcome.path}")
     exit_unless_complete([outcome])
 
 

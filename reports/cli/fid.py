@@ -21,6 +21,7 @@ from scorescope.probes.features.public_extractors import clip_extractor, dinov2_
 from scorescope.reports import fid
 from scorescope.reports.cli.endings import finish, this_command
 from scorescope.reports.fid import folder_study
+from scorescope.reports.page.texts import say
 
 SPACES = "digits, accessory, subject, inception, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
 weights_app = typer.Typer(help="Weight files of feature networks.", no_args_is_help=True)
@@ -83,7 +84,7 @@ def convert(
 ) -> None:
     """Check the public Inception weights and write them as safetensors."""
     digest = convert_inception(source, target)
-    typer.echo(f"wrote {target}, sha256 {digest}")
+    say(f"wrote {target}, sha256 {digest}")
 
 
 def _digit_sized(path: Path) -> bool:

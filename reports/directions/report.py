@@ -5,6 +5,7 @@ outcome = build(Path("report/directions"), load_subject("shapes"), command="..."
 
 from pathlib import Path
 
+from scorescope.data.doors import checked
 from scorescope.reports.directions.sections_conditions import patch_section, token_section
 from scorescope.reports.directions.sections_directions import direction_section
 from scorescope.reports.directions.sections_information import (
@@ -34,12 +35,13 @@ SECTIONS = (
 )
 
 
-def build(out: Path, subject: Subject, *, command: str, quick: bool = False, progress: bool = True) -> Outcome:
+@checked
+def build(out: Path | str, subject: Subject, *, command: str, quick: bool = False, progress: bool = True) -> Outcome:
     """Measure and write the directions report.
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report.
     subject : Subject
         Model, labelled images, judge and contrasts.

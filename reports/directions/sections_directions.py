@@ -1,5 +1,7 @@
 """Section of the directions report on directions themselves: reading against moving, stability, transport."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -62,12 +64,9 @@ def _readers(bench: Workbench, site: str) -> pd.DataFrame:
     level = bench.activations.nearest_level(FOUND_AT)
     values, high = bench.examples(contrast, site, level)
     half, sigma = len(values) // 2, bench.activations.sigmas[level]
-    directions = [
-        find_direction(
-            values[:half], high[:half].numpy(), method=method, site=site, attribute=contrast.attribute, sigma=sigma
-        )
-        for method in METHODS
-    ]
+    where: dict[str, Any] = {"site": site, "attribute": contrast.attribute, "sigma": sigma}
+    where["output"] = bench.activations.output_of(site)
+    directions = [find_direction(values[:half], high[:half].numpy(), method=method, **where) for method in METHODS]
     scaled = _in_natural_units(bench)
     effect = steering_effect(
         bench.subject.denoiser, scaled, seeds=range(FRESH, FRESH + count),

@@ -18,6 +18,7 @@ from scorescope.data.checkpoints import load_denoiser
 from scorescope.data.classifiers import load_classifier
 from scorescope.data.digit_measures import measure_digits
 from scorescope.data.digits import load_digits
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.shapes import ATTRIBUTES, SHAPE, SIZES, render_shapes
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -38,6 +39,7 @@ SHAPES_SEED = 100  # images that neither training nor the scorer saw
 Scores = Callable[[Tensor], dict[str, Tensor]]
 
 
+@checked
 @dataclass(frozen=True)
 class Contrast:
     """Two values of one attribute: a direction leads from `low` to `high`.
@@ -58,6 +60,7 @@ class Contrast:
         return f"{self.attribute}: {self.low} to {self.high}"
 
 
+@checked
 @dataclass(frozen=True)
 class Subject:
     """Everything that the report has to know of a model and its data.
@@ -201,6 +204,7 @@ class Subject:
         return score
 
 
+@checked
 def shapes_subject(weights: str | Path = "shapes", *, images: int = 2000, device: str = "cpu") -> Subject:
     """A model of the shapes, by default the shipped one, with freshly rendered images and the shipped scorer.
 
@@ -228,6 +232,7 @@ def shapes_subject(weights: str | Path = "shapes", *, images: int = 2000, device
     )  # fmt: skip
 
 
+@checked
 def digits_subject(*, device: str = "cpu") -> Subject:
     """The shipped digits model: real images, with stroke thickness and slant measured on them.
 
@@ -270,6 +275,7 @@ def _render_pairs(labels: Tensor) -> Tensor:
     return render_shapes(len(labels), seed=SHAPES_SEED + 1, labels=labels, frame=without).images
 
 
+@checked
 def load_subject(name: str, *, images: int = 2000, device: str = "cpu") -> Subject:
     """The subject that a name on a command line stands for.
 

@@ -129,7 +129,7 @@ class Workbench:
         values, high = self.examples(contrast, site, level)
         return find_direction(
             values, high.numpy(), method=method, site=site, attribute=contrast.attribute,
-            sigma=self.activations.sigmas[level],
+            sigma=self.activations.sigmas[level], output=self.activations.output_of(site),
         )  # fmt: skip
 
     def contrast_activations(self, contrast: Contrast, site: str) -> Activations:

@@ -46,8 +46,8 @@ def distances(table: pd.DataFrame, label: str = "Frechet distance") -> Figure:
             floor = "floor of two Gaussian sets"
             ax.hlines(rows["floor"], at - 0.38, at + 0.38, color=theme.REFERENCE, linestyle=":", label=floor)
             ax.legend(loc="best")
-        ax.set_xticks(at, rows["set"])
-        ax.set(ylabel=label, title=space, ylim=(0, None))
+        ax.set_xticks(at, [theme.literal(name) for name in rows["set"]])
+        ax.set(ylabel=label, title=theme.literal(space), ylim=(0, None))
     return figure
 
 
@@ -69,18 +69,20 @@ def contributions(features: pd.DataFrame, spectrum: pd.DataFrame) -> Figure:
 
 @theme.styled
 def class_gaps(table: pd.DataFrame) -> Figure:
-    """Histogram gap and mean influence of the classes with the largest gaps, with 95 % intervals."""
-    rows = table.head(12).iloc[::-1]
+    """Histogram gap of the classes with the largest, and the change by leaving one image out, with 95 % intervals."""
+    scale = -1 / table["n_fake"].sum()
+    removal = {"removal_low": table["influence_high"] * scale, "removal_high": table["influence_low"] * scale}
+    rows = table.assign(removal=table["removal_change"], **removal).head(12).iloc[::-1]
     figure, (left, right) = theme.new_figure(width=7.0, height=0.22 * len(rows) + 0.9, ncols=2, sharey=True)
     at = np.arange(len(rows))
-    gap, influence = "share of generated − share of real", "mean influence (> 0: raises FD)"
-    for ax, value, label in ((left, "gap", gap), (right, "influence", influence)):
+    gap, removal_label = "share of generated − share of real", "change of FD without one image (first order)"
+    for ax, value, label in ((left, "gap", gap), (right, "removal", removal_label)):
         ax.errorbar(
             rows[value], at, xerr=theme.errors(rows, value), fmt="o", markersize=4, capsize=2, color=theme.PALETTE[0]
         )
         ax.axvline(0, color=theme.REFERENCE, linestyle=":")
         ax.set(xlabel=label)
-    left.set_yticks(at, rows["class_name"])
+    left.set_yticks(at, [theme.literal(name) for name in rows["class_name"]])
     left.set(ylabel="class")
     return figure
 
@@ -89,7 +91,7 @@ def class_gaps(table: pd.DataFrame) -> Figure:
 def extremes(
     raising: Sequence[Pictures], lowering: Sequence[Pictures], raised: Sequence[float], lowered: Sequence[float]
 ) -> Figure:
-    """Images with the largest and the smallest influence, each with its value."""
+    """Images that raise the distance most and that lower it most, each with the change when it is left out."""
     columns = max(len(raising), len(lowering))
     figure, axes = theme.new_figure(width=7.0, height=7.0 / columns * 2 + 0.75, nrows=2, ncols=columns, squeeze=False)
     rows = ((axes[0], raising, raised, "raise FD"), (axes[1], lowering, lowered, "lower FD"))
@@ -179,12 +181,12 @@ def region_shares(table: pd.DataFrame) -> Figure:
             share,
             width=width * 0.92,
             color=theme.series(place).color,
-            label=name,
+            label=theme.literal(name),
             **_bars(rows, "sensitivity_share"),
         )
         label = "share of area" if place == 0 else None
         ax.hlines(rows["area_share"], at - width / 2, at + width / 2, color=theme.REFERENCE, linestyle=":", label=label)
-    ax.set_xticks(np.arange(len(regions)), regions)
+    ax.set_xticks(np.arange(len(regions)), [theme.literal(region) for region in regions])
     ax.set(ylabel="share of sensitivity", ylim=(0, 1))
     ax.legend(loc="best")
     return figure
@@ -224,8 +226,8 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
         ends = rows["high"].fillna(rows["value"])
         for place, (end, change) in enumerate(zip(ends, rows["change"], strict=True)):
             ax.annotate(f"{change:+.0%}", (end, place), xytext=(5, 0), textcoords="offset points", va="center")
-        ax.set(xlabel=f"Frechet distance, {space}", xlim=(0, 1.2 * float(ends.max())))
-    axes[0].set_yticks(at, arms)
+        ax.set(xlabel=f"Frechet distance, {theme.literal(space)}", xlim=(0, 1.2 * float(ends.max())))
+    axes[0].set_yticks(at, [theme.literal(arm) for arm in arms])
     return figure
 
 
@@ -246,7 +248,7 @@ def _picture_rows(
     for ax, picture in zip(axes[0], pictures, strict=True):
         theme.show_picture(ax, picture)
     for ax, title in zip(axes[0], titles, strict=False):
-        ax.set_title(title, fontsize=7)
+        ax.set_title(theme.literal(title), fontsize=7)
     for ax, label in zip(axes[:, 0], ("image", *labels), strict=True):
         theme.label_row(ax, label)
     return figure, axes

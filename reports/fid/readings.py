@@ -67,11 +67,11 @@ def read_contributions(features: pd.DataFrame, spectrum: pd.DataFrame) -> str:
     )
 
 
-def read_extremes(values: Floats) -> str:
-    """The influence of the two images at the ends; the first half of the values raise the distance."""
+def read_extremes(values: Floats, distance: float) -> str:
+    """What leaving out the images at the two ends does; those of the first half of the values raise the distance."""
     return (
-        f"The image that raises the distance most has {values[0]:+.3g}, the one that lowers it most "
-        f"{values[len(values) // 2]:+.3g}."
+        f"FD is {distance:.3g}; without the image that raises it most it changes by {values[0]:+.3g}, without the one "
+        f"that lowers it most by {values[len(values) // 2]:+.3g}."
     )
 
 

@@ -8,6 +8,7 @@ build(Path("report/fid"), study=study, command="...")
 from collections.abc import Callable
 from pathlib import Path
 
+from scorescope.data.doors import checked
 from scorescope.reports.fid.sections_distances import distances_section, reading_section, spatial_section
 from scorescope.reports.fid.sections_planted import planted_section
 from scorescope.reports.fid.sections_regions import maps_section, masks_section, occlusion_section
@@ -20,8 +21,9 @@ PLANTED_FULL, PLANTED_QUICK = 3000, 1200
 Make = Callable[[View], Section]
 
 
+@checked
 def build(
-    out: Path,
+    out: Path | str,
     *,
     command: str,
     study: Study | None = None,
@@ -36,7 +38,7 @@ def build(
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report.
     command : str
         What the manifest says made it.

@@ -29,6 +29,7 @@ from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 MAPPED = 8
 CELLS = 8  # cells a side of occlusion maps for networks without maps of their own
 Floats = NDArray[np.float64]
+ABOVE = "Above each image: the change of FD when it is left out, first order."
 
 OCCLUSION = Schema(
     "occlusion",
@@ -37,6 +38,7 @@ OCCLUSION = Schema(
         Column("name", str, "", "its name"),
         Column("influence", float, "FD", "its influence"),
         Column("correlation", float, "1", "of its occlusion map with its closed-form map; missing without one"),
+        Column("removal_change", float, "FD", "first-order change of FD when it is left out: -influence / n"),
     ),
 )
 
@@ -50,11 +52,10 @@ def maps_section(view: View) -> Section:
     activations = extract_maps(view.fake.source, view.study.extractor, rows=rows)
     squared = gradient_maps(activations, image_gradients(view.plan, features[rows]))
     signed = influence_maps(view.plan, activations)
-    titles = [f"{value:+.3g}" for value in values]
-    figure = figures.heatmaps(pictures(view.fake.source, rows), squared, signed, titles)
+    figure = figures.heatmaps(pictures(view.fake.source, rows), squared, signed, _titles(view, values))
     how = (
-        "Closed form, one colour scale a row, so that images can be compared. The signed map's mean over an image is "
-        "its influence, printed above it."
+        f"Closed form, one colour scale a row, so that images can be compared. {ABOVE} It is minus the mean of the "
+        "signed map over the image, divided by the number of images."
     )
     return Section(figures=[ReportFigure("heatmaps", figure, readings.read_heatmaps(squared), how, wide=True)])
 
@@ -81,10 +82,8 @@ def masks_section(view: View) -> Section:
         [masks.mask(names[r], p.shape[:2], row=int(r)) for r, p in zip(rows, shown, strict=True)]
         for masks in view.study.masks
     ]
-    how = "Squared maps in closed form, one scale, with the outlines of the masks; above each image its influence."
-    outlined = figures.outlined_maps(
-        shown, outlines, [maps[rows]], [view.study.extractor.name], [f"{value:+.3g}" for value in values]
-    )
+    how = "Squared maps in closed form, one scale, with the outlines of the masks. " + ABOVE
+    outlined = figures.outlined_maps(shown, outlines, [maps[rows]], [view.study.extractor.name], _titles(view, values))
     return Section(
         figures=[
             ReportFigure(
@@ -126,18 +125,24 @@ def occlusion_section(view: View) -> Section:
     occluded = found.double().cpu().numpy()
     agreement = np.full(len(rows), np.nan) if signed is None else _correlations(signed, occluded)
     names = [view.fake.first.names[row] for row in rows]
-    table = pd.DataFrame({"image": rows, "name": names, "influence": values, "correlation": agreement})
+    columns = {"image": rows, "name": names, "influence": values, "correlation": agreement}
+    table = pd.DataFrame({**columns, "removal_change": -values / n})
     how = (
         "Linear effect of the image on FD, red where a region raises it, each row on one scale. Covered pixels get "
-        "the image's median colour. Occlusion also sees the new edges, and what other regions' features lose."
+        "the image's median colour. Occlusion also sees the new edges, and what other regions' features lose. " + ABOVE
     )
     drawn = {"occlusion": occluded} if signed is None else {"closed form": signed, "occlusion": occluded}
-    figure = figures.occlusions(shown, drawn, [f"{value:+.3g}" for value in values])
+    figure = figures.occlusions(shown, drawn, _titles(view, values))
     reading = readings.read_occlusion(table, window)
     return Section(
         figures=[ReportFigure("occlusion", figure, reading, how, wide=True)],
         tables=[ReportTable("occlusion", OCCLUSION.check(table), "The images shown.", shown=False)],
     )
+
+
+def _titles(view: View, influences: Floats) -> list[str]:
+    """What leaving each image out does to FD, first order."""
+    return [f"{-value / view.size[0]:+.3g}" for value in influences]
 
 
 def _no_maps(view: View) -> str:

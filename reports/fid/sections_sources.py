@@ -17,6 +17,7 @@ from scorescope.analysis.fid.weights import optimise_weights
 from scorescope.reports.fid import figures, readings
 from scorescope.reports.fid.study import View, pictures
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+from scorescope.reports.page.texts import as_name
 
 EXTREMES = 10
 LEFT_OUT = 256  # images that are left out one by one where n <= d
@@ -42,7 +43,7 @@ def features_section(view: View) -> Section:
 
 
 def images_section(view: View) -> Section:
-    """Influence of images, of groups of them and of classes."""
+    """What images, groups of them and classes do to the distance."""
     n, d = view.size
     if n <= d:
         return _few_images(view)
@@ -54,15 +55,16 @@ def images_section(view: View) -> Section:
     exact = leave_one_out(view.fake.first.features, view.plan.real, rows=[int(row) for row in chosen])
     checked = exact.merge(table[["image", "influence", "removal_change"]], on="image")
     agreement = float(np.corrcoef(checked["change"], checked["removal_change"])[0, 1])
-    shown = [_extremes(view, chosen, values[chosen], f"Leaving these out exactly correlates {agreement:.4f}.")]
+    note = f"Correlation with the first order, -influence / n: {agreement:.4f}."
+    shown = [_extremes(view, chosen, exact, note)]
     tables = [
         ReportTable("influence", table, "Influence of every image, largest first.", shown=False),
         ReportTable("left_out", checked, "The images shown, left out exactly, beside the first order.", shown=False),
     ]
     for kind, labels in view.study.groups.items():
         groups = group_table(values, labels, distance=view.distance())
-        caption = f"Mean influence by {kind}, with 95 % intervals."
-        tables.append(ReportTable(f"groups_{kind.replace(' ', '_')}", groups, caption))
+        caption = f"Mean influence by {kind}, with 95 % intervals; removal_change is that of one image of the group."
+        tables.append(ReportTable(f"groups_{as_name(kind)}", groups, caption))
     classes = _classes(view, values)
     rough = f"{n} images of {d} features are fewer than ten a feature: first order is rough."
     return Section([*shown, *classes.figures], [*tables, *classes.tables], text="" if n >= FIRST_ORDER * d else rough)
@@ -76,12 +78,11 @@ def _few_images(view: View) -> Section:
     table = leave_one_out(view.fake.first.features, real, rows=[int(row) for row in rows])
     table = table.sort_values("change", kind="stable").reset_index(drop=True)
     chosen = _both_ends(table)
-    values = -table.set_index("image")["change"].loc[list(chosen)].to_numpy(np.float64)
-    note = "Numbers: how much higher FD is with the image than without it, exactly."
+    exact = table.set_index("image").loc[list(chosen)].reset_index()
     return Section(
         text=f"{n} images of {d} features: first-order influences are wrong in kind at n <= d, so {len(rows)} images, "
         "drawn at random, were left out one by one.",
-        figures=[_extremes(view, chosen, values, note)],
+        figures=[_extremes(view, chosen, exact)],
         tables=[ReportTable("left_out", table, "FD without each image, exact.", shown=False)],
     )
 
@@ -92,11 +93,13 @@ def _both_ends(table: pd.DataFrame) -> NDArray[np.int64]:
     return ends
 
 
-def _extremes(view: View, chosen: NDArray[np.int64], values: Floats, note: str) -> ReportFigure:
-    shown, half = pictures(view.fake.source, chosen), len(chosen) // 2
+def _extremes(view: View, chosen: NDArray[np.int64], exact: pd.DataFrame, note: str = "") -> ReportFigure:
+    """The images at both ends, each with what leaving it out does to the distance; `exact` in their order."""
+    shown, half, values = pictures(view.fake.source, chosen), len(chosen) // 2, exact["change"].to_numpy(np.float64)
     figure = figures.extremes(shown[:half], shown[half:], values[:half].tolist(), values[half:].tolist())
-    how = f"Influence in units of FD. {note}"
-    return ReportFigure("extremes", figure, readings.read_extremes(values), how, wide=True)
+    reading = readings.read_extremes(values, float((exact["fd_without"] - exact["change"]).iloc[0]))
+    how = f"Numbers: change of FD when the image is left out, exactly. {note}".strip()
+    return ReportFigure("extremes", figure, reading, how, wide=True)
 
 
 def _classes(view: View, values: Floats) -> Section:

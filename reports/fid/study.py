@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.gaming import FeaturePair
 from scorescope.analysis.fid.optimal_transport import Transport, transport
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.image_files import KINDS
+from scorescope.data.untrusted import read_csv
 from scorescope.probes.features.extraction import Features, extract
 from scorescope.probes.features.extractors import Extractor, classifier_extractor, pixel_extractor
-from scorescope.probes.features.images import ImageSource, open_images, tensor_images
+from scorescope.probes.features.images import ImageSource, ReadLog, open_images, tensor_images
 from scorescope.probes.features.masks import MaskSource, open_masks
 from scorescope.probes.guidance import CFG
 from scorescope.probes.models.model import Model, load_model
@@ -29,6 +32,7 @@ from scorescope.probes.sampling.sample import sample
 WEIGHTS = (1.0, 2.0, 4.0)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images with their features in both spaces.
@@ -54,6 +58,7 @@ class ImageSet:
         return FeaturePair(self.first.features, self.second.features)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Study:
     """A comparison.
@@ -135,6 +140,7 @@ class View:
         return frechet_distance((item or self.fake).first.features, self.study.real.first.features).value
 
 
+@checked
 def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu", progress: bool = True) -> Study:
     """Held-out real digits against samples of the shipped denoiser at several guidance weights, the same seeds.
 
@@ -174,14 +180,15 @@ def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu"
     return Study(title, real, fakes, spare, extractor, second, groups, facts=facts)
 
 
+@checked
 def folder_study(
-    real: Path,
-    fake: Path,
+    real: Path | str,
+    fake: Path | str,
     extractor: Extractor,
     second: Extractor | None = None,
     *,
-    labels: Path | None = None,
-    masks: Sequence[Path] = (),
+    labels: Path | str | None = None,
+    masks: Sequence[Path | str] = (),
     skip_bad: bool = False,
     batch: int = 64,
     progress: bool = True,
@@ -190,15 +197,15 @@ def folder_study(
 
     Parameters
     ----------
-    real, fake : Path
+    real, fake : Path or str
         The two sets.
     extractor : Extractor
         The feature space that is judged.
     second : Extractor, optional
         The second one; by default gray pixels at 8 x 8.
-    labels : Path, optional
+    labels : Path or str, optional
         CSV with a column `name` (as in the set) and further columns: groups of generated images.
-    masks : sequence of Path
+    masks : sequence of Path or str
         Regions of the generated images, one a path; see `open_masks`.
     skip_bad : bool
         Leave out and count images that cannot be read.
@@ -209,9 +216,9 @@ def folder_study(
     """
     second = second or pixel_extractor(8)
     sources = open_images(real), open_images(fake)
-    regions = _open_regions(masks)
+    regions = _open_regions([Path(mask) for mask in masks])
     if regions and not skip_bad:  # before hours of extraction
-        names = [name for name, _ in sources[1].items()]
+        names = [name for name, _ in sources[1].items(ReadLog())]
         for region in regions:
             region.check_names(names)
     sets = [
@@ -220,7 +227,7 @@ def folder_study(
     ]
     for region in regions:
         region.check_names(sets[1].first.names)
-    groups = {} if labels is None else _read_groups(labels, sets[1].first.names)
+    groups = {} if labels is None else _read_groups(Path(labels), sets[1].first.names)
     facts = {
         "real": str(real), "generated": str(fake), "skip_bad": skip_bad, "masks": [str(path) for path in masks],
     }  # fmt: skip
@@ -228,13 +235,14 @@ def folder_study(
 
 
 def reading_table(study: Study) -> pd.DataFrame:
-    """What was read of each set: images used, left out, and converted by kind."""
+    """What was read of each set: images used, left out, converted by kind, and files passed over by reason."""
     rows = []
     for item in [study.real, *study.fakes, *([study.spare] if study.spare else [])]:
         log = item.first.log
         row: dict[str, Any] = {"set": item.name, "source": item.source.name, "read": log.read, "left_out": len(log.bad)}
-        row |= {kind: log.converted.get(kind, 0) for kind in ("grayscale", "alpha", "16-bit", "palette", "other")}
-        rows.append(row | {"first left out": next(iter(log.bad), "")})
+        row |= {kind: log.converted.get(kind, 0) for kind in KINDS} | {"passed_over": log.passed_over.total()}
+        reasons = ", ".join(f"{count} {why}" for why, count in sorted(log.passed_over.items()))
+        rows.append(row | {"passed over": reasons, "first left out": next(iter(log.bad), "")})
     return pd.DataFrame(rows)
 
 
@@ -261,7 +269,7 @@ def _image_set(
 
 
 def _read_groups(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    table = pd.read_csv(path, dtype=str).fillna("")
+    table = read_csv(path, expected="a CSV with a column `name`", dtype=str).fillna("")
     if "name" not in table or table["name"].duplicated().any():
         raise InputError(str(path), found=f"columns {list(table)}", expected="a column `name` without repeats")
     table = table.set_index("name")

@@ -7,6 +7,7 @@ For a model without the shipped digits, give `data`: a training and a held-out s
 
 from pathlib import Path
 
+from scorescope.data.doors import checked
 from scorescope.probes.models.model import Model
 from scorescope.reports.gaussian.sections_paths import paths_section, skip_section, solver_section
 from scorescope.reports.gaussian.sections_scores import laws_section, memory_section, training_section
@@ -23,8 +24,9 @@ SECTIONS = (
 )
 
 
+@checked
 def build(
-    out: Path,
+    out: Path | str,
     model: Model,
     *,
     command: str,
@@ -36,7 +38,7 @@ def build(
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report.
     model : Model
         The denoiser; its unconditional branch is measured.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scorescope.analysis.gaussian.far_field import far_field_constant
 from scorescope.analysis.gaussian.skip import Suggestion, suggest_skip
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import (
     Approximation,
@@ -28,6 +29,7 @@ INTERVALS = "Bands are 95 % bootstrap intervals over images. "
 FULL_LIMIT = 2048  # features up to which full covariances are fitted
 
 
+@checked
 @dataclass(frozen=True)
 class Data:
     """What a model was trained on, and what it was not: in the model's units.
@@ -110,6 +112,7 @@ class Study:
         return suggest_skip(self.model.denoiser, self.gaussian, self.constant, tolerance=TOLERANCE, seeds=self.seeds)
 
 
+@checked
 def digits_of(model: Model) -> Data:
     """The shipped digits, for a model that has them; else an error that asks for data."""
     if model.digits is None:
@@ -118,6 +121,7 @@ def digits_of(model: Model) -> Data:
     return Data(train.images, model.digits.held_out.images, train.labels, "scikit-learn digits, 8x8, split seed 0")
 
 
+@checked
 def split(images: Tensor, *, share: float = 0.2, name: str = "data", seed: int = 0) -> Data:
     """A training and a held-out set from one set of images; the model should not have seen the latter."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
@@ -125,7 +129,8 @@ def split(images: Tensor, *, share: float = 0.2, name: str = "data", seed: int =
     return Data(images[order[count:]], images[order[:count]], name=name)
 
 
-def from_folder(folder: Path, model: Model, *, size: int | None = None) -> Data:
+@checked
+def from_folder(folder: Path | str, model: Model, *, size: int | None = None) -> Data:
     """The images of a folder, as the model's shape, in [-1, 1]; grey where the model has one channel.
 
     Raises

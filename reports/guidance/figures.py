@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from scorescope.reports.guidance.runs import of_run, pick, run_name
+from scorescope.analysis.guidance.run_keys import run_name
+from scorescope.reports.guidance.runs import of_run, pick
 from scorescope.reports.page import theme
 
 SWEPT = theme.looks(["CFG", "APG"])  # rules that are sampled at several weights
@@ -200,7 +201,8 @@ def separation(tables: Mapping[str, pd.DataFrame], *, tolerance: float) -> Figur
     figure, ax = theme.new_figure()
     for name, look in theme.looks(tables).items():
         table = tables[name]
-        theme.with_band(ax, table[table["mean"] > 0], color=look.color, label=name)  # the first states are the same
+        moved = table[table["mean"] > 0]  # the first states are the same
+        theme.with_band(ax, moved, color=look.color, label=theme.literal(name))
         first = table[table["separated"]].head(1)
         ax.plot(first["sigma"], first["mean"], color=look.color, marker=look.marker, markersize=4, linestyle="")
     theme.reference_line(ax, tolerance, "tolerance")

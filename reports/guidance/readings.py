@@ -7,9 +7,10 @@ import pandas as pd
 from torch import Tensor
 
 from scorescope.analysis.guidance.effects import conclusions
+from scorescope.analysis.guidance.run_keys import run_name
 from scorescope.analysis.statistics.intervals import pairs_needed
 from scorescope.data.errors import InputError
-from scorescope.reports.guidance.runs import of_run, pick, row_of, run_name
+from scorescope.reports.guidance.runs import of_run, pick, row_of
 from scorescope.reports.guidance.study import KEPT, PAPER_THRESHOLD, SAVED
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.model import Model
 from scorescope.reports.guidance.sections_paths import separation_section
@@ -33,8 +34,9 @@ COMPARED = (
 )
 
 
+@checked
 def build(
-    out: Path,
+    out: Path | str,
     model: Model,
     *,
     command: str,
@@ -47,7 +49,7 @@ def build(
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report.
     model : Model
         What to sample from.
@@ -86,14 +88,15 @@ def build(
     return page.outcome
 
 
-def build_from_traces(out: Path, paths: Sequence[Path], *, command: str) -> Outcome:
+@checked
+def build_from_traces(out: Path | str, paths: Sequence[Path | str], *, command: str) -> Outcome:
     """Write a report on recorded traces; one that cannot be read or decomposed is named on the page.
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report.
-    paths : sequence of Path
+    paths : sequence of Path or str
         Trace folders.
     command : str
         What the manifest says made it.
@@ -102,13 +105,14 @@ def build_from_traces(out: Path, paths: Sequence[Path], *, command: str) -> Outc
     -------
     Outcome
     """
-    manifest = {"traces": [str(path) for path in paths]}
+    folders = [Path(path) for path in paths]
+    manifest = {"traces": [str(folder) for folder in folders]}
     title, question = "Guidance along recorded traces", "What did the guidance update do at each noise level?"
     with ReportWriter(out, name="guidance", title=title, question=question, command=command, manifest=manifest) as page:
-        for place, path in enumerate(paths):
+        for place, path in enumerate(folders):
             page.section(f"trace{place}", str(path), partial(trace_section, path, str(place)))
-        if len(paths) > 1:
-            page.section("separation", "Where the paths part", partial(recorded_separation_section, paths))
+        if len(folders) > 1:
+            page.section("separation", "Where the paths part", partial(recorded_separation_section, folders))
     return page.outcome
 
 

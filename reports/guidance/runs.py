@@ -1,7 +1,6 @@
 """Runs in tables, by rule and weight; the weight is NaN where none is known: a pipeline's own rule that no weight fits.
 
 pick(steps, "update_norm", "CFG", 4.0)    # one row a noise level
-run_name("CFG", 4.0)                      # "CFG, w = 4"
 """
 
 import math
@@ -10,9 +9,15 @@ import pandas as pd
 
 
 def of_run(rows: pd.DataFrame, rule: str, weight: float) -> pd.DataFrame:
-    """Rows of one run."""
-    weights = rows["weight"]
+    """Rows of the runs of one rule and weight: that of their paths, where a table has that of each row too."""
+    weights = rows["path_weight" if "path_weight" in rows else "weight"]
     return rows[(rows["rule"] == rule) & (weights.isna() if math.isnan(weight) else weights == weight)]
+
+
+def of_path(rows: pd.DataFrame, rule: str, weight: float, stream: int) -> pd.DataFrame:
+    """Rows of the same of one scheduler."""
+    rows = of_run(rows, rule, weight)
+    return rows[rows["stream"] == stream]
 
 
 def pick(summary: pd.DataFrame, quantity: str, rule: str, weight: float) -> pd.DataFrame:
@@ -26,8 +31,3 @@ def row_of(images: pd.DataFrame, rule: str, weight: float, quantity: str) -> "pd
     rows = of_run(images, rule, weight)
     rows = rows[rows["quantity"] == quantity]
     return None if rows.empty else rows.iloc[0]
-
-
-def run_name(rule: str, weight: float, *, between: str = ", ") -> str:
-    """Rule and weight as words, the rule alone where no weight is known."""
-    return rule if math.isnan(weight) else f"{rule}{between}w = {weight:g}"

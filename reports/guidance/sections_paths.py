@@ -7,12 +7,13 @@ import pandas as pd
 
 from scorescope.analysis.guidance.paired_runs import parting, separation
 from scorescope.analysis.guidance.paths import clip_activity, clip_share, gain_path, momentum_updates
+from scorescope.analysis.guidance.run_keys import run_name
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance import APG, CFG, Interval, Rule
 from scorescope.probes.models.model import Model
 from scorescope.probes.recording.trace import Trace
 from scorescope.reports.guidance import figures, readings
-from scorescope.reports.guidance.runs import of_run, run_name
+from scorescope.reports.guidance.runs import of_path, of_run
 from scorescope.reports.guidance.study import WEIGHT, Study
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -62,16 +63,19 @@ def clip_parts(
 
 def clip_norms(rows: pd.DataFrame) -> list[float]:
     """Clips r for one run, from the norm of D_c at the end of its path."""
-    rows = rows[rows["call"] == 0].dropna(subset=["update_norm"])
+    rows = rows[(rows["call"] == 0) & (rows["update_norm"] > 0)]
     last = rows[rows["step"] == rows["step"].max()]
     end = float((last["update_norm"] / last["update_ratio"]).median())
     return [float(f"{share * end:.2g}") for share in CLIPS]
 
 
-def momentum_parts(trace: Trace, norms: Sequence[float], *, suffix: str = "") -> tuple[str, list[ReportTable]]:
-    """What momentum makes of the shares of clipped steps; a sentence and a table, or why there is none."""
+def momentum_parts(
+    trace: Trace, norms: Sequence[float], path: tuple[str, float, int], *, suffix: str = ""
+) -> tuple[str, list[ReportTable]]:
+    """What momentum makes of the shares of clipped steps of one rule, weight and scheduler; a sentence and a table, or
+    why there is none."""
     try:
-        updates = {beta: momentum_updates(trace, momentum=beta) for beta in MOMENTA}
+        updates = {beta: of_path(momentum_updates(trace, momentum=beta), *path) for beta in MOMENTA}
     except InputError as error:
         return f"The clip with momentum cannot be told: {error}.", []
     table = _stacked({beta: clip_share(rows, norms=norms) for beta, rows in updates.items()}, "momentum")

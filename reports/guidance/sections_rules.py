@@ -8,8 +8,8 @@ from scorescope.analysis.guidance.decomposition import decompose_bands
 from scorescope.analysis.guidance.effects import EFFECTS, Effect, conclusions, known_effects
 from scorescope.analysis.guidance.information import guidance_information
 from scorescope.analysis.guidance.paired_runs import savings
+from scorescope.analysis.guidance.run_keys import PATH, summarise_runs
 from scorescope.analysis.guidance.sweeps import METRICS, measure_sweep, pareto
-from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.reports.guidance import figures, readings
 from scorescope.reports.guidance.study import (
     INFORMATION_STEPS,
@@ -49,8 +49,8 @@ def _bands(study: Study) -> Section:
     """The update by frequency, where the data are images."""
     if not study.unguided.manifest["recording"]["band_edges"]:
         return Section()
-    by = ["rule", "weight", "band", "low_frequency", "high_frequency", "step", "call", "sigma"]
-    bands = summarise_by(decompose_bands(study.unguided), by=by, quantities=["update_norm", "cond_norm"])
+    by = [*PATH, "band", "low_frequency", "high_frequency", "step", "call", "sigma"]
+    bands = summarise_runs(decompose_bands(study.unguided), by=by, quantities=["update_norm", "cond_norm"])
     how = "Unguided run, first call of each step; the lowest band is the mean. 95 % bootstrap intervals."
     return Section(
         [ReportFigure("bands", figures.band_norms(bands), readings.read_bands(bands), how)],

@@ -13,9 +13,10 @@ from tqdm import tqdm
 from scorescope.analysis.guidance.decomposition import decompose, decompose_centred, summarise
 from scorescope.analysis.guidance.information import suggest_interval
 from scorescope.analysis.guidance.quality import class_scorer
+from scorescope.analysis.guidance.run_keys import PATH, summarise_runs
 from scorescope.analysis.guidance.sweeps import sample_metrics
-from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.data.checkpoints import load_denoiser
+from scorescope.data.doors import checked
 from scorescope.probes.experiments.sweep import Setting
 from scorescope.probes.guidance import (
     APG,
@@ -95,7 +96,8 @@ class Study:
     def centred(self) -> pd.DataFrame:
         """The same with channel means removed."""
         rows = pd.concat([decompose_centred(trace) for trace in self._traces], ignore_index=True)
-        return summarise_by(rows, by=["rule", "weight", "step", "call", "sigma"])
+        quantities = [str(name) for name in rows if str(name).startswith("centred_")]
+        return summarise_runs(rows, by=[*PATH, "step", "call", "sigma"], quantities=quantities)
 
     @cached_property
     def unguided(self) -> Trace:
@@ -178,6 +180,7 @@ class Study:
         )  # fmt: skip
 
 
+@checked
 def compared_rules(model: Model, interval: pd.DataFrame, *, below: float) -> dict[str, Rule]:
     """Rules that are compared with CFG and APG, by name.
 
@@ -213,6 +216,7 @@ def compared_rules(model: Model, interval: pd.DataFrame, *, below: float) -> dic
     return rules
 
 
+@checked
 def look_below(unguided: Trace) -> float:
     """Noise level at which the branches disagree most in eps space, in the mean of an unguided run.
 

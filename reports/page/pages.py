@@ -12,9 +12,9 @@ import hashlib
 import io
 import json
 import math
+import os
 import platform
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import jinja2
 import matplotlib as mpl
@@ -31,14 +32,17 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from scorescope.data.checkpoints import replace_file
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.written_files import alone_in, replace_file, write_json
+from scorescope.reports.page.texts import check_name, clean_texts, csv_bytes, encoded, parquet_bytes, say, writable
 
 PACKAGES = ("scorescope", "torch", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn")
 MOST_ROWS = 40
 T = TypeVar("T")
 
 
+@checked
 @dataclass(frozen=True)
 class ReportFigure:
     """A figure with the sentence that its numbers say.
@@ -46,7 +50,7 @@ class ReportFigure:
     Attributes
     ----------
     name : str
-        File name without suffix.
+        File name without folder and suffix.
     figure : Figure
         The figure.
     reading : str
@@ -63,15 +67,22 @@ class ReportFigure:
     caption: str = ""
     wide: bool = False
 
+    def __post_init__(self) -> None:
+        check_name("ReportFigure.name", self.name)
 
+
+@checked
 @dataclass(frozen=True)
 class ReportTable:
     """A table: written whole as Parquet and CSV, and shown on the page if `shown`.
 
+    The Parquet file holds every text as it is. In the CSV file a text that a spreadsheet would take for a formula
+    begins with one apostrophe more; `column.str.replace(r"^'(?='*[=+\\-@\\t\\r\\n])", "", regex=True)` takes it away.
+
     Attributes
     ----------
     name : str
-        File name without suffix.
+        File name without folder and suffix.
     table : DataFrame
         Its rows.
     caption : str
@@ -85,7 +96,11 @@ class ReportTable:
     caption: str = ""
     shown: bool = True
 
+    def __post_init__(self) -> None:
+        check_name("ReportTable.name", self.name)
 
+
+@checked
 @dataclass(frozen=True)
 class Section:
     """What one section holds."""
@@ -95,6 +110,7 @@ class Section:
     text: str = ""
 
 
+@checked
 @dataclass(frozen=True)
 class Outcome:
     """How a report ended.
@@ -123,12 +139,13 @@ class Outcome:
     seconds: float
 
 
+@checked
 class ReportWriter:
     """Writes a report into a folder, section by section.
 
     Parameters
     ----------
-    out : Path
+    out : Path or str
         Folder of the report, made if needed.
     name, title, question : str
         Short name, heading, and the question that the report answers.
@@ -140,22 +157,31 @@ class ReportWriter:
     Raises
     ------
     InputError
-        If the folder cannot be written to.
+        If the folder cannot be written to, and on entering the block where another report is being written there.
     """
 
     def __init__(
-        self, out: Path, *, name: str, title: str, question: str, command: str, manifest: dict[str, Any] | None = None
+        self,
+        out: Path | str,
+        *,
+        name: str,
+        title: str,
+        question: str,
+        command: str,
+        manifest: dict[str, Any] | None = None,
     ) -> None:
-        self.out, self.name, self.title, self.question = out, name, title, question
+        self.out, self.name, self.title, self.question = Path(out), name, title, question
         self.manifest: dict[str, Any] = {"command": command, **(manifest or {})}
         self.outcome: Outcome  # on leaving the block
         self._shown: list[dict[str, Any]] = []
         self.failures: dict[str, str] = {}
         self._files: dict[str, str] = {}
         self._started = time.perf_counter()
-        make_folder(out)
+        make_folder(self.out)
+        self._alone = alone_in(self.out)
 
     def __enter__(self) -> "ReportWriter":
+        self._alone.__enter__()
         return self
 
     def __exit__(
@@ -164,7 +190,10 @@ class ReportWriter:
         if kind is not None:
             self.fail("the rest of the report", error or kind())
         interrupted = kind is not None and not issubclass(kind, Exception)
-        self._close("interrupted" if interrupted else "incomplete" if self.failures else "complete")
+        try:
+            self._close("interrupted" if interrupted else "incomplete" if self.failures else "complete")
+        finally:
+            self._alone.__exit__(None, None, None)
 
     def section(self, name: str, title: str, make: Callable[[], Section]) -> None:
         """Make a section and write its parts; if that fails, note it and go on."""
@@ -180,9 +209,10 @@ class ReportWriter:
     def fail(self, part: str, error: BaseException) -> None:
         """Note that a part is missing, and why."""
         self.failures[part] = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"{self.name}: {part} is missing: {self.failures[part]}\n")
+        say(f"{self.name}: {part} is missing: {self.failures[part]}", err=True)
 
     def _write_figure(self, item: ReportFigure) -> dict[str, Any]:
+        clean_texts(item.figure)
         with mpl.rc_context({"svg.hashsalt": item.name, "svg.fonttype": "path"}):
             svg = _render(item.figure, "svg", metadata={"Date": None})
         png = _render(item.figure, "png", dpi=200)
@@ -194,10 +224,8 @@ class ReportWriter:
         return {"uri": uri, "reading": item.reading, "caption": item.caption, "wide": item.wide, "name": item.name}
 
     def _write_table(self, item: ReportTable) -> dict[str, Any]:
-        self._write(f"tables/{item.name}.csv", item.table.to_csv(index=False).encode())
-        buffer = io.BytesIO()
-        item.table.to_parquet(buffer, index=False)
-        self._write(f"tables/{item.name}.parquet", buffer.getvalue())
+        self._write(f"tables/{item.name}.csv", csv_bytes(item.table))
+        self._write(f"tables/{item.name}.parquet", parquet_bytes(item.table))
         head = item.table.head(MOST_ROWS) if item.shown else item.table.head(0)
         rows = [[_cell(value) for value in row] for row in head.itertuples(index=False)]
         return {
@@ -206,6 +234,8 @@ class ReportWriter:
         }  # fmt: skip
 
     def _write(self, relative: str, content: bytes) -> None:
+        if relative.casefold() in map(str.casefold, self._files):
+            raise InputError("name", found=f"{relative!r} a second time", expected="another name for each file")
         write_file(self.out / relative, content)
         self._files[relative] = hashlib.sha256(content).hexdigest()
 
@@ -221,12 +251,13 @@ class ReportWriter:
             **self.manifest, **environment(), "files": self._files,
         }  # fmt: skip
         page = render("report.html.j2", outcome=self.outcome, sections=self._shown, facts=_flat(facts))
-        write_file(path, page.encode())
-        write_file(self.out / "manifest.json", (json.dumps(plain(facts), indent=1) + "\n").encode())
+        write_file(path, encoded(page))
+        write_json(self.out / "manifest.json", plain(facts), indent=1)
 
 
+@checked
 def write_report(
-    out: Path,
+    out: Path | str,
     sections: Sequence[tuple[str, str, Callable[[T], Section]]],
     study: T,
     *,
@@ -246,12 +277,14 @@ def write_report(
     return writer.outcome
 
 
-def write_index(out: Path, outcomes: list[Outcome]) -> Path:
+@checked
+def write_index(out: Path | str, outcomes: list[Outcome]) -> Path:
     """Write a page that links to several reports below `out`."""
+    out = Path(out)
     make_folder(out)
-    rows = [{**asdict(o), "href": o.path.relative_to(out).as_posix()} for o in outcomes]
+    rows = [{**asdict(o), "href": _href(o.path, out)} for o in outcomes]
     page = render("index.html.j2", reports=rows, facts=_flat(environment()))
-    write_file(out / "index.html", page.encode())
+    write_file(out / "index.html", encoded(page))
     return out / "index.html"
 
 
@@ -282,14 +315,14 @@ def environment() -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as strict JSON holds it: tuples as lists, infinite and missing numbers as text."""
+    """A value as strict JSON holds it: tuples as lists, infinite and missing numbers as text, text as UTF-8 has it."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {writable(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return value if isinstance(value, int | float | bool | None) else writable(str(value))
 
 
 def make_folder(out: Path) -> None:
@@ -297,7 +330,7 @@ def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_file(out / ".writable", b"")
-        (out / ".writable").unlink()
+        (out / ".writable").unlink(missing_ok=True)  # by whoever else asks
     except OSError as error:
         raise InputError("out", found=f"{out} ({error.strerror})", expected="a folder that can be written to") from None
 
@@ -306,6 +339,13 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file, in a folder made if needed: it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _href(path: Path, out: Path) -> str:
+    """The link from a page in `out`."""
+    if not path.is_relative_to(out):
+        raise InputError("outcomes", found=f"a report at {path}", expected=f"reports below {out}")
+    return quote(os.fsencode(path.relative_to(out).as_posix()))
 
 
 def _cell(value: Any) -> tuple[str, Any]:

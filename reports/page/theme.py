@@ -167,7 +167,7 @@ def with_band(
 def band_each(ax: Axes, table: pd.DataFrame, by: str, *, y: str, x: str = "sigma") -> None:
     """One line with its band for each value of a column that names them."""
     for place, (name, rows) in enumerate(table.groupby(by, sort=False)):
-        with_band(ax, rows, y=y, x=x, label=str(name).replace("_", " "), **series(place).line)
+        with_band(ax, rows, y=y, x=x, label=literal(str(name).replace("_", " ")), **series(place).line)
 
 
 def interval_names(rows: pd.DataFrame, y: str) -> tuple[str, str]:
@@ -228,9 +228,15 @@ def without_axes(ax: Axes) -> None:
         side.set_visible(False)
 
 
+def literal(name: str) -> str:
+    """A name that a figure shows letter by letter: its dollars are no formula, and no `_` hides it from a legend."""
+    text = name.replace("$", r"\$")
+    return f"\u200b{text}" if text.startswith("_") else text
+
+
 def label_row(ax: Axes, label: str) -> None:
     """A label left of a row of images."""
-    ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
+    ax.set_ylabel(literal(label), rotation=0, ha="right", va="center", fontsize=7)
 
 
 def shades(color: str, count: int) -> list[str]:

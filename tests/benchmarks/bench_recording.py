@@ -29,6 +29,7 @@ STEPS = 20  # of the pipeline whose scalars are recorded; entering and leaving c
 def main() -> None:
     scalars_cost()
     step_cost()
+    table_cost()
     writing_cost(steps=48)
     writing_cost(steps=16)  # short enough to stay in what a disk takes at once, where only processor time counts
     resident_memory()
@@ -118,6 +119,25 @@ def step_cost() -> None:
     for name, ours in {"recorded": recorded, "guided": guided, "recorded and guided": both}.items():
         with_ours, bare, ratio = side_by_side(ours, run)
         print(f"a step {name}: {20 * (with_ours - bare):.2f} ms beyond {20 * bare:.2f} ms bare, ratio {ratio:.3f}")
+
+
+def table_cost(samples: int = 64, steps: int = 1000) -> None:
+    """Making the table of scalars, once the run is over, as a share of the run."""
+    pipe = SimpleNamespace(net=_Pattern((samples, 4, 16, 16)), scheduler=_Scheduler(steps))
+    x = torch.randn(samples, 4, 16, 16)
+    guided = torch.lerp(*pipe.net.pattern.chunk(2), 5.0)
+    start = time.process_time()
+    with torch.no_grad(), record(pipe, progress=False) as trace:
+        for t in pipe.scheduler.timesteps:
+            pipe.net(x)
+            pipe.scheduler.step(guided, t, x)
+    ran = time.process_time()
+    rows = len(trace.scalars)
+    made = time.process_time()
+    print(
+        f"table of scalars, {samples} samples x {steps} steps, {rows} rows, processor time: {made - ran:.1f} s "
+        f"after a run of {ran - start:.1f} s, {(made - ran) / (ran - start):.2f} of it (bound 0.10)"
+    )
 
 
 def processor_ratio(ours: Callable[[], object], bare: Callable[[], object], pairs: int = 7) -> float:

@@ -1,9 +1,10 @@
 import json
 import pickle
+import resource
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from scorescope.data import EDMDenoiser, InputError, UNetConfig, load_denoiser, save_denoiser, shipped_denoisers
 from scorescope.data.checkpoints import SHIPPED
@@ -64,6 +65,7 @@ def test_truncated_file_without_card_is_refused(saved):
         load_denoiser(path)
 
 
+@pytest.mark.filterwarnings("ignore::scorescope.data.IntegrityWarning")
 def test_weights_of_another_network_are_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"layer.weight": torch.zeros(3)}, path)
@@ -91,3 +93,38 @@ def test_missing_file_names_the_shipped_ones(tmp_path):
 def test_card_is_strict_json(saved):
     path, _ = saved
     json.loads(path.with_suffix(".json").read_text(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    "config, reason",
+    [
+        ({"channels": [8192, 8192]}, r"shape \(.*which no tensor of the file has"),
+        ({"channels": [8] * 100_000}, "more parameters than the|shape"),
+        ({"classes": 10**12}, "shape|memory|storage"),
+        ({"channels": 3}, "do not fit"),
+    ],
+)
+def test_a_network_that_does_not_fit_its_file_is_not_built(tmp_path, config, reason):
+    path = tmp_path / "n.safetensors"
+    save_denoiser(path, EDMDenoiser(UNetConfig(channels=(8,), embedding=8, attention=False), 0.5), {})
+    tensors = load_file(path)
+    sizes = {"channels": [8], "embedding": 8, "attention": False} | config
+    about = {"format": "scorescope-edm-unet-1", "config": json.dumps(sizes), "sigma_data": "0.5"}
+    save_file(tensors, path, about)
+    path.with_suffix(".json").unlink()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=reason):
+        load_denoiser(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
+    for sigma_data in ("nan", "-1", "x"):
+        save_file(tensors, path, about | {"config": json.dumps(sizes), "sigma_data": sigma_data})
+        with pytest.raises(InputError):
+            load_denoiser(path)
+
+
+@pytest.mark.parametrize("card", ["[" * 100_000, "[" * 500 + "]" * 500, "[1]", "{", "\x00", '{"weights_sha256": NaN}'])
+def test_a_card_that_is_none(saved, card):
+    path, _ = saved
+    path.with_suffix(".json").write_text(card)
+    with pytest.raises(InputError):
+        load_denoiser(path)

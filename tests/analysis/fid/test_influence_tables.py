@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from scorescope.analysis.fid.frechet import frechet_distance
+from scorescope.analysis.fid.frechet import frechet_distance, null_floor
 from scorescope.analysis.fid.influence_tables import class_table, group_table, leave_one_out
 from scorescope.analysis.fid.optimal_transport import influence
 from scorescope.data.errors import InputError
@@ -23,6 +23,36 @@ def test_leave_one_out_is_a_recomputation():
             again = frechet_distance(np.delete(x, row.image, axis=0), y).raw
             assert row.fd_without == pytest.approx(again, abs=1e-11)
         assert table["change"][0] == pytest.approx(table["fd_without"][0] - frechet_distance(x, y).raw, abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, y: y[:400],  # rows of the other set
+        lambda x, y: x[:390],
+        lambda x, y: draw(400, 20, 7, spread=1.4),  # another sample of the same law
+        lambda x, y: x * 1.01,
+        lambda x, y: np.vstack([x[:399], x[:1]]) + 0.0,  # one image twice, one missing
+    ],
+)
+def test_rows_of_another_set_have_no_influence(plan, sets, change):
+    with pytest.raises(InputError, match="the rows of the set that the plan was made of as fake"):
+        influence(plan, change(*sets))
+    again = influence(plan, sets[0].astype(np.float32))
+    np.testing.assert_allclose(again, influence(plan, sets[0]), atol=1e-4)
+    assert len(influence(plan, sets[1], side="real")) == 500
+
+
+def test_removal_is_what_leaving_out_does(plan, sets):
+    """In the tables of groups and classes as in that of images, but for the bias that a smaller set has more of."""
+    values, labels = influence(plan, sets[0]), np.arange(400) % 4
+    exact = leave_one_out(sets[0], sets[1])["change"].groupby(labels).mean()
+    found = group_table(values, labels).set_index("group")["removal_change"]
+    np.testing.assert_allclose(found.sort_index() - found.mean(), exact - exact.mean(), rtol=0.2)
+    assert exact.mean() == pytest.approx(null_floor(plan.fake.covariance, 400, 10**9) / 400, rel=0.2)
+    weight = np.random.default_rng(0).normal(size=(4, 20))
+    classes = class_table(plan, values, labels, labels, weight).set_index("class_index")["removal_change"]
+    np.testing.assert_allclose(classes.sort_index(), found.sort_index(), rtol=1e-12)
 
 
 def test_groups_and_classes(plan, sets):

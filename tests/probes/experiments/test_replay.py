@@ -1,4 +1,5 @@
 import importlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -6,9 +7,20 @@ from tests.oracles import random_pair
 
 from scorescope.analysis import decompose
 from scorescope.data import InputError, load_denoiser
-from scorescope.probes import APG, CFG, Interval, Recording, replay, sample
+from scorescope.probes import APG, CFG, Interval, Recording, record, replay, sample
 from scorescope.probes.experiments import replay_all, visits, with_weight
-from scorescope.probes.guidance import ICG, PAG, TSG, Autoguidance, RandomLabels, describe
+from scorescope.probes.guidance import (
+    ICG,
+    PAG,
+    TSG,
+    AdaptiveGuidance,
+    Autoguidance,
+    LinearWeight,
+    RandomLabels,
+    Scheduled,
+    describe,
+)
+from scorescope.probes.pipelines import Level
 from scorescope.probes.sampling import Heun
 
 PAIR = random_pair()
@@ -174,3 +186,117 @@ def test_weak_branches_are_known_by_the_weak_model():
     assert (again.scalars["difference_sq"] > 0).any()
     with pytest.raises(InputError, match="of a Autoguidance with other parameters"):
         replay(trace, Autoguidance(2.0, load_denoiser("digits")[0]))
+
+
+class Loop:
+    """A pipeline of one step a level: how many branches each has, and how its scheduler tells the levels."""
+
+    def __init__(self, branches, level=None):
+        self.net, self.scheduler, self.branches, self.level = (
+            torch.nn.Conv2d(3, 3, 3, padding=1),
+            Flow(),
+            branches,
+            level,
+        )
+
+    def record(self, **options):
+        x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+        pattern = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad(), record(self, keep="all", level=self.level, progress=False, **options) as trace:
+            for t, count in zip(self.scheduler.timesteps, self.branches, strict=True):
+                out = self.net(torch.cat([x] * count) + pattern[: 2 * count])
+                if count == 2:
+                    uncond, cond = out.chunk(2)
+                    out = uncond + 5.0 * (cond - uncond)
+                x = self.scheduler.step(out, t, x)[0]
+        return trace
+
+
+class Flow:
+    config = SimpleNamespace(prediction_type="flow_prediction", num_train_timesteps=1000)
+
+    def __init__(self):
+        self.sigmas = torch.linspace(0.9, 0.0, 5)
+        self.timesteps, self.step_index = self.sigmas[:-1] * 1000, 0
+
+    def step(self, model_output, timestep, sample):
+        self.step_index += 1
+        return (sample - 0.2 * model_output,)
+
+
+@pytest.mark.parametrize("branches", [(2, 2, 1, 1), (1, 1, 2, 2)])
+def test_an_unguided_step_is_missing_and_the_others_are_replayed(branches):
+    trace = Loop(branches).record()
+    known = [count == 2 for count in branches]
+    for keep in (False, True):
+        same, other = replay_all(trace, [CFG(5.0), APG(3.0)], keep=keep)
+        rows = same.scalars.groupby("step")
+        assert rows["difference_sq"].agg(lambda v: v.notna().all()).tolist() == known
+        assert rows["missing"].agg(lambda v: set(v) == {""}).tolist() == known
+        assert (same.scalars["difference_sq"].dropna() <= 1e-9 * same.scalars["guided_sq"].max()).all()
+        assert other.scalars["applied_sq"].notna().groupby(other.scalars["step"]).all().tolist() == known
+    assert same.scalars["missing"].str.contains("no uncond branch was recorded: one prediction a step").sum() == 4
+    assert replay(trace, CFG(1.0)).scalars["difference_sq"].notna().all()  # needs no other branch
+    with pytest.raises(InputError, match="no uncond branch at step 0"):
+        replay(Loop((1, 1, 1, 1)).record(), CFG(3.0))
+
+
+def test_a_rule_that_remembers_does_not_go_on_past_a_missing_step():
+    rows = replay(Loop((2, 1, 2, 2)).record(), APG(3.0, momentum=-0.5)).scalars
+    assert rows["applied_sq"].notna().groupby(rows["step"]).all().tolist() == [True, False, False, False]
+    assert rows.query("step > 1")["missing"].str.contains("remembers").all()
+
+
+def test_what_is_missing_has_no_pixel_statistics():
+    rows = replay(Loop((2, 2, 1, 1)).record(value_range=(-1, 1)), CFG(3.0)).scalars
+    assert rows["contrast"].notna().groupby(rows["step"]).all().tolist() == [True, True, False, False]
+
+
+def levels(sigma, note=""):
+    def level(scheduler, timestep, state):
+        return Level.of(1.0, sigma(timestep, len(state)), "flow", sigma_next=0.0, note=note)
+
+    return level
+
+
+def test_a_level_that_is_stored_a_sample_each_is_replayed_where_it_is_one():
+    one = Loop((2, 2, 2, 2), levels(lambda t, n: float(t) / 1000)).record()
+    each = Loop((2, 2, 2, 2), levels(lambda t, n: (t / 1000).expand(n))).record()
+    assert isinstance(each.arrays.events[0]["level"]["sigma"], list)
+    for a, b in zip(visits(one), visits(each), strict=True):
+        assert a.sigma == pytest.approx(b.sigma, rel=1e-6) and a.uncond is not None
+
+
+def test_levels_that_differ_between_samples_are_refused():
+    # alpha is 1 for both samples: their levels alone tell that they differ
+    trace = Loop((2, 2, 2, 2), levels(lambda t, n: t / 1000 * torch.linspace(1, 2, n))).record()
+    with pytest.raises(InputError, match="noise levels that differ by sample"):
+        replay(trace, CFG(3.0))
+
+
+def test_an_unknown_level_is_named_and_not_the_branch():
+    trace = Loop((2, 2, 2, 2), levels(lambda t, n: float("nan"), note="a scheduler of my own")).record()
+    with pytest.raises(InputError, match="the noise level is unknown at step 0: a scheduler of my own"):
+        replay(trace, CFG(3.0))
+
+
+def test_one_unknown_level_is_missing_and_the_others_are_replayed():
+    whole = levels(lambda t, n: float(t) / 1000)
+
+    def level(scheduler, timestep, state):
+        return Level(note="not this one") if float(timestep) > 890 else whole(scheduler, timestep, state)
+
+    rows = replay(Loop((2, 2, 2, 2), level).record(), CFG(5.0)).scalars
+    assert rows["difference_sq"].notna().groupby(rows["step"]).all().tolist() == [False, True, True, True]
+    assert rows.query("step == 0")["missing"].str.contains("unknown at step 0: not this one").all()
+
+
+def test_the_weight_of_a_row_is_the_one_that_acted():
+    table = decompose(run(Interval(CFG(3.0), low=0.1, high=5.0), all_branches=True))
+    inside = (table["sigma"] > 0.1) & (table["sigma"] <= 5.0)
+    assert (table.loc[inside, "weight"] == 3.0).all() and (table.loc[~inside, "weight"] == 1.0).all()
+    for rule in (Scheduled(CFG(3.0), LinearWeight(4.0, 1.0)), AdaptiveGuidance(CFG(3.0), threshold=0.9, below=1.0)):
+        trace = run(rule, all_branches=True)
+        for found in (decompose(trace), decompose(replay(trace, rule))):
+            assert found["gain"].to_numpy() == pytest.approx(found["applied_gain"].to_numpy(), rel=1e-9)
+            assert found["weight"].nunique() > 1 and set(found["path_weight"]) == {3.0}

@@ -1,4 +1,5 @@
 import functools
+import json
 import operator
 import os
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 import torch
 from tests.oracles import random_pair
 
-from scorescope.data import InputError
+from scorescope.data import InputError, IntegrityWarning
 from scorescope.probes import APG, CFG, Interval, Recording, sweep
 from scorescope.probes.experiments.sweep import with_weight
 from scorescope.probes.guidance import CFGPP, FrequencyDecoupled, Scheduled, describe
@@ -75,12 +76,38 @@ def test_a_folder_of_another_sweep_is_refused(tmp_path):
         run(Counting(), tmp_path, rules={"CFG 2": CFG(2.5)})
 
 
-def test_damaged_settings_are_named(tmp_path):
-    run(Counting(), tmp_path)
-    path = next(tmp_path.glob("CFG-2*.safetensors"))
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(InputError, match="damaged files of CFG 2"):
-        run(Counting(), tmp_path)
+@pytest.mark.parametrize("part", ["safetensors", "scalars.parquet", "samples.parquet", "json"])
+@pytest.mark.parametrize("how", ["flipped", "cut off", "gone"])
+def test_a_damaged_setting_is_named_and_made_again(part, how, tmp_path):
+    """A flipped bit of a sample in a sweep was read as a finished setting: 1.7e38 for 0.496."""
+    whole = run(Counting(), tmp_path)
+    path = next(tmp_path.glob(f"CFG-2*[0-9a-f].{part}"))
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 64
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content if how == "flipped" else content[:-50])
+    counting = Counting()
+    if (part, how) == ("json", "gone"):  # as an unfinished setting: there is nothing to be damaged
+        found = run(counting, tmp_path)
+    else:
+        with pytest.warns(IntegrityWarning, match="'CFG 2' is made again"):
+            found = run(counting, tmp_path)
+    assert all(same(a, b) for a, b in zip(whole, found, strict=True)) and counting.calls == 70
+    again = Counting()
+    assert all(same(a, b) for a, b in zip(whole, run(again, tmp_path), strict=True)) and again.calls == 0
+
+
+def test_settings_of_an_earlier_version_are_read_and_said_to_carry_no_hash(tmp_path):
+    whole = run(Counting(), tmp_path)
+    for path in tmp_path.glob("*.json"):
+        said = json.loads(path.read_text())
+        path.write_text(json.dumps({name: said[name] for name in ("fixed", "rule", "manifest")}))
+    again = Counting()
+    with pytest.warns(IntegrityWarning, match="carries no hash"):
+        found = run(again, tmp_path)
+    assert all(same(a, b) for a, b in zip(whole, found, strict=True)) and again.calls == 0
 
 
 def test_bad_input():

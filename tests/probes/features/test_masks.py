@@ -107,3 +107,17 @@ def test_arrays(tmp_path, box):
     np.savez(tmp_path / "objects.npz", np.array([{}], dtype=object))
     with pytest.raises(InputError, match="numpy refuses"):
         open_masks(tmp_path / "objects.npz")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "\xff", "name,left,top,right,bottom\na.png,inf,inf,inf,inf\n", "name,left,top,right,bottom\n,0,0,1,1\n",
+        "name,left,top,right,bottom\na.png,0,0,1,1,5,6\n", "name,left,top,right,bottom\na.png,0,0,1e400,1\n",
+        "a" + "," * 100_000, 'name,left,top,right,bottom\n"a.png,0,0,1,1\n',
+    ],
+)  # fmt: skip
+def test_a_csv_that_is_none_is_an_error_of_ours(tmp_path, text):
+    (tmp_path / "m.csv").write_bytes(text.encode("latin1"))
+    with pytest.raises(InputError, match=r"m\.csv"):
+        open_masks(tmp_path / "m.csv").mask("a.png", (4, 4))

@@ -1,9 +1,15 @@
+import io
+import os
 import pickle
+import struct
+import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from scorescope.data.errors import InputError
+from scorescope.probes.features.edm2_references import read_edm2_reference
 from scorescope.probes.features.moments import Moments, RunningMoments, read_moments, write_moments
 
 
@@ -105,6 +111,102 @@ def test_bad_files(tmp_path):
     np.savez(tmp_path / "sizes.npz", mu=np.zeros(3), sigma=np.eye(2))
     with pytest.raises(InputError, match=r"\(d, d\)"):
         read_moments(tmp_path / "sizes.npz")
+
+
+@pytest.mark.parametrize(
+    "sigma, reason",
+    [
+        (np.diag([1.0, -0.5]), "a negative eigenvalue, -0.5"),
+        (np.array([[1.0, 2.0], [2.0, 1.0]]), "a negative eigenvalue, -1"),
+        (np.diag([1e160, 1e160]), r"moments up to 1e\+160"),
+    ],
+)
+def test_what_is_no_covariance_is_refused(tmp_path, sigma, reason):
+    np.savez(tmp_path / "m.npz", mu=np.zeros(2), sigma=sigma)
+    with pytest.raises(InputError, match=reason):
+        read_moments(tmp_path / "m.npz")
+
+
+def test_single_precision_and_singular_covariances_are_read(tmp_path):
+    x = features(30, 60)
+    np.savez(tmp_path / "m.npz", mu=x.mean(axis=0), sigma=np.cov(x, rowvar=False).astype(np.float32), n=30)
+    assert read_moments(tmp_path / "m.npz").n == 30
+    np.savez(tmp_path / "m.npz", mu=np.ones(2), sigma=np.zeros((2, 2)))
+    assert not read_moments(tmp_path / "m.npz").covariance.any()
+
+
+@pytest.mark.parametrize("count", [1.5, -3, np.nan, np.inf, 1e300, [2, 3], 0])
+def test_a_number_of_samples_that_is_none(tmp_path, count):
+    np.savez(tmp_path / "m.npz", mu=np.zeros(2), sigma=np.eye(2), n=count)
+    with pytest.raises(InputError, match="a number of samples"):
+        read_moments(tmp_path / "m.npz")
+
+
+def test_tensors_of_any_kind_are_features():
+    x = features(40, 3)
+    expected = Moments.of(x.astype(np.float32))
+    given = torch.tensor(x, dtype=torch.float32, requires_grad=True)
+    assert_close(Moments.of(given), expected)
+    half = given.detach().to(torch.bfloat16)
+    assert_close(Moments.of(half), Moments.of(half.double().numpy()))
+
+
+@pytest.mark.parametrize("scale", [1e150, 1e80, 1e-150])
+def test_features_whose_fourth_powers_leave_double_precision_are_refused(scale):
+    with pytest.raises(InputError, match="fourth powers have to fit"):
+        Moments.of(features() * scale)
+    assert Moments.of(np.zeros((3, 2))).n == 3
+
+
+def test_moments_that_would_grow_without_measure_and_a_named_pipe(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, shape in (("mu", (6000,)), ("sigma", (6000, 6000))):
+            head = io.BytesIO()
+            np.lib.format.write_array_header_1_0(head, {"shape": shape, "fortran_order": False, "descr": "<f8"})
+            archive.writestr(f"{name}.npy", head.getvalue() + bytes(8 * 6000 * (name == "mu")))
+    data = bytearray((tmp_path / "m.npz").read_bytes())
+    place = data.rindex(b"PK\1\2") + 24  # in the directory, the size of sigma
+    data[place : place + 4] = struct.pack("<I", 128 + 8 * 6000**2)
+    (tmp_path / "m.npz").write_bytes(data)
+    with pytest.raises(InputError, match=r"would grow to 288000128.*at most 268435456"):
+        read_moments(tmp_path / "m.npz")
+    os.mkfifo(tmp_path / "pipe.npz")
+    for read in (read_moments, read_edm2_reference):
+        with pytest.raises(InputError, match="a named pipe"):
+            read(tmp_path / "pipe.npz")
+
+
+TYPE = b"cnumpy\ndtype\nX\2\0\0\0f8\x85R"
+
+
+def doubled(levels):
+    """A tuple of twice itself, so many times: 2^levels items in a few bytes; the last is in the memo at `levels`."""
+    return b"\x80\4)\x94" + b"".join(b"h" + bytes([n, 104, n]) + b"\x86\x94" for n in range(levels))
+
+
+def dicts(levels):
+    """The same of dicts."""
+    pairs = (b"}(X\1\0\0\0ah" + bytes([n]) + b"X\1\0\0\0bh" + bytes([n]) + b"u\x94" for n in range(levels))
+    return b"\x80\4}\x94" + b"".join(pairs)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        doubled(60) + b"}h\x3cK\1s.",  # as the key of a dict: its hash takes for ever
+        dicts(60) + b".",
+        doubled(60) + b"cnumpy\ndtype\nh\x3c\x85R.",  # as a name: its text is endless
+        doubled(60) + b"ccopyreg\nh\x3c\x93.",
+        doubled(60) + b"cnumpy.core.multiarray\n_reconstruct\n)R(K\1h\x3c" + TYPE + b"\x89C\0tb.",  # as a shape
+        b"\x80\4cnumpy.core.numeric\n_frombuffer\n(\x8a\6\xff\xff\xff\xff\xff\0" + TYPE + b")X\1\0\0\0CtR.",
+        b"\x80\4" + b"N" * 20_000 + b".",
+    ],
+    ids=["key", "dicts", "name", "global", "shape", "bytes by their number", "instructions"],
+)
+def test_crafted_pickles_end(tmp_path, content):
+    (tmp_path / "r.pkl").write_bytes(content)
+    with pytest.raises(InputError):
+        read_edm2_reference(tmp_path / "r.pkl")
 
 
 def test_bad_features():

@@ -202,6 +202,7 @@ def test_the_weight_may_differ_by_step_and_end_half_way() -> None:
     trace = run(lambda out, i, **_: cfg(out, weights[i]), calls=[[UNCOND, COND]])
     np.testing.assert_allclose(trace.scalars["weight"], weights, rtol=1e-5)
     assert trace.scalars["evidence"].tolist() == ["weights", "weights", "other steps", "other steps"]
+    assert trace.problems == ["run 0: which branch is which rests on other steps in 2 of 4 steps"]
     check_branches(trace)
 
 
@@ -251,6 +252,26 @@ def test_the_weight_may_differ_by_modality() -> None:
     np.testing.assert_allclose(by.mean(), [5.0, 2.0], rtol=1e-5)
     assert trace.scalars.query("step > 0")["chained"].all()
     check_branches(trace)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_state_put_together_from_several_outputs_is_refused(flat: bool) -> None:
+    """Video and audio in one tensor: no output has the shape of the prediction, and none is made up."""
+
+    class Pair(Net):
+        def forward(self, x: Tensor, condition: list[int]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+            out = super().forward(x, condition)
+            return out[:, :5], out[:, 5:]
+
+    def guide(outputs: tuple[Tensor, Tensor], **_: Any) -> Tensor:
+        return torch.cat([cfg(outputs[0], 5.0), cfg(outputs[1], 3.0 if flat else 5.0)], dim=1)
+
+    trace = run(guide, calls=[[UNCOND, COND]], shape=(2, 8, 6), net=Pair())
+    assert set(trace.scalars["rule"]) == {"unknown"}
+    assert trace.scalars["missing"].str.contains("no denoiser output has the shape").all()
+    assert trace.scalars[["weight", "cond_sq", "update_sq"]].isna().all().all()
+    with pytest.raises(InputError, match="no denoiser output"):
+        trace.load("cond", 0)
 
 
 def test_one_group_of_calls_feeds_a_step_for_each_frame() -> None:

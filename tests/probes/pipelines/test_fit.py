@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scorescope.probes import record
 from scorescope.probes.decomposition.gram import gram
-from scorescope.probes.pipelines.fit import Fit, fit
+from scorescope.probes.pipelines.fit import Fit, fit, fit_all
 
 SIZE = 16384
 TYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
@@ -190,3 +190,18 @@ def test_equal_branches_are_named_by_other_steps() -> None:
     assert trace.scalars["rule"].tolist() == ["equal", "cfg"]
     assert trace.scalars["evidence"].tolist() == ["other steps", "weights"]
     assert set(trace.proof["cond"]) == {0}
+
+
+def test_fits_of_a_batch_are_those_of_each_sample():
+    """Also where columns drop out, of zeros, and where a prediction is not finite."""
+    rng = np.random.default_rng(0)
+    for m in (3, 4, 5):
+        vectors = rng.normal(size=(30, m, 50))
+        vectors[:5, -2] = 0
+        vectors[5:8, m - 3] *= 1e-9
+        vectors[8] = 0
+        grams = vectors @ vectors.transpose(0, 2, 1)
+        for found, one in zip(fit_all(grams, 1e-3, 50), grams, strict=True):
+            expected = fit(one, 1e-3, 50, state=False)
+            for name in ("weights", "residual", "tolerance", "total_error", "errors"):
+                np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6, atol=1e-8)

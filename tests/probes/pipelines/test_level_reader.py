@@ -60,7 +60,7 @@ def test_edm_preconditioning_agrees_with_the_scheduler() -> None:
 
 
 def test_timesteps_by_token() -> None:
-    """Image conditioning on some tokens of a video: those hold no noise."""
+    """Image conditioning on some tokens of a video: those hold no noise. Such a step wants x0 - n, as pipelines do."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     scheduler = FlowMatchEulerDiscreteScheduler()
@@ -74,8 +74,8 @@ def test_timesteps_by_token() -> None:
             states.append(x.clone())
             times.append(t * mask)
             guided = guide(pipe.net(torch.cat([x, x])))
-            x = scheduler.step(guided, t, x, per_token_timesteps=times[-1], return_dict=False)[0]
-    assert set(trace.scalars["rule"]) == {"cfg"}
+            x = scheduler.step(-guided, t, x, per_token_timesteps=times[-1], return_dict=False)[0]
+    assert set(trace.scalars["rule"]) == {"negated cfg"}
     for place, (state, time) in enumerate(zip(states, times, strict=True)):
         s = time.double()[..., None] / 1000
         cond, uncond = (trace.load(name, place).double() for name in ("cond", "uncond"))
@@ -83,6 +83,7 @@ def test_timesteps_by_token() -> None:
         rows = trace.scalars[trace.scalars["event"] == place]
         np.testing.assert_allclose(rows["update_sq"], update, rtol=1e-9)
         np.testing.assert_allclose(rows["cond_sq"], (state - s * cond).square().flatten(1).sum(1), rtol=1e-9)
+        np.testing.assert_allclose(rows["applied_sq"], 4 * update, rtol=1e-6)
         expected = float(s.max() / (1 - s.max())) if s.max() < 1 else math.inf
         assert rows["sigma"].iloc[0] == pytest.approx(expected)
 
@@ -197,7 +198,7 @@ def test_a_timestep_is_found_by_its_place_in_memory(monkeypatch: pytest.MonkeyPa
     """On an accelerator, reading its value would wait for the device at every step."""
     from diffusers import DDIMScheduler
 
-    from scorescope.probes.pipelines import level_reader as levels
+    from scorescope.probes.pipelines import scheduler_tables as levels
 
     scheduler = DDIMScheduler()
     scheduler.set_timesteps(10)
@@ -273,3 +274,101 @@ def test_levels_are_read_on_the_host_whatever_the_default_device(name: str) -> N
         time = LevelReader().scheduled(scheduler, float(scheduler.timesteps[1]))
     assert found == expected
     assert time == float(scheduler.timesteps[1])
+
+
+def test_trigflow_counts_the_spread_of_the_data() -> None:
+    """x = cos(t) x0 + sin(t) sigma_data n; pi / 2 is passed as 1.5708, which is above it."""
+    from diffusers import SCMScheduler
+
+    scheduler, reader = SCMScheduler(sigma_data=0.5), LevelReader()
+    scheduler.set_timesteps(2)
+    first = reader.read(scheduler, scheduler.timesteps[0], torch.zeros(1, 4, 2, 2))
+    assert (first.sigma, first.alpha) == (math.inf, 0.0)
+    assert (first.skip, first.out) == pytest.approx((0.0, -1.0), abs=1e-5)
+    assert first.sigma_next == pytest.approx(0.5 * math.tan(1.3))
+    second = reader.read(scheduler, scheduler.timesteps[1], torch.zeros(1, 4, 2, 2))
+    assert (second.sigma, second.sigma_next) == pytest.approx((0.5 * math.tan(1.3), 0.0))
+
+
+@pytest.mark.parametrize(
+    ("prk", "expected"),
+    [
+        (False, [(0, 0), (0, 1), (1, 0), (2, 0), (3, 0)]),
+        (True, [(step, call) for step in range(3) for call in range(4)] + [(3, 0), (4, 0)]),
+    ],
+)
+def test_stages_and_repeated_steps_are_calls_of_one_step(prk: bool, expected: list[tuple[int, int]]) -> None:
+    from diffusers import PNDMScheduler
+
+    scheduler = PNDMScheduler(skip_prk_steps=not prk)
+    scheduler.set_timesteps(5 if prk else 4)
+    pipe = SimpleNamespace(net=nn.Identity(), scheduler=scheduler)
+    x = torch.randn(1, 4, 8, 8)
+    with record(pipe) as trace:
+        for t in scheduler.timesteps:
+            x = scheduler.step(pipe.net(x) * 1.0, t, x, return_dict=False)[0]
+    rows = trace.scalars
+    assert list(zip(rows["step"], rows["call"], strict=True)) == expected
+    np.testing.assert_allclose(rows["sigma_next"].to_numpy()[:-1], rows["sigma"].to_numpy()[1:], rtol=1e-6)
+
+
+def test_a_step_back_in_time_of_an_own_scheduler_leads_nowhere_that_is_known() -> None:
+    class Jumping:
+        config = SimpleNamespace(prediction_type="epsilon")
+        alphas_cumprod = torch.linspace(0.999, 0.01, 10)
+        timesteps = torch.tensor([9, 6, 3, 6, 3, 0])
+
+    scheduler, reader, state = Jumping(), LevelReader(), torch.zeros(1, 4, 2, 2)
+    after = [reader.read(scheduler, time, state).sigma_next for time in (9, 6, 3, 0)]
+    product = float(Jumping.alphas_cumprod[6])
+    assert after[0] == pytest.approx(math.sqrt((1 - product) / product))
+    assert after[1] == pytest.approx(float(((1 - Jumping.alphas_cumprod[3]) / Jumping.alphas_cumprod[3]) ** 0.5))
+    assert math.isnan(after[2])  # up once, and down once
+    assert after[3] == 0.0
+
+
+def test_a_table_that_is_edited_in_place_is_read_again() -> None:
+    """As Cosmos does with its last level."""
+    from diffusers import EulerDiscreteScheduler
+
+    scheduler, reader, state = EulerDiscreteScheduler(), LevelReader(), torch.zeros(1, 4, 2, 2)
+    scheduler.set_timesteps(4)
+    reader.read(scheduler, scheduler.timesteps[0], state)
+    scheduler.sigmas[1] = 7.0
+    assert reader.read(scheduler, scheduler.timesteps[0], state).sigma_next == 7.0
+
+
+def test_a_step_by_token_wants_the_direction_to_the_data() -> None:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(4)
+    x0, noise = torch.randn(2, 1, 6, 4, generator=torch.Generator().manual_seed(0))
+    times = scheduler.timesteps[-1] * torch.tensor([[0.0, 0.0, 1.0, 1.0, 1.0, 1.0]])
+    s = times[..., None] / 1000
+    state, prediction = (1 - s) * x0 + s * noise, x0 - noise
+    level = LevelReader().read(scheduler, scheduler.timesteps[-1], state, {"per_token_timesteps": times})
+    torch.testing.assert_close((level.skip * state + level.out * prediction).float(), x0)
+    last = scheduler.step(prediction, scheduler.timesteps[-1], state, per_token_timesteps=times).prev_sample
+    torch.testing.assert_close(last, x0)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_sigmas_below_one_alone_make_no_flow(kind: str) -> None:
+    """A variance-exploding scheduler that starts half-way looks the same."""
+    scheduler = SimpleNamespace(
+        sigmas=torch.tensor([0.9, 0.5, 0.0]),
+        timesteps=torch.tensor([2, 1]),
+        config=SimpleNamespace(prediction_type=kind),
+    )
+    level = LevelReader().read(scheduler, 2, torch.zeros(1, 4, 2, 2))
+    assert math.isnan(level.sigma) and kind in level.note
+
+
+def test_predictions_of_an_unknown_type_are_refused() -> None:
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(prediction_type="score")
+    scheduler.set_timesteps(4)
+    level = LevelReader().read(scheduler, scheduler.timesteps[0], torch.zeros(1, 4, 2, 2))
+    assert math.isnan(level.out) and "'score'" in level.note

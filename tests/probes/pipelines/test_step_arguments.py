@@ -74,11 +74,15 @@ def test_where_names_say_nothing_the_state_is_the_tensor_that_was_returned() -> 
         def __call__(self) -> torch.Tensor:
             x = torch.randn(1, 4, 6, 6, generator=generator())
             for t in self.scheduler.timesteps:
-                uncond, cond = self.net(x), self.net(x + 1)
+                uncond, cond = self.net(x, 0.0), self.net(x, 1.0)
                 x = self.scheduler.step(x, t, uncond + 3 * (cond - uncond))
             return x
 
-    pipe = Pipe(torch.nn.Conv2d(4, 4, 1))
+    class Net(torch.nn.Conv2d):
+        def forward(self, x: torch.Tensor, condition: float) -> torch.Tensor:
+            return super().forward(x + condition)
+
+    pipe = Pipe(Net(4, 4, 1))
     with record(pipe) as trace:
         pipe()
     assert trace.scalars["weight"].round(4).tolist() == [3.0] * 3

@@ -1,5 +1,7 @@
 """A direction keeps what it is given, through a file and back, and refuses what it cannot be."""
 
+import os
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -70,3 +72,28 @@ def test_another_size_is_refused(tmp_path):
     path = made().save(tmp_path / "d.safetensors")
     with pytest.raises(InputError, match=r"8 numbers.*expected 16"):
         Direction.load(path, width=16)
+
+
+@pytest.mark.parametrize(
+    ("vector", "more"),
+    [
+        (torch.tensor([1.0, float("nan")]), {}),
+        (torch.ones(4).to(torch.float8_e4m3fn), {}),
+        (torch.ones(4, dtype=torch.int64), {}),
+        (torch.ones(4), {"sigma": "1" + "0" * 40}),
+        (torch.ones(4), {"sigma": "1" + "0" * 400}),
+        (torch.ones(4), {"scale": "1e-60"}),
+        (torch.ones(4), {"scale": "[" * 100_000}),
+        (torch.ones(4), {"sigma": "NaN"}),
+    ],
+)
+def test_a_file_that_holds_no_direction_is_named(tmp_path, vector, more):
+    save_file({"vector": vector}, tmp_path / "d.safetensors", metadata={"site": "x"} | more)
+    with pytest.raises(InputError, match=r"d\.safetensors, (vector|sigma|scale): found"):
+        Direction.load(tmp_path / "d.safetensors")
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "d.safetensors")
+    with pytest.raises(InputError, match="a named pipe"):
+        Direction.load(tmp_path / "d.safetensors")

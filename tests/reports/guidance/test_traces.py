@@ -1,13 +1,17 @@
 import json
+import shutil
+from contextlib import ExitStack
 
 import pandas as pd
 import pytest
 import torch
-from tests.pipelines import flux_distilled, generator, sd15
+from tests.pipelines import flux_distilled, generator, rescale, sd15
 
+from scorescope.analysis.guidance import separation
 from scorescope.probes import APG, CFG, FrequencyDecoupled, Trace, guide, record
 from scorescope.probes.experiments import replay_all
 from scorescope.reports import guidance
+from scorescope.reports.guidance import figures
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +32,46 @@ def test_report_on_a_recorded_pipeline(trace_folder, tmp_path):
     assert (tmp_path / "figures/update_parts0.svg").exists()
 
 
-def test_report_on_a_rule_that_no_weight_fits(tmp_path):
-    pipe, arguments = sd15(batch=2)
-    with record(pipe, path=tmp_path / "run", branches=("uncond", "cond")), guide(pipe, FrequencyDecoupled((8.0, 2.0))):
+@pytest.mark.parametrize("name", ["unknown", "FrequencyDecoupled"])
+def test_report_on_a_rule_that_no_weight_fits(name, tmp_path):
+    pipe, arguments = rescale() if name == "unknown" else sd15(batch=2)
+    with record(pipe, path=tmp_path / "run", branches=("uncond", "cond")), ExitStack() as stack:
+        if name != "unknown":
+            stack.enter_context(guide(pipe, FrequencyDecoupled((8.0, 2.0))))
         pipe(**arguments)
     outcome = guidance.build_from_traces(tmp_path / "out", [tmp_path / "run"], command="test")
     assert outcome.status == "complete" and len(outcome.readings) == 4
     table = pd.read_parquet(tmp_path / "out/tables/decomposition0.parquet")
-    assert set(table["rule"]) == {"unknown"} and table["weight"].isna().all() and table["gain"].isna().all()
-    assert any("under unknown." in text for text in outcome.readings)
+    assert set(table["rule"]) == {name} and table["weight"].isna().all() and table["gain"].isna().all()
+    assert any(f"under {name}." in text for text in outcome.readings)
     path = pd.read_parquet(tmp_path / "out/tables/gain_path0.parquet")
     assert path.loc[path["quantity"] == "path_gain", "mean"].notna().all()
+
+
+def test_report_on_two_weights_of_one_trace_shows_each(tmp_path):
+    pipe, arguments = sd15(batch=2)
+    with record(pipe, path=tmp_path / "run"):
+        for weight in (3.0, 9.0, 9.0):
+            pipe(**arguments | {"guidance_scale": weight, "generator": generator()})
+    outcome = guidance.build_from_traces(tmp_path / "out", [tmp_path / "run"], command="test")
+    assert outcome.status == "complete" and len(outcome.readings) == 8
+    assert any("under cfg at w = 3." in text for text in outcome.readings)
+    assert any("under cfg at w = 9." in text for text in outcome.readings)
+    steps = pd.read_parquet(tmp_path / "out/tables/steps0.parquet")
+    assert steps.groupby("weight")["runs"].agg(set).to_dict() == {3.0: {1}, 9.0: {2}}
+    page = (tmp_path / "out/index.html").read_text()
+    assert "cfg, w = 3 (run 0)" in page and "cfg, w = 9 (mean of runs 1, 2)" in page
+    assert (tmp_path / "out/figures/update_parts0_1.svg").exists()
+
+
+def test_report_on_equal_branches_says_so(tmp_path):
+    pipe, arguments = sd15(batch=2)
+    same = arguments | {"negative_prompt_embeds": arguments["prompt_embeds"]}
+    with record(pipe, path=tmp_path / "run"):
+        pipe(**same)
+    outcome = guidance.build_from_traces(tmp_path / "out", [tmp_path / "run"], command="test")
+    assert outcome.status == "complete"
+    assert "No update is known at any step: both branches are the same" in (tmp_path / "out/index.html").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +141,19 @@ def test_rules_are_replayed_on_a_pipeline_in_denoised_space(trace_folder):
     assert ((same.scalars["difference_sq"] / same.scalars["guided_sq"]).pow(0.5) < 1e-5).all()
     assert (other.scalars["difference_sq"] > same.scalars["difference_sq"]).all()
     assert (same.scalars["sample"].nunique(), len(same.scalars)) == (2, len(trace.scalars))
+
+
+def test_folders_of_any_name_are_reported(trace_folder, other_folders, tmp_path):
+    names = ["_cost $5 and $x^", "red \x1b[31m"]
+    folders = [shutil.copytree(trace_folder[0], tmp_path / "run")]
+    folders += [shutil.copytree(other_folders / "stronger", tmp_path / name) for name in names]
+    missing = tmp_path / "not utf-8 \udcff"
+    outcome = guidance.build_from_traces(tmp_path / "out", [*folders, missing], command="test")
+    assert list(outcome.failures) == [str(missing)]
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    shown = ["run", names[0], "red \\x1b[31m", "not utf-8 \\udcff"]
+    assert [traced.rpartition("/")[2] for traced in manifest["traces"]] == shown
+    assert all(name in (tmp_path / "out/index.html").read_text() for name in shown)
+    tables = {name: separation(Trace.open(folders[0]), Trace.open(folders[1]), tolerance=0.01) for name in names}
+    legend = figures.separation(tables, tolerance=0.01).axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in legend][:2] == ["\u200b_cost \\$5 and \\$x^", names[1]]

@@ -120,3 +120,19 @@ def test_cells_and_plain_values():
         "3",
     ]
     assert plain({"a": (1, float("inf")), "b": None}) == {"a": [1, "inf"], "b": None}
+
+
+def test_two_reports_into_one_folder_are_not_mixed(tmp_path):
+    """By another process as by this one; the folder is free when the first has ended, and no lock stays in it."""
+    pytest.importorskip("fcntl")
+    with writer(tmp_path) as first:
+        with pytest.raises(InputError, match="being written"), writer(tmp_path):
+            pass
+        first.section("one", "One", section)
+    assert first.outcome.status == "complete"
+    with writer(tmp_path) as second:
+        pass
+    assert second.outcome.status == "complete" and {file.name for file in tmp_path.iterdir() if file.is_file()} == {
+        "index.html",
+        "manifest.json",
+    }
