@@ -114,7 +114,7 @@ def class_scorer(labels: Tensor, *, train: Labelled) -> Callable[[Tensor], Float
     return score
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def attribute_agreement(
     scorer: Callable[[Tensor], Mapping[str, Tensor]], sets: Mapping[str, tuple[Tensor, Tensor]], *, batch: int = 500
 ) -> pd.DataFrame:

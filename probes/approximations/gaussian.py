@@ -34,10 +34,13 @@ class Fit:
     covariance_error : float
         Expected squared Frobenius error of the covariance by sampling, (E|y|^4 - |C|^2) / n with y = x - mean, times
         1 - w after shrinkage of weight w. In data^4.
+    shrinkage : float
+        That w.
     """
 
     samples: int
     covariance_error: float
+    shrinkage: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +119,7 @@ class Gaussian:
 
     def rescaled(self, scale: float, shift: float = 0.0, *, units: str) -> "Gaussian":
         """The law of scale * x0 + shift, for example from [0, 1] to [-1, 1] with (2, -1): eigenvalues times scale^2."""
-        fit = self.fit and Fit(self.fit.samples, scale**4 * self.fit.covariance_error)
+        fit = self.fit and replace(self.fit, covariance_error=scale**4 * self.fit.covariance_error)
         return replace(
             self, mean=scale * self.mean + shift, eigenvalues=scale**2 * self.eigenvalues,
             residual=scale**2 * self.residual, units=units, fit=fit,

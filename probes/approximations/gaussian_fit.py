@@ -139,7 +139,7 @@ def fit_gaussian(
         raise InputError("source", found="the same sample throughout", expected="data that vary")
     eigenvalues, residual, note, weight = _cut(found, totals.n, batches.dimension, None if full else rank, shrinkage)
     squares = float(found.eigenvalues.double().square().sum())
-    fit = Fit(totals.n, max(0.0, found.fourth - squares) / totals.n * (1 - weight))
+    fit = Fit(totals.n, max(0.0, found.fourth - squares) / totals.n * (1 - weight), weight)
     basis, label = found.basis[:, : len(eigenvalues)].contiguous(), name or ("gaussian" if full else f"ppca {rank}")
     return Gaussian(totals.mean.to(dtype).reshape(batches.shape), basis, eigenvalues, residual, label, note, units, fit)
 

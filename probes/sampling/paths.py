@@ -41,7 +41,7 @@ class Path:
     calls: int
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def run_path(
     denoiser: Denoiser,
     x: Tensor,
