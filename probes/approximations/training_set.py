@@ -136,7 +136,7 @@ class TrainingSet:
         total = torch.zeros(self._rows.shape[1], dtype=torch.float64, device=self.points.device)
         for part in self._rows.split(self.chunk):  # a float64 sum of all at once would copy all
             total += part.sum(0, dtype=torch.float64)
-        return working((total / len(self.points)).to(self.points.dtype))
+        return (total / len(self.points)).to(working(self.points[:0]).dtype)
 
     def _enter(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor]:
         return flatten(x, self.shape, like=self._centre), variances(sigma, len(x), like=self._centre)

@@ -228,3 +228,21 @@ def test_a_recorded_pipeline_starts_where_the_teleport_ends():
         state = trace.load("x", 0) / level["alpha"]
         expected = teleport(law, top * noise, top, start.sigma)
         torch.testing.assert_close(state, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_paths_leave_nothing_behind_that_a_gradient_refuses(gaussian):
+    """A module that keeps something from its first call can be differentiated after `run_path`."""
+
+    class Caching(torch.nn.Module):
+        kept = None
+
+        def forward(self, x, sigma, condition=None):
+            self.kept = torch.ones(1, dtype=x.dtype) * 1 if self.kept is None else self.kept
+            return gaussian(x, sigma) * self.kept
+
+    network = Caching()
+    start = 5 * torch.randn(2, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert not run_path(network, start, [5.0, 1.0]).end.requires_grad
+    x = start.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(network(x, 1.0).sum(), x)
+    assert bool(torch.isfinite(gradient).all())
