@@ -141,7 +141,11 @@ def score_gaps(
     count = len(data) * draws
     unit = np.repeat(np.arange(len(data)), draws)
     every = {a.name: np.empty((len(sigmas), count)) for a in approximations}
-    apart = {a.name: np.empty((len(sigmas), count)) for a in approximations if a is not gaussian and _has_moments(a, gaussian)}
+    apart = {
+        a.name: np.empty((len(sigmas), count))
+        for a in approximations
+        if a is not gaussian and _has_moments(a, gaussian)
+    }
     totals = {metric: np.empty((len(sigmas), count)) for metric in SCORE_METRICS}
     squares = np.zeros((len(sigmas), gaussian.rank + 1))  # of x - mean along each mode, and off their span
     rows = torch.from_numpy(unit)

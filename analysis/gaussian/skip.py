@@ -40,7 +40,9 @@ SKIP_CANDIDATES = Schema(
     (
         Column("sigma", float, "data", "noise level that the closed form carries to"),
         Column("predicted_error", float, "1", "relative squared state error that the data alone predict, at most 1"),
-        Column("in_range", bool, "", "the prediction holds: sigma is three times the largest standard deviation or more"),
+        Column(
+            "in_range", bool, "", "the prediction holds: sigma is three times the largest standard deviation or more"
+        ),
         Column("measured_error", float, "1", "sum of |network - closed form|^2 over sum of |network - mean|^2"),
         *ends("1", "studentised bootstrap over seeds; missing below 16"),
         Column("n", int, "", "seeds"),
@@ -161,8 +163,8 @@ def suggest_skip(
 
 
 def _candidates(
-    denoiser: Denoiser, gaussian: Gaussian, constant: float | FarField, levels: list[float], start: Tensor, sigma_max: float,
-    condition: Condition,
+    denoiser: Denoiser, gaussian: Gaussian, constant: float | FarField, levels: list[float], start: Tensor,
+    sigma_max: float, condition: Condition,
 ) -> pd.DataFrame:  # fmt: skip
     """Predicted and measured error of the state at each level."""
     fine = edm_sigmas(FINE_STEPS, sigma_min=min(levels[-1], 0.002), sigma_max=sigma_max)[1:-1]

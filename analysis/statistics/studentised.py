@@ -15,7 +15,6 @@ import numpy as np
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import TAILS
 
-
 LEAST_UNITS = 16
 """Fewest units for which an interval is given: with 8 it covers 0.90 to 0.94."""
 

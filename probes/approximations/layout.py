@@ -9,7 +9,6 @@ from torch import Tensor
 
 from scorescope.data.errors import InputError
 
-
 _Law = TypeVar("_Law")
 _Kept = TypeVar("_Kept")
 

@@ -22,9 +22,7 @@ FRACTION = "centred unexplained fraction"
 
 
 @theme.styled
-def law_fractions(
-    scores: pd.DataFrame, regimes: pd.DataFrame, *, constant: float | FarField, gaussian: str
-) -> Figure:
+def law_fractions(scores: pd.DataFrame, regimes: pd.DataFrame, *, constant: float | FarField, gaussian: str) -> Figure:
     """Centred unexplained fraction of every law against sigma, with the far-field line and the floor.
 
     Parameters

@@ -109,8 +109,8 @@ def read_emergence(table: pd.DataFrame) -> str:
     ratio = (known["sigma_network"] / known["sqrt_eigenvalue"]).median()
     order = "Modes of more variance appear earlier" if found.pvalue < 0.05 else "No order by variance is shown"
     return (
-        f"{order} (rank correlation {found.statistic:.2f} over {len(known)} modes, p = {found.pvalue:.2g}); they appear "
-        f"at {ratio:.2f} times the closed form's noise level in the median."
+        f"{order} (rank correlation {found.statistic:.2f} over {len(known)} modes, p = {found.pvalue:.2g}); they "
+        f"appear at {ratio:.2f} times the closed form's noise level in the median."
     )
 
 
@@ -127,7 +127,9 @@ def read_skips(table: pd.DataFrame, advice: Suggestion, tolerance: float) -> str
     how = f"with {steps} {none['solver']} steps"
     if len(alike):
         row = alike.iloc[0]
-        texts.append(f"{how}, {row['calls']} calls do as well as {none['calls']} to {100 * AS_GOOD:.0f} %: {_against(row)}")
+        texts.append(
+            f"{how}, {row['calls']} calls do as well as {none['calls']} to {100 * AS_GOOD:.0f} %: {_against(row)}"
+        )
     else:
         texts.append(f"{how}, no saving of calls is shown to cost less than {100 * AS_GOOD:.0f} % of the median error")
     if len(better):
@@ -137,13 +139,15 @@ def read_skips(table: pd.DataFrame, advice: Suggestion, tolerance: float) -> str
 
 
 def _jump(advice: Suggestion, tolerance: float) -> str:
-    if (advice.table["sigma"] == advice.sigma_skip).any():
-        return (
-            f"within a state error of {tolerance:g} the closed form may carry to σ = {advice.sigma_skip:.3g} (measured "
-            f"{advice.measured_error:.2g}, 95 % {advice.measured_low:.2g} to {advice.measured_high:.2g}; predicted "
-            f"from the data {advice.predicted_error:.2g})"
-        )
-    return f"no jump is shown to keep the state's error within {tolerance:g}"
+    rows = advice.table[advice.table["sigma"] == advice.sigma_skip]
+    if not len(rows):
+        return f"no jump is shown to keep the state's error within {tolerance:g}"
+    data = f"predicted from the data {advice.predicted_error:.2g}"
+    return (
+        f"within a state error of {tolerance:g} the closed form may carry to σ = {advice.sigma_skip:.3g} (measured "
+        f"{advice.measured_error:.2g}, 95 % {advice.measured_low:.2g} to {advice.measured_high:.2g}; "
+        f"{data if rows['in_range'].iloc[0] else 'too low for a prediction from the data'})"
+    )
 
 
 def _against(row: pd.Series) -> str:

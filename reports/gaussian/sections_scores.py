@@ -38,12 +38,10 @@ def laws_section(study: Study) -> Section:
     return Section(
         text="Each law is fitted to the training images and has a denoiser in closed form. The centred unexplained "
         "fraction is the squared distance of the network's prediction to the law's, over its squared distance to the "
-        "mean. Its floor is what a perfect network would show, as the laws' moments are those of a finite sample: error "
-        "of the network is shown only above it, and where the laws agree.",
+        "mean. Its floor is what a perfect network would show, as the laws' moments are those of a finite sample: "
+        "error of the network is shown only above it, and where the laws agree.",
         figures=[
-            ReportFigure(
-                "laws", law_figure, readings.read_laws(held_out, levels, study.far, name), how, wide=True
-            ),
+            ReportFigure("laws", law_figure, readings.read_laws(held_out, levels, study.far, name), how, wide=True),
             ReportFigure(
                 "metrics", figures.metrics(held_out, gaussian=name), readings.read_metrics(held_out, name), how
             ),
@@ -56,7 +54,9 @@ def laws_section(study: Study) -> Section:
             ),
         ],
         tables=[
-            ReportTable("regimes", levels, "One row a noise level, held-out queries; `reason` says what is not shown, and why."),
+            ReportTable(
+                "regimes", levels, "One row a noise level, held-out queries; `reason` says what is not shown, and why."
+            ),
             ReportTable("scores", every, "One row a (query, sigma, approximation, metric).", shown=False),
             ReportTable("scores_columns", SCORES.describe(), "Columns of that table.", shown=False),
         ],
@@ -102,9 +102,9 @@ def memory_section(study: Study) -> Section:
     }
     whole = pd.concat([table.assign(denoiser=name) for name, table in tables.items()], ignore_index=True)
     return Section(
-        text="A denoiser that generalises has errors of one size on training and held-out points. The memoriser (the exact denoiser "
-        "of the training set) has no error and no Jacobian on training points at low noise, and on fresh points an "
-        "error that stays at the distance to the nearest training point.",
+        text="A denoiser that generalises has errors of one size on training and held-out points. The memoriser (the "
+        "exact denoiser of the training set) has no error and no Jacobian on training points at low noise, and on "
+        "fresh points an error that stays at the distance to the nearest training point.",
         figures=[
             ReportFigure(
                 "memorisation", figures.memorisation(tables), readings.read_memory(tables, study.model.name),

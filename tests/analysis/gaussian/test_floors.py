@@ -230,4 +230,4 @@ def test_the_floor_is_that_of_repeated_fits(dimension, n):
     print(dimension, n, floors / errors, passed)
     known = np.isfinite(floors)
     np.testing.assert_allclose(floors[known], errors[known], rtol=0.15)
-    assert passed[2:].max() < 0.07 and passed.max() < 0.11
+    assert passed.max() <= 0.1  # 5 % of 120 with its binomial tolerance

@@ -170,7 +170,7 @@ def test_a_users_module_can_be_differentiated_after_extraction(digits):
             return x.flatten(1)[:, :3] * self.kept
 
     network = Caching()
-    extract(tensor_images(digits[:4], name="digits"), module_extractor(network, prepare=lambda x: x), progress=False)
+    extract(digits, module_extractor(network, prepare=lambda images: prepare(images, "none")), progress=False)
     x = torch.rand(2, 1, 8, 8, requires_grad=True)
     network(x).square().sum().backward()
     assert x.grad is not None
