@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scorescope.analysis.gaussian.gaps import SCORE_METRICS, ScoreGaps, score_gaps
@@ -94,6 +95,7 @@ REGIMES = Schema(
 )
 MARGIN = 0.01  # of the centred total: a law that leaves less by this much is as good as no better
 ALIKE = 0.1  # of the best fraction: below that, which law is taken does not matter
+Truths = NDArray[np.bool_]
 LEAST_MODES, LEAST_FOR_MEAN = 8, 48  # modes and images from which the interval of a mean of ratios holds
 
 
@@ -253,7 +255,7 @@ def _excess(sums: dict[str, Floats], total: Floats, gaussian: str, draws: Floats
     return np.maximum(low, 0.0), np.maximum(np.max(upper, axis=0), 0.0)
 
 
-def _not_shown(gaps: ScoreGaps, units: int, best: Floats, alike: Floats, above: Floats) -> list[str]:
+def _not_shown(gaps: ScoreGaps, units: int, best: Truths, alike: Truths, above: Truths) -> list[str]:
     """Why a verdict of `regimes` is not shown, level by level."""
     alone = len(gaps.errors) == 1
     few = f"no intervals below {LEAST_UNITS} images" if units < LEAST_UNITS else ""

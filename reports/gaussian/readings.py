@@ -26,7 +26,7 @@ def read_laws(scores: pd.DataFrame, levels: pd.DataFrame, constant: float | FarF
 
 def _ranking(levels: pd.DataFrame) -> str:
     """Down to where no law compared is better than the Gaussian by the margin; else what is known at the top."""
-    limit, top = lowest_run(levels, "gaussian_is_best"), levels.loc[levels["sigma"].idxmax()]
+    limit, top = lowest_run(levels, "gaussian_is_best"), levels.iloc[int(levels["sigma"].argmax())]
     if levels["compared"].str.count(", ").eq(0).all():
         return "one law was compared, so that none is found to be the best"
     if np.isfinite(limit):
@@ -43,7 +43,7 @@ def _own_error(levels: pd.DataFrame) -> str:
     """Down to where the network's error is shown, with the floor there; else why it is not at the top."""
     own = lowest_run(levels, "network_error")
     if not np.isfinite(own):
-        reason = str(levels.loc[levels["sigma"].idxmax(), "reason"]).rpartition("network_error: ")[2]
+        reason = str(levels["reason"].iloc[int(levels["sigma"].argmax())]).rpartition("network_error: ")[2]
         return f"no error of the network's own is shown at the highest noise level ({reason})"
     row = levels[levels["sigma"] == own].iloc[0]
     return (
