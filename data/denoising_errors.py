@@ -41,7 +41,7 @@ def error_bank(images: Tensor, labels: Tensor, *, sigmas: Tensor, seed: int = 1)
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def denoising_errors(denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], bank: ErrorBank) -> Tensor:
     """Squared error per element of each row, |D(x0 + sigma n, sigma, label) - x0|^2 / N.
 

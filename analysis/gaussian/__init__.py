@@ -2,20 +2,22 @@
 
     gaps = score_gaps(denoiser, [gaussian, per_class], images, sigmas)
     score_table(gaps)                                      # unexplained fraction of each law, by noise level
-    regimes(gaps)                                          # which law is best where, and where the network errs
-    advice = suggest_skip(denoiser, gaussian, far_field_constant(images), tolerance=1e-4)
+    regimes(gaps)                                          # where no law beats the Gaussian, where the network errs
+    advice = suggest_skip(denoiser, gaussian, far_field(images), tolerance=1e-4)
     advice.sigma_skip                                      # the closed form may carry a state down to here
     pair = path_pair(denoiser, gaussian, seeds=range(64), sigmas=sigmas)
     path_errors(pair), emergence(pair)                     # state error by level; where each eigen-mode appears
     solver_gains(Heun(), sigmas, gaussian.eigenvalues)     # a solver's own error on the linear part
     memorisation(denoiser, {"train": train, "held out": held_out}, sigmas)
 
-`regimes` compares the laws that it is given: with one law that one is best everywhere. Laws come from
+`regimes` compares the laws that it is given and names them; a choice of one is no finding. Laws come from
 `probes.approximations`, solvers such as `Heun` from `probes.sampling`, noise levels from `probes.models.edm_sigmas`.
 """
 
 from scorescope.analysis.gaussian.far_field import (
+    FarField,
     covariance_floor,
+    far_field,
     far_field_constant,
     predicted_state_error,
     skip_level,
@@ -36,10 +38,12 @@ from scorescope.analysis.gaussian.training import memorisation, nearest_step, tr
 
 __all__ = [
     "QUERIES",
+    "FarField",
     "compare_scores",
     "covariance_floor",
     "emergence",
     "end_agreement",
+    "far_field",
     "far_field_constant",
     "linear_error",
     "memorisation",

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.analysis.gaussian.floors import fit_of, moment_floor
 from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.approximations import Approximation, Gaussian
+from scorescope.probes.approximations import Approximation, Gaussian, TrainingSet
 from scorescope.probes.models.conditions import select_rows
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.models.noise import SampleNoise, edm_sigmas
@@ -58,6 +59,15 @@ class ScoreGaps:
         Each approximation's note.
     gaussian : str
         Name of the Gaussian.
+    modes : int
+        Along how many of its modes the variance is at least a hundredth of the largest.
+    floor, floor_high : array, shape (sigmas,)
+        Mean over points of the |D - A|^2 that a perfect network would have against the Gaussian, whose moments come
+        from a finite number of samples: expected, and its 97.5 % quantile. Missing where not known.
+    floor_note : str
+        Why they are not known anywhere; empty where they are.
+    exact : str
+        Name of the `TrainingSet` among the laws, which has all moments of the data; empty without one.
     """
 
     query: str
@@ -68,10 +78,15 @@ class ScoreGaps:
     apart: Mapping[str, Floats]
     notes: Mapping[str, str]
     gaussian: str
+    modes: int
+    floor: Floats
+    floor_high: Floats
+    floor_note: str
+    exact: str
 
 
 @checked
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what a module keeps from it could not enter a gradient afterwards
 def score_gaps(
     denoiser: Denoiser,
     approximations: Sequence[Approximation],
@@ -82,6 +97,7 @@ def score_gaps(
     condition: Condition = None,
     draws: int = 1,
     seed: int = 0,
+    samples: int | None = None,
     batch: int = 1024,
     progress: bool = False,
 ) -> ScoreGaps:
@@ -105,6 +121,8 @@ def score_gaps(
         Noise draws an image.
     seed : int
         Draw j of image i has noise of its own, the same at every level.
+    samples : int, optional
+        How many samples the laws were fitted to, where the Gaussian does not know (one that was not fitted here).
     batch : int
         Points computed together.
     progress : bool
@@ -125,8 +143,13 @@ def score_gaps(
     count = len(data) * draws
     unit = np.repeat(np.arange(len(data)), draws)
     every = {a.name: np.empty((len(sigmas), count)) for a in approximations}
-    apart = {a.name: np.empty((len(sigmas), count)) for a in approximations if _has_moments(a) and a is not gaussian}
+    apart = {
+        a.name: np.empty((len(sigmas), count))
+        for a in approximations
+        if a is not gaussian and _has_moments(a, gaussian)
+    }
     totals = {metric: np.empty((len(sigmas), count)) for metric in SCORE_METRICS}
+    squares = np.zeros((len(sigmas), gaussian.rank + 1))  # of x - mean along each mode, and off their span
     rows = torch.from_numpy(unit)
     for start in range(0, count, batch):
         part = slice(start, min(start + batch, count))
@@ -135,18 +158,30 @@ def score_gaps(
         states = query_states(denoiser, clean, noise, labels, query, sigmas)
         bar = tqdm(states, total=len(sigmas), desc="comparing scores", disable=not progress, leave=False)
         for level, x in enumerate(bar):
+            squares[level] += _mode_squares(gaussian, x) / count
             sigma = torch.full((len(x),), float(sigmas[level]), dtype=x.dtype, device=x.device)
             denoised = evaluate(denoiser, x, sigma, labels, branch="denoiser")
             predictions = {a.name: evaluate(a, x, sigma, labels, branch=a.name) for a in approximations}
             for name, prediction in predictions.items():
-                every[name][level, part] = _squared(denoised - prediction)
+                every[name][level, part] = _squared(denoised, prediction)
                 if name in apart:
-                    apart[name][level, part] = _squared(prediction - predictions[gaussian.name])
-            for metric, zero in (("centred", gaussian.mean.to(x)), ("denoised", 0), ("score", x)):
-                totals[metric][level, part] = _squared(denoised - zero)
+                    apart[name][level, part] = _squared(prediction, predictions[gaussian.name])
+            for metric, zero in (("centred", gaussian.mean), ("denoised", torch.zeros(())), ("score", x)):
+                totals[metric][level, part] = _squared(denoised, zero.to(x))
     _check_finite(every, sigmas)
-    notes = {a.name: a.note for a in approximations}
-    return ScoreGaps(query, tuple(map(float, sigmas)), unit, every, totals, apart, notes, gaussian.name)
+    fit = fit_of(gaussian, samples)
+    floors = np.array(
+        [moment_floor(gaussian, fit, sigma, row[:-1], row[-1]) for sigma, row in zip(sigmas, squares, strict=True)]
+        if fit is not None
+        else [(np.nan, np.nan)] * len(sigmas)
+    )
+    largest = gaussian.eigenvalues.max()
+    return ScoreGaps(
+        query, tuple(map(float, sigmas)), unit, every, totals, apart, {a.name: a.note for a in approximations},
+        gaussian.name, int((gaussian.eigenvalues >= 0.01 * largest).sum()), floors[:, 0], floors[:, 1],
+        "" if fit is not None else f"{gaussian.name} does not know how many samples it was fitted to: give `samples`",
+        next((a.name for a in approximations if isinstance(a, TrainingSet)), ""),
+    )  # fmt: skip
 
 
 def query_noise(points: range, seed: int, data: Tensor) -> Tensor:
@@ -205,13 +240,20 @@ def _check(approximations: Sequence[Approximation], query: str, sigmas: Sequence
     return max(gaussians, key=lambda g: g.rank)
 
 
-def _has_moments(approximation: Approximation) -> bool:
-    """Whether mean and covariance are meant to be those of the data."""
-    return not (isinstance(approximation, Gaussian) and approximation.rank < approximation.dimension)
+def _has_moments(approximation: Approximation, gaussian: Gaussian) -> bool:
+    """Whether mean and covariance are those of the data: a Gaussian of fewer modes has spread a part evenly."""
+    return not isinstance(approximation, Gaussian) or bool(np.isclose(approximation.energy, gaussian.energy, rtol=1e-6))
 
 
-def _squared(difference: Tensor) -> Floats:
-    return difference.double().flatten(1).square().sum(1).cpu().numpy()
+def _mode_squares(gaussian: Gaussian, x: Tensor) -> Floats:
+    """Sums over points of the squares of x - mean along each mode, and last off their span: shape (rank + 1,)."""
+    along = gaussian.modes(x).double().square().sum(0)
+    total = (x.to(gaussian.mean) - gaussian.mean).double().square().sum()
+    return torch.cat([along, (total - along.sum()).clamp_min(0)[None]]).cpu().numpy()
+
+
+def _squared(one: Tensor, other: Tensor) -> Floats:
+    return (one.double() - other.double()).flatten(1).square().sum(1).cpu().numpy()
 
 
 def _check_finite(every: Mapping[str, Floats], sigmas: Sequence[float]) -> None:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats, host_array
-from scorescope.analysis.statistics.bootstrap import TAILS, draw_units, ratios
+from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
 from scorescope.analysis.statistics.intervals import share_interval
+from scorescope.analysis.statistics.studentised import studentised
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -35,7 +36,7 @@ PATH_ERRORS = Schema(
         Column("sigma", float, "data", "noise level"),
         Column("quantity", str, "", "state, or denoised prediction"),
         Column("ratio_of_sums", float, "1", "sum of |network - Gaussian|^2 over sum of |Gaussian - mean|^2"),
-        *ends("1", "bootstrap over seeds"),
+        *ends("1", "studentised bootstrap over seeds; missing below 16"),
         Column("median", float, "1", "median over seeds of the ratio: one path that goes elsewhere does not move it"),
         Column("n", int, "", "seeds"),
     ),
@@ -69,7 +70,7 @@ ENDS = Schema(
     (
         Column("what", str, "", "compared with the network's own samples of the same seeds"),
         Column("ratio_of_sums", float, "1", "sum of |difference|^2 over sum of |network - mean|^2"),
-        *ends("1", "bootstrap over seeds"),
+        *ends("1", "studentised bootstrap over seeds; missing below 16. Too short where a few flips are all there is"),
         Column("median", float, "1", "median over seeds of the ratio"),
         Column("flips", float, "1", "share of seeds whose sample belongs to another mode"),
         *ends("1", "exact (Clopper & Pearson)", of="flips"),
@@ -162,12 +163,12 @@ def path_errors(pair: PathPair, *, resamples: int = 1000, seed: int = 0) -> pd.D
         ("denoised", pair.network.denoised, pair.denoised),
     ):
         error, total = _squared(network - exact), _squared(exact - pair.gaussian.mean)
-        found = ratios(error, total, np.arange(error.shape[1]), resamples=resamples, seed=seed)
+        found = studentised(error, total, draw_units(error.shape[1], resamples=resamples, seed=seed))
         frames.append(
             pd.DataFrame(
                 {
-                    "sigma": pair.network.sigmas, "quantity": quantity, "ratio_of_sums": found.of_sums,
-                    "low": found.of_sums_low, "high": found.of_sums_high,
+                    "sigma": pair.network.sigmas, "quantity": quantity, "ratio_of_sums": found.value,
+                    "low": found.low, "high": found.high,
                     "median": np.median(error / total, axis=1), "n": error.shape[1],
                 }
             )
@@ -300,14 +301,14 @@ def _agreement(
         )
     error = _squared((end.double() - reference.double())[None])
     total = _squared((reference.double() - centre.double())[None])
-    found = ratios(error, total, np.arange(len(end)))
+    found = studentised(error, total, draw_units(len(end), resamples=1000, seed=0))
     flips, low, high = float("nan"), float("nan"), float("nan")
     if classify is not None:
         flipped = host_array(classify(end) != classify(reference))
         flips, (low, high) = float(flipped.mean()), share_interval(flipped)
     return {
-        "what": name, "ratio_of_sums": float(found.of_sums[0]), "low": float(found.of_sums_low[0]),
-        "high": float(found.of_sums_high[0]), "median": float(np.median(error / total)), "flips": flips,
+        "what": name, "ratio_of_sums": float(found.value[0]), "low": float(found.low[0]),
+        "high": float(found.high[0]), "median": float(np.median(error / total)), "flips": flips,
         "flips_low": low, "flips_high": high, "n": len(end),
     }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """How far down the closed form may replace the network, and what that saves.
 
-    advice = suggest_skip(denoiser, gaussian, far_field_constant(images), tolerance=1e-4, seeds=range(128))
+    advice = suggest_skip(denoiser, gaussian, far_field(images), tolerance=1e-4, seeds=range(128))
     advice.sigma_skip, advice.predicted_error, advice.measured_error
     table = skip_table(denoiser, gaussian, seeds=..., skips=[80, 20, 8.4], solvers={"Heun": Heun()}, steps=[8, 18])
 
@@ -18,9 +18,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.analysis.fid.frechet import frechet_distance
-from scorescope.analysis.gaussian.far_field import predicted_state_error, skip_level
+from scorescope.analysis.gaussian.far_field import FarField, in_range, predicted_state_error, skip_level
 from scorescope.analysis.gaussian.paths import end_agreement, seed_noise
-from scorescope.analysis.statistics.bootstrap import ratios
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
+from scorescope.analysis.statistics.studentised import studentised
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -38,9 +40,12 @@ SKIP_CANDIDATES = Schema(
     "skip_candidates",
     (
         Column("sigma", float, "data", "noise level that the closed form carries to"),
-        Column("predicted_error", float, "1", "relative squared state error that the data alone predict: c rule"),
+        Column("predicted_error", float, "1", "relative squared state error that the data alone predict, at most 1"),
+        Column(
+            "in_range", bool, "", "the prediction holds: sigma is three times the largest standard deviation or more"
+        ),
         Column("measured_error", float, "1", "sum of |network - closed form|^2 over sum of |network - mean|^2"),
-        *ends("1", "bootstrap over seeds"),
+        *ends("1", "studentised bootstrap over seeds; missing below 16"),
         Column("n", int, "", "seeds"),
     ),
 )
@@ -58,6 +63,8 @@ SKIPS = Schema(
         ),
         *ends("1", "bootstrap over seeds"),
         Column("median", float, "1", "median over seeds of the same ratio"),
+        Column("against_none", float, "1", "that median over the one of the same solver and steps without a skip"),
+        *ends("1", "paired bootstrap over seeds", of="against_none"),
         Column("flips", float, "1", "share of seeds whose sample is in another mode than the reference's"),
         *ends("1", "exact", of="flips"),
         Column("frechet", float, "data^2", "Frechet distance to real data, on the elements themselves, no features"),
@@ -78,7 +85,7 @@ class Suggestion:
     predicted_error, measured_error, measured_low, measured_high : float
         Relative squared state error there, from the data alone and measured on the denoiser.
     sigma_predicted : float
-        Where the prediction alone would put the jump.
+        Where the prediction alone would put the jump: never below the range in which it holds.
     table : DataFrame
         `SKIP_CANDIDATES`.
     """
@@ -96,7 +103,7 @@ class Suggestion:
 def suggest_skip(
     denoiser: Denoiser,
     gaussian: Gaussian,
-    constant: float,
+    constant: float | FarField,
     *,
     tolerance: float = 1e-3,
     seeds: Sequence[int] = range(128),
@@ -113,9 +120,9 @@ def suggest_skip(
         The network.
     gaussian : Gaussian
         What replaces it.
-    constant : float
-        From `far_field_constant` of the data: the prediction. It knows nothing of the network's own error, which
-        the measurement includes.
+    constant : FarField or float
+        From `far_field` of the data: the prediction. It knows nothing of the network's own error, which the
+        measurement includes.
     tolerance : float
         Relative squared error of the state at the jump. It says more than the denoiser's error there, which is
         larger by orders of magnitude and mostly harmless.
@@ -158,8 +165,8 @@ def suggest_skip(
 
 
 def _candidates(
-    denoiser: Denoiser, gaussian: Gaussian, constant: float, levels: list[float], start: Tensor, sigma_max: float,
-    condition: Condition,
+    denoiser: Denoiser, gaussian: Gaussian, constant: float | FarField, levels: list[float], start: Tensor,
+    sigma_max: float, condition: Condition,
 ) -> pd.DataFrame:  # fmt: skip
     """Predicted and measured error of the state at each level."""
     fine = edm_sigmas(FINE_STEPS, sigma_min=min(levels[-1], 0.002), sigma_max=sigma_max)[1:-1]
@@ -169,13 +176,14 @@ def _candidates(
     network = path.states[[path.sigmas.index(level) for level in levels]].double()
     error = (network - exact.double()).flatten(2).square().sum(2).numpy()
     total = (network - gaussian.mean.double()).flatten(2).square().sum(2).numpy()
-    found = ratios(error, total, np.arange(len(start)))
+    found = studentised(error, total, draw_units(len(start), resamples=1000, seed=0))
     predicted = [predicted_state_error(constant, gaussian, level, sigma_max=sigma_max) for level in levels]
     return SKIP_CANDIDATES.check(
         pd.DataFrame(
             {
-                "sigma": levels, "predicted_error": predicted, "measured_error": found.of_sums,
-                "low": found.of_sums_low, "high": found.of_sums_high, "n": len(start),
+                "sigma": levels, "predicted_error": predicted,
+                "in_range": [in_range(gaussian, level) for level in levels], "measured_error": found.value,
+                "low": found.low, "high": found.high, "n": len(start),
             }
         )
     )  # fmt: skip
@@ -233,6 +241,7 @@ def skip_table(
         denoiser, start, edm_sigmas(FINE_STEPS, sigma_min=sigma_min, sigma_max=top), condition=condition
     ).end
     rows: dict[tuple[object, ...], dict[str, object]] = {}
+    none: dict[tuple[str, int], Floats] = {}  # errors without a skip, which is the first job of each
     jobs = [(name, count, skip) for name in solvers for count in steps for skip in sorted(skips, reverse=True)]
     for name, count, skip in tqdm(jobs, desc="teleporting", disable=not progress, leave=False):
         for spent, grid in _grids(count, skip, top, sigma_min).items():
@@ -243,11 +252,32 @@ def skip_table(
             path = run_path(denoiser, state, grid, condition=condition, solver=solvers[name])
             found = end_agreement({name: path.end}, reference, law.mean, classify).drop(columns="what").iloc[0]
             distance = frechet_distance(path.end.flatten(1).numpy(), real.flatten(1).numpy())
+            each = _each(path.end, reference, law.mean)
             rows[key] = {str(column): value for column, value in found.items()} | {
                 "solver": name, "steps": count, "spent": spent, "sigma_skip": grid[0], "calls": path.calls,
                 "frechet": distance.value, "frechet_floor": distance.floor,
             }  # fmt: skip
+            rows[key] |= _against(each, none.setdefault((name, count), each))
     return SKIPS.check(pd.DataFrame(list(rows.values())).astype({"n": int}))
+
+
+def _each(end: Tensor, reference: Tensor, mean: Tensor) -> Floats:
+    """Squared error of each end sample over the reference's squared distance from the mean."""
+    error, total = (
+        (a.double() - b.double()).flatten(1).square().sum(1) for a, b in ((end, reference), (reference, mean))
+    )
+    each: Floats = (error / total).numpy()
+    return each
+
+
+def _against(each: Floats, none: Floats) -> dict[str, float]:
+    """Ratio of the medians of the same seeds, with its interval."""
+    rows = np.random.default_rng(0).integers(len(each), size=(1000, len(each)))
+    low, high = percentile_interval(np.median(each[rows], axis=1) / np.median(none[rows], axis=1))
+    return {
+        "against_none": float(np.median(each) / np.median(none)),
+        "against_none_low": float(low), "against_none_high": float(high),
+    }  # fmt: skip
 
 
 def _grids(steps: int, skip: float, top: float, sigma_min: float) -> dict[str, list[float]]:

@@ -118,7 +118,7 @@ def class_scorer(labels: Tensor, *, train: Labelled) -> Callable[[Tensor], Float
 
 
 @checked
-@torch.inference_mode()
+@torch.no_grad()
 def attribute_agreement(
     scorer: Callable[[Tensor], Mapping[str, Tensor]], sets: Mapping[str, tuple[Tensor, Tensor]], *, batch: int = 500
 ) -> pd.DataFrame:

@@ -6,7 +6,7 @@
 All are `Denoiser`s in the variance-exploding convention; statistics are in units of the data they were fitted to.
 """
 
-from scorescope.probes.approximations.gaussian import Gaussian, isotropic
+from scorescope.probes.approximations.gaussian import Fit, Gaussian, isotropic
 from scorescope.probes.approximations.gaussian_fit import fit_gaussian, fit_isotropic
 from scorescope.probes.approximations.mixture import Mixture
 from scorescope.probes.approximations.mixture_fit import fit_kmeans, fit_per_class
@@ -17,6 +17,7 @@ from scorescope.probes.approximations.training_set import TrainingSet
 __all__ = [
     "Approximation",
     "Batches",
+    "Fit",
     "Gaussian",
     "ImageFolder",
     "Mixture",

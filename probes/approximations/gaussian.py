@@ -20,8 +20,28 @@ from torch import Tensor
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.approximations.layout import flatten, restore, variances
+from scorescope.probes.approximations.layout import flatten, outside_inference, restore, variances, working
 from scorescope.probes.models.denoiser import Condition
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a law's mean and covariance were estimated from.
+
+    Attributes
+    ----------
+    samples : int
+        n. The squared error of the mean is trace(covariance) / n.
+    covariance_error : float
+        Expected squared Frobenius error of the covariance by sampling, (E|y|^4 - |C|^2) / n with y = x - mean, times
+        1 - w after shrinkage of weight w. In data^4.
+    shrinkage : float
+        That w.
+    """
+
+    samples: int
+    covariance_error: float
+    shrinkage: float = 0.0
 
 
 @checked
@@ -32,8 +52,8 @@ class Gaussian:
     Attributes
     ----------
     mean : Tensor, shape (*shape)
-        In units of the data. Its dtype and device are those of all computations; results come back in the
-        dtype and on the device of the argument.
+        In units of the data. Its dtype and device are those of all computations, which are float32 at least: half
+        precision is widened. Results come back in the dtype and on the device of the argument.
     basis : Tensor, shape (d, r)
         Orthonormal columns.
     eigenvalues : Tensor, shape (r,)
@@ -46,6 +66,8 @@ class Gaussian:
         What the fit had to do (shrinkage, fallbacks); empty where nothing.
     units : str
         What one unit of the data is, for example "pixels in [-1, 1]".
+    fit : Fit, optional
+        What mean and covariance were estimated from; missing where they are given.
     """
 
     mean: Tensor
@@ -55,8 +77,11 @@ class Gaussian:
     name: str = "gaussian"
     note: str = ""
     units: str = "data"
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
+        for name in ("mean", "basis", "eigenvalues"):
+            object.__setattr__(self, name, working(getattr(self, name)))
         d, r = self.mean.numel(), len(self.eigenvalues)
         if tuple(self.basis.shape) != (d, r) or r > d:
             raise InputError("basis", found=f"shape {tuple(self.basis.shape)}", expected=f"(d, r) = ({d}, {r}), r <= d")
@@ -84,6 +109,11 @@ class Gaussian:
         """Trace of the covariance, in squared units of the data."""
         return float(self.eigenvalues.sum(dtype=torch.float64)) + (self.dimension - self.rank) * self.residual
 
+    @cached_property
+    def energy(self) -> float:
+        """Squared Frobenius norm of the covariance, in data^4."""
+        return float(self.eigenvalues.double().square().sum()) + (self.dimension - self.rank) * self.residual**2
+
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> "Gaussian":
         """The same law, computed in another precision or elsewhere."""
         mean, basis, eigenvalues = (t.to(dtype=dtype, device=device) for t in (self.mean, self.basis, self.eigenvalues))
@@ -91,9 +121,10 @@ class Gaussian:
 
     def rescaled(self, scale: float, shift: float = 0.0, *, units: str) -> "Gaussian":
         """The law of scale * x0 + shift, for example from [0, 1] to [-1, 1] with (2, -1): eigenvalues times scale^2."""
+        fit = self.fit and replace(self.fit, covariance_error=scale**4 * self.fit.covariance_error)
         return replace(
             self, mean=scale * self.mean + shift, eigenvalues=scale**2 * self.eigenvalues,
-            residual=scale**2 * self.residual, units=units,
+            residual=scale**2 * self.residual, units=units, fit=fit,
         )  # fmt: skip
 
     def with_note(self, note: str) -> "Gaussian":
@@ -226,6 +257,7 @@ class Gaussian:
         return variance / (variance + s2)
 
     @cached_property
+    @outside_inference
     def _mean_modes(self) -> Tensor:
         return self._centre @ self.basis
 

@@ -6,7 +6,7 @@
 
 The mean is taken first and in float64; products are of centred rows, never E[x x^T] - mean mean^T, which cancels
 in float32. Covariances are 1/n, so that the fit has exactly the first two moments of the training points. No more
-than one batch and a d x d (full) or d x (rank + oversample) matrix is held.
+than one batch and a d x d (full; n x d where there are fewer samples) or d x (rank + oversample) matrix is held.
 """
 
 import math
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.approximations.gaussian import Gaussian, isotropic
+from scorescope.probes.approximations.gaussian import Fit, Gaussian, isotropic
 from scorescope.probes.approximations.sources import Batches, Source
 
 Shrinkage = Literal["auto", "none", "ledoit_wolf", "oas"]
@@ -35,6 +35,17 @@ class Totals:
 
     n: int
     mean: Tensor  # (d,), float64
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenpairs of the sample covariance, the largest first, and what the passes for them summed up."""
+
+    eigenvalues: Tensor  # (k,)
+    basis: Tensor  # (d, k)
+    variance: float  # trace of the covariance
+    fourth: float  # mean over samples of |x - mean|^4
+    note: str
 
 
 @checked
@@ -83,7 +94,8 @@ def fit_gaussian(
     source : Tensor, array, iterable of batches, function returning one, or Batches
         Data of shape (n, *shape); see `Batches`.
     rank : int, optional
-        Eigenpairs kept; the rest of the variance is spread evenly over the other directions. By default all d.
+        Eigenpairs kept; the rest of the variance is spread evenly over the other directions. By default all: d, or
+        the n - 1 that n <= d samples span, with what shrinkage gives every other direction as `residual`.
     shrinkage : {"auto", "none", "ledoit_wolf", "oas"}
         Of a full covariance towards an isotropic one. "auto" is Ledoit-Wolf below n = 2 d and none from there on;
         what was done is in `note`. A low rank is not shrunk: its residual variance already regularises.
@@ -122,19 +134,17 @@ def fit_gaussian(
     _check_rank(rank, totals.n, batches.dimension)
     full = rank is None or rank == batches.dimension
     if full or batches.dimension <= EIGH_LIMIT:
-        eigenvalues, basis, note = _by_matrix(batches, totals, dtype, shrinkage if full else "none")
-        total = float(eigenvalues.sum(dtype=torch.float64))
+        found = (_by_rows if totals.n <= batches.dimension else _by_matrix)(batches, totals, dtype)
     else:
         size = min(int(rank or 0) + oversample, batches.dimension)
-        eigenvalues, basis, total = _by_subspace(batches, totals, dtype, size, power_iterations, seed, progress)
-        note = f"randomised subspace iteration, {power_iterations} power iterations"
-    if not total > 0:
+        found = _by_subspace(batches, totals, dtype, size, power_iterations, seed, progress)
+    if not found.variance > 0:
         raise InputError("source", found="the same sample throughout", expected="data that vary")
-    kept = len(eigenvalues) if full else int(rank or 0)
-    eigenvalues, basis, left = eigenvalues[:kept].contiguous(), basis[:, :kept].contiguous(), batches.dimension - kept
-    residual = max(0.0, total - float(eigenvalues.sum(dtype=torch.float64))) / left if left else 0.0
-    label = name or ("gaussian" if full else f"ppca {rank}")
-    return Gaussian(totals.mean.to(dtype).reshape(batches.shape), basis, eigenvalues, residual, label, note, units)
+    eigenvalues, residual, note, weight = _cut(found, totals.n, batches.dimension, None if full else rank, shrinkage)
+    squares = float(found.eigenvalues.double().square().sum())
+    fit = Fit(totals.n, max(0.0, found.fourth - squares) / totals.n * (1 - weight), weight)
+    basis, label = found.basis[:, : len(eigenvalues)].contiguous(), name or ("gaussian" if full else f"ppca {rank}")
+    return Gaussian(totals.mean.to(dtype).reshape(batches.shape), basis, eigenvalues, residual, label, note, units, fit)
 
 
 def first_pass(batches: Batches) -> Totals:
@@ -146,31 +156,25 @@ def first_pass(batches: Batches) -> Totals:
     return Totals(n, total / n)
 
 
-def ledoit_wolf_weight(covariance: Tensor, fourth: float, n: int) -> float:
+def ledoit_wolf_weight(squares: float, variance: float, fourth: float, n: int, d: int) -> float:
     """Ledoit & Wolf 2004 (J. Multivar. Anal. 88): share of the isotropic target.
 
     Parameters
     ----------
-    covariance : Tensor, shape (d, d)
-        1/n covariance.
+    squares, variance : float
+        Squared Frobenius norm and trace of the 1/n covariance.
     fourth : float
-        Sum over samples of |x - mean|^4.
-    n : int
-        Number of samples.
+        Mean over samples of |x - mean|^4.
+    n, d : int
+        Samples and features.
     """
-    d = len(covariance)
-    squared = float(covariance.double().square().sum())
-    level = float(covariance.diagonal().double().sum()) / d
-    beta = (fourth / n - squared) / (n * d)
-    delta = (squared - level**2 * d) / d
+    beta, delta = (fourth - squares) / (n * d), (squares - variance**2 / d) / d
     return min(beta, delta) / delta if delta > 0 else 0.0
 
 
-def oas_weight(covariance: Tensor, n: int) -> float:
+def oas_weight(squares: float, variance: float, n: int, d: int) -> float:
     """Chen et al. 2010 (arXiv 0907.4698), eq. 23, as scikit-learn computes it: share of the isotropic target."""
-    d = len(covariance)
-    mean_square = float(covariance.double().square().mean())
-    level = (float(covariance.diagonal().double().sum()) / d) ** 2
+    mean_square, level = squares / d**2, (variance / d) ** 2
     bottom = (n + 1) * (mean_square - level / d)
     return min((mean_square + level) / bottom, 1.0) if bottom > 0 else 1.0
 
@@ -184,52 +188,80 @@ def _check_rank(rank: int | None, n: int, dimension: int) -> None:
         raise InputError("rank", found=f"{rank} with {n} samples", expected=f"at most {n - 1}: the data span no more")
 
 
-def _by_matrix(batches: Batches, totals: Totals, dtype: torch.dtype, shrinkage: str) -> tuple[Tensor, Tensor, str]:
-    """All eigenpairs, falling, of the (shrunk) covariance, and what was done to it."""
-    d, n = batches.dimension, totals.n
-    scatter, fourth, mean = torch.zeros(d, d, dtype=dtype), 0.0, totals.mean.to(dtype)
-    for rows in batches.rows(dtype):
-        centred = rows - mean
-        scatter.addmm_(centred.mT, centred)
-        fourth += float(centred.square().sum(1).double().square().sum())
-    covariance = scatter.div_(n)
-    notes = []
-    if constant := int((covariance.diagonal() == 0).sum()):
-        notes.append(f"{constant} constant features")
+def _cut(found: Spectrum, n: int, d: int, rank: int | None, shrinkage: str) -> tuple[Tensor, float, str, float]:
+    """Eigenvalues kept, the variance elsewhere, the note, and the weight of shrinkage: a full spectrum is shrunk."""
+    variance = found.variance
+    if rank is not None:
+        eigenvalues = found.eigenvalues[:rank].contiguous()
+        left = variance - float(eigenvalues.sum(dtype=torch.float64))
+        return eigenvalues, max(0.0, left) / (d - rank), found.note, 0.0
     if shrinkage == "auto":
         shrinkage = "ledoit_wolf" if n < 2 * d else "none"
-    if shrinkage != "none":
-        oas = shrinkage == "oas"
-        weight = oas_weight(covariance, n) if oas else ledoit_wolf_weight(covariance, fourth, n)
-        level = float(covariance.diagonal().double().mean())
-        covariance.mul_(1 - weight).diagonal().add_(weight * level)
-        notes.append(f"{'OAS' if oas else 'Ledoit-Wolf'} shrinkage {weight:.3f} (n = {n}, d = {d})")
+    if shrinkage == "none":
+        return found.eigenvalues, 0.0, found.note, 0.0
+    squares, oas = float(found.eigenvalues.double().square().sum()), shrinkage == "oas"
+    weight = oas_weight(squares, variance, n, d) if oas else ledoit_wolf_weight(squares, variance, found.fourth, n, d)
+    level = weight * variance / d
+    text = f"{'OAS' if oas else 'Ledoit-Wolf'} shrinkage {weight:.3f} (n = {n}, d = {d})"
+    residual = level if len(found.eigenvalues) < d else 0.0
+    return found.eigenvalues * (1 - weight) + level, residual, "; ".join(filter(None, [found.note, text])), weight
+
+
+def _by_matrix(batches: Batches, totals: Totals, dtype: torch.dtype) -> Spectrum:
+    """All eigenpairs, from the d x d covariance."""
+    scatter, fourth = torch.zeros(batches.dimension, batches.dimension, dtype=dtype), 0.0
+    for centred in _centred(batches, totals, dtype):
+        scatter.addmm_(centred.mT, centred)
+        fourth += _fourth(centred)
+    covariance = scatter.div_(totals.n)
+    variance, note = float(covariance.diagonal().sum(dtype=torch.float64)), _constant(covariance.diagonal())
     eigenvalues, basis = torch.linalg.eigh(covariance)
-    return eigenvalues.flip(0).clamp_min(0), basis.flip(1), "; ".join(notes)
+    return Spectrum(eigenvalues.flip(0).clamp_min(0), basis.flip(1), variance, fourth / totals.n, note)
+
+
+def _by_rows(batches: Batches, totals: Totals, dtype: torch.dtype) -> Spectrum:
+    """The n - 1 eigenpairs that n <= d samples span, from an SVD of the samples: n^2 d operations, not d^3."""
+    rows = torch.cat(list(_centred(batches, totals, dtype)))
+    note, variance = _constant(rows.square().sum(0)), float(rows.double().square().sum()) / totals.n
+    _, sizes, basis = torch.linalg.svd(rows, full_matrices=False)
+    kept = totals.n - 1
+    return Spectrum(sizes[:kept].square() / totals.n, basis[:kept].mT, variance, _fourth(rows) / totals.n, note)
+
+
+def _centred(batches: Batches, totals: Totals, dtype: torch.dtype) -> Iterator[Tensor]:
+    mean = totals.mean.to(dtype)
+    return (rows - mean for rows in batches.rows(dtype))
+
+
+def _fourth(centred: Tensor) -> float:
+    return float(centred.square().sum(1).double().square().sum())
+
+
+def _constant(squares: Tensor) -> str:
+    constant = int((squares == 0).sum())
+    return f"{constant} constant features" if constant else ""
 
 
 def _by_subspace(
     batches: Batches, totals: Totals, dtype: torch.dtype, size: int, iterations: int, seed: int, progress: bool
-) -> tuple[Tensor, Tensor, float]:
-    """Leading eigenpairs by subspace iteration with QR (Halko et al. 2011, algorithm 4.4), and the trace."""
+) -> Spectrum:
+    """Leading eigenpairs by subspace iteration with QR (Halko et al. 2011, algorithm 4.4)."""
     if iterations < 4:
         raise InputError("power_iterations", found=str(iterations), expected="at least 4: fewer lose the tail")
-    mean = totals.mean.to(dtype)
-
-    def centred() -> Iterator[Tensor]:
-        return (rows - mean for rows in batches.rows(dtype))
-
     start = torch.randn(batches.dimension, size, generator=torch.Generator().manual_seed(seed), dtype=dtype)
     basis, _ = torch.linalg.qr(start)
     for _ in tqdm(range(iterations + 1), desc="subspace iteration", disable=not progress, leave=False):
         product = torch.zeros_like(basis)
-        for rows in centred():
+        for rows in _centred(batches, totals, dtype):
             product.addmm_(rows.mT, rows @ basis)
         basis, _ = torch.linalg.qr(product)
-    small, total = torch.zeros(size, size, dtype=torch.float64), 0.0
-    for rows in centred():
+    small, total, fourth = torch.zeros(size, size, dtype=torch.float64), 0.0, 0.0
+    for rows in _centred(batches, totals, dtype):
         seen = (rows @ basis).double()
         small.addmm_(seen.mT, seen)
         total += math.fsum(rows.square().sum(1).tolist())
+        fourth += _fourth(rows)
     eigenvalues, rotation = torch.linalg.eigh(small / totals.n)
-    return eigenvalues.flip(0).clamp_min(0).to(dtype), basis @ rotation.flip(1).to(dtype), total / totals.n
+    eigenvalues, basis = eigenvalues.flip(0).clamp_min(0).to(dtype), basis @ rotation.flip(1).to(dtype)
+    note = f"randomised subspace iteration, {iterations} power iterations"
+    return Spectrum(eigenvalues, basis, total / totals.n, fourth / totals.n, note)

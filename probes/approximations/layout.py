@@ -1,11 +1,32 @@
 """Between a caller's tensors and flat rows: shapes, dtypes and noise levels, checked once at the door."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+
+_Law = TypeVar("_Law")
+_Kept = TypeVar("_Kept")
+
+
+def working(statistics: Tensor) -> Tensor:
+    """Statistics in float32 at least: in half precision sigma^2 is infinite from 256 on, and D would be the mean."""
+    return statistics.float() if statistics.dtype in (torch.float16, torch.bfloat16) else statistics
+
+
+def outside_inference(make: Callable[[_Law], _Kept]) -> Callable[[_Law], _Kept]:
+    """For what a law keeps: made under a caller's `torch.inference_mode`, it could not enter a gradient afterwards."""
+
+    @wraps(make)
+    def made(law: _Law) -> _Kept:
+        with torch.inference_mode(False):
+            return make(law)
+
+    return made
 
 
 def flatten(x: Tensor, shape: Sequence[int], *, like: Tensor, argument: str = "x") -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.gaussian import Gaussian
-from scorescope.probes.approximations.layout import flatten, restore, variances
+from scorescope.probes.approximations.layout import flatten, outside_inference, restore, variances, working
 from scorescope.probes.models.denoiser import Condition
 
 _CHUNK_ELEMENTS = 2**23  # coefficients held at once: 64 MB of float64
@@ -51,6 +51,7 @@ class Mixture:
     units: str = "data"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", working(self.weights))
         if len({(g.shape, g.mean.dtype, g.mean.device) for g in self.components}) != 1:
             raise InputError("components", found="different shapes, dtypes or devices, or none", expected="one of each")
         fits = tuple(self.weights.shape) == (len(self.components),) and bool((self.weights > 0).all())
@@ -72,6 +73,7 @@ class Mixture:
         return self.components[0].dimension
 
     @cached_property
+    @outside_inference
     def mean(self) -> Tensor:
         """Mean of the whole law, shape (*shape)."""
         return sum((w * g.mean for w, g in self._weighted()), torch.zeros_like(self.components[0].mean))
@@ -79,6 +81,7 @@ class Mixture:
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> "Mixture":
         """The same law, computed in another precision or elsewhere."""
         moved = tuple(g.to(dtype, device) for g in self.components)
+        dtype = None if dtype is None else moved[0].mean.dtype  # never half precision
         return replace(self, components=moved, weights=self.weights.to(dtype=dtype, device=device))
 
     def __call__(self, x: Tensor, sigma: Tensor | float, condition: Condition = None) -> Tensor:
@@ -160,6 +163,7 @@ class Mixture:
         return list(zip(self.weights, self.components, strict=True))
 
     @cached_property
+    @outside_inference
     def _stack(self) -> "_Stack":
         return _Stack.of(self.components)
 

@@ -6,8 +6,8 @@
 
 The law is a sum of delta functions at the training points, so the posterior mean is an average of all points
 weighted by a softmax of -|x - y|^2 / (2 sigma^2). One pass over the points in chunks with a running maximum:
-two matrix products a chunk, memory bounded by the chunk. Everything is computed in the dtype of the points; use
-float64 below sigma = 0.5 or so, where float32 distances are no longer fine enough.
+two matrix products a chunk, memory bounded by the chunk. Everything is computed in the dtype of the points, float32
+at least; use float64 below sigma = 0.5 or so, where float32 distances are no longer fine enough.
 """
 
 import math
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.approximations.layout import flatten, restore, variances
+from scorescope.probes.approximations.layout import flatten, outside_inference, restore, variances, working
 from scorescope.probes.models.denoiser import Condition
 
 
@@ -31,7 +31,7 @@ class TrainingSet:
     Attributes
     ----------
     points : Tensor, shape (n, *shape)
-        Training data. Used as they are, without a copy.
+        Training data. Used as they are, without a copy; half precision is widened a chunk at a time.
     labels : Tensor, shape (n,), optional
         Class of each point, for conditional predictions: a condition leaves only its own class.
     chunk : int
@@ -57,7 +57,7 @@ class TrainingSet:
         if self.labels is not None and tuple(self.labels.shape) != (len(self.points),):
             raise InputError("labels", found=f"shape {tuple(self.labels.shape)}", expected=f"({len(self.points)},)")
         centre = self._centre
-        norms = torch.cat([(part - centre).square().sum(1) / 2 for part in self._rows.split(self.chunk)])
+        norms = torch.cat([(working(part) - centre).square().sum(1) / 2 for part in self._rows.split(self.chunk)])
         if not bool(torch.isfinite(norms).all()):
             raise InputError("points", found="NaN or infinite values", expected="finite data")
         object.__setattr__(self, "_half_norms", norms)
@@ -68,6 +68,7 @@ class TrainingSet:
         return tuple(self.points.shape[1:])
 
     @cached_property
+    @outside_inference
     def mean(self) -> Tensor:
         """Mean of the points, shape (*shape)."""
         return self._centre.reshape(self.shape)
@@ -105,18 +106,18 @@ class TrainingSet:
     def weights(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """The softmax weights themselves, shape (batch, n): not chunked, for inspection."""
         rows, s2 = self._enter(x, sigma)
-        return (((rows - self._centre) @ self._rows.mT - self._half_norms) / s2).softmax(1)
+        return (((rows - self._centre) @ working(self._rows).mT - self._half_norms) / s2).softmax(1)
 
     def sample(self, count: int, *, generator: torch.Generator, sigma: float = 0.0) -> Tensor:
         """Draw points with replacement and noise them to sigma, shape (count, *shape), dtype of the points."""
         rows = torch.randint(len(self.points), (count,), generator=generator)
-        noise = torch.randn(count, *self.shape, generator=generator, dtype=self.points.dtype)
-        return self.points[rows.to(self.points.device)] + sigma * noise.to(self.points.device)
+        noise = torch.randn(count, *self.shape, generator=generator, dtype=self._centre.dtype)
+        return working(self.points[rows.to(self.points.device)]) + sigma * noise.to(self.points.device)
 
     def jacobian_vector(self, x: Tensor, sigma: Tensor | float, vector: Tensor) -> Tensor:
         """(dD/dx) vector = Cov[x0 | x] vector / sigma^2, shape of x."""
         _, s2 = self._enter(x, sigma)
-        average = self._average(x, sigma, vector=flatten(vector, self.shape, like=self.points, argument="vector"))
+        average = self._average(x, sigma, vector=flatten(vector, self.shape, like=self._centre, argument="vector"))
         assert average.vector_mean is not None and average.vector_total is not None
         return restore((average.vector_mean - average.vector_total * (average.mean - self._centre)) / s2, x)
 
@@ -132,14 +133,15 @@ class TrainingSet:
         return self.points.reshape(len(self.points), -1)
 
     @cached_property
+    @outside_inference
     def _centre(self) -> Tensor:
         total = torch.zeros(self._rows.shape[1], dtype=torch.float64, device=self.points.device)
         for part in self._rows.split(self.chunk):  # a float64 sum of all at once would copy all
             total += part.sum(0, dtype=torch.float64)
-        return (total / len(self.points)).to(self.points.dtype)
+        return (total / len(self.points)).to(working(self.points[:0]).dtype)
 
     def _enter(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor]:
-        return flatten(x, self.shape, like=self.points), variances(sigma, len(x), like=self.points)
+        return flatten(x, self.shape, like=self._centre), variances(sigma, len(x), like=self._centre)
 
     def _average(
         self, x: Tensor, sigma: Tensor | float, condition: Condition = None, vector: Tensor | None = None
@@ -151,7 +153,7 @@ class TrainingSet:
         running = _Running(rows, vector)
         for start in range(0, len(self.points), self.chunk):
             part = slice(start, start + self.chunk)
-            points, half_norms = self._rows[part], self._half_norms[part]
+            points, half_norms = working(self._rows[part]), self._half_norms[part]
             # -|x - y|^2 / (2 sigma^2) but for a constant of the row, counted from the centre
             logits = (query @ points.mT).addcmul_(inverse, half_norms, value=-1)
             if labels is not None:

@@ -143,7 +143,7 @@ def stream_moments(
 
 
 @checked
-@torch.inference_mode()
+@torch.no_grad()
 def extract_maps(
     source: ImageSource, extractor: Extractor, *, rows: NDArray[np.integer[Any]] | None = None, batch: int = 64
 ) -> Singles:
@@ -203,7 +203,7 @@ def stream_maps(
     bar = tqdm(total=source.count, desc=f"maps of {source.name}", disable=not progress, leave=False, unit="image")
     with bar:
         for names, images in source.batches(batch, skip_bad=True):
-            with torch.inference_mode():
+            with torch.no_grad():
                 maps = run(_input(source, extractor, images)).float().cpu().numpy()
             bar.update(len(names))
             yield names, (images.shape[2], images.shape[3]), maps
@@ -220,7 +220,7 @@ def _stream(
     source: ImageSource, extractor: Extractor, batch: int, skip_bad: bool, log: ReadLog, progress: bool
 ) -> Iterator[tuple[list[str], Singles]]:
     bar = tqdm(total=source.count, desc=f"features of {source.name}", disable=not progress, leave=False, unit="image")
-    with bar, torch.inference_mode():
+    with bar, torch.no_grad():
         for names, images in source.batches(batch, skip_bad=skip_bad, log=log):
             features = extractor.features(_input(source, extractor, images)).float().cpu().numpy()
             bad = [name for name, fine in zip(names, np.isfinite(features).all(axis=1), strict=True) if not fine]
@@ -239,7 +239,7 @@ def _input(source: ImageSource, extractor: Extractor, images: Tensor) -> Tensor:
         raise InputError(f"{source.name} for {extractor.name}", found=found, expected=expected) from None
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _logits(extractor: Extractor, features: Singles) -> Singles | None:
     if extractor.head is None:
         return None

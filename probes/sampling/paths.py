@@ -44,7 +44,7 @@ class Path:
 
 
 @checked
-@torch.inference_mode()
+@torch.no_grad()
 def run_path(
     denoiser: Denoiser,
     x: Tensor,

@@ -4,6 +4,8 @@
     x = teleport(gaussian, x_T, 80.0, 8.0)                      # for a loop of your own
     start = pipeline_start(gaussian, scheduler, noise, sigma_skip=8.0)
     pipeline(latents=start.latents, timesteps=start.timesteps)   # a diffusers pipeline, from there on
+    pipeline.scheduler = start.scheduler                         # DDIM, UniPC, DEIS take no timesteps: instead, the
+    pipeline(latents=start.latents, num_inference_steps=steps)   # steps of the whole run, of which it does the rest
 
 At high noise a denoiser is nearly that of a Gaussian with the data's mean and covariance, whose flow costs one
 matrix product in place of several denoiser calls (Wang & Vastola 2024, arXiv 2412.09726). The Gaussian must be
@@ -31,6 +33,9 @@ from scorescope.probes.pipelines.level_reader import LevelReader
 from scorescope.probes.sampling.sample import Run, sample
 
 Carrier = Gaussian | Mixture
+MIDWAY = ("DDIMScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler")
+"""Schedulers without timesteps of one's own that are known to go on from the middle of their run."""
+
 PURE_NOISE = 1e5  # stands for the infinite noise level of a flow model's start
 
 
@@ -140,12 +145,16 @@ class PipelineStart:
         Noise level there, variance exploding.
     skipped : int
         Steps that the closed form replaces.
+    scheduler : diffusers scheduler, optional
+        For a pipeline whose scheduler takes no timesteps: its own in place of that one's. Its `set_timesteps` takes
+        the number of steps of the whole run, and leaves out those that are skipped. None elsewhere.
     """
 
     latents: Tensor
     timesteps: list[float]
     sigma: float
     skipped: int
+    scheduler: Any = None
 
 
 @checked
@@ -170,7 +179,8 @@ def pipeline_start(
     Raises
     ------
     InputError
-        If no level of the scheduler is at or below sigma_skip, its levels are not known, or it takes no timesteps.
+        If no level of the scheduler is at or below sigma_skip, its levels are not known, or it neither takes
+        timesteps nor is one of `MIDWAY`.
     """
     expected = "a diffusers scheduler whose timesteps are set"
     require_members("scheduler", scheduler, "timesteps", "set_timesteps", expected=expected)
@@ -179,16 +189,42 @@ def pipeline_start(
     if not below:
         found = f"{sigma_skip:g}, below the scheduler's last level {levels[-1].sigma:g}"
         raise InputError("sigma_skip", found=found, expected="a level that the scheduler visits")
-    shortened = copy.deepcopy(scheduler)  # what the pipeline will make of the remaining timesteps
-    if "timesteps" not in inspect.signature(shortened.set_timesteps).parameters:
-        found = f"{type(scheduler).__name__}, which takes no timesteps of one's own"
-        raise InputError("scheduler", found=found, expected="one whose set_timesteps does, such as DPM-Solver or Euler")
-    shortened.set_timesteps(timesteps=timesteps[below[0] :])
+    rest = timesteps[below[0] :]
+    takes = "timesteps" in inspect.signature(scheduler.set_timesteps).parameters
+    shortened = copy.deepcopy(scheduler) if takes else _midway(scheduler, below[0])
+    if takes:
+        shortened.set_timesteps(timesteps=rest)  # what the pipeline will make of them
     first = scheduler_levels(shortened)[0][0]
     top, sigma = min(float(levels[0].sigma), PURE_NOISE), float(first.sigma)
     state = teleport(law, top * noise, top, sigma, condition=condition)
     latents = first.alpha * state / float(getattr(shortened, "init_noise_sigma", 1.0))
-    return PipelineStart(latents, timesteps[below[0] :], sigma, below[0])
+    return PipelineStart(latents, rest, sigma, below[0], None if takes else shortened)
+
+
+def _midway(scheduler: Any, skipped: int) -> Any:
+    """A scheduler of the same kind that leaves out the first steps of every run of as many steps as this one has.
+
+    DDIM finds its next level from the timestep alone; UniPC and DEIS count along tables, which are cut as well.
+    """
+    kind, steps = type(scheduler), len(scheduler.timesteps)
+    if kind.__name__ not in MIDWAY:
+        found = f"{kind.__name__}, which takes no timesteps of one's own"
+        expected = f"one whose set_timesteps does, such as DPM-Solver or Euler, or one of {', '.join(MIDWAY)}"
+        raise InputError("scheduler", found=found, expected=expected)
+
+    def set_timesteps(self: Any, *arguments: Any, **options: Any) -> None:
+        kind.set_timesteps(self, *arguments, **options)
+        if len(self.timesteps) != steps:
+            found, expected = f"{len(self.timesteps)} steps", f"{steps}, those of the whole run: {skipped} are skipped"
+            raise InputError("num_inference_steps", found=found, expected=expected)
+        self.timesteps = self.timesteps[skipped:]
+        if hasattr(self, "sigmas"):
+            self.sigmas, self.num_inference_steps = self.sigmas[skipped:], steps - skipped
+
+    late = copy.deepcopy(scheduler)
+    late.__class__ = type(kind.__name__, (kind,), {"set_timesteps": set_timesteps, "__module__": kind.__module__})
+    late.set_timesteps(steps)
+    return late
 
 
 def scheduler_levels(scheduler: Any) -> tuple[list[Level], list[float]]:

@@ -2,7 +2,7 @@
 
     from scorescope.reports.gaussian import figures
 
-    figures.law_fractions(score_table(gaps), regimes(gaps), constant=far_field_constant(train), gaussian="gaussian")
+    figures.law_fractions(score_table(gaps), regimes(gaps), constant=far_field(train), gaussian="gaussian")
 
 In the order of the report: laws, paths, solvers, training, memory.
 """
@@ -14,23 +14,25 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scorescope.analysis.gaussian.far_field import FarField
+from scorescope.analysis.gaussian.scores import lowest_run
 from scorescope.reports.page import theme
 
 FRACTION = "centred unexplained fraction"
 
 
 @theme.styled
-def law_fractions(scores: pd.DataFrame, regimes: pd.DataFrame, *, constant: float, gaussian: str) -> Figure:
-    """Centred unexplained fraction of every law against sigma, with the far-field line and the network's own error.
+def law_fractions(scores: pd.DataFrame, regimes: pd.DataFrame, *, constant: float | FarField, gaussian: str) -> Figure:
+    """Centred unexplained fraction of every law against sigma, with the far-field line and the floor.
 
     Parameters
     ----------
     scores : DataFrame
         From `compare_scores`.
     regimes : DataFrame
-        From `regimes`, for the same query: where the laws agree is shaded.
-    constant : float
-        From `far_field_constant`.
+        From `regimes`, for the same query: where network error is shown is shaded.
+    constant : FarField or float
+        From `far_field`, drawn where it holds; a float is c alone.
     gaussian : str
         Name of the Gaussian, which is drawn thicker.
     """
@@ -40,12 +42,16 @@ def law_fractions(scores: pd.DataFrame, regimes: pd.DataFrame, *, constant: floa
         own = {"linewidth": 2.2} if name == gaussian else {"linewidth": 1.2, "linestyle": ("-", "--")[place % 2]}
         theme.with_band(ax, rows, y="ratio_of_sums", color=theme.series(place).color, label=str(name), **own)
     levels = np.sort(centred["sigma"].unique())
-    far = levels[levels >= np.sqrt(constant)]
-    ax.plot(far, constant / far**2, color="black", linestyle=":", label="Gaussian against the data: $c/\\sigma^2$")
-    own_error = regimes.loc[regimes["network_error"], "sigma"]
-    if len(own_error):
-        label = "laws agree: network's error"
-        ax.axvspan(own_error.min(), levels.max(), color=theme.REFERENCE, alpha=0.12, linewidth=0, label=label)
+    far = constant if isinstance(constant, FarField) else FarField(constant, 0.0, 0.0, constant**0.5)
+    levels = levels[levels >= far.lowest]
+    label = "Gaussian against the data, high noise" if far.fourth else "Gaussian against the data: $c/\\sigma^2$"
+    ax.plot(levels, [far.fraction(sigma) for sigma in levels], color="black", linestyle=":", label=label)
+    floor = centred[centred["approximation"] == gaussian].sort_values("sigma")
+    ax.plot(floor["sigma"], floor["floor_high"], color=theme.REFERENCE, label="floor: a perfect network, 97.5 %")
+    own_error = lowest_run(regimes, "network_error")
+    if np.isfinite(own_error):
+        label = "network's error shown"
+        ax.axvspan(own_error, centred["sigma"].max(), color=theme.REFERENCE, alpha=0.12, linewidth=0, label=label)
     theme.sigma_axis(ax, yscale="log", ylabel=FRACTION, ylim=(1e-4, 2))
     theme.legend_above(figure, ncols=3)
     return figure
@@ -86,7 +92,7 @@ def path_errors(table: pd.DataFrame, candidates: pd.DataFrame) -> Figure:
     for place, (quantity, label) in enumerate((("state", "state"), ("denoised", "prediction"))):
         rows = table[(table["quantity"] == quantity) & (table["sigma"] < table["sigma"].max())]
         theme.with_band(ax, rows, y="ratio_of_sums", color=theme.series(place).color, label=f"{label}, measured")
-    rows = candidates[candidates["predicted_error"] < 1].sort_values("sigma")
+    rows = candidates[candidates["in_range"]].sort_values("sigma")
     ax.plot(rows["sigma"], rows["predicted_error"], color="black", linestyle=":", label="state, from the data alone")
     theme.sigma_axis(ax, yscale="log", ylabel="relative squared error", ylim=(1e-9, 3))
     ax.legend(loc="best")

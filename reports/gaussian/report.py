@@ -19,7 +19,7 @@ SECTIONS = (
     ("paths", "Paths against the closed form", paths_section),
     ("teleport", "Skipping the first steps", skip_section),
     ("solvers", "Solver error on the linear part", solver_section),
-    ("training", "Over training: the linear part comes first", training_section),
+    ("training", "Over training: distance from each law", training_section),
     ("memory", "Training points against held-out points", memory_section),
 )
 

@@ -34,8 +34,8 @@ def paths_section(study: Study) -> Section:
     ends = end_agreement({"closed form": pair.end}, pair.network.end, study.gaussian.mean, mode_of(study.modes))
     how = f"{len(study.seeds)} seeds, {steps} Heun steps from σ = 80. "
     return Section(
-        text="From the same starting noise, the network's path and the Gaussian's closed-form path. The state's error "
-        "is far smaller than the prediction's: early errors of the prediction are damped on the way down.",
+        text="From the same starting noise, the network's path and the Gaussian's closed-form path: error of the "
+        "state, and error of the prediction made from it.",
         figures=[
             ReportFigure(
                 "path_errors", figures.path_errors(errors, study.advice.table), readings.read_paths(errors, ends),

@@ -34,15 +34,14 @@ def laws_section(study: Study) -> Section:
     levels = regimes(gaps["held_out"])
     name = study.gaussian.name
     how = INTERVALS + f"Asked at {QUERIES['held_out']}, {draws} noise draws an image, unconditional branch. "
-    law_figure = figures.law_fractions(held_out, levels, constant=study.constant, gaussian=name)
+    law_figure = figures.law_fractions(held_out, levels, constant=study.far, gaussian=name)
     return Section(
         text="Each law is fitted to the training images and has a denoiser in closed form. The centred unexplained "
         "fraction is the squared distance of the network's prediction to the law's, over its squared distance to the "
-        "mean. At high noise all laws with the data's covariance agree; what is left there is the network's own error.",
+        "mean. Its floor is what a perfect network would show, as the laws' moments are those of a finite sample: "
+        "error of the network is shown only above it, and where the laws agree.",
         figures=[
-            ReportFigure(
-                "laws", law_figure, readings.read_laws(held_out, levels, study.constant, name), how, wide=True
-            ),
+            ReportFigure("laws", law_figure, readings.read_laws(held_out, levels, study.far, name), how, wide=True),
             ReportFigure(
                 "metrics", figures.metrics(held_out, gaussian=name), readings.read_metrics(held_out, name), how
             ),
@@ -55,7 +54,9 @@ def laws_section(study: Study) -> Section:
             ),
         ],
         tables=[
-            ReportTable("regimes", levels, "One row a noise level, held-out queries."),
+            ReportTable(
+                "regimes", levels, "One row a noise level, held-out queries; `reason` says what is not shown, and why."
+            ),
             ReportTable("scores", every, "One row a (query, sigma, approximation, metric).", shown=False),
             ReportTable("scores_columns", SCORES.describe(), "Columns of that table.", shown=False),
         ],
@@ -63,7 +64,7 @@ def laws_section(study: Study) -> Section:
 
 
 def training_section(study: Study) -> Section:
-    """The network over training: nearest to the Gaussian first."""
+    """The network over training: how far it is from each law."""
     if study.model.digits is None:
         return Section(
             text="Snapshots of training are shipped for the digits only; `training_dynamics` takes your own."
@@ -73,8 +74,9 @@ def training_section(study: Study) -> Section:
     nearest = nearest_step(table)
     names = [law.name for law in laws]
     return Section(
-        text="Three snapshots of one short training run of a smaller network (shipped with the package). A network "
-        "comes near the Gaussian first; at low noise it then moves away as it learns what is not Gaussian.",
+        text="Three snapshots of one short training run of a smaller network (shipped with the package), at their "
+        "distance from each law. Larger networks on natural images were reported to come near the Gaussian first and "
+        "to leave it at low noise (Wang & Vastola 2024, arXiv 2412.09726).",
         figures=[
             ReportFigure(
                 "dynamics", figures.dynamics(table, names=names, sigmas=DYNAMICS_SIGMAS),
@@ -100,9 +102,9 @@ def memory_section(study: Study) -> Section:
     }
     whole = pd.concat([table.assign(denoiser=name) for name, table in tables.items()], ignore_index=True)
     return Section(
-        text="A denoiser that generalises treats training and held-out points alike. The memoriser (the exact denoiser "
-        "of the training set) has no error and no Jacobian on training points at low noise, and on fresh points an "
-        "error that stays at the distance to the nearest training point.",
+        text="A denoiser that generalises has errors of one size on training and held-out points. The memoriser (the "
+        "exact denoiser of the training set) has no error and no Jacobian on training points at low noise, and on "
+        "fresh points an error that stays at the distance to the nearest training point.",
         figures=[
             ReportFigure(
                 "memorisation", figures.memorisation(tables), readings.read_memory(tables, study.model.name),

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scorescope.analysis.gaussian.far_field import far_field_constant
+from scorescope.analysis.gaussian.far_field import FarField, far_field
 from scorescope.analysis.gaussian.skip import Suggestion, suggest_skip
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -26,7 +26,7 @@ from scorescope.probes.models.model import Model
 
 TOLERANCE = 1e-3  # relative squared error of the state up to which the closed form may carry
 INTERVALS = "Bands are 95 % bootstrap intervals over images. "
-FULL_LIMIT = 2048  # features up to which full covariances are fitted
+FULL_LIMIT = 2048  # features or samples up to which full covariances are fitted
 
 
 @checked
@@ -77,7 +77,7 @@ class Study:
     @property
     def rank(self) -> int | None:
         """Modes kept; all of them up to a size at which a full covariance is a matter of seconds."""
-        return None if self.train[0].numel() <= FULL_LIMIT else min(512, len(self.train) - 1)
+        return None if min(self.train[0].numel(), len(self.train)) <= FULL_LIMIT else 512
 
     @cached_property
     def gaussian(self) -> Gaussian:
@@ -102,14 +102,14 @@ class Study:
         ]  # fmt: skip
 
     @cached_property
-    def constant(self) -> float:
-        """Far-field constant, from at most 5000 training images."""
-        return far_field_constant(self.train[:5000])
+    def far(self) -> FarField:
+        """What the data say of the Gaussian at high noise, from at most 5000 training images."""
+        return far_field(self.train[:5000])
 
     @cached_property
     def advice(self) -> Suggestion:
         """How far the closed form may carry."""
-        return suggest_skip(self.model.denoiser, self.gaussian, self.constant, tolerance=TOLERANCE, seeds=self.seeds)
+        return suggest_skip(self.model.denoiser, self.gaussian, self.far, tolerance=TOLERANCE, seeds=self.seeds)
 
 
 @checked

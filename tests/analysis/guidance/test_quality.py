@@ -92,3 +92,18 @@ def test_agreement_counts_each_attribute_and_all_at_once():
     assert row.low == pytest.approx(0.0676, abs=1e-3) and row.high == pytest.approx(0.9324, abs=1e-3)  # 2 of 4, exact
     with pytest.raises(InputError, match="sets"):
         attribute_agreement(scorer, {"samples": (torch.zeros(3, 1), labels)})
+
+
+def test_a_scorer_can_be_differentiated_afterwards():
+    """What a user's module keeps from its first call must be able to enter a gradient."""
+    kept = {}
+
+    def scorer(images):
+        kept.setdefault("scale", torch.ones(2) * 1)
+        return {"a": images.flatten(1)[:, :2] * kept["scale"]}
+
+    images = torch.rand(4, 1, 2, 2)
+    attribute_agreement(scorer, {"made": (images, torch.zeros(4, 1, dtype=torch.long))})
+    leaf = images.clone().requires_grad_()
+    scorer(leaf)["a"].square().sum().backward()
+    assert leaf.grad is not None

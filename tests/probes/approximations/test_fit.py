@@ -168,3 +168,63 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     for name, message in (("text", "readable"), ("other", "format"), ("short", "do not fit"), ("none", "readable")):
         with pytest.raises(InputError, match=message):
             load_approximation(tmp_path / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("shrinkage", ["auto", "none", "oas"])
+def test_fewer_samples_than_features_are_fitted_by_their_own_span(images, shrinkage):
+    """n - 1 modes and the shrinkage's variance elsewhere are the whole covariance: no d x d matrix is formed."""
+    few = images[:20]
+    fitted = fit_gaussian(few, shrinkage=shrinkage)
+    assert fitted.rank == 19
+    rows = (few - few.mean(0)).flatten(1)
+    covariance = rows.mT @ rows / 20
+    if shrinkage != "none":
+        expected, _ = (ledoit_wolf if shrinkage == "auto" else oas)(few.flatten(1).numpy())
+        covariance = torch.from_numpy(expected)
+    torch.testing.assert_close(fitted.covariance(), covariance, rtol=1e-9, atol=1e-11)
+    overlap = fitted.basis.mT @ fitted.basis
+    torch.testing.assert_close(overlap, torch.eye(19).double(), atol=1e-10, rtol=0)
+
+
+def test_a_full_fit_of_few_large_images_is_fast():
+    """d = 12 288: a d x d float32 matrix is 0.6 GB and its eigenvectors take minutes."""
+    data = torch.randn(60, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    fitted = fit_gaussian(data)
+    assert fitted.rank == 59 and fitted.residual > 0 and "Ledoit-Wolf" in fitted.note
+    assert fitted.fit is not None and fitted.fit.samples == 60
+    assert fitted.variance == pytest.approx(float((data - data.mean(0)).square().sum() / 60), rel=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [(40, None), (400, None), (400, 5)])
+def test_a_fit_knows_the_error_of_its_covariance(sizes):
+    """The mean squared error of repeated fits, for data that are not normal."""
+    n, rank = sizes
+    generator = torch.Generator().manual_seed(0)
+    errors, stated, exact = [], [], torch.diag(1 / torch.arange(1, 7).double()) * (1 - 2 / torch.pi)
+    for _ in range(60):
+        data = torch.randn(n, 6, generator=generator, dtype=torch.float64).abs() * exact.diagonal().sqrt()
+        data = data / (1 - 2 / torch.pi) ** 0.5
+        fitted = fit_gaussian(data, shrinkage="none")
+        errors.append(float((fitted.covariance() - exact).square().sum()))
+        stated.append(fit_gaussian(data, rank=rank, shrinkage="none").fit.covariance_error)
+    assert np.mean(stated) == pytest.approx(np.mean(errors), rel=0.3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["full", "low rank", "mixture", "training set"])
+def test_half_precision_is_widened(images, kind, dtype):
+    """From sigma = 256 up sigma^2 is infinite in float16, and the mean was all that came back."""
+    law = {
+        "full": lambda: fit_gaussian(images),
+        "low rank": lambda: fit_gaussian(images, rank=5),
+        "mixture": lambda: fit_kmeans(images, clusters=3, rank=2),
+        "training set": lambda: TrainingSet(images[:50]),
+    }[kind]()
+    half, sigma = law.to(dtype), 400.0
+    x = sigma * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    moved, expected = half(x, sigma) - half.mean.double(), law(x, sigma) - law.mean
+    assert (moved - expected).norm() < 0.2 * expected.norm()  # statistics are rounded, nothing more
+    assert half(x.to(torch.float32), sigma).dtype == torch.float32
+    if kind != "training set":
+        wide = half.to(torch.float32)
+        assert torch.equal(wide.mean, half.mean)

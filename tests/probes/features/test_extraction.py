@@ -157,3 +157,20 @@ def test_edm2_reader_refuses_code(tmp_path):
     path.write_bytes(b"\x80\x04junk")
     with pytest.raises(InputError, match="damaged or another"):
         read_edm2_reference(path)
+
+
+def test_a_users_module_can_be_differentiated_after_extraction(digits):
+    """What it keeps from its first call must be able to enter a gradient."""
+
+    class Caching(nn.Module):
+        kept = None
+
+        def forward(self, x):
+            self.kept = torch.ones(3) * 1 if self.kept is None else self.kept
+            return x.flatten(1)[:, :3] * self.kept
+
+    network = Caching()
+    extract(digits, module_extractor(network, prepare=lambda images: prepare(images, "none")), progress=False)
+    x = torch.rand(2, 1, 8, 8, requires_grad=True)
+    network(x).square().sum().backward()
+    assert x.grad is not None

@@ -114,7 +114,7 @@ def run_scheduler(scheduler, latents, gaussian, timesteps=None, steps=60):
     scheduler.set_timesteps(timesteps=timesteps) if timesteps else scheduler.set_timesteps(steps)
     levels, _ = scheduler_levels(scheduler)
     state = latents * float(getattr(scheduler, "init_noise_sigma", 1.0))
-    flow = "FlowMatch" in type(scheduler).__name__
+    flow = "FlowMatch" in type(scheduler).__name__ or scheduler.config.prediction_type == "flow_prediction"
     for level, timestep in zip(levels, scheduler.timesteps, strict=True):
         here = NoiseLevel(*torch.tensor([[level.alpha], [level.alpha * level.sigma]], dtype=torch.float64))
         if math.isinf(level.sigma):  # pure noise of a flow model: the denoised prediction is the mean
@@ -150,14 +150,46 @@ def test_pipelines_go_on_from_a_teleported_state(gaussian, name):
     assert (skipped - exact).norm() <= (whole - exact).norm() * 1.05
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("DDIMScheduler", {"clip_sample": False}),
+        ("DDIMScheduler", {"clip_sample": False, "timestep_spacing": "trailing"}),
+        ("UniPCMultistepScheduler", {}),
+        ("UniPCMultistepScheduler", {"solver_order": 3, "use_karras_sigmas": True}),
+        ("UniPCMultistepScheduler", {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}),
+        ("DEISMultistepScheduler", {}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # inside diffusers
+def test_schedulers_without_timesteps_of_ones_own_go_on_too(gaussian, name, options):
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = getattr(diffusers, name)(**options)
+    scheduler.set_timesteps(200)
+    noise = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole = run_scheduler(scheduler, noise, gaussian, steps=200)
+    start = pipeline_start(gaussian, scheduler, noise, sigma_skip=6.0)
+    assert len(scheduler.timesteps) == 200  # the pipeline's own is left as it was
+    assert 3 < start.sigma <= 6.0
+    skipped = run_scheduler(start.scheduler, start.latents, gaussian, steps=200)
+    assert len(start.scheduler.timesteps) == 200 - start.skipped
+    assert (skipped - whole).norm() / (whole - gaussian.mean).norm() < 0.05
+    levels, _ = scheduler_levels(scheduler)
+    top = min(levels[0].sigma, 1e5)
+    exact = gaussian.flow(top * noise, top, 0.0)
+    assert (skipped - exact).norm() <= (whole - exact).norm() * 1.05
+    with pytest.raises(InputError, match="200, those of the whole run"):
+        start.scheduler.set_timesteps(50)
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside diffusers
 def test_schedulers_that_cannot_start_midway_are_refused(gaussian):
     diffusers = pytest.importorskip("diffusers")
     noise = torch.zeros(1, 1, 8, 8)
-    ddim = diffusers.DDIMScheduler()
-    ddim.set_timesteps(10)
+    pndm = diffusers.PNDMScheduler()  # counts its warm-up steps
+    pndm.set_timesteps(10)
     with pytest.raises(InputError, match="takes no timesteps"):
-        pipeline_start(gaussian, ddim, noise, sigma_skip=5.0)
+        pipeline_start(gaussian, pndm, noise, sigma_skip=5.0)
     euler = diffusers.EulerDiscreteScheduler()
     euler.set_timesteps(10)
     with pytest.raises(InputError, match="visits"):
@@ -171,14 +203,22 @@ def test_a_recorded_pipeline_starts_where_the_teleport_ends():
     generator = torch.Generator().manual_seed(0)
     latents = 0.8 * torch.randn(300, 4, 8, 8, generator=generator) + 0.3
     law = fit_gaussian(latents, rank=20, units="latents, scaling factor applied")
-    for kind in (diffusers.DPMSolverMultistepScheduler, diffusers.EulerDiscreteScheduler):
-        scheduler = kind(steps_offset=1)
+    for kind in (
+        diffusers.DPMSolverMultistepScheduler, diffusers.EulerDiscreteScheduler, diffusers.DDIMScheduler,
+        diffusers.UniPCMultistepScheduler,
+    ):  # fmt: skip
+        clip = {"clip_sample": False} if kind is diffusers.DDIMScheduler else {}
+        scheduler = kind(steps_offset=1, **clip)
         pipe, arguments = sd15(scheduler)
         scheduler.set_timesteps(12)
         noise = torch.randn(1, 4, 8, 8, generator=generator)
         top = scheduler_levels(scheduler)[0][0].sigma  # before the pipeline sets its own timesteps
         start = pipeline_start(law, scheduler, noise, sigma_skip=5.0)
-        arguments = {**arguments, "latents": start.latents, "timesteps": start.timesteps}
+        if start.scheduler is None:
+            arguments = {**arguments, "latents": start.latents, "timesteps": start.timesteps}
+        else:
+            pipe.scheduler = start.scheduler
+            arguments = {**arguments, "latents": start.latents, "num_inference_steps": 12}
         with record(pipe, keep="latents") as trace:
             pipe(**arguments)
         assert trace.scalars["step"].nunique() == 12 - start.skipped
@@ -188,3 +228,21 @@ def test_a_recorded_pipeline_starts_where_the_teleport_ends():
         state = trace.load("x", 0) / level["alpha"]
         expected = teleport(law, top * noise, top, start.sigma)
         torch.testing.assert_close(state, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_paths_leave_nothing_behind_that_a_gradient_refuses(gaussian):
+    """A module that keeps something from its first call can be differentiated after `run_path`."""
+
+    class Caching(torch.nn.Module):
+        kept = None
+
+        def forward(self, x, sigma, condition=None):
+            self.kept = torch.ones(1, dtype=x.dtype) * 1 if self.kept is None else self.kept
+            return gaussian(x, sigma) * self.kept
+
+    network = Caching()
+    start = 5 * torch.randn(2, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert not run_path(network, start, [5.0, 1.0]).end.requires_grad
+    x = start.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(network(x, 1.0).sum(), x)
+    assert bool(torch.isfinite(gradient).all())
