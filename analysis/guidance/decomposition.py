@@ -33,6 +33,9 @@ DECOMPOSITION = Schema(
     "decomposition",
     (
         *ROW_KEYS,
+        Column(
+            "sigma_next", float, "data", "noise level of the state that the step, or stage, returns; NaN if unknown"
+        ),
         Column("seed", int, "", "the sample's seed"),
         Column("log_snr", float, "nats", "-2 ln sigma"),
         Column("update_norm", float, "data", "L2 norm of d = D_c - D_u, denoised space"),
@@ -89,7 +92,7 @@ BANDS = Schema(
 )
 
 _STEP_KEYS = ["step", "call", "sigma", "log_snr"]
-_LABELS = [*KEYS, "seed", "log_snr", "needed", "observed", "reference", "missing"]
+_LABELS = [*KEYS, "sigma_next", "seed", "log_snr", "needed", "observed", "reference", "missing"]
 _QUANTITIES = [name for name in DECOMPOSITION.names if name not in _LABELS]
 
 
@@ -154,7 +157,16 @@ def decompose(trace: Trace | Run | str | Path) -> pd.DataFrame:
         "cos_eps_floor": unit**2 * (cc + uu) / (2 * ee),
         "reference": scalars.get("reference", "uncond"),
     }
-    kept = ["needed", "observed", "missing", "overshoot_share", "overshoot_mean", "contrast", "saturation"]
+    kept = [
+        "sigma_next",
+        "needed",
+        "observed",
+        "missing",
+        "overshoot_share",
+        "overshoot_mean",
+        "contrast",
+        "saturation",
+    ]
     return DECOMPOSITION.check(keys.join(scalars[kept]).assign(**columns))
 
 

@@ -88,9 +88,10 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
     """Gain of each Euler step along D_c, and its product along the path.
 
     A step from sigma to sigma' replaces the share 1 - sigma'/sigma of the state by the guided prediction, so a gain g
-    on D_c acts on the step as 1 + (1 - sigma'/sigma) (g - 1). The product over steps is what the parallel parts along
-    a path would come to if each acted on the same direction and nothing answered: an account of where saturation
-    enters, not a prediction of how much there will be (the network pulls back what leaves the data).
+    on D_c acts on the step as 1 + (1 - sigma'/sigma) (g - 1), with sigma' = `sigma_next` (missing where the end of a
+    last step is unknown). The product over steps is what the parallel parts along a path would come to if each acted
+    on the same direction and nothing answered: an account of where saturation enters, not a prediction of how much
+    there will be (the network pulls back what leaves the data).
 
     Parameters
     ----------
@@ -107,13 +108,15 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
     InputError
         Where a sample has two rows at one step: of two traces of the same rule and weight, which are two paths.
     """
-    require_columns("table", table, [*KEYS, "applied_gain"])
+    require_columns("table", table, [*KEYS, "sigma_next", "applied_gain"])
     of_path = [*PATH, "run", "sample"]
-    rows = table[table["call"] == 0].sort_values([*of_path, "step"])
+    ends = table.groupby([*of_path, "step"], dropna=False)["sigma_next"].transform("min")  # of all stages of a step
+    rows = table.assign(after=ends)[table["call"] == 0].sort_values([*of_path, "step"])
     if rows.duplicated([*of_path, "step"]).any():
         expected = "one row a (run, sample, step): traces of the same rule and weight one at a time"
         raise InputError("table", found="a sample with two rows at one step", expected=expected)
-    after = rows.groupby(of_path, sort=False, dropna=False)["sigma"].shift(-1).fillna(0.0)
+    # where a scheduler does not tell, the level of the next step
+    after = rows["after"].fillna(rows.groupby(of_path, sort=False, dropna=False)["sigma"].shift(-1))
     rows = rows.assign(step_gain=1 + (1 - after / rows["sigma"]) * (rows["applied_gain"] - 1))
     rows["path_gain"] = rows.groupby(of_path, sort=False, dropna=False)["step_gain"].cumprod()
     found = summarise_runs(rows, by=[*PATH, "step", "sigma"], quantities=["step_gain", "path_gain"])

@@ -56,6 +56,21 @@ def test_gain_path_multiplies_up():
     assert gain_path(apg)["mean"].to_numpy() == pytest.approx(1, abs=1e-4)
 
 
+def test_the_last_step_of_a_path_ends_where_it_ends():
+    levels = (10.0, 5.0, 2.0)
+    trace = sample(
+        PAIR, seeds=range(3), condition=LABELS[:3], rule=CFG(3.0), solver=Euler(), sigmas=(*levels, 1.0),
+        record=Recording(), progress=False,
+    ).trace  # fmt: skip
+    table = decompose(trace)
+    assert table.query("sample == 0")["sigma_next"].tolist() == [5.0, 2.0, 1.0]
+    doubled = table.assign(applied_gain=2.0)
+    ends = gain_path(doubled).query("quantity == 'path_gain'")["mean"].tolist()
+    assert ends == pytest.approx([1.5, 1.5 * 1.6, 1.5 * 1.6 * 1.5])  # taken as going to 0, the last factor was 2
+    unknown = gain_path(doubled.assign(sigma_next=np.nan)).query("quantity == 'path_gain'")["mean"]
+    assert unknown.tolist()[:2] == pytest.approx(ends[:2]) and unknown.isna().iloc[2]
+
+
 def test_clip_activity_is_where_the_clip_acts():
     def run(norm):
         return sample(
