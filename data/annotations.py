@@ -45,8 +45,8 @@ def kind_of(annotation: Any) -> Kind | None:
     if origin in (Union, UnionType):
         return _one_of(parts)
     if origin is Literal:
-        words = " or ".join(map(repr, parts))
-        return Kind(words, f"of {words}", lambda value: isinstance(value, str | int) and value in parts)
+        words = " or ".join(map(str, parts)) if len(parts) < 3 else f"one of {', '.join(map(str, parts))}"
+        return Kind(words, words, lambda value: isinstance(value, str | int) and value in parts)
     if origin in _KNOWN:
         return _KNOWN[origin]
     if origin is collections.abc.Callable:

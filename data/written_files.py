@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from scorescope.data.errors import InputError
-from scorescope.data.untrusted import parse_json, read_bytes
+from scorescope.data.untrusted import check_file, parse_json, read_bytes
 
 try:
     import fcntl
@@ -72,16 +72,10 @@ def check_seal(path: Path) -> bool:
     InputError
         For a file that is missing or no plain file, cannot be opened, or does not match its seal.
     """
-    if not path.is_file():
-        found = "no plain file" if os.path.lexists(path) else "no such file"
-        raise InputError(str(path), found=found, expected="a file that can be read")
+    check_file(path, expected="a file that can be read")
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if not size:
-                return False
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _matches(path, content)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _matches(path, content)
     except OSError as error:
         raise InputError(str(path), found=error.strerror or str(error), expected="a file that can be read") from None
 

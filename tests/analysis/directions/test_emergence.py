@@ -12,7 +12,7 @@ from torch import nn
 
 from scorescope.analysis.directions.emergence import Thresholds, trace_direction
 from scorescope.analysis.directions.landmarks import Shares, draw_seeds, first_rise, last_fall, last_rise
-from scorescope.analysis.directions.probing import probe_scan
+from scorescope.analysis.directions.probing import ProbeScan, probe_scan
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.along_sampling import sample_with_sites
 from scorescope.probes.activations.collect import collect
@@ -158,7 +158,7 @@ def test_landmarks_lie_between_points_by_the_line_through_them():
     np.testing.assert_array_equal(last_fall(log_snr, 1 - curves, 0.75), [4.5, -math.inf, 6.0])
 
 
-class Coins:
+class Coins(ProbeScan):
     """Probes that know nothing, at every noise level: a coin a seed."""
 
     sigmas = (80.0, 0.002)

@@ -178,8 +178,8 @@ class Twice(nn.Module):
     [
         (["network.midle1"], {}, r"network\.middle1"),
         ([], {}, "at least one name"),
-        ("x", {}, "a list"),
-        (["network.first"], {"how": "max"}, "cells of a grid"),
+        ("x", {}, "a sequence of str"),
+        (["network.first"], {"how": "max"}, "whole or mean or a whole number"),
         (["network.first"], {"how": 9}, "at least 9 x 9"),
         (["network.noise_embedding"], {"how": 2}, "a grid over shape"),
         (["x"], {"draws": "first"}, "'apart' or 'mean'"),

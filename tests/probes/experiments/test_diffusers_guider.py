@@ -211,7 +211,9 @@ def test_cfgpp_is_refused_before_anything_runs_on_schedulers_of_higher_order(nam
 @pytest.mark.parametrize("name", ["ddpm", "euler_ancestral", "pndm"])
 def test_cfgpp_is_refused_where_a_step_turns_out_not_to_be_first_order(name):
     pipe, arguments = sd15(SCHEDULERS[name]())
-    with pytest.raises(InputError, match=r"first-order one \(in step \d"):
+    # PNDM's first step is made twice, at one level
+    words = "found a step from 3.462 to 3.462" if name == "pndm" else r"first-order one \(in step \d"
+    with pytest.raises(InputError, match=words):
         guided(pipe, arguments, CFGPP(0.6))
     assert_clean(pipe)
 

@@ -203,7 +203,7 @@ def test_weights_reach_the_rule_inside():
     [
         ({"condition": {"prompt": "a cat"}}, "expected 3 rows"),
         ({"condition": {"prompt": ["a cat"]}}, "found 1 rows"),
-        ({"condition": None}, "no condition"),
+        ({"condition": None}, "condition: found None"),
         ({"seeds": (1, 1, 2)}, "repeated seeds"),
         ({"arguments": {"generator": None}}, "generator given as well"),
         ({"sigmas": [1.0, 0.0]}, "arguments of sample_pipeline"),

@@ -188,12 +188,20 @@ def test_weak_branches_are_known_by_the_weak_model():
         replay(trace, Autoguidance(2.0, load_denoiser("digits")[0]))
 
 
+class PatternedConv(torch.nn.Conv2d):
+    def __init__(self):
+        super().__init__(3, 3, 3, padding=1)
+
+    def forward(self, x, condition):
+        return super().forward(x + condition)
+
+
 class Loop:
     """A pipeline of one step a level: how many branches each has, and how its scheduler tells the levels."""
 
     def __init__(self, branches, level=None):
         self.net, self.scheduler, self.branches, self.level = (
-            torch.nn.Conv2d(3, 3, 3, padding=1),
+            PatternedConv(),
             Flow(),
             branches,
             level,
@@ -204,7 +212,7 @@ class Loop:
         pattern = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
         with torch.no_grad(), record(self, keep="all", level=self.level, progress=False, **options) as trace:
             for t, count in zip(self.scheduler.timesteps, self.branches, strict=True):
-                out = self.net(torch.cat([x] * count) + pattern[: 2 * count])
+                out = self.net(torch.cat([x] * count), pattern[: 2 * count])
                 if count == 2:
                     uncond, cond = out.chunk(2)
                     out = uncond + 5.0 * (cond - uncond)

@@ -51,15 +51,20 @@ def test_show_says_where_the_condition_changes_nothing(tmp_path: Path) -> None:
     assert "both branches are the same in 2 of 2 steps" in output and "no weight can be told" in output
 
 
+class Conditioned(nn.Conv2d):
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return super().forward(x + condition)
+
+
 def test_show_names_the_weight_of_each_run_and_the_rule_of_guide(tmp_path: Path) -> None:
-    pipe = SimpleNamespace(net=nn.Conv2d(4, 4, 3, padding=1), scheduler=Scheduler())
+    pipe = SimpleNamespace(net=Conditioned(4, 4, 3, padding=1), scheduler=Scheduler())
     pattern = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), record(pipe, path=tmp_path / "a") as trace:
         for spec in trace.runs([{"weight": 3.0}, {"weight": 9.0}, {"weight": 2.0}], progress=False):
             pipe.scheduler, x = Scheduler(), torch.randn(1, 4, 6, 6)
             with guide(pipe, APG(6.0)) if spec["weight"] == 2.0 else nullcontext():
                 for t in pipe.scheduler.timesteps:
-                    uncond, cond = pipe.net(torch.cat([x, x]) + pattern).chunk(2)
+                    uncond, cond = pipe.net(torch.cat([x, x]), pattern).chunk(2)
                     x = pipe.scheduler.step(uncond + spec["weight"] * (cond - uncond), t, x)[0]
     output = CliRunner().invoke(trace_app, ["show", str(tmp_path / "a")]).output
     for words in ("guided by cfg, w = 3: run 0", "guided by cfg, w = 9: run 1", "guided by APG, w = 6: run 2"):
