@@ -212,6 +212,7 @@ class EDMDenoiser(nn.Module):
     """
 
     null_label: Tensor
+    prediction_space = "edm"
 
     def __init__(self, config: UNetConfig, sigma_data: float) -> None:
         super().__init__()

@@ -29,6 +29,7 @@ from scorescope.probes.approximations import Gaussian
 RANGE = 3.0  # of the largest standard deviation: from there on the prediction is right to a half
 
 
+@checked
 @dataclass(frozen=True)
 class FarField:
     """What data say of the Gaussian's error at high noise.

@@ -10,9 +10,9 @@ with A = C (C + sigma^2)^-1 and R = (C + sigma^2)^-1, the prediction is off by
 At high noise that is tr(C) sigma^2 / (n |C|_F^2) of |D - mean|^2, and no more data of the query help. All laws that
 have the samples' mean and covariance share it there; at low noise laws with more parameters have more.
 
-The first order grows by (n / (n - p - 1))^2, p = tr A, as errors of inverses of covariances do. Simulated with normal,
-rectified and scaled data (tests/benchmarks/RESULTS.md), the expectation is that of repeated fits to a tenth, and at
-high noise 2 to 5 % of them pass the quantile, at low noise up to 8 %. It is given at p <= n / 40, as shrinkage, whose
+The first order grows by (n / (n - p - 1))^2, p = tr A, as errors of inverses of covariances do. Simulated with normal
+and scaled data (tests/benchmarks/RESULTS.md), the expectation is that of repeated fits to a tenth, and 1 to 9 % of them
+pass the quantile (nominally 2.5 %), most at low noise and few samples. It is given at p <= n / 40, as shrinkage, whose
 bias is not counted, leaves it; elsewhere it is missing.
 """
 

@@ -21,7 +21,7 @@ from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition.products import BRANCH_PRODUCTS
+from scorescope.probes.decomposition.products import BRANCH_PRODUCTS, OUTPUT_PRODUCTS
 from scorescope.probes.recording.trace import Trace
 from scorescope.probes.sampling.sample import Run
 
@@ -53,9 +53,9 @@ DECOMPOSITION = Schema(
         Column("gain", float, "1", "1 + (w - 1) a, with the row's w: factor by which plain CFG scales D_c"),
         Column("applied_gain", float, "1", "<guided, D_c> / <D_c, D_c>: factor that the rule really applied"),
         Column("applied_norm", float, "data", "L2 norm of guided - D_c, denoised space"),
-        Column("norm_floor", float, "data", "update_norm that rounding the two branches would give by itself"),
-        Column("cos_floor", float, "1", "one_minus_cos_denoised that rounding would give by itself"),
-        Column("cos_eps_floor", float, "1", "one_minus_cos_eps that rounding D_c and D_u would give by itself"),
+        Column("norm_floor", float, "data", "update_norm that rounding the network's two outputs would give by itself"),
+        Column("cos_floor", float, "1", "one_minus_cos_denoised that the same rounding would give"),
+        Column("cos_eps_floor", float, "1", "one_minus_cos_eps that the same rounding would give"),
         Column("overshoot_share", float, "1", "share of guided's elements outside the range, see image_statistics"),
         Column("overshoot_mean", float, "data", "mean distance of its elements from the range"),
         Column("contrast", float, "data", "standard deviation over the guided prediction (luma for colour)"),
@@ -132,7 +132,8 @@ def decompose(trace: Trace | Run | str | Path) -> pd.DataFrame:
         applied_gain = 1 + scalars["applied_cond"] / cc
         update_ratio = np.sqrt(dd / cc)
         share = parallel / dd
-    unit = ROUNDING * _eps(str(manifest["dtype"]))
+    unit = ROUNDING * _precision(trace)
+    put_out, put_out_uncond = (scalars.get(name, known) for name, known in zip(OUTPUT_PRODUCTS, (cc, uu), strict=True))
     columns = {
         "seed": scalars["sample"].map(trace.samples.set_index("sample")["seed"]).astype(np.int64),
         "log_snr": -2 * np.log(scalars["sigma"]),
@@ -152,9 +153,9 @@ def decompose(trace: Trace | Run | str | Path) -> pd.DataFrame:
         "gain": np.where(coefficient == 0, 1.0, 1 + (keys["weight"] - 1) * coefficient),
         "applied_gain": applied_gain,
         "applied_norm": np.sqrt(scalars["applied_sq"]),
-        "norm_floor": unit * np.sqrt(cc + uu),
-        "cos_floor": np.where(np.isfinite(dd), unit**2, np.nan),
-        "cos_eps_floor": unit**2 * (cc + uu) / (2 * ee),
+        "norm_floor": unit * np.sqrt(put_out + put_out_uncond),
+        "cos_floor": unit**2 * (put_out / cc + put_out_uncond / uu) / 2,
+        "cos_eps_floor": unit**2 * (put_out + put_out_uncond) / (2 * ee),
         "reference": scalars.get("reference", "uncond"),
     }
     kept = [
@@ -324,5 +325,9 @@ def _one_minus_cos(aa: Floats, bb: Floats, dd: Floats, da: Floats) -> Floats:
     return found
 
 
-def _eps(dtype: str) -> float:
-    return float(torch.finfo(getattr(torch, dtype)).eps)
+def _precision(trace: Trace) -> Floats | float:
+    """Machine epsilon of the coarsest type that the predictions of each row passed through."""
+    if "precision" in trace.scalars:
+        return trace.scalars["precision"].to_numpy(np.float64)
+    stated = trace.manifest.get("recording", {}).get("compute_dtype") or trace.manifest["dtype"]
+    return float(torch.finfo(getattr(torch, str(stated))).eps)

@@ -24,6 +24,7 @@ from scorescope.probes.approximations.layout import flatten, outside_inference, 
 from scorescope.probes.models.denoiser import Condition
 
 
+@checked
 @dataclass(frozen=True)
 class Fit:
     """What a law's mean and covariance were estimated from.

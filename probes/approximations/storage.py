@@ -5,6 +5,7 @@ gaussian = load_approximation("cifar10.safetensors")
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, parse_json, read_tensors
 from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
-from scorescope.probes.approximations.gaussian import Gaussian
+from scorescope.probes.approximations.gaussian import Fit, Gaussian
 from scorescope.probes.approximations.mixture import Mixture
 from scorescope.probes.approximations.training_set import TrainingSet
 
@@ -99,7 +100,8 @@ def _pack(prefix: str, gaussian: Gaussian, tensors: dict[str, Tensor]) -> dict[s
         f"{prefix}basis": gaussian.basis,
         f"{prefix}eigenvalues": gaussian.eigenvalues,
     }
-    return {"residual": gaussian.residual, "name": gaussian.name, "note": gaussian.note, "units": gaussian.units}
+    about = {"residual": gaussian.residual, "name": gaussian.name, "note": gaussian.note, "units": gaussian.units}
+    return about | {"fit": None if gaussian.fit is None else asdict(gaussian.fit)}
 
 
 def _build(about: dict[str, Any], tensors: dict[str, Tensor]) -> Approximation:
@@ -115,4 +117,5 @@ def _build(about: dict[str, Any], tensors: dict[str, Tensor]) -> Approximation:
 
 def _unpack(prefix: str, entry: dict[str, Any], tensors: dict[str, Tensor]) -> Gaussian:
     mean, basis, eigenvalues = (tensors[prefix + key] for key in ("mean", "basis", "eigenvalues"))
-    return Gaussian(mean, basis, eigenvalues, **entry)
+    fit = None if entry.get("fit") is None else Fit(**entry["fit"])  # earlier versions wrote none
+    return Gaussian(mean, basis, eigenvalues, **{**entry, "fit": fit})

@@ -32,6 +32,8 @@ PAIRS = {  # of c = D_c, u = D_u, d = c - u and e = x - c
 IMAGE_STATISTICS = ("overshoot_share", "overshoot_mean", "contrast", "saturation")
 GUIDED_PRODUCTS = ("applied_sq", "applied_cond", *IMAGE_STATISTICS)
 
+OUTPUT_PRODUCTS = ("cond_output_sq", "uncond_output_sq")  # what the network rounds, of each branch
+
 _CACHE_ELEMENTS = 2**16  # 512 kB of float64: three such blocks fit a level-two cache
 _HOST_ELEMENTS = 2048  # from here on a sample is worth a loop of its own, and a row a BLAS dot
 _HOST_COLUMNS = 8192  # 64 kB of float64; BLAS does not share so short a product among threads

@@ -20,7 +20,12 @@ from tqdm import tqdm
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition.products import branch_products, guided_products, squared_distance
+from scorescope.probes.decomposition.products import (
+    OUTPUT_PRODUCTS,
+    branch_products,
+    guided_products,
+    squared_distance,
+)
 from scorescope.probes.experiments.recorded_visits import recorded_visits
 from scorescope.probes.guidance.base import (
     COND,
@@ -301,6 +306,9 @@ def _finished(trace: Trace, one: _Replayed, shape: list[int], options: Recording
         raise one.refused
     table = one.recorder.table()
     table["sample"] += table.pop("first")
+    known = [name for name in (*OUTPUT_PRODUCTS, "precision") if name in trace.scalars]  # of the same branches
+    keys = [name for name in ("run", "stream", "sample", "step", "call") if name in trace.scalars]
+    table = table.merge(trace.scalars[[*keys, *known]], on=keys, how="left") if known else table
     manifest: dict[str, Any] = {
         **trace.manifest,
         "rule": describe(one.rule),

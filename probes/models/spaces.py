@@ -158,6 +158,23 @@ def from_denoised(
     return (alpha * eps - s * denoised) / (alpha**2 + s**2).sqrt()
 
 
+def state_share(space: str, sigma: float | Tensor, sigma_data: float | None = None) -> float | Tensor:
+    """s of D = s x + (what the network put out), variance-exploding convention, for a network that predicts `space`.
+
+    The rest is what a network rounds: its own output, not D.
+    """
+    if space == "edm" and sigma_data is None:
+        raise InputError("sigma_data", found="None", expected="the data's standard deviation, for the space edm")
+    return {
+        "denoised": lambda: 0.0,
+        "eps": lambda: 1.0,
+        "score": lambda: 1.0,
+        "v": lambda: 1 / (1 + sigma**2),
+        "flow": lambda: 1 / (1 + sigma),
+        "edm": lambda: sigma_data**2 / (sigma**2 + sigma_data**2),  # type: ignore[operator]
+    }[space]()
+
+
 def _edm(alpha: Tensor, s: Tensor, sigma_data: float | None) -> tuple[Tensor, Tensor]:
     """c_skip / alpha and c_out, finite at alpha = 0 too."""
     assert sigma_data is not None  # _check has seen to it

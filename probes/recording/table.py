@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scorescope.probes.decomposition.products import BRANCH_PRODUCTS, GUIDED_PRODUCTS
+from scorescope.probes.decomposition.products import BRANCH_PRODUCTS, GUIDED_PRODUCTS, OUTPUT_PRODUCTS
 from scorescope.probes.pipelines.naming import SAME, Verdict
 from scorescope.probes.pipelines.proof import Proved, unpack
 from scorescope.probes.pipelines.settling import settle
@@ -35,6 +35,9 @@ SCALAR_COLUMNS: dict[str, str] = {
     "missing": "why the unconditional branch is missing, or says nothing; empty where it is there",
     **{name: "inner products in denoised space; see branch_products" for name in BRANCH_PRODUCTS},
     **{name: "of the guided prediction in denoised space; see guided_products" for name in GUIDED_PRODUCTS},
+    "cond_output_sq": "squared norm of what the network put out, as it enters D_c; NaN where levels differ in a sample",
+    "uncond_output_sq": "the same of D_u",
+    "precision": "machine epsilon of the coarsest type that the predictions passed through",
     "weight": "guidance weight w of D_u + w (D_c - D_u), fitted; the mean where it differs by frame; of a rule in"
     " `made_by` its own",
     "weight_error": "standard error of the fitted weight: what rounding leaves open; 0 for a rule's own",
@@ -190,6 +193,7 @@ def _scalar_rows(event: Mapping[str, Any], step: Proved, first: int) -> dict[str
         **_products(event, step, level),
         **{name: _column(event["statistics"].get(name), rows) for name in GUIDED_PRODUCTS[2:]},
         **_contrast(event, step, level),
+        "precision": np.full(rows, math.nan if step.hypothesis is None else step.hypothesis["precision"]),
         "weight": [weight for weight, _ in weights],
         "weight_error": [error for _, error in weights],
         "rule": [verdict.rule for verdict in verdicts],
@@ -242,7 +246,7 @@ def _follows(found: Sequence[tuple[int, Sequence[bool]]], place: int) -> tuple[i
 def _products(event: Mapping[str, Any], step: Proved, level: Mapping[str, Array]) -> dict[str, Array]:
     """The inner products of `branch_products` and `guided_products` as quadratic forms."""
     rows = len(step.verdicts)
-    found = {name: np.full(rows, math.nan) for name in (*BRANCH_PRODUCTS, *GUIDED_PRODUCTS[:2])}
+    found = {name: np.full(rows, math.nan) for name in (*BRANCH_PRODUCTS, *GUIDED_PRODUCTS[:2], *OUTPUT_PRODUCTS)}
     if step.hypothesis is None:
         return found
     gram, skip, out, alpha = step.grams, level["skip"], level["out"], level["alpha"]
@@ -260,7 +264,8 @@ def _products(event: Mapping[str, Any], step: Proved, level: Mapping[str, Array]
         turned = scale if "denoised_gram" in step.hypothesis else np.ones(len(places))
         part = _forms(gram[places], level_of, (scale, mix), turned, cond, uncond, unguided)
         for name, values in part.items():
-            found[name][places] = values
+            if name not in OUTPUT_PRODUCTS or "denoised_gram" not in step.hypothesis:
+                found[name][places] = values
     return found
 
 
@@ -308,6 +313,7 @@ def _forms(
         d_cond = (skip + out * mix) * state + offset * _branch(m, cond) + zero
         applied = guided - out * mix * state - offset * _branch(m, cond) - zero
     found = {"cond_sq": _square(gram, d_cond)}
+    found["cond_output_sq"] = _square(gram, guided if unguided else offset * _branch(m, cond))
     found["applied_sq"], found["applied_cond"] = _square(gram, applied), _dot(gram, applied, d_cond)
     noise = np.where(alpha == 0, math.nan, _basis(m, m - 1) / np.where(alpha == 0, 1.0, alpha) - d_cond)
     found["noise_sq"] = _square(gram, noise)
@@ -316,6 +322,7 @@ def _forms(
     update = offset * (_branch(m, cond) - _branch(m, uncond))
     d_uncond = d_cond - update
     found["uncond_sq"] = _square(gram, d_uncond)
+    found["uncond_output_sq"] = _square(gram, offset * _branch(m, uncond))
     found["update_sq"], found["update_cond"] = _square(gram, update), _dot(gram, update, d_cond)
     found["update_noise"] = _dot(gram, update, noise)
     return found

@@ -9,7 +9,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,11 @@ from scorescope.probes.decomposition.products import (
     branch_products,
     centred_products,
     guided_products,
+    squared_distance,
 )
 from scorescope.probes.guidance.branch_makers import Maker
 from scorescope.probes.models.model import check_value_range
+from scorescope.probes.models.spaces import Space, state_share
 from scorescope.probes.pipelines.proof import Proved
 from scorescope.probes.recording.arrays import Arrays
 from scorescope.probes.recording.doubts import doubts
@@ -66,6 +68,13 @@ class Recording:
         Add energies in radial frequency bands with these inner edges, in cycles per sample.
     keep : bool
         Keep the states and branches themselves, for replaying rules: 4 tensors an evaluation, on the device.
+    prediction_space : str or None
+        What the network inside of the denoiser predicts: denoised, eps, v, flow, edm or score. It rounds its own
+        output, which is what floors follow from. By default the denoiser's attribute of that name, else denoised.
+    sigma_data : float or None
+        Of the space edm; by default the denoiser's attribute.
+    compute_dtype : str or None
+        Coarsest type inside of the network, as "float16"; by default the denoiser's attribute, else the state's.
     """
 
     value_range: tuple[float, float] | None = None
@@ -73,9 +82,26 @@ class Recording:
     centred: bool = False
     band_edges: tuple[float, ...] = ()
     keep: bool = False
+    prediction_space: Space | None = None
+    sigma_data: float | None = None
+    compute_dtype: str | None = None
 
     def __post_init__(self) -> None:
         check_value_range(self.value_range)
+        if self.compute_dtype is not None and not isinstance(getattr(torch, self.compute_dtype, None), torch.dtype):
+            raise InputError(
+                "compute_dtype", found=repr(self.compute_dtype), expected='the name of a type, as "float16"'
+            )
+
+    def of(self, denoiser: object) -> "Recording":
+        """The same, with what is not stated taken from the denoiser's attributes, where it has them."""
+        kind = self.compute_dtype or getattr(denoiser, "compute_dtype", None)
+        return replace(
+            self,
+            prediction_space=self.prediction_space or getattr(denoiser, "prediction_space", None),
+            sigma_data=self.sigma_data or getattr(denoiser, "sigma_data", None),
+            compute_dtype=None if kind is None else str(kind).removeprefix("torch."),
+        )
 
 
 @checked
@@ -398,12 +424,22 @@ class ScalarRecorder:
         values = dict(branch_products(cond, uncond, x) if products is None else products)
         if "applied_sq" not in values:
             values |= guided_products(guided, cond, self.recording.value_range)
+        if self.recording.prediction_space is not None:
+            values |= self._outputs(x, cond, uncond, keys["sigma"])
         if uncond is not None and self.recording.centred:
             values |= centred_products(cond, uncond)
         if uncond is not None and self.recording.band_edges:
             values |= band_products(cond, uncond, self.recording.band_edges)
         self._keys.append(keys)
         self._values.append(values)
+
+    def _outputs(self, x: Tensor, cond: Tensor, uncond: Tensor | None, sigma: Any) -> dict[str, Tensor]:
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).reshape(-1, *(1,) * (x.ndim - 1))
+        share = state_share(str(self.recording.prediction_space), sigma, self.recording.sigma_data)
+        found = {"cond_output_sq": squared_distance(cond, share * x)}
+        if uncond is not None:
+            found["uncond_output_sq"] = squared_distance(uncond, share * x)
+        return found
 
     def table(self, *, first: int = 0) -> pd.DataFrame:
         """Everything recorded, one row a (evaluation, sample), `sample` counted from `first`."""

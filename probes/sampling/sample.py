@@ -119,6 +119,7 @@ def sample(
     _check_condition(denoiser, condition, rule, len(seeds))
     _check_solver(rule, solver)
     _check_start(start, (len(seeds), *shape))
+    record = None if record is None else record.of(denoiser)
     started = time.perf_counter()
     samples, tables = [], []
     visits: list[Visit] = []

@@ -9,7 +9,8 @@ from scorescope.analysis.guidance import compare, decompose_bands, decompose_cen
 from scorescope.analysis.guidance.decomposition import DECOMPOSITION, ROUNDING, _one_minus_cos
 from scorescope.data import InputError
 from scorescope.probes import APG, CFG, Recording, Trace, sample
-from scorescope.probes.models import edm_sigmas
+from scorescope.probes.models import NoiseLevel, edm_sigmas, from_denoised, to_denoised
+from scorescope.probes.sampling import Euler
 
 LABELS = torch.zeros(6, dtype=torch.long)
 
@@ -105,6 +106,49 @@ def test_the_rounding_floor_is_what_rounding_gives(dtype):
     values = torch.randn(200_000, generator=generator, dtype=torch.float64)
     error = (values.to(dtype).double() - values).norm() / values.norm()
     assert ROUNDING * torch.finfo(dtype).eps == pytest.approx(error.item(), rel=0.05)
+
+
+class Rounding:
+    """Two random predictions of a network in a prediction space, which it puts out in a type; `exact` does not."""
+
+    shape = (4, 32, 32)
+
+    def __init__(self, space, kind, exact=False):
+        self.prediction_space, self.compute_dtype, self.exact, self.sigma_data = space, kind, exact, 0.5
+
+    def __call__(self, x, sigma, condition):
+        level = sigma[0]
+        seed = int(1000 * level) + (condition is not None)
+        clean = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+        state = NoiseLevel.vp(sigma) if self.prediction_space == "v" else NoiseLevel.ve(sigma)
+        if self.prediction_space == "flow":
+            state = NoiseLevel.flow(sigma / (1 + sigma))
+        there = x * state.alpha.reshape(-1, 1, 1, 1)
+        options = {"space": self.prediction_space, "sigma_data": 0.5 if self.prediction_space == "edm" else None}
+        put_out = from_denoised(clean, there, state, **options)
+        if not self.exact:
+            put_out = put_out.to(self.compute_dtype).to(x.dtype)
+        return to_denoised(put_out, there, state, **options)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("space", ["denoised", "eps", "v", "flow", "edm"])
+def test_the_floor_is_that_of_what_the_network_puts_out(space, kind):
+    # of a network that predicts eps, D rounds as sigma times its output: a thousandth of D's own at low noise
+    states = {"start": 14.6 * torch.randn(2, 4, 32, 32, dtype=torch.float64), "dtype": torch.float64}
+    options = {"seeds": range(2), "condition": torch.arange(2), "rule": CFG(3.0), "sigmas": (14.6, 1.3, 0.03, 0.0)}
+    options |= states | {"solver": Euler(), "progress": False}
+    recording = Recording(keep=True)
+    exact = Rounding(space, kind, exact=True)
+    path = sample(exact, record=recording, **options).trace
+    rounded, expected = Rounding(space, kind), []
+    for visit in path.kept:
+        sigma = torch.full((2,), visit.sigma, dtype=torch.float64)
+        gap = rounded(visit.x, sigma, True) - rounded(visit.x, sigma, None) - (visit.cond - visit.uncond)
+        expected += gap.flatten(1).norm(dim=1).tolist()
+    found = decompose(path)["norm_floor"]
+    # values of a type are rounded by up to twice more or less as they lie in a power of two
+    assert found.to_numpy() == pytest.approx(np.array(expected), rel=0.15)
 
 
 def test_apg_removes_the_gain_and_cfg_applies_it():

@@ -154,6 +154,7 @@ def test_saving_keeps_everything(tmp_path, images):
         save_approximation(path, fitted)
         loaded = load_approximation(path)
         assert (loaded.name, loaded.note, loaded.units) == (fitted.name, fitted.note, fitted.units)
+        assert getattr(loaded, "fit", None) == getattr(fitted, "fit", None)
         assert torch.equal(loaded(images[:3], 0.7), fitted(images[:3], 0.7))
         assert torch.equal(loaded(images[:3], 0.7, labels[:3]), fitted(images[:3], 0.7, labels[:3]))
 

@@ -121,6 +121,13 @@ def _check_scalars(trace: Any) -> None:
             np.testing.assert_allclose(
                 rows[name], expected[name].numpy(), rtol=1e-6, atol=1e-12 * np.max(scale), err_msg=f"{name}, {place}"
             )
+        skip = event["level"]["skip"]
+        if isinstance(skip, float) and not rows["cond_output_sq"].isna().any():
+            state = skip * trace.load("x", place).double()[: len(cond)]
+            for name, branch in (("cond_output_sq", cond), ("uncond_output_sq", uncond)):
+                if branch is not None:
+                    put_out = (branch - state).square().flatten(1).sum(1).numpy()
+                    np.testing.assert_allclose(rows[name], put_out, rtol=1e-6)
         if alpha:
             np.testing.assert_allclose(rows["noise_sq"], expected["noise_sq"].numpy(), rtol=1e-6)
 
