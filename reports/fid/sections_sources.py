@@ -9,10 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scorescope.analysis.fid.contributions import direction_spectrum, feature_contributions, visible_share
-from scorescope.analysis.fid.gaming import GAMING_AUDIT, Verdict, gaming_audit, verdict
+from scorescope.analysis.fid.gaming import GAMING_AUDIT, gaming_audit
 from scorescope.analysis.fid.influence_tables import CLASSES, class_table, group_table, influence_table, leave_one_out
 from scorescope.analysis.fid.matching import HistogramMatch, match_histogram
 from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWarning
+from scorescope.analysis.fid.verdicts import Verdict, verdict
 from scorescope.analysis.fid.weights import optimise_weights
 from scorescope.reports.fid import figures, readings
 from scorescope.reports.fid.study import View, pictures
