@@ -34,12 +34,13 @@ def suspiciously_even(classes: ArrayLike) -> bool:
     bool
         True where chi-square of the counts against equal ones lies in the lowest 0.1 % of its law for independent draws
         of equally likely classes, rounding of whole numbers allowed for; other shares make counts less even. A fixed
-        number a class that differs between classes is not noticed.
+        number a class that differs between classes is not noticed, nor one of
+        single images.
     """
     counts = np.unique(np.asarray(classes), return_counts=True)[1]
     n, kinds = counts.sum(), len(counts)
-    if kinds < 2:
-        return False
+    if kinds < 2 or counts.min() < 2:
+        return False  # one image of a label: a name, no class
     expected = n / kinds
     found = np.square(counts - expected).sum() / expected + 0.25 * kinds / expected
     return bool(stats.chi2.cdf(found, kinds - 1) < TOO_EVEN)

@@ -30,7 +30,9 @@ from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features
 
 GROUPS, FEWER_GROUPS = 20, 10  # of the jackknife; above MANY_FEATURES 20 distances take half a minute, 40 a minute
+REPEATS, FEWER_REPEATS = 10, 4  # splits of the real set for its floor; many features make a single split exact enough
 MANY_FEATURES = 512
+WITHOUT_BIAS = "FD without bias"
 INFINITY_FROM = 4  # rows a feature from which FD = a + b/n is fitted
 
 COMPANIONS = Schema(
@@ -227,13 +229,15 @@ def _frechet_row(sets: _Sets) -> dict[str, float | str]:
 def _floor(sets: _Sets) -> RealFloor:
     drawn = sets.fake_classes is not None, sets.real_classes is not None
     if len(sets.y) < 4:
-        return RealFloor(math.nan, math.nan, "no floor below 4 real images")
-    return real_floor(sets.y, len(sets.x), len(sets.y), real_classes=sets.known, by_class=drawn)
+        return RealFloor(math.nan, "no floor below 4 real images")
+    repeats = REPEATS if sets.x.shape[1] <= MANY_FEATURES else FEWER_REPEATS
+    sizes = len(sets.x), len(sets.y)
+    return real_floor(sets.y, *sizes, real_classes=sets.known, by_class=drawn, repeats=repeats)
 
 
 def _debiased_row(sets: _Sets) -> dict[str, float | str]:
     """FD of the populations, with its interval; missing with the reason where groups cannot be left out."""
-    name, d = "FD without bias", sets.x.shape[1]
+    name, d = WITHOUT_BIAS, sets.x.shape[1]
     groups = GROUPS if d <= MANY_FEATURES else FEWER_GROUPS
     if sets.smallest * (groups - 1) <= d * groups or sets.smallest < 2 * groups:
         why = f"{sets.smallest} images of {d} features: too few to leave out one of {groups} groups"

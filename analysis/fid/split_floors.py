@@ -29,14 +29,11 @@ class RealFloor:
     ----------
     value : float
         Expected distance; NaN where the real set is too small to tell.
-    scatter : float
-        Standard deviation of a single distance about it, over splits; NaN where nothing was split.
     kind : str
         `halves`, `halves by class` or `fourth moments`; where there is no value, why.
     """
 
     value: float
-    scatter: float
     kind: str
 
 
@@ -122,23 +119,20 @@ def real_floor(
     rows = check_features("real", real, at_least=4)
     n, d = rows.shape
     if n <= d:
-        return RealFloor(math.nan, math.nan, f"no floor: {n} real images of {d} features")
+        return RealFloor(math.nan, f"no floor: {n} real images of {d} features")
     if any(by_class) and real_classes is None:
-        return RealFloor(math.nan, math.nan, "no floor: a set drawn by class needs the classes of the real images")
+        return RealFloor(math.nan, "no floor: a set drawn by class needs the classes of the real images")
     if n < HALVES_FROM * d:
         if any(by_class):
-            return RealFloor(math.nan, math.nan, f"no floor by class below {HALVES_FROM} real images a feature")
-        return RealFloor(fourth_moment_floor(rows, n1, n2), math.nan, "fourth moments")
-    total, variance = 0.0, 0.0
-    for size, stratified in zip((n1, n2), by_class, strict=True):
-        values, half = _halves(rows, real_classes if stratified else None, repeats)
-        total, variance = total + values.mean() * half / size / 2, max(variance, (values.std(ddof=1) * half) ** 2)
-    scatter = math.sqrt(variance) * (1 / n1 + 1 / n2) / 2
-    return RealFloor(float(total), scatter, "halves by class" if any(by_class) else "halves")
+            return RealFloor(math.nan, f"no floor by class below {HALVES_FROM} real images a feature")
+        return RealFloor(fourth_moment_floor(rows, n1, n2), "fourth moments")
+    found = {drawn: _halves(rows, real_classes if drawn else None, repeats) for drawn in set(by_class)}
+    total = sum(found[drawn] / size for size, drawn in zip((n1, n2), by_class, strict=True))
+    return RealFloor(float(total), "halves by class" if any(by_class) else "halves")
 
 
-def _halves(rows: Floats, classes: ArrayLike | None, repeats: int) -> tuple[Floats, int]:
-    """Distances between random halves, and their size; the same halves whenever it is asked again."""
+def _halves(rows: Floats, classes: ArrayLike | None, repeats: int) -> float:
+    """What a side adds to the mean distance of random halves, times its size."""
     values = []
     for seed in range(repeats):
         if classes is None:
@@ -146,4 +140,4 @@ def _halves(rows: Floats, classes: ArrayLike | None, repeats: int) -> tuple[Floa
         else:
             first, second = class_parts("real_classes", classes, len(rows), 2, seed=seed)
         values.append(distance_value(rows[first], rows[second]))
-    return np.asarray(values), len(first)
+    return float(np.mean(values)) / (1 / len(first) + 1 / len(second))
