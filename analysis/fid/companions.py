@@ -232,7 +232,10 @@ def _floor(sets: _Sets) -> RealFloor:
         return RealFloor(math.nan, "no floor below 4 real images")
     repeats = REPEATS if sets.x.shape[1] <= MANY_FEATURES else FEWER_REPEATS
     sizes = len(sets.x), len(sets.y)
-    return real_floor(sets.y, *sizes, real_classes=sets.known, by_class=drawn, repeats=repeats)
+    try:
+        return real_floor(sets.y, *sizes, real_classes=sets.known, by_class=drawn, repeats=repeats)
+    except InputError as error:  # a class of one real image has no halves
+        return RealFloor(math.nan, f"no floor by class: {error}")
 
 
 def _debiased_row(sets: _Sets) -> dict[str, float | str]:

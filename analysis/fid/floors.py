@@ -40,7 +40,7 @@ def null_floor(covariance: Floats, n1: int | None, n2: int | None) -> float:
     return _second_order(values, pairs + np.diag(np.diagonal(pairs)), n1, n2)
 
 
-def fourth_moment_floor(features: Floats, n1: int, n2: int) -> float:
+def fourth_moment_floor(features: Floats, n1: float, n2: float) -> float:
     """Expected distance between two samples of sizes n1 and n2 drawn like the rows of `features`, more than d of them.
 
     `null_floor` with the measured variances of z_i z_j in place of the Gaussian ones, z the centred features in the
@@ -62,7 +62,7 @@ def _positive(values: Floats) -> Bools:
     return found
 
 
-def _second_order(values: Floats, variances: Floats, n1: int, n2: int) -> float:
+def _second_order(values: Floats, variances: Floats, n1: float, n2: float) -> float:
     """(1/n1 + 1/n2) [sum_i l_i + (1/2) sum_ij Var(z_i z_j) / (l_i + l_j)]."""
     second = 0.5 * (variances / np.add.outer(values, values)).sum()
     return float((1 / n1 + 1 / n2) * (values.sum() + second))
