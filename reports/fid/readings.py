@@ -58,7 +58,7 @@ def read_distances(frechet: pd.DataFrame, spaces: tuple[str, str]) -> str:
 
 def is_told(ranked: pd.DataFrame) -> bool:
     """Whether the interval of the first row of `ranked`, a table sorted by value, lies below all others."""
-    known = ranked[["low", "high"]].notna().to_numpy().all()
+    known = len(ranked) > 1 and ranked[["low", "high"]].notna().to_numpy().all()
     return bool(known and ranked["high"].iloc[0] < ranked["low"].iloc[1:].min())
 
 
