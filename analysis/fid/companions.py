@@ -17,6 +17,7 @@ from scipy import special
 
 from scorescope.analysis.fid.classes import suspiciously_even
 from scorescope.analysis.fid.extrapolation import fid_infinity
+from scorescope.analysis.fid.floors import null_floor
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.frechet_error import frechet_interval
 from scorescope.analysis.fid.kernels import kid
@@ -32,6 +33,9 @@ from scorescope.probes.features.moments import check_features
 GROUPS, FEWER_GROUPS = 20, 10  # of the jackknife; above MANY_FEATURES 20 distances take half a minute, 40 a minute
 REPEATS, FEWER_REPEATS = 10, 4  # splits of the real set for its floor; many features make a single split exact enough
 MANY_FEATURES = 512
+HEAVY_TAILED = (
+    1.8  # floor by fourth moments over the Gaussian one: 1.3 for rectified features, 2 and more in heavy tails
+)
 WITHOUT_BIAS = "FD without bias"
 INFINITY_FROM = 4  # rows a feature from which FD = a + b/n is fitted
 
@@ -140,7 +144,7 @@ def companion_table(
     images, with the reason in its note; FID_infinity for n <= 4 d, neighbours for n <= 5 have no row.
     """
     x, y = check_features("fake", fake, at_least=3), check_features("real", real, at_least=3)
-    sets = _Sets(x, y, *(_even(classes) for classes in (fake_classes, real_classes)), real_classes)
+    sets = _Sets(x, y, _even(fake_classes), _even(real_classes), real_classes)
     rows = [_frechet_row(sets), _debiased_row(sets)]
     if companions:
         rows += [*_companion_rows(sets), *_score_rows(logits, bias, len(x))]
@@ -215,12 +219,18 @@ def _frechet_row(sets: _Sets) -> dict[str, float | str]:
     floor = _floor(sets)
     beside: dict[str, float | str] = {"floor": floor.value, "floor_kind": floor.kind}
     note = f"route {found.route}, rank {found.rank}; biased: its interval is that of FD without bias"
+    if math.isfinite(found.floor):
+        gaussian = null_floor(np.cov(y, rowvar=False), len(x), len(y))
+        note += f"; floor by fourth moments {found.floor:.3g}, were the features Gaussian {gaussian:.3g}"
+        if math.isfinite(floor.value) and found.floor > HEAVY_TAILED * gaussian:
+            beside["floor_kind"] = f"{floor.kind}; few images weigh most: it may be a quarter too low"
     if sets.smallest <= d:
         return _row("FD", found.value, note + "; no scatter for n <= d", **beside)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FirstOrderWarning)  # the note says so
-        classes = {"fake_classes": sets.fake_classes, "real_classes": sets.real_classes}
-        interval = frechet_interval(x, y, method="influence", **classes)
+        interval = frechet_interval(
+            x, y, method="influence", fake_classes=sets.fake_classes, real_classes=sets.real_classes
+        )
     rough = "" if sets.smallest >= FIRST_ORDER * d else f", rough below n = {FIRST_ORDER} d"
     beside |= {"scatter_low": interval.scatter_low, "scatter_high": interval.scatter_high}
     return _row("FD", found.value, f"{note}; scatter by influences{rough}{sets.by_class}", **beside)

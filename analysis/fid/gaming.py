@@ -187,11 +187,12 @@ def _measure(
 
 
 def _metrics(chosen: FeaturePair, real: FeaturePair) -> dict[str, float]:
-    near = neighbour_values(chosen.first, real.first)
+    x, y = np.asarray(chosen.first, np.float64), np.asarray(real.first, np.float64)
+    near = neighbour_values(x, y)
     return {
-        "FD": distance_value(chosen.first, real.first),
-        "second FD": distance_value(chosen.second, real.second),
-        "KID x 1000": 1000 * kid(chosen.first, real.first).value,
+        "FD": distance_value(x, y),
+        "second FD": distance_value(np.asarray(chosen.second, np.float64), np.asarray(real.second, np.float64)),
+        "KID x 1000": 1000 * kid(x, y).value,
         "precision": near["precision"],
         "recall": near["recall"],
     }

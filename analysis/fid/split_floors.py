@@ -112,9 +112,9 @@ def real_floor(
 
     Notes
     -----
-    Simulated (d = 24; 4, 10, 30 rows a feature), floor over the mean distance of independent sets: 0.96 to 1.05 for
-    Gaussian, rectified and pooled features; 0.83, 0.92, 0.96 with a scale an image; 0.80, 0.83, 1.00 for sparse
-    features. One real set's floor scatters about that by 4 to 7 %, by 18 to 33 % in the last two.
+    Simulated (d = 12 and 24; 4, 10, 30 rows a feature), floor over the mean distance of independent sets: 0.95 to 1.05
+    for Gaussian, rectified and pooled features; 0.83 to 0.96 with a scale an image; 0.76 to 1.00 for sparse features.
+    One real set's floor scatters about that by 4 to 7 % (d = 24), by 18 to 33 % in the last two.
     """
     rows = check_features("real", real, at_least=4)
     n, d = rows.shape

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,11 @@ def _drawn_by_class(item: ImageSet) -> str:
 
 
 def _companions(item: ImageSet, study: Study) -> pd.DataFrame:
-    classes = {"fake_classes": item.classes, "real_classes": study.real.classes}
     bias = None if study.extractor.head is None else study.extractor.head.bias.detach().cpu().numpy()
-    first = companion_table(
-        item.first.features, study.real.first.features, space=study.spaces[0], logits=item.first.logits, bias=bias,
-        **classes,
-    )  # fmt: skip
-    second = companion_table(item.second.features, study.real.second.features, space=study.spaces[1], **classes)
+    compare = partial(companion_table, fake_classes=item.classes, real_classes=study.real.classes)
+    real, spaces = study.real, study.spaces
+    first = compare(item.first.features, real.first.features, space=spaces[0], logits=item.first.logits, bias=bias)
+    second = compare(item.second.features, real.second.features, space=spaces[1])
     parts = [first, second, *([_cmmd_row(second, item, study)] if study.second.name == "CLIP" else [])]
     return pd.concat(parts, ignore_index=True)
 
@@ -114,8 +113,8 @@ def _spatial_rows(fake: Floats, real: Floats, kind: str, fakes: Classes, reals: 
     table = companion_table(fake, real, space=kind, companions=False, fake_classes=fakes, real_classes=reals)
     table["metric"] = table["metric"].str.replace("FD", "sFID")
     if table["value"].isna().iloc[1]:
-        table.loc[0, "note"] += f"; no value without bias: {table.loc[1, 'note']}"
-        return table.head(1)
+        why = f"; no value without bias: {table['note'].iloc[1]}"
+        return table.head(1).assign(note=table["note"].iloc[0] + why)
     return table
 
 

@@ -280,8 +280,8 @@ def _image_set(
     name: str, source: ImageSource, extractor: Extractor, second: Extractor, *, skip_bad: bool = False,
     batch: int = 256, progress: bool = True,
 ) -> ImageSet:  # fmt: skip
-    found = [extract(source, e, batch=batch, skip_bad=skip_bad, progress=progress) for e in (extractor, second)]
-    return ImageSet(name, source, *found)
+    first, other = (extract(source, e, batch=batch, skip_bad=skip_bad, progress=progress) for e in (extractor, second))
+    return ImageSet(name, source, first, other)
 
 
 def _check_spaces(first: Extractor, second: Extractor) -> None:

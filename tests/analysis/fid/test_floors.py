@@ -77,6 +77,14 @@ def test_floors_that_cannot_be_told_say_why():
     assert math.isnan(few_by_class.value) and "4 real images a feature" in few_by_class.kind
 
 
+@pytest.mark.parametrize(("name", "heavy"), [("rectified", False), ("a scale an image", True), ("sparse", True)])
+def test_floors_of_heavy_tailed_features_say_so(name, heavy):
+    rng = np.random.default_rng(0)
+    row = companion_table(LAWS[name](400, rng), LAWS[name](400, rng), companions=False).iloc[0]
+    assert ("a quarter too low" in row["floor_kind"]) == heavy and row["floor_kind"].startswith("halves")
+    assert "were the features Gaussian" in row["note"]
+
+
 def test_counts_that_independent_draws_would_not_have():
     rng = np.random.default_rng(0)
     assert suspiciously_even(np.arange(400) % 10)
