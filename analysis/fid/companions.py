@@ -33,9 +33,7 @@ from scorescope.probes.features.moments import check_features
 GROUPS, FEWER_GROUPS = 20, 10  # of the jackknife; above MANY_FEATURES 20 distances take half a minute, 40 a minute
 REPEATS, FEWER_REPEATS = 10, 4  # splits of the real set for its floor; many features make a single split exact enough
 MANY_FEATURES = 512
-HEAVY_TAILED = (
-    1.8  # floor by fourth moments over the Gaussian one: 1.3 for rectified features, 2 and more in heavy tails
-)
+HEAVY_TAILED = 1.8  # floor by fourth moments over the Gaussian one: 1.3 for rectified features, 2 in heavy tails
 WITHOUT_BIAS = "FD without bias"
 INFINITY_FROM = 4  # rows a feature from which FD = a + b/n is fitted
 

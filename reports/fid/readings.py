@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 Floats = NDArray[np.float64]
 
@@ -127,20 +128,22 @@ def read_contributions(features: pd.DataFrame, spectrum: pd.DataFrame) -> str:
 
 
 def read_extremes(values: Floats, distance: float) -> str:
-    """What leaving out the images at the two ends does; those of the first half of the values raise the distance."""
+    """What leaving out each of the images shown does, exactly."""
     return (
-        f"FD is {distance:.3g}; without the image that raises it most it changes by {values[0]:+.3g}, without the one "
-        f"that lowers it most by {values[len(values) // 2]:+.3g}."
+        f"FD is {distance:.3g}; leaving out one of the {len(values)} images shown changes it by {values.min():+.3g} to "
+        f"{values.max():+.3g}."
     )
 
 
 def read_classes(table: pd.DataFrame) -> str:
-    """The class with the largest gap of histograms."""
+    """The class with the largest gap of histograms, and whether chance leaves so large a one among so many classes."""
     first = table.iloc[0]
-    clear = "clear of zero" if first["gap_low"] * first["gap_high"] > 0 else "not clear of zero"
+    pair = [[int(first[n]), int(table[n].sum() - first[n])] for n in ("n_fake", "n_real")]
+    told = stats.fisher_exact(pair).pvalue * len(table) < 0.05
     return (
         f"The largest histogram gap is that of class {first['class_name']}: {first['gap']:+.1%} "
-        f"({first['gap_low']:+.1%} to {first['gap_high']:+.1%}), {clear}."
+        f"({first['gap_low']:+.1%} to {first['gap_high']:+.1%} by itself), {'' if told else 'not '}clear of what "
+        f"chance leaves as the largest of {len(table)} classes (Fisher's exact test, Bonferroni)."
     )
 
 

@@ -71,6 +71,25 @@ def test_sets_of_one_law_are_seldom_told_apart():
     assert np.mean(told) <= 0.05
 
 
+def class_rows(fake, real):
+    gap = fake / fake.sum() - real / real.sum()
+    columns = {"class_name": np.arange(len(fake)).astype(str), "n_fake": fake, "n_real": real, "gap": gap}
+    ends = {"gap_low": gap - 0.01, "gap_high": gap + 0.01}
+    return pd.DataFrame({**columns, **ends}).sort_values("gap", key=np.abs, ascending=False)
+
+
+@pytest.mark.parametrize("kinds", [4, 20, 100])
+def test_the_largest_gap_of_many_classes_is_seldom_more_than_chance(kinds):
+    rng = np.random.default_rng(kinds)
+    share = rng.dirichlet(np.ones(kinds))
+    said = [
+        readings.read_classes(class_rows(rng.multinomial(300, share), rng.multinomial(500, share))) for _ in range(300)
+    ]
+    assert np.mean(["not clear" not in text for text in said]) <= 0.05
+    skewed = readings.read_classes(class_rows(np.array([150, 50, 50, 50]), np.array([75, 75, 75, 75])))
+    assert "class 0: +25.0%" in skewed and "not clear" not in skewed
+
+
 def test_other_real_images_are_compared_at_their_number():
     generated = pd.DataFrame([{**row, "metric": row["metric"].replace("FD", "sFID")} for row in rows("a", "k", 1, 0.1)])
     other = generated.assign(set="other real", value=0.3)
