@@ -119,6 +119,10 @@ def frechet_interval(
         random_parts(len(rows), groups) if classes is None else class_parts(name, classes, len(rows), groups)
         for name, rows, classes in (("fake_classes", x1, fake_classes), ("real_classes", x2, real_classes))
     ]
+    for name, rows, parts in (("fake_classes", x1, sides[0]), ("real_classes", x2, sides[1])):
+        if (left := len(rows) - max(len(part) for part in parts)) <= rows.shape[1]:
+            found = f"{left} images of {rows.shape[1]} features without one of {len(parts)} groups"
+            raise InputError(name, found=found, expected="more images than features: more images a class")
     return _by_jackknife((x1, x2), sides)
 
 

@@ -96,7 +96,7 @@ def verdict(
         sizes = f"{real['n']} against {real['n_real']}"
         text += f"; that is below other real images of these numbers ({real['value']:.4g}, {sizes})"
     if gap > _scatter(plain) and reduction > 0:
-        text += f"; {cause} changes it by {min(gap_share, 1.0):.0%} of the gap to {other_name}"
+        text += f"; that is {gap_share:.0%} of the gap to {other_name}, by {cause}"
     return Verdict(text + ".", arm, reduction, share, second, gap_share)
 
 

@@ -52,7 +52,7 @@ def distances(table: pd.DataFrame, label: str = "Frechet distance") -> Figure:
         if known["value"].notna().any():
             errors = theme.errors(known, "value")
             ax.errorbar(
-                at, known["value"], yerr=errors, fmt="D", markersize=4, capsize=2, color=theme.PALETTE[3],
+                at + 0.12, known["value"], yerr=errors, fmt="D", markersize=4, capsize=2, color=theme.PALETTE[3],
                 label="without bias",
             )  # fmt: skip
         ax.legend(loc="best")

@@ -110,6 +110,12 @@ def test_parts_leave_every_class_alike():
         class_parts("classes", np.arange(19), 20, 20)
 
 
+def test_too_few_groups_leave_too_few_images():
+    rows = LAWS["rectified"](16, np.random.default_rng(0))
+    with pytest.raises(InputError, match="12 images of 12 features without one of 4 groups"):
+        frechet_interval(rows, rows + 0.1, groups=8, fake_classes=np.arange(16) % 4)
+
+
 def test_variance_of_a_mean_by_class():
     rng = np.random.default_rng(0)
     classes = np.arange(200) % 4
