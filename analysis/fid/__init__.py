@@ -15,17 +15,20 @@
 `fake` and `real` are arrays with one row an image: `extract(...).features` of `probes.features`, or its moments.
 """
 
-from scorescope.analysis.fid.companions import companion_table, fid_infinity, inception_score
+from scorescope.analysis.fid.companions import companion_table, inception_score
 from scorescope.analysis.fid.contributions import direction_spectrum, feature_contributions, visible_share
+from scorescope.analysis.fid.extrapolation import fid_infinity
 from scorescope.analysis.fid.frechet import frechet_distance
-from scorescope.analysis.fid.frechet_error import frechet_interval, split_floor
-from scorescope.analysis.fid.gaming import FeaturePair, gaming_audit, verdict
+from scorescope.analysis.fid.frechet_error import frechet_interval
+from scorescope.analysis.fid.gaming import FeaturePair, gaming_audit
 from scorescope.analysis.fid.heatmaps import cell_cover, gradient_maps, influence_maps, mask_share, mask_summary
 from scorescope.analysis.fid.influence_tables import class_table, group_table, influence_table, leave_one_out
 from scorescope.analysis.fid.kernels import cmmd, kid, kid_subsets
 from scorescope.analysis.fid.matching import match_histogram
 from scorescope.analysis.fid.neighbours import neighbour_table
 from scorescope.analysis.fid.optimal_transport import image_gradients, influence, transport
+from scorescope.analysis.fid.split_floors import split_floor
+from scorescope.analysis.fid.verdicts import verdict
 from scorescope.analysis.fid.weights import optimise_weights
 
 __all__ = [

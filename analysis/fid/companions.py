@@ -1,7 +1,6 @@
 """What should stand next to a FID: the other metrics of the same features, each with its error, in one table.
 
     companion_table(fake_features, real_features, logits=fake_logits, bias=head_bias)
-    fid_infinity(fake_features, real)
     inception_score(logits)
 
 One number hides what the others show: `scorescope.analysis.fid.gaming` prints them side by side for resampled sets.
@@ -14,21 +13,29 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
-from scorescope.analysis.fid.frechet import FeatureSet, as_moments, frechet_distance
+from scorescope.analysis.fid.classes import suspiciously_even
+from scorescope.analysis.fid.extrapolation import fid_infinity
+from scorescope.analysis.fid.floors import null_floor
+from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.frechet_error import frechet_interval
 from scorescope.analysis.fid.kernels import kid
 from scorescope.analysis.fid.neighbours import neighbour_table
 from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWarning
+from scorescope.analysis.fid.split_floors import RealFloor, real_floor
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.features.moments import Moments, check_features
+from scorescope.probes.features.moments import check_features
 
-JACKKNIFE_DIMENSIONS = 512  # more features make 40 distances a matter of minutes: ask frechet_interval
-_Row = tuple[str, float, float, float, float, str]
+GROUPS, FEWER_GROUPS = 20, 10  # of the jackknife; above MANY_FEATURES 20 distances take half a minute, 40 a minute
+REPEATS, FEWER_REPEATS = 10, 4  # splits of the real set for its floor; many features make a single split exact enough
+MANY_FEATURES = 512
+HEAVY_TAILED = 1.8  # floor by fourth moments over the Gaussian one: 1.3 for rectified features, 2 in heavy tails
+WITHOUT_BIAS = "FD without bias"
+INFINITY_FROM = 4  # rows a feature from which FD = a + b/n is fitted
 
 COMPANIONS = Schema(
     "companions",
@@ -36,36 +43,16 @@ COMPANIONS = Schema(
         Column("metric", str, "", "which metric"),
         Column("space", str, "", "feature space"),
         Column("value", float, "", "its value"),
-        *ends("", "missing where there is none"),
+        *ends("", "of the populations' value; missing where the note says why"),
+        Column("scatter_low", float, "", "lower end of where 95 % of values measured at these sizes fall"),
+        Column("scatter_high", float, "", "upper end; bias and all: no interval of the populations' value"),
         Column("floor", float, "", "expected value for two real sets of these sizes; missing where unknown"),
+        Column("floor_kind", str, "", "how the floor was found: halves of the real set, fourth moments; or why not"),
         Column("n_fake", int, "", "generated images"),
         Column("n_real", int, "", "real images"),
         Column("note", str, "", "setting, and how the interval was found"),
     ),
 )
-
-
-@dataclass(frozen=True)
-class Extrapolated:
-    """FID_infinity: the distance extrapolated to infinitely many generated images.
-
-    Attributes
-    ----------
-    value : float
-        Intercept of the regression of FD on 1/n.
-    slope : float
-        Bias for each 1/n.
-    low, high : float
-        95 % t interval of the intercept; covers the scatter about the line, not that of the images themselves.
-    table : DataFrame
-        Columns n and value: what was fitted.
-    """
-
-    value: float
-    slope: float
-    low: float
-    high: float
-    table: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -83,54 +70,6 @@ class InceptionScore:
     mean: float
     std: float
     splits: int
-
-
-@checked
-def fid_infinity(
-    fake: ArrayLike, real: FeatureSet, *, points: int = 15, smallest: int | None = None, seed: int = 0
-) -> Extrapolated:
-    """Regress FD on 1/n over random subsets of the generated set (Chong & Forsyth 2020, arXiv 1911.07023).
-
-    Parameters
-    ----------
-    fake : array, shape (n, d)
-        The generated set.
-    real : Moments, or array of shape (m, d)
-        The real set, whole in every fit: its own bias stays.
-    points : int
-        Sizes, equally spaced from `smallest` to n.
-    smallest : int, optional
-        By default min(5000, n / 2), as the law FD = a + b/n holds from n of several d only.
-    seed : int
-        Seed of the subsets.
-
-    Returns
-    -------
-    Extrapolated
-        The intercept with its interval, and what was fitted.
-
-    Raises
-    ------
-    InputError
-        If the smallest subset has no more rows than features: there the distance is not linear in 1/n.
-    """
-    x, other = check_features("fake", fake), as_moments("real", real)
-    smallest = min(5000, len(x) // 2) if smallest is None else smallest
-    if not x.shape[1] < smallest < len(x) or points < 3:
-        found = f"subsets from {smallest} of {len(x)} images, d = {x.shape[1]}, {points} points"
-        raise InputError("smallest", found=found, expected="d < smallest < n, and at least 3 points")
-    generator = np.random.default_rng(seed)
-    sizes = np.unique(np.linspace(smallest, len(x), points).astype(int))
-    values = []
-    for size in sizes:
-        rows = generator.choice(len(x), size, replace=False)
-        values.append(frechet_distance(Moments.of(x[rows]), other).raw)
-    fit = stats.linregress(1 / sizes, values)
-    half = stats.t.ppf(0.975, len(sizes) - 2) * fit.intercept_stderr
-    table = pd.DataFrame({"n": sizes, "value": np.asarray(values)})
-    return Extrapolated(
-        float(fit.intercept), float(fit.slope), float(fit.intercept - half), float(fit.intercept + half), table
-    )
 
 
 @checked
@@ -171,6 +110,8 @@ def companion_table(
     logits: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     companions: bool = True,
+    fake_classes: ArrayLike | None = None,
+    real_classes: ArrayLike | None = None,
 ) -> pd.DataFrame:
     """Frechet distance and its companions in one feature space; see `COMPANIONS`.
 
@@ -185,7 +126,10 @@ def companion_table(
     bias : array, shape (classes,), optional
         See `inception_score`.
     companions : bool
-        False gives the row of FD alone, for feature spaces in which nothing else is asked.
+        False gives the rows of FD alone, for feature spaces in which nothing else is asked.
+    fake_classes, real_classes : array, shape (n,), optional
+        Class of each image. Where the numbers a class are too even for independent draws (`suspiciously_even`), the
+        floor, the value without bias and KID are those of a set drawn by class; the notes say so.
 
     Returns
     -------
@@ -194,54 +138,127 @@ def companion_table(
 
     Notes
     -----
-    What the number of images does not allow is left out: the interval of FD for n <= d, FID_infinity for n <= 4 d,
-    neighbours for n <= 5.
+    What the number of images does not allow is missing: the value of FD without bias for n <= d 20 / 19 and below 40
+    images, with the reason in its note; FID_infinity for n <= 4 d, neighbours for n <= 5 have no row.
     """
     x, y = check_features("fake", fake, at_least=3), check_features("real", real, at_least=3)
-    rows = [_frechet_row(x, y)]
+    sets = _Sets(x, y, _even(fake_classes), _even(real_classes), real_classes)
+    rows = [_frechet_row(sets), _debiased_row(sets)]
     if companions:
-        rows += [*_companion_rows(x, y), *_score_rows(logits, bias, len(x))]
-    table = pd.DataFrame(rows, columns=["metric", "value", "low", "high", "floor", "note"])
-    return COMPANIONS.check(table.assign(space=space, n_fake=len(x), n_real=len(y)))
+        rows += [*_companion_rows(sets), *_score_rows(logits, bias, len(x))]
+    table = pd.DataFrame(rows).assign(space=space, n_fake=len(x), n_real=len(y))
+    return COMPANIONS.check(table[COMPANIONS.names])
 
 
-def _companion_rows(x: Floats, y: Floats) -> list[_Row]:
-    """What the number of images allows of FD without its bias, FID_infinity, KID and the neighbours' metrics."""
-    rows: list[_Row] = []
-    d, smallest = x.shape[1], min(len(x), len(y))
-    if smallest * 19 > d * 20 and smallest >= 40 and d <= JACKKNIFE_DIMENSIONS:
-        left = frechet_interval(x, y, method="jackknife")
-        rows.append(("FD without bias", left.debiased, left.low, left.high, 0.0, "20 groups left out on each side"))
-    if len(x) > 4 * d and len(y) > d:
-        found = fid_infinity(x, y)
-        rows.append(("FID_infinity", found.value, found.low, found.high, math.nan, "15 sizes; interval of the fit"))
-    found_kid = kid(x, y)
-    scaled = 1000 * found_kid.value, 1000 * found_kid.low, 1000 * found_kid.high
-    rows.append(("KID x 1000", *scaled, 0.0, "all pairs; jackknife"))
-    if smallest > 5:
-        for row in neighbour_table(x, y).to_dict("records"):
-            note = f"k = {row['k']}; given the other set"
-            rows.append((str(row["metric"]), row["value"], row["low"], row["high"], math.nan, note))
+@dataclass(frozen=True, eq=False)
+class _Sets:
+    """What is compared; classes of a side that was drawn by class, and all that are known of the real images."""
+
+    x: Floats
+    y: Floats
+    fake_classes: ArrayLike | None
+    real_classes: ArrayLike | None
+    known: ArrayLike | None
+
+    @property
+    def smallest(self) -> int:
+        """Images on the smaller side."""
+        return min(len(self.x), len(self.y))
+
+    @property
+    def by_class(self) -> str:
+        """What a note says of the sides that were drawn by class."""
+        sides = (("generated", self.fake_classes), ("real", self.real_classes))
+        names = [name for name, classes in sides if classes is not None]
+        return f"; {' and '.join(names)} set drawn by class" if names else ""
+
+
+def _even(classes: ArrayLike | None) -> ArrayLike | None:
+    return classes if classes is not None and suspiciously_even(classes) else None
+
+
+def _row(metric: str, value: float, note: str, **others: float | str) -> dict[str, float | str]:
+    ends = dict.fromkeys(("low", "high", "scatter_low", "scatter_high", "floor"), math.nan)
+    return {"metric": metric, "value": value, **ends, "floor_kind": "", "note": note, **others}
+
+
+def _companion_rows(sets: _Sets) -> list[dict[str, float | str]]:
+    """What the number of images allows of FID_infinity, KID and the neighbours' metrics."""
+    rows = []
+    (n, d), y = sets.x.shape, sets.y
+    if n > INFINITY_FROM * d and len(y) > d:
+        found = fid_infinity(sets.x, y)
+        note = "15 sizes; interval over generated images, the real set and its bias being given"
+        rows.append(_row("FID_infinity", found.value, note, low=found.low, high=found.high))
+    found_kid = kid(sets.x, y, fake_classes=sets.fake_classes, real_classes=sets.real_classes)
+    ends = {"low": 1000 * found_kid.low, "high": 1000 * found_kid.high}
+    note = f"all pairs; jackknife{sets.by_class}"
+    rows.append(_row("KID x 1000", 1000 * found_kid.value, note, **ends, floor=0.0, floor_kind="no bias"))
+    if sets.smallest > 5:
+        for row in neighbour_table(sets.x, y).to_dict("records"):
+            note = f"k = {row['k']}; random halves of both sets" + (
+                "" if math.isfinite(row["low"]) else ": too few images for an interval"
+            )
+            rows.append(_row(str(row["metric"]), row["value"], note, low=row["low"], high=row["high"]))
     return rows
 
 
-def _score_rows(logits: ArrayLike | None, bias: ArrayLike | None, count: int) -> list[_Row]:
+def _score_rows(logits: ArrayLike | None, bias: ArrayLike | None, count: int) -> list[dict[str, float | str]]:
     if logits is None or count < 10:
         return []
     score = inception_score(logits, bias=bias)
-    note = f"{score.splits} splits, standard deviation {score.std:.3g}"
-    return [("Inception Score", score.mean, math.nan, math.nan, math.nan, note)]
+    return [_row("Inception Score", score.mean, f"{score.splits} splits, standard deviation {score.std:.3g}")]
 
 
-def _frechet_row(x: Floats, y: Floats) -> _Row:
-    """FD with the interval that n allows."""
-    found = frechet_distance(x, y)
-    note = f"route {found.route}, rank {found.rank}"
-    d, smallest = x.shape[1], min(len(x), len(y))
-    if smallest <= d:
-        return "FD", found.value, math.nan, math.nan, found.floor, note + "; no interval for n <= d"
+def _frechet_row(sets: _Sets) -> dict[str, float | str]:
+    """FD as measured, with the scatter that n allows to tell, beside what real images of these sizes would have."""
+    x, y = sets.x, sets.y
+    found, d = frechet_distance(x, y), x.shape[1]
+    floor = _floor(sets)
+    beside: dict[str, float | str] = {"floor": floor.value, "floor_kind": floor.kind}
+    note = f"route {found.route}, rank {found.rank}; biased: its interval is that of FD without bias"
+    if math.isfinite(found.floor):
+        gaussian = null_floor(np.cov(y, rowvar=False), len(x), len(y))
+        note += f"; floor by fourth moments {found.floor:.3g}, were the features Gaussian {gaussian:.3g}"
+        if math.isfinite(floor.value) and found.floor > HEAVY_TAILED * gaussian:
+            beside["floor_kind"] = f"{floor.kind}; few images weigh most: it may be a quarter too low"
+    if sets.smallest <= d:
+        return _row("FD", found.value, note + "; no scatter for n <= d", **beside)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FirstOrderWarning)  # the note says so
-        interval = frechet_interval(x, y)
-    note += "; influences" + ("" if smallest >= FIRST_ORDER * d else f", rough below n = {FIRST_ORDER} d")
-    return "FD", found.value, interval.low, interval.high, found.floor, note
+        interval = frechet_interval(
+            x, y, method="influence", fake_classes=sets.fake_classes, real_classes=sets.real_classes
+        )
+    rough = "" if sets.smallest >= FIRST_ORDER * d else f", rough below n = {FIRST_ORDER} d"
+    beside |= {"scatter_low": interval.scatter_low, "scatter_high": interval.scatter_high}
+    return _row("FD", found.value, f"{note}; scatter by influences{rough}{sets.by_class}", **beside)
+
+
+def _floor(sets: _Sets) -> RealFloor:
+    drawn = sets.fake_classes is not None, sets.real_classes is not None
+    if len(sets.y) < 4:
+        return RealFloor(math.nan, "no floor below 4 real images")
+    repeats = REPEATS if sets.x.shape[1] <= MANY_FEATURES else FEWER_REPEATS
+    sizes = len(sets.x), len(sets.y)
+    try:
+        return real_floor(sets.y, *sizes, real_classes=sets.known, by_class=drawn, repeats=repeats)
+    except InputError as error:  # a class of one real image has no halves
+        return RealFloor(math.nan, f"no floor by class: {error}")
+
+
+def _debiased_row(sets: _Sets) -> dict[str, float | str]:
+    """FD of the populations, with its interval; missing with the reason where groups cannot be left out."""
+    name, d = WITHOUT_BIAS, sets.x.shape[1]
+    groups = GROUPS if d <= MANY_FEATURES else FEWER_GROUPS
+    if sets.smallest * (groups - 1) <= d * groups or sets.smallest < 2 * groups:
+        why = f"{sets.smallest} images of {d} features: too few to leave out one of {groups} groups"
+        return _row(name, math.nan, why)
+    try:
+        found = frechet_interval(
+            sets.x, sets.y, groups=groups, fake_classes=sets.fake_classes, real_classes=sets.real_classes
+        )
+    except InputError as error:
+        return _row(name, math.nan, str(error))
+    note = f"{groups} groups left out on each side{sets.by_class}"
+    ends = {"low": found.low, "high": found.high}
+    return _row(name, found.debiased, note, **ends, floor=0.0, floor_kind="no bias")

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 from scipy.linalg import blas, lapack
 
+from scorescope.analysis.fid.floors import fourth_moment_floor, null_floor
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -51,9 +52,12 @@ class FrechetDistance:
     dimension : int
         Number of features, d.
     floor : float
-        Expected distance of two sets of these sizes drawn from one Gaussian with the covariance of set 2. Trust it
-        from n >= 3 d. NaN where n is unknown, and for n2 <= d, where the covariance itself is singular for want of
-        images: split the real set there (`frechet_error.split_floor`).
+        Expected distance of two independent sets of these sizes drawn like set 2: `fourth_moment_floor` where the
+        features of set 2 are at hand, `null_floor` where only its moments are. NaN where n is unknown, and for
+        n2 <= d, where the covariance itself is singular for want of images. `split_floors.real_floor` splits the
+        real set instead, which is nearer the truth where some images have far larger features than others.
+    floor_kind : str
+        `fourth moments`, `Gaussian`, or empty where there is no floor.
     """
 
     value: float
@@ -66,6 +70,7 @@ class FrechetDistance:
     n2: int | None
     dimension: int
     floor: float
+    floor_kind: str
 
 
 @checked
@@ -96,20 +101,34 @@ def frechet_distance(fake: FeatureSet, real: FeatureSet, *, route: Route = "auto
     `cholesky`: S2 = L L^T, and the trace is the sum of the square roots of the eigenvalues of L^T S1 L.
     `pivoted_cholesky`: the nuclear norm of F1^T F2, with F the d x rank factors of LAPACK's dpstrf.
     """
-    if not isinstance(fake, Moments) and not isinstance(real, Moments):
-        x1, x2 = check_features("fake", fake), check_features("real", real)
+    x1 = None if isinstance(fake, Moments) else check_features("fake", fake)
+    x2 = None if isinstance(real, Moments) else check_features("real", real)
+    if x1 is not None and x2 is not None:
         check_same_dimension("real", x1.shape[1], x2.shape[1])
         if route == "cross_gram" or (route == "auto" and min(len(x1), len(x2)) < x1.shape[1]):
             return _from_features(x1, x2)
-        fake, real = Moments.of(x1), Moments.of(x2)
     if route == "cross_gram":
         raise InputError("route", found="'cross_gram' with moments", expected="features on both sides")
     m1, m2 = as_moments("fake", fake), as_moments("real", real)
     check_same_dimension("real", m1.dimension, m2.dimension)
     trace, used, rank = trace_of_root(m1, m2, route)
     traces = float(np.trace(m1.covariance) + np.trace(m2.covariance))
-    floor = null_floor(m2.covariance, m1.n, m2.n) if m2.n is not None and m2.n > m2.dimension else math.nan
+    floor = _floor_of(m2 if x2 is None else x2, m1.n, m2.n)
     return _assemble(m1.mean - m2.mean, traces - 2 * trace, used, rank, (m1.n, m2.n), floor)
+
+
+def distance_value(x1: Floats, x2: Floats) -> float:
+    """The distance between two checked sets of features alone: without the floor, which costs as much again."""
+    if min(len(x1), len(x2)) < x1.shape[1]:
+        return max(_cross_gram(x1, x2)[0], 0.0)
+    return max(raw_distance(Moments.of(x1), Moments.of(x2)), 0.0)
+
+
+def raw_distance(m1: Moments, m2: Moments) -> float:
+    """The distance between two sets of moments, not clipped at 0."""
+    gap = m1.mean - m2.mean
+    traces = float(np.trace(m1.covariance) + np.trace(m2.covariance))
+    return float(gap @ gap) + traces - 2 * trace_of_root(m1, m2)[0]
 
 
 def as_moments(argument: str, features: FeatureSet) -> Moments:
@@ -158,41 +177,32 @@ def pivoted_factor(covariance: Floats) -> Floats:
     return result
 
 
-def null_floor(covariance: Floats, n1: int | None, n2: int | None) -> float:
-    """Expected distance between two samples of one Gaussian.
-
-    Parameters
-    ----------
-    covariance : ndarray, shape (d, d)
-        Covariance S of the Gaussian.
-    n1, n2 : int or None
-        Sizes of the samples; None makes the result NaN.
-
-    Returns
-    -------
-    float
-        (1/n1 + 1/n2) [Tr S + (1/2) sum_ij l_i l_j (1 + delta_ij) / (l_i + l_j)], l the eigenvalues of S: the first
-        term is the means', the second the Bures form of the covariances' Wishart noise. Good to 3 % for n >= 3 d;
-        for a known covariance it holds to 3 % down to n = d.
-    """
-    if n1 is None or n2 is None:
-        return math.nan
-    values = linalg.eigvalsh(covariance, driver="evd")
-    values = values[values > len(values) * np.finfo(float).eps * max(values[-1], 0.0)]
-    pairs = np.outer(values, values) / np.add.outer(values, values)
-    second = 0.5 * (pairs.sum() + np.trace(pairs))
-    return float((1 / n1 + 1 / n2) * (values.sum() + second))
+def _floor_of(real: Moments | Floats, n1: int | None, n2: int | None) -> tuple[float, str]:
+    """The floor of a comparison with `real`, and its kind."""
+    d = real.dimension if isinstance(real, Moments) else real.shape[1]
+    if n1 is None or n2 is None or n2 <= d:
+        return math.nan, ""
+    if isinstance(real, Moments):
+        return null_floor(real.covariance, n1, n2), "Gaussian"
+    return fourth_moment_floor(real, n1, n2), "fourth moments"
 
 
 def _from_features(x1: Floats, x2: Floats) -> FrechetDistance:
     (n1, d), n2 = x1.shape, len(x2)
+    raw, gap = _cross_gram(x1, x2)
+    rank = min(n1 - 1, n2 - 1, d)
+    return _assemble(gap, raw - float(gap @ gap), "cross_gram", rank, (n1, n2), _floor_of(x2, n1, n2))
+
+
+def _cross_gram(x1: Floats, x2: Floats) -> tuple[float, Floats]:
+    """The distance by the nuclear norm of the cross Gram matrix, not clipped, and the gap of the means."""
+    n1, n2 = len(x1), len(x2)
     mean1, mean2 = x1.mean(axis=0), x2.mean(axis=0)
     a, b = x1 - mean1, x2 - mean2
     trace = _nuclear_norm(a @ b.T) / math.sqrt((n1 - 1) * (n2 - 1))
     traces = float(np.vdot(a, a) / (n1 - 1) + np.vdot(b, b) / (n2 - 1))
-    floor = null_floor(b.T @ b / (n2 - 1), n1, n2) if n2 > d else math.nan
-    rank = min(n1 - 1, n2 - 1, d)
-    return _assemble(mean1 - mean2, traces - 2 * trace, "cross_gram", rank, (n1, n2), floor)
+    gap = mean1 - mean2
+    return float(gap @ gap) + traces - 2 * trace, gap
 
 
 def _nuclear_norm(cross: Floats) -> float:
@@ -235,10 +245,13 @@ def congruence(factor: Floats, covariance: Floats) -> Floats:
 
 
 def _assemble(
-    gap: Floats, covariance_part: float, route: str, rank: int, sizes: tuple[int | None, int | None], floor: float
+    gap: Floats,
+    covariance_part: float,
+    route: str,
+    rank: int,
+    sizes: tuple[int | None, int | None],
+    floor: tuple[float, str],
 ) -> FrechetDistance:
     mean_part = float(gap @ gap)
     raw = mean_part + covariance_part
-    return FrechetDistance(
-        max(raw, 0.0), raw, mean_part, covariance_part, route, rank, sizes[0], sizes[1], len(gap), floor
-    )
+    return FrechetDistance(max(raw, 0.0), raw, mean_part, covariance_part, route, rank, *sizes, len(gap), *floor)

@@ -1,8 +1,8 @@
 """The gaming audit: how much of a Frechet distance goes away when images are chosen, not improved.
 
     match = match_histogram(top1_fake, top1_real)             # exact acceptance rates, unreachable mass
-    audit = gaming_audit(fake, real, spare=more_real, candidates_classes=..., real_classes=...)
-    verdict(audit, other_value=fd_of_another_model)
+    audit = gaming_audit(fake, real, {"classes matched": match}, spare=more_real)
+    verdict(audit, "classes matched", other_value=fd_of_another_model)
 
 Every arm is a set of the same number of images, printed with its effective sample size, the real-against-real floor,
 and what happens to a second feature space and to KID, precision and recall: a distance that falls alone was gamed.
@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scorescope.analysis.fid.frechet import frechet_distance
+from scorescope.analysis.fid.frechet import distance_value
 from scorescope.analysis.fid.kernels import kid
 from scorescope.analysis.fid.matching import HistogramMatch
-from scorescope.analysis.fid.neighbours import neighbour_table
+from scorescope.analysis.fid.neighbours import neighbour_values
 from scorescope.analysis.fid.weights import effective_size
 from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.analysis.statistics.intervals import mean_interval
@@ -30,6 +30,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features
 
 PLAIN, REAL = "random choice", "other real images"
+SCALED_FROM = 2  # images a feature in a half of the real set, from which its distance is taken to fall as 1/n
 
 GAMING_AUDIT = Schema(
     "gaming_audit",
@@ -39,10 +40,12 @@ GAMING_AUDIT = Schema(
         Column("space", str, "", "feature space"),
         Column("value", float, "", "mean over the draws"),
         *ends("", "t over the draws"),
-        Column("change", float, "1", "value / that of the random choice - 1"),
+        Column("change", float, "1", "value / that of the random choice - 1; missing where the sizes differ"),
         Column("n", int, "", "images in each draw"),
+        Column("n_real", int, "", "reference images"),
         Column("draws", int, "", "draws"),
         Column("effective_size", float, "", "candidates that the weights are worth; all for a random choice"),
+        Column("note", str, "", "sizes that a value was measured at where it is scaled, and why something is missing"),
     ),
 )
 
@@ -69,34 +72,6 @@ class FeaturePair:
             raise InputError("first, second", found=found, expected="the same images in both spaces")
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What an audit says in one sentence, and the numbers in it.
-
-    Attributes
-    ----------
-    text : str
-        The sentence.
-    arm : str
-        The arm it speaks of.
-    reduction : float
-        How much FD the choice takes off.
-    share : float
-        reduction / FD.
-    second_change : float
-        Relative change of the second space's distance.
-    gap_share : float
-        reduction over the gap to the other model; NaN without one.
-    """
-
-    text: str
-    arm: str
-    reduction: float
-    share: float
-    second_change: float
-    gap_share: float
-
-
 @checked
 def gaming_audit(
     candidates: FeaturePair,
@@ -121,7 +96,9 @@ def gaming_audit(
         How to choose in each arm. A match draws by rejection, no image twice; plain weights, such as those of
         `optimise_weights`, draw with replacement, as the published code does.
     spare : FeaturePair, optional
-        Other real images, for the floor. Without them halves of `real` stand in, and `n` says so.
+        Other real images, for the floor. Without them random halves of `real` stand in; their distances are scaled
+        by 1/n1 + 1/n2 to the sizes of the arms where a half has twice as many images as features, and `note` says so.
+        What does not scale stands at its own `n` and `n_real`, and is compared with nothing.
     spaces : (str, str)
         Names of the two feature spaces.
     size : int, optional
@@ -137,6 +114,8 @@ def gaming_audit(
     DataFrame
         Columns declared in `GAMING_AUDIT`, one row an (arm, metric).
     """
+    if spaces[0] == spaces[1]:
+        raise InputError("spaces", found=f"{spaces[0]!r} twice", expected="two feature spaces: none confirms itself")
     count = len(candidates.first)
     generator = np.random.default_rng(seed)
     size = size or _default_size(count, arms, spare)
@@ -154,57 +133,13 @@ def gaming_audit(
         parts.append(rows.assign(effective_size=effective_size(weights)))
     parts.append(_floor(real, spare, spaces, size, draws, generator))
     table = pd.concat(parts, ignore_index=True)
-    plain = table[table["arm"] == PLAIN].set_index("metric")["value"]
+    plain = table[table["arm"] == PLAIN].set_index("metric").loc[table["metric"]].reset_index()
+    same = (table["n"] == plain["n"]) & (table["n_real"] == plain["n_real"])
     with np.errstate(divide="ignore", invalid="ignore"):
-        table["change"] = table["value"] / plain.loc[table["metric"]].to_numpy() - 1
+        table["change"] = (table["value"] / plain["value"] - 1).where(same)
+    short = ~same & (table["note"] == "")
+    table.loc[short, "note"] = "no change: other numbers of images than the random choice"
     return GAMING_AUDIT.check(table)
-
-
-@checked
-def verdict(
-    audit: pd.DataFrame,
-    arm: str,
-    *,
-    other_value: float = math.nan,
-    other_name: str = "the other model",
-    cause: str = "class statistics alone",
-) -> Verdict:
-    """Say what an arm of an audit means.
-
-    Parameters
-    ----------
-    audit : DataFrame
-        From `gaming_audit`.
-    arm : str
-        One of its arms.
-    other_value : float, optional
-        FD of another model at the same number of images, for the share of the gap between the two.
-    other_name : str
-        What the sentence calls it.
-    cause : str
-        What the arm matched, for the sentence: class statistics, or all features with optimised weights.
-
-    Returns
-    -------
-    Verdict
-        The sentence, and the numbers in it.
-    """
-    values = {(row["arm"], row["metric"]): float(row["value"]) for row in audit.to_dict("records")}
-    if (arm, "FD") not in values or (PLAIN, "FD") not in values:
-        raise InputError("arm", found=repr(arm), expected=f"one of {sorted(set(audit['arm']))}")
-    before, after = values[PLAIN, "FD"], values[arm, "FD"]
-    reduction = before - after
-    share = reduction / before
-    second = values[arm, "second FD"] / values[PLAIN, "second FD"] - 1
-    gap = before - other_value
-    gap_share = reduction / gap if gap > 0 else math.nan
-    text = f"{arm}: FD {before:.4g} to {after:.4g} ({-share:+.0%}) by choice of images alone"
-    text += f"; the second space moves {second:+.0%}"
-    if after < (floor := values.get((REAL, "FD"), -math.inf)):
-        text += f"; that is below other real images ({floor:.4g})"
-    if gap > 0:
-        text += f"; {cause} could explain {min(max(gap_share, 0.0), 1.0):.0%} of the gap to {other_name}"
-    return Verdict(text + ".", arm, reduction, share, second, gap_share)
 
 
 def _at_random(rows: Integers, size: int, generator: np.random.Generator) -> Callable[[], Integers]:
@@ -248,17 +183,18 @@ def _measure(
         mean, low, high = mean_interval(np.asarray(values))
         space = spaces[1] if metric == "second FD" else spaces[0]
         rows.append({"arm": arm, "metric": metric, "space": space, "value": mean, "low": low, "high": high})
-    return pd.DataFrame(rows).assign(n=min(sizes), draws=draws)
+    return pd.DataFrame(rows).assign(n=min(sizes), n_real=len(real.first), draws=draws, note="")
 
 
 def _metrics(chosen: FeaturePair, real: FeaturePair) -> dict[str, float]:
-    near = neighbour_table(chosen.first, real.first).set_index("metric")["value"]
+    x, y = np.asarray(chosen.first, np.float64), np.asarray(real.first, np.float64)
+    near = neighbour_values(x, y)
     return {
-        "FD": frechet_distance(chosen.first, real.first).value,
-        "second FD": frechet_distance(chosen.second, real.second).value,
-        "KID x 1000": 1000 * kid(chosen.first, real.first).value,
-        "precision": float(near["precision"]),
-        "recall": float(near["recall"]),
+        "FD": distance_value(x, y),
+        "second FD": distance_value(np.asarray(chosen.second, np.float64), np.asarray(real.second, np.float64)),
+        "KID x 1000": 1000 * kid(x, y).value,
+        "precision": near["precision"],
+        "recall": near["recall"],
     }
 
 
@@ -269,11 +205,34 @@ def _floor(
     if spare is not None:
         choose = _at_random(np.arange(len(spare.first)), size, generator)
         return _measure(REAL, spare, choose, real, spaces, draws).assign(effective_size=float(len(spare.first)))
-    order = generator.permutation(len(real.first))
-    half = len(order) // 2
-    reference = _pick(real, order[half:])
-    rows = _measure(REAL, real, lambda: order[:half], reference, spaces, 1)
-    return rows.assign(effective_size=float(half))
+    half = len(real.first) // 2
+    parts = []
+    for _ in range(draws):
+        order = generator.permutation(len(real.first))
+        first, second = _pick(real, order[:half]), _pick(real, order[half:])
+        parts.append(_measure(REAL, first, lambda: np.arange(half), second, spaces, 1))
+    rows = parts[0].drop(columns=["value", "low", "high"]).assign(draws=draws, effective_size=float(half))
+    values = np.stack([part["value"].to_numpy(np.float64) for part in parts])
+    rows[["value", "low", "high"]] = [mean_interval(column) for column in values.T]
+    return _at_sizes(rows, real, size)
+
+
+def _at_sizes(rows: pd.DataFrame, real: FeaturePair, size: int) -> pd.DataFrame:
+    """The rows of halves at the sizes of the arms: distances scaled as their bias is; KID has none and stays."""
+    half, n_real = int(rows["n"].iloc[0]), len(real.first)
+    rest = n_real - half
+    scale = (1 / size + 1 / n_real) / (1 / half + 1 / rest)
+    dimensions = {"FD": real.first.shape[1], "second FD": real.second.shape[1]}
+    for row, metric in zip(rows.index, rows["metric"], strict=True):
+        measured = f"halves of the real set, {half} against {rest}"
+        if metric in dimensions and half >= SCALED_FROM * dimensions[metric]:
+            rows.loc[row, ["value", "low", "high"]] *= scale
+            rows.loc[row, ["n", "n_real", "note"]] = size, n_real, f"scaled by 1/n1 + 1/n2 from {measured}"
+        elif metric == "KID x 1000":
+            rows.loc[row, ["n", "n_real", "note"]] = size, n_real, f"of {measured}; its mean depends on no size"
+        else:
+            rows.loc[row, "note"] = f"of {measured}, which no rule scales to other sizes: no change"
+    return rows
 
 
 def _default_size(count: int, arms: Mapping[str, Floats | HistogramMatch], spare: FeaturePair | None) -> int:

@@ -10,6 +10,7 @@ All tables have one unit, that of the distance itself. First order leaves out wh
 every change alike, about the floor / n; `leave_one_out` has it.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from scorescope.analysis.fid.contributions import class_scores
+from scorescope.analysis.fid.floors import fourth_moment_floor
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, frechet_distance
 from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, Transport, influence
 from scorescope.analysis.statistics.arrays import Integers
@@ -29,6 +31,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features
 
 LEVEL = 0.95
+ABOVE_FLOOR = 2.0  # correlation of influences with the populations' 0.85 and more; at the floor -0.5 to 0.4 (simulated)
 
 INFLUENCE = Schema(
     "influence",
@@ -37,7 +40,7 @@ INFLUENCE = Schema(
         Column("name", str, "", "file or sample name; empty where there is none"),
         Column("influence", float, "feature^2", "IF_i; positive: without the image FD would be lower"),
         Column("removal_change", float, "feature^2", "change of FD when the image is left out, first order: -IF_i / n"),
-        Column("trusted", bool, "", "n >= 10 d: first order ranks images as leaving them out does"),
+        Column("trusted", bool, "", "n >= 10 d, and FD at least twice its floor: nearer, new images would rank others"),
     ),
 )
 
@@ -124,7 +127,7 @@ def influence_table(plan: Transport, features: ArrayLike, *, names: Sequence[str
     names = [""] * n if names is None else list(names)
     if len(names) != n:
         raise InputError("names", found=f"{len(names)} names", expected=f"{n}, one an image")
-    trusted = n >= FIRST_ORDER * plan.fake.dimension
+    trusted = n >= FIRST_ORDER * plan.fake.dimension and _above_floor(plan, features)
     table = pd.DataFrame(
         {
             "image": np.arange(n),
@@ -135,6 +138,13 @@ def influence_table(plan: Transport, features: ArrayLike, *, names: Sequence[str
         }
     )
     return INFLUENCE.check(table.sort_values("influence", ascending=False, kind="stable"))
+
+
+def _above_floor(plan: Transport, features: ArrayLike) -> bool:
+    """Whether the distance is at least `ABOVE_FLOOR` times that of two samples of the generated images."""
+    rows = check_features("features", features)
+    floor = fourth_moment_floor(rows, len(rows), plan.real.n or math.inf)  # a known law has no sampling error
+    return frechet_distance(plan.fake, plan.real).value >= ABOVE_FLOOR * floor
 
 
 @checked

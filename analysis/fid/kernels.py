@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from scorescope.analysis.fid.classes import class_codes, within_class_variance
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -59,21 +60,32 @@ class SubsetDistance:
 
 
 @checked
-def kid(fake: ArrayLike, real: ArrayLike) -> KernelDistance:
+def kid(
+    fake: ArrayLike,
+    real: ArrayLike,
+    *,
+    fake_classes: ArrayLike | None = None,
+    real_classes: ArrayLike | None = None,
+) -> KernelDistance:
     """Kernel Inception Distance over all pairs (Binkowski et al. 2018, arXiv 1801.01401, eq. 4).
 
     Parameters
     ----------
     fake, real : array, shape (n, d)
         Features; n >= 3.
+    fake_classes, real_classes : array, shape (n,), optional
+        Class of each image of a set that was drawn with a fixed number a class, two or more. Among its pairs those of
+        one class are too few, which makes the plain estimate too small; here each pair has the weight of its classes.
 
     Returns
     -------
     KernelDistance
         MMD^2 with kernel (x . y / d + 1)^3, not multiplied by 1000. The interval is that of the exact leave-one-out
-        jackknife on each side, from row sums.
+        jackknife on each side, from row sums; with classes of its first order, within them.
     """
     x, y = _checked(fake, real, 3)
+    if fake_classes is not None or real_classes is not None:
+        return _kid_by_class(x, y, fake_classes, real_classes)
     m, n = len(x), len(y)
     rows_x, rows_y = _row_sums(x, x, polynomial) - _diagonal(x), _row_sums(y, y, polynomial) - _diagonal(y)
     cross_x, cross_y = _cross_sums(x, y, polynomial)
@@ -85,6 +97,34 @@ def kid(fake: ArrayLike, real: ArrayLike) -> KernelDistance:
     error = math.sqrt((m - 1) * without_x.var() + (n - 1) * without_y.var())
     half = float(stats.norm.ppf(0.975)) * error
     return KernelDistance(value, error, value - half, value + half, m, n)
+
+
+def _kid_by_class(
+    x: Floats, y: Floats, fake_classes: ArrayLike | None, real_classes: ArrayLike | None
+) -> KernelDistance:
+    """KID of sets of which at least one was drawn by class."""
+    cross_x, cross_y = _cross_sums(x, y, polynomial)
+    own_x, own_y = _own_means("fake_classes", x, fake_classes), _own_means("real_classes", y, real_classes)
+    value = float(own_x.mean() + own_y.mean() - 2 * cross_x.mean() / len(y))
+    variance = 4 * within_class_variance("fake_classes", own_x - cross_x / len(y), fake_classes)
+    variance += 4 * within_class_variance("real_classes", own_y - cross_y / len(x), real_classes)
+    error = math.sqrt(variance)
+    half = float(stats.norm.ppf(0.975)) * error
+    return KernelDistance(value, error, value - half, value + half, len(x), len(y))
+
+
+def _own_means(argument: str, x: Floats, classes: ArrayLike | None) -> Floats:
+    """Mean kernel of each row with the others of its set, each class having its share in it without the row itself."""
+    sums, n = _row_sums(x, x, polynomial) - _diagonal(x), len(x)
+    if classes is None:
+        return sums / (n - 1)
+    codes, counts = class_codes(argument, classes, n, at_least=2)
+    same = np.empty(n)
+    for code in range(len(counts)):
+        rows = x[codes == code]
+        same[codes == code] = _row_sums(rows, rows, polynomial) - _diagonal(rows)
+    found: Floats = (sums + same / (counts[codes] - 1)) / n  # n_c / (n_c - 1) of the pairs of the class
+    return found
 
 
 @checked

@@ -327,7 +327,7 @@ def _against(fake: Floats, real: Floats) -> pd.DataFrame:
     first = pd.DataFrame(rows, columns=["metric", "n", "value", "low", "high"])
     neighbours = neighbour_table(fake, real)
     chosen = neighbours[neighbours["metric"].isin(["precision", "recall"])].copy()
-    # the interval of the table takes the samples as given, and they are what a setting has drawn
+    # that of the table halves both sets; here a half of the samples meets the whole reference
     low, high = recall_interval(fake, real) if len(fake) >= LEAST_FOR_RECALL else (np.nan, np.nan)
     chosen.loc[chosen["metric"] == "recall", ["n", "low", "high"]] = len(fake), low, high
     chosen["n"] = chosen["n"].astype(int)

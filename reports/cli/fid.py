@@ -29,7 +29,12 @@ weights_app = typer.Typer(help="Weight files of feature networks.", no_args_is_h
 MASKS = "Region of the generated images, repeatable: folder of mask images, .csv of boxes, or .npz."
 Set = Annotated[Path | None, typer.Argument(help="Folder, .zip, .tar, or .npz with arr_0.")]
 SpaceName = Annotated[str | None, typer.Option("--features", help=f"Feature space that is judged: {SPACES}.")]
-SecondName = Annotated[str | None, typer.Option("--second", help="The second feature space; by default pixels.")]
+SecondName = Annotated[
+    str | None,
+    typer.Option(
+        "--second", help="The second feature space; by default pixels, beside them the shipped subject network."
+    ),
+]
 Inception = Annotated[Path | None, typer.Option(help="Weights of the 2015 Inception network.")]
 
 
@@ -63,7 +68,8 @@ def report_fid(
     if real is not None and fake is not None:
         space = features or ("inception" if inception is not None or not _digit_sized(real) else "digits")
         first = _extractor(space, inception, preprocessing, names, device)
-        other = _extractor(second or "pixels", inception, preprocessing, names, device)
+        beside = "subject" if space == "pixels" else "pixels"  # a space cannot confirm itself
+        other = _extractor(second or beside, inception, preprocessing, names, device)
         if sfid and not spatial_readings(first):
             raise InputError("--sfid", found=first.name, expected="--features inception, or a shipped classifier")
         study = folder_study(

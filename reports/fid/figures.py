@@ -27,27 +27,39 @@ OUTLINES = ("#00d5ff", "#ffffff", "#7dff5a", "#ff9df5")
 
 @theme.styled
 def distances(table: pd.DataFrame, label: str = "Frechet distance") -> Figure:
-    """Frechet distance of every set in every feature space, with interval and floor.
+    """Frechet distance of every set in every feature space: as measured, without bias, and the floor.
 
     Parameters
     ----------
     table : DataFrame
-        Rows of companion tables of one metric, with a column `set`.
+        Rows of companion tables of one metric, and of the same without bias where that is known, with a column `set`.
     label : str
         Name of that metric.
     """
     spaces = list(dict.fromkeys(table["space"]))
-    figure, axes = theme.new_figure(width=3.5 * len(spaces), height=2.6, ncols=len(spaces), squeeze=False)
+    figure, axes = theme.new_figure(width=3.5 * len(spaces), height=2.8, ncols=len(spaces), squeeze=False)
     for ax, space in zip(axes[0], spaces, strict=True):
-        rows = table[table["space"] == space].reset_index(drop=True)
+        here = table[table["space"] == space]
+        without = here["metric"].str.endswith("without bias")
+        rows = here[~without].reset_index(drop=True)
         at = np.arange(len(rows))
-        ax.bar(at, rows["value"], color=theme.PALETTE[0], width=0.6, **_bars(rows, "value"))
+        scatter = rows.rename(columns={"scatter_low": "value_low", "scatter_high": "value_high"})
+        ax.bar(at, rows["value"], color=theme.PALETTE[0], width=0.6, label="as measured", **_bars(scatter, "value"))
         if rows["floor"].notna().any():
-            floor = "floor of two Gaussian sets"
+            floor = "real images at these numbers"
             ax.hlines(rows["floor"], at - 0.38, at + 0.38, color=theme.REFERENCE, linestyle=":", label=floor)
-            ax.legend(loc="best")
-        ax.set_xticks(at, [theme.literal(name) for name in rows["set"]])
-        ax.set(ylabel=label, title=theme.literal(space), ylim=(0, None))
+        known = here[without].set_index("set").reindex(rows["set"])
+        if known["value"].notna().any():
+            errors = theme.errors(known, "value")
+            ax.errorbar(
+                at + 0.12, known["value"], yerr=errors, fmt="D", markersize=4, capsize=2, color=theme.PALETTE[3],
+                label="without bias",
+            )  # fmt: skip
+        ax.legend(loc="best")
+        names = [f"{theme.literal(name)}\n{n} / {m}" for name, n, m in rows[["set", "n_fake", "n_real"]].to_numpy()]
+        ax.set_xticks(at, names)
+        lowest = min(0.0, float(here[["value", "low"]].min().min()))
+        ax.set(ylabel=label, title=theme.literal(space), ylim=(None if lowest < 0 else 0, None))
     return figure
 
 
@@ -225,9 +237,11 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
         ax.barh(at, rows["value"], color=color, height=0.6, **_bars(rows, "value", axis="x"))
         ends = rows["high"].fillna(rows["value"])
         for place, (end, change) in enumerate(zip(ends, rows["change"], strict=True)):
-            ax.annotate(f"{change:+.0%}", (end, place), xytext=(5, 0), textcoords="offset points", va="center")
+            text = "other n" if np.isnan(change) else f"{change:+.0%}"
+            ax.annotate(text, (end, place), xytext=(5, 0), textcoords="offset points", va="center")
         ax.set(xlabel=f"Frechet distance, {theme.literal(space)}", xlim=(0, 1.2 * float(ends.max())))
-    axes[0].set_yticks(at, [theme.literal(arm) for arm in arms])
+    sizes = table[table["metric"] == "FD"].set_index("arm").loc[arms, ["n", "n_real"]].to_numpy()
+    axes[0].set_yticks(at, [f"{theme.literal(arm)}\n{n} / {m}" for arm, (n, m) in zip(arms, sizes, strict=True)])
     return figure
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 Floats = NDArray[np.float64]
 
@@ -32,28 +33,87 @@ def read_planted_shares(shares: pd.DataFrame) -> str:
 
 
 def read_distances(frechet: pd.DataFrame, spaces: tuple[str, str]) -> str:
-    """The set with the smallest distance, against its floor, and whether the second space agrees."""
-    first, second = (frechet[frechet["space"] == space].sort_values("value") for space in spaces)
-    best, several = first.iloc[0], len(first) > 1
-    says = "has the smallest distance" if several else "has the distance"
-    text = f"{best['set']} {says} {best['value']:.3g}{_interval(best)}"
-    if not math.isnan(best["floor"]):
-        text += f", {best['value'] / best['floor']:.1f} times the floor of two Gaussian sets"
-    if several:
-        agreed = second.iloc[0]["set"] == best["set"]
-        text += f"; the second space {'agrees' if agreed else 'prefers another set'}"
+    """The distance without bias and its interval, against the floor; of several the smallest, as far as it is told.
+
+    Parameters
+    ----------
+    frechet : DataFrame
+        Rows of companion tables of the metrics FD and FD without bias, with a column `set`.
+    spaces : (str, str)
+        Names of the judged and the second space.
+    """
+    ranked, why = _ranked(frechet[frechet["space"] == spaces[0]])
+    if why:
+        return f"{why}."
+    best = ranked.iloc[0]
+    what = "distance" + (" without bias" if best["metric"].endswith("without bias") else " as measured")
+    text = f"{best['set']} has the {'smallest ' if len(ranked) > 1 else ''}{what}, {best['value']:.3g}{_interval(best)}"
+    if len(ranked) > 1:
+        text += f", {_apart(ranked)}"
+    measured = frechet[(frechet["space"] == spaces[0]) & (frechet["set"] == best["set"]) & (frechet["metric"] == "FD")]
+    text += _against_floor(measured.iloc[0])
+    if len(ranked) > 1:
+        text += f"; {_second_says(frechet[frechet['space'] == spaces[1]], best['set'])}"
     return text + "."
 
 
+def is_told(ranked: pd.DataFrame) -> bool:
+    """Whether the interval of the first row of `ranked`, a table sorted by value, lies below all others."""
+    known = len(ranked) > 1 and ranked[["low", "high"]].notna().to_numpy().all()
+    return bool(known and ranked["high"].iloc[0] < ranked["low"].iloc[1:].min())
+
+
+def _ranked(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The sets by distance: without bias where all have it, else as measured at one size; or why they have no order."""
+    measured = rows["metric"].isin(["FD", "sFID"])
+    without = rows[~measured]
+    if len(without) == measured.sum() and without["value"].notna().all():
+        return without.sort_values("value"), ""
+    raw = rows[measured]
+    if raw["n_fake"].nunique() > 1:
+        parts = [f"{row['set']} {row['value']:.3g} (n = {row['n_fake']})" for row in raw.to_dict("records")]
+        return raw, f"As measured: {', '.join(parts)}; at different numbers of images these have no order"
+    return raw.sort_values("value"), ""
+
+
+def _apart(ranked: pd.DataFrame) -> str:
+    second = ranked.iloc[1]
+    beside = f"{second['set']} ({second['value']:.3g}{_interval(second, brackets=False)})"
+    if ranked[["low", "high"]].isna().to_numpy().any():
+        return f"before {beside}, without intervals that could tell them apart"
+    return f"clear of the next, {beside}" if is_told(ranked) else f"not told apart from all others; next {beside}"
+
+
+def _against_floor(row: "pd.Series[Any]") -> str:
+    """The measured distance as a multiple of what real images would measure at its numbers of images."""
+    sizes = f"{row['n_fake']} against {row['n_real']} images"
+    if math.isnan(row["floor"]):
+        return f"; as measured {row['value']:.3g} at {sizes} ({row['floor_kind']})"
+    return (
+        f"; as measured {row['value']:.3g}, {row['value'] / row['floor']:.2g} times what real images would at "
+        f"{sizes} ({row['floor_kind']})"
+    )
+
+
+def _second_says(rows: pd.DataFrame, best: str) -> str:
+    ranked, why = _ranked(rows)
+    if why or not is_told(ranked):
+        return "the second space tells no set apart as the smallest"
+    return "the second space agrees" if ranked["set"].iloc[0] == best else "the second space prefers another set"
+
+
 def read_spatial(generated: pd.DataFrame, other: pd.DataFrame) -> str:
-    """The set with the smallest sFID by each reading, and that of other real images where there are some."""
-    smallest = ", the smallest" if generated["set"].nunique() > 1 else ""
+    """The set with the smallest sFID by each reading, and that of as many other real images where there are some."""
     texts = []
     for reading, rows in generated.groupby("space", sort=False):
-        row = rows.sort_values("value").iloc[0]
-        texts.append(f"sFID ({reading}) is {row['value']:.3g}{_interval(row)} for {row['set']}{smallest}")
-    if len(other):
-        texts.append(f"other real images of that number have {other['value'].iloc[0]:.3g}")
+        ranked, why = _ranked(rows)
+        row = ranked.iloc[0]
+        named = f"{row['metric']} ({reading})"
+        smallest = f", the smallest, {_apart(ranked)}" if len(ranked) > 1 else ""
+        texts.append(why or f"{named} is {row['value']:.3g}{_interval(row)} for {row['set']}{smallest}")
+        same = other[(other["space"] == reading) & (other["metric"] == row["metric"])]
+        if len(same) and set(ranked["n_fake"]) == set(same["n_fake"]):
+            texts.append(f"as many other real images ({same['n_fake'].iloc[0]}) have {same['value'].iloc[0]:.3g}")
     return "; ".join(texts) + "."
 
 
@@ -68,20 +128,22 @@ def read_contributions(features: pd.DataFrame, spectrum: pd.DataFrame) -> str:
 
 
 def read_extremes(values: Floats, distance: float) -> str:
-    """What leaving out the images at the two ends does; those of the first half of the values raise the distance."""
+    """What leaving out each of the images shown does, exactly."""
     return (
-        f"FD is {distance:.3g}; without the image that raises it most it changes by {values[0]:+.3g}, without the one "
-        f"that lowers it most by {values[len(values) // 2]:+.3g}."
+        f"FD is {distance:.3g}; leaving out one of the {len(values)} images shown changes it by {values.min():+.3g} to "
+        f"{values.max():+.3g}."
     )
 
 
 def read_classes(table: pd.DataFrame) -> str:
-    """The class with the largest gap of histograms."""
+    """The class with the largest gap of histograms, and whether chance leaves so large a one among so many classes."""
     first = table.iloc[0]
-    clear = "clear of zero" if first["gap_low"] * first["gap_high"] > 0 else "not clear of zero"
+    pair = [[int(first[n]), int(table[n].sum() - first[n])] for n in ("n_fake", "n_real")]
+    told = stats.fisher_exact(pair).pvalue * len(table) < 0.05
     return (
         f"The largest histogram gap is that of class {first['class_name']}: {first['gap']:+.1%} "
-        f"({first['gap_low']:+.1%} to {first['gap_high']:+.1%}), {clear}."
+        f"({first['gap_low']:+.1%} to {first['gap_high']:+.1%} by itself), {'' if told else 'not '}clear of what "
+        f"chance leaves as the largest of {len(table)} classes (Fisher's exact test, Bonferroni)."
     )
 
 
@@ -120,5 +182,8 @@ def read_occlusion(table: pd.DataFrame, window: int) -> str:
     return text + "."
 
 
-def _interval(row: "pd.Series[Any]") -> str:
-    return "" if math.isnan(row["low"]) else f" ({row['low']:.3g} to {row['high']:.3g})"
+def _interval(row: "pd.Series[Any]", *, brackets: bool = True) -> str:
+    if math.isnan(row["low"]):
+        return ""
+    text = f"{row['low']:.3g} to {row['high']:.3g}"
+    return f" ({text})" if brackets else f", {text}"

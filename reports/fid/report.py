@@ -45,7 +45,8 @@ def build(
     study : Study, optional
         What to compare; by default the shipped digits at several guidance weights, with the planted demonstration.
     quick : bool
-        340 samples a weight in place of 800, and fewer planted scenes: wider intervals, nothing else changed.
+        340 samples a weight in place of 800, and fewer planted scenes: wider intervals, and more bias in what is
+        measured.
     count : int, optional
         Samples a weight, in place of both.
     sfid : bool, optional

@@ -1,11 +1,16 @@
 """Sections of the FID report on the distances themselves: companions, floors, sFID, and what was read for them."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from scorescope.analysis.fid.companions import COMPANIONS, companion_table
+from scorescope.analysis.fid.classes import suspiciously_even
+from scorescope.analysis.fid.companions import COMPANIONS, WITHOUT_BIAS, companion_table
 from scorescope.analysis.fid.kernels import cmmd
 from scorescope.probes.features.extraction import extract_spatial
 from scorescope.probes.features.extractors import spatial_readings
@@ -13,7 +18,13 @@ from scorescope.reports.fid import figures, readings
 from scorescope.reports.fid.study import ImageSet, Study, View, reading_table
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
+Floats = NDArray[np.floating[Any]]
+Classes = Sequence[Any] | None
 OTHER_REAL = "other real"
+MARKS = (
+    "Diamonds: without bias, with the 95 % interval of the populations' distance. Bars: as measured, with the scatter "
+    "of such measurements. Dotted: what real images would measure at these numbers; floor_kind says how it was found."
+)
 
 
 def distances_section(view: View) -> Section:
@@ -21,11 +32,11 @@ def distances_section(view: View) -> Section:
     study = view.study
     parts = [_companions(item, study).assign(set=item.name) for item in study.fakes]
     table = pd.concat(parts, ignore_index=True)[["set", *COMPANIONS.names]]
-    frechet = table[table["metric"] == "FD"].reset_index(drop=True)
+    frechet = table[table["metric"].isin(["FD", WITHOUT_BIAS])].reset_index(drop=True)
     figure, reading = figures.distances(frechet), readings.read_distances(frechet, study.spaces)
-    note = "Bars: 95 % intervals from influences. The floor is that of Gaussian features with the real covariance."
     return Section(
-        figures=[ReportFigure("distances", figure, reading, note, wide=True)],
+        text=" ".join(found for item in [study.real, *study.fakes] if (found := _drawn_by_class(item))),
+        figures=[ReportFigure("distances", figure, reading, MARKS, wide=True)],
         tables=[
             ReportTable("companions", table, "Every metric of every set, with 95 % intervals."),
             ReportTable("companion_columns", COMPANIONS.describe(), "Columns of the table above.", shown=False),
@@ -33,12 +44,28 @@ def distances_section(view: View) -> Section:
     )
 
 
+def _drawn_by_class(item: ImageSet) -> str:
+    """What is known, or must be feared, of the classes of a set's images; empty for independent draws."""
+    if item.classes is not None and suspiciously_even(item.classes):
+        return (
+            f"The numbers a class of {item.name} are too even for independent draws: its floor, its distance without "
+            "bias and KID are those of a set drawn by class."
+        )
+    if item.classes is None and item.first.top1 is not None and suspiciously_even(item.first.top1):
+        return (
+            f"The numbers a top-1 class of {item.name} are suspiciously even. If it was drawn with a fixed number a "
+            "class, its floor is too high, and KID and the distance without bias are too low: give its classes as "
+            "labels, or as a folder a class."
+        )
+    return ""
+
+
 def _companions(item: ImageSet, study: Study) -> pd.DataFrame:
     bias = None if study.extractor.head is None else study.extractor.head.bias.detach().cpu().numpy()
-    first = companion_table(
-        item.first.features, study.real.first.features, space=study.spaces[0], logits=item.first.logits, bias=bias
-    )
-    second = companion_table(item.second.features, study.real.second.features, space=study.spaces[1])
+    compare = partial(companion_table, fake_classes=item.classes, real_classes=study.real.classes)
+    real, spaces = study.real, study.spaces
+    first = compare(item.first.features, real.first.features, space=spaces[0], logits=item.first.logits, bias=bias)
+    second = compare(item.second.features, real.second.features, space=spaces[1])
     parts = [first, second, *([_cmmd_row(second, item, study)] if study.second.name == "CLIP" else [])]
     return pd.concat(parts, ignore_index=True)
 
@@ -46,7 +73,8 @@ def _companions(item: ImageSet, study: Study) -> pd.DataFrame:
 def _cmmd_row(table: pd.DataFrame, item: ImageSet, study: Study) -> pd.DataFrame:
     value = cmmd(item.second.features, study.real.second.features)
     note = "RBF of width 10 on unit vectors, times 1000, biased as published"
-    return table.head(1).assign(metric="CMMD", value=value, low=math.nan, high=math.nan, floor=math.nan, note=note)
+    missing = dict.fromkeys(("low", "high", "scatter_low", "scatter_high", "floor"), math.nan)
+    return table.head(1).assign(metric="CMMD", value=value, **missing, floor_kind="", note=note)
 
 
 def spatial_section(view: View) -> Section:
@@ -62,21 +90,32 @@ def spatial_section(view: View) -> Section:
         count, size = len(study.spare.first.names), len(study.fakes[-1].first.names)
         chosen = np.random.default_rng(0).permutation(count)[:size]  # a source may be sorted by class
         found[OTHER_REAL] = {kind: rows[chosen] for kind, rows in found.pop(study.spare.name).items()}
+    classes = {item.name: item.classes for item in sets}
     parts = [
-        companion_table(rows[kind], real[kind], space=kind, companions=False).assign(metric="sFID", set=name)
+        _spatial_rows(rows[kind], real[kind], kind, classes.get(name), study.real.classes).assign(set=name)
         for kind in kinds
         for name, rows in found.items()
     ]
     table = pd.concat(parts, ignore_index=True)[["set", *COMPANIONS.names]]
     other = table["set"] == OTHER_REAL
     meaning = "; ".join(f"{name}: {what}" for name, what in kinds.items())
-    note = f"{meaning}. Values of different readings, and of different networks, cannot be compared."
+    note = f"{meaning}. Values of different readings, and of different networks, cannot be compared. {MARKS}"
     figure, reading = figures.distances(table, "sFID"), readings.read_spatial(table[~other], table[other])
     return Section(
         text="FD on features that keep their place in the image, where FID averages over places.",
         figures=[ReportFigure("sfid", figure, reading, note, wide=len(kinds) > 1)],
         tables=[ReportTable("sfid", table, "sFID by reading.")],
     )
+
+
+def _spatial_rows(fake: Floats, real: Floats, kind: str, fakes: Classes, reals: Classes) -> pd.DataFrame:
+    """sFID, and sFID without bias where there are images enough; where not, the row of sFID says so."""
+    table = companion_table(fake, real, space=kind, companions=False, fake_classes=fakes, real_classes=reals)
+    table["metric"] = table["metric"].str.replace("FD", "sFID")
+    if table["value"].isna().iloc[1]:
+        why = f"; no value without bias: {table['note'].iloc[1]}"
+        return table.head(1).assign(note=table["note"].iloc[0] + why)
+    return table
 
 
 def reading_section(view: View) -> Section:

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scorescope.analysis.fid.gaming import FeaturePair, gaming_audit, verdict
+from scorescope.analysis.fid.gaming import FeaturePair, gaming_audit
 from scorescope.analysis.fid.heatmaps import REGIONS, gradient_maps, mask_summary
 from scorescope.analysis.fid.matching import match_histogram
 from scorescope.analysis.fid.optimal_transport import image_gradients, transport
+from scorescope.analysis.fid.verdicts import verdict
 from scorescope.data.scenes import Scenes, render_scenes
 from scorescope.probes.features.extraction import extract, extract_maps
 from scorescope.probes.features.extractors import Extractor, classifier_extractor

@@ -9,10 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scorescope.analysis.fid.contributions import direction_spectrum, feature_contributions, visible_share
-from scorescope.analysis.fid.gaming import GAMING_AUDIT, Verdict, gaming_audit, verdict
+from scorescope.analysis.fid.gaming import GAMING_AUDIT, gaming_audit
 from scorescope.analysis.fid.influence_tables import CLASSES, class_table, group_table, influence_table, leave_one_out
 from scorescope.analysis.fid.matching import HistogramMatch, match_histogram
 from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWarning
+from scorescope.analysis.fid.verdicts import Verdict, verdict
 from scorescope.analysis.fid.weights import optimise_weights
 from scorescope.reports.fid import figures, readings
 from scorescope.reports.fid.study import View, pictures
@@ -137,8 +138,8 @@ def audit_section(view: View) -> Section:
         for size, match in matches.items()
     ]
     caption = (
-        "Labels: change against the random choice. Draws of one size, matched ones by rejection, optimised ones with "
-        "replacement; 95 % intervals over draws. "
+        "Labels: change against the random choice; below each arm its number of images and that of the reference. "
+        "Matched draws by rejection, optimised ones with replacement; 95 % intervals over draws. "
         f"Effective size of the optimised weights: {found.effective_size:.0f} of {n}. " + "; ".join(notes) + "."
     )
     return Section(
@@ -146,7 +147,9 @@ def audit_section(view: View) -> Section:
         figures=[ReportFigure("audit", figures.audit(table, study.spaces), said[-1].text, caption, wide=True)],
         tables=[
             ReportTable(
-                "audit", table, "Every arm and metric: " + "; ".join(c.meaning for c in GAMING_AUDIT.columns[6:])
+                "audit",
+                table,
+                "Every arm and metric: " + "; ".join(f"{c.name}: {c.meaning}" for c in GAMING_AUDIT.columns[6:]),
             ),
             ReportTable("optimisation", found.history, "Loss at each evaluation.", shown=False),
         ],
@@ -170,7 +173,9 @@ def _verdicts(view: View, table: pd.DataFrame, arms: dict[str, Floats | Histogra
     if others:
         best = min(others, key=view.distance)
         plain = gaming_audit(best.pair, study.real.pair, {}, spaces=study.spaces, size=int(table["n"].max()))
-        at_size, name = float(plain.loc[plain["metric"] == "FD", "value"].iloc[0]), best.name
+        row = plain[plain["metric"] == "FD"].iloc[0]
+        if row["n"] == table["n"].max():  # another number of images has another bias
+            at_size, name = float(row["value"]), best.name
     causes = {
         arm: "class statistics alone" if isinstance(how, HistogramMatch) else "weights on all features"
         for arm, how in arms.items()

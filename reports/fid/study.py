@@ -5,15 +5,16 @@ study = folder_study("real/", "fake/", extractor, second)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scorescope.analysis.fid.classes import suspiciously_even
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.gaming import FeaturePair
 from scorescope.analysis.fid.optimal_transport import Transport, transport
@@ -45,12 +46,15 @@ class ImageSet:
         The images, to be read again for pictures and maps.
     first, second : Features
         In the judged and in the second space.
+    classes : sequence, optional
+        Class of each image, by which the set may have been drawn.
     """
 
     name: str
     source: ImageSource
     first: Features
     second: Features
+    classes: Sequence[Any] | None = None
 
     @property
     def pair(self) -> FeaturePair:
@@ -92,6 +96,9 @@ class Study:
     groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     masks: Sequence[MaskSource] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_spaces(self.extractor, self.second)
 
     @property
     def spaces(self) -> tuple[str, str]:
@@ -160,6 +167,7 @@ def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu"
         raise InputError("model", found=model.name, expected="a model of the shipped digits, or folders of images")
     extractor, second = classifier_extractor("digits"), pixel_extractor(8)
     conditions = model.conditions(count)
+    labels = np.asarray(conditions).tolist()
     fakes = []
     for weight in WEIGHTS:
         run = sample(
@@ -167,15 +175,17 @@ def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu"
             device=device, progress=progress,
         )  # fmt: skip
         source = tensor_images(run.samples, name=f"samples at w = {weight:g}")
-        fakes.append(_image_set(f"w = {weight:g}", source, extractor, second, progress=progress))
+        made = _image_set(f"w = {weight:g}", source, extractor, second, progress=progress)
+        fakes.append(replace(made, classes=labels))
     digits = model.digits
     real = _image_set("held-out digits", tensor_images(digits.held_out.images), extractor, second, progress=progress)
+    real = replace(real, classes=digits.held_out.labels.tolist())
     spare = _image_set("training digits", tensor_images(digits.train.images), extractor, second, progress=progress)
     facts = {
         "model": model.name, "model_source": model.source, "weights": list(WEIGHTS), "seeds": f"0 to {count - 1}",
         "digits_sha256": digits.sha256,
     }  # fmt: skip
-    groups = {"asked-for digit": np.asarray(conditions).tolist()}
+    groups = {"asked-for digit": labels}
     title = f"FID: {model.name}, held-out digits against samples"
     return Study(title, real, fakes, spare, extractor, second, groups, facts=facts)
 
@@ -202,9 +212,11 @@ def folder_study(
     extractor : Extractor
         The feature space that is judged.
     second : Extractor, optional
-        The second one; by default gray pixels at 8 x 8.
+        The second one, not the first again; by default gray pixels at 8 x 8.
     labels : Path or str, optional
-        CSV with a column `name` (as in the set) and further columns: groups of generated images.
+        CSV with a column `name` (as in the set) and further columns: groups of generated images. The first in which
+        the numbers a group are suspiciously even is taken for the class by which the set was drawn; without one, the
+        folders of the images are, in both sets.
     masks : sequence of Path or str
         Regions of the generated images, one a path; see `open_masks`.
     skip_bad : bool
@@ -215,6 +227,7 @@ def folder_study(
         Show progress bars.
     """
     second = second or pixel_extractor(8)
+    _check_spaces(extractor, second)  # before hours of extraction
     sources = open_images(real), open_images(fake)
     regions = _open_regions([Path(mask) for mask in masks])
     if regions and not skip_bad:  # before hours of extraction
@@ -228,6 +241,9 @@ def folder_study(
     for region in regions:
         region.check_names(sets[1].first.names)
     groups = {} if labels is None else _read_groups(Path(labels), sets[1].first.names)
+    sets = [replace(item, classes=_folders(item.first.names)) for item in sets]
+    if even := [kind for kind in groups.values() if suspiciously_even(kind)]:
+        sets[1] = replace(sets[1], classes=even[0])
     facts = {
         "real": str(real), "generated": str(fake), "skip_bad": skip_bad, "masks": [str(path) for path in masks],
     }  # fmt: skip
@@ -264,8 +280,20 @@ def _image_set(
     name: str, source: ImageSource, extractor: Extractor, second: Extractor, *, skip_bad: bool = False,
     batch: int = 256, progress: bool = True,
 ) -> ImageSet:  # fmt: skip
-    found = [extract(source, e, batch=batch, skip_bad=skip_bad, progress=progress) for e in (extractor, second)]
-    return ImageSet(name, source, *found)
+    first, other = (extract(source, e, batch=batch, skip_bad=skip_bad, progress=progress) for e in (extractor, second))
+    return ImageSet(name, source, first, other)
+
+
+def _check_spaces(first: Extractor, second: Extractor) -> None:
+    if first.name == second.name:
+        expected = "another feature space than the judged one, which cannot confirm itself"
+        raise InputError("second", found=f"{first.name!r} twice", expected=expected)
+
+
+def _folders(names: Sequence[str]) -> list[str] | None:
+    """The folder of each image, if there are several and no image is outside."""
+    found = [str(PurePath(name).parent) for name in names]
+    return found if len(set(found)) > 1 and "." not in found else None
 
 
 def _read_groups(path: Path, names: Sequence[str]) -> dict[str, list[str]]:

@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from scorescope.analysis.fid.companions import companion_table, fid_infinity, inception_score
+from scorescope.analysis.fid.companions import companion_table, inception_score
+from scorescope.analysis.fid.extrapolation import fid_infinity
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.data.errors import InputError
 
@@ -42,9 +43,11 @@ def test_the_table_leaves_out_what_n_does_not_allow():
         "FD", "FD without bias", "FID_infinity", "KID x 1000", "precision", "recall", "density", "coverage",
         "Inception Score",
     ]  # fmt: skip
-    row = table.iloc[0]
+    measured, row = table.iloc[0], table.iloc[1]
     assert row["low"] < row["value"] < row["high"]
+    assert measured["scatter_low"] < measured["value"] < measured["scatter_high"]
     few = companion_table(x[:5], y[:5])
-    assert list(few["metric"]) == ["FD", "KID x 1000"]
-    assert math.isnan(few.iloc[0]["low"])
+    assert list(few["metric"]) == ["FD", "FD without bias", "KID x 1000"]
+    assert math.isnan(few.iloc[0]["scatter_low"])
+    assert math.isnan(few.iloc[1]["value"]) and "too few to leave out one of 20 groups" in few["note"][1]
     assert "rough below" in companion_table(x[:45], y)["note"][0]

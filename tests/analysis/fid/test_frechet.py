@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from scorescope.analysis.fid.frechet import frechet_distance, null_floor, pivoted_factor
-from scorescope.analysis.fid.frechet_error import frechet_interval, split_floor
+from scorescope.analysis.fid.floors import fourth_moment_floor, null_floor
+from scorescope.analysis.fid.frechet import frechet_distance, pivoted_factor
+from scorescope.analysis.fid.frechet_error import frechet_interval
+from scorescope.analysis.fid.split_floors import split_floor
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments
 
@@ -144,8 +146,12 @@ def test_null_floor_against_simulation(n):
 def test_floor_is_that_of_the_real_set():
     x, y = draw(300, 6, 0, spread=2), draw(200, 6, 1)
     expected = null_floor(np.cov(y, rowvar=False), 300, 200)
-    assert frechet_distance(x, y).floor == pytest.approx(expected, rel=1e-12)
-    assert frechet_distance(x, y, route="cross_gram").floor == pytest.approx(expected, rel=1e-12)
+    by_moments = frechet_distance(Moments.of(x), Moments.of(y))
+    assert by_moments.floor == pytest.approx(expected, rel=1e-12) and by_moments.floor_kind == "Gaussian"
+    for found in (frechet_distance(x, y), frechet_distance(x, y, route="cross_gram")):
+        assert found.floor == pytest.approx(fourth_moment_floor(y, 300, 200), rel=1e-12)
+        assert found.floor_kind == "fourth moments"
+    assert math.isnan(frechet_distance(x, y[:6]).floor) and frechet_distance(x, y[:6]).floor_kind == ""
 
 
 def test_bad_input():

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from scorescope.analysis.fid.frechet import frechet_distance
-from scorescope.analysis.fid.gaming import PLAIN, REAL, FeaturePair, gaming_audit, verdict
+from scorescope.analysis.fid.gaming import PLAIN, REAL, FeaturePair, gaming_audit
 from scorescope.analysis.fid.matching import match_histogram
+from scorescope.analysis.fid.verdicts import verdict
 from scorescope.analysis.fid.weights import WeightedDistance, effective_size, normalised, optimise_weights
 from scorescope.data.errors import InputError
 

@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from scorescope.analysis.fid.frechet import frechet_distance, null_floor
+from scorescope.analysis.fid.floors import null_floor
+from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.influence_tables import class_table, group_table, leave_one_out
 from scorescope.analysis.fid.optimal_transport import influence
 from scorescope.data.errors import InputError

@@ -2,11 +2,12 @@
 
 import pytest
 
-from scorescope.analysis.fid.gaming import FeaturePair, gaming_audit, verdict
+from scorescope.analysis.fid.gaming import FeaturePair, gaming_audit
 from scorescope.analysis.fid.heatmaps import gradient_maps, influence_maps, mask_share
 from scorescope.analysis.fid.influence_tables import class_table, group_table
 from scorescope.analysis.fid.matching import match_histogram
 from scorescope.analysis.fid.optimal_transport import image_gradients, influence, transport
+from scorescope.analysis.fid.verdicts import verdict
 from scorescope.data.scenes import ACCESSORIES, render_scenes
 from scorescope.probes.features.extraction import extract, extract_maps
 from scorescope.probes.features.extractors import classifier_extractor

@@ -1,0 +1,94 @@
+"""FID_infinity: a Frechet distance extrapolated to infinitely many generated images.
+
+fid_infinity(fake_features, real)
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from scorescope.analysis.fid.frechet import FeatureSet, as_moments, frechet_distance
+from scorescope.analysis.fid.frechet_error import side_error
+from scorescope.data.doors import checked
+from scorescope.data.errors import InputError
+from scorescope.probes.features.moments import Moments, check_features
+
+
+@dataclass(frozen=True)
+class Extrapolated:
+    """FID_infinity: the distance extrapolated to infinitely many generated images.
+
+    Attributes
+    ----------
+    value : float
+        Intercept of the regression of FD on 1/n.
+    slope : float
+        Bias for each 1/n.
+    low, high : float
+        95 % interval of the distance of the generated population to this real set, whose own bias stays: draws of the
+        images (influences) and the scatter of the subsets about the line.
+    fit_low, fit_high : float
+        95 % t interval of the intercept for these images: scatter about the line alone, no interval of the above.
+    table : DataFrame
+        Columns n and value: what was fitted.
+    """
+
+    value: float
+    slope: float
+    low: float
+    high: float
+    fit_low: float
+    fit_high: float
+    table: pd.DataFrame
+
+
+@checked
+def fid_infinity(
+    fake: ArrayLike, real: FeatureSet, *, points: int = 15, smallest: int | None = None, seed: int = 0
+) -> Extrapolated:
+    """Regress FD on 1/n over random subsets of the generated set (Chong & Forsyth 2020, arXiv 1911.07023).
+
+    Parameters
+    ----------
+    fake : array, shape (n, d)
+        The generated set.
+    real : Moments, or array of shape (m, d)
+        The real set, whole in every fit: its own bias stays.
+    points : int
+        Sizes, equally spaced from `smallest` to n.
+    smallest : int, optional
+        By default min(5000, n / 2), as the law FD = a + b/n holds from n of several d only.
+    seed : int
+        Seed of the subsets.
+
+    Returns
+    -------
+    Extrapolated
+        The intercept with its interval, and what was fitted.
+
+    Raises
+    ------
+    InputError
+        If the smallest subset has no more rows than features: there the distance is not linear in 1/n.
+    """
+    x, other = check_features("fake", fake), as_moments("real", real)
+    smallest = min(5000, len(x) // 2) if smallest is None else smallest
+    if not x.shape[1] < smallest < len(x) or points < 3:
+        found = f"subsets from {smallest} of {len(x)} images, d = {x.shape[1]}, {points} points"
+        raise InputError("smallest", found=found, expected="d < smallest < n, and at least 3 points")
+    generator = np.random.default_rng(seed)
+    sizes = np.unique(np.linspace(smallest, len(x), points).astype(int))
+    values = []
+    for size in sizes:
+        rows = generator.choice(len(x), size, replace=False)
+        values.append(frechet_distance(Moments.of(x[rows]), other).raw)
+    fit = stats.linregress(1 / sizes, values)
+    about_line = float(stats.t.ppf(0.975, len(sizes) - 2) * fit.intercept_stderr)
+    half = math.hypot(about_line, float(stats.norm.ppf(0.975)) * side_error(x, other))
+    table = pd.DataFrame({"n": sizes, "value": np.asarray(values)})
+    value, slope = float(fit.intercept), float(fit.slope)
+    return Extrapolated(value, slope, value - half, value + half, value - about_line, value + about_line, table)
