@@ -7,6 +7,7 @@ from tests.nuisance import METHODS, WIDTH, U, V, found, nuisance_model
 
 from scorescope.analysis.directions.comparison import compare_directions
 from scorescope.data.errors import InputError
+from scorescope.probes.sites.control_directions import shuffled_directions
 from scorescope.probes.sites.direction import Direction
 
 
@@ -21,7 +22,14 @@ def test_the_nuisance_model_has_its_best_reader_and_its_best_mover_35_7_degrees_
     h, y, _ = nuisance_model(60_000, seed=0)
     held_out, truth, _ = nuisance_model(10_000, seed=1)
     directions = [found(h, y, method, shrinkage=1e-4) for method in METHODS]
-    table = compare_directions(directions, held_out, truth, effect=moved).set_index("method")
+    laws = [
+        shuffled_directions(
+            way, h, torch.from_numpy(y), count=3,
+            find=lambda x, labels, method=method: found(x, labels, method, shrinkage=1e-4).vector,
+        )
+        for way, method in zip(directions, METHODS, strict=True)
+    ]  # fmt: skip
+    table = compare_directions(directions, held_out, truth, effect=moved, shuffled=laws).set_index("method")
     # population LDA: (S)^-1 v with S = 9 u u^T + 0.25 I, whose angle to v is 35.7 degrees
     covariance = 9 * torch.outer(U, U) + 0.25 * torch.eye(WIDTH)
     population = torch.linalg.solve(covariance, V)
