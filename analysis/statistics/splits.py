@@ -210,7 +210,7 @@ def one_against_rest(outputs: Floats, truth: NDArray[np.generic]) -> Floats:
 
 @checked
 def stratified_halves(labels: ArrayLike, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Rows of two halves, in order, that hold every class alike (to one), whatever the order of the labels.
+    """Rows of two halves, in order, that hold every class alike, to one row, whatever the order of the labels.
 
     Parameters
     ----------
@@ -218,20 +218,13 @@ def stratified_halves(labels: ArrayLike, *, seed: int = 0) -> tuple[Tensor, Tens
         Classes.
     seed : int
         Of the draw within each class.
-
-    Raises
-    ------
-    InputError
-        For a class of one row.
     """
     rng = np.random.default_rng(seed)
-    names, code = np.unique(host_array(labels), return_inverse=True)
+    code = np.unique(host_array(labels), return_inverse=True)[1]
     first = np.zeros(len(code), bool)
     taken = 0
-    for k, name in enumerate(names):
+    for k in np.unique(code):
         rows = rng.permutation(np.flatnonzero(code == k))
-        if len(rows) < 2:
-            raise InputError("labels", found=f"one row of class {name}", expected="at least two, one for each half")
         share = (len(rows) + (len(rows) % 2) * (taken % 2)) // 2  # of odd classes, the halves get one more in turn
         taken += len(rows) % 2
         first[rows[:share]] = True
