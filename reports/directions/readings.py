@@ -130,8 +130,8 @@ def read_readers(readers: pd.DataFrame) -> str:
     )
     if movers.empty:
         return (
-            f"{text}; none of these {int((~readers['control']).sum())} is shown to move the attribute more than random "
-            "directions and those of shuffled labels do."
+            f"{text}; none of these directions is shown to move the attribute more than random ones and those of "
+            "shuffled labels do."
         )
     mover = movers.iloc[0]
     angle = (
