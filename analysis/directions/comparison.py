@@ -20,6 +20,7 @@ from scorescope.analysis.directions.finding import checked_rows, degrees, number
 from scorescope.analysis.directions.verdicts import ERROR, against_draws
 from scorescope.analysis.statistics.arrays import Bools, Floats, Integers, finite_numbers
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, SeedDraws, percentile_interval
+from scorescope.analysis.statistics.intervals import wilson
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -40,7 +41,7 @@ READERS = Schema(
         Column("control", bool, "", "whether it is a random direction, which is never the best"),
         Column("n", int, "", "rows read"),
         Column("auc", float, "1", "chance that a positive row projects higher than a negative one; ties count half"),
-        *ends("1", "bootstrap over rows within the classes", of="auc"),
+        *ends("1", "bootstrap over rows within the classes; Wilson's where all draws agree", of="auc"),
         Column("accuracy", float, "1", "balanced accuracy of the projection, cut midway between the class means"),
         Column("seeds", int, "", "seeds moved"),
         Column("effect", float, "1", "mean change of the target's score a unit of strength"),
@@ -49,12 +50,17 @@ READERS = Schema(
         Column("purity", float, "1", "|effect| / (|effect| + off_target)"),
         *ends("1", "bootstrap over seeds", of="purity"),
         Column("reads_best", bool, "", "highest auc, or not told apart from it: the difference's interval holds 0"),
-        Column("p_random", float, "1", "that a random direction does as much forwards: t, one degree an arm, one-sided"),
+        Column(
+            "p_random", float, "1", "that a random direction does as much forwards: t, one degree an arm, one-sided"
+        ),
         Column("p_shuffled", float, "1", "the same of directions of shuffled labels; missing without them"),
         Column("untested", str, "", "why `moves` cannot be shown; empty where it can"),
         Column(
-            "moves", bool, "", "the intervals of effect, and of effect less any random one's size, are above 0, and "
-            "p_random and p_shuffled at most 0.05, for this row alone"
+            "moves",
+            bool,
+            "",
+            "the intervals of effect, and of effect less any random one's size, are above 0, and "
+            "p_random and p_shuffled at most 0.05, for this row alone",
         ),
         Column("moves_best", bool, "", "highest purity among those that move, or not told apart from it"),
         Column("degrees_to_mover", float, "degrees", "angle to the highest purity that moves; missing without one"),
@@ -139,7 +145,7 @@ def compare_directions(
     )
     return READERS.check(
         table.assign(
-            control=control, n=len(values), **_with_ends("auc", aucs), seeds=seeds,
+            control=control, n=len(values), **_area_ends(aucs, int(min(positive.sum(), (~positive).sum()))), seeds=seeds,
             **_with_ends("effect", effects), off_target=off[0], **_with_ends("purity", purity), **tests,
             reads_best=_best(aucs, ~control), moves=moves, moves_best=_best(purity, moves), degrees_to_mover=angles,
         )
@@ -256,6 +262,18 @@ def _low(draws: Floats) -> Floats:
 def _with_ends(name: str, draws: Floats) -> dict[str, Floats]:
     low, high = percentile_interval(draws[1:])
     return {name: draws[0], f"{name}_low": low, f"{name}_high": high}
+
+
+def _area_ends(draws: Floats, fewest: int) -> dict[str, Floats]:
+    """Areas with their intervals; where every draw is 0 or 1, Wilson's for as many pairs as the rarer class has rows."""
+    found = _with_ends("auc", draws)
+    low, high = wilson(draws[0] * fewest, fewest)[1:]
+    low, high = np.minimum(low, draws[0]), np.maximum(high, draws[0])  # rounding
+    flat = found["auc_low"] == found["auc_high"]
+    return found | {
+        "auc_low": np.where(flat, low, found["auc_low"]),
+        "auc_high": np.where(flat, high, found["auc_high"]),
+    }
 
 
 def _best(draws: Floats, among: Bools) -> Bools:

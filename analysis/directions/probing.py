@@ -15,15 +15,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.analysis.directions.linear_probes import LinearProbe, Path, ProbeMethod, Target, fit_paths
 from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.bootstrap import percentile_interval
-from scorescope.analysis.statistics.splits import PARTS, Part, Split, balanced_accuracy, grouped_split, one_against_rest, r_squared, recall_interval
+from scorescope.analysis.statistics.splits import (
+    PARTS,
+    Part,
+    Split,
+    balanced_accuracy,
+    grouped_split,
+    one_against_rest,
+    r_squared,
+    recall_interval,
+)
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -299,7 +308,9 @@ def _scan_task(scan: _Scan, task: _Task, site: str, values: Tensor, path: Path, 
         more |= {"strength": float(scan.strengths[int(strength)]), "chance": task.chance, "n": validation.count}
         where = {"attribute": task.name, "site": site, "level": level, "metric": task.metric}
         where |= {"sigma": scan.sigmas[level], "log_snr": scan.log_snr[level]}
-        rows.append(where | more | {"auc": areas[level]} | {name: float(values[level]) for name, values in ends.items()})
+        rows.append(
+            where | more | {"auc": areas[level]} | {name: float(values[level]) for name, values in ends.items()}
+        )
     return pd.DataFrame(rows)
 
 

@@ -212,7 +212,11 @@ def _doses(strengths: Sequence[float]) -> list[float]:
 
 
 def _directions(
-    direction: Direction, random: int, within: Tensor | None, shuffled: Direction | Sequence[Direction] | None, seed: int
+    direction: Direction,
+    random: int,
+    within: Tensor | None,
+    shuffled: Direction | Sequence[Direction] | None,
+    seed: int,
 ) -> tuple[dict[str, Direction], dict[str, float]]:
     """The direction and its controls, and the controls' cosines with it."""
     if random < 0 or (random == 0 and shuffled is None):

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from scorescope.analysis.information.attributes import AttributeLoss, attribute_loss
@@ -132,7 +131,9 @@ def classification_section(bench: Workbench) -> Section:
         return Section(text=UNTOLD)
     count = bench.size(120, 48)
     bank = Bank(bench.images[:count], levels(bench.size(12, 8), low=0.1, high=30.0), seed=2)
-    fit = {c.attribute: stratified_halves(bench.labels[:count, bench.subject.column(c.attribute)])[0] for c in bench.told}
+    fit = {
+        c.attribute: stratified_halves(bench.labels[:count, bench.subject.column(c.attribute)])[0] for c in bench.told
+    }
     found = {name: _classify(bench, name, bank, rows) for name, rows in fit.items()}
     summary, rate = _joined(found, "summary"), _joined(found, "win_rates")
     return Section(

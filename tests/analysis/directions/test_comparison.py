@@ -26,7 +26,10 @@ def test_the_nuisance_model_has_its_best_reader_and_its_best_mover_35_7_degrees_
     directions = [replace(found(h, y, method, shrinkage=1e-4), scale=1.0) for method in METHODS]
     laws = [
         shuffled_directions(
-            way, h, torch.from_numpy(y), count=2,
+            way,
+            h,
+            torch.from_numpy(y),
+            count=2,
             find=lambda x, labels, method=method: found(x, labels, method, shrinkage=1e-4).vector,
         )
         for way, method in zip(directions[:2], METHODS, strict=False)
@@ -67,6 +70,13 @@ def test_the_auc_is_scikit_learns_with_ties():
         expected = [roc_auc_score(labels, values[:, k]) for k in range(3)]
         np.testing.assert_allclose(table["auc"][:3], expected, atol=1e-12)
         assert table["auc"].iloc[2] == 0.5
+
+
+def test_an_area_of_1_has_an_interval():
+    labels = np.arange(60) % 2
+    values = torch.from_numpy(np.eye(3)[labels] * 5).float()
+    row = compare_directions(axes(), values, labels, effect=lambda d: {"y": torch.arange(1.0, 21)}).iloc[1]
+    assert row["auc"] == row["auc_high"] == 1 and row["auc_low"] == pytest.approx(0.8865, abs=1e-3)  # 30 of 30
 
 
 def axes(count=2):
