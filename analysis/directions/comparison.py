@@ -50,9 +50,7 @@ READERS = Schema(
         Column("purity", float, "1", "|effect| / (|effect| + off_target)"),
         *ends("1", "bootstrap over seeds", of="purity"),
         Column("reads_best", bool, "", "highest auc, or not told apart from it: the difference's interval holds 0"),
-        Column(
-            "p_random", float, "1", "that a random direction does as much forwards: t, one degree an arm, one-sided"
-        ),
+        Column("p_random", float, "1", "that a random direction does as much: t, one degree an arm, one-sided"),
         Column("p_shuffled", float, "1", "the same of directions of shuffled labels; missing without them"),
         Column("untested", str, "", "why `moves` cannot be shown; empty where it can"),
         Column(
@@ -145,7 +143,7 @@ def compare_directions(
     )
     return READERS.check(
         table.assign(
-            control=control, n=len(values), **_area_ends(aucs, int(min(positive.sum(), (~positive).sum()))), seeds=seeds,
+            control=control, n=len(values), **_area_ends(aucs, positive), seeds=seeds,
             **_with_ends("effect", effects), off_target=off[0], **_with_ends("purity", purity), **tests,
             reads_best=_best(aucs, ~control), moves=moves, moves_best=_best(purity, moves), degrees_to_mover=angles,
         )
@@ -264,9 +262,9 @@ def _with_ends(name: str, draws: Floats) -> dict[str, Floats]:
     return {name: draws[0], f"{name}_low": low, f"{name}_high": high}
 
 
-def _area_ends(draws: Floats, fewest: int) -> dict[str, Floats]:
-    """Areas with their intervals; where every draw is 0 or 1, Wilson's for as many pairs as the rarer class has rows."""
-    found = _with_ends("auc", draws)
+def _area_ends(draws: Floats, positive: Bools) -> dict[str, Floats]:
+    """Areas with their intervals; where all draws agree, Wilson's for as many pairs as the rarer class has rows."""
+    found, fewest = _with_ends("auc", draws), int(min(positive.sum(), (~positive).sum()))
     low, high = wilson(draws[0] * fewest, fewest)[1:]
     low, high = np.minimum(low, draws[0]), np.maximum(high, draws[0])  # rounding
     flat = found["auc_low"] == found["auc_high"]

@@ -145,7 +145,8 @@ def fit_paths(
         `ridge`: least squares on targets of -1 and +1, classes of equal weight, with the penalty strength * rows on
         squared weights.
         `lda`: pooled covariance (1 - s) S + s tr(S) / d I with strength s, equal class priors. `logistic`: the
-        multinomial loss, classes of equal weight, with the same penalty as ridge, halved; slow. A continuous target is always fitted by ridge.
+        multinomial loss, classes of equal weight, with the same penalty as ridge, halved; slow. A continuous target is
+        always fitted by ridge.
     values : Tensor, shape (level, row, d)
         Training rows; standardised inside, channel by channel and level by level.
     targets : sequence of Target

@@ -43,6 +43,8 @@ Scores = Callable[[Tensor], Mapping[str, Tensor]]
 """Images (n, *shape) -> {name: (n,) score}, for instance log-odds."""
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two batches of images -> (n,) distances."""
+Shuffled = Direction | Sequence[Direction] | None
+"""One control, or the law of directions of shuffled labels."""
 
 STRENGTHS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
 
@@ -87,7 +89,7 @@ def steer_curve(
     random: int = 8,
     relevant: float = 0.0,
     within: Tensor | None = None,
-    shuffled: Direction | Sequence[Direction] | None = None,
+    shuffled: Shuffled = None,
     natural: Mapping[str, float] | None = None,
     distance: Distance | None = None,
     budget: float | None = None,
@@ -132,9 +134,9 @@ def steer_curve(
     within : Tensor, shape (k, d), optional
         Draw the random directions from the span of these rows, for instance leading principal components.
     shuffled : Direction or sequence of Direction, optional
-        What the same recipe finds with shuffled labels. Several (`shuffled_directions`) show the law of directions found
-        from labels that mean nothing, by which a direction found from labels is judged besides: random directions know
-        nothing of how it was found. Without them, no such direction is said to move. Of a single one
+        What the same recipe finds with shuffled labels. Several (`shuffled_directions`) show the law of directions
+        found from labels that mean nothing, by which a direction found from labels is judged besides: random directions
+        know nothing of how it was found. Without them, no such direction is said to move. Of a single one
         (`shuffled_direction`) the part along the direction is taken out, and the rest is one more control that it has
         to outdo; it shows no law.
     natural : mapping of str to float, optional
@@ -236,7 +238,7 @@ def _directions(
     return {DIRECTION: direction, **controls}, cosines
 
 
-def _named(shuffled: Direction | Sequence[Direction] | None) -> dict[str, Direction]:
+def _named(shuffled: Shuffled) -> dict[str, Direction]:
     """Arms of shuffled labels: one, or the draws of their law, numbered."""
     if shuffled is None:
         return {}

@@ -62,7 +62,7 @@ def build(out: Path | str, subject: Subject, *, command: str, quick: bool = Fals
     manifest = {
         "model": subject.name, "model_source": subject.source, "images": len(bench.images),
         "contrasts": [str(contrast) for contrast in bench.contrasts], "sites": list(subject.sites), "quick": quick,
-        "steering_sites": bench.sites, "contrasts_left_out": [str(c) for c in subject.contrasts[len(bench.contrasts) :]],
+        "steering_sites": bench.sites, "left_out": [str(c) for c in subject.contrasts[len(bench.contrasts) :]],
     }  # fmt: skip
     title = f"Attribute directions: {subject.name}"
     question = "Where is an attribute readable, where is it steerable, and how does its direction travel?"

@@ -39,10 +39,10 @@ def direction_section(bench: Workbench) -> Section:
             ReportFigure(
                 "readers", figures.readers_and_movers(readers), readings.read_readers(readers),
                 f"Directions of {contrast} at {site}, found on half of the images at σ = {FOUND_AT:g}, read on the "
-                "other half, and added to the same seeds; 95 % intervals over images and over seeds. Moves: more than random "
-                "directions do and than the same recipe's of shuffled labels (t, one-sided, 5 %), for each direction alone; "
-                "nothing here is corrected for their number. The nuisance that "
-                "goes with the attribute is among the scores that should not move.",
+                "other half, and added to the same seeds; 95 % intervals over images and over seeds. Moves: more than "
+                "random directions do and than the same recipe's of shuffled labels (t, one-sided, 5 %), for each "
+                "direction alone; nothing here is corrected for their number. The nuisance that goes with the "
+                "attribute is among the scores that should not move.",
             ),
             ReportFigure(
                 "step_cosines", figures.cosine_matrix(cosines), readings.read_cosines(cosines),

@@ -140,9 +140,9 @@ def classification_section(bench: Workbench) -> Section:
         figures=[
             ReportFigure(
                 "win_rates", figures.win_rate_curves(rate[rate["foil"] == EVERY]), readings.read_classes(summary),
-                f"Share of the images of one half ({_lengths(fit)}), drawn within each value, whose true value, all other attributes given, has the lowest denoising "
-                "loss of all values at this noise level alone; same noise for all values. Bands are 95 % "
-                "Wilson intervals.",
+                f"Share of the images of one half ({_lengths(fit)}), drawn within each value, whose true value, all "
+                "other attributes given, has the lowest denoising loss of all values at this noise level alone; same "
+                "noise for all values. Bands are 95 % Wilson intervals.",
             )
         ],
         tables=[

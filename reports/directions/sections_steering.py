@@ -33,8 +33,8 @@ CONFIRMED = (
 )
 BEYOND = (
     "Intervals are those of one row, 95 %. Beyond the controls means: beyond each of them over seeds (paired t), and "
-    "beyond what random directions of the same norm and what directions of shuffled labels do (t on the root mean square "
-    "effect of either)."
+    "beyond what random directions of the same norm and what directions of shuffled labels do (t on the root mean "
+    "square effect of either)."
 )
 SCREENING = (
     "The map is a screening: of its verdicts of a kind one in twenty is expected to be wrong (false discovery rate "
@@ -53,12 +53,14 @@ def steering_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "steer_map", figures.read_and_steer(bench.steered), readings.read_map(bench.steered, confirmed, bench.looked_at),
+                "steer_map", figures.read_and_steer(bench.steered),
+                readings.read_map(bench.steered, confirmed, bench.looked_at),
                 f"Left: validation accuracy of a linear probe at σ = {FOUND_AT:g}. Right: effect of adding the "
                 f"difference of means found there, ±{DOSE:g} standard deviations of its projection at all noise levels "
                 f"and positions, on the log-odds of the attribute, in standard deviations over real images. Steerable: "
-                f"beyond {RELEVANT:g}, every random direction of the same norm, and what directions of shuffled labels do, "
-                "each as long as it was found. Not steerable: shown to be below a random one or that size. Undecided: neither is shown, or the dose "
+                f"beyond {RELEVANT:g}, every random direction of the same norm, and what directions of shuffled labels "
+                "do, each as long as it was found. Not steerable: shown to be below a random one or that size. "
+                "Undecided: neither is shown, or the dose "
                 f"changes the image by more than half the distance between samples of different seeds. {SCREENING}",
                 wide=True,
             ),
@@ -154,8 +156,9 @@ def window_section(bench: Workbench) -> Section:
             ReportFigure(
                 "windows", figures.windows_figure(effects, probes), readings.read_windows(effects, probes),
                 f"Each attribute at the site that moves it most. Top: probe accuracy there. Bottom: margin of the "
-                f"direction (±{DOSE:g} SD, added only within the window) over its largest random control or {RELEVANT:g} SD, "
-                f"with its interval over seeds, on other seeds than the site was chosen by. {RESULTS}", wide=True,
+                f"direction (±{DOSE:g} SD, added only within the window) over its largest random control or "
+                f"{RELEVANT:g} SD, with its interval over seeds, on other seeds than the site was chosen by. {RESULTS}",
+                wide=True,
             )
         ],
         tables=[ReportTable("windows", effects, "Effect of the direction within each window of noise levels.")],

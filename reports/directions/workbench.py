@@ -226,7 +226,8 @@ def verdict_columns(verdicts: pd.DataFrame) -> pd.DataFrame:
     """What the map keeps of verdicts of one interval each."""
     kept = [
         "n", "within_budget", "effect", "effect_low", "effect_high", "bar", "margin", "low", "high", "chance",
-        "chance_shuffled", "p_random", "p_shuffled", "untested", "p_adjusted", "p_not_adjusted", "family", "correction", "verdict",
+        "chance_shuffled", "p_random", "p_shuffled", "untested", "p_adjusted", "p_not_adjusted", "family",
+        "correction", "verdict",
     ]  # fmt: skip
     return verdicts[kept].rename(columns={"low": "margin_low", "high": "margin_high"})
 

@@ -66,9 +66,10 @@ def test_adding_a_vector_is_a_hook_written_by_hand(branch):
 def test_an_order_of_branches_that_the_step_disproves_is_refused(branch, bounds, recorded):
     pipe, arguments = sd15()
     given = Intervention("add", MIDDLE, torch.ones(width(pipe)), branch=branch, **bounds)
-    with pytest.raises(InputError, match=r"found \('cond', 'uncond'\) in call 0.*\('uncond', 'cond'\), as the step"):
-        with record(pipe) if recorded else nullcontext(), intervene(pipe, [given], branches=("cond", "uncond")):
-            run(pipe, arguments)
+    words = r"found \('cond', 'uncond'\) in call 0.*\('uncond', 'cond'\), as the step"
+    listening = record(pipe) if recorded else nullcontext()
+    with pytest.raises(InputError, match=words), listening, intervene(pipe, [given], branches=("cond", "uncond")):
+        run(pipe, arguments)
     assert is_clean(pipe)
 
 

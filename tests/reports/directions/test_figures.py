@@ -294,8 +294,8 @@ READINGS = {
         lambda: readings.read_map(steer_map(), confirmed("undecided"), "all"), "Not confirmed, by|: undecided.",
     ),
     "no such cell": (
-        lambda: readings.read_map(steer_map().iloc[:2], pd.DataFrame(), "1 of 3 contrasts and 2 of 6 sites (first, up.0)"),
-        "from 1 of 3 contrasts and 2 of 6 sites (first, up.0):|None of these is shown to be readable without being",
+        lambda: readings.read_map(steer_map().iloc[:2], pd.DataFrame(), "1 of 3 contrasts and all sites (up.0)"),
+        "from 1 of 3 contrasts and all sites (up.0):|None of these is shown to be readable without being",
     ),
     "dose": (
         lambda: readings.read_dose(dose("steerable", "random 2", 1.1), "size at up.0"),
@@ -353,7 +353,8 @@ READINGS = {
         "the same direction",
     ),
     "nothing moves": (
-        lambda: readings.read_readers(readers().assign(moves_best=False)), "none of these directions is shown to move the attribute more than random",
+        lambda: readings.read_readers(readers().assign(moves_best=False)),
+        "none of these directions is shown to move the attribute more than random",
     ),
     "cosines": (
         lambda: readings.read_cosines(cosines()),
