@@ -20,7 +20,7 @@ from scorescope.analysis.directions.finding import checked_rows, degrees, number
 from scorescope.analysis.directions.verdicts import ERROR, against_draws
 from scorescope.analysis.statistics.arrays import Bools, Floats, Integers, finite_numbers
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, SeedDraws, percentile_interval
-from scorescope.analysis.statistics.intervals import wilson
+from scorescope.analysis.statistics.intervals import with_width
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -264,14 +264,9 @@ def _with_ends(name: str, draws: Floats) -> dict[str, Floats]:
 
 def _area_ends(draws: Floats, positive: Bools) -> dict[str, Floats]:
     """Areas with their intervals; where all draws agree, Wilson's for as many pairs as the rarer class has rows."""
-    found, fewest = _with_ends("auc", draws), int(min(positive.sum(), (~positive).sum()))
-    low, high = wilson(draws[0] * fewest, fewest)[1:]
-    low, high = np.minimum(low, draws[0]), np.maximum(high, draws[0])  # rounding
-    flat = found["auc_low"] == found["auc_high"]
-    return found | {
-        "auc_low": np.where(flat, low, found["auc_low"]),
-        "auc_high": np.where(flat, high, found["auc_high"]),
-    }
+    found, pairs = _with_ends("auc", draws), int(min(positive.sum(), (~positive).sum()))
+    low, high = with_width(draws[0], found["auc_low"], found["auc_high"], pairs)
+    return found | {"auc_low": low, "auc_high": high}
 
 
 def _best(draws: Floats, among: Bools) -> Bools:
