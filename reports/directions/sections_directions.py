@@ -17,7 +17,7 @@ from scorescope.probes.sites.control_directions import shuffled_directions
 from scorescope.probes.sites.direction import Direction
 from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Scores
-from scorescope.reports.directions.workbench import FOUND_AT, FRESH, Workbench
+from scorescope.reports.directions.workbench import FOUND_AT, FRESH, LAW, Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 METHODS: tuple[Method, ...] = ("difference", "lda", "logistic", "svm")
@@ -78,7 +78,7 @@ def _readers(bench: Workbench, site: str) -> pd.DataFrame:
     directions = [find(values[half], high[half], method) for method in METHODS]
     laws = [
         shuffled_directions(
-            direction, values[half], high[half], count=bench.size(6, 3),
+            direction, values[half], high[half], count=bench.size(LAW, 2),
             find=lambda x, labels, method=method: find(x, labels, method).vector,
         )
         for direction, method in zip(directions, METHODS, strict=True)
@@ -89,7 +89,7 @@ def _readers(bench: Workbench, site: str) -> pd.DataFrame:
         condition=bench.open_condition(contrast, count), sampling=bench.sampling,
     )  # fmt: skip
     return compare_directions(
-        directions, values[other], high[other].numpy(), effect=effect, random=bench.size(8, 4), shuffled=laws
+        directions, values[other], high[other].numpy(), effect=effect, random=bench.size(5, 4), shuffled=laws
     )
 
 

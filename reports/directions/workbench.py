@@ -36,6 +36,7 @@ READABLE = 0.9  # balanced accuracy whose interval has to lie above this
 RELEVANT = 0.2  # effect that counts, in natural standard deviations: of two equally frequent values, a tenth of the way
 FRESH = 1000  # first seed of what is measured after a site or a contrast was chosen by the seeds from 0 on
 ALONE = "readable, not steerable"  # the finding that is confirmed on other data
+LAW = 3  # directions of shuffled labels: the lengths tell labels that mean something from them, so that few will do
 MOVES = {"steerable": "steerable", "reversed": "moves backwards"}
 
 
@@ -166,7 +167,7 @@ class Workbench:
             self.subject.denoiser, direction, self.subject.scores(), target=contrast.attribute, seeds=seeds,
             condition=self.open_condition(contrast, len(seeds)), strengths=strengths, intervals=intervals,
             natural=self.natural, relevant=RELEVANT, random=self.size(5, 4),
-            shuffled=shuffled_directions(direction, values, high, count=self.size(6, 4), seed=drawn),
+            shuffled=shuffled_directions(direction, values, high, count=LAW, seed=drawn),
             sampling=self.sampling, resamples=self.size(1000, 400), seed=drawn, progress=False,
         )  # fmt: skip
 
