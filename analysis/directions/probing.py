@@ -323,7 +323,7 @@ def _test_cell(scan: _Scan, row: pd.Series, activations: Activations) -> dict[st
     predicted = [probe.predict(values)[None] for probe, _ in sides]
     draws = [task.score(one, truth, part) for one, (_, truth) in zip(predicted, sides, strict=True)]
     ends = [task.ends(one, truth, part, d) for one, (_, truth), d in zip(predicted, sides, draws, strict=True)]
-    found = {name: float(numbers[0]) for name, numbers in _intervals(*draws, *ends).items()}
+    found = {name: float(numbers[0]) for name, numbers in _intervals(draws[0], draws[1], ends[0], ends[1]).items()}
     auc = float(task.areas(sides[0][0].outputs(values)[None], part)[0])
     return {**row, "validation": row["value"], "n": part.count, "auc": auc, **found}
 

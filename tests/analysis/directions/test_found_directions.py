@@ -84,14 +84,15 @@ def test_labels_that_mean_nothing_are_found_out_where_random_directions_do_not()
 @pytest.mark.parametrize("family", FAMILIES)
 def test_verdicts_on_labels_that_mean_nothing_are_wrong_in_at_most_5_of_100(family):
     """The table of tests/benchmarks/RESULTS.md, 'Directions that were found'."""
-    rows = verdicts(family, meaningless, 300)
-    assert moved(rows) <= bound(0.05, 300)
-    assert np.mean([row["p_shuffled"] <= 0.05 for row in rows]) <= bound(0.05, 300)
-    few = verdicts(family, meaningless, 100, random=4, shuffled=4)
-    assert moved(few) <= bound(0.05, 100)
-    power = verdicts(family, planted, 60)
-    assert moved(power) >= {"isotropic": 0.9, "anisotropic": 0.5, "aligned": 0.9}[family]
-    print(family, [moved(part) for part in (rows, few, power)])
+    rows = verdicts(family, meaningless, 150)
+    assert moved(rows) <= bound(0.05, 150)
+    assert np.mean([row["p_shuffled"] <= 0.05 for row in rows]) <= bound(0.05, 150)
+    few = verdicts(family, meaningless, 60, random=4, shuffled=4)
+    assert moved(few) <= bound(0.05, 60)
+    power = verdicts(family, planted, 50)
+    # the law of labels is passed by all; random directions bound it where the planted one is far from what is read
+    assert np.mean([row["p_shuffled"] <= 0.05 for row in power]) == 1
+    assert moved(power) >= {"isotropic": 0.8, "anisotropic": 0.15, "aligned": 0.8}[family]
 
 
 def linear_effects(values, labels, gradient, *, method, count, seed, groups=None):

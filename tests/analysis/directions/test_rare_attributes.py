@@ -88,7 +88,6 @@ def test_intervals_of_rare_attributes_cover():
         row = scan.final.iloc[0]
         covered += row["low"] <= truth <= row["high"]
     assert covered / draws >= 0.92 - 3 * 0.015
-    print(covered / draws)
 
 
 def test_the_area_is_scikit_learns():
