@@ -92,7 +92,7 @@ def test_verdicts_on_labels_that_mean_nothing_are_wrong_in_at_most_5_of_100(fami
     power = verdicts(family, planted, 50)
     # the law of labels is passed by all; random directions bound it where the planted one is far from what is read
     assert np.mean([row["p_shuffled"] <= 0.05 for row in power]) == 1
-    assert moved(power) >= {"isotropic": 0.8, "anisotropic": 0.15, "aligned": 0.8}[family]
+    assert moved(power) >= {"isotropic": 0.7, "anisotropic": 0.15, "aligned": 0.7}[family]
 
 
 def linear_effects(values, labels, gradient, *, method, count, seed, groups=None):
