@@ -79,11 +79,11 @@ class Nuisance(Known):
         """Population LDA of h = 0.7 y v + 3 z u + 0.5 noise: (9 u u' + 0.25)^-1 v, up to length."""
         v, u = self.axes
         weights = torch.linalg.solve(9 * torch.outer(u, u) + 0.25 * torch.eye(64), v)
-        return Direction(weights / weights.norm(), "h", "attribute", "lda", scale=1.0)
+        return Direction(weights / weights.norm(), "h", "attribute", "population lda", scale=1.0)
 
     def mover(self) -> Direction:
         """Population difference of means: v."""
-        return Direction(self.axes[0], "h", "attribute", "difference", scale=1.0)
+        return Direction(self.axes[0], "h", "attribute", "population difference", scale=1.0)
 
 
 def unit_direction(unit: int, scale: float = 1.0, *, idle: int = 0) -> Direction:

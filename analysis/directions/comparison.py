@@ -3,7 +3,8 @@
     compare_directions([difference, lda], held_out, labels, effect=steering_effect(denoiser, scores, seeds=range(32)))
 
 All directions are read on the same rows and moved on the same seeds, so that two are told apart by the draws of their
-difference. Random directions are moved along: a direction is no mover if it does no more than they do.
+difference. Random directions are moved along, and with those that were found from labels what the same recipe finds
+from shuffled ones: a direction is no mover if it does no more than these do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +15,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from scorescope.analysis.directions.direction_fits import METHODS
 from scorescope.analysis.directions.finding import checked_rows, degrees, number
+from scorescope.analysis.directions.verdicts import ERROR, against_draws
 from scorescope.analysis.statistics.arrays import Bools, Floats, Integers, finite_numbers
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, SeedDraws, percentile_interval
+from scorescope.analysis.statistics.intervals import with_width
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -37,7 +41,7 @@ READERS = Schema(
         Column("control", bool, "", "whether it is a random direction, which is never the best"),
         Column("n", int, "", "rows read"),
         Column("auc", float, "1", "chance that a positive row projects higher than a negative one; ties count half"),
-        *ends("1", "bootstrap over rows within the classes", of="auc"),
+        *ends("1", "bootstrap over rows within the classes; Wilson's where all draws agree", of="auc"),
         Column("accuracy", float, "1", "balanced accuracy of the projection, cut midway between the class means"),
         Column("seeds", int, "", "seeds moved"),
         Column("effect", float, "1", "mean change of the target's score a unit of strength"),
@@ -46,7 +50,16 @@ READERS = Schema(
         Column("purity", float, "1", "|effect| / (|effect| + off_target)"),
         *ends("1", "bootstrap over seeds", of="purity"),
         Column("reads_best", bool, "", "highest auc, or not told apart from it: the difference's interval holds 0"),
-        Column("moves", bool, "", "the intervals of effect, and of effect less any random one's size, are above 0"),
+        Column("p_random", float, "1", "that a random direction does as much: t, one degree an arm, one-sided"),
+        Column("p_shuffled", float, "1", "the same of directions of shuffled labels; missing without them"),
+        Column("untested", str, "", "why `moves` cannot be shown; empty where it can"),
+        Column(
+            "moves",
+            bool,
+            "",
+            "the intervals of effect, and of effect less any random one's size, are above 0, and "
+            "p_random and p_shuffled at most 0.05, for this row alone",
+        ),
         Column("moves_best", bool, "", "highest purity among those that move, or not told apart from it"),
         Column("degrees_to_mover", float, "degrees", "angle to the highest purity that moves; missing without one"),
     ),
@@ -60,7 +73,8 @@ def compare_directions(
     labels: ArrayLike,
     *,
     effect: DirectionEffect,
-    random: int = 2,
+    random: int = 8,
+    shuffled: Sequence[Sequence[Direction]] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -78,7 +92,11 @@ def compare_directions(
         (direction) -> {score: (seed,) change a unit of strength}; one score bears the attribute's name. Measured by
         steering, on the same seeds for all, at least 8.
     random : int
-        Random directions that are read and moved as well, at least one.
+        Random directions that are read and moved as well, at least one; the effect has to be 2.9 times their root mean
+        square for 2 of them, 1.9 times for 8.
+    shuffled : sequence of sequences of Direction, optional
+        For each direction what its recipe finds from shuffled labels (`shuffled_directions`); empty for one that was
+        not found from labels. Moved, not read. Without them no direction that was found from labels is said to move.
     resamples, seed : int
         Of the bootstrap, over rows for reading and over seeds for moving, the same draws for all directions; the seed
         also draws the random directions.
@@ -99,6 +117,9 @@ def compare_directions(
     values, y = checked_rows(values, labels)
     positive = (y == y.max()).numpy()
     _check(directions, len(np.unique(y.numpy())), random)
+    laws = [()] * len(directions) if shuffled is None else [tuple(law) for law in shuffled]
+    if len(laws) != len(directions):
+        raise InputError("shuffled", found=f"{len(laws)} sequences", expected=f"{len(directions)}, one a direction")
     widest = max(directions, key=lambda direction: direction.scale)
     controls = random_directions(widest, random, seed=seed)
     every = [*directions, *(replace(way, method=f"random {k + 1}") for k, way in enumerate(controls))]
@@ -106,10 +127,12 @@ def compare_directions(
     projected = np.stack([_projected(direction, values) for direction in every])
     aucs = _auc_draws(projected, positive, resamples, seed)
     effects, off, seeds = _effect_draws(every, effect, resamples, seed)
+    tests = _tests(directions, effects[0], laws, effect)
     size = np.abs(effects) + off
     purity = np.divide(np.abs(effects), size, out=np.zeros_like(size), where=size > 0)
     beyond = effects - np.abs(effects[:, control]).max(1, keepdims=True)
-    moves = ~control & (_low(effects) > 0) & (_low(beyond) > 0)
+    shown = (tests["p_random"] <= ERROR) & ~(tests["p_shuffled"] > ERROR) & (tests["untested"] == "")
+    moves = ~control & shown.to_numpy() & (_low(effects) > 0) & (_low(beyond) > 0)
     mover = int(np.where(moves, purity[0], -1).argmax()) if moves.any() else None
     angles = [np.nan if mover is None else degrees(direction, every[mover]) for direction in every]
     table = pd.DataFrame(
@@ -120,11 +143,32 @@ def compare_directions(
     )
     return READERS.check(
         table.assign(
-            control=control, n=len(values), **_with_ends("auc", aucs), seeds=seeds,
-            **_with_ends("effect", effects), off_target=off[0], **_with_ends("purity", purity),
+            control=control, n=len(values), **_area_ends(aucs, positive), seeds=seeds,
+            **_with_ends("effect", effects), off_target=off[0], **_with_ends("purity", purity), **tests,
             reads_best=_best(aucs, ~control), moves=moves, moves_best=_best(purity, moves), degrees_to_mover=angles,
         )
     )  # fmt: skip
+
+
+def _tests(
+    directions: Sequence[Direction], effects: Floats, laws: Sequence[Sequence[Direction]], effect: DirectionEffect
+) -> pd.DataFrame:
+    """Each effect against the laws of random directions and of shuffled labels, one-sided; controls have no test."""
+    table = pd.DataFrame({"p_random": np.nan, "p_shuffled": np.nan, "untested": ""}, index=range(len(effects)))
+    table.loc[len(directions) :, "untested"] = "a control"
+    for k, (direction, law) in enumerate(zip(directions, laws, strict=True)):
+        found = np.array([_changes(direction, effect(way))[direction.attribute].mean() for way in law])
+        table.loc[k, "p_random"] = _forwards(effects[k], effects[len(directions) :])
+        table.loc[k, "p_shuffled"] = _forwards(effects[k], found)
+        if direction.method in METHODS and not law:
+            table.loc[k, "untested"] = "found from labels, without the law of shuffled ones (shuffled=)"
+    return table
+
+
+def _forwards(effect: float, draws: Floats) -> float:
+    """The chance of a draw as large as a positive effect; 1 for a negative one."""
+    p = against_draws(effect, draws)[1] / 2
+    return p if effect > 0 else 1 - p
 
 
 def _check(directions: Sequence[Direction], classes: int, random: int) -> None:
@@ -187,13 +231,15 @@ def _effect_draws(
     directions: Sequence[Direction], effect: DirectionEffect, resamples: int, seed: int
 ) -> tuple[Floats, Floats, int]:
     """Mean effects on the target and off it, each (1 + resamples, direction), and the number of seeds."""
-    found = [_changes(direction, effect(direction)) for direction in directions]
+    found: list[dict[str, Floats]] = []
+    for direction in directions:
+        found.append(_changes(direction, effect(direction)))
+        if len({len(value) for part in (found[0], found[-1]) for value in part.values()}) > 1:
+            raise InputError("effect", found="different numbers of seeds", expected="the same seeds for all directions")
     names, count = list(found[0]), len(found[0][directions[0].attribute])
     if count < LEAST_SEEDS or any(set(part) != set(names) for part in found):
         text = f"{count} seeds, scores {sorted({name for part in found for name in part})}"
         raise InputError("effect", found=text, expected=f"at least {LEAST_SEEDS} seeds, and the same scores for all")
-    if len({len(value) for part in found for value in part.values()}) > 1:
-        raise InputError("effect", found="different numbers of seeds", expected="the same seeds for all directions")
     changes = np.stack([np.stack([part[name] for name in names]) for part in found])  # (direction, score, seed)
     means = SeedDraws.of(count, resamples=resamples, seed=seed).means(np.moveaxis(changes, 2, 0))
     target = names.index(directions[0].attribute)
@@ -214,6 +260,13 @@ def _low(draws: Floats) -> Floats:
 def _with_ends(name: str, draws: Floats) -> dict[str, Floats]:
     low, high = percentile_interval(draws[1:])
     return {name: draws[0], f"{name}_low": low, f"{name}_high": high}
+
+
+def _area_ends(draws: Floats, positive: Bools) -> dict[str, Floats]:
+    """Areas with their intervals; where all draws agree, Wilson's for as many pairs as the rarer class has rows."""
+    found, pairs = _with_ends("auc", draws), int(min(positive.sum(), (~positive).sum()))
+    low, high = with_width(draws[0], found["auc_low"], found["auc_high"], pairs)
+    return found | {"auc_low": low, "auc_high": high}
 
 
 def _best(draws: Floats, among: Bools) -> Bools:

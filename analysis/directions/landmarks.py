@@ -14,6 +14,7 @@ import pandas as pd
 
 from scorescope.analysis.statistics.arrays import Bools, Floats
 from scorescope.analysis.statistics.bootstrap import percentile_interval
+from scorescope.analysis.statistics.intervals import with_width
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 
 EMERGENCE_CURVES = Schema(
@@ -27,7 +28,7 @@ EMERGENCE_CURVES = Schema(
         Column("log_snr", float, "1", "-2 ln sigma"),
         Column("n", int, "", "seeds"),
         Column("value", float, "1", "balanced accuracy; for switch the share of seeds that follow the other condition"),
-        *ends("1", "bootstrap over seeds"),
+        *ends("1", "bootstrap over seeds; Wilson's where all draws agree"),
         Column("chance", float, "1", "1/2; 0 for switch"),
     ),
 )
@@ -170,7 +171,7 @@ def emergence_table(attribute: str, site: str, curves: Sequence[Curve], levels: 
     """Curves with intervals over seeds; columns declared in `EMERGENCE_CURVES`."""
     rows = []
     for curve in curves:
-        low, high = percentile_interval(curve.draws[1:])
+        low, high = with_width(curve.draws[0], *percentile_interval(curve.draws[1:]), curve.count)
         for point, step in enumerate(curve.steps):
             rows.append({
                 "attribute": attribute, "curve": curve.name, "site": site if curve.name == "probe" else "",

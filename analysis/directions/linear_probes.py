@@ -3,7 +3,8 @@
     paths = fit_paths("ridge", x, [Target(labels)], strengths=[0.01, 0.1])   # x: (level, row, d)
     paths[0].probe(level=3, strength=1).predict(values)
 
-One eigendecomposition of a level serves all strengths of the regularisation and, for ridge, all targets.
+What is scored is balanced accuracy, so that is what is fitted: every class has the same total weight, however rare it
+is. One eigendecomposition of a level and target serves all strengths of the regularisation.
 """
 
 from collections.abc import Sequence
@@ -45,6 +46,13 @@ class Target:
     def continuous(self) -> bool:
         """Whether the values are numbers rather than classes."""
         return len(self.classes) == 0
+
+    def weights(self) -> Tensor:
+        """Weight of each row, (row,), float64, 1 on average: the same for all classes together, 1 for numbers."""
+        if self.continuous:
+            return torch.ones(len(self.values), dtype=torch.float64)
+        place, count = np.unique(self.values, return_inverse=True, return_counts=True)[1:]
+        return torch.from_numpy(len(self.values) / (len(count) * count.astype(np.float64)))[place]
 
     def coded(self) -> Tensor:
         """Regression targets (row, column): +1 for the row's class and -1 for others, or the value."""
@@ -115,10 +123,14 @@ class Path:
         weights, bias = self.weights[strength, level], self.bias[strength, level]
         return LinearProbe(self.mean[level], self.scale[level], weights, bias, self.classes)
 
+    def outputs(self, values: Tensor) -> Tensor:
+        """(level, row, d) to (strength, level, row, column), float64."""
+        x = (values.double() - self.mean[:, None]) / self.scale[:, None]
+        return x @ self.weights + self.bias[:, :, None]
+
     def predictions(self, values: Tensor) -> NDArray[np.generic]:
         """Class or value of (level, row, d), as (strength, level, row)."""
-        x = (values.double() - self.mean[:, None]) / self.scale[:, None]
-        outputs = x @ self.weights + self.bias[:, :, None]
+        outputs = self.outputs(values)
         return outputs[..., 0].numpy() if len(self.classes) == 0 else self.classes[outputs.argmax(-1).numpy()]
 
 
@@ -130,9 +142,11 @@ def fit_paths(
     Parameters
     ----------
     method : {"ridge", "lda", "logistic"}
-        `ridge`: least squares on targets of -1 and +1 with the penalty strength * rows on squared weights.
+        `ridge`: least squares on targets of -1 and +1, classes of equal weight, with the penalty strength * rows on
+        squared weights.
         `lda`: pooled covariance (1 - s) S + s tr(S) / d I with strength s, equal class priors. `logistic`: the
-        multinomial loss with the same penalty as ridge, halved; slow. A continuous target is always fitted by ridge.
+        multinomial loss, classes of equal weight, with the same penalty as ridge, halved; slow. A continuous target is
+        always fitted by ridge.
     values : Tensor, shape (level, row, d)
         Training rows; standardised inside, channel by channel and level by level.
     targets : sequence of Target
@@ -158,11 +172,8 @@ def fit_paths(
     mean, scale = x.mean(1), x.std(1, correction=0)
     scale = torch.where(scale > 1e-12 * (1 + mean.abs()), scale, 1.0)  # a constant channel stays constant
     x = (x - mean[:, None]) / scale[:, None]
-    fitted: dict[int, tuple[Tensor, Tensor]] = {}
     closed = [i for i, target in enumerate(targets) if method == "ridge" or target.continuous]
-    if closed:
-        parts = _ridge(x, [targets[i].coded() for i in closed], strengths)
-        fitted |= dict(zip(closed, parts, strict=True))
+    fitted = {i: _ridge(x, targets[i], strengths) for i in closed}
     for i, target in enumerate(targets):
         if i not in fitted:
             fitted[i] = _lda(x, target, strengths) if method == "lda" else _logistic(x, target, strengths)
@@ -181,15 +192,14 @@ def _eigen(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(keep, values, 0.0), x.mT @ (left * keep[:, None] / root[:, None])
 
 
-def _ridge(x: Tensor, coded: Sequence[Tensor], strengths: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
-    y = torch.cat(list(coded), dim=1)
-    centre = y.mean(0)
-    values, vectors = _eigen(x)
-    rotated = vectors.mT @ (x.mT @ (y - centre))
+def _ridge(x: Tensor, target: Target, strengths: Sequence[float]) -> tuple[Tensor, Tensor]:
+    weight, y = target.weights()[:, None], target.coded()
+    mean, centre = (weight * x).mean(1), (weight * y).mean(0)
+    rows = weight.sqrt() * (x - mean[:, None])
+    values, vectors = _eigen(rows)
+    rotated = vectors.mT @ (rows.mT @ (weight.sqrt() * (y - centre)))
     weights = torch.stack([vectors @ (rotated / (values + s * x.shape[1])[..., None]) for s in strengths])
-    bias = centre.expand(len(strengths), len(x), -1)
-    sizes = [part.shape[1] for part in coded]
-    return list(zip(weights.split(sizes, dim=-1), bias.split(sizes, dim=-1), strict=True))
+    return weights, centre - (mean[:, None] @ weights)[:, :, 0]
 
 
 def _lda(x: Tensor, target: Target, strengths: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -225,7 +235,8 @@ def _logistic(x: Tensor, target: Target, strengths: Sequence[float]) -> tuple[Te
     bias = torch.zeros(len(strengths), len(x), len(target.classes), dtype=torch.float64)
     for i, strength in enumerate(strengths):
         for level, part in enumerate(x.numpy()):
-            model = LogisticRegression(C=1 / (strength * rows), max_iter=1000, tol=1e-6).fit(part, target.values)
+            model = LogisticRegression(C=1 / (strength * rows), class_weight="balanced", max_iter=1000, tol=1e-6)
+            model.fit(part, target.values)
             found, offset = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
             if len(found) == 1:  # two classes: one column stands for both
                 found, offset = torch.cat([-found, found]) / 2, torch.cat([-offset, offset]) / 2

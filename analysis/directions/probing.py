@@ -16,13 +16,23 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.analysis.directions.linear_probes import LinearProbe, Path, ProbeMethod, Target, fit_paths
 from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.bootstrap import percentile_interval
-from scorescope.analysis.statistics.splits import PARTS, Part, Split, balanced_accuracy, grouped_split, r_squared
+from scorescope.analysis.statistics.splits import (
+    PARTS,
+    Part,
+    Split,
+    balanced_accuracy,
+    grouped_split,
+    one_against_rest,
+    r_squared,
+    recall_interval,
+)
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -40,11 +50,12 @@ _CELL = (
 _VALUES = (
     Column("n", int, "", "images scored"),
     Column("value", float, "1", "the metric"),
-    *ends("1", "bootstrap over images (groups, where given)"),
+    *ends("1", "bootstrap over images (groups, where given), or the score interval of the recalls where that is wider"),
     Column("control", float, "1", "the metric on the control task: one random label an image"),
     *ends("1", of="control"),
     Column("selectivity", float, "1", "value - control"),
-    *ends("1", "the same draws for both", of="selectivity"),
+    *ends("1", "the same draws for both, or the score intervals of both where those are wider", of="selectivity"),
+    Column("auc", float, "1", "area under the curve of each class against the others, their mean; missing for r2"),
     Column("chance", float, "1", "1 / classes; 0 for r2"),
     Column("train", float, "1", "the metric on the training images"),
     Column("control_train", float, "1", "the control on the training images: what the probe can learn by heart"),
@@ -120,6 +131,22 @@ class _Task:
         metric = balanced_accuracy if self.metric == "balanced_accuracy" else r_squared
         return metric(predicted, truth[part.images], part, draws=draws)
 
+    def ends(
+        self, predicted: NDArray[np.generic], truth: NDArray[np.generic], part: Part, draws: Floats
+    ) -> tuple[Floats, Floats]:
+        """95 % interval of the metric by cell: of the draws, or of the recalls where that is wider."""
+        low, high = percentile_interval(draws[1:])
+        if self.metric == "r2":
+            return low, high
+        lower, upper = recall_interval(predicted, truth[part.images], part)
+        return np.minimum(low, lower), np.maximum(high, upper)
+
+    def areas(self, outputs: Tensor, part: Part) -> Floats:
+        """Area under the curve by cell, of outputs (cell, row, column); missing for numbers."""
+        if self.metric == "r2":
+            return np.full(len(outputs), np.nan)
+        return one_against_rest(outputs.numpy(), self.labels[part.images])
+
 
 @dataclass
 class _Scan:
@@ -160,6 +187,7 @@ def probe_scan(
         See `fit_paths`; the strength is chosen on validation, cell by cell.
     groups : array, shape (images,), optional
         Images that must stay on one side of the split, for instance counterfactual pairs; by default each its own.
+        Images of the same content, where the activations know it (`collect` does), are in one group in any case.
     split : Split, optional
         Parts to use; by default `grouped_split(groups, seed=seed)`.
     resamples : int
@@ -184,6 +212,7 @@ def probe_scan(
     group = np.arange(count) if groups is None else np.unique(host_array(groups), return_inverse=True)[1]
     if len(group) != count or resamples < 1:
         raise InputError("groups, resamples", found=f"{len(group)}, {resamples}", expected=f"{count} and at least 1")
+    group = _with_repeats(group, activations)
     split = split or grouped_split(group, seed=seed)
     split.check(group)
     tasks = [_task(name, value, group, count, seed) for name, value in labels.items()]
@@ -198,6 +227,19 @@ def probe_scan(
     best = table.loc[table.groupby("attribute", sort=False)["value"].idxmax()]
     final = pd.DataFrame([_test_cell(scan, row, activations) for _, row in best.iterrows()])
     return ProbeScan(PROBES.check(table), FINAL.check(final), scan.probes, activations.sigmas, split)
+
+
+def _with_repeats(group: Integers, activations: Activations) -> Integers:
+    """Groups joined where they hold images of the same content."""
+    if activations.contents is None:
+        return group
+    of_image = np.arange(len(group))  # any row of an image will do
+    of_image[activations.images.numpy()] = activations.contents.numpy()
+    content = np.unique(of_image, return_inverse=True)[1] + 1 + group.max()
+    nodes = 1 + int(content.max())
+    edges = sparse.coo_matrix((np.ones(len(group)), (group, content)), shape=(nodes, nodes))
+    joined: Integers = sparse.csgraph.connected_components(edges, directed=False)[1][group]
+    return np.unique(joined, return_inverse=True)[1]
 
 
 def _task(name: str, values: ArrayLike, group: Integers, count: int, seed: int) -> _Task:
@@ -244,12 +286,18 @@ def _scan_site(scan: _Scan, site: str, values: Tensor) -> pd.DataFrame:
 def _scan_task(scan: _Scan, task: _Task, site: str, values: Tensor, path: Path, control: Path) -> pd.DataFrame:
     train, validation = scan.parts["train"], scan.parts["validation"]
     held_out, learned = values[:, validation.rows], values[:, train.rows]
-    every = path.predictions(held_out)  # (strength, level, row)
+    outputs, every = path.outputs(held_out), path.predictions(held_out)  # (strength, level, row, ...)
     scores = [task.score(one, task.labels, validation, draws=False)[0] for one in every]
     chosen = np.argmax(scores, axis=0)
     cell = (chosen, np.arange(len(chosen)))
     draws = task.score(every[cell], task.labels, validation)
-    against = task.score(control.predictions(held_out)[cell], task.control, validation)
+    areas = task.areas(outputs[cell], validation)
+    other = control.predictions(held_out)[cell]
+    against = task.score(other, task.control, validation)
+    ends = _intervals(
+        draws, against, task.ends(every[cell], task.labels, validation, draws),
+        task.ends(other, task.control, validation, against),
+    )  # fmt: skip
     inner = task.score(path.predictions(learned)[cell], task.labels, train, draws=False)[0]
     inner_control = task.score(control.predictions(learned)[cell], task.control, train, draws=False)[0]
     rows = []
@@ -260,7 +308,9 @@ def _scan_task(scan: _Scan, task: _Task, site: str, values: Tensor, path: Path, 
         more |= {"strength": float(scan.strengths[int(strength)]), "chance": task.chance, "n": validation.count}
         where = {"attribute": task.name, "site": site, "level": level, "metric": task.metric}
         where |= {"sigma": scan.sigmas[level], "log_snr": scan.log_snr[level]}
-        rows.append(where | more | _intervals(draws[:, level], against[:, level]))
+        rows.append(
+            where | more | {"auc": areas[level]} | {name: float(values[level]) for name, values in ends.items()}
+        )
     return pd.DataFrame(rows)
 
 
@@ -270,13 +320,26 @@ def _test_cell(scan: _Scan, row: pd.Series, activations: Activations) -> dict[st
     part, key = scan.parts["test"], (row["attribute"], row["site"], row["level"])
     values = activations.at(row["site"], row["level"])[part.rows]
     sides = ((scan.probes[key], task.labels), (scan.controls[key], task.control))
-    draws, against = (task.score(probe.predict(values)[None], truth, part)[:, 0] for probe, truth in sides)
-    return {**row, "validation": row["value"], "n": part.count, **_intervals(draws, against)}
+    predicted = [probe.predict(values)[None] for probe, _ in sides]
+    draws = [task.score(one, truth, part) for one, (_, truth) in zip(predicted, sides, strict=True)]
+    ends = [task.ends(one, truth, part, d) for one, (_, truth), d in zip(predicted, sides, draws, strict=True)]
+    found = {name: float(numbers[0]) for name, numbers in _intervals(draws[0], draws[1], ends[0], ends[1]).items()}
+    auc = float(task.areas(sides[0][0].outputs(values)[None], part)[0])
+    return {**row, "validation": row["value"], "n": part.count, "auc": auc, **found}
 
 
-def _intervals(draws: Floats, control: Floats) -> dict[str, float]:
-    found = {}
-    for prefix, values in (("", draws), ("control_", control), ("selectivity_", draws - control)):
-        found[prefix.removesuffix("_") or "value"] = float(values[0])
-        found[f"{prefix}low"], found[f"{prefix}high"] = map(float, percentile_interval(values[1:]))
-    return found
+def _intervals(
+    draws: Floats, control: Floats, own: tuple[Floats, Floats], other: tuple[Floats, Floats]
+) -> dict[str, Floats]:
+    """Values and ends by cell, for draws (draw, cell) and the intervals of both sides."""
+    gap = draws - control
+    low, high = percentile_interval(gap[1:])
+    # of a difference of two numbers with intervals of their own (Newcombe 1998)
+    below = np.hypot(draws[0] - own[0], other[1] - control[0])
+    above = np.hypot(own[1] - draws[0], control[0] - other[0])
+    return {
+        "value": draws[0], "low": own[0], "high": own[1],
+        "control": control[0], "control_low": other[0], "control_high": other[1],
+        "selectivity": gap[0],
+        "selectivity_low": np.minimum(low, gap[0] - below), "selectivity_high": np.maximum(high, gap[0] + above),
+    }  # fmt: skip

@@ -2,7 +2,7 @@
 
 curve = steer_curve(denoiser, direction, scores, target="size", seeds=range(32), condition=labels)
 curve.curve                    # mean change of each score by arm and strength, with intervals
-curve.verdicts                 # steerable, reversed, not steerable or undecided, against directions of the same norm
+curve.verdicts                 # steerable, reversed, not steerable or undecided, against its controls
 
 later = steer_curve(..., intervals=delays(sigmas, 6))      # delay scan: it begins to act later and later
 """
@@ -43,6 +43,8 @@ Scores = Callable[[Tensor], Mapping[str, Tensor]]
 """Images (n, *shape) -> {name: (n,) score}, for instance log-odds."""
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two batches of images -> (n,) distances."""
+Shuffled = Direction | Sequence[Direction] | None
+"""One control, or the law of directions of shuffled labels."""
 
 STRENGTHS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
 
@@ -61,7 +63,7 @@ class SteerCurve:
         Mean distance from the samples without edit that counts as the same image, changed.
     controls : dict of str to float
         Arms that the direction was compared with, besides no edit, and the cosine between each as it was found and
-        the direction. A large one for `shuffled` says that the recipe finds this direction whatever the labels.
+        the direction. A large one for shuffled labels says that the recipe finds this direction whatever the labels.
     """
 
     curve: pd.DataFrame
@@ -86,7 +88,8 @@ def steer_curve(
     branch: Branch = "both",
     random: int = 8,
     relevant: float = 0.0,
-    shuffled: Direction | None = None,
+    within: Tensor | None = None,
+    shuffled: Shuffled = None,
     natural: Mapping[str, float] | None = None,
     distance: Distance | None = None,
     budget: float | None = None,
@@ -96,7 +99,9 @@ def steer_curve(
     seed: int = 0,
     progress: bool = True,
 ) -> SteerCurve:
-    """Dose and response of a direction, against controls of the same norm, same start and same sampler noise.
+    """Dose and response of a direction, against its controls, with the same start and the same sampler noise.
+
+    Random directions have the norm of the direction, shuffled ones theirs as they were found.
 
     Parameters
     ----------
@@ -126,10 +131,14 @@ def steer_curve(
         Smallest |effect| that counts as moving the target, in units of its score (with `natural`, in its standard
         deviations). Without it, what moves the target by next to nothing, but more than its controls, is steerable,
         and what moves it by next to nothing is found "not steerable" only if a control moves it further.
-    shuffled : Direction, optional
-        What the same recipe finds with shuffled labels (`shuffled_direction`). Its part along the direction is taken
-        out: where the attribute is the largest variation at a site, labels in any order give its direction again.
-        Without it that control is missing.
+    within : Tensor, shape (k, d), optional
+        Draw the random directions from the span of these rows, for instance leading principal components.
+    shuffled : Direction or sequence of Direction, optional
+        What the same recipe finds with shuffled labels. Several (`shuffled_directions`) show the law of directions
+        found from labels that mean nothing, by which a direction found from labels is judged besides: random directions
+        know nothing of how it was found. Without them, no such direction is said to move. Of a single one
+        (`shuffled_direction`) the part along the direction is taken out, and the rest is one more control that it has
+        to outdo; it shows no law.
     natural : mapping of str to float, optional
         Natural standard deviation of each score, over data; changes are then in these units, and scores of different
         kinds can be compared. Without it they are in units of the scores.
@@ -162,7 +171,7 @@ def steer_curve(
     numbers = check_seeds(seeds, LEAST_SEEDS)
     doses = _doses(strengths)
     spans = spans_of(intervals, sampling.sigmas)
-    directions, cosines = _directions(direction, random, shuffled, seed)
+    directions, cosines = _directions(direction, random, within, shuffled, seed)
     if not spans or not 0 <= relevant < math.inf:
         found = f"{len(spans)} intervals, relevant {relevant}"
         raise InputError("intervals, relevant", found=found, expected="an interval, and a size that is not negative")
@@ -205,24 +214,39 @@ def _doses(strengths: Sequence[float]) -> list[float]:
 
 
 def _directions(
-    direction: Direction, random: int, shuffled: Direction | None, seed: int
+    direction: Direction,
+    random: int,
+    within: Tensor | None,
+    shuffled: Direction | Sequence[Direction] | None,
+    seed: int,
 ) -> tuple[dict[str, Direction], dict[str, float]]:
-    """The direction and its controls, all of one length at every strength; the controls' cosines with it."""
+    """The direction and its controls, and the controls' cosines with it."""
     if random < 0 or (random == 0 and shuffled is None):
         raise InputError("random, shuffled", found=f"{random}, none", expected="at least one control direction")
-    controls = {f"random {k + 1}": way for k, way in enumerate(random_directions(direction, random, seed=seed))}
-    if shuffled is not None:
-        if shuffled.site != direction.site or len(shuffled) != len(direction):
-            found = f"{len(shuffled)} numbers at {shuffled.site!r}"
+    drawn = random_directions(direction, random, seed=seed, within=within)
+    controls = _named(shuffled) | {f"random {k + 1}": way for k, way in enumerate(drawn)}
+    for way in controls.values():
+        if way.site != direction.site or len(way) != len(direction):
+            found = f"{len(way)} numbers at {way.site!r}"
             raise InputError("shuffled", found=found, expected=f"{len(direction)} at {direction.site!r}")
-        controls = {SHUFFLED: shuffled, **controls}
     cosines = {name: float(way.unit.double() @ direction.unit.double()) for name, way in controls.items()}
-    if shuffled is not None:
+    if isinstance(shuffled, Direction):
         rest = shuffled.unit.double() - cosines[SHUFFLED] * direction.unit.double()
         if float(rest.norm()) < 1e-6:
             raise InputError("shuffled", found="the direction itself", expected="another direction")
         controls[SHUFFLED] = replace(shuffled, vector=rest.to(direction.vector), scale=direction.scale)
     return {DIRECTION: direction, **controls}, cosines
+
+
+def _named(shuffled: Shuffled) -> dict[str, Direction]:
+    """Arms of shuffled labels: one, or the draws of their law, numbered."""
+    if shuffled is None:
+        return {}
+    if isinstance(shuffled, Direction):
+        return {SHUFFLED: shuffled}
+    if not shuffled:
+        raise InputError("shuffled", found="an empty sequence", expected="directions, or None")
+    return {f"{SHUFFLED} {k + 1}": way for k, way in enumerate(shuffled)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,16 @@
 """Whether a direction moves its target: tests against the controls, over seeds and over random directions.
 
-Two null hypotheses are tested, and "steerable" needs both to be refused, so that its error rate is at most that of
-one test, whichever of them holds:
+Up to three null hypotheses are tested, and "steerable" needs all to be refused, so that its error rate is at most that
+of one test, whichever of them holds:
 
 - The direction acts as a random one of the same norm. The effect of a random direction is linear in the direction to
   first order, so that over directions it is close to normal with mean 0, and |effect| over the root mean square effect
   of K random arms follows Student's t with K degrees of freedom. Seeds are the same in all arms: that holds for the
   mean over any number of them, and more seeds do not make up for few directions. In a few dimensions, random
   directions resemble every direction, and little can be shown.
+- Where the direction was found from labels: the labels mean nothing. Directions found the same way from K shuffled
+  labels, each as long as it was found, are then draws of the same law; a sum over images is close to normal, so that
+  Student's t with K degrees of freedom holds from one on, where ranks would need 19 to reach 0.05 at all.
 - The direction moves the mean over seeds no further than a control arm does, or no further than what is relevant.
   Student's t over seeds, n - 1 degrees of freedom, paired by seed, against every one of these bars.
 
@@ -23,7 +26,8 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 from scipy.stats import false_discovery_control
 
-from scorescope.analysis.directions.steering_tables import WHERE, Responses
+from scorescope.analysis.directions.direction_fits import METHODS
+from scorescope.analysis.directions.steering_tables import SHUFFLED, WHERE, Responses
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
@@ -56,7 +60,11 @@ STEER_VERDICTS = Schema(
         Column(
             "p_random", float, "1", "that a random direction does as much: Student's t, `random` degrees of freedom"
         ),
-        Column("p", float, "1", "of 'moves no more than a control': larger of p_random and of that of low <= 0"),
+        Column("shuffled", int, "", "arms of shuffled labels that show their law"),
+        Column("chance_shuffled", float, "score", "root mean square effect of these; missing without one"),
+        Column("p_shuffled", float, "1", "that labels without meaning do as much: t, `shuffled` degrees of freedom"),
+        Column("p", float, "1", "of 'moves no more than a control': largest of p_random, p_shuffled and of low <= 0"),
+        Column("untested", str, "", "why p is missing; empty where it is not"),
         Column("p_not", float, "1", "of 'moves more than every bar', the null of 'not steerable': that of high >= 0"),
         Column("p_adjusted", float, "1", "p, corrected over the family"),
         Column("p_not_adjusted", float, "1", "p_not, corrected over the family"),
@@ -91,6 +99,8 @@ class Margin:
         Root mean square effect of the random arms; NaN without one.
     p_random : float
         That a random direction has an effect as large; NaN without random arms.
+    chance_shuffled, p_shuffled : float
+        The same of the arms "shuffled 1" and so on: directions of labels without meaning; NaN without such arms.
     p_above, p_below : float
         Two-sided p-values of margin <= 0 and of margin >= 0, over seeds.
     """
@@ -104,13 +114,15 @@ class Margin:
     high: float
     chance: float
     p_random: float
+    chance_shuffled: float
+    p_shuffled: float
     p_above: float
     p_below: float
 
     @property
     def p_moves(self) -> float:
-        """p-value of both nulls of "steerable" together; NaN without random arms."""
-        return float(np.maximum(self.p_random, self.p_above))
+        """p-value of all nulls of "steerable" together; NaN without random arms."""
+        return float(np.maximum(self.p_random, np.fmax(self.p_above, self.p_shuffled)))
 
 
 def verdict_table(found: Responses, draws: SeedDraws, budget: float, *, relevant: float = 0.0) -> pd.DataFrame:
@@ -119,6 +131,7 @@ def verdict_table(found: Responses, draws: SeedDraws, budget: float, *, relevant
     effects = found.changes[:, :, high, 0] - found.changes[:, :, low, 0]  # (seeds, arms)
     margin = margin_of(effects, found.arms, relevant=relevant)
     selectivity = _selectivity(np.abs(draws.means(effects)), found.arms)
+    untested = _untested(str(found.where["method"]), found.arms)
     row = {
         **found.where,
         "strength_low": float(found.strengths[low]), "strength_high": float(found.strengths[high]),
@@ -126,7 +139,9 @@ def verdict_table(found: Responses, draws: SeedDraws, budget: float, *, relevant
         "effect": margin.effect, "effect_low": margin.effect_low, "effect_high": margin.effect_high,
         "bar": margin.bar, "relevant": relevant, "margin": margin.value, "low": margin.low, "high": margin.high,
         "random": sum(_is_random(arm) for arm in found.arms), "chance": margin.chance, "p_random": margin.p_random,
-        "p": margin.p_moves, "p_not": margin.p_below,
+        "shuffled": sum(_shows_labels(arm) for arm in found.arms), "chance_shuffled": margin.chance_shuffled,
+        "p_shuffled": margin.p_shuffled, "p": float("nan") if untested else margin.p_moves, "untested": untested,
+        "p_not": margin.p_below,
         "selectivity": selectivity[0], "selectivity_low": selectivity[1], "selectivity_high": selectivity[2],
     }  # fmt: skip
     return judge_together(pd.DataFrame([row]))
@@ -134,6 +149,20 @@ def verdict_table(found: Responses, draws: SeedDraws, budget: float, *, relevant
 
 def _is_random(arm: str) -> bool:
     return arm.startswith("random")
+
+
+def _shows_labels(arm: str) -> bool:
+    """Whether an arm is a draw of the law of shuffled labels: numbered, where a control to outdo is not."""
+    return arm.startswith(f"{SHUFFLED} ")
+
+
+def _untested(method: str, arms: Sequence[str]) -> str:
+    """Why it cannot be said that a direction moves, if so."""
+    if not any(map(_is_random, arms)):
+        return "no random arm (random=)"
+    if method in METHODS and not any(map(_shows_labels, arms)):
+        return "found from labels, without the law of shuffled ones (shuffled=shuffled_directions(...))"
+    return ""
 
 
 def _selectivity(sizes: Floats, arms: Sequence[str]) -> list[float]:
@@ -156,28 +185,32 @@ def margin_of(effects: Floats, arms: Sequence[str], *, relevant: float = 0.0) ->
     effects : array, shape (seeds, arms)
         Effects on the target, the direction's first.
     arms : sequence of str
-        Names; random arms begin with "random".
+        Names; random arms begin with "random", and "shuffled 1" and so on show the law of labels without meaning: they
+        are no bars, as they may hold the direction itself.
     relevant : float
         Smallest |effect| that counts, in units of the effects; 0 leaves it to the controls.
     """
     direction, controls = effects[:, 0], effects[:, 1:]
     means = effects.mean(0)
     toward = _sign(means[0]) * direction
-    bars = {name: _sign(means[1 + k]) * controls[:, k] for k, name in enumerate(arms[1:])}
-    if relevant > 0:
+    bars = {
+        name: _sign(means[1 + k]) * controls[:, k] for k, name in enumerate(arms[1:]) if not _shows_labels(name)
+    }  # fmt: skip
+    if relevant > 0 or not bars:
         bars[RELEVANT] = np.full(len(effects), relevant)
     # |a| > |b| if and only if the one exceeds both the other and its negative
     above = _t_tests(np.stack([toward + s * bar for bar in bars.values() for s in (1, -1)]))
     below = [_t_tests(np.stack([bar - direction, bar + direction])) for bar in bars.values()]
     own = _t_tests(direction[None])
-    rms, p_random = _against_random(means, arms)
+    chance, p_random = against_draws(float(means[0]), means[[_is_random(name) for name in arms]])
+    chance_shuffled, p_shuffled = against_draws(float(means[0]), means[[_shows_labels(name) for name in arms]])
     heights = {name: float(bar.mean()) for name, bar in bars.items()}
     highest = max(heights, key=lambda name: heights[name])
     return Margin(
         effect=float(means[0]), effect_low=own.low(ERROR), effect_high=own.high(ERROR), bar=highest,
         value=abs(float(means[0])) - heights[highest],
         low=above.low(ERROR), high=min(-found.low(ERROR / len(bars)) for found in below),
-        chance=rms, p_random=p_random,
+        chance=chance, p_random=p_random, chance_shuffled=chance_shuffled, p_shuffled=p_shuffled,
         p_above=above.p(), p_below=min(1.0, len(bars) * min(found.p() for found in below)),
     )  # fmt: skip
 
@@ -215,15 +248,17 @@ def _sign(value: float) -> float:
     return -1.0 if value < 0 else 1.0
 
 
-def _against_random(means: Floats, arms: Sequence[str]) -> tuple[float, float]:
-    """Root mean square effect of the random arms, and how often a random direction has the direction's effect."""
-    random = np.array([mean for mean, name in zip(means, arms, strict=True) if name.startswith("random")])
-    if not len(random):
+def against_draws(effect: float, draws: Floats) -> tuple[float, float]:
+    """Root mean square of draws from a normal law with mean 0, and the chance of one as large as `effect`: t.
+
+    Both NaN without a draw. Two-sided.
+    """
+    if not len(draws):
         return float("nan"), float("nan")
-    rms = float(np.sqrt((random**2).mean()))
+    rms = float(np.sqrt((draws**2).mean()))
     if rms == 0:
-        return rms, float(means[0] == 0)
-    return rms, float(2 * stdtr(len(random), -abs(means[0]) / rms))
+        return rms, float(effect == 0)
+    return rms, float(2 * stdtr(len(draws), -abs(effect) / rms))
 
 
 @checked

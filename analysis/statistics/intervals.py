@@ -174,3 +174,10 @@ def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats, Floats]:
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return p, np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+
+
+def with_width(share: Floats, low: Floats, high: Floats, n: int) -> tuple[Floats, Floats]:
+    """Ends of intervals of shares of n; Wilson's where those given have no width, as all n say the same."""
+    lower, upper = wilson(share * n, n)[1:]
+    flat = low == high
+    return np.where(flat, np.minimum(lower, share), low), np.where(flat, np.maximum(upper, share), high)

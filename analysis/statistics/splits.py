@@ -9,16 +9,17 @@ Rows that share an image (its noise levels, its draws) are never on two sides, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from scipy.stats import rankdata
 from torch import Tensor
 
-from scorescope.analysis.statistics.arrays import Floats, Integers
+from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.bootstrap import sample_and_draws
+from scorescope.analysis.statistics.intervals import wilson
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.compare import checked_rows
@@ -167,6 +168,69 @@ def balanced_accuracy(
     return stacked
 
 
+def recall_interval(predicted: NDArray[np.generic], truth: NDArray[np.generic], part: Part) -> tuple[Floats, Floats]:
+    """95 % interval of the balanced accuracy that has a width even where every prediction of a class is right or wrong.
+
+    Wilson's intervals of the recalls, put together by the squares of their arms (Newcombe 1998, Stat. Med. 17, 873);
+    rows of one group count as one. Arguments as of `balanced_accuracy`; each end has shape (cell,).
+    """
+    classes = np.unique(truth)
+    recall, below, above = (np.empty((len(classes), len(predicted))) for _ in range(3))
+    for k, label in enumerate(classes):
+        member = truth == label
+        count = len(np.unique(part.cluster[member]))
+        recall[k], low, high = wilson((predicted[:, member] == label).mean(1) * count, count)
+        below[k], above[k] = recall[k] - low, high - recall[k]
+    lower, upper = (np.sqrt((arms**2).sum(0)) / len(classes) for arms in (below, above))
+    return recall.mean(0) - lower, recall.mean(0) + upper
+
+
+def one_against_rest(outputs: Floats, truth: NDArray[np.generic]) -> Floats:
+    """Area under the curve of each class against all others by its output less the mean output, mean over classes.
+
+    Parameters
+    ----------
+    outputs : array, shape (cell, row, class)
+    truth : array, shape (row,)
+
+    Returns
+    -------
+    array, shape (cell,)
+        Ties count half.
+    """
+    rank = rankdata(outputs - outputs.mean(-1, keepdims=True), axis=1)
+    areas = []
+    for k, label in enumerate(np.unique(truth)):
+        member = truth == label
+        hits = int(member.sum())
+        areas.append((rank[:, member, k].sum(1) - hits * (hits + 1) / 2) / (hits * (len(truth) - hits)))
+    found: Floats = np.mean(areas, axis=0)
+    return found
+
+
+@checked
+def stratified_halves(labels: ArrayLike, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Rows of two halves, in order, that hold every class alike, to one row, whatever the order of the labels.
+
+    Parameters
+    ----------
+    labels : array, shape (row,)
+        Classes.
+    seed : int
+        Of the draw within each class.
+    """
+    rng = np.random.default_rng(seed)
+    code = np.unique(host_array(labels), return_inverse=True)[1]
+    first = np.zeros(len(code), bool)
+    taken = 0
+    for k in np.unique(code):
+        rows = rng.permutation(np.flatnonzero(code == k))
+        share = (len(rows) + (len(rows) % 2) * (taken % 2)) // 2  # of odd classes, the halves get one more in turn
+        taken += len(rows) % 2
+        first[rows[:share]] = True
+    return torch.from_numpy(np.flatnonzero(first)), torch.from_numpy(np.flatnonzero(~first))
+
+
 def r_squared(predicted: NDArray[np.generic], truth: NDArray[np.generic], part: Part, *, draws: bool = True) -> Floats:
     """1 - squared error / variance, (draw, cell); arguments as of `balanced_accuracy`."""
     y = truth.astype(np.float64)[:, None]
@@ -201,13 +265,9 @@ def split_rows(bank: Bank, fit_rows: Tensor | None, test_rows: Tensor | None) ->
             raise InputError("fit_rows", found="every image", expected="some left for the test")
         test_rows = others
     test = checked_rows(test_rows, len(bank))
-    if shared := _digests(bank, fit).keys() & _digests(bank, test).keys():
-        rows = [_digests(bank, test)[digest] for digest in shared]
+    contents = bank.contents()
+    if shared := set(contents[fit].tolist()) & set(contents[test].tolist()):
+        rows = [row for row in test.tolist() if int(contents[row]) in shared]
         expected = "splits that share no image: weights fitted on test images make its accuracy meaningless"
         raise InputError("fit_rows, test_rows", found=f"leakage: images {sorted(rows)[:5]} in both", expected=expected)
     return fit, test
-
-
-def _digests(bank: Bank, rows: Tensor) -> dict[bytes, int]:
-    images = bank.x0[rows.to(bank.x0.device)].float().cpu().numpy()
-    return {blake2b(image.tobytes()).digest(): int(row) for image, row in zip(images, rows, strict=True)}

@@ -40,6 +40,9 @@ class Activations:
         "cond" or "uncond"; another name for branches of guidance rules.
     outputs : mapping of str to Output
         By site that is a module, which of the tensors that it puts out; empty where that is not known.
+    contents : Tensor, shape (row,), int64, optional
+        The same number for rows of images with the same pixels, also where they are different images; None where the
+        images are not known.
 
     Raises
     ------
@@ -53,10 +56,14 @@ class Activations:
     how: Mapping[str, Pool]
     branch: str = COND
     outputs: Mapping[str, Output] = field(default_factory=dict)
+    contents: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.values:
             raise InputError("sites", found="none", expected="at least one")
+        if self.contents is not None and self.contents.shape != self.images.shape:
+            found = f"shape {tuple(self.contents.shape)}"
+            raise InputError("contents", found=found, expected=f"({len(self.images)},), one a row")
         for site, value in self.values.items():
             if value.ndim != 3 or value.shape[:2] != (len(self.sigmas), len(self.images)):
                 expected = f"({len(self.sigmas)} levels, {len(self.images)} rows, d)"

@@ -101,7 +101,9 @@ def collect(
     values = {site: (stored[site].flatten(1, 2) if apart else stored[site].mean(1)).cpu() for site in pools}
     images = torch.arange(len(bank)).repeat(bank.draws if apart else 1)
     branch = UNCOND if condition is None else COND
-    return Activations(values, tuple(float(s) for s in bank.sigmas), images, pools, branch, outputs.found)
+    return Activations(
+        values, tuple(float(s) for s in bank.sigmas), images, pools, branch, outputs.found, bank.contents()[images]
+    )
 
 
 def _visit(

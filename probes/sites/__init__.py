@@ -15,7 +15,7 @@ image is read and edited; `describe()` says which output that is, and `output=` 
 """
 
 from scorescope.probes.sites.activation_cache import ActivationCache
-from scorescope.probes.sites.control_directions import random_directions, shuffled_direction
+from scorescope.probes.sites.control_directions import random_directions, shuffled_direction, shuffled_directions
 from scorescope.probes.sites.direction import Direction
 from scorescope.probes.sites.interventions import Intervention
 from scorescope.probes.sites.modules import site_names
@@ -36,6 +36,7 @@ __all__ = [
     "noisy_condition",
     "random_directions",
     "shuffled_direction",
+    "shuffled_directions",
     "site_names",
     "subject_tokens",
     "with_tokens",

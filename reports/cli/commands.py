@@ -33,7 +33,9 @@ report_app.command("fid")(fid_cli.report_fid)
 app.command("verify")(verify)
 
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Fewer samples: wider intervals, nothing else changed.")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Fewer samples: wider intervals. Directions: fewer attributes and sites too.")
+]
 DenoiserName = Annotated[str, typer.Option("--denoiser", help="A shipped model, or package.module:factory.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (96 with --quick).")]

@@ -126,6 +126,9 @@ def _arm(arm: str) -> tuple[theme.Look, str | None]:
     """The look and the label of an arm; of all random ones the first has the label."""
     if arm.startswith("random"):
         return theme.Look(theme.REFERENCE, "", ":"), "random, same norm" if arm == "random 1" else None
+    if arm.startswith("shuffled "):
+        look = theme.series(1)
+        return look, "shuffled labels" if arm == "shuffled 1" else None
     return (theme.series(0) if arm == "direction" else theme.series(1)), arm
 
 

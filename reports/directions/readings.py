@@ -45,12 +45,15 @@ def read_control(table: pd.DataFrame) -> str:
     )
 
 
-def read_map(table: pd.DataFrame, confirmed: pd.DataFrame) -> str:
+def read_map(table: pd.DataFrame, confirmed: pd.DataFrame, looked_at: str) -> str:
     """How many cells are readable and steerable, and whether one that is read and not steered holds on other data."""
     counts = table["finding"].value_counts()
-    text = f"Of {len(table)} pairs of attribute and site: {', '.join(f'{n} {name}' for name, n in counts.items())}."
+    text = (
+        f"Of {len(table)} pairs of attribute and site, from {looked_at}: "
+        f"{', '.join(f'{n} {name}' for name, n in counts.items())}."
+    )
     if confirmed.empty:
-        return f"{text} None is shown to be readable without being steerable."
+        return f"{text} None of these is shown to be readable without being steerable."
     row = confirmed.iloc[0]
     outcome = "Readable without being steerable" if row["finding"] == ALONE else "Not confirmed"
     return (
@@ -126,7 +129,10 @@ def read_readers(readers: pd.DataFrame) -> str:
         + _not_apart(reads)
     )
     if movers.empty:
-        return f"{text}; no direction moves the attribute more than random ones do."
+        return (
+            f"{text}; none of these directions is shown to move the attribute more than random ones and those of "
+            "shuffled labels do."
+        )
     mover = movers.iloc[0]
     angle = (
         "they are the same direction"
@@ -147,11 +153,14 @@ def read_cosines(cosines: pd.DataFrame) -> str:
     rows = cosines[cosines["sigma_a"].isin(stable) & cosines["sigma_b"].isin(stable)]
     if len(stable) < 2:
         return "At fewer than two noise levels do halves of the images agree on the direction."
-    far = rows.sort_values("crossed").iloc[0]
+    far = rows[rows["sigma_a"] != rows["sigma_b"]].sort_values("crossed").iloc[0]
+    own = own.loc[[far["sigma_a"], far["sigma_b"]]]  # what halves of the images agree to at one level
+    turned = "" if far["high"] < own["low"].min() else ", not told apart from halves at one level"
     return (
-        "Among levels where halves of the images agree, directions turn most between "
-        f"σ = {far['sigma_a']:.2g} and {far['sigma_b']:.2g}: cosine {far['crossed']:.2f} "
-        f"({far['low']:.2f} to {far['high']:.2f}); chance is within ±{far['null']:.2f}."
+        "Among levels where halves of the images agree, the lowest cosine between two levels is that of "
+        f"σ = {far['sigma_a']:.3g} and {far['sigma_b']:.3g}: {far['crossed']:.2f} "
+        f"({far['low']:.2f} to {far['high']:.2f}); halves at one of them have {own['crossed'].min():.2f} or more"
+        f"{turned}; chance is within ±{far['null']:.2f}."
     )
 
 

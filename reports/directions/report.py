@@ -48,7 +48,8 @@ def build(out: Path | str, subject: Subject, *, command: str, quick: bool = Fals
     command : str
         What the manifest says made it.
     quick : bool
-        Fewer images, levels, seeds and controls: wider intervals.
+        Fewer images, levels, seeds and controls: wider intervals. Of the contrasts the first two, of the sites every
+        third one in the steering map and where conditions are patched.
     progress : bool
         Show progress bars.
 
@@ -61,6 +62,7 @@ def build(out: Path | str, subject: Subject, *, command: str, quick: bool = Fals
     manifest = {
         "model": subject.name, "model_source": subject.source, "images": len(bench.images),
         "contrasts": [str(contrast) for contrast in bench.contrasts], "sites": list(subject.sites), "quick": quick,
+        "steering_sites": bench.sites, "left_out": [str(c) for c in subject.contrasts[len(bench.contrasts) :]],
     }  # fmt: skip
     title = f"Attribute directions: {subject.name}"
     question = "Where is an attribute readable, where is it steerable, and how does its direction travel?"

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from scorescope.analysis.information.attributes import AttributeLoss, attribute_loss
@@ -14,6 +13,7 @@ from scorescope.analysis.information.log_snr import grid_levels
 from scorescope.analysis.information.loss_tables import EVERY
 from scorescope.analysis.information.pairwise import PairwiseInformation, pairwise_information
 from scorescope.analysis.information.partial_information import overlap
+from scorescope.analysis.statistics.splits import stratified_halves
 from scorescope.probes.bank.points import Bank
 from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Contrast
@@ -131,16 +131,18 @@ def classification_section(bench: Workbench) -> Section:
         return Section(text=UNTOLD)
     count = bench.size(120, 48)
     bank = Bank(bench.images[:count], levels(bench.size(12, 8), low=0.1, high=30.0), seed=2)
-    fit = torch.arange(0, count, 2)
-    found = {contrast.attribute: _classify(bench, contrast.attribute, bank, fit) for contrast in bench.told}
+    fit = {
+        c.attribute: stratified_halves(bench.labels[:count, bench.subject.column(c.attribute)])[0] for c in bench.told
+    }
+    found = {name: _classify(bench, name, bank, rows) for name, rows in fit.items()}
     summary, rate = _joined(found, "summary"), _joined(found, "win_rates")
     return Section(
         figures=[
             ReportFigure(
                 "win_rates", figures.win_rate_curves(rate[rate["foil"] == EVERY]), readings.read_classes(summary),
-                f"Share of {len(fit)} images whose true value, all other attributes given, has the lowest denoising "
-                "loss of all values at this noise level alone; same noise for all values. Bands are 95 % "
-                "Wilson intervals.",
+                f"Share of the images of one half ({_lengths(fit)}), drawn within each value, whose true value, all "
+                "other attributes given, has the lowest denoising loss of all values at this noise level alone; same "
+                "noise for all values. Bands are 95 % Wilson intervals.",
             )
         ],
         tables=[
@@ -148,6 +150,11 @@ def classification_section(bench: Workbench) -> Section:
             ReportTable("win_rates", rate, shown=False),
         ],
     )  # fmt: skip
+
+
+def _lengths(rows: Mapping[str, Tensor]) -> str:
+    """How many rows each has, from fewest to most."""
+    return " to ".join(str(count) for count in sorted({min(map(len, rows.values())), max(map(len, rows.values()))}))
 
 
 def _classify(bench: Workbench, attribute: str, bank: Bank, fit: Tensor) -> Classification:

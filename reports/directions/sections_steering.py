@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from scorescope.analysis.directions.noise_intervals import windows
 from scorescope.analysis.directions.verdicts import judge_together
-from scorescope.analysis.statistics.splits import Part, balanced_accuracy
+from scorescope.analysis.statistics.splits import Part, balanced_accuracy, recall_interval
 from scorescope.probes.sampling.arm_rows import RunArm
 from scorescope.probes.sampling.arms import sample_arms
 from scorescope.probes.sites.direction import Direction
@@ -33,7 +33,8 @@ CONFIRMED = (
 )
 BEYOND = (
     "Intervals are those of one row, 95 %. Beyond the controls means: beyond each of them over seeds (paired t), and "
-    "beyond what random directions of the same norm do (t on their root mean square effect)."
+    "beyond what random directions of the same norm and what directions of shuffled labels do (t on the root mean "
+    "square effect of either)."
 )
 SCREENING = (
     "The map is a screening: of its verdicts of a kind one in twenty is expected to be wrong (false discovery rate "
@@ -52,12 +53,14 @@ def steering_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "steer_map", figures.read_and_steer(bench.steered), readings.read_map(bench.steered, confirmed),
+                "steer_map", figures.read_and_steer(bench.steered),
+                readings.read_map(bench.steered, confirmed, bench.looked_at),
                 f"Left: validation accuracy of a linear probe at σ = {FOUND_AT:g}. Right: effect of adding the "
                 f"difference of means found there, ±{DOSE:g} standard deviations of its projection at all noise levels "
                 f"and positions, on the log-odds of the attribute, in standard deviations over real images. Steerable: "
-                f"beyond {RELEVANT:g} and every control of the same norm (random directions, the direction of shuffled "
-                "labels). Not steerable: shown to be below one of these. Undecided: neither is shown, or the dose "
+                f"beyond {RELEVANT:g}, every random direction of the same norm, and what directions of shuffled labels "
+                "do, each as long as it was found. Not steerable: shown to be below a random one or that size. "
+                "Undecided: neither is shown, or the dose "
                 f"changes the image by more than half the distance between samples of different seeds. {SCREENING}",
                 wide=True,
             ),
@@ -110,8 +113,10 @@ def test_accuracy(bench: Workbench, contrast: Contrast, site: str) -> dict[str, 
     predicted = probe.predict(bench.activations.at(site, level)[part.rows])
     draws = balanced_accuracy(predicted[None], truth, part)[:, 0]
     low, high = np.quantile(draws[1:], [0.025, 0.975])
+    lower, upper = recall_interval(predicted[None], truth, part)
     return {
-        "images": part.count, "accuracy": float(draws[0]), "accuracy_low": float(low), "accuracy_high": float(high),
+        "images": part.count, "accuracy": float(draws[0]),
+        "accuracy_low": min(float(low), float(lower[0])), "accuracy_high": max(float(high), float(upper[0])),
     }  # fmt: skip
 
 
@@ -151,8 +156,9 @@ def window_section(bench: Workbench) -> Section:
             ReportFigure(
                 "windows", figures.windows_figure(effects, probes), readings.read_windows(effects, probes),
                 f"Each attribute at the site that moves it most. Top: probe accuracy there. Bottom: margin of the "
-                f"direction (±{DOSE:g} SD, added only within the window) over its largest control or {RELEVANT:g} SD, "
-                f"with its interval over seeds, on other seeds than the site was chosen by. {RESULTS}", wide=True,
+                f"direction (±{DOSE:g} SD, added only within the window) over its largest random control or "
+                f"{RELEVANT:g} SD, with its interval over seeds, on other seeds than the site was chosen by. {RESULTS}",
+                wide=True,
             )
         ],
         tables=[ReportTable("windows", effects, "Effect of the direction within each window of noise levels.")],

@@ -24,9 +24,9 @@ from scorescope.probes.models.denoiser import Condition
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.arms import Sampling
 from scorescope.probes.sampling.solvers import Euler
-from scorescope.probes.sites.control_directions import shuffled_direction
+from scorescope.probes.sites.control_directions import shuffled_directions
 from scorescope.probes.sites.direction import Direction
-from scorescope.reports.directions.study import Contrast, Subject
+from scorescope.reports.directions.study import Contrast, Subject, site_name
 
 LOWEST, HIGHEST = 0.03, 60.0  # noise levels of the scans, in units of the data
 FOUND_AT = 1.0  # noise level at which steering directions are found, in units of the data
@@ -36,6 +36,7 @@ READABLE = 0.9  # balanced accuracy whose interval has to lie above this
 RELEVANT = 0.2  # effect that counts, in natural standard deviations: of two equally frequent values, a tenth of the way
 FRESH = 1000  # first seed of what is measured after a site or a contrast was chosen by the seeds from 0 on
 ALONE = "readable, not steerable"  # the finding that is confirmed on other data
+LAW = 3  # directions of shuffled labels: the lengths tell labels that mean something from them, so that few will do
 MOVES = {"steerable": "steerable", "reversed": "moves backwards"}
 
 
@@ -48,7 +49,7 @@ class Workbench:
     subject : Subject
         Model and data.
     quick : bool
-        Fewer images, levels, seeds and controls.
+        Fewer images, levels, seeds and controls; the first two contrasts, and every third site in the steering map.
     progress : bool
         Show progress bars.
     """
@@ -136,8 +137,11 @@ class Workbench:
         """Activations at one site of the images that show one end of a contrast."""
         rows, _ = self.subject.rows(contrast)
         rows = rows[rows < len(self.images)]
-        values = {site: self.activations.site(site)[:, rows]}
-        return replace(self.activations, values=values, images=torch.arange(len(rows)), how={site: "mean"})
+        values, contents = {site: self.activations.site(site)[:, rows]}, self.activations.contents
+        return replace(
+            self.activations, values=values, images=torch.arange(len(rows)), how={site: "mean"},
+            contents=None if contents is None else contents[rows],
+        )  # fmt: skip
 
     def presence_scan(self, site: str) -> ProbeScan:
         """Probes at one site of each contrast's high end against all other values."""
@@ -154,7 +158,7 @@ class Workbench:
     ) -> SteerCurve:  # fmt: skip
         """Dose and response of a direction against its controls, the attribute left open in the condition.
 
-        Controls are drawn anew for every contrast, site and range of seeds.
+        Controls are drawn anew for every contrast, site and range of seeds. The direction is that of `direction`.
         """
         values, high = self.examples(contrast, direction.site, self.activations.nearest_level(FOUND_AT))
         place = self.contrasts.index(contrast) * len(self.subject.sites) + self.subject.sites.index(direction.site)
@@ -163,7 +167,7 @@ class Workbench:
             self.subject.denoiser, direction, self.subject.scores(), target=contrast.attribute, seeds=seeds,
             condition=self.open_condition(contrast, len(seeds)), strengths=strengths, intervals=intervals,
             natural=self.natural, relevant=RELEVANT, random=self.size(5, 4),
-            shuffled=shuffled_direction(direction, values, high, seed=drawn),
+            shuffled=shuffled_directions(direction, values, high, count=LAW, seed=drawn),
             sampling=self.sampling, resamples=self.size(1000, 400), seed=drawn, progress=False,
         )  # fmt: skip
 
@@ -195,6 +199,17 @@ class Workbench:
         return next(contrast for contrast in self.contrasts if contrast.attribute == attribute)
 
     @property
+    def looked_at(self) -> str:
+        """What the steering map holds, of what the subject has."""
+        parts = [
+            f"{len(taken)} of {len(every)} {name}" if len(taken) < len(every) else f"all {len(every)} {name}"
+            for name, taken, every in (
+                ("contrasts", self.contrasts, self.subject.contrasts), ("sites", self.sites, self.subject.sites)
+            )
+        ]  # fmt: skip
+        return f"{' and '.join(parts)} ({', '.join(map(site_name, self.sites))})"
+
+    @property
     def sites(self) -> list[str]:
         """Sites of the steering map; with `quick` every third one."""
         return list(self.subject.sites)[:: self.size(1, 3)]
@@ -212,7 +227,8 @@ def verdict_columns(verdicts: pd.DataFrame) -> pd.DataFrame:
     """What the map keeps of verdicts of one interval each."""
     kept = [
         "n", "within_budget", "effect", "effect_low", "effect_high", "bar", "margin", "low", "high", "chance",
-        "p_adjusted", "p_not_adjusted", "family", "correction", "verdict",
+        "chance_shuffled", "p_random", "p_shuffled", "untested", "p_adjusted", "p_not_adjusted", "family",
+        "correction", "verdict",
     ]  # fmt: skip
     return verdicts[kept].rename(columns={"low": "margin_low", "high": "margin_high"})
 

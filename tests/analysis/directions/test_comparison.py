@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,21 +9,33 @@ from tests.nuisance import METHODS, WIDTH, U, V, found, nuisance_model
 
 from scorescope.analysis.directions.comparison import compare_directions
 from scorescope.data.errors import InputError
+from scorescope.probes.sites.control_directions import shuffled_directions
 from scorescope.probes.sites.direction import Direction
 
 
 def moved(direction):
-    """What a unit step does to both factors: its coordinates along v and u, by least squares."""
+    """What a step of its scale does to both factors: its coordinates along v and u, by least squares."""
     basis = torch.stack([V, U], 1).double()
-    y, z = torch.linalg.lstsq(basis, direction.unit.double()[:, None]).solution[:, 0]
+    y, z = direction.scale * torch.linalg.lstsq(basis, direction.unit.double()[:, None]).solution[:, 0]
     return {"y": y.repeat(20), "z": z.repeat(20)}
 
 
 def test_the_nuisance_model_has_its_best_reader_and_its_best_mover_35_7_degrees_apart():
     h, y, _ = nuisance_model(60_000, seed=0)
     held_out, truth, _ = nuisance_model(10_000, seed=1)
-    directions = [found(h, y, method, shrinkage=1e-4) for method in METHODS]
-    table = compare_directions(directions, held_out, truth, effect=moved).set_index("method")
+    directions = [replace(found(h, y, method, shrinkage=1e-4), scale=1.0) for method in METHODS]
+    laws = [
+        shuffled_directions(
+            way,
+            h,
+            torch.from_numpy(y),
+            count=2,
+            find=lambda x, labels, method=method: found(x, labels, method, shrinkage=1e-4).vector,
+        )
+        for way, method in zip(directions[:2], METHODS, strict=False)
+    ]
+    laws += [(), ()]  # the planes take seconds
+    table = compare_directions(directions, held_out, truth, effect=moved, random=2, shuffled=laws).set_index("method")
     # population LDA: (S)^-1 v with S = 9 u u^T + 0.25 I, whose angle to v is 35.7 degrees
     covariance = 9 * torch.outer(U, U) + 0.25 * torch.eye(WIDTH)
     population = torch.linalg.solve(covariance, V)
@@ -56,6 +70,13 @@ def test_the_auc_is_scikit_learns_with_ties():
         expected = [roc_auc_score(labels, values[:, k]) for k in range(3)]
         np.testing.assert_allclose(table["auc"][:3], expected, atol=1e-12)
         assert table["auc"].iloc[2] == 0.5
+
+
+def test_an_area_of_1_has_an_interval():
+    labels = np.arange(60) % 2
+    values = torch.from_numpy(np.eye(3)[labels] * 5).float()
+    row = compare_directions(axes(), values, labels, effect=lambda d: {"y": torch.arange(1.0, 21)}).iloc[1]
+    assert row["auc"] == row["auc_high"] == 1 and row["auc_low"] == pytest.approx(0.8865, abs=1e-3)  # 30 of 30
 
 
 def axes(count=2):

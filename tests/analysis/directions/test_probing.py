@@ -48,7 +48,7 @@ def test_ridge_and_lda_equal_scikit_learn_on_the_same_split(n, d, classes):
         scan = probe_scan(activations(values), {"c": labels}, method=method, strengths=[0.3], split=split, resamples=2)
         for level in range(2):
             x = standardised(values[level], split.train)
-            model = RidgeClassifier(alpha=0.3 * len(split.train))
+            model = RidgeClassifier(alpha=0.3 * len(split.train), class_weight="balanced")
             if method == "lda":
                 priors = np.full(classes, 1 / classes)
                 model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3, priors=priors)
@@ -70,7 +70,8 @@ def test_logistic_equals_scikit_learn_at_the_stated_penalty(classes):
     values, labels = draw(300, 6, classes=classes)
     path = fit_paths("logistic", values, [Target(labels)], strengths=[0.05])[0]
     x = standardised(values[1], slice(None))
-    model = LogisticRegression(C=1 / (0.05 * 300), tol=1e-8, max_iter=5000).fit(x, labels)
+    model = LogisticRegression(C=1 / (0.05 * 300), class_weight="balanced", tol=1e-8, max_iter=5000)
+    model.fit(x, labels)
     ours = path.probe(level=1, strength=0).outputs(values[1]).softmax(1).numpy()
     np.testing.assert_allclose(ours, model.predict_proba(x), atol=2e-4)
 
@@ -198,7 +199,7 @@ def test_probes_find_the_planted_unit_and_the_decoy_and_nothing_in_an_idle_site(
         (np.arange(60) == 3, {}, "images of the rarest class of 'y'"),
         (np.arange(60) % 2, {"groups": np.arange(60) // 30}, "2 groups"),
         (np.arange(60) % 2, {"groups": np.arange(3)}, "60"),
-        (np.arange(60) % 2, {"method": "forest"}, "ridge, lda, logistic"),
+        (np.arange(60) % 2, {"method": "forest"}, "'ridge' or 'lda' or 'logistic'"),
         (np.arange(60) % 2, {"strengths": [0.0]}, "positive"),
         (np.arange(60) % 2, {"method": "lda", "strengths": [2.0]}, "at most 1"),
     ],

@@ -1,5 +1,6 @@
 """Interventions in unmodified pipelines."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,6 +58,18 @@ def test_adding_a_vector_is_a_hook_written_by_hand(branch):
     with intervene(pipe, [given], branches=("uncond", "cond")):
         found = run(pipe, arguments)
     torch.testing.assert_close(found, expected)
+    assert is_clean(pipe)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize(("branch", "bounds"), [("cond", {}), ("uncond", {"low": 0.5}), ("cond", {"high": 1.0})])
+def test_an_order_of_branches_that_the_step_disproves_is_refused(branch, bounds, recorded):
+    pipe, arguments = sd15()
+    given = Intervention("add", MIDDLE, torch.ones(width(pipe)), branch=branch, **bounds)
+    words = r"found \('cond', 'uncond'\) in call 0.*\('uncond', 'cond'\), as the step"
+    listening = record(pipe) if recorded else nullcontext()
+    with pytest.raises(InputError, match=words), listening, intervene(pipe, [given], branches=("cond", "uncond")):
+        run(pipe, arguments)
     assert is_clean(pipe)
 
 

@@ -285,17 +285,17 @@ def test_maps_are_the_tables():
 
 READINGS = {
     "the cell that is read and not steered": (
-        lambda: readings.read_map(steer_map(), confirmed()),
+        lambda: readings.read_map(steer_map(), confirmed(), "all 2 contrasts and 2 of 6 sites"),
         "2 readable, not steerable|1 readable and steerable|1 undecided|Readable without being steerable, by test|hue "
         "at up.0 is read with accuracy 98% (95% to 99%, n = 200)|is 0.04 (-0.02 to 0.1) standard|-0.16 (-0.22 to -0.1) "
         "from the relevant size, n = 24: not steerable.",
     ),
     "a choice that does not hold": (
-        lambda: readings.read_map(steer_map(), confirmed("undecided")), "Not confirmed, by|: undecided.",
+        lambda: readings.read_map(steer_map(), confirmed("undecided"), "all"), "Not confirmed, by|: undecided.",
     ),
     "no such cell": (
-        lambda: readings.read_map(steer_map().iloc[:2], pd.DataFrame()),
-        "None is shown to be readable without being steerable",
+        lambda: readings.read_map(steer_map().iloc[:2], pd.DataFrame(), "1 of 3 contrasts and all sites (up.0)"),
+        "from 1 of 3 contrasts and all sites (up.0):|None of these is shown to be readable without being",
     ),
     "dose": (
         lambda: readings.read_dose(dose("steerable", "random 2", 1.1), "size at up.0"),
@@ -353,9 +353,17 @@ READINGS = {
         "the same direction",
     ),
     "nothing moves": (
-        lambda: readings.read_readers(readers().assign(moves_best=False)), "no direction moves",
+        lambda: readings.read_readers(readers().assign(moves_best=False)),
+        "none of these directions is shown to move the attribute more than random",
     ),
-    "cosines": (lambda: readings.read_cosines(cosines()), "cosine -0.45 (-0.50 to -0.40)"),
+    "cosines": (
+        lambda: readings.read_cosines(cosines()),
+        "σ = 10 and 0.1: -0.45 (-0.50 to -0.40); halves at one of them have 0.90 or more; chance",
+    ),
+    "cosines of one direction": (
+        lambda: readings.read_cosines(cosines().assign(crossed=0.9, low=0.85, high=0.95)),
+        "0.90 (0.85 to 0.95); halves at one of them have 0.90 or more, not told apart from halves at one level",
+    ),
     "unstable": (lambda: readings.read_cosines(cosines(half=0.2)), "fewer than two noise levels"),
     "tokens": (
         lambda: readings.read_tokens(tokens()),

@@ -127,7 +127,7 @@ def test_tables_are_the_sizes_that_were_asked(report):
         (name, site) for name in ATTRIBUTES for site in SITES[::3]
     }
     arms = set(table(out, "dose_response")["arm"])
-    assert {"direction", "shuffled", "random 1", "random 2"} <= arms
+    assert {"direction", "shuffled 1", "shuffled 2", "random 1", "random 2"} <= arms
     # the attribute that only the judge knows is among what should not move
     assert set(table(out, "dose_response")["score"]) == {"size", "hue", "brightness"}
     agreement = table(out, "agreement").query("what == 'samples' and attribute == 'hue'")
