@@ -92,6 +92,7 @@ def far_field(data: Tensor, *, chunk: int = 2048) -> FarField:
     return FarField(kept[0] / second / 2, kept[1] / second / 6, floor, RANGE * math.sqrt(float(values[-1])))
 
 
+@checked
 def far_field_constant(data: Tensor, *, chunk: int = 2048) -> float:
     """c = |K3|_F^2 / (2 |C|_F^2) = mean_ij (y_i . y_j)^3 / (2 mean_ij (y_i . y_j)^2); see `far_field` for the rest.
 
