@@ -91,8 +91,17 @@ def _mapping(key: Any = Any, value: Any = Any) -> Kind:
     words = f"a mapping of {keys.many if keys else 'names'} to {values.many if values else 'anything'}"
     return Kind(
         words, words.replace("a mapping", "mappings"),
-        lambda given: isinstance(given, Mapping) and _all_are(keys, given) and _all_are(values, given.values()),
+        lambda given: _is_mapping(given) and _all_are(keys, given) and _all_are(values, _values_of(given)),
     )  # fmt: skip
+
+
+def _is_mapping(given: Any) -> bool:
+    """A table of columns by name is as good."""
+    return isinstance(given, Mapping | pd.DataFrame)
+
+
+def _values_of(given: Any) -> list[Any]:
+    return [given[key] for key in given]
 
 
 def _items(origin: type, parts: Sequence[Any]) -> Kind:

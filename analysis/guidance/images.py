@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 from torch import Tensor
 
@@ -71,7 +72,7 @@ def value_density(
     *,
     rule: str,
     weight: float,
-    grid: np.ndarray,
+    grid: ArrayLike,
     bandwidth: float = 0.03,
     most: int = 20_000,
     seed: int = 0,
@@ -103,5 +104,6 @@ def value_density(
         raise InputError("images", found="constant or non-finite values", expected="values that have a density")
     # scipy takes the bandwidth in units of the sample's standard deviation
     kernel = stats.gaussian_kde(values, bw_method=bandwidth / values.std(ddof=1))
-    table = pd.DataFrame({"rule": rule, "weight": float(weight), "value": grid, "density": kernel(grid)})
+    places = np.asarray(grid, np.float64)
+    table = pd.DataFrame({"rule": rule, "weight": float(weight), "value": places, "density": kernel(places)})
     return DENSITY.check(table)

@@ -14,6 +14,8 @@ classes and looks (Bonferroni), so that an image loses its winner with at most t
 mean of the sample is close to normal. Each look spreads over all levels, which makes the test conservative.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import optimize, special, stats
 
@@ -26,7 +28,7 @@ FEWEST = 4  # points a look
 
 
 @checked
-def likelihood_weights(sigmas: Floats) -> Floats:
+def likelihood_weights(sigmas: Floats | Sequence[float]) -> Floats:
     """Half the trapezoid weights in log-SNR: with them, differences of summed eps losses are log-likelihood ratios.
 
     Parameters
@@ -39,7 +41,7 @@ def likelihood_weights(sigmas: Floats) -> Floats:
     array, shape (levels,)
         Of the eps loss, summed over an image.
     """
-    return trapezoid_levels(sigmas).weights / 2
+    return trapezoid_levels(np.asarray(sigmas, np.float64)).weights / 2
 
 
 @checked

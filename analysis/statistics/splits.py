@@ -66,7 +66,9 @@ class Split:
 
 
 @checked
-def grouped_split(groups: Integers, *, shares: Sequence[float] = (0.6, 0.2, 0.2), seed: int = 0) -> Split:
+def grouped_split(
+    groups: Integers | Sequence[int], *, shares: Sequence[float] = (0.6, 0.2, 0.2), seed: int = 0
+) -> Split:
     """Draw the groups into train, validation and test.
 
     Parameters

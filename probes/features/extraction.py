@@ -8,7 +8,7 @@
 This module knows nothing of distances.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -145,7 +145,11 @@ def stream_moments(
 @checked
 @torch.no_grad()
 def extract_maps(
-    source: ImageSource, extractor: Extractor, *, rows: NDArray[np.integer[Any]] | None = None, batch: int = 64
+    source: ImageSource,
+    extractor: Extractor,
+    *,
+    rows: NDArray[np.integer[Any]] | Sequence[int] | None = None,
+    batch: int = 64,
 ) -> Singles:
     """Last maps of some images, shape (m, d, y, x), in the order of `rows`.
 

@@ -59,7 +59,7 @@ class Extractor:
     head: nn.Linear | None = None
     classes: tuple[str, ...] = ()
     module: nn.Module | None = None
-    device: str = "cpu"
+    device: str | torch.device = "cpu"
 
     @property
     def weight(self) -> NDArray[np.float64] | None:
@@ -68,7 +68,7 @@ class Extractor:
 
 
 @checked
-def classifier_extractor(name: str | Path, *, device: str = "cpu") -> Extractor:
+def classifier_extractor(name: str | Path, *, device: str | torch.device = "cpu") -> Extractor:
     """One of the shipped classifiers (`digits`, `accessory`, `subject`), or a file of the same kind.
 
     Parameters
@@ -117,7 +117,7 @@ def inception_extractor(
     *,
     preprocessing: str = "tf",
     class_names: tuple[str, ...] | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     expected_sha256: str | None = STATE_DICT.sha256,
 ) -> Extractor:
     """The Inception network of the FID.
@@ -196,7 +196,7 @@ def module_extractor(
     preprocessing: str = "own",
     head: nn.Linear | None = None,
     classes: tuple[str, ...] = (),
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> Extractor:
     """Any network as a feature space.
 

@@ -26,7 +26,9 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @checked
-def dinov2_extractor(model: str | Any = "facebook/dinov2-large", *, size: int = 224, device: str = "cpu") -> Extractor:
+def dinov2_extractor(
+    model: str | Any = "facebook/dinov2-large", *, size: int = 224, device: str | torch.device = "cpu"
+) -> Extractor:
     """DINOv2 class tokens after the last norm, 1024 for the default ViT-L/14 (Stein et al. 2023, arXiv 2306.04675).
 
     Parameters
@@ -49,7 +51,10 @@ def dinov2_extractor(model: str | Any = "facebook/dinov2-large", *, size: int = 
 
 @checked
 def clip_extractor(
-    model: str | Any = "openai/clip-vit-large-patch14-336", *, size: int | None = None, device: str = "cpu"
+    model: str | Any = "openai/clip-vit-large-patch14-336",
+    *,
+    size: int | None = None,
+    device: str | torch.device = "cpu",
 ) -> Extractor:
     """CLIP image embeddings, not normalised (`cmmd` does that); the default is that of CMMD (arXiv 2401.09603).
 
@@ -74,7 +79,7 @@ def clip_extractor(
 
 
 @checked
-def timm_extractor(name: str, *, layer: str | None = None, device: str = "cpu") -> Extractor:
+def timm_extractor(name: str, *, layer: str | None = None, device: str | torch.device = "cpu") -> Extractor:
     """A pretrained timm model: its pooled features before the classifier, or the output of a named layer.
 
     Parameters

@@ -56,7 +56,7 @@ class Model:
 
 
 @checked
-def load_model(name: str, *, device: str = "cpu") -> Model:
+def load_model(name: str, *, device: str | torch.device = "cpu") -> Model:
     """The model that a name stands for.
 
     Parameters
@@ -96,7 +96,7 @@ def load_model(name: str, *, device: str = "cpu") -> Model:
     return Model(found, name, tuple(shape), _cycle(int(classes)), getattr(found, "value_range", None), source=name)
 
 
-def check_device(device: str) -> None:
+def check_device(device: str | torch.device) -> None:
     """Raise `InputError` unless torch can put a tensor there."""
     try:
         torch.empty(0, device=device)

@@ -1,5 +1,6 @@
 """Where a run of a pipeline begins, and where its schedulers are in it."""
 
+import dis
 import inspect
 import sys
 from collections.abc import Callable
@@ -65,7 +66,6 @@ class RunWatch:
         self._ended = False
         self.cut_before = False  # the run before the latest step's, where that began one, was cut off
         self._grids: dict[int, tuple[Any, Any]] = {}
-        self._latest: tuple[Any, Any] = (None, None)  # timestep of the latest step, and its grid
 
     def begins(self, root: Any, timestep: Any, replaced: Any = None) -> tuple[bool, bool]:
         """Whether this step is the first one of another run than the step before it, and whether a schedule starts.
@@ -91,7 +91,6 @@ class RunWatch:
             self._grids = {}
         self._frame, self._ended = frame, False
         self._grids[id(root)] = root, grid
-        self._latest = timestep, grid
         return begins, begins or starts
 
     def goes_on(self, *, same: Callable[[Any, Any], bool] = _is_same) -> bool:
@@ -108,22 +107,20 @@ class RunWatch:
         return (self._ended or self._frame is not None) and self._calling() is None
 
     def is_cut_off(self) -> bool:
-        """Whether the call that made the latest step was left before its end, of pipelines that say when it comes.
+        """Whether the call of the pipeline that made the latest step was left by an error, whoever caught it.
 
-        Some return before they say so, with latents for instance: a call that came to the last timestep is none.
+        A frame keeps the last instruction that ran in it: a call that came to its end, early or not, has returned.
         """
-        if self._frame is None or self._code is None or LAST_METHOD not in self._code.co_names or self._is_last():
+        if self._frame is None or self._is_under_way():
             return False
+        last = self._frame.f_code.co_code[self._frame.f_lasti]
+        return not dis.opname[last].startswith("RETURN")
+
+    def _is_under_way(self) -> bool:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame is not self._frame:
             frame = frame.f_back
-        return frame is None
-
-    def _is_last(self) -> bool:
-        timestep, grid = self._latest
-        if grid is None or not len(grid):
-            return False
-        return bool((torch.as_tensor(timestep).flatten()[:1].cpu() == torch.as_tensor(grid[-1:]).cpu()).all())
+        return frame is not None
 
     def end_call(self, caller: FrameType) -> bool:
         """The pipeline says, in this frame, that it is done; true if its call is over, whose frame is then let go."""
@@ -134,7 +131,7 @@ class RunWatch:
 
     def forget(self) -> None:
         """Nobody asks any more."""
-        self._frame, self._ended, self._grids, self._latest = None, False, {}, (None, None)
+        self._frame, self._ended, self._grids = None, False, {}
 
     def _calling(self) -> FrameType | None:
         """The frame of the pipeline's call that we are in."""

@@ -15,6 +15,7 @@ import itertools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
@@ -165,10 +166,10 @@ def check_same(site: str, earlier: Output, now: Output, *, before: str = "before
 
 def checked_output(output: int | None) -> int | None:
     """An output as it is asked for; `InputError` unless it is a number from 0, or None."""
-    if output is not None and (isinstance(output, bool) or not isinstance(output, int) or output < 0):
+    if output is not None and (isinstance(output, bool) or not isinstance(output, Integral) or output < 0):
         expected = "None (that of the image), or a number from 0"
         raise InputError("output", found=repr(output), expected=expected)
-    return output
+    return None if output is None else int(output)
 
 
 def _shapes(tensors: Sequence[Tensor]) -> str:

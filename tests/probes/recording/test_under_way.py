@@ -6,12 +6,14 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from scorescope.data.errors import InputError
@@ -270,3 +272,54 @@ def test_a_pipeline_that_is_pickled_while_it_is_recorded_comes_out_without_us() 
     run(copied)
     assert len(trace.scalars) == 3
     assert not hooks_on(copied.net) and not taps_on(copied.scheduler)
+
+
+class Wrapped(StableDiffusionPipeline):
+    """As users wrap a pipeline's call."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(*args, **kwargs)
+
+
+class Early(StableDiffusionPipeline):
+    """Returns before it says that it is done, half-way, as inpainting with `denoising_end` and latents does."""
+
+    def maybe_free_model_hooks(self) -> None:
+        """Never called by a pipeline that returns early."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        for t in self.scheduler.timesteps[:2]:
+            self.latents = self.scheduler.step(
+                self.unet(self.latents, t, self.text).sample, t, self.latents
+            ).prev_sample
+        if len(self.scheduler.timesteps) > 2:
+            return self.latents
+        self.maybe_free_model_hooks()
+        return None
+
+
+@pytest.mark.parametrize("kind", [StableDiffusionPipeline, Wrapped])
+@pytest.mark.parametrize(("fails_at", "status"), [(1, "incomplete"), (3, "incomplete"), (99, "complete")])
+def test_a_pipeline_left_by_a_callback_was_cut_off_whoever_wraps_it(kind: type, fails_at: int, status: str) -> None:
+    def fail(pipe: Any, step: int, t: Any, kept: dict[str, Any]) -> dict[str, Any]:
+        if step == fails_at:
+            raise ValueError("the user's callback")
+        return kept
+
+    whole, arguments = sd15()
+    pipe = kind(**whole.components, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    with record(pipe, progress=False) as trace, suppress(ValueError):
+        pipe(**arguments, callback_on_step_end=fail)
+    assert trace.status == status and bool(trace.unfinished) == (status == "incomplete")
+
+
+def test_a_pipeline_that_returns_early_was_not_cut_off() -> None:
+    whole, _ = sd15()
+    pipe = Early(**whole.components, requires_safety_checker=False)
+    pipe.scheduler.set_timesteps(4)
+    pipe.latents = torch.randn(1, 4, 8, 8, generator=generator(0))
+    pipe.text = torch.randn(1, 7, pipe.unet.config.cross_attention_dim, generator=generator(1))
+    with torch.no_grad(), record(pipe, progress=False) as trace:
+        pipe()
+    assert (trace.status, trace.unfinished, len(trace.scalars)) == ("complete", [], 2)
