@@ -163,16 +163,13 @@ def state_share(space: str, sigma: float | Tensor, sigma_data: float | None = No
 
     The rest is what a network rounds: its own output, not D.
     """
-    if space == "edm" and sigma_data is None:
-        raise InputError("sigma_data", found="None", expected="the data's standard deviation, for the space edm")
-    return {
-        "denoised": lambda: 0.0,
-        "eps": lambda: 1.0,
-        "score": lambda: 1.0,
-        "v": lambda: 1 / (1 + sigma**2),
-        "flow": lambda: 1 / (1 + sigma),
-        "edm": lambda: sigma_data**2 / (sigma**2 + sigma_data**2),  # type: ignore[operator]
-    }[space]()
+    if space == "edm":
+        if sigma_data is None:
+            raise InputError("sigma_data", found="None", expected="the data's standard deviation, for the space edm")
+        return sigma_data**2 / (sigma**2 + sigma_data**2)
+    if space in ("v", "flow"):
+        return 1 / (1 + (sigma**2 if space == "v" else sigma))
+    return 0.0 if space == "denoised" else 1.0  # eps and score
 
 
 def _edm(alpha: Tensor, s: Tensor, sigma_data: float | None) -> tuple[Tensor, Tensor]:

@@ -199,7 +199,7 @@ def test_probes_find_the_planted_unit_and_the_decoy_and_nothing_in_an_idle_site(
         (np.arange(60) == 3, {}, "images of the rarest class of 'y'"),
         (np.arange(60) % 2, {"groups": np.arange(60) // 30}, "2 groups"),
         (np.arange(60) % 2, {"groups": np.arange(3)}, "60"),
-        (np.arange(60) % 2, {"method": "forest"}, "'ridge' or 'lda' or 'logistic'"),
+        (np.arange(60) % 2, {"method": "forest"}, "ridge, lda, logistic"),
         (np.arange(60) % 2, {"strengths": [0.0]}, "positive"),
         (np.arange(60) % 2, {"method": "lda", "strengths": [2.0]}, "at most 1"),
     ],

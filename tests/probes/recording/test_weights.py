@@ -91,7 +91,7 @@ def test_two_calls_of_different_weights_keep_theirs():
     assert table["gain"].to_numpy() == pytest.approx(table["applied_gain"].to_numpy(), rel=1e-6)
     assert not table.duplicated(["run", "sample", "step", "call"]).any()
     assert trace.manifest["rule"] == "cfg" and math.isnan(trace.manifest["weight"])
-    rows = summarise(table, resamples=20).query("quantity == 'applied_gain'")
+    rows = summarise(table).query("quantity == 'applied_gain'")
     assert rows.groupby("weight")["n"].agg(set).to_dict() == {3.0: {2}, 9.0: {2}} and (rows["runs"] == 1).all()
     ends = gain_path(table).query("quantity == 'path_gain' and step == 3").set_index("weight")
     for run, weight in enumerate((3.0, 9.0)):
@@ -102,7 +102,7 @@ def test_two_calls_of_different_weights_keep_theirs():
 
 def test_runs_of_one_weight_are_averaged_and_counted():
     table = decompose(recorded({"weight": 5.0}, {"weight": 5.0}))
-    rows = summarise(table, resamples=20).query("quantity == 'update_norm'")
+    rows = summarise(table).query("quantity == 'update_norm'")
     assert (rows["n"] == 4).all() and (rows["runs"] == 2).all() and table["run"].nunique() == 2
     assert (summarise(table[table["run"] == 1], resamples=20)["runs"] == 1).all()
 
@@ -121,7 +121,7 @@ def test_a_weight_of_each_sample_is_that_of_its_rows():
     weights = torch.tensor([3.0, 9.0]).reshape(-1, 1, 1, 1)
     table = decompose(recorded({"weight": weights}))
     assert table.groupby("sample")["weight"].agg(set).tolist() == [{3.0}, {9.0}]
-    rows = summarise(table, resamples=20).query("quantity == 'gain'")
+    rows = summarise(table).query("quantity == 'gain'")
     assert set(rows["weight"]) == {3.0, 9.0} and (rows["n"] == 1).all()
 
 
@@ -130,7 +130,7 @@ def test_guidance_that_ends_half_way_has_a_weight_until_then():
     table = decompose(trace)
     assert table.groupby("step")["weight"].agg(set).tolist() == [{5.0}, {5.0}, {1.0}, {1.0}]
     assert set(table["rule"]) == {"cfg, none"} and trace.manifest["weight"] == 5.0
-    assert set(summarise(table, resamples=20)["weight"]) == {5.0}
+    assert set(summarise(table)["weight"]) == {5.0}
 
 
 def test_equal_branches_have_no_weight_and_say_why():
