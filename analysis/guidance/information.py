@@ -143,7 +143,7 @@ def suggest_interval(trace: Trace, *, share: float = 0.9) -> pd.DataFrame:
     sigma, values, _ = _densities(trace)
     if len(values) < 2:
         raise InputError("trace", found=f"{len(values)} sample", expected="at least 2: the interval is over samples")
-    fine = np.linspace(*-np.log(sigma[[0, -1]]), FINE)
+    fine = np.linspace(-np.log(sigma[0]), -np.log(sigma[-1]), FINE)
     integrals = _integrals(sigma, values, fine)
     totals = _totals(integrals, _entropy(trace.samples["condition"]))
     row = {"share": share, "information": totals.mean(), "levels": 0, "missing": ""}

@@ -1,5 +1,6 @@
 """Section of the directions report on directions themselves: reading against moving, stability, transport."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -75,11 +76,13 @@ def _readers(bench: Workbench, site: str) -> pd.DataFrame:
     def find(x: Tensor, labels: Tensor, method: Method) -> Direction:
         return find_direction(x, labels.numpy(), method=method, **where)
 
+    def finder(method: Method) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda x, labels: find(x, labels, method).vector
+
     directions = [find(values[half], high[half], method) for method in METHODS]
     laws = [
         shuffled_directions(
-            direction, values[half], high[half], count=bench.size(LAW, 2),
-            find=lambda x, labels, method=method: find(x, labels, method).vector,
+            direction, values[half], high[half], count=bench.size(LAW, 2), find=finder(method)
         )
         for direction, method in zip(directions, METHODS, strict=True)
     ]  # fmt: skip

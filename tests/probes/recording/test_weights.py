@@ -97,14 +97,14 @@ def test_two_calls_of_different_weights_keep_theirs():
     for run, weight in enumerate((3.0, 9.0)):
         alone = decompose(recorded({"weight": weight})).sort_values(["sample", "step"])
         assert ends.loc[weight, "mean"] == pytest.approx(gain_path(alone).query("step == 3")["mean"].iloc[-1]), run
-    assert set(compare([trace], resamples=20)["weight"]) == {3.0, 9.0}
+    assert set(compare([trace])["weight"]) == {3.0, 9.0}
 
 
 def test_runs_of_one_weight_are_averaged_and_counted():
     table = decompose(recorded({"weight": 5.0}, {"weight": 5.0}))
     rows = summarise(table).query("quantity == 'update_norm'")
     assert (rows["n"] == 4).all() and (rows["runs"] == 2).all() and table["run"].nunique() == 2
-    assert (summarise(table[table["run"] == 1], resamples=20)["runs"] == 1).all()
+    assert (summarise(table[table["run"] == 1])["runs"] == 1).all()
 
 
 def test_a_weight_that_changes_along_a_run_is_that_of_its_step():
