@@ -232,13 +232,14 @@ def test_the_ends_intervals_cover(setting):
     trace = sample(mixture, seeds=range(len(labels)), condition=labels, record=recording, **options).trace
     truth = suggest_interval(trace).iloc[0]
     for n in sizes:
-        inside = {"low": 0, "high": 0}
+        inside, given = {"low": 0, "high": 0}, 0
         for repeat in range(repeats):
             chosen = trace.scalars[(trace.scalars["sample"] // n) == repeat]
             found = suggest_interval(Trace(chosen, trace.samples[repeat * n : (repeat + 1) * n], trace.manifest)).iloc[
                 0
             ]
+            given += not found["missing"]  # few samples can put too few levels inside
             for end in inside:
                 inside[end] += found[f"{end}_low"] <= truth[end] <= found[f"{end}_high"]
         # 92 to 98 %, and more where an end is open; the binomial error of 200 repeats is 0.018
-        assert min(inside.values()) / repeats >= 0.92 - 0.036, (n, inside)
+        assert min(inside.values()) / given >= 0.92 - 0.036, (n, inside)
