@@ -434,7 +434,8 @@ class ScalarRecorder:
         self._values.append(values)
 
     def _outputs(self, x: Tensor, cond: Tensor, uncond: Tensor | None, sigma: Any) -> dict[str, Tensor]:
-        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).reshape(-1, *(1,) * (x.ndim - 1))
+        if not isinstance(sigma, float):  # one a sample
+            sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).reshape(-1, *(1,) * (x.ndim - 1))
         share = state_share(str(self.recording.prediction_space), sigma, self.recording.sigma_data)
         found = {"cond_output_sq": squared_distance(cond, share * x)}
         if uncond is not None:
