@@ -61,15 +61,14 @@ def _unet(cross: int = 16, size: int = 8, **more: Any) -> Any:
     ).eval()
 
 
-def sd15(scheduler: Any = None, *, batch: int = 1, unet: Any = None, steps: int = 4) -> Built:
-    """Stable Diffusion 1.5: one doubled call [uncond, cond]."""
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
+def _stable_diffusion(kind: Any, unet: Any, scheduler: Any) -> Any:
+    from diffusers import DDIMScheduler
 
-    pipe = StableDiffusionPipeline(
+    pipe = kind(
         vae=_vae(),
         text_encoder=None,
         tokenizer=None,
-        unet=unet if unet is not None else _unet(),
+        unet=unet,
         scheduler=scheduler
         if scheduler is not None
         else DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
@@ -78,6 +77,14 @@ def sd15(scheduler: Any = None, *, batch: int = 1, unet: Any = None, steps: int 
         requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def sd15(scheduler: Any = None, *, batch: int = 1, unet: Any = None, steps: int = 4) -> Built:
+    """Stable Diffusion 1.5: one doubled call [uncond, cond]."""
+    from diffusers import StableDiffusionPipeline
+
+    pipe = _stable_diffusion(StableDiffusionPipeline, unet if unet is not None else _unet(), scheduler)
     return pipe, {
         "prompt_embeds": embeddings(batch, 5, 16, seed=2),
         "negative_prompt_embeds": embeddings(batch, 5, 16, seed=3),
@@ -692,21 +699,9 @@ def pag() -> Built:
 
 def sag(scheduler: Any = None) -> Built:
     """Self-attention guidance: [uncond, cond], then uncond once more at a state that is blurred."""
-    from diffusers import DDIMScheduler, StableDiffusionSAGPipeline
+    from diffusers import StableDiffusionSAGPipeline
 
-    pipe = StableDiffusionSAGPipeline(
-        vae=_vae(),
-        text_encoder=None,
-        tokenizer=None,
-        unet=_unet(),
-        scheduler=scheduler
-        if scheduler is not None
-        else DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
+    pipe = _stable_diffusion(StableDiffusionSAGPipeline, _unet(), scheduler)
     _, arguments = sd15()
     return pipe, arguments | {"sag_scale": 0.75}
 
