@@ -121,9 +121,9 @@ def sample_pipeline(
             given = fixed | select_rows(dict(condition), rows)
             given["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds[rows]]
             drawn = options | {"seeds": seeds[rows]}
-            with guide(pipe, rule, **drawn) as session, _seeded(seeds[first]):
+            with guide(pipe, rule, **drawn) as session, seeded(seeds[first]):
                 result = pipe(**given) if call is None else call(pipe, given)
-            parts.append(_tensor(result, len(seeds[rows])).cpu())
+            parts.append(samples_of(result, len(seeds[rows])).cpu())
             counted += session.evaluations
     return Run(torch.cat(parts), _described(trace, rule, seeds, condition, counted, record))
 
@@ -148,7 +148,7 @@ def _check(
         raise InputError("record", found="all_branches, centred or band_edges", expected=expected)
 
 
-def _seeded(seed: int) -> ExitStack:
+def seeded(seed: int) -> ExitStack:
     """The global generators seeded, for the length of a with block, and as they were afterwards."""
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng())
@@ -156,8 +156,8 @@ def _seeded(seed: int) -> ExitStack:
         return stack.pop_all()
 
 
-def _tensor(result: Any, count: int) -> Tensor:
-    """Samples of a pipeline's result, channels before space."""
+def samples_of(result: Any, count: int | None = None) -> Tensor:
+    """Samples of a pipeline's result, channels before space; `count` of them, where that is known."""
     found = next((value for name in _OUTPUTS if (value := getattr(result, name, None)) is not None), result)
     if isinstance(found, tuple) and found:
         found = found[0]
@@ -167,9 +167,10 @@ def _tensor(result: Any, count: int) -> Tensor:
         found = torch.stack(found)
     if isinstance(found, np.ndarray):  # pictures and videos as arrays have their channels last
         found = torch.from_numpy(np.ascontiguousarray(np.moveaxis(found, -1, 1) if found.ndim >= 4 else found))
-    if not isinstance(found, Tensor) or len(found) != count:
-        text = f"{len(found)} samples" if isinstance(found, Tensor) else f"a {type(result).__name__}"
-        raise InputError("pipe", found=f"a result with {text}", expected=f"a tensor or array of {count} samples")
+    if not isinstance(found, Tensor) or not found.ndim or len(found) != (len(found) if count is None else count):
+        text = f"{len(found)} samples" if isinstance(found, Tensor) and found.ndim else f"a {type(result).__name__}"
+        expected = "a tensor or array of samples" if count is None else f"a tensor or array of {count} samples"
+        raise InputError("pipe", found=f"a result with {text}", expected=expected)
     return found
 
 

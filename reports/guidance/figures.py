@@ -254,7 +254,7 @@ def sample_grid(
         Black and white.
     """
     figure, axes = theme.new_figure(
-        width=7.0, height=0.42 * len(samples) + 0.2, nrows=len(samples), ncols=1, squeeze=False
+        width=7.0, height=8.4 / columns * len(samples) + 0.2, nrows=len(samples), ncols=1, squeeze=False
     )
     low, high = value_range
     for ax, ((rule, weight), images) in zip(axes[:, 0], samples.items(), strict=True):
@@ -262,7 +262,7 @@ def sample_grid(
         gap = strip.new_ones(*strip.shape[:-1], 1)
         row = np.concatenate(list(np.concatenate([strip, gap], axis=-1)), axis=-1)  # (channel, y, columns * (x + 1))
         theme.show_picture(ax, np.moveaxis(row, 0, -1))
-        theme.label_row(ax, f"{rule}\nw = {weight:g}")
+        theme.label_row(ax, run_name(rule, weight, between="\n"))
     return figure
 
 

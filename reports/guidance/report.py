@@ -4,20 +4,26 @@ build(Path("report/guidance"), load_model("digits"), command="...")
 build_from_traces(Path("report/recorded"), [Path("runs/a"), Path("runs/b")], command="...")
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.probes.experiments.pipeline_calls import plan_calls
 from scorescope.probes.models.model import Model
+from scorescope.probes.recording.plan import Keep
+from scorescope.reports.guidance.pipeline_study import PipelineStudy, check_rules
 from scorescope.reports.guidance.sections_paths import separation_section
+from scorescope.reports.guidance.sections_pipeline import pipeline_section, sections
 from scorescope.reports.guidance.sections_rules import comparison_section, effects_section, information_section
 from scorescope.reports.guidance.sections_traces import recorded_separation_section, trace_section
 from scorescope.reports.guidance.sections_update import gain_section, tables_section, update_section
 from scorescope.reports.guidance.sections_values import samples_section, values_section
 from scorescope.reports.guidance.study import SEED, WEIGHTS, Study
 from scorescope.reports.page.pages import Outcome, ReportWriter
+from scorescope.reports.page.texts import say
 
 FULL, QUICK = 256, 96
 SWEPT = (
@@ -113,6 +119,92 @@ def build_from_traces(out: Path | str, paths: Sequence[Path | str], *, command: 
             page.section(f"trace{place}", str(path), partial(trace_section, path, str(place)))
         if len(folders) > 1:
             page.section("separation", "Where the paths part", partial(recorded_separation_section, folders))
+    return page.outcome
+
+
+@checked
+def build_from_pipeline(
+    out: Path | str,
+    pipe: Any,
+    prompts: Sequence[Mapping[str, Any]],
+    *,
+    command: str,
+    arguments: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] | None = None,
+    count: int | None = None,
+    seed: int = 0,
+    rules: Sequence[str] = (),
+    weights: Sequence[float] = (),
+    keep: Keep = "branches",
+    batch: int = 4,
+    source: str = "",
+    progress: bool = True,
+    **options: Any,
+) -> Outcome:
+    """Record a pipeline's own guidance, replay other rules at its states, sample rules if asked, and write the report.
+
+    What was recorded lies in `runs/` of the report's folder: a report that was cut off goes on from there.
+
+    Parameters
+    ----------
+    out : Path or str
+        Folder of the report.
+    pipe : object
+        A diffusers pipeline, as from `load_pipeline`.
+    prompts : sequence of mapping
+        Arguments of one call each, as from `read_prompts`: {"prompt": "a lighthouse", "seed": 3}, for a
+        class-conditional pipeline {"class_labels": [207]}, for an unconditional one {}.
+    command : str
+        What the manifest says made it.
+    arguments : mapping, optional
+        Arguments that all calls share: num_inference_steps, guidance_scale, height, ...
+    seeds, count, seed
+        Which images are made of them; see `plan_calls`.
+    rules : sequence of str
+        What is sampled beside the pipeline's own guidance: cfg, apg, rescaled, tangential, cfg-zero-star,
+        magnitude-aware.
+    weights : sequence of float
+        Every rule at each of these; with cfg at 1 the report says where the condition tells.
+    keep : str
+        "scalars" writes no arrays: then no rule is replayed. See `record`.
+    batch : int
+        Images a call, of the sampled rules.
+    source : str
+        Where the pipeline comes from, for the manifest.
+    progress : bool
+        Show progress bars, and say what it costs before it starts.
+    **options
+        modules, level and branches of `record`.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    InputError
+        For arguments that the pipeline does not take, unknown rules, and what `record` refuses.
+    """
+    calls = plan_calls(pipe, prompts, seeds=seeds, count=count, seed=seed)
+    shared = dict(arguments or {})
+    check_rules(rules, weights)
+    study = PipelineStudy(
+        pipe, calls, shared, Path(out) / "runs", tuple(rules), tuple(float(w) for w in weights), keep, batch, progress,
+        options,
+    )  # fmt: skip
+    name = type(pipe).__name__
+    manifest = {
+        "pipeline": name, "pipeline_source": source, "calls": calls, "arguments": {k: str(v) for k, v in shared.items()},
+        "rules": list(rules), "weights": list(weights),
+    }  # fmt: skip
+    title, question = f"Guidance: {source or name}", "What does the guidance update do at each noise level?"
+    with ReportWriter(out, name="guidance", title=title, question=question, command=command, manifest=manifest) as page:
+        if progress:
+            say(f"guidance: {study.cost()}", err=True)
+        study.recorded  # noqa: B018  first of all, so that what fails later loses no image
+        page.section("pipeline", "The pipeline", partial(pipeline_section, study))
+        for part, heading, make in sections(study):
+            page.section(part, heading, partial(make, study))
     return page.outcome
 
 

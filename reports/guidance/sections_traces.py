@@ -26,12 +26,12 @@ from scorescope.reports.page.pages import ReportTable, Section
 MOST = 8  # rules and weights of one trace that are drawn
 
 
-def trace_section(path: Path, suffix: str) -> Section:
+def trace_section(source: Path | Trace, suffix: str) -> Section:
     """The update along one trace, its gains and clips; names of figures and tables end in `suffix`.
 
     Runs of one rule and weight are shown together, those of another apart.
     """
-    trace = Trace.open(path)
+    trace = source if isinstance(source, Trace) else Trace.open(source)
     table = decompose(trace)
     steps = summarise(table)
     several = "Runs of one rule and weight are averaged, and `runs` says how many."

@@ -1,0 +1,204 @@
+"""What the guidance report on a pipeline studies: its own guidance recorded, other rules replayed, rules sampled if asked.
+
+Everything that is sampled lies on disk below the report's folder, so that a run that was cut off goes on where it was.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from scorescope.analysis.guidance.decomposition import decompose, summarise
+from scorescope.data.errors import InputError
+from scorescope.probes.experiments.encoded_once import encoded_once
+from scorescope.probes.experiments.pipeline_calls import RecordedCalls, decoded_result, record_calls
+from scorescope.probes.experiments.pipeline_description import PipelineDescription, describe_pipeline
+from scorescope.probes.experiments.replay import replay_all
+from scorescope.probes.experiments.sweep import Setting, sweep
+from scorescope.probes.guidance import (
+    APG,
+    CFG,
+    CFGZeroStar,
+    MagnitudeAware,
+    Rescaled,
+    Rule,
+    TangentialCFG,
+)
+from scorescope.probes.recording.estimate import in_words
+from scorescope.probes.recording.plan import Keep
+from scorescope.probes.recording.trace import Recording, Trace
+
+RULES: dict[str, Callable[[float], Rule]] = {
+    "cfg": CFG,
+    "apg": APG,
+    "rescaled": lambda weight: Rescaled(CFG(weight), phi=0.7),
+    "tangential": TangentialCFG,
+    "cfg-zero-star": CFGZeroStar,
+    "magnitude-aware": MagnitudeAware,
+}
+"""Rules by the name that the command line takes, made from a weight."""
+
+RANGE = (-1.0, 1.0)  # of what decoders of diffusers put out
+OWN = "pipeline"  # the setting of the pipeline's own guidance
+
+
+@dataclass(frozen=True, eq=False)
+class PipelineStudy:
+    """A pipeline, the calls that are made of it, and what was recorded of them once for all sections.
+
+    Attributes
+    ----------
+    pipe : object
+        A diffusers pipeline.
+    calls : sequence of mapping
+        From `plan_calls`.
+    arguments : mapping
+        Arguments that all calls share.
+    folder : Path
+        Where recordings are kept.
+    rules, weights
+        What is sampled beside the pipeline's own guidance: every rule at every weight; none without rules.
+    keep : str
+        See `record`.
+    batch : int
+        Images a call, of the sampled rules.
+    progress : bool
+        Show progress bars.
+    options : mapping
+        Further arguments of `record` and `guide`: modules, level, branches.
+    """
+
+    pipe: Any
+    calls: Sequence[Mapping[str, Any]]
+    arguments: Mapping[str, Any]
+    folder: Path
+    rules: Sequence[str] = ()
+    weights: Sequence[float] = ()
+    keep: Keep = "branches"
+    batch: int = 4
+    progress: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def described(self) -> PipelineDescription:
+        """What a run of two steps shows."""
+        seen = {name: value for name, value in self.options.items() if name in ("modules", "level")}
+        return describe_pipeline(self.pipe, self.calls[0], arguments=self.arguments, **seen)
+
+    @property
+    def settings_asked(self) -> int:
+        """How many settings are sampled beside the pipeline's own guidance."""
+        return len(self.rules) * len(self.weights)
+
+    def cost(self) -> str:
+        """What is going to be made, and what it takes: calls, time by the steps that were timed, disk."""
+        steps = int(self.arguments.get("num_inference_steps", 50))
+        images = len(self.calls) * (1 + self.settings_asked)
+        memory = self.described.memory.set_index("keep")["bytes"]
+        size = memory.get(str(self.keep), memory["all"]) * steps * len(self.calls)
+        calls = self.described.denoisers["calls_a_step"].sum() * steps * images
+        minutes = self.described.seconds * steps * images / 60
+        return (
+            f"{images} images of {steps} steps, about {calls:.0f} denoiser calls and {minutes:.2g} minutes of them "
+            f"(from {self.described.seconds:.2g} s a step), {in_words(size)} of arrays on disk"
+        )
+
+    @cached_property
+    def recorded(self) -> RecordedCalls:
+        """The calls under the pipeline's own guidance."""
+        return record_calls(
+            self.pipe, self.calls, folder=self.folder / "own", arguments=self.arguments, keep=self.keep,
+            progress=self.progress, **self.options,
+        )  # fmt: skip
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Their decomposition."""
+        return decompose(self.recorded.trace)
+
+    @property
+    def guided(self) -> bool:
+        """Whether an update is known at any step."""
+        return bool((self.rows["update_norm"] > 0).any())
+
+    @property
+    def why_not(self) -> str:
+        """Why no update is known."""
+        return "; ".join(sorted(set(self.rows["missing"]) - {""})) or "the branches are equal at every step"
+
+    @property
+    def weight(self) -> float:
+        """The weight of the pipeline's own guidance; NaN where none is known or it differs."""
+        found = self.rows["path_weight"].unique()
+        return float(found[0]) if len(found) == 1 else float("nan")
+
+    @cached_property
+    def replayed(self) -> dict[str, Trace]:
+        """Every rule at the recorded states, at the pipeline's own weight."""
+        made = {name: make(self.weight) for name, make in RULES.items() if name != "cfg"}
+        traces = replay_all(self.recorded.trace, list(made.values()), progress=self.progress)
+        return dict(zip(made, traces, strict=True))
+
+    @cached_property
+    def replayed_steps(self) -> pd.DataFrame:
+        """Their decomposition, step by step, and that of the pipeline's own rule; `setting` tells them apart."""
+        tables = {OWN: self.rows, **{name: decompose(trace) for name, trace in self.replayed.items()}}
+        return pd.concat([summarise(rows).assign(setting=name) for name, rows in tables.items()], ignore_index=True)
+
+    @cached_property
+    def swept(self) -> list[Setting]:
+        """Every rule at every weight, from the same seeds and prompts."""
+        rules = {f"{name}, w = {w:g}": RULES[name](w) for name in self.rules for w in self.weights}
+        condition, shared = _by_row(self.calls)
+        with encoded_once(self.pipe):
+            return sweep(
+                self.pipe, rules, seeds=[int(call["seed"]) for call in self.calls], condition=condition,
+                arguments={**self.arguments, **shared}, call=decoded_result, options=dict(self.options),
+                record=Recording(value_range=None), folder=self.folder / "swept", batch=self.batch,
+                progress=self.progress,
+            )  # fmt: skip
+
+    @cached_property
+    def sets(self) -> dict[tuple[str, float], Tensor]:
+        """Decoded images by rule and weight; empty where the calls made images of several shapes."""
+        own = self.recorded.images
+        sets = {} if own is None else {(OWN, self.weight): own}
+        swept = self.swept if self.settings_asked else []
+        return sets | {(setting.name.partition(",")[0], setting.rule.weight): setting.run.samples for setting in swept}
+
+
+def check_rules(rules: Sequence[str], weights: Sequence[float]) -> None:
+    """Raise `InputError` for rules that have no name here, and for one of rules and weights without the other."""
+    if unknown := [name for name in rules if name not in RULES]:
+        raise InputError("rules", found=", ".join(unknown), expected=f"among {', '.join(RULES)}")
+    if bool(rules) != bool(weights):
+        found = f"{len(rules)} rules, {len(weights)} weights"
+        raise InputError("rules, weights", found=found, expected="both, or neither")
+
+
+def _by_row(calls: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """Arguments with one row an image, for calls of several images, and those that all images share."""
+    names = dict.fromkeys(name for call in calls for name in call if name != "seed")
+    if uneven := [name for name in names if any(name not in call for call in calls)]:
+        found = f"{uneven[0]} for some prompts alone"
+        raise InputError("prompts", found=found, expected="it for all, where rules are sampled (--rules)")
+    columns: dict[str, list[Any]] = {name: [call[name] for call in calls] for name in names}
+    lists = {name: [one for row in rows for one in row] for name, rows in columns.items() if _is_row(rows)}
+    texts = {name: rows for name, rows in columns.items() if all(isinstance(value, str) for value in rows)}
+    rest = {name: rows for name, rows in columns.items() if name not in lists and name not in texts}
+    if differing := [name for name, rows in rest.items() if any(row != rows[0] for row in rows)]:
+        found = f"{differing[0]} that differs between prompts"
+        raise InputError("prompts", found=found, expected="the same for all, where rules are sampled (--rules)")
+    condition = texts | lists
+    if not condition:
+        raise InputError("prompts", found="no prompt and no class", expected="one of them, where rules are sampled")
+    return condition, {name: rows[0] for name, rows in rest.items()}
+
+
+def _is_row(rows: Sequence[Any]) -> bool:
+    """Whether each is a list of one, as a class-conditional pipeline takes its labels."""
+    return all(isinstance(row, list) and len(row) == 1 for row in rows)

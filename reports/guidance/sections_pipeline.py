@@ -1,0 +1,211 @@
+"""Sections of the guidance report on a pipeline: what it is, other rules at its states, what its images are like."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scorescope.analysis.guidance.images import image_table, value_density
+from scorescope.analysis.guidance.information import guidance_information, suggest_interval
+from scorescope.analysis.guidance.run_keys import run_name
+from scorescope.analysis.statistics.summaries import summarise_by
+from scorescope.reports.guidance import figures, readings
+from scorescope.reports.guidance.figures_pipeline import image_statistic, replayed_rules, set_densities
+from scorescope.reports.guidance.pipeline_study import OWN, RANGE, PipelineStudy
+from scorescope.reports.guidance.sections_traces import trace_section
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+
+PICTURES = 8  # of one setting that are shown
+SIDE = 160  # pixels of a picture on the page
+GRID = np.linspace(-1.6, 1.6, 321)
+STATISTICS = {
+    "saturation": "mean HSV saturation of an image",
+    "overshoot_share": "share of elements outside [-1, 1]",
+    "contrast": "contrast: std within an image",
+}
+
+
+def pipeline_section(study: PipelineStudy) -> Section:
+    """What a run of two steps shows, what is made here and what it takes, and which sections there are not."""
+    found = study.described
+    sizes = found.memory.rename(columns={"bytes": "bytes a step and sample"})
+    text = f"A {found.pipeline}: {study.cost()}. " + " ".join(absent(study))
+    said = "; ".join(found.problems)
+    return Section(
+        text=text + (f" Problems: {said}." if said else ""),
+        tables=[
+            ReportTable("denoisers", found.denoisers, "Networks whose calls are recorded."),
+            ReportTable("schedulers", found.schedulers, "Schedulers; noise levels of a run of two steps."),
+            ReportTable("branches", found.branches, "Branches as two steps prove them."),
+            ReportTable("sites", found.sites, "Blocks by the name that sites= takes, and which output is the image."),
+            ReportTable("memory", sizes, "What keep= takes."),
+        ],
+    )
+
+
+def absent(study: PipelineStudy) -> list[str]:
+    """One sentence for each section of the guidance report that this one has not."""
+    told = []
+    if not study.guided:
+        told.append(f"The update, its gains and replayed rules are missing: {study.why_not}.")
+    elif math.isnan(study.weight):
+        told.append("Replayed rules are missing: the weight of the pipeline's own guidance is not known or not one.")
+    if not study.settings_asked:
+        told.append("Rules are not sampled: name them, and weights, to compare images (--rules, --weights).")
+    if unguided_run(study) is None:
+        told.append("Where the condition tells is missing: it needs an unguided run (--rules cfg --weights 1).")
+    told.append("Frechet distances and class agreement are missing: a pipeline brings no real images and no judge.")
+    return told
+
+
+def unguided_run(study: PipelineStudy) -> object:
+    """The trace of the run at w = 1, if there is one."""
+    if "cfg" not in study.rules or 1.0 not in study.weights:
+        return None
+    return next(setting.run.trace for setting in study.swept if setting.name.startswith("cfg, w = 1"))
+
+
+def own_section(study: PipelineStudy) -> Section:
+    """The update along the pipeline's own runs, its gains and clips."""
+    return trace_section(study.recorded.trace, "")
+
+
+def replayed_section(study: PipelineStudy) -> Section:
+    """What other rules of the same weight would have predicted at the recorded states."""
+    steps = study.replayed_steps
+    how = (
+        f"At the states that the pipeline visited, every rule at its own w = {study.weight:g}; one step each, no "
+        "rollout. First call of each step; bands are 95 % intervals over samples."
+    )
+    figure = replayed_rules(steps)
+    return Section(
+        figures=[ReportFigure("replayed", figure, read_replayed(steps), how)],
+        tables=[ReportTable("replayed", steps, "One row a (setting, step, call, quantity).", shown=False)],
+    )
+
+
+def read_replayed(steps: pd.DataFrame) -> str:
+    """The largest gain of the pipeline's own rule, and that of the others at the same noise level."""
+    rows = steps[(steps["quantity"] == "applied_gain") & (steps["call"] == 0)].dropna(subset=["mean"])
+    own = rows[rows["setting"] == OWN]
+    if own.empty:
+        return "No gain is known at any step."
+    peak = own.loc[(own["mean"] - 1).abs().idxmax()]
+    there = rows[(rows["sigma"] == peak["sigma"]) & (rows["setting"] != OWN)]
+    others = ", ".join(f"{row.setting} by {row.mean:.3g}" for row in there[["setting", "mean"]].itertuples())
+    return (
+        f"Where it changes the size of D_c most, at σ = {peak['sigma']:.3g}, the pipeline's rule scales it by "
+        f"{peak['mean']:.3g} ({peak['low']:.3g} to {peak['high']:.3g}); at the same states {others}."
+    )
+
+
+def information_section(study: PipelineStudy) -> Section:
+    """Where along the noise axis the condition tells something, along the unguided run."""
+    trace = unguided_run(study)
+    curve, interval = guidance_information(trace), suggest_interval(trace)  # type: ignore[arg-type]
+    how = (
+        "E|D_c − D_u|² / σ² along the unguided run: what the prompt is worth there, in nats per halving of σ. "
+        "Intervals are those of drawing samples only, not of the steps."
+    )
+    figure, reading = figures.information(curve, interval), readings.read_information(curve, interval)
+    return Section(
+        [ReportFigure("information", figure, reading, how)],
+        [
+            ReportTable("suggested_interval", interval, "Noise levels that hold the central share of the information."),
+            ReportTable("information", curve, "One row a noise level.", shown=False),
+        ],
+    )
+
+
+def images_section(study: PipelineStudy) -> Section:
+    """Values, overshoot, saturation and contrast of the images of every setting, and the images themselves."""
+    if not study.sets:
+        return Section(text="The calls made images of several shapes, which are not compared.")
+    tables = [image_table(images, RANGE, rule=rule, weight=weight) for (rule, weight), images in study.sets.items()]
+    images = summarise_by(pd.concat(tables, ignore_index=True), by=["rule", "weight"])
+    density = pd.concat(
+        [value_density(one, rule=rule, weight=weight, grid=GRID) for (rule, weight), one in study.sets.items()],
+        ignore_index=True,
+    )
+    where = (
+        "results, which the pipeline clips" if study.recorded.clipped else "what the decoder puts out, before clipping"
+    )
+    figure, reading = set_densities(density, RANGE), read_values(images)
+    shown = [ReportFigure("values", figure, reading, f"Of {where}; dotted: the range.")]
+    for quantity, label in STATISTICS.items():
+        if images.loc[images["quantity"] == quantity, "mean"].notna().any():
+            drawn = image_statistic(images, quantity, label=label)
+            how = "Mean over images, 95 % intervals; the same seeds and prompts in every setting."
+            shown.append(ReportFigure(quantity, drawn, read_statistic(images, quantity, label), how))
+    pictures, text = _pictures(study)
+    return Section(
+        text=text,
+        figures=[*shown, *pictures],
+        tables=[
+            ReportTable("images", images, "One row a (setting, statistic of its images), with intervals."),
+            ReportTable("value_density", density, "Densities as drawn.", shown=False),
+        ],
+    )
+
+
+def read_values(images: pd.DataFrame) -> str:
+    """How far beyond the range the values of each setting lie."""
+    rows = images[images["quantity"] == "overshoot_mean"].dropna(subset=["mean"])
+    told = [f"{run_name(row.rule, row.weight)} {row.mean:.2g}" for row in rows.itertuples()]
+    return f"The mean distance of values from [-1, 1] is, by setting: {', '.join(told)}."
+
+
+def read_statistic(images: pd.DataFrame, quantity: str, label: str) -> str:
+    """The settings with the least and the most of a statistic, or the one there is."""
+    rows = images[images["quantity"] == quantity].dropna(subset=["mean"]).sort_values("mean")
+    told = [
+        f"{row['mean']:.3g} ({row['low']:.3g} to {row['high']:.3g}) in {run_name(row['rule'], row['weight'])}"
+        for _, row in (rows if len(rows) == 1 else rows.iloc[[0, -1]]).iterrows()
+    ]
+    name = label.partition(":")[0]
+    return f"The {name} is {told[0]}." if len(told) == 1 else f"The {name} goes from {told[0]} to {told[1]}."
+
+
+def _pictures(study: PipelineStudy) -> tuple[list[ReportFigure], str]:
+    """The first images of every setting, or why none are shown."""
+    first = next(iter(study.sets.values()))
+    frames = {key: _picture(images) for key, images in study.sets.items()}
+    if any(one is None for one in frames.values()):
+        return (
+            [],
+            f"Samples of shape {tuple(first.shape[1:])} are no pictures of one or three channels: none are shown.",
+        )
+    shown = {key: images for key, images in frames.items() if images is not None}
+    columns = min(PICTURES, min(len(images) for images in shown.values()))
+    grid = figures.sample_grid(shown, columns=columns, value_range=RANGE)
+    how = f"The first {columns} calls, a column each, clipped to the range" + (
+        "; of a video its middle frame." if first.ndim == 5 else "."
+    )
+    prompts = [call.get("prompt") for call in study.calls[:columns]]
+    reading = "Prompts, from the left: " + "; ".join(map(str, prompts)) + "." if any(prompts) else "The images."
+    return [ReportFigure("pictures", grid, reading, how, wide=True)], ""
+
+
+def _picture(images: Tensor) -> Tensor | None:
+    """Pictures of at most `SIDE` pixels; None for what is none."""
+    if images.ndim == 5:
+        images = images[:, :, images.shape[2] // 2]
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        return None
+    factor = SIDE / max(images.shape[2:])
+    if factor >= 1:
+        return images
+    return torch.nn.functional.interpolate(images, scale_factor=factor, mode="area")
+
+
+def sections(study: PipelineStudy) -> Sequence[tuple[str, str, object]]:
+    """Name, heading and maker of every section that there is."""
+    made: list[tuple[str, str, object]] = [("update", "The update along its own runs", own_section)]
+    if study.guided and not math.isnan(study.weight):
+        made.append(("replayed", "Other rules at the same states", replayed_section))
+    if unguided_run(study) is not None:
+        made.append(("information", "Where the condition tells", information_section))
+    return [*made, ("images", "What the images are like", images_section)]
