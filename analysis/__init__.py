@@ -15,30 +15,34 @@ The wings, each with a recipe of its own (`help(guidance)`):
 The names below are the entries; all others are in their wings.
 """
 
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
-from scorescope.analysis import directions, fid, gaussian, guidance, information, statistics
-from scorescope.analysis.directions import (
-    find_direction,
-    patch_trace,
-    probe_scan,
-    steer_curve,
-    token_direction,
-    trace_direction,
-)
-from scorescope.analysis.fid import companion_table, frechet_distance, gaming_audit, kid
-from scorescope.analysis.gaussian import compare_scores, memorisation, solver_gains, suggest_skip
-from scorescope.analysis.guidance import (
-    audit,
-    decompose,
-    guidance_information,
-    measure_sweep,
-    paper_rule,
-    suggest_interval,
-)
-from scorescope.analysis.information import attribute_loss, paired_classify, pairwise_information
-from scorescope.analysis.statistics import Column, Schema, find_column, summarise_by
-from scorescope.data.wings import not_here
+from scorescope.data.wings import late_face
+
+if TYPE_CHECKING:
+    from scorescope.analysis import directions, fid, gaussian, guidance, information, statistics
+    from scorescope.analysis.directions import (
+        find_direction,
+        patch_trace,
+        probe_scan,
+        steer_curve,
+        token_direction,
+        trace_direction,
+    )
+    from scorescope.analysis.fid import companion_table, frechet_distance, gaming_audit, kid
+    from scorescope.analysis.gaussian import compare_scores, memorisation, solver_gains, suggest_skip
+    from scorescope.analysis.guidance import (
+        audit,
+        decompose,
+        guidance_information,
+        measure_sweep,
+        paper_rule,
+        suggest_interval,
+    )
+    from scorescope.analysis.information import attribute_loss, paired_classify, pairwise_information
+    from scorescope.analysis.statistics import Column, Schema, find_column, summarise_by
+else:
+    __getattr__, __dir__ = late_face(__name__)
 
 __all__ = [
     "Column",
@@ -75,8 +79,3 @@ __all__ = [
     "token_direction",
     "trace_direction",
 ]
-
-
-def __getattr__(name: str) -> NoReturn:
-    """Say which wing has a name that is not here."""
-    raise not_here(__name__, name, globals())

@@ -4,16 +4,23 @@ digits = load_digits()
 denoiser, card = load_denoiser("digits")
 """
 
-from scorescope.data.attribute_scorer import AttributeScorer, load_scorer, log_odds
-from scorescope.data.checkpoints import load_denoiser, load_snapshots, save_denoiser, shipped_denoisers
-from scorescope.data.classifiers import Classifier, load_classifier, shipped_classifiers
-from scorescope.data.digit_measures import measure_digits
-from scorescope.data.digits import Digits, Labelled, load_digits
-from scorescope.data.errors import InputError
-from scorescope.data.scenes import ACCESSORIES, Scenes, render_scenes
-from scorescope.data.shapes import ATTRIBUTES, Shapes, column, render_shapes
-from scorescope.data.unet import EDMDenoiser, UNetConfig
-from scorescope.data.written_files import IntegrityWarning
+from typing import TYPE_CHECKING
+
+from scorescope.data.wings import late_face
+
+if TYPE_CHECKING:
+    from scorescope.data.attribute_scorer import AttributeScorer, load_scorer, log_odds
+    from scorescope.data.checkpoints import load_denoiser, load_snapshots, save_denoiser, shipped_denoisers
+    from scorescope.data.classifiers import Classifier, load_classifier, shipped_classifiers
+    from scorescope.data.digit_measures import measure_digits
+    from scorescope.data.digits import Digits, Labelled, load_digits
+    from scorescope.data.errors import InputError
+    from scorescope.data.scenes import ACCESSORIES, Scenes, render_scenes
+    from scorescope.data.shapes import ATTRIBUTES, Shapes, column, render_shapes
+    from scorescope.data.unet import EDMDenoiser, UNetConfig
+    from scorescope.data.written_files import IntegrityWarning
+else:
+    __getattr__, __dir__ = late_face(__name__)
 
 __all__ = [
     "ACCESSORIES",

@@ -24,51 +24,55 @@ The names below are those that most work begins with; everything else is in its 
         pipe("a lighthouse")
 """
 
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
-from scorescope.data.wings import not_here
-from scorescope.probes import (
-    activations,
-    approximations,
-    bank,
-    decomposition,
-    experiments,
-    features,
-    gradients,
-    guidance,
-    models,
-    pipelines,
-    recording,
-    sampling,
-    sites,
-)
-from scorescope.probes.activations import collect
-from scorescope.probes.bank import Bank, log_snr_grid
-from scorescope.probes.experiments import guide, replay, sample_pipeline, sweep
-from scorescope.probes.features import open_images
-from scorescope.probes.guidance import (
-    APG,
-    CFG,
-    CFGPP,
-    ICG,
-    PAG,
-    TSG,
-    AdaptiveGuidance,
-    Autoguidance,
-    CFGZeroStar,
-    DynamicThreshold,
-    FrequencyDecoupled,
-    Interval,
-    LinearAG,
-    MagnitudeAware,
-    Rescaled,
-    Rule,
-    TangentialCFG,
-)
-from scorescope.probes.models import Denoiser, Model, NoiseLevel, load_model, to_denoised
-from scorescope.probes.recording import Recording, Site, Trace, record
-from scorescope.probes.sampling import sample
-from scorescope.probes.sites import Direction, Intervention, intervene
+from scorescope.data.wings import late_face
+
+if TYPE_CHECKING:
+    from scorescope.probes import (
+        activations,
+        approximations,
+        bank,
+        decomposition,
+        experiments,
+        features,
+        gradients,
+        guidance,
+        models,
+        pipelines,
+        recording,
+        sampling,
+        sites,
+    )
+    from scorescope.probes.activations import collect
+    from scorescope.probes.bank import Bank, log_snr_grid
+    from scorescope.probes.experiments import guide, replay, sample_pipeline, sweep
+    from scorescope.probes.features import open_images
+    from scorescope.probes.guidance import (
+        APG,
+        CFG,
+        CFGPP,
+        ICG,
+        PAG,
+        TSG,
+        AdaptiveGuidance,
+        Autoguidance,
+        CFGZeroStar,
+        DynamicThreshold,
+        FrequencyDecoupled,
+        Interval,
+        LinearAG,
+        MagnitudeAware,
+        Rescaled,
+        Rule,
+        TangentialCFG,
+    )
+    from scorescope.probes.models import Denoiser, Model, NoiseLevel, load_model, to_denoised
+    from scorescope.probes.recording import Recording, Site, Trace, record
+    from scorescope.probes.sampling import sample
+    from scorescope.probes.sites import Direction, Intervention, intervene
+else:
+    __getattr__, __dir__ = late_face(__name__)
 
 __all__ = [
     "APG",
@@ -123,8 +127,3 @@ __all__ = [
     "sweep",
     "to_denoised",
 ]
-
-
-def __getattr__(name: str) -> NoReturn:
-    """Say which wing has a name that is not here."""
-    raise not_here(__name__, name, globals())

@@ -11,6 +11,13 @@ Every instrument has the same files: `report` builds, `study` says what is measu
 `figures` draws tables, and `readings` says in a sentence what they show.
 """
 
-from scorescope.reports import cli, directions, fid, gaussian, guidance, page
+from typing import TYPE_CHECKING
+
+from scorescope.data.wings import late_face
+
+if TYPE_CHECKING:
+    from scorescope.reports import cli, directions, fid, gaussian, guidance, page
+else:
+    __getattr__, __dir__ = late_face(__name__)
 
 __all__ = ["cli", "directions", "fid", "gaussian", "guidance", "page"]

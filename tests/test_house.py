@@ -25,6 +25,7 @@ FILES = list(HOUSE.files.values())
 WINGS = [wing for wing in HOUSE.in_order() if wing.name not in ROOMS]
 ROOM_FACES = [HOUSE.files[room] for room in ROOMS]
 MOST_NAMES = {"room": 40, "wing": 30}
+LATE = {"TYPE_CHECKING", "late_face"}  # what the face of a room needs to load its names late
 
 
 def each(things):
@@ -94,8 +95,9 @@ def test_public_names_exist_once_and_no_module_hides_one(one):
 def test_a_face_lists_documented_names_that_its_own_files_define(one):
     kind = "wing" if one in WINGS else "room"
     assert len(one.face.public) <= MOST_NAMES[kind]
-    assert {found.name for found in one.face.imports} == set(one.face.public)
-    for found in one.face.imports:
+    own = [found for found in one.face.imports if found.name not in LATE]
+    assert {found.name for found in own} == set(one.face.public)
+    for found in own:
         file = HOUSE.files[HOUSE.target(found)]
         assert file.wing == one.name, f"{found.name} comes from {file.name}"
         if found.name in one.face.taken:

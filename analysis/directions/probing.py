@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 from torch import Tensor
 from tqdm import tqdm
 
@@ -237,8 +237,8 @@ def _with_repeats(group: Integers, activations: Activations) -> Integers:
     of_image[activations.images.numpy()] = activations.contents.numpy()
     content = np.unique(of_image, return_inverse=True)[1] + 1 + group.max()
     nodes = 1 + int(content.max())
-    edges = sparse.coo_matrix((np.ones(len(group)), (group, content)), shape=(nodes, nodes))
-    joined: Integers = sparse.csgraph.connected_components(edges, directed=False)[1][group]
+    edges = scipy.sparse.coo_matrix((np.ones(len(group)), (group, content)), shape=(nodes, nodes))
+    joined: Integers = scipy.sparse.csgraph.connected_components(edges, directed=False)[1][group]
     return np.unique(joined, return_inverse=True)[1]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
+import scipy
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
@@ -195,8 +195,8 @@ def arm_table(found: Responses, draws: SeedDraws, budget: float) -> pd.DataFrame
 
 def spearman(values: Floats, strengths: Floats) -> Floats:
     """Rank correlation with the strength, for values of shape (seeds, arms, strengths); 0 for constant values."""
-    ranks = rankdata(values, axis=2) - (len(strengths) + 1) / 2
-    order = rankdata(strengths) - (len(strengths) + 1) / 2
+    ranks = scipy.stats.rankdata(values, axis=2) - (len(strengths) + 1) / 2
+    order = scipy.stats.rankdata(strengths) - (len(strengths) + 1) / 2
     norm = np.sqrt((ranks**2).sum(2) * (order**2).sum())
     products: Floats = ranks @ order
     found: Floats = np.divide(products, norm, out=np.zeros_like(products), where=norm > 0)

@@ -23,8 +23,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit
-from scipy.stats import false_discovery_control
+import scipy
 
 from scorescope.analysis.directions.direction_fits import METHODS
 from scorescope.analysis.directions.steering_tables import SHUFFLED, WHERE, Responses
@@ -227,15 +226,15 @@ class _Tests:
         """Two-sided p-value that not all means are positive: that of the least certain one."""
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(self.error > 0, self.mean / self.error, np.where(self.mean > 0, np.inf, -np.inf))
-        return min(1.0, 2 * float(stdtr(self.freedom, -ratio).max()))
+        return min(1.0, 2 * float(scipy.special.stdtr(self.freedom, -ratio).max()))
 
     def low(self, error: float) -> float:
         """Lower end of the interval of the smallest mean."""
-        return float((self.mean + stdtrit(self.freedom, error / 2) * self.error).min())
+        return float((self.mean + scipy.special.stdtrit(self.freedom, error / 2) * self.error).min())
 
     def high(self, error: float) -> float:
         """Upper end of the interval of the largest mean."""
-        return float((self.mean - stdtrit(self.freedom, error / 2) * self.error).max())
+        return float((self.mean - scipy.special.stdtrit(self.freedom, error / 2) * self.error).max())
 
 
 def _t_tests(values: Floats) -> _Tests:
@@ -258,7 +257,7 @@ def against_draws(effect: float, draws: Floats) -> tuple[float, float]:
     rms = float(np.sqrt((draws**2).mean()))
     if rms == 0:
         return rms, float(effect == 0)
-    return rms, float(2 * stdtr(len(draws), -abs(effect) / rms))
+    return rms, float(2 * scipy.special.stdtr(len(draws), -abs(effect) / rms))
 
 
 @checked
@@ -300,7 +299,7 @@ def judge_together(verdicts: pd.DataFrame | Sequence[pd.DataFrame], *, correctio
 
 def false_discovery(p: Floats) -> Floats:
     """Benjamini and Hochberg's adjusted p-values; missing ones stay so, and count as tests."""
-    adjusted: Floats = false_discovery_control(np.nan_to_num(p, nan=1.0))
+    adjusted: Floats = scipy.stats.false_discovery_control(np.nan_to_num(p, nan=1.0))
     return np.where(np.isnan(p), np.nan, adjusted)
 
 

@@ -9,8 +9,8 @@ without its bias then fall below 0, with intervals wholly below it, unless they 
 """
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.data.doors import checked
@@ -43,7 +43,7 @@ def suspiciously_even(classes: ArrayLike) -> bool:
         return False  # one image of a label: a name, no class
     expected = n / kinds
     found = np.square(counts - expected).sum() / expected + 0.25 * kinds / expected
-    return bool(stats.chi2.cdf(found, kinds - 1) < TOO_EVEN)
+    return bool(scipy.stats.chi2.cdf(found, kinds - 1) < TOO_EVEN)
 
 
 def class_codes(argument: str, classes: ArrayLike, n: int, *, at_least: int) -> tuple[Classes, Integers]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
 from scorescope.analysis.fid.classes import suspiciously_even
 from scorescope.analysis.fid.extrapolation import fid_infinity
@@ -93,10 +93,10 @@ def inception_score(logits: ArrayLike, *, bias: ArrayLike | None = None, splits:
     rows = check_features("logits", logits, at_least=splits)
     if bias is not None:
         rows = rows - np.asarray(bias, np.float64)
-    logs = special.log_softmax(rows, axis=1)
+    logs = scipy.special.log_softmax(rows, axis=1)
     scores = []
     for part in logs[: len(logs) // splits * splits].reshape(splits, -1, rows.shape[1]):
-        mean = special.logsumexp(part, axis=0) - math.log(len(part))
+        mean = scipy.special.logsumexp(part, axis=0) - math.log(len(part))
         scores.append(math.exp(float((np.exp(part) * (part - mean)).sum(axis=1).mean())))
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)), splits)
 

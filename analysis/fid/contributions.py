@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import linalg
 
 from scorescope.analysis.fid.optimal_transport import Transport
 from scorescope.analysis.statistics.arrays import Floats
@@ -135,7 +135,7 @@ def direction_spectrum(plan: Transport, *, count: int | None = None) -> Spectrum
     Spectrum
         Its table, and the directions themselves.
     """
-    values, vectors = linalg.eigh(plan.discrepancy, driver="evd")
+    values, vectors = scipy.linalg.eigh(plan.discrepancy, driver="evd")
     values, vectors = np.clip(values[::-1], 0.0, None), vectors[:, ::-1]
     kept = vectors[:, :count]
     shares = _shares(values)
@@ -176,7 +176,7 @@ def visible_share(plan: Transport, weight: ArrayLike) -> VisibleShare:
         If the weight does not take d features.
     """
     rows = check_weight(plan, weight)
-    _, values, basis = linalg.svd(rows, full_matrices=False)
+    _, values, basis = scipy.linalg.svd(rows, full_matrices=False)
     rank = int((values > max(rows.shape) * np.finfo(float).eps * values.max(initial=0.0)).sum())
     total = float(np.square(plan.discrepancy_factor).sum())
     visible = float(np.square(basis[:rank] @ plan.discrepancy_factor).sum())

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, frechet_distance
 from scorescope.analysis.fid.frechet_error import side_error
@@ -86,9 +86,9 @@ def fid_infinity(
     for size in sizes:
         rows = generator.choice(len(x), size, replace=False)
         values.append(frechet_distance(Moments.of(x[rows]), other).raw)
-    fit = stats.linregress(1 / sizes, values)
-    about_line = float(stats.t.ppf(0.975, len(sizes) - 2) * fit.intercept_stderr)
-    half = math.hypot(about_line, float(stats.norm.ppf(0.975)) * side_error(x, other))
+    fit = scipy.stats.linregress(1 / sizes, values)
+    about_line = float(scipy.stats.t.ppf(0.975, len(sizes) - 2) * fit.intercept_stderr)
+    half = math.hypot(about_line, float(scipy.stats.norm.ppf(0.975)) * side_error(x, other))
     table = pd.DataFrame({"n": sizes, "value": np.asarray(values)})
     value, slope = float(fit.intercept), float(fit.slope)
     return Extrapolated(value, slope, value - half, value + half, value - about_line, value + about_line, table)

@@ -9,7 +9,7 @@
 import math
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from scorescope.analysis.statistics.arrays import Bools, Floats
 
@@ -34,7 +34,7 @@ def null_floor(covariance: Floats, n1: int | None, n2: int | None) -> float:
     """
     if n1 is None or n2 is None:
         return math.nan
-    values = linalg.eigvalsh(covariance, driver="evd")
+    values = scipy.linalg.eigvalsh(covariance, driver="evd")
     values = values[_positive(values)]
     pairs = np.outer(values, values)
     return _second_order(values, pairs + np.diag(np.diagonal(pairs)), n1, n2)
@@ -49,7 +49,7 @@ def fourth_moment_floor(features: Floats, n1: float, n2: float) -> float:
     0.69 for sparse features.
     """
     centred = features - features.mean(axis=0)
-    values, vectors = linalg.eigh(centred.T @ centred / (len(features) - 1), driver="evd")
+    values, vectors = scipy.linalg.eigh(centred.T @ centred / (len(features) - 1), driver="evd")
     kept = _positive(values)
     squares = np.square(centred @ vectors[:, kept])
     variances = squares.T @ squares / len(features) - np.diag(values[kept] ** 2)

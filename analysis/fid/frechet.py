@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import linalg
-from scipy.linalg import blas, lapack
 
 from scorescope.analysis.fid.floors import fourth_moment_floor, null_floor
 from scorescope.analysis.statistics.arrays import Floats
@@ -148,13 +147,13 @@ def trace_of_root(m1: Moments, m2: Moments, route: Route = "auto") -> tuple[floa
         if route == "cholesky":
             raise InputError("route", found="singular covariances", expected="'pivoted_cholesky' or 'auto'")
     f1, f2 = pivoted_factor(m1.covariance), pivoted_factor(m2.covariance)
-    trace = float(linalg.svdvals(f1.T @ f2).sum()) if min(f1.shape[1], f2.shape[1]) else 0.0
+    trace = float(scipy.linalg.svdvals(f1.T @ f2).sum()) if min(f1.shape[1], f2.shape[1]) else 0.0
     return trace, "pivoted_cholesky", min(f1.shape[1], f2.shape[1])
 
 
 def cholesky_factor(covariance: Floats) -> Floats | None:
     """Lower L with L L^T = S, or None where S is singular to rounding."""
-    factor, failed = lapack.dpotrf(covariance, lower=1, clean=1)
+    factor, failed = scipy.linalg.lapack.dpotrf(covariance, lower=1, clean=1)
     if failed:
         return None
     pivots = np.diagonal(factor) ** 2
@@ -171,7 +170,7 @@ def pivoted_factor(covariance: Floats) -> Floats:
     tolerance = d * np.finfo(float).eps * max(float(np.diagonal(covariance).max()), 0.0)
     if tolerance == 0:
         return np.zeros((d, 0))
-    factor, pivots, rank, _ = lapack.dpstrf(covariance, tol=tolerance, lower=1)
+    factor, pivots, rank, _ = scipy.linalg.lapack.dpstrf(covariance, tol=tolerance, lower=1)
     result = np.zeros((d, rank))
     result[pivots - 1] = np.tril(factor)[:, :rank]
     return result
@@ -216,31 +215,32 @@ def _nuclear_norm(cross: Floats) -> float:
     lift = float(np.linalg.norm(cross)) / math.sqrt(min(n1, n2))
     lifted = cross + lift / math.sqrt(n1 * n2)
     gram = lifted @ lifted.T if n1 <= n2 else lifted.T @ lifted
-    values = linalg.eigvalsh(gram, driver="evd", overwrite_a=True, check_finite=False)
+    values = scipy.linalg.eigvalsh(gram, driver="evd", overwrite_a=True, check_finite=False)
     if values[0] > 0:
         roots = np.sqrt(values)
         rounding = np.finfo(float).eps * values[-1] * (0.5 / roots).sum()
         if rounding <= GRAM_ROUNDING * roots.sum():
             return float(roots.sum()) - lift
-    return float(linalg.svdvals(cross, overwrite_a=True, check_finite=False).sum())
+    return float(scipy.linalg.svdvals(cross, overwrite_a=True, check_finite=False).sum())
 
 
 def _root_by_cholesky(factor: Floats, covariance: Floats) -> float | None:
     """Tr (S1 S2)^(1/2) from S2 = L L^T: sum of the roots of the eigenvalues of L^T S1 L. None for a singular S1."""
     pivots = np.diagonal(factor)
     if pivots.min() >= ILL_CONDITIONED * pivots.max():
-        values = linalg.eigvalsh(congruence(factor, covariance), driver="evd", overwrite_a=True, check_finite=False)
+        product = congruence(factor, covariance)
+        values = scipy.linalg.eigvalsh(product, driver="evd", overwrite_a=True, check_finite=False)
         if values[0] > len(values) * np.finfo(float).eps * values[-1]:
             return float(np.sqrt(values).sum())
     # the eigenvalues of the product lose half the digits of small roots; singular values of the factors do not
     other = cholesky_factor(covariance)
-    return None if other is None else float(linalg.svdvals(other.T @ factor).sum())
+    return None if other is None else float(scipy.linalg.svdvals(other.T @ factor).sum())
 
 
 def congruence(factor: Floats, covariance: Floats) -> Floats:
     """L^T S L for a lower triangular L, by two triangular products."""
-    half = blas.dtrmm(1.0, factor, covariance, side=1, lower=1)
-    product: Floats = blas.dtrmm(1.0, factor, half, side=0, lower=1, trans_a=1, overwrite_b=1)
+    half = scipy.linalg.blas.dtrmm(1.0, factor, covariance, side=1, lower=1)
+    product: Floats = scipy.linalg.blas.dtrmm(1.0, factor, half, side=0, lower=1, trans_a=1, overwrite_b=1)
     return product
 
 

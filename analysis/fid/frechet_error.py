@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from scorescope.analysis.fid.classes import class_parts, random_parts, within_class_variance
 from scorescope.analysis.fid.frechet import raw_distance
@@ -152,7 +152,7 @@ def side_error(fake: Floats, real: Moments | Floats) -> float:
 
 
 def _scatter(value: float, error: float) -> tuple[float, float]:
-    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
+    half = float(scipy.stats.norm.ppf((1 + LEVEL) / 2)) * error
     return max(value - half, 0.0), value + half
 
 
@@ -171,7 +171,7 @@ def _by_jackknife(sets: tuple[Floats, Floats], parts: list[list[Integers]]) -> F
         bias += float(kept * (left.mean() - value))
         variance += float(kept * left.var())
     error = math.sqrt(variance)
-    half = stats.t.ppf((1 + LEVEL) / 2, min(len(groups) for groups in parts) - 1) * error
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, min(len(groups) for groups in parts) - 1) * error
     debiased, measured = value - bias, max(value, 0.0)
     scatter = _scatter(measured, error)
     return FrechetInterval(measured, debiased, error, debiased - half, debiased + half, *scatter, "jackknife")

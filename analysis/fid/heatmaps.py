@@ -14,8 +14,8 @@ every position, so that a map costs one weighted sum over channels: no backward 
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from scorescope.analysis.fid.optimal_transport import Transport
 from scorescope.analysis.statistics.arrays import Floats
@@ -212,7 +212,7 @@ def _grown(masks: ArrayLike, shape: tuple[int, ...], dilate: int) -> Floats:
     cover = np.broadcast_to(cell_cover(masks, (shape[1], shape[2])), shape)
     if dilate:  # what the rounding of shares leaves is not touched
         square = np.ones((1, 3, 3), bool)
-        cover = ndimage.binary_dilation(cover > TOUCHED, square, iterations=dilate).astype(np.float64)
+        cover = scipy.ndimage.binary_dilation(cover > TOUCHED, square, iterations=dilate).astype(np.float64)
     return cover
 
 

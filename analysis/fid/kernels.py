@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from scorescope.analysis.fid.classes import class_codes, within_class_variance
 from scorescope.analysis.statistics.arrays import Floats
@@ -95,7 +95,7 @@ def kid(
     without_x = (total_x - 2 * rows_x) / ((m - 1) * (m - 2)) + yy - 2 * (total - cross_x) / ((m - 1) * n)
     without_y = xx + (total_y - 2 * rows_y) / ((n - 1) * (n - 2)) - 2 * (total - cross_y) / (m * (n - 1))
     error = math.sqrt((m - 1) * without_x.var() + (n - 1) * without_y.var())
-    half = float(stats.norm.ppf(0.975)) * error
+    half = float(scipy.stats.norm.ppf(0.975)) * error
     return KernelDistance(value, error, value - half, value + half, m, n)
 
 
@@ -109,7 +109,7 @@ def _kid_by_class(
     variance = 4 * within_class_variance("fake_classes", own_x - cross_x / len(y), fake_classes)
     variance += 4 * within_class_variance("real_classes", own_y - cross_y / len(x), real_classes)
     error = math.sqrt(variance)
-    half = float(stats.norm.ppf(0.975)) * error
+    half = float(scipy.stats.norm.ppf(0.975)) * error
     return KernelDistance(value, error, value - half, value + half, len(x), len(y))
 
 

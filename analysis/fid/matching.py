@@ -10,8 +10,8 @@ Exact for top-1 classes; for several classes an image, the weights nearest to eq
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import optimize, special
 
 from scorescope.analysis.fid.weights import effective_size
 from scorescope.analysis.statistics.arrays import Floats, Integers
@@ -124,11 +124,12 @@ def _tilt(top: Integers, wanted: Floats, count: int) -> Floats:
 
     def dual(theta: Floats) -> tuple[float, Floats]:
         scores = theta[top].sum(axis=1)
-        p = special.softmax(scores)
+        p = scipy.special.softmax(scores)
         expected = np.bincount(top.ravel(), np.repeat(p, top.shape[1]), minlength=count)
-        value = float(special.logsumexp(scores) - theta @ target + RIDGE / 2 * theta @ theta)
+        value = float(scipy.special.logsumexp(scores) - theta @ target + RIDGE / 2 * theta @ theta)
         return value, expected - target + RIDGE * theta
 
-    found = optimize.minimize(dual, np.zeros(count), jac=True, method="L-BFGS-B", options={"gtol": 1e-9, "ftol": 1e-15})
-    weights: Floats = special.softmax(found.x[top].sum(axis=1))
+    options = {"gtol": 1e-9, "ftol": 1e-15}
+    found = scipy.optimize.minimize(dual, np.zeros(count), jac=True, method="L-BFGS-B", options=options)
+    weights: Floats = scipy.special.softmax(found.x[top].sum(axis=1))
     return weights

@@ -9,8 +9,8 @@ images: compare only sets of the same size.
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from scorescope.analysis.fid.influence_tables import LEVEL
 from scorescope.analysis.statistics.arrays import Bools, Floats
@@ -113,7 +113,7 @@ def _ranges(x: Floats, y: Floats, ks: tuple[int, int], values: dict[str, float])
         part_x, part_y = (rows[generator.permutation(len(rows))[:n]] for rows, n in zip((x, y), kept, strict=True))
         found.append(neighbour_values(part_x, part_y, ks))
     parts = pd.DataFrame(found)
-    half = stats.t.ppf((1 + LEVEL) / 2, HALVES - 1) * parts.std(ddof=1) * np.sqrt(share / (1 - share))
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, HALVES - 1) * parts.std(ddof=1) * np.sqrt(share / (1 - share))
     tops = {metric: np.inf if metric == "density" else 1.0 for metric in values}
     return {
         metric: (float(max(value - half[metric], 0.0)), float(min(value + half[metric], tops[metric])))
@@ -139,7 +139,7 @@ def recall_interval(fake: ArrayLike, real: ArrayLike) -> tuple[float, float]:
     recalls = np.array([_recall(x[rows], y, K_PRECISION) for rows in drawn])
     value = _recall(x, y, K_PRECISION)
     variance = kept / (len(x) - kept) * recalls.var(ddof=1) + value * (1 - value) / len(y)
-    half = stats.t.ppf((1 + LEVEL) / 2, HALVES - 1) * np.sqrt(variance)
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, HALVES - 1) * np.sqrt(variance)
     return float(max(value - half, 0.0)), float(min(value + half, 1.0))
 
 

@@ -13,8 +13,8 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import linalg
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, cholesky_factor, congruence, pivoted_factor
 from scorescope.analysis.statistics.arrays import Floats
@@ -218,7 +218,7 @@ def _principal(m1: Moments, m2: Moments) -> tuple[Floats, Floats]:
         inner = factor.T @ m1.covariance @ factor
     if factor.shape[1] == 0:
         return np.zeros(0), factor
-    values, vectors = linalg.eigh(inner, driver="evd", overwrite_a=True, check_finite=False)
+    values, vectors = scipy.linalg.eigh(inner, driver="evd", overwrite_a=True, check_finite=False)
     return np.sqrt(np.clip(values, 0.0, None)), factor @ vectors
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import linalg, optimize
 from tqdm import tqdm
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, cholesky_factor, congruence, pivoted_factor
@@ -110,7 +110,7 @@ class WeightedDistance:
         """Roots of the eigenvalues of L^T S L, and L V."""
         factor = self._factor
         inner = congruence(factor, covariance) if self._triangular else factor.T @ covariance @ factor
-        values, vectors = linalg.eigh(inner, driver="evd", overwrite_a=True, check_finite=False)
+        values, vectors = scipy.linalg.eigh(inner, driver="evd", overwrite_a=True, check_finite=False)
         return np.sqrt(np.clip(values, 0.0, None)), factor @ vectors
 
     def _forms(self, mean: Floats, matrix: Floats, half: Floats) -> Floats:
@@ -126,7 +126,7 @@ class WeightedDistance:
             if lower is None:  # T of lower rank than d
                 mapped = centred @ half
             else:  # in place: the transpose of `centred` lies in memory as BLAS wants it
-                mapped = linalg.blas.dtrmm(1.0, lower, centred.T, trans_a=1, lower=1, overwrite_b=1).T
+                mapped = scipy.linalg.blas.dtrmm(1.0, lower, centred.T, trans_a=1, lower=1, overwrite_b=1).T
             parts.append(squares - np.einsum("ij,ij->i", mapped, mapped))
         return np.concatenate(parts)
 
@@ -181,7 +181,7 @@ def optimise_weights(
     options = {"maxfun": evaluations, "maxiter": evaluations, "maxcor": memory, "ftol": 1e-12, "gtol": 0.0}
     try:
         with bar:
-            status = optimize.minimize(evaluate, best, jac=True, method="L-BFGS-B", options=options).message
+            status = scipy.optimize.minimize(evaluate, best, jac=True, method="L-BFGS-B", options=options).message
     except KeyboardInterrupt:
         if not values:
             raise

@@ -18,7 +18,7 @@ bias is not counted, leaves it; elsewhere it is missing.
 
 import math
 
-from scipy import stats
+import scipy
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.probes.approximations import Fit, Gaussian
@@ -76,7 +76,7 @@ def moment_floor(gaussian: Gaussian, fit: Fit, sigma: float, on: Floats, off: fl
     if not expected > 0:
         return 0.0, 0.0
     growth = (n / (n - freedom - 1)) ** 2
-    law = stats.gamma(expected**2 / variance, scale=growth * variance / expected)
+    law = scipy.stats.gamma(expected**2 / variance, scale=growth * variance / expected)
     return float(growth * expected), float(law.ppf(TAIL))
 
 

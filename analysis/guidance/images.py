@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 from torch import Tensor
 
 from scorescope.analysis.statistics.tables import Column, Schema
@@ -103,7 +103,7 @@ def value_density(
     if values.std() == 0 or not np.isfinite(values).all():
         raise InputError("images", found="constant or non-finite values", expected="values that have a density")
     # scipy takes the bandwidth in units of the sample's standard deviation
-    kernel = stats.gaussian_kde(values, bw_method=bandwidth / values.std(ddof=1))
+    kernel = scipy.stats.gaussian_kde(values, bw_method=bandwidth / values.std(ddof=1))
     places = np.asarray(grid, np.float64)
     table = pd.DataFrame({"rule": rule, "weight": float(weight), "value": places, "density": kernel(places)})
     return DENSITY.check(table)

@@ -10,8 +10,8 @@ condition; where a model's integral does, its two branches are no pair of one la
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
-from scipy import interpolate, stats
 
 from scorescope.analysis.guidance.decomposition import decompose
 from scorescope.analysis.statistics.arrays import Floats
@@ -205,7 +205,7 @@ def _integrals(sigma: Floats, values: Floats, places: Floats) -> Floats:
     """Integral of each sample's density from the highest level down to places in -ln sigma, (samples, places)."""
     if len(sigma) < 2:
         return np.zeros((len(values), len(places)))
-    found: Floats = interpolate.CubicSpline(-np.log(sigma), values, axis=1).antiderivative()(places)
+    found: Floats = scipy.interpolate.CubicSpline(-np.log(sigma), values, axis=1).antiderivative()(places)
     return found
 
 
@@ -220,7 +220,7 @@ def _level(fine: Floats, integrals: Floats, totals: Floats, part: float) -> tupl
     """Noise level above which `part` of the information lies, and the ends of its 95 % interval."""
     gap = integrals - part * totals[:, None]
     place = float(np.interp(0, np.maximum.accumulate(gap.mean(0)), fine))
-    reach = stats.t.ppf((1 + LEVEL) / 2, len(gap) - 1)
+    reach = scipy.stats.t.ppf((1 + LEVEL) / 2, len(gap) - 1)
     t = np.maximum.accumulate(np.nan_to_num(skewed_t(gap), nan=-np.inf, neginf=-1e300, posinf=1e300))
     first, last = np.interp([-reach, reach], t, fine)
     beyond = np.clip(integrals if part < 0.5 else integrals[:, -1:] - integrals, 0, None)

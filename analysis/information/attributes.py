@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats
@@ -152,7 +152,7 @@ def attribute_loss(
     errors = _errors(denoiser, bank, condition, metrics, batch, progress)
     levels = np.asarray(sigmas, np.float64)
     distance = (first.double() - second.double()).flatten(1).norm(dim=1).cpu().numpy()
-    floor = np.asarray(stats.norm.cdf(-distance[:, None] / (2 * levels)), np.float64)
+    floor = np.asarray(scipy.stats.norm.cdf(-distance[:, None] / (2 * levels)), np.float64)
     units = draw_units(len(first), resamples=resamples, seed=0) / len(first)
     curve = pd.concat([_curve(name, levels, found, floor, units) for name, found in errors.items()])
     half = [_half(name, levels, found, units) for name, found in (errors | {"floor": floor}).items()]

@@ -17,7 +17,7 @@ mean of the sample is close to normal. Each look spreads over all levels, which 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy
 
 from scorescope.analysis.information.log_snr import trapezoid_levels
 from scorescope.analysis.statistics.arrays import Bools, Floats, Integers
@@ -81,14 +81,14 @@ def fit_level_weights(losses: Floats, labels: Integers, sigmas: Floats, *, ridge
 
     def objective(ratio: Floats) -> tuple[float, Floats]:
         logits = -apart @ ratio
-        share = special.softmax(logits, axis=0)
+        share = scipy.special.softmax(logits, axis=0)
         slope = -np.einsum("kn,knl->l", share, apart) / len(labels)
         off = ratio - ratio.mean()
-        value = special.logsumexp(logits, axis=0).mean() + ridge * (off**2).mean()
+        value = scipy.special.logsumexp(logits, axis=0).mean() + ridge * (off**2).mean()
         return float(value), slope + 2 * ridge * off / len(ratio)
 
     start = np.ones(len(base))
-    found = optimize.minimize(objective, start, jac=True, bounds=[(0, None)] * len(base), method="L-BFGS-B")
+    found = scipy.optimize.minimize(objective, start, jac=True, bounds=[(0, None)] * len(base), method="L-BFGS-B")
     if not found.success or not found.x.any():
         text = (
             "weights of 0 at every level: the true class has no lower loss than the others"
@@ -144,7 +144,7 @@ def eliminate(values: Floats, alive: Bools, *, total: int, error: float, looks: 
     leader = np.where(alive, values.mean(2), np.inf).argmin(0)
     apart = values - values[leader, np.arange(values.shape[1])]
     rivals = np.maximum(alive.sum(0) - 1, 1)
-    quantile = stats.t.isf(error / (looks * rivals), points - 1)
+    quantile = scipy.stats.t.isf(error / (looks * rivals), points - 1)
     spread = apart.std(2, ddof=1) * np.sqrt((1 - points / total) / points)
     with np.errstate(invalid="ignore"):  # dropped classes are NaN and stay dropped
         worse = apart.mean(2) > quantile * spread

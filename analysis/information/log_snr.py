@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.doors import checked
@@ -157,17 +157,18 @@ def logistic_levels(
         raise InputError(
             "count, scale, clip", found=f"{count}, {scale}, {clip}", expected="count >= 2, the others positive"
         )
-    first, whole = float(special.expit(-clip)), float(np.tanh(clip / 2))  # share below the cut, share between cuts
+    first = float(scipy.special.expit(-clip))  # share below the cut
+    whole = float(np.tanh(clip / 2))  # share between the cuts
 
     def place(uniform: Floats) -> Floats:
-        return np.asarray(location + scale * special.logit(first + whole * uniform), np.float64)
+        return np.asarray(location + scale * scipy.special.logit(first + whole * uniform), np.float64)
 
     if seed is None:
         log_snr = place((np.arange(count) + 0.5) / count)
         weights = np.diff(place(np.arange(count + 1) / count))
     else:
         log_snr = place(np.sort(np.random.default_rng(seed).random(count)))
-        share = special.expit((log_snr - location) / scale)
+        share = scipy.special.expit((log_snr - location) / scale)
         weights = scale * whole / (share * (1 - share)) / count
     low, high = location - clip * scale, location + clip * scale
     how = "middles of" if seed is None else "draws from"

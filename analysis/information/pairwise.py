@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.integrate import cumulative_trapezoid
+import scipy
 from torch import Tensor
 
 from scorescope.analysis.information.log_snr import LogSNRLevels, extrapolate, grid_levels, trapezoid_levels
@@ -326,7 +326,7 @@ def _by_level(levels: LogSNRLevels, estimator: str, density: Floats, units: Floa
         {
             "sigma": levels.sigmas, "log_snr": levels.log_snr, "weight": levels.weights, "estimator": estimator,
             "n": len(density), "density": mean, "low": low, "high": high,
-            "cumulative": before + cumulative_trapezoid(mean, levels.log_snr, initial=0),
+            "cumulative": before + scipy.integrate.cumulative_trapezoid(mean, levels.log_snr, initial=0),
         }
     )  # fmt: skip
 

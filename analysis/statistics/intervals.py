@@ -12,14 +12,18 @@ shares do not.
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 
 LEVEL = 0.95
-_Z = float(stats.norm.ppf((1 + LEVEL) / 2))
+
+
+def _z() -> float:
+    """The quantile of the normal law that goes with the level, of both sides."""
+    return float(scipy.special.ndtri((1 + LEVEL) / 2))
 
 
 def is_binary(values: ArrayLike) -> bool:
@@ -39,7 +43,7 @@ def share_interval(values: ArrayLike) -> tuple[float, float]:
     known = _known(values)
     if not is_binary(known):
         raise InputError("values", found="none, or others than 0 and 1", expected="zeros and ones")
-    found = stats.binomtest(int(known.sum()), len(known)).proportion_ci(LEVEL, method="exact")
+    found = scipy.stats.binomtest(int(known.sum()), len(known)).proportion_ci(LEVEL, method="exact")
     return float(found.low), float(found.high)
 
 
@@ -71,7 +75,7 @@ def pairs_needed(margin: float) -> int:
     """
     if not 0 < margin < 1:
         raise InputError("margin", found=str(margin), expected="a number between 0 and 1")
-    return math.ceil(_Z**2 * (1 / margin - 1))
+    return math.ceil(_z() ** 2 * (1 / margin - 1))
 
 
 def _upper(gained: int, lost: int, n: int) -> float:
@@ -79,8 +83,9 @@ def _upper(gained: int, lost: int, n: int) -> float:
     estimate = (gained - lost) / n
     if gained == n:
         return 1.0
+    z = _z()
     # z itself is reached before 1: there the variance vanishes and the statistic grows without bound
-    return float(optimize.brentq(lambda d: _score(d, gained, lost, n) + _Z, estimate + 1e-12, 1 - 1e-12))
+    return float(scipy.optimize.brentq(lambda d: _score(d, gained, lost, n) + z, estimate + 1e-12, 1 - 1e-12))
 
 
 def _score(difference: float, gained: int, lost: int, n: int) -> float:
@@ -100,7 +105,7 @@ def mean_interval(values: Floats) -> tuple[float, float, float]:
     """Mean with its 95 % t interval; the interval is missing below two values, all of it without any."""
     if len(values) < 2:
         return (float(values[0]) if len(values) else np.nan), np.nan, np.nan
-    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     mean = float(values.mean())
     return mean, mean - float(half), mean + float(half)
 
@@ -127,7 +132,7 @@ def skewed_mean_interval(values: Floats) -> tuple[Floats, Floats]:
         missing = np.full(values.shape[1:], np.nan)
         return missing, missing
     mean, std, skewness = moments_of(values)
-    t = stats.t.ppf((1 + LEVEL) / 2, n - 1)
+    t = scipy.stats.t.ppf((1 + LEVEL) / 2, n - 1)
     low, high = (std * _unskewed(sign * t, skewness, n) for sign in (1, -1))
     return mean - low, mean - high
 
@@ -170,7 +175,7 @@ def share_gap(count1: ArrayLike, n1: int, count2: ArrayLike, n2: int) -> tuple[F
 def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats, Floats]:
     """Share count / n with its 95 % Wilson interval."""
     p = np.asarray(count, np.float64) / n
-    z = stats.norm.ppf((1 + LEVEL) / 2)
+    z = _z()
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return p, np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)

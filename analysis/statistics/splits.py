@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
-from scipy.stats import rankdata
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
@@ -139,7 +138,8 @@ class Part:
     def sums(self, values: Floats, *, draws: bool = True) -> Floats:
         """Sums over rows of (row, column) in each draw, (draw, column); of the sample alone without `draws`."""
         shape = (self.weights.shape[1], len(self.rows))
-        member = sparse.csr_matrix((np.ones(len(self.rows)), (self.cluster, np.arange(len(self.rows)))), shape=shape)
+        places = (self.cluster, np.arange(len(self.rows)))
+        member = scipy.sparse.csr_matrix((np.ones(len(self.rows)), places), shape=shape)
         sums: Floats = self.weights[: None if draws else 1] @ np.asarray(member @ values)
         return sums
 
@@ -200,7 +200,7 @@ def one_against_rest(outputs: Floats, truth: NDArray[np.generic]) -> Floats:
     array, shape (cell,)
         Ties count half.
     """
-    rank = rankdata(outputs - outputs.mean(-1, keepdims=True), axis=1)
+    rank = scipy.stats.rankdata(outputs - outputs.mean(-1, keepdims=True), axis=1)
     areas = []
     for k, label in enumerate(np.unique(truth)):
         member = truth == label

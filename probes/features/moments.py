@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import blas, lapack
 from torch import Tensor
 
 from scorescope.data.doors import checked
@@ -136,7 +136,7 @@ class RunningMoments:
         shifted = batch - self._origin
         self._sum += shifted.sum(axis=0)
         # in place, one triangle only: no d x d temporary for each batch
-        self._upper = blas.dsyrk(1.0, shifted.T, beta=1.0, c=self._upper, overwrite_c=1)
+        self._upper = scipy.linalg.blas.dsyrk(1.0, shifted.T, beta=1.0, c=self._upper, overwrite_c=1)
         self._n += len(batch)
 
     def result(self) -> Moments:
@@ -301,7 +301,8 @@ def checked_moments(source: str, mean: Any, covariance: Any, count: Any, *, defa
         raise InputError(source, found=f"moments up to {largest:g}", expected=_SIZES)
     if np.abs(covariance - covariance.T).max() > 1e-4 * largest:  # single precision files reach about 1e-6
         raise InputError(source, found="a sigma that is not symmetric", expected="a covariance matrix")
-    _, failed = lapack.dpotrf(moments.covariance + NEGATIVE * np.linalg.norm(covariance) * np.eye(len(mean)), lower=1)
+    lifted = moments.covariance + NEGATIVE * np.linalg.norm(covariance) * np.eye(len(mean))
+    _, failed = scipy.linalg.lapack.dpotrf(lifted, lower=1)
     if largest and failed:
         found = f"a sigma with a negative eigenvalue, {np.linalg.eigvalsh(moments.covariance)[0]:.3g}"
         raise InputError(source, found=found, expected="a covariance matrix: no variance is negative")

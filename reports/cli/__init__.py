@@ -8,8 +8,8 @@
     scorescope weights convert pt_inception.pth           # feature networks' weights as safetensors
     scorescope card WEIGHTS                               # quality figures of a denoiser, on the card beside it
 
-`commands` holds the reports' and `main`, `fid` those that compare images, `trace` those of recordings, `verify`
-what checks files of every kind, `card` what a card says.
+`commands`, `fid` and `trace` hold the commands and `options` what they share, in words and types alone. What they run
+is imported when they run: of other wings, and here `all_reports`, `feature_spaces`, `trace_lines`, `verify`, `card`.
 """
 
 from scorescope.reports.cli.commands import main

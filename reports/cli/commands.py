@@ -1,7 +1,9 @@
-"""The command line: `scorescope` with `report`, `trace`, `verify`, `weights` and `card`."""
+"""The command line: `scorescope` with `report`, `trace`, `verify`, `weights` and `card`.
+
+A command imports what it runs when it runs: `scorescope --help` loads neither torch nor pandas nor matplotlib.
+"""
 
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -9,18 +11,9 @@ from typing import Annotated
 import typer
 
 from scorescope.data.errors import InputError
-from scorescope.data.written_files import alone_in
-from scorescope.probes.models.model import check_device, load_model
-from scorescope.reports import directions, fid, gaussian, guidance
-from scorescope.reports.cli import card as cards
 from scorescope.reports.cli import fid as fid_cli
 from scorescope.reports.cli import trace as trace_cli
-from scorescope.reports.cli.endings import exit_unless_complete, finish, this_command
-from scorescope.reports.cli.verify import verify
-from scorescope.reports.directions import load_subject
-from scorescope.reports.gaussian import from_folder
-from scorescope.reports.page.pages import Outcome, make_folder, write_index
-from scorescope.reports.page.texts import say, say_table
+from scorescope.reports.cli.options import Device
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what a diffusion model does at every step."
@@ -30,20 +23,18 @@ app.add_typer(report_app, name="report")
 app.add_typer(fid_cli.weights_app, name="weights")
 app.add_typer(trace_cli.trace_app, name="trace")
 report_app.command("fid")(fid_cli.report_fid)
-app.command("verify")(verify)
 
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Quick = Annotated[
     bool, typer.Option("--quick", help="Fewer samples: wider intervals. Directions: fewer attributes and sites too.")
 ]
 DenoiserName = Annotated[str, typer.Option("--denoiser", help="A shipped model, or package.module:factory.")]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (96 with --quick).")]
 
 
 def _show_version(asked: bool) -> None:
     if asked:
-        say(f"scorescope {metadata.version('scorescope')}")
+        typer.echo(f"scorescope {metadata.version('scorescope')}")
         raise typer.Exit
 
 
@@ -54,28 +45,16 @@ Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_e
 def _options(version: Version = False) -> None: ...
 
 
-# every report that `scorescope report` makes, in the order of the index page
-REPORTS: dict[str, Callable[[Path], Outcome]] = {
-    "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=this_command()),
-    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=this_command()),
-    "fid": lambda out: fid.build(out, quick=True, command=this_command()),
-    "directions": lambda out: directions.build(out, load_subject("shapes"), quick=True, command=this_command()),
-}
-
-
 @report_app.callback(invoke_without_command=True)
 def report(context: typer.Context, out: Out = Path("report")) -> None:
     """Make every report at --quick size, with an index page."""
     if context.invoked_subcommand is not None:
         return
-    outcomes: list[Outcome] = []
-    make_folder(out)
-    with alone_in(out):
-        for name, build in REPORTS.items():
-            try:
-                outcomes.append(build(out / name))
-            finally:
-                write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
+    from scorescope.reports.cli.all_reports import make_all
+    from scorescope.reports.cli.endings import exit_unless_complete
+    from scorescope.reports.page.texts import say
+
+    outcomes = make_all(out)
     say(f"wrote {out / 'index.html'}")
     exit_unless_complete(outcomes)
 
@@ -92,6 +71,10 @@ def report_guidance(
     ] = None,
 ) -> None:
     """What guidance does at each noise level."""
+    from scorescope.probes.models.model import load_model
+    from scorescope.reports import guidance
+    from scorescope.reports.cli.endings import finish, this_command
+
     if trace:
         return finish(guidance.build_from_traces(out, trace, command=this_command()))
     model = load_model(denoiser, device=device)
@@ -111,8 +94,12 @@ def report_gaussian(
     ] = None,
 ) -> None:
     """Where the learned score is a Gaussian's, and what that saves."""
+    from scorescope.probes.models.model import load_model
+    from scorescope.reports import gaussian
+    from scorescope.reports.cli.endings import finish, this_command
+
     model = load_model(denoiser)
-    given = None if data is None else from_folder(data, model, size=size)
+    given = None if data is None else gaussian.from_folder(data, model, size=size)
     finish(gaussian.build(out, model, data=given, quick=quick, command=this_command()))
 
 
@@ -127,8 +114,27 @@ def report_directions(
     device: Device = "cpu",
 ) -> None:
     """Where an attribute is readable, where it is steerable, and how its direction travels."""
+    from scorescope.probes.models.model import check_device
+    from scorescope.reports import directions
+    from scorescope.reports.cli.endings import finish, this_command
+
     check_device(device)
-    finish(directions.build(out, load_subject(subject, device=device), quick=quick, command=this_command()))
+    finish(directions.build(out, directions.load_subject(subject, device=device), quick=quick, command=this_command()))
+
+
+@app.command()
+def verify(
+    paths: Annotated[list[Path], typer.Argument(help="Files, trace or report folders, or folders of any of them.")],
+) -> None:
+    """Check every hash of what Scorescope wrote; exit code 1 and a line for each problem where there is one."""
+    from scorescope.reports.cli.verify import look_at
+    from scorescope.reports.page.texts import say
+
+    findings = [finding for path in paths for finding in look_at(path)]
+    for finding in findings:
+        say(f"{finding.path}: {finding.words}")
+    if not all(finding.is_sound for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -136,7 +142,10 @@ def card(
     weights: Annotated[Path, typer.Argument(help="A safetensors file whose card is to get its quality figures.")],
 ) -> None:
     """Measure the quality of a denoiser of digits or shapes and write it on the card beside its weights."""
-    say_table(cards.measure_card(weights))
+    from scorescope.reports.cli.card import measure_card
+    from scorescope.reports.page.texts import say_table
+
+    say_table(measure_card(weights))
 
 
 def main() -> None:
@@ -144,5 +153,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
+        from scorescope.reports.page.texts import say
+
         say(f"error: {error}", err=True)
         sys.exit(2)

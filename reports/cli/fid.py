@@ -5,25 +5,9 @@ from typing import Annotated
 
 import typer
 
-from scorescope.data.classifiers import shipped_classifiers
-from scorescope.data.digits import SHAPE
 from scorescope.data.errors import InputError
-from scorescope.probes.features.extractors import (
-    Extractor,
-    classifier_extractor,
-    inception_extractor,
-    pixel_extractor,
-    spatial_readings,
-)
-from scorescope.probes.features.images import open_images
-from scorescope.probes.features.inception_weights import convert_inception, load_class_names
-from scorescope.probes.features.public_extractors import clip_extractor, dinov2_extractor, timm_extractor
-from scorescope.reports import fid
-from scorescope.reports.cli.endings import finish, this_command
-from scorescope.reports.fid import folder_study
-from scorescope.reports.page.texts import say
+from scorescope.reports.cli.options import SPACES, Device
 
-SPACES = "digits, accessory, subject, inception, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
 weights_app = typer.Typer(help="Weight files of feature networks.", no_args_is_help=True)
 
 MASKS = "Region of the generated images, repeatable: folder of mask images, .csv of boxes, or .npz."
@@ -57,22 +41,24 @@ def report_fid(
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples; for the shipped digits only.")] = False,
     count: Annotated[int | None, typer.Option(min=66, help="Samples a weight, for the shipped digits.")] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Where a Frechet distance comes from; without REAL and FAKE, on the shipped digits."""
     if masks and fake is None:
         raise InputError("--masks", found="no REAL and FAKE", expected="both: masks belong to the images of FAKE")
     if (real is None) != (fake is None):
         raise InputError("REAL, FAKE", found="one of them", expected="both, or none for the shipped digits")
+    from scorescope.reports import fid
+    from scorescope.reports.cli.endings import finish, this_command
+    from scorescope.reports.cli.feature_spaces import named_spaces
+
     study = None
     if real is not None and fake is not None:
-        space = features or ("inception" if inception is not None or not _digit_sized(real) else "digits")
-        first = _extractor(space, inception, preprocessing, names, device)
-        beside = "subject" if space == "pixels" else "pixels"  # a space cannot confirm itself
-        other = _extractor(second or beside, inception, preprocessing, names, device)
-        if sfid and not spatial_readings(first):
-            raise InputError("--sfid", found=first.name, expected="--features inception, or a shipped classifier")
-        study = folder_study(
+        first, other = named_spaces(
+            real, features, second, inception=inception, preprocessing=preprocessing, names=names, device=device,
+            sfid=bool(sfid),
+        )  # fmt: skip
+        study = fid.folder_study(
             real, fake, first, other, labels=labels, masks=masks or (), skip_bad=skip_bad, batch=batch
         )  # fmt: skip
     finish(
@@ -89,28 +75,8 @@ def convert(
     target: Annotated[Path, typer.Argument(help="The safetensors file to write.")] = Path("inception-2015.safetensors"),
 ) -> None:
     """Check the public Inception weights and write them as safetensors."""
+    from scorescope.probes.features.inception_weights import convert_inception
+    from scorescope.reports.page.texts import say
+
     digest = convert_inception(source, target)
     say(f"wrote {target}, sha256 {digest}")
-
-
-def _digit_sized(path: Path) -> bool:
-    """Whether a set's first image has the size of the shipped digits."""
-    _, images = next(open_images(path).batches(1, skip_bad=True), ([], None))
-    return images is not None and images.shape[2:] == SHAPE[1:]
-
-
-def _extractor(name: str, inception: Path | None, preprocessing: str, names: Path | None, device: str) -> Extractor:
-    if name == "inception":
-        classes = None if names is None else tuple(load_class_names(names))
-        return inception_extractor(inception, preprocessing=preprocessing, class_names=classes, device=device)
-    if name in shipped_classifiers():
-        return classifier_extractor(name, device=device)
-    if name == "pixels":
-        return pixel_extractor(8)
-    kind, _, which = name.partition(":")
-    if kind in ("dinov2", "clip"):
-        make = dinov2_extractor if kind == "dinov2" else clip_extractor
-        return make(which, device=device) if which else make(device=device)
-    if kind == "timm" and which:
-        return timm_extractor(which, device=device)
-    raise InputError("features", found=repr(name), expected=f"one of {SPACES}")

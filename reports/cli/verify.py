@@ -1,13 +1,12 @@
-"""`scorescope verify PATH...`: whatever we wrote, of any kind, checked against its hashes."""
+"""What `scorescope verify` says of a path: whatever we wrote, of any kind, checked against its hashes."""
 
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from safetensors import SafetensorError, safe_open
 
 from scorescope.data.checkpoints import read_weights, sha256
@@ -21,9 +20,6 @@ from scorescope.probes.recording.reading import read
 from scorescope.probes.recording.reading import verify as verify_trace
 from scorescope.probes.recording.store import FORMAT, MANIFEST, STEPS
 from scorescope.probes.sites.direction import Direction
-from scorescope.reports.page.texts import say
-
-Paths = Annotated[list[Path], typer.Argument(help="Files, trace or report folders, or folders of any of them.")]
 
 _READERS: dict[str, Callable[[Path], Any]] = {
     "setting of a sweep": read_setting,
@@ -52,15 +48,6 @@ class Finding:
     path: Path
     words: str
     is_sound: bool = True
-
-
-def verify(paths: Paths) -> None:
-    """Check every hash of what Scorescope wrote; exit code 1 and a line for each problem where there is one."""
-    findings = [finding for path in paths for finding in look_at(path)]
-    for finding in findings:
-        say(f"{finding.path}: {finding.words}")
-    if not all(finding.is_sound for finding in findings):
-        raise typer.Exit(1)
 
 
 def look_at(path: Path) -> list[Finding]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 
@@ -139,7 +139,7 @@ def read_classes(table: pd.DataFrame) -> str:
     """The class with the largest gap of histograms, and whether chance leaves so large a one among so many classes."""
     first = table.iloc[0]
     pair = [[int(first[n]), int(table[n].sum() - first[n])] for n in ("n_fake", "n_real")]
-    told = stats.fisher_exact(pair).pvalue * len(table) < 0.05
+    told = scipy.stats.fisher_exact(pair).pvalue * len(table) < 0.05
     return (
         f"The largest histogram gap is that of class {first['class_name']}: {first['gap']:+.1%} "
         f"({first['gap_low']:+.1%} to {first['gap_high']:+.1%} by itself), {'' if told else 'not '}clear of what "

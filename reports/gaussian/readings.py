@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from scorescope.analysis.gaussian.far_field import FarField
 from scorescope.analysis.gaussian.scores import lowest_run
@@ -105,7 +105,7 @@ def read_emergence(table: pd.DataFrame) -> str:
     known = table.dropna(subset=["sigma_network"])
     if len(known) < 3:
         return f"The noise level at which a mode appears is known of {len(known)} modes only: too few for an order."
-    found = stats.spearmanr(known["sqrt_eigenvalue"], known["sigma_network"], alternative="greater")
+    found = scipy.stats.spearmanr(known["sqrt_eigenvalue"], known["sigma_network"], alternative="greater")
     ratio = (known["sigma_network"] / known["sqrt_eigenvalue"]).median()
     order = "Modes of more variance appear earlier" if found.pvalue < 0.05 else "No order by variance is shown"
     return (

@@ -4,6 +4,7 @@ from importlib import metadata
 
 import pytest
 
+from scorescope.reports.cli import all_reports
 from scorescope.reports.cli import commands as cli
 
 
@@ -62,7 +63,7 @@ def test_unwritable_folder(tmp_path, monkeypatch, capsys):
 
 def test_report_without_a_name_makes_all_with_an_index(tmp_path, monkeypatch):
     made = []
-    builders = dict.fromkeys(cli.REPORTS, None)
+    builders = dict.fromkeys(all_reports.REPORTS, None)
 
     def fake(name):
         def build(out):
@@ -74,7 +75,7 @@ def test_report_without_a_name_makes_all_with_an_index(tmp_path, monkeypatch):
 
         return build
 
-    monkeypatch.setattr(cli, "REPORTS", {name: fake(name) for name in builders})
+    monkeypatch.setattr(all_reports, "REPORTS", {name: fake(name) for name in builders})
     assert run(monkeypatch, "report", "--out", tmp_path) == 0
     assert made == list(builders)
     page = (tmp_path / "index.html").read_text()
