@@ -6,20 +6,30 @@
         pipe("a lighthouse")
     sample_pipeline(pipe, rule=APG(6.0), seeds=range(16), condition={"prompt": prompts})
 
+    print(describe_pipeline(pipe, {"prompt": "a lighthouse"}))
+    made = record_calls(pipe, plan_calls(pipe, read_prompts("prompts.csv")), folder="runs/a")
+
 States stay those of the record in `replay`; `sweep` and `sample_pipeline` sample anew, from the same seeds.
 """
 
 from scorescope.probes.experiments.diffusers_guider import as_guider
 from scorescope.probes.experiments.guided_pipeline import Guide, guide
+from scorescope.probes.experiments.pipeline_calls import RecordedCalls, plan_calls, record_calls
+from scorescope.probes.experiments.pipeline_description import PipelineDescription, describe_pipeline
 from scorescope.probes.experiments.pipeline_runs import sample_pipeline
 from scorescope.probes.experiments.replay import replay, replay_all, visits
 from scorescope.probes.experiments.sweep import Setting, sweep, with_weight
 
 __all__ = [
     "Guide",
+    "PipelineDescription",
+    "RecordedCalls",
     "Setting",
     "as_guider",
+    "describe_pipeline",
     "guide",
+    "plan_calls",
+    "record_calls",
     "replay",
     "replay_all",
     "sample_pipeline",

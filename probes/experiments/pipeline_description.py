@@ -30,7 +30,7 @@ from scorescope.probes.recording.trace import Trace
 from scorescope.probes.sites.outputs import ModuleCall
 
 STEPS = 2  # of the run: the least that has one step after another
-KEPT = {"latents": ("x", "x_prev"), "branches": ("x", "guided", "branches"), "all": None}  # arrays of keep=
+OF_STATE = ("x", "x_prev", "x0", "guided")  # arrays that are no branch
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +111,9 @@ def describe_pipeline(
         shared["num_inference_steps"] = STEPS
     denoisers = find.denoisers(pipe, modules)
     clock = _Clock()
-    with record(pipe, keep="all", modules=modules, level=level, progress=False) as trace, memory_told(pipe):
-        with _watched(denoisers) as sites, clock.on(denoisers):
-            pipe(**call_arguments(pipe, {"seed": 0, **call}, shared))
+    recording = record(pipe, keep="all", modules=modules, level=level, progress=False)
+    with recording as trace, memory_told(pipe), _watched(denoisers) as sites, clock.on(denoisers):
+        pipe(**call_arguments(pipe, {"seed": 0, **call}, shared))
     return PipelineDescription(
         type(pipe).__name__, _denoisers(denoisers, clock, trace), _schedulers(trace), _branches(trace),
         pd.DataFrame(sites, columns=["site", "class", "shape", "output", "note"]), _memory(trace),
@@ -205,15 +205,12 @@ def _memory(trace: Trace) -> pd.DataFrame:
         with contextlib.suppress(InputError):  # a branch that is missing in this step
             sizes[name] = arrays.load(name, 0).nbytes / samples
     rows = [("scalars", "none", 0)]
-    for keep, names in KEPT.items():
-        held = [
-            name for name in sizes if names is None or name in names or ("branches" in names and name not in OF_STATE)
-        ]
+    branches = [name for name in sizes if name not in OF_STATE]
+    kept = {"latents": ["x", "x_prev"], "branches": ["x", "guided", *branches], "all": list(sizes)}
+    for keep, names in kept.items():
+        held = [name for name in sizes if name in names]
         rows.append((keep, ", ".join(held), int(sum(sizes[name] for name in held))))
     return pd.DataFrame(rows, columns=["keep", "arrays", "bytes"])
-
-
-OF_STATE = ("x", "x_prev", "x0", "guided")
 
 
 @contextmanager

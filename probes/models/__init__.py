@@ -14,6 +14,7 @@ Nothing is inherited and nothing is registered: a function will do.
 from scorescope.probes.models.conditions import attribute_candidates, open_attributes
 from scorescope.probes.models.decoding import Decoder, decode, vae_decoder
 from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.models.load_pipeline import load_pipeline
 from scorescope.probes.models.model import Model, load_model
 from scorescope.probes.models.noise import SampleNoise, edm_sigmas
 from scorescope.probes.models.spaces import SPACES, NoiseLevel, Space, from_denoised, to_denoised
@@ -32,6 +33,7 @@ __all__ = [
     "edm_sigmas",
     "from_denoised",
     "load_model",
+    "load_pipeline",
     "open_attributes",
     "to_denoised",
     "vae_decoder",

@@ -5,7 +5,9 @@ pipe = load_pipeline("checkpoint.safetensors", config="stable-diffusion-v1-5/sta
 """
 
 import json
-import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +126,10 @@ def _from_pretrained(source: str, dtype: torch.dtype, pickles: bool) -> Any:
     from diffusers import DiffusionPipeline
 
     try:
-        return DiffusionPipeline.from_pretrained(source, torch_dtype=dtype, use_safetensors=None if pickles else True)
+        with _without_old_names():
+            return DiffusionPipeline.from_pretrained(
+                source, torch_dtype=dtype, use_safetensors=None if pickles else True
+            )
     except Exception as error:  # of diffusers, transformers, the hub and the file system
         raise _told(source, error, pickles) from error
 
@@ -138,13 +143,22 @@ def _from_file(path: Path, config: str | Path | None, dtype: torch.dtype) -> Any
     try:
         given = str(config) if config is not None else _default_config(path)
         name = diffusers.DiffusionPipeline.load_config(given)["_class_name"]
-        return getattr(diffusers, name).from_single_file(str(path), config=given, torch_dtype=dtype)
+        with _without_old_names():
+            return getattr(diffusers, name).from_single_file(str(path), config=given, torch_dtype=dtype)
     except InputError:
         raise
     except Exception as error:
         hint = "" if config is not None else "; --config names the pipeline's folder where the hub is out of reach"
         told = _told(str(path), error, pickles=False)
         raise InputError("pipeline", found=told.found, expected=told.expected + hint) from error
+
+
+@contextmanager
+def _without_old_names() -> Iterator[None]:
+    """No warning that newer diffusers call torch_dtype dtype: older ones do not know that name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
+        yield
 
 
 def _default_config(path: Path) -> str:
@@ -160,7 +174,7 @@ def _default_config(path: Path) -> str:
 
 def _told(source: str, error: Exception, pickles: bool) -> InputError:
     """What went wrong, as one sentence."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and isinstance(cause, Exception):
@@ -174,12 +188,7 @@ def _told(source: str, error: Exception, pickles: bool) -> InputError:
         found, expected = f"{source}, which is gated", "a login (`hf auth login`) whose owner accepted its terms"
     elif any_of(errors.RepositoryNotFoundError):
         found = f"{source}: no such repository, or a private one without a login"
-    elif any_of(errors.OfflineModeIsEnabled) or os.environ.get("HF_HUB_OFFLINE", "0").upper() in (
-        "1",
-        "ON",
-        "YES",
-        "TRUE",
-    ):
+    elif any_of(errors.OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
         found, expected = f"{source}, which is not in the cache, and HF_HUB_OFFLINE is set", "a cached one, or the hub"
     elif (
         any_of(errors.LocalEntryNotFoundError, ConnectionError, TimeoutError)

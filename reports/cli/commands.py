@@ -1,4 +1,4 @@
-"""The command line: `scorescope` with `report`, `trace`, `verify`, `weights` and `card`.
+"""The command line: `scorescope` with `report`, `describe`, `trace`, `verify`, `weights` and `card`.
 
 A command imports what it runs when it runs: `scorescope --help` loads neither torch nor pandas nor matplotlib.
 """
@@ -13,7 +13,19 @@ import typer
 from scorescope.data.errors import InputError
 from scorescope.reports.cli import fid as fid_cli
 from scorescope.reports.cli import trace as trace_cli
-from scorescope.reports.cli.options import Device
+from scorescope.reports.cli.options import (
+    Classes,
+    Config,
+    Device,
+    Dtype,
+    Pickles,
+    Pipeline,
+    Prompts,
+    Scale,
+    Scheduler,
+    Settings,
+    Steps,
+)
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what a diffusion model does at every step."
@@ -69,11 +81,37 @@ def report_guidance(
     trace: Annotated[
         list[Path] | None, typer.Option(help="Recorded traces to report on, in place of sampling; may be repeated.")
     ] = None,
+    pipeline: Pipeline = None,
+    prompts: Prompts = None,
+    classes: Classes = "",
+    seeds: Annotated[str, typer.Option(help="Every prompt with each of these seeds, as 0-3 or 1,7.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first image, where neither says one.")] = 0,
+    steps: Steps = None,
+    scale: Scale = None,
+    settings: Settings = None,
+    scheduler: Scheduler = None,
+    dtype: Dtype = "float32",
+    rules: Annotated[str, typer.Option(help="Rules to sample with the pipeline too, as cfg,apg; with --weights.")] = "",
+    weights: Annotated[str, typer.Option(help="Their guidance weights, as 1,2,4,8.")] = "",
+    keep: Annotated[str, typer.Option(help="branches, or scalars: no arrays, so no replayed rules.")] = "branches",
+    batch: Annotated[int, typer.Option(min=1, help="Images a call of the sampled rules.")] = 4,
+    config: Config = None,
+    pickles: Pickles = False,
 ) -> None:
-    """What guidance does at each noise level."""
+    """What guidance does at each noise level: of a denoiser, of recorded traces, or of a diffusers pipeline."""
+    from scorescope.reports.cli.endings import finish, this_command
+
+    if pipeline is not None:
+        from scorescope.reports.cli.pipeline_inputs import PipelineOptions
+        from scorescope.reports.cli.pipeline_report import report_pipeline
+
+        given = PipelineOptions(
+            pipeline, device, dtype, scheduler, config, pickles, prompts, classes, steps, scale, settings or ()
+        )
+        how = {"rules": rules, "weights": weights, "keep": keep, "batch": batch, "seeds": seeds, "seed": seed}
+        return finish(report_pipeline(out, given, quick=quick, count=count, command=this_command(), **how))
     from scorescope.probes.models.model import load_model
     from scorescope.reports import guidance
-    from scorescope.reports.cli.endings import finish, this_command
 
     if trace:
         return finish(guidance.build_from_traces(out, trace, command=this_command()))
@@ -120,6 +158,33 @@ def report_directions(
 
     check_device(device)
     finish(directions.build(out, directions.load_subject(subject, device=device), quick=quick, command=this_command()))
+
+
+@app.command()
+def describe(
+    pipeline: Annotated[str, typer.Argument(help="A folder, an id of the hub, or one .safetensors file.")],
+    prompts: Prompts = None,
+    classes: Classes = "",
+    scale: Scale = None,
+    settings: Settings = None,
+    scheduler: Scheduler = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    config: Config = None,
+    pickles: Pickles = False,
+) -> None:
+    """What there is in a diffusers pipeline, by a run of two steps: denoisers, branches, sites, memory."""
+    from scorescope.probes.experiments import describe_pipeline
+    from scorescope.reports.cli.pipeline_inputs import PipelineOptions
+    from scorescope.reports.page.texts import say
+
+    given = PipelineOptions(
+        pipeline, device, dtype, scheduler, config, pickles, prompts, classes, None, scale, settings or ()
+    )
+    pipe = given.load()
+    found = describe_pipeline(pipe, given.example(pipe), arguments=given.arguments(pipe))
+    for line in str(found).splitlines():
+        say(line)
 
 
 @app.command()

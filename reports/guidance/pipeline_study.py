@@ -1,4 +1,4 @@
-"""What the guidance report on a pipeline studies: its own guidance recorded, other rules replayed, rules sampled if asked.
+"""What the guidance report on a pipeline studies: its own guidance, other rules at its states, rules sampled if asked.
 
 Everything that is sampled lies on disk below the report's folder, so that a run that was cut off goes on where it was.
 """

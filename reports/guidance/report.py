@@ -193,9 +193,10 @@ def build_from_pipeline(
         options,
     )  # fmt: skip
     name = type(pipe).__name__
+    given = {key: str(value) for key, value in shared.items()}
     manifest = {
-        "pipeline": name, "pipeline_source": source, "calls": calls, "arguments": {k: str(v) for k, v in shared.items()},
-        "rules": list(rules), "weights": list(weights),
+        "pipeline": name, "pipeline_source": source, "calls": calls, "arguments": given, "rules": list(rules),
+        "weights": list(weights),
     }  # fmt: skip
     title, question = f"Guidance: {source or name}", "What does the guidance update do at each noise level?"
     with ReportWriter(out, name="guidance", title=title, question=question, command=command, manifest=manifest) as page:

@@ -1,0 +1,43 @@
+"""The guidance report on a pipeline, as the command line asks for it."""
+
+from pathlib import Path
+
+from scorescope.data.errors import InputError
+from scorescope.reports.cli.pipeline_inputs import QUICK, PipelineOptions, numbers, weights_of
+from scorescope.reports.guidance import build_from_pipeline
+from scorescope.reports.page.pages import Outcome
+
+
+def report_pipeline(
+    out: Path,
+    given: PipelineOptions,
+    *,
+    quick: bool,
+    count: int | None,
+    seeds: str,
+    seed: int,
+    rules: str,
+    weights: str,
+    keep: str,
+    batch: int,
+    command: str,
+) -> Outcome:
+    """Load the pipeline and write the report.
+
+    Raises
+    ------
+    InputError
+        For options that do not fit together, and what `build_from_pipeline` refuses.
+    """
+    if keep not in ("branches", "scalars"):
+        raise InputError("--keep", found=repr(keep), expected="branches or scalars")
+    many, every = weights_of(weights), numbers(seeds, "--seeds") if seeds else None
+    pipe = given.load()
+    rows = given.rows(pipe)
+    if quick and count is None and every is None:
+        count = min(QUICK, max(len(rows), 2))
+    return build_from_pipeline(
+        out, pipe, rows, command=command, arguments=given.arguments(pipe), seeds=every, count=count, seed=seed,
+        rules=[name.strip() for name in rules.split(",")] if rules else (), weights=many,
+        keep="scalars" if keep == "scalars" else "branches", batch=batch, source=given.source,
+    )  # fmt: skip
