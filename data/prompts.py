@@ -96,11 +96,10 @@ def _table(text: str, path: Path) -> list[dict[str, Any]]:
         raise InputError("prompts", found=f"{path} with the columns {', '.join(names)}", expected="a name a column")
     rows = []
     for number, cells in lines[1:]:
-        if len(cells) != len(names):
-            found = (
-                f"{path}, line {number}, with {len(cells)} cells" if any(cells) else f"{path}, an empty line {number}"
-            )
-            raise InputError("prompts", found=found, expected=f"{len(names)} cells a row: {', '.join(names)}")
+        if len(cells) != len(names) or not any(cell.strip() for cell in cells):
+            found = f"with {len(cells)} cells" if any(cells) else "which is empty"
+            expected = f"{len(names)} cells a row: {', '.join(names)}"
+            raise InputError("prompts", found=f"{path}, line {number}, {found}", expected=expected)
         rows.append({name: _value(cell, name) for name, cell in zip(names, cells, strict=True) if _given(cell, name)})
     return rows
 

@@ -34,6 +34,7 @@ from scorescope.probes.recording.session import record
 from scorescope.probes.recording.trace import Trace
 
 OURS = ("generator", "output_type", "return_dict")
+STEPS = "num_inference_steps"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,15 +109,23 @@ def plan_calls(
 def check_arguments(pipe: Any, given: Mapping[str, Any], *, argument: str, more: Sequence[str] = ()) -> None:
     """Raise `InputError` for names that the pipeline's call does not take, and those that are ours."""
     known = inspect.signature(type(pipe).__call__).parameters
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
-        return
     for name in given:
         if name in OURS:
             raise InputError(argument, found=name, expected="other arguments: this one is set here")
-        if name not in known and name not in more:
+        if not takes(pipe, name) and name not in more:
             near = difflib.get_close_matches(name, known, n=3) or [one for one in known if one != "self"]
             expected = f"an argument of {type(pipe).__name__}, as {', '.join(near)}"
             raise InputError(argument, found=repr(name), expected=expected)
+
+
+def takes(pipe: Any, name: str) -> bool:
+    """Whether the pipeline's call has an argument of this name.
+
+    Classic pipelines name what they take, and swallow what they do not know; modular ones name nothing.
+    """
+    known = inspect.signature(type(pipe).__call__).parameters
+    names_all = STEPS in known or all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in known.values())
+    return name in known or not names_all
 
 
 @checked
@@ -178,10 +187,9 @@ def record_calls(
 def call_arguments(pipe: Any, call: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
     """What the pipeline is called with for one image."""
     given = {**shared, **{name: value for name, value in call.items() if name != "seed"}}
-    known = inspect.signature(type(pipe).__call__).parameters
-    if "generator" in known:
+    if takes(pipe, "generator"):
         given["generator"] = torch.Generator().manual_seed(int(call["seed"]))
-    if "output_type" in known:
+    if takes(pipe, "output_type"):
         given["output_type"] = "np"
     return given
 

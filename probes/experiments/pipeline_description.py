@@ -7,7 +7,6 @@ print(found)
 """
 
 import contextlib
-import inspect
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.experiments.pipeline_calls import call_arguments, check_arguments, memory_told
+from scorescope.probes.experiments.pipeline_calls import STEPS, call_arguments, check_arguments, memory_told, takes
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.call import leaves
 from scorescope.probes.pipelines.level_reader import LevelFunction
@@ -29,7 +28,7 @@ from scorescope.probes.recording.session import record
 from scorescope.probes.recording.trace import Trace
 from scorescope.probes.sites.outputs import ModuleCall
 
-STEPS = 2  # of the run: the least that has one step after another
+LEAST_STEPS = 2  # of the run: the least that has one step after another
 OF_STATE = ("x", "x_prev", "x0", "guided")  # arrays that are no branch
 
 
@@ -106,9 +105,8 @@ def describe_pipeline(
     """
     shared = dict(arguments or {})
     check_arguments(pipe, {**shared, **call}, argument="call", more=("seed",))
-    known = inspect.signature(type(pipe).__call__).parameters
-    if "num_inference_steps" in known:
-        shared["num_inference_steps"] = STEPS
+    if takes(pipe, STEPS):
+        shared[STEPS] = LEAST_STEPS
     denoisers = find.denoisers(pipe, modules)
     clock = _Clock()
     recording = record(pipe, keep="all", modules=modules, level=level, progress=False)

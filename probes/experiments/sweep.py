@@ -95,15 +95,17 @@ def sweep(
     Raises
     ------
     InputError
-        For repeated seeds or settings, no rules, a folder that holds another sweep, and with a folder for a model
-        or rule that cannot be told from others.
+        For settings or samples that are repeated, no rules, a folder that holds another sweep, and with a folder for
+        a model or rule that cannot be told from others.
     """
     seeds = [int(seed) for seed in seeds]
     if weights is not None:
         rules = _weighted(rules, weights)
-    if not rules or len(set(seeds)) < len(seeds):
-        found = f"{len(rules)} rules, {len(seeds) - len(set(seeds))} repeated seeds"
-        raise InputError("rules, seeds", found=found, expected="at least one rule, and every seed once")
+    repeated = _repeated(seeds, condition)
+    if not rules or repeated:
+        found = f"{len(rules)} rules, {repeated} repeated seeds"
+        expected = "at least one rule, and every seed once, or once with each row of arguments"
+        raise InputError("rules, seeds", found=found, expected=expected)
     pipeline = is_pipeline(model)
     run_one, batch = (sample_pipeline, batch or 4) if pipeline else (sample, batch or 256)
     how = _checked(how, run_one) if pipeline else _checked({"sigmas": edm_sigmas(), "solver": Heun()} | how, run_one)
@@ -143,6 +145,14 @@ def with_weight(rule: Rule, weight: float) -> Rule:
         changed = replace(wrapper, rule=with_weight(wrapper.rule, weight))
         return changed
     raise InputError("weights", found=f"{describe(rule)}, which has no single weight", expected="rules that have one")
+
+
+def _repeated(seeds: Sequence[int], condition: Condition) -> int:
+    """How many samples would be made twice: of one seed, and one row of texts or labels where those are lists."""
+    lists = [rows for rows in condition.values() if isinstance(rows, list)] if isinstance(condition, Mapping) else []
+    if any(len(rows) != len(seeds) for rows in lists):
+        return 0  # which is refused by its own name
+    return len(seeds) - len({(seed, *(str(rows[place]) for rows in lists)) for place, seed in enumerate(seeds)})
 
 
 def _weighted(rules: Mapping[str, Rule], weights: Sequence[float]) -> dict[str, Rule]:

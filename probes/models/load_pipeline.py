@@ -183,6 +183,8 @@ def _told(source: str, error: Exception, pickles: bool) -> InputError:
     def any_of(*kinds: type[BaseException]) -> bool:
         return any(isinstance(one, kinds) for one in causes)
 
+    unreached = any("connect to" in str(one) or "cached locally" in str(one) for one in causes)
+
     expected = f"a folder with {INDEX}, or the id of a repository that can be reached"
     if any_of(errors.GatedRepoError):
         found, expected = f"{source}, which is gated", "a login (`hf auth login`) whose owner accepted its terms"
@@ -190,10 +192,7 @@ def _told(source: str, error: Exception, pickles: bool) -> InputError:
         found = f"{source}: no such repository, or a private one without a login"
     elif any_of(errors.OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
         found, expected = f"{source}, which is not in the cache, and HF_HUB_OFFLINE is set", "a cached one, or the hub"
-    elif (
-        any_of(errors.LocalEntryNotFoundError, ConnectionError, TimeoutError)
-        or "couldn't connect" in str(error).lower()
-    ):
+    elif any_of(errors.LocalEntryNotFoundError, ConnectionError, TimeoutError) or unreached:
         found, expected = f"{source}, and the hub cannot be reached", f"a folder with {INDEX}, or a cached repository"
     elif not pickles and _names_safetensors(error):
         found, expected = (

@@ -1,14 +1,14 @@
 """What options of the command line say of a pipeline: which one, the rows to call it with, shared arguments."""
 
-import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scorescope.data.errors import InputError
 from scorescope.data.prompts import read_prompts
+from scorescope.probes.experiments.pipeline_calls import STEPS, takes
 from scorescope.probes.models.load_pipeline import load_pipeline
 
 QUICK = 8  # images of a quick report
@@ -60,17 +60,16 @@ class PipelineOptions:
         InputError
             For prompts or classes where the pipeline takes none, and for none where it needs some.
         """
-        takes = _parameters(pipe)
         if self.prompts is not None and self.classes:
             raise InputError("--prompts, --classes", found="both", expected="one of them")
         if self.prompts is not None:
             return read_prompts(self.prompts)
         if self.classes:
             return [{"class_labels": [label]} for label in numbers(self.classes, "--classes")]
-        if "prompt" in takes:
+        if takes(pipe, "prompt"):
             found = f"no prompts for a {type(pipe).__name__}"
             raise InputError("--prompts", found=found, expected="a .txt, .csv or .jsonl file of prompts")
-        if "class_labels" in takes:
+        if takes(pipe, "class_labels"):
             found = f"no classes for a {type(pipe).__name__}"
             raise InputError("--classes", found=found, expected="class labels, as 0,207")
         return [{}]
@@ -79,8 +78,8 @@ class PipelineOptions:
         """One row, made up where none is given."""
         if self.prompts is not None or self.classes:
             return self.rows(pipe)[0]
-        made_up, takes = {"prompt": "a photograph", "class_labels": [0]}, _parameters(pipe)
-        return {name: value for name, value in made_up.items() if name in takes}
+        made_up = {"prompt": "a photograph"} if takes(pipe, "prompt") else {"class_labels": [0]}
+        return {name: value for name, value in made_up.items() if takes(pipe, name)}
 
     def arguments(self, pipe: Any) -> dict[str, Any]:
         """What all calls share.
@@ -97,9 +96,9 @@ class PipelineOptions:
                 raise InputError("--set", found=repr(setting), expected="key=value, each key once")
             given[key] = _value(value)
         if self.steps is not None:
-            _add(given, "num_inference_steps", self.steps, "--steps")
+            _add(given, STEPS, self.steps, "--steps")
         if self.scale is not None:
-            scales = [name for name in SCALES if name in _parameters(pipe)]
+            scales = [name for name in SCALES if takes(pipe, name)]
             if len(scales) != 1:
                 found = f"--scale for a {type(pipe).__name__}, which takes {' and '.join(scales) or 'none'}"
                 expected = " or ".join(f"--set {name}={self.scale:g}" for name in scales) or "no scale"
@@ -131,10 +130,6 @@ def weights_of(text: str) -> list[float]:
         return [float(part) for part in text.split(",")] if text else []
     except ValueError:
         raise InputError("--weights", found=repr(text), expected="numbers, as 1,2,4") from None
-
-
-def _parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(type(pipe).__call__).parameters
 
 
 def _add(given: dict[str, Any], name: str, value: Any, option: str) -> None:

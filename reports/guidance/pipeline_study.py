@@ -68,6 +68,8 @@ class PipelineStudy:
         Images a call, of the sampled rules.
     progress : bool
         Show progress bars.
+    failed : callable
+        Told of what cannot be sampled: its name and the error.
     options : mapping
         Further arguments of `record` and `guide`: modules, level, branches.
     """
@@ -81,6 +83,7 @@ class PipelineStudy:
     keep: Keep = "branches"
     batch: int = 4
     progress: bool = True
+    failed: Callable[[str, BaseException], None] = lambda part, error: None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -151,7 +154,16 @@ class PipelineStudy:
 
     @cached_property
     def swept(self) -> list[Setting]:
-        """Every rule at every weight, from the same seeds and prompts."""
+        """Every rule at every weight, from the same seeds and prompts; none where that fails, which is noted."""
+        if not self.settings_asked:
+            return []
+        try:
+            return self._sweep()
+        except Exception as error:
+            self.failed("sampling of rules", error)
+            return []
+
+    def _sweep(self) -> list[Setting]:
         rules = {f"{name}, w = {w:g}": RULES[name](w) for name in self.rules for w in self.weights}
         condition, shared = _by_row(self.calls)
         with encoded_once(self.pipe):
@@ -167,8 +179,7 @@ class PipelineStudy:
         """Decoded images by rule and weight; empty where the calls made images of several shapes."""
         own = self.recorded.images
         sets = {} if own is None else {(OWN, self.weight): own}
-        swept = self.swept if self.settings_asked else []
-        return sets | {(setting.name.partition(",")[0], setting.rule.weight): setting.run.samples for setting in swept}
+        return sets | {(one.name.partition(",")[0], one.rule.weight): one.run.samples for one in self.swept}
 
 
 def check_rules(rules: Sequence[str], weights: Sequence[float]) -> None:

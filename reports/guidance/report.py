@@ -188,10 +188,6 @@ def build_from_pipeline(
     calls = plan_calls(pipe, prompts, seeds=seeds, count=count, seed=seed)
     shared = dict(arguments or {})
     check_rules(rules, weights)
-    study = PipelineStudy(
-        pipe, calls, shared, Path(out) / "runs", tuple(rules), tuple(float(w) for w in weights), keep, batch, progress,
-        options,
-    )  # fmt: skip
     name = type(pipe).__name__
     given = {key: str(value) for key, value in shared.items()}
     manifest = {
@@ -200,6 +196,10 @@ def build_from_pipeline(
     }  # fmt: skip
     title, question = f"Guidance: {source or name}", "What does the guidance update do at each noise level?"
     with ReportWriter(out, name="guidance", title=title, question=question, command=command, manifest=manifest) as page:
+        study = PipelineStudy(
+            pipe, calls, shared, Path(out) / "runs", tuple(rules), tuple(float(w) for w in weights), keep, batch,
+            progress, page.fail, options,
+        )  # fmt: skip
         if progress:
             say(f"guidance: {study.cost()}", err=True)
         study.recorded  # noqa: B018  first of all, so that what fails later loses no image

@@ -1,7 +1,7 @@
 """Sections of the guidance report on a pipeline: what it is, other rules at its states, what its images are like."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from scorescope.analysis.guidance.images import image_table, value_density
 from scorescope.analysis.guidance.information import guidance_information, suggest_interval
 from scorescope.analysis.guidance.run_keys import run_name
 from scorescope.analysis.statistics.summaries import summarise_by
+from scorescope.probes.recording.trace import Trace
 from scorescope.reports.guidance import figures, readings
 from scorescope.reports.guidance.figures_pipeline import image_statistic, replayed_rules, set_densities
 from scorescope.reports.guidance.pipeline_study import OWN, RANGE, PipelineStudy
@@ -51,8 +52,8 @@ def absent(study: PipelineStudy) -> list[str]:
     told = []
     if not study.guided:
         told.append(f"The update, its gains and replayed rules are missing: {study.why_not}.")
-    elif math.isnan(study.weight):
-        told.append("Replayed rules are missing: the weight of the pipeline's own guidance is not known or not one.")
+    elif why := why_not_replayed(study):
+        told.append(f"Replayed rules are missing: {why}.")
     if not study.settings_asked:
         told.append("Rules are not sampled: name them, and weights, to compare images (--rules, --weights).")
     if unguided_run(study) is None:
@@ -61,11 +62,17 @@ def absent(study: PipelineStudy) -> list[str]:
     return told
 
 
-def unguided_run(study: PipelineStudy) -> object:
+def why_not_replayed(study: PipelineStudy) -> str:
+    """Why other rules are not replayed, of a run whose update is known; empty where they are."""
+    if study.keep == "scalars":
+        return "no arrays were kept"
+    return "the pipeline's own guidance has not one weight that is known" if math.isnan(study.weight) else ""
+
+
+def unguided_run(study: PipelineStudy) -> Trace | None:
     """The trace of the run at w = 1, if there is one."""
-    if "cfg" not in study.rules or 1.0 not in study.weights:
-        return None
-    return next(setting.run.trace for setting in study.swept if setting.name.startswith("cfg, w = 1"))
+    traces = {setting.name: setting.run.trace for setting in study.swept}
+    return traces.get("cfg, w = 1")
 
 
 def own_section(study: PipelineStudy) -> Section:
@@ -105,7 +112,8 @@ def read_replayed(steps: pd.DataFrame) -> str:
 def information_section(study: PipelineStudy) -> Section:
     """Where along the noise axis the condition tells something, along the unguided run."""
     trace = unguided_run(study)
-    curve, interval = guidance_information(trace), suggest_interval(trace)  # type: ignore[arg-type]
+    assert trace is not None  # else there is no such section
+    curve, interval = guidance_information(trace), suggest_interval(trace)
     how = (
         "E|D_c − D_u|² / σ² along the unguided run: what the prompt is worth there, in nats per halving of σ. "
         "Intervals are those of drawing samples only, not of the steps."
@@ -201,10 +209,10 @@ def _picture(images: Tensor) -> Tensor | None:
     return torch.nn.functional.interpolate(images, scale_factor=factor, mode="area")
 
 
-def sections(study: PipelineStudy) -> Sequence[tuple[str, str, object]]:
+def sections(study: PipelineStudy) -> Sequence[tuple[str, str, Callable[[PipelineStudy], Section]]]:
     """Name, heading and maker of every section that there is."""
-    made: list[tuple[str, str, object]] = [("update", "The update along its own runs", own_section)]
-    if study.guided and not math.isnan(study.weight):
+    made = [("update", "The update along its own runs", own_section)]
+    if study.guided and not why_not_replayed(study):
         made.append(("replayed", "Other rules at the same states", replayed_section))
     if unguided_run(study) is not None:
         made.append(("information", "Where the condition tells", information_section))
