@@ -11,6 +11,7 @@ import pytest
 from tests.saved_pipelines import saved
 
 from scorescope.data import InputError
+from scorescope.reports.cli.commands import describe
 from scorescope.reports.cli.pipeline_inputs import PipelineOptions, numbers
 from scorescope.reports.cli.pipeline_report import report_pipeline
 
@@ -92,7 +93,7 @@ def test_sampled_rules_start_from_the_same_seeds(report):
     # cfg at the pipeline's own weight is the pipeline's own guidance; half precision on disk
     np.testing.assert_allclose(images["cfg", 5.0], own.iloc[0], rtol=1e-3)
     np.testing.assert_allclose(images["cfg", 1.0], images["apg", 1.0], rtol=1e-6)
-    assert abs(images["cfg", 1.0] - own.iloc[0]) > 1e-4
+    assert abs(images["cfg", 1.0] / own.iloc[0] - 1) > 5e-3
 
 
 def build(folder, kind, **how):
@@ -156,18 +157,12 @@ def test_one_scale_of_two_is_asked_for(folder):
         given.arguments(given.load())
 
 
-def test_describe_from_the_command_line(folder, sd15):
+def test_describe_from_the_command_line(sd15, capsys):
     path, arguments = sd15
-    more = [option for one in settings(arguments) for option in ("--set", one)]
-    done = run("describe", path, *more)
-    assert done.returncode == 0, done.stderr
+    describe(str(path), settings=settings(arguments))
+    shown = capsys.readouterr().out
     for line in ("StableDiffusionPipeline", "unet.mid_block UNetMidBlock2DCrossAttn", "cond, uncond"):
-        assert line in done.stdout
-
-
-def test_a_pipeline_that_is_not_there_is_one_sentence():
-    done = run("describe", "nobody/nothing")
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: pipeline: found nobody/nothing")
+        assert line in shown
 
 
 @pytest.mark.slow
