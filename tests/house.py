@@ -41,11 +41,13 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "gaussian": ("statistics", "fid"),
         "information": ("statistics", "fid"),
         "directions": ("statistics",),
+        "changes": ("statistics", "guidance"),
     },
     "reports": {
         "page": (),
         **{instrument: ("page",) for instrument in INSTRUMENTS},
-        "cli": ("page", *INSTRUMENTS),
+        "changes": ("page",),
+        "cli": ("page", *INSTRUMENTS, "changes"),
     },
 }
 

@@ -255,18 +255,29 @@ def _save(path: Path, images: Tensor, clipped: bool) -> None:
     replace_file(path, lambda temporary: save_file(content, temporary, {"clipped": str(clipped)}))
 
 
+def decoded_images(folder: Path) -> dict[int, Tensor]:
+    """The first image of every call that was kept in a folder of `record_calls`, by its number; none without one."""
+    return {int(path.stem): _read(path)[0][0] for path in sorted(folder.glob("[0-9]*.safetensors"))}
+
+
+def _read(path: Path) -> tuple[Tensor, bool]:
+    """The images of one call, and whether they are results."""
+    expected = "an image that was kept here"
+    with only_input_errors(path, expected=expected):
+        about, tensors = read_tensors(path, expected=expected)
+        return tensors["images"].float(), about.get("clipped") == "True"
+
+
 def _load(folder: Path, count: int) -> tuple[Tensor | None, tuple[int, ...], bool]:
     """Every image that is there, with the number of its call."""
     parts, rows, clipped = [], list[int](), False
     for number in range(count):
         path = folder / f"{number:05d}.safetensors"
         if path.is_file():
-            expected = "an image that was kept here"
-            with only_input_errors(path, expected=expected):
-                about, tensors = read_tensors(path, expected=expected)
-                parts.append(tensors["images"].float())
-            rows += [number] * len(parts[-1])
-            clipped |= about.get("clipped") == "True"
+            images, is_result = _read(path)
+            parts.append(images)
+            rows += [number] * len(images)
+            clipped |= is_result
     if not parts or len({part.shape[1:] for part in parts}) > 1:
         return None, (), clipped
     return torch.cat(parts), tuple(np.asarray(rows).tolist()), clipped

@@ -62,7 +62,8 @@ def load_model(name: str, *, device: str | torch.device = "cpu") -> Model:
     Parameters
     ----------
     name : str
-        A shipped denoiser ("digits", "digits_weak", "shapes"), or "package.module:factory". The factory takes no
+        A shipped denoiser ("digits", "digits_weak", "shapes"), a safetensors file of another one of ours, or
+        "package.module:factory". The factory takes no
         arguments and returns a `Model`, or a denoiser with attributes `shape` and `classes` (and, if it has
         one, `value_range`). The current folder is searched too.
     device : str
@@ -81,6 +82,8 @@ def load_model(name: str, *, device: str | torch.device = "cpu") -> Model:
             return Model(denoiser, name, denoiser.shape, combinations(sizes), (-1.0, 1.0), source=source)
         digits = load_digits()
         return Model(denoiser, name, denoiser.shape, _cycle(denoiser.classes), (-1.0, 1.0), digits, source)
+    if name.endswith(".safetensors"):
+        return _of_file(Path(name), device)
     factory = import_factory(name, argument="denoiser", known=shipped_denoisers())
     try:
         found = factory()
@@ -94,6 +97,16 @@ def load_model(name: str, *, device: str | torch.device = "cpu") -> Model:
         expected = "a Model, or a callable denoiser with attributes shape and classes"
         raise InputError(f"denoiser {name!r}", found=f"a {type(found).__name__}", expected=expected)
     return Model(found, name, tuple(shape), _cycle(int(classes)), getattr(found, "value_range", None), source=name)
+
+
+def _of_file(path: Path, device: str | torch.device) -> Model:
+    """A denoiser of ours in a file, with the digits beside it where their shape is its own."""
+    denoiser, card = load_denoiser(path, device=device)
+    source, digits = f"sha256 {card.get('weights_sha256', 'unknown')}", load_digits()
+    if sizes := denoiser.config.attributes:
+        return Model(denoiser, path.stem, denoiser.shape, combinations(sizes), (-1.0, 1.0), source=source)
+    held = digits if digits.train.images.shape[1:] == denoiser.shape else None
+    return Model(denoiser, path.stem, denoiser.shape, _cycle(denoiser.classes), (-1.0, 1.0), held, source)
 
 
 def check_device(device: str | torch.device) -> None:
@@ -126,6 +139,11 @@ def import_factory(name: str, *, argument: str, known: list[str]) -> Callable[[]
     """
     module_name, _, attribute = name.partition(":")
     expected = f"one of {known}, or package.module:factory"
+    if (Path(name) / "model_index.json").is_file():
+        raise InputError(argument, found=f"{name!r}, a diffusers pipeline", expected="--pipeline for it")
+    if module_name.endswith(".py") and attribute:
+        dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        raise InputError(argument, found=repr(name), expected=f"package.module:factory, as {dotted}:{attribute}")
     if not attribute:
         raise InputError(argument, found=repr(name), expected=expected)
     if (here := str(Path.cwd())) not in sys.path:

@@ -2,6 +2,9 @@
 
     scorescope report                                     # every report there is, at --quick size, with an index page
     scorescope report guidance --denoiser mine:make       # one report; also --trace RUN of a recorded pipeline
+    scorescope report guidance --pipeline FOLDER --prompts prompts.txt        # a diffusers pipeline on disk
+    scorescope compare BEFORE AFTER                       # what changed: recorded runs, or denoisers
+    scorescope describe FOLDER                            # what there is in a diffusers pipeline
     scorescope report fid REAL FAKE --features inception
     scorescope trace show RUN                             # what a recorded trace holds
     scorescope verify PATH...                             # traces, sweeps, moments, directions, ...: all their hashes

@@ -1,4 +1,4 @@
-"""The command line: `scorescope` with `report`, `describe`, `trace`, `verify`, `weights` and `card`.
+"""The command line: `scorescope` with `report`, `compare`, `describe`, `trace`, `verify`, `weights` and `card`.
 
 A command imports what it runs when it runs: `scorescope --help` loads neither torch nor pandas nor matplotlib.
 """
@@ -158,6 +158,26 @@ def report_directions(
 
     check_device(device)
     finish(directions.build(out, directions.load_subject(subject, device=device), quick=quick, command=this_command()))
+
+
+@app.command()
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Recorded runs (traces, reports on pipelines), or denoisers; the others beside the first."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report/changes"),
+    images: Annotated[
+        Path | None, typer.Option(help="For denoisers: images that none of them was trained on; by default the digits.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side in pixels that they are brought to.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """What changed: quantities, noise levels, images; and how small a difference would have been seen."""
+    from scorescope.reports.cli.compare import compare as made
+    from scorescope.reports.cli.endings import finish, this_command
+
+    finish(made(out, names, images=images, size=size, device=device, command=this_command()))
 
 
 @app.command()

@@ -1,0 +1,128 @@
+"""Many means at once: intervals that hold together, and chances that are corrected for having looked at all of them.
+
+    found = paired_means(differences)              # (units, rows): one mean a row
+    found = unpaired_means(second, first)          # of other units: mean of the second less that of the first
+
+The largest |t| over all rows is compared with what it would be if the sign of each unit's differences, or the set that
+each unit belongs to, were drawn anew (Westfall and Young 1993, single step): rows that go together are not paid for
+twice, and no law of the values is supposed beyond symmetry, or exchange.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.tables import Column
+
+LEAST_UNITS = 6
+"""Fewest units of a comparison: of five pairs no drawing of signs is rarer than 1 in 16."""
+
+POWER = 0.8416  # of a normal law: 80 % of it lie below
+COLUMNS = (
+    Column("n", int, "", "units: pairs, or those of the smaller set"),
+    Column("value", float, "", "mean of the differences"),
+    Column("low", float, "", "lower end of the 95 % interval that holds together with those of all rows"),
+    Column("high", float, "", "upper end of it"),
+    Column("chance", float, "1", "of so large a t in any of the rows, if nothing differs"),
+    Column("detectable", float, "", "least difference that would be shown 8 times in 10, by a normal law"),
+    Column("missing", str, "", "why there is no interval; empty where there is one"),
+)
+
+
+def paired_means(differences: Floats, *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Means of paired differences: columns `COLUMNS`, one row a column of `differences`.
+
+    Parameters
+    ----------
+    differences : array, shape (units, rows)
+        NaN where a unit has none; such a row rests on the others.
+    draws : int
+        Drawings of signs, one sign a unit.
+    seed : int
+        Of the drawings.
+    """
+    known = np.isfinite(differences)
+    filled = np.where(known, differences, 0.0)
+    counts, squares = known.sum(0), (filled**2).sum(0)
+    rng = np.random.default_rng(seed)
+    signs = rng.choice([-1.0, 1.0], size=(draws, len(differences)))
+
+    def statistic(weights: Floats) -> tuple[Floats, Floats]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = weights @ filled / counts
+            spread = np.sqrt(np.maximum(squares / counts - mean**2, 0) / (counts - 1))
+        return mean, spread
+
+    return _table(statistic, np.ones((1, len(differences))), signs, counts)
+
+
+def unpaired_means(second: Floats, first: Floats, *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Mean of the second set less that of the first, of other units: columns `COLUMNS`.
+
+    Parameters
+    ----------
+    second, first : array, shape (units, rows)
+        Two independent sets; NaN where a unit has no value.
+    draws : int
+        Drawings of which unit belongs to which set.
+    seed : int
+        Of the drawings.
+    """
+    values = np.concatenate([second, first])
+    known = np.isfinite(values)
+    filled = np.where(known, values - np.nanmean(np.where(known, values, np.nan), axis=0), 0.0)
+    rng = np.random.default_rng(seed)
+    own = np.arange(len(values)) < len(second)
+    drawn = np.array([rng.permutation(own) for _ in range(draws)])
+
+    def statistic(members: Floats) -> tuple[Floats, Floats]:
+        ours, theirs = _moments(members, filled, known), _moments(1 - members, filled, known)
+        return ours[0] - theirs[0], np.sqrt(ours[1] + theirs[1])
+
+    counts = np.minimum(known[own].sum(0), known[~own].sum(0))
+    return _table(statistic, own[None].astype(np.float64), drawn.astype(np.float64), counts)
+
+
+def _moments(members: Floats, filled: Floats, known: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Means of the chosen units, and the squared error of each."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        counts = members @ known
+        mean = members @ filled / counts
+        return mean, np.maximum(members @ filled**2 / counts - mean**2, 0) / (counts - 1)
+
+
+def _table(
+    statistic: Callable[[Floats], tuple[Floats, Floats]], own: Floats, drawn: Floats, counts: NDArray[np.int64]
+) -> pd.DataFrame:
+    mean, spread = (part[0] for part in statistic(own))
+    enough = counts >= LEAST_UNITS
+    table = pd.DataFrame({"n": counts.astype(np.int64), "value": mean})
+    if not enough.any():
+        cut, chance = np.nan, np.full(len(counts), np.nan)
+    else:
+        largest = _largest(*statistic(drawn), enough)
+        observed = _ratio(mean, spread)
+        cut = float(np.quantile(largest, 0.95, method="higher"))
+        chance = (1 + (largest[:, None] >= observed * (1 - 1e-9)).sum(0)) / (1 + len(largest))
+    reach = np.where(enough, cut * spread, np.nan)
+    few = [f"{count} units, {LEAST_UNITS} needed" if count < LEAST_UNITS else "" for count in counts]
+    return table.assign(
+        low=mean - reach, high=mean + reach, chance=np.where(enough, chance, np.nan),
+        detectable=np.where(enough, (cut + POWER) * spread, np.nan), missing=few,
+    )  # fmt: skip
+
+
+def _largest(mean: Floats, spread: Floats, enough: NDArray[np.bool_]) -> Floats:
+    """The largest |t| of the rows in each drawing."""
+    found: Floats = _ratio(mean, spread)[:, enough].max(1)
+    return found
+
+
+def _ratio(mean: Floats, spread: Floats) -> Floats:
+    """|t|; 0 where nothing differs, infinite where all units differ by the same."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Floats = np.where(mean == 0, 0.0, np.abs(mean) / spread)
+    return np.nan_to_num(found, nan=0.0, posinf=np.inf)

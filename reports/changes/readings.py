@@ -1,0 +1,68 @@
+"""Sentences of what changed: what is shown to differ, and what a difference that is not shown could have been."""
+
+import pandas as pd
+
+from scorescope.analysis.changes import RunChanges
+
+MOST = 3  # quantities that are named
+
+
+def read_runs(table: pd.DataFrame, ranges: pd.DataFrame) -> str:
+    """The quantities that are shown to differ and where; else how small a difference could have been seen."""
+    known = table.dropna(subset=["low"])
+    if known.empty:
+        return f"Nothing can be told: {'; '.join(sorted(set(table['missing'])))}."
+    names = list(dict.fromkeys(table.loc[table["shown"], "quantity"]))
+    looked = f"{table['quantity'].nunique()} quantities at {table['step'].nunique()} steps"
+    if not names:
+        least = (known["detectable"] / known["first"].abs()).median()
+        return (
+            f"None of {looked} is shown to differ; a difference of {least:.1%} of a quantity's mean, in the median "
+            "over them, would have been shown 8 times in 10."
+        )
+    told = []
+    for name in names[:MOST]:
+        rows = ranges[ranges["quantity"] == name]
+        where = " and ".join(f"σ = {row.from_sigma:.3g} to {row.to_sigma:.3g}" for row in rows.itertuples())
+        peak = table[(table["quantity"] == name) & table["shown"]].iloc[0]
+        told.append(
+            f"{name.replace('_', ' ')} at {where} (at σ = {peak['sigma']:.3g} by {peak['value']:.3g}, "
+            f"{peak['low']:.3g} to {peak['high']:.3g}, beside {peak['first']:.3g})"
+        )
+    more = f", and {len(names) - MOST} more" if len(names) > MOST else ""
+    return f"Of {looked} these are shown to differ: {'; '.join(told)}{more}."
+
+
+def read_pairing(found: RunChanges) -> str:
+    """Which samples were compared, and which were left out."""
+    table = found.pairing
+    pairs = int(((table["first"] >= 0) & (table["second"] >= 0)).sum())
+    alone = [int((table[name] < 0).sum()) for name in ("second", "first")]
+    if found.paired:
+        rest = f"; {alone[0]} of the first and {alone[1]} of the second run have no partner and are left out"
+        return f"{pairs} pairs of one seed and prompt are compared{rest if any(alone) else ''}."
+    return "No seed and prompt is in both runs: two independent sets are compared, which shows less than pairs would."
+
+
+def read_losses(table: pd.DataFrame, best: pd.DataFrame) -> str:
+    """Who is shown to be the best at how many levels, and the largest difference that is shown."""
+    known = table.dropna(subset=["low"])
+    if known.empty:
+        return f"Nothing can be told: {'; '.join(sorted(set(table['missing'])))}."
+    shown = table[table["shown"]]
+    if shown.empty:
+        least = (known["detectable"] / known["loss"]).median()
+        return (
+            f"No loss is shown to differ at any of {table['sigma'].nunique()} noise levels; one of {least:.1%}, in the "
+            "median over them, would have been shown 8 times in 10."
+        )
+    alone = best[best["also"] == ""]["lowest"].value_counts()
+    counts = ", ".join(f"{name} at {count}" for name, count in alone.items()) or "none at any"
+    peak = shown.loc[(shown["value"] / shown["loss"]).abs().idxmax()]
+    share = 100 * peak["value"] / peak["loss"]
+    low, high = 100 * peak["low"] / peak["loss"], 100 * peak["high"] / peak["loss"]
+    return (
+        f"Of {len(best)} noise levels the loss is shown to be the lowest of all: {counts}. The largest difference is "
+        f"at σ = {peak['sigma']:.3g}: the loss of {peak['second']} is {share:+.2g} % ({low:+.2g} to {high:+.2g}) "
+        f"beside {peak['first']}."
+    )
