@@ -156,7 +156,7 @@ def bare(**changed):
     return subject(**less | changed)
 
 
-def test_a_subject_that_has_less(tmp_path):
+def test_a_subject_that_has_less(tmp_path, unrendered):
     outcome = directions.build(tmp_path, bare(), command="test", quick=True, progress=False)
     assert outcome.status == "complete", outcome.failures
     figures = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
