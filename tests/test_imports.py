@@ -15,8 +15,8 @@ TABLES = {"numpy", "pandas", "pyarrow", "torch"}
 MAY_LOAD = {
     "import scorescope.data, scorescope.probes, scorescope.analysis, scorescope.reports": set(),
     "from scorescope.data import InputError": set(),
-    "from scorescope.probes import *": TABLES | {"PIL", "safetensors", "scipy", "xarray"},
-    "from scorescope.analysis import *": TABLES | {"PIL", "safetensors", "scipy", "xarray"},
+    "from scorescope.probes import *": TABLES | {"PIL", "safetensors", "scipy"},
+    "from scorescope.analysis import *": TABLES | {"PIL", "safetensors", "scipy"},
     "from scorescope.analysis import summarise_by": TABLES | {"safetensors", "scipy"},
 }
 COMMANDS = ("--help", "--version", "report --help", "report guidance --help", "report fid --help", "trace show --help")

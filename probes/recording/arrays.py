@@ -3,12 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor
-from xarray.backends import BackendArray
-from xarray.core import indexing
 
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.branches import Aligned, Hypothesis, cut, without_variance
@@ -18,13 +14,7 @@ from scorescope.probes.pipelines.proof import Proved
 
 Load = Callable[[Mapping[str, Any], str], Tensor]
 
-_DERIVED = ("cond", "uncond")
-_DIMENSIONS = {
-    1: ("element",),
-    2: ("token", "channel"),
-    3: ("channel", "y", "x"),
-    4: ("channel", "frame", "y", "x"),
-}
+DERIVED = ("cond", "uncond")
 
 
 class Arrays:
@@ -46,7 +36,7 @@ class Arrays:
         stored = {name for event in self.events for name in event["arrays"]}
         plain = {name for name in stored if "|" not in name}
         sites = {name.split("|")[1] for name in stored if name.startswith("site|")}
-        branches = set(_DERIVED) if any(name.startswith("call") for name in stored) else set()
+        branches = set(DERIVED) if any(name.startswith("call") for name in stored) else set()
         return sorted(plain | branches | {f"site:{site}" for site in sites})
 
     def load(self, name: str, place: int, *, space: str = "prediction") -> Tensor:
@@ -74,13 +64,13 @@ class Arrays:
         event, step = self.events[place], self.proved[place]
         if space not in ("prediction", "denoised"):
             raise InputError("space", found=repr(space), expected="prediction or denoised")
-        if name in (*_DERIVED, "perturbed") or (name.startswith("call") and name[4:].isdigit()):
+        if name in (*DERIVED, "perturbed") or (name.startswith("call") and name[4:].isdigit()):
             value = self._branch(event, step, name)
         elif name in event["arrays"]:
             value = self._load(event, name)
         else:
             raise InputError("name", found=f"{name}, not kept in step {place}", expected=f"one of {self._kept(event)}")
-        if space == "prediction" or name not in (*_DERIVED, "perturbed", "guided"):
+        if space == "prediction" or name not in (*DERIVED, "perturbed", "guided"):
             return value
         return self._denoised(event, step, name, value)
 
@@ -166,90 +156,18 @@ class Arrays:
         scale, mix = (_column([getattr(v, key) for v in step.verdicts], len(value), x) for key in ("scale", "mix"))
         return (skip + out * mix) * x + out * scale * value.double()
 
-    def dataset(self, run: int) -> xr.Dataset:
-        """The arrays of one run as a lazy Dataset with dimensions (step, sample, ...); see `Trace.to_xarray`."""
-        places = [place for place, event in enumerate(self.events) if event["run"] == run]
-        variables: dict[str, xr.Variable] = {}
-        for name in (name for name in self.names() if not name.startswith("site:")):
-            kept = [place for place in places if self._has(name, place)]
-            if not kept:
-                continue
-            variables |= self._variable(name, places, kept)
-        events = [self.events[place] for place in places]
-        coordinates = {
-            "step": np.arange(len(places)),
-            "sigma": ("step", np.array([_first(event["level"]["sigma"]) for event in events])),
-            "t": ("step", np.array([_first(event["t"]) for event in events])),
-            "solver_step": ("step", np.array([event["step"] for event in events])),
-            "call": ("step", np.array([event["call"] for event in events])),
-        }
-        return xr.Dataset(variables, coords=coordinates, attrs={"run": run})
-
-    def _has(self, name: str, place: int) -> bool:
+    def has(self, name: str, place: int) -> bool:
+        """Whether `load` can give an array of a step."""
         event, step = self.events[place], self.proved[place]
-        if name not in _DERIVED:
+        if name not in DERIVED:
             return name in event["arrays"]
         verdicts = step.verdicts
         known = step.hypothesis is not None and all(getattr(v, name) is not None for v in verdicts)
         return known and any(key.startswith("call") for key in event["arrays"])
 
-    def _variable(self, name: str, places: list[int], kept: list[int]) -> dict[str, xr.Variable]:
-        first = self.load(name, kept[0])
-        shapes = {tuple(self.events[place]["shape"]) for place in kept}
-        if len(shapes) > 1:
-            raise InputError(
-                "run", found=f"states of shapes {sorted(shapes)}", expected="one shape; read them with load()"
-            )
-        data = _Lazy(self, name, places, set(kept), tuple(first.shape), _numpy_type(first.dtype))
-        inner = _DIMENSIONS.get(first.ndim - 1, tuple(f"axis{i}" for i in range(first.ndim - 1)))
-        lazy = indexing.LazilyIndexedArray(data)
-        attributes = {"dtype_recorded": str(first.dtype).removeprefix("torch."), "space": "prediction"}
-        # names that differ where the sizes do: a prediction may carry learned variance beside it
-        names = ["step", "sample", *inner]
-        if name == "guided" and list(first.shape) != self.events[kept[0]]["shape"]:
-            names = ["step", "guided_sample", *(f"guided_{axis}" for axis in inner)]
-        elif name in _DERIVED and first.shape[0] != self.events[kept[0]]["shape"][0]:
-            names[1] = "branch_sample"
-        return {name: xr.Variable(names, lazy, attributes)}
-
-
-class _Lazy(BackendArray):
-    """One array over the steps of a run; NaN where it was not kept."""
-
-    def __init__(
-        self, arrays: Arrays, name: str, places: list[int], kept: set[int], shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> None:
-        self._arrays, self._name, self._places, self._kept = arrays, name, places, kept
-        self.shape, self.dtype = (len(places), *shape), dtype
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
-
-    def _read(self, key: tuple[Any, ...]) -> Any:
-        step, rest = key[0], key[1:]
-        if not isinstance(step, slice):
-            return self._one(int(step))[rest]
-        chosen = range(len(self._places))[step]
-        parts = [self._one(place)[rest] for place in chosen]
-        return (
-            np.stack(parts) if parts else np.empty((0, *np.empty(self.shape[1:], self.dtype)[rest].shape), self.dtype)
-        )
-
-    def _one(self, place: int) -> np.ndarray[Any, Any]:
-        where = self._places[place]
-        if where not in self._kept:
-            return np.full(self.shape[1:], np.nan, self.dtype)
-        tensor = self._arrays.load(self._name, where)
-        return tensor.to(torch.float32).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
-
-
-def _numpy_type(dtype: torch.dtype) -> np.dtype[Any]:
-    """The numpy type of an array; bfloat16 has none and is read as float32, which holds it exactly."""
-    return torch.empty(0, dtype=torch.float32 if dtype == torch.bfloat16 else dtype, device="cpu").numpy().dtype
-
 
 def _place_of(verdicts: Sequence[Verdict], name: str) -> int:
-    if name not in _DERIVED:
+    if name not in DERIVED:
         return int(name[4:])
     found = {getattr(verdict, name) for verdict in verdicts}
     if len(found) != 1 or None in found:
@@ -272,8 +190,3 @@ def _column(value: Any, rows: int, like: Tensor) -> Tensor:
     values = value[:rows] if isinstance(value, list) else [value] * rows
     numbers = torch.tensor(values, dtype=torch.float64, device="cpu")
     return numbers.reshape(-1, *(1,) * (like.ndim - 1))
-
-
-def _first(value: Any) -> float:
-    value = value[0] if isinstance(value, list) else value
-    return float("nan") if value is None else float(value)

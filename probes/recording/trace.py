@@ -12,12 +12,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-import xarray as xr
 from torch import Tensor
 
 from scorescope.data.doors import checked
@@ -48,6 +47,9 @@ from scorescope.probes.recording.table import (
 )
 from scorescope.probes.recording.weights import summary
 from scorescope.probes.sites.outputs import Output, check_same
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @checked
@@ -342,7 +344,7 @@ class Trace:
         with self._reading():
             return self.arrays.load(name, place, space=space)
 
-    def to_xarray(self, run: int | None = None) -> xr.Dataset:
+    def to_xarray(self, run: int | None = None) -> "xr.Dataset":
         """The arrays of one run, lazily.
 
         Parameters
@@ -361,14 +363,16 @@ class Trace:
             return self._dataset(arrays, run)
 
     @staticmethod
-    def _dataset(arrays: Arrays, run: int | None) -> xr.Dataset:
+    def _dataset(arrays: Arrays, run: int | None) -> "xr.Dataset":
+        from scorescope.probes.recording.dataset import dataset  # xarray, for those who want it
+
         found = sorted({event["run"] for event in arrays.events})
         if run is None and len(found) != 1:
             raise InputError("run", found=f"None, with {len(found)} runs", expected=f"one of {found}")
         chosen = found[0] if run is None else run
         if chosen not in found:
             raise InputError("run", found=str(run), expected=f"one of {found}")
-        return arrays.dataset(chosen)
+        return dataset(arrays, chosen)
 
     def to_zarr(self, path: str | Path, run: int | None = None) -> None:
         """Write `to_xarray(run)` as a zarr group, for readers that want one."""

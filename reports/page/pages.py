@@ -16,7 +16,8 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -215,7 +216,8 @@ class ReportWriter:
         clean_texts(item.figure)
         with mpl.rc_context({"svg.hashsalt": item.name, "svg.fonttype": "path"}):
             svg = _render(item.figure, "svg", metadata={"Date": None})
-        png = _render(item.figure, "png", dpi=200)
+        with _layout_kept(item.figure):
+            png = _render(item.figure, "png", dpi=200)
         self._write(f"figures/{item.name}.svg", svg)
         self._write(f"figures/{item.name}.png", png)
         # an image element keeps one figure's ids from meeting another's; pictures of many cells are smaller as PNG
@@ -362,6 +364,17 @@ def _render(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, bbox_inches="tight", **options)
     return buffer.getvalue()
+
+
+@contextmanager
+def _layout_kept(figure: Figure) -> Iterator[None]:
+    """Leave all where it stands: to lay a figure out takes as long as to draw it, and once is enough."""
+    engine = figure.get_layout_engine()
+    figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine or "none")
 
 
 def _flat(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ def test_version_is_that_of_the_installed_package(monkeypatch, capsys):
     assert capsys.readouterr().out == f"scorescope {metadata.version('scorescope')}\n"
 
 
-def test_report_guidance_of_a_factory(tmp_path, monkeypatch):
+def test_report_guidance_of_a_factory(tmp_path, monkeypatch, unrendered):
     (tmp_path / "mine.py").write_text(
         "class Net:\n"
         "    shape, classes, value_range = (1, 4, 4), 3, (-1, 1)\n"

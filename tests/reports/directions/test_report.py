@@ -1,5 +1,6 @@
 """The directions report on a small random network: every section is written, whatever the subject lacks."""
 
+import functools
 import json
 
 import pandas as pd
@@ -83,10 +84,15 @@ def judge(images, labels):
     return scorer
 
 
-def subject(channels=3, **changed):
-    model = denoiser(channels)
-    labels = draw_labels(240)
-    images = samples(model, labels, seed=1000)
+@functools.cache
+def world():
+    """A denoiser, labels, and its images of them, made once."""
+    model, labels = denoiser(), draw_labels(240)
+    return model, labels, samples(model, labels, seed=1000)
+
+
+def subject(**changed):
+    model, labels, images = world()
     given = {
         "denoiser": model, "name": "tiny", "images": images, "labels": labels, "attributes": ATTRIBUTES,
         "scorer": judge(images, labels), "sites": SITES,
@@ -150,7 +156,7 @@ def bare(**changed):
     return subject(**less | changed)
 
 
-def test_a_subject_that_has_less(tmp_path):
+def test_a_subject_that_has_less(tmp_path, unrendered):
     outcome = directions.build(tmp_path, bare(), command="test", quick=True, progress=False)
     assert outcome.status == "complete", outcome.failures
     figures = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
@@ -182,8 +188,7 @@ def test_an_attribute_that_never_comes_does_not_cost_the_others():
 
 def told_two():
     """Three attributes, of which the condition names the last two: its tokens are not the labels' columns."""
-    model, labels = denoiser(), draw_labels(240)
-    images = samples(model, labels, seed=1000)
+    model, labels, images = world()
     shade = torch.arange(240)[:, None] % 2
     return subject(
         denoiser=model, images=images, labels=torch.cat([shade, labels], dim=1), told=["size", "hue"],

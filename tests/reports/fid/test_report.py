@@ -73,7 +73,7 @@ def test_tables_add_up(shipped):
     assert groups["n"].sum() == 72
 
 
-def test_folders_with_damage_and_labels(tmp_path):
+def test_folders_with_damage_and_labels(tmp_path, unrendered):
     digits = load_digits()
     save(digits.held_out.images[:120], tmp_path / "real")
     save(digits.train.images[:100].flip(3), tmp_path / "fake")
@@ -157,7 +157,7 @@ def test_masks_sfid_and_occlusion_of_folders(scene_folders, tmp_path):
     assert [Path(path).name for path in manifest["masks"]] == ["accessory", "subject.csv"]
 
 
-def test_options_for_networks_without_maps(scene_folders, tmp_path):
+def test_options_for_networks_without_maps(scene_folders, tmp_path, unrendered):
     """Pixels: no closed form to fill the masks, and no image to occlude; the page says so and stands."""
     run = [
         "report", "fid", str(scene_folders / "real"), str(scene_folders / "fake"), "--features", "pixels",
@@ -185,7 +185,7 @@ def test_errors_of_masks_and_sfid_come_before_the_work(scene_folders, tmp_path, 
     assert "--features inception, or a shipped classifier" in run(*sets, "--features", "pixels", "--sfid")
 
 
-def test_a_folder_of_odd_images_as_a_new_user_has_it(tmp_path):
+def test_a_folder_of_odd_images_as_a_new_user_has_it(tmp_path, unrendered):
     """Gray, alpha, 16 bits, a palette, upper case, a subfolder, hidden files, text, and a damaged file."""
     save_scenes(tmp_path / "real", 60, 100)
     save_scenes(tmp_path / "fake", 60, 101)

@@ -144,7 +144,7 @@ def test_any_denoiser_has_a_report(tmp_path):
     assert "none shown" in (tmp_path / "index.html").read_text()
 
 
-def test_a_setting_that_fails_is_named_and_the_others_are_reported(tmp_path, monkeypatch, capsys):
+def test_a_setting_that_fails_is_named_and_the_others_are_reported(tmp_path, monkeypatch, capsys, unrendered):
     def failing(denoiser, *, rule, **options):
         if rule == APG(8.0):
             raise InputError("denoiser (cond)", found="NaN or infinite values", expected="finite predictions")

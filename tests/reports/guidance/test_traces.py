@@ -48,7 +48,7 @@ def test_report_on_a_rule_that_no_weight_fits(name, tmp_path):
     assert path.loc[path["quantity"] == "path_gain", "mean"].notna().all()
 
 
-def test_report_on_two_weights_of_one_trace_shows_each(tmp_path):
+def test_report_on_two_weights_of_one_trace_shows_each(tmp_path, unrendered):
     pipe, arguments = sd15(batch=2)
     with record(pipe, path=tmp_path / "run"):
         for weight in (3.0, 9.0, 9.0):
@@ -85,7 +85,7 @@ def other_folders(tmp_path_factory):
     return folder
 
 
-def test_recorded_paths_are_compared_where_they_pair(trace_folder, other_folders, tmp_path):
+def test_recorded_paths_are_compared_where_they_pair(trace_folder, other_folders, tmp_path, unrendered):
     folders = [trace_folder[0], other_folders / "stronger", other_folders / "reseeded"]
     outcome = guidance.build_from_traces(tmp_path, folders, command="test")
     assert outcome.status == "complete"
@@ -98,7 +98,7 @@ def test_recorded_paths_are_compared_where_they_pair(trace_folder, other_folders
     assert "reseeded is not compared with run" in page and "other states at the first step" in page
 
 
-def test_clips_with_momentum_are_replayed_on_recorded_pipelines(trace_folder, tmp_path):
+def test_clips_with_momentum_are_replayed_on_recorded_pipelines(trace_folder, tmp_path, unrendered):
     guidance.build_from_traces(tmp_path, [trace_folder[0]], command="test")
     table = pd.read_parquet(tmp_path / "tables/clip_momentum0.parquet")
     plain = pd.read_parquet(tmp_path / "tables/clip_share0.parquet")
@@ -106,7 +106,7 @@ def test_clips_with_momentum_are_replayed_on_recorded_pipelines(trace_folder, tm
     assert "With the momentum of earlier steps" in (tmp_path / "index.html").read_text()
 
 
-def test_traces_without_states_say_so(tmp_path):
+def test_traces_without_states_say_so(tmp_path, unrendered):
     for name in ("a", "b"):
         pipe, arguments = sd15()
         with record(pipe, path=tmp_path / name):
@@ -117,7 +117,7 @@ def test_traces_without_states_say_so(tmp_path):
     assert "The clip with momentum cannot be told" in page and "b is not compared with a" in page
 
 
-def test_a_folder_without_a_trace_is_named_and_the_others_are_reported(trace_folder, tmp_path, capsys):
+def test_a_folder_without_a_trace_is_named_and_the_others_are_reported(trace_folder, tmp_path, capsys, unrendered):
     path, _, _ = trace_folder
     outcome = guidance.build_from_traces(tmp_path / "out", [tmp_path / "nothing", path], command="test")
     assert outcome.status == "incomplete" and list(outcome.failures) == [str(tmp_path / "nothing")]

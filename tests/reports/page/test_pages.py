@@ -4,8 +4,10 @@ import re
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from scorescope.data import InputError
+from scorescope.reports.page import pages
 from scorescope.reports.page.pages import (
     ReportFigure,
     ReportTable,
@@ -43,6 +45,20 @@ def test_page_is_self_contained_and_escaped(tmp_path):
     assert "<b>&</b>" not in page and "&lt;b&gt;&amp;&lt;/b&gt;" in page and "A &lt;title&gt;" in page
     assert not re.search(r"""(?:src|href)=["'](?!data:|#|tables/)""", page) and "@import" not in page
     assert 'src="data:image/' in page and "1.235" in page
+
+
+def test_a_figure_is_laid_out_once_for_both_pictures_and_keeps_its_layout(tmp_path, monkeypatch):
+    laid_out = []
+    shown = Figure(figsize=(2, 1), layout="constrained")
+    shown.subplots().plot([0, 1], [0, 1])
+    engine, execute = shown.get_layout_engine(), ConstrainedLayoutEngine.execute
+    monkeypatch.setattr(
+        ConstrainedLayoutEngine, "execute", lambda self, figure: (laid_out.append(self), execute(self, figure))
+    )
+    monkeypatch.setattr(pages, "_render", lambda figure, kind, **options: figure.draw_without_rendering() or b"")
+    with writer(tmp_path) as report:
+        report.section("one", "One", lambda: Section([ReportFigure("one", shown, "It rises.")], []))
+    assert len(laid_out) == 1 and shown.get_layout_engine() is engine
 
 
 def test_files_and_manifest(tmp_path):
