@@ -254,7 +254,7 @@ def sample_grid(
         Black and white.
     """
     figure, axes = theme.new_figure(
-        width=7.0, height=8.4 / columns * len(samples) + 0.2, nrows=len(samples), ncols=1, squeeze=False
+        width=7.0, height=7.4 / columns * len(samples) + 0.2, nrows=len(samples), ncols=1, squeeze=False
     )
     low, high = value_range
     for ax, ((rule, weight), images) in zip(axes[:, 0], samples.items(), strict=True):
