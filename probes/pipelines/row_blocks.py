@@ -9,6 +9,7 @@ from torch import Tensor
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.branches import Layout
 from scorescope.probes.pipelines.call import Call
+from scorescope.probes.pipelines.naming import contradict
 from scorescope.probes.pipelines.proof import Proved
 from scorescope.probes.pipelines.separator import Judged
 
@@ -34,8 +35,7 @@ class Blocks:
         """Whether a row that has a name here was told to have another, or one that is that of other rows here."""
         if batch % len(self.names):
             return True  # one row holds several branches
-        pairs = zip(self.by_row(batch), told.by_row(batch), strict=True)
-        return any(own != name and (own != "" or name in self.names) for own, name in pairs)
+        return contradict(self.by_row(batch), told.by_row(batch))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +70,9 @@ class ToldStep:
 
     def blocks(self) -> dict[int, Blocks]:
         """The branches in each call, by place; none where nothing is proved, or samples contradict each other."""
-        orders = {(one.cond, one.uncond) for one in self.proved.verdicts if one.evidence and one.cond is not None}
-        if len(orders) != 1:
+        names = self.proved.names()
+        if not any(names):
             return {}
-        cond, uncond = next(iter(orders))
-        roles = {cond: "cond", uncond: "uncond", self.proved.perturbed: "perturbed"}
-        names = [roles.get(branch, "") for branch in range(sum(self.layout.parts))]
         return self._joined(names) if self.layout.order == "joined" else self._parted(names)
 
     def _parted(self, names: list[str]) -> dict[int, Blocks]:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.pipelines import generator, sd3, sd15
+from tests.pipelines import generator, output_of, sd3, sd15
 from tests.probes.pipelines.test_branches import COND, UNCOND, Net, Scheduler, cfg
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes import Intervention, intervene, record
+from scorescope.probes import Intervention, guide, intervene, record
+from scorescope.probes.guidance import CFG
 from scorescope.probes.pipelines.row_blocks import Blocks
 
 pytestmark = [
@@ -145,3 +146,21 @@ def test_rows_of_blocks_that_take_turns() -> None:
     assert Blocks(("uncond", "cond")).rows("cond", 4).tolist() == [0, 0, 1, 1]
     assert Blocks(("uncond", "cond"), interleaved=True).contradicts(Blocks(("uncond", "cond")), 4)
     assert not Blocks(("uncond", "cond"), interleaved=True).contradicts(Blocks(("uncond", "cond")), 2)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("build", SITES, ids=["sd15", "sd3"])
+def test_names_for_a_rule_are_held_against_the_proof(build: Any, late: bool) -> None:
+    """`guide` would have pushed from cond beyond uncond."""
+    pipe, arguments = undecided_at_first(build) if late else build()
+    found = []
+    for names in ((), ("uncond", "cond"), ("cond", "uncond")):
+        refused = pytest.raises(
+            InputError, match=r"branches: found \('cond', 'uncond'\).*\('uncond', 'cond'\), as a step"
+        )
+        with refused if names[:1] == ("cond",) else nullcontext():
+            if late and not names:
+                continue  # the first step has to be named
+            with guide(pipe, CFG(3.0), branches=names):
+                found.append(output_of(pipe(**arguments | {"generator": generator()})))
+    assert len(found) == 1 if late else torch.equal(*found)
