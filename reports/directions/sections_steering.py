@@ -60,8 +60,9 @@ def steering_section(bench: Workbench) -> Section:
                 f"and positions, on the log-odds of the attribute, in standard deviations over real images. Steerable: "
                 f"beyond {RELEVANT:g}, every random direction of the same norm, and what directions of shuffled labels "
                 "do, each as long as it was found. Not steerable: shown to be below a random one or that size. "
-                "Undecided: neither is shown, or the dose "
-                f"changes the image by more than half the distance between samples of different seeds. {SCREENING}",
+                "Undecided, and pale: neither is shown, or the dose "
+                "changes the image by more than half the distance between samples of different seeds. The colours are "
+                f"scaled to the largest effect that is shown to move the attribute. {SCREENING}",
                 wide=True,
             ),
             ReportFigure(
