@@ -185,7 +185,7 @@ def read_tokens(matrix: pd.DataFrame) -> str:
     own = matrix[matrix["score"] == matrix["token"]].sort_values("share")
     parts = [with_ends(row, "share", ".0%", note=f"{row['score']}, σ = {row['sigma']:g}") for _, row in own.iterrows()]
     range_ = parts[0] if len(parts) == 1 else f"from {parts[0]} to {parts[-1]}"
-    apart = "" if len(own) == 1 or own["low"].iloc[-1] > own["high"].iloc[0] else ", which are not told apart"
+    apart = "" if len(own) == 1 or own["low"].iloc[-1] > own["high"].iloc[0] else "; the two are not told apart"
     return (
         f"An attribute's own token carries {range_} of its score's change, by {own['n'].min()} images{apart}; "
         f"completeness residual at most {matrix['residual'].max():.1%}."

@@ -247,7 +247,7 @@ def widened(table: pd.DataFrame, column: str, factor: float, of: str = "") -> pd
 
 CLAIMS = {  # what is said with these intervals, and what with intervals of twenty times the width
     "agreement": (readings.read_agreement, shares(), "agreement", "85.0%).", "not told apart from size"),
-    "tokens": (readings.read_tokens, tokens(), "share", "24 images; completeness", "which are not told apart"),
+    "tokens": (readings.read_tokens, tokens(), "share", "24 images; completeness", "the two are not told apart"),
     "linearity": (readings.read_gap, gaps(), "gap", "is not linear there", "neither shown to be linear within 5% nor"),
     "recovery": (readings.read_recovery, recovery(), "median", "effect, the most", "not told apart from first"),
     "loss": (
