@@ -90,7 +90,7 @@ def test_verdicts_on_labels_that_mean_nothing_are_wrong_in_at_most_5_of_100(fami
     few = verdicts(family, meaningless, 60, random=4, shuffled=4)
     assert moved(few) <= bound(0.05, 60)
     power = verdicts(family, planted, 50)
-    shares = {f"{name} alone": [np.mean([row[name] <= 0.05 for row in part]) for part in (rows, power)]
+    shares = {f"{name} alone": [float(np.mean([row[name] <= 0.05 for row in part])) for part in (rows, power)]
               for name in ("p_random", "p_shuffled")}  # fmt: skip
     print(f"{family}: null {moved(rows):.3f}, four of each {moved(few):.3f}, planted {moved(power):.3f}; {shares}")
     # the law of labels is passed by all; random directions bound it where the planted one is far from what is read
