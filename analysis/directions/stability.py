@@ -8,6 +8,7 @@ deviation 1 / sqrt(d_eff), with d_eff = (tr S)^2 / tr S^2 and not the width d. T
 means; the cosine of halves with shuffled labels is measured as well, for the method at hand.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -168,7 +169,7 @@ def direction_stability(
 
 def _null(size: float) -> float:
     """What 95 % of cosines of random directions stay within."""
-    return min(1.0, 1.96 / size**0.5)
+    return min(1.0, 1.96 / math.sqrt(size))
 
 
 @checked

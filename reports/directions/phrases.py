@@ -1,7 +1,7 @@
 """Parts of sentences that the readings share: a number with its interval, and what is not told apart from it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,12 +12,12 @@ def number(value: float, spec: str) -> str:
     return "not known" if math.isnan(value) else format(value, spec)
 
 
-def with_ends(row: "pd.Series[Any]", value: str, spec: str, *, of: str = "", note: str = "") -> str:
+def with_ends(row: "Mapping[Any, Any] | pd.Series[Any]", value: str, spec: str, *, of: str = "", note: str = "") -> str:
     """A number with its interval, in brackets with a note.
 
     Parameters
     ----------
-    row : Series
+    row : Series or mapping
         A row of a table.
     value : str
         Column of the number.

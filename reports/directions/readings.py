@@ -77,14 +77,14 @@ def read_map(table: pd.DataFrame, confirmed: pd.DataFrame, looked_at: str) -> st
 def read_dose(found: SteerCurve, label: str) -> str:
     """The effect of a direction against its highest bar, and what it moves besides."""
     verdict = found.verdicts.iloc[0]
-    arm = found.arms[(found.arms["arm"] == "direction")].set_index("quantity")
+    arm = found.arms[(found.arms["arm"] == "direction")].set_index("quantity").to_dict("index")
     tested = f"p = {verdict['p']:.2g} that a control does as much: " if verdict["p"] == verdict["p"] else ""
     return (
         f"{label}: effect {with_ends(verdict, 'effect', '.2g', of='effect')} "
         f"standard deviations from {verdict['strength_low']:g} to {verdict['strength_high']:g}, {_beyond(verdict)}; "
         f"{tested}{verdict['verdict']}. Rank correlation with the "
-        f"strength {number(arm.loc['spearman', 'value'], '.2f')}; share of all change that is the target's "
-        f"{with_ends(arm.loc['disentanglement'], 'value', '.0%')}."
+        f"strength {number(arm['spearman']['value'], '.2f')}; share of all change that is the target's "
+        f"{with_ends(arm['disentanglement'], 'value', '.0%')}."
     )
 
 
@@ -281,8 +281,8 @@ def read_overlap(table: pd.DataFrame) -> str:
     """How much two attributes influence the same pixels, and what they have together beyond their parts."""
     if table.empty:
         return "Where the condition changes the prediction, image by image."
-    pixelwise = table[table["aggregate"] == "pixelwise"].set_index("part")
-    both, extra = pixelwise.loc["redundancy"], pixelwise.loc["synergy"]
+    pixelwise = table[table["aggregate"] == "pixelwise"].set_index("part").to_dict("index")
+    both, extra = pixelwise["redundancy"], pixelwise["synergy"]
     side = "beyond" if extra["low"] > 0 else "short of" if extra["high"] < 0 else "not shown to differ from"
     return (
         f"{both['first']} and {both['second']} influence the same pixels by {with_ends(both, 'nats', '.2g')} nats (the "

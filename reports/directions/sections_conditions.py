@@ -1,5 +1,7 @@
 """Sections of the directions report on the condition: its tokens, their linearity, and where they enter."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -86,7 +88,12 @@ def _tokens(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
         shares = studentised(changes, np.broadcast_to(changes.sum(0), changes.shape), draws)
         names = _name_tokens(subject, len(changes))
         part = pd.DataFrame({"token": names, "share": shares.value, "low": shares.low, "high": shares.high})
-        where = {"score": contrast.attribute, "sigma": sigma, "n": count, "residual": found.total_residual}
+        where: dict[str, Any] = {
+            "score": contrast.attribute,
+            "sigma": sigma,
+            "n": count,
+            "residual": found.total_residual,
+        }
         rows.append(part.assign(**where, low=part["low"].clip(0, 1), high=part["high"].clip(0, 1)))
     return pd.concat(rows, ignore_index=True)[["score", "sigma", "token", "n", "share", "low", "high", "residual"]]
 
