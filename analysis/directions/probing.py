@@ -50,7 +50,7 @@ _CELL = (
 _VALUES = (
     Column("n", int, "", "images scored"),
     Column("value", float, "1", "the metric"),
-    *ends("1", "bootstrap over images (groups, where given), or the score interval of the recalls where that is wider"),
+    *ends("1", "score interval of the recalls, by images (groups, where given); for r2 the bootstrap over them"),
     Column("control", float, "1", "the metric on the control task: one random label an image"),
     *ends("1", of="control"),
     Column("selectivity", float, "1", "value - control"),
@@ -134,12 +134,10 @@ class _Task:
     def ends(
         self, predicted: NDArray[np.generic], truth: NDArray[np.generic], part: Part, draws: Floats
     ) -> tuple[Floats, Floats]:
-        """95 % interval of the metric by cell: of the draws, or of the recalls where that is wider."""
-        low, high = percentile_interval(draws[1:])
+        """95 % interval of the metric by cell: of the recalls; of numbers that of the draws."""
         if self.metric == "r2":
-            return low, high
-        lower, upper = recall_interval(predicted, truth[part.images], part)
-        return np.minimum(low, lower), np.maximum(high, upper)
+            return percentile_interval(draws[1:])
+        return recall_interval(predicted, truth[part.images], part)
 
     def areas(self, outputs: Tensor, part: Part) -> Floats:
         """Area under the curve by cell, of outputs (cell, row, column); missing for numbers."""

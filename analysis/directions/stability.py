@@ -8,6 +8,7 @@ deviation 1 / sqrt(d_eff), with d_eff = (tr S)^2 / tr S^2 and not the width d. T
 means; the cosine of halves with shuffled labels is measured as well, for the method at hand.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -36,7 +37,7 @@ STABILITY = Schema(
         Column("high", float, "1", "their 97.5 % quantile"),
         Column("d", int, "", "channels"),
         Column("d_eff", float, "1", "(tr S)^2 / tr S^2 of the covariance S, with its bias taken out"),
-        Column("null", float, "1", "1.96 / sqrt(d_eff)"),
+        Column("null", float, "1", "1.96 / sqrt(d_eff), at most 1: then no cosine is beyond chance"),
     ),
 )
 STEP_COSINES = Schema(
@@ -53,7 +54,7 @@ STEP_COSINES = Schema(
         Column("crossed", float, "1", "mean over halves, the second direction being that of the other half's images"),
         Column("low", float, "1", "2.5 % quantile of the crossed cosines"),
         Column("high", float, "1", "97.5 % quantile"),
-        Column("null", float, "1", "1.96 / sqrt(d_eff), of the geometric mean of the two levels' d_eff"),
+        Column("null", float, "1", "1.96 / sqrt(d_eff), at most 1, of the geometric mean of the two levels' d_eff"),
     ),
 )
 
@@ -162,8 +163,13 @@ def direction_stability(
     for name, cosines in found.items():
         low, high = np.quantile(cosines, [0.025, 0.975])
         rows.append((method, name, int(group.max()) + 1, len(cosines), np.mean(cosines), low, high, x.shape[1]))
-    table = pd.DataFrame(rows, columns=STABILITY.names[:-2]).assign(d_eff=size, null=1.96 / size**0.5)
+    table = pd.DataFrame(rows, columns=STABILITY.names[:-2]).assign(d_eff=size, null=_null(size))
     return STABILITY.check(table)
+
+
+def _null(size: float) -> float:
+    """What 95 % of cosines of random directions stay within."""
+    return min(1.0, 1.96 / math.sqrt(size))
 
 
 @checked
@@ -223,7 +229,7 @@ def step_cosines(
             "sigma_a": activations.sigmas[a], "log_snr_a": activations.log_snr[a],
             "sigma_b": activations.sigmas[b], "log_snr_b": activations.log_snr[b],
             "cosine": float(whole[a] @ whole[b]), "crossed": float(torch.stack(crossed)[:, a, b].mean()),
-            "low": float(low[a, b]), "high": float(high[a, b]), "null": 1.96 / (sizes[a] * sizes[b]) ** 0.25,
+            "low": float(low[a, b]), "high": float(high[a, b]), "null": _null((sizes[a] * sizes[b]) ** 0.5),
         }
         for a in range(len(x)) for b in range(len(x))
     ]  # fmt: skip

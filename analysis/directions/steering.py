@@ -8,19 +8,18 @@ later = steer_curve(..., intervals=delays(sigmas, 6))      # delay scan: it begi
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from scorescope.analysis.directions.noise_intervals import EVERYWHERE, check_branch_is_called, spans_of
+from scorescope.analysis.directions.steering_arms import Distance, Scores, measure, plan_arms, rms, spread
 from scorescope.analysis.directions.steering_tables import (
     DIRECTION,
-    NONE,
     SHUFFLED,
     Responses,
     arm_table,
@@ -28,21 +27,15 @@ from scorescope.analysis.directions.steering_tables import (
     sample_table,
 )
 from scorescope.analysis.directions.verdicts import judge_together, verdict_table
-from scorescope.analysis.statistics.arrays import Floats, finite_numbers
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, SeedDraws, check_seeds
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
-from scorescope.probes.sampling.arm_rows import RunArm
-from scorescope.probes.sampling.arms import ArmBatch, Sampling, run_arms
+from scorescope.probes.sampling.arms import Sampling, run_arms
 from scorescope.probes.sites.control_directions import random_directions
 from scorescope.probes.sites.direction import Direction
-from scorescope.probes.sites.interventions import Branch, Intervention
+from scorescope.probes.sites.interventions import Branch
 
-Scores = Callable[[Tensor], Mapping[str, Tensor]]
-"""Images (n, *shape) -> {name: (n,) score}, for instance log-odds."""
-Distance = Callable[[Tensor, Tensor], Tensor]
-"""Two batches of images -> (n,) distances."""
 Shuffled = Direction | Sequence[Direction] | None
 """One control, or the law of directions of shuffled labels."""
 
@@ -167,43 +160,50 @@ def steer_curve(
         finite, no control at all, a direction of another size or site than the denoiser's, and a branch that the rule
         never calls for within an interval.
     """
-    sampling = sampling or Sampling()
+    sampling, distance = sampling or Sampling(), distance or rms
     numbers = check_seeds(seeds, LEAST_SEEDS)
     doses = _doses(strengths)
-    spans = spans_of(intervals, sampling.sigmas)
+    spans = _spans(intervals, sampling, relevant)
     directions, cosines = _directions(direction, random, within, shuffled, seed)
-    if not spans or not 0 <= relevant < math.inf:
-        found = f"{len(spans)} intervals, relevant {relevant}"
-        raise InputError("intervals, relevant", found=found, expected="an interval, and a size that is not negative")
     check_branch_is_called(denoiser, branch, spans, seeds=numbers, condition=condition, start=start, sampling=sampling)
-    plan = _plan(directions, intervals, doses, branch)
+    plan = plan_arms(directions, intervals, doses, branch)
     batches = run_arms(
         denoiser, plan.arms, seeds=numbers, condition=condition, start=start, sampling=sampling,
         progress=progress,
     )  # fmt: skip
-    names, values, distances, bare = _measure(batches, plan, len(numbers), scores, target, distance or rms)
-    if natural is not None:
-        values = values / _units(natural, names)
-    budget = 0.5 * _spread(bare, distance or rms) if budget is None else float(budget)
-    where = [_where(direction, *span) for span in spans]
+    found = measure(batches, plan, len(numbers), scores, target, distance)
+    parts = zip(spans, found.by_interval(natural), found.distances.swapaxes(0, 1), strict=True)
     responses = [
-        Responses(where[i], list(directions), np.array(doses), names, values[:, i], distances[:, i])
-        for i in range(len(spans))
+        Responses(_where(direction, *span), list(directions), np.array(doses), found.names, values, distances)
+        for span, values, distances in parts
     ]
+    budget = 0.5 * spread(found.bare, distance) if budget is None else float(budget)
     draws = SeedDraws.of(len(numbers), resamples=resamples, seed=seed)
+    return _tables(responses, numbers, draws, budget, relevant, cosines)
+
+
+def _tables(
+    responses: Sequence[Responses], seeds: Sequence[int], draws: SeedDraws, budget: float, relevant: float,
+    cosines: dict[str, float],
+) -> SteerCurve:  # fmt: skip
+    """What the responses within each interval of noise levels show."""
     return SteerCurve(
         curve=pd.concat([curve_table(part, draws) for part in responses], ignore_index=True),
         arms=pd.concat([arm_table(part, draws, budget) for part in responses], ignore_index=True),
         verdicts=judge_together([verdict_table(part, draws, budget, relevant=relevant) for part in responses]),
-        samples=pd.concat([sample_table(part, numbers) for part in responses], ignore_index=True),
+        samples=pd.concat([sample_table(part, seeds) for part in responses], ignore_index=True),
         budget=budget,
         controls=cosines,
     )
 
 
-def rms(a: Tensor, b: Tensor) -> Tensor:
-    """Root mean square difference of each pair of images, (n,)."""
-    return (a - b).double().flatten(1).square().mean(1).sqrt()
+def _spans(intervals: Sequence[tuple[float, float]], sampling: Sampling, relevant: float) -> list[tuple[float, float]]:
+    """The intervals as far as the sampler's levels go, once they and the size that counts are known to be sound."""
+    spans = spans_of(intervals, sampling.sigmas)
+    if not spans or not 0 <= relevant < math.inf:
+        found = f"{len(spans)} intervals, relevant {relevant}"
+        raise InputError("intervals, relevant", found=found, expected="an interval, and a size that is not negative")
+    return spans
 
 
 def _doses(strengths: Sequence[float]) -> list[float]:
@@ -247,75 +247,6 @@ def _named(shuffled: Shuffled) -> dict[str, Direction]:
     if not shuffled:
         raise InputError("shuffled", found="an empty sequence", expected="directions, or None")
     return {f"{SHUFFLED} {k + 1}": way for k, way in enumerate(shuffled)}
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """Arms, the bare one first, and which each other is: (interval, direction, strength)."""
-
-    arms: list[RunArm]
-    places: dict[str, tuple[int, int, int]]
-    shape: tuple[int, int, int]
-    zero: int
-
-
-def _plan(
-    directions: Mapping[str, Direction], intervals: Sequence[tuple[float, float]], doses: list[float], branch: Branch
-) -> _Plan:
-    arms, places = [RunArm(NONE)], {}
-    for i, (low, high) in enumerate(intervals):
-        for a, (name, direction) in enumerate(directions.items()):
-            for k, dose in enumerate(doses):
-                if dose:
-                    push = Intervention.along(direction, dose, low=low, high=high, branch=branch)
-                    arms.append(RunArm(f"{name}, {dose}, interval {i}", (push,)))
-                    places[arms[-1].name] = (i, a, k)
-    return _Plan(arms, places, (len(intervals), len(directions), len(doses)), doses.index(0.0))
-
-
-def _measure(
-    batches: Iterable[ArmBatch], plan: _Plan, count: int, scores: Scores, target: str, distance: Distance
-) -> tuple[list[str], Floats, Floats, Tensor]:
-    """Scores (seeds, intervals, arms, strengths, scores), distances, and the samples without edit."""
-    names: list[str] = []
-    values, distances = np.zeros(0), np.zeros((count, *plan.shape))
-    bare: list[Tensor] = []
-    for part in batches:
-        rows = part.seeds
-        if part.names[0] == NONE:
-            bare.append(part.samples[0])
-        found = _scored(scores, part.samples.flatten(0, 1), target)
-        if not names:
-            names = [target, *(name for name in found if name != target)]
-            values = np.zeros((count, *plan.shape, len(names)))
-        table = np.stack([found[name] for name in names], axis=-1).reshape(len(part.names), len(rows), -1)
-        for name, row, samples in zip(part.names, table, part.samples, strict=True):
-            if name == NONE:
-                values[rows, :, :, plan.zero] = row[:, None, None]
-                continue
-            i, a, k = plan.places[name]
-            values[rows, i, a, k] = row
-            distances[rows, i, a, k] = distance(samples, bare[-1]).double().cpu().numpy()
-    return names, values, distances, torch.cat(bare)
-
-
-def _scored(scores: Scores, images: Tensor, target: str) -> dict[str, Floats]:
-    found = {str(name): value for name, value in scores(images).items()}
-    if target not in found:
-        raise InputError("target", found=repr(target), expected=f"one of {', '.join(found)}")
-    return {name: finite_numbers(f"scores[{name!r}]", value, len(images)) for name, value in found.items()}
-
-
-def _units(natural: Mapping[str, float], names: Sequence[str]) -> Floats:
-    units = [float(natural.get(name, math.nan)) for name in names]
-    if not all(0 < unit < math.inf for unit in units):
-        raise InputError("natural", found=str(dict(natural)), expected=f"a positive number for each of {list(names)}")
-    return np.array(units)
-
-
-def _spread(bare: Tensor, distance: Distance) -> float:
-    """Mean distance between samples of neighbouring seeds."""
-    return float(distance(bare, bare.roll(1, 0)).double().mean())
 
 
 def _where(direction: Direction, low: float, high: float) -> dict[str, Any]:

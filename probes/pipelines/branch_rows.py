@@ -2,11 +2,12 @@
 
 What a step of the run has proved holds for later calls of the same module and size at the same place of their group.
 Before the first proof the inputs may tell: a class label that stands for no class, or a condition that is zero in
-one of two blocks of the same state. Every later step proves again, and one that contradicts what was said is refused.
+one of two blocks of the same state. Every step proves again, and what its proof, that of a later step of the run, or
+that of a recording which hears more denoisers contradicts is refused.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,31 +18,11 @@ from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level_reader import LevelReaders
 from scorescope.probes.pipelines.listener import StepEvent
 from scorescope.probes.pipelines.naming import LABELS, check_names
-from scorescope.probes.pipelines.separator import Judged, Separator
+from scorescope.probes.pipelines.row_blocks import Blocks, ToldStep, rows_of
+from scorescope.probes.pipelines.separator import Separator
 
 _NAMES = "branches=, the order of the equal blocks of a batch, such as ('uncond', 'cond'); or branch 'both'"
 _LABELS, _NO_LABEL = "class_labels", "num_embeds_ada_norm"  # the argument, and what says which label is none
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """The branches of a call: their names in order, and whether their rows take turns."""
-
-    names: tuple[str, ...]
-    interleaved: bool = False
-    presumed: bool = False  # until the step proves it
-
-    def rows(self, branch: str, batch: int) -> Tensor:
-        """1 in the rows of a branch, 0 in others, shape (batch,), float64."""
-        marks = torch.tensor([float(name == branch) for name in self.names], dtype=torch.float64)
-        each = batch // len(self.names)
-        return marks.repeat(each) if self.interleaved else marks.repeat_interleave(each)
-
-    def contradicts(self, other: "Blocks") -> bool:
-        """Whether a branch that has a name here is elsewhere in `other`."""
-        if len(self.names) != len(other.names) or self.interleaved != other.interleaved:
-            return True
-        return any(name not in ("", others) for name, others in zip(self.names, other.names, strict=True))
 
 
 class BranchRows:
@@ -57,9 +38,10 @@ class BranchRows:
 
     def __init__(self, readers: LevelReaders, names: Sequence[str] = ()) -> None:
         self._readers, self._names = readers, check_names(names)
-        self._separator = Separator()
+        self._separator, self._wider = Separator(), Separator()
         self._proved: dict[tuple[str, int, int], Blocks] = {}
-        self._told: dict[int, Blocks] = {}
+        self._told: dict[int, tuple[Call, Blocks]] = {}
+        self._unproved: list[ToldStep] = []
 
     def of(self, branch: str, call: Call, batch: int, *, same_run: bool) -> Tensor:
         """1 in the rows of a call that belong to a branch, 0 in others, shape (batch,), float64.
@@ -81,7 +63,7 @@ class BranchRows:
             Where neither labels, names, an earlier step nor inputs tell.
         """
         if not same_run:
-            self._forget()
+            self._proved = {}
         if call.label:
             return Blocks((LABELS.get(call.label, call.label),)).rows(branch, batch)
         found = self._repeated(call, batch) or self._named(batch)
@@ -90,7 +72,7 @@ class BranchRows:
             what = f"{branch!r} in an unnamed call of {batch} rows, branches {self._names}"
             raise InputError("branch", found=what, expected=_NAMES)
         if not call.repeated:
-            self._told[call.place] = found
+            self._told[call.place] = call, found
         return found.rows(branch, batch)
 
     def learn(self, step: StepEvent) -> None:
@@ -99,24 +81,34 @@ class BranchRows:
         Raises
         ------
         InputError
-            Where the proof contradicts what was told of its calls.
+            Where the proof contradicts what was told of its calls, or of those of an earlier step of the run.
         """
         if step.begins:
-            self._separator = Separator()
+            self._separator, self._wider, self._unproved = Separator(), Separator(), []
             self._readers.forget()
-        told, self._told = self._told, {}
+        told = [one for one in self._told.values() if any(one[0] is call for call in step.calls)]
+        self._told = {}
         if step.place or not any(not call.label for call in step.calls):
             return
-        blocks = self._judge(step)
-        for place, one in told.items():
-            if place in blocks and blocks[place].contradicts(one):
-                expected = f"{blocks[place].names}, as the step that they fed proves"
-                raise InputError("branches", found=f"{one.names} in call {place} of a step", expected=expected)
-            if place not in blocks and one.presumed:
-                found = f"{one.names} in call {place}, by its inputs or size alone, of a step that proves nothing"
-                raise InputError("branches", found=found, expected=_NAMES)
-        proved = [call for call in step.calls if call.place in blocks]
-        self._proved |= {(call.module, call.place, _rows(call)): blocks[call.place] for call in proved}
+        self._check(step, told)
+        self._unproved = [one for one in self._unproved if not one.check(by="a later step of the run")]
+
+    def _check(self, step: StepEvent, told: Sequence[tuple[Call, Blocks]]) -> None:
+        """Learn from the proof of a step, and hold what was told of its calls against it."""
+        own = self._judge(self._separator, step, step.calls, told)
+        proved = {} if own is None else own.blocks()
+        if own is not None and own.layout.order != "joined":
+            known = [call for call in step.calls if call.place in proved]
+            self._proved |= {(call.module, call.place, rows_of(call)): proved[call.place] for call in known}
+        wider = self._judge(self._wider, step, step.heard, told) if len(step.heard) > len(step.calls) else None
+        proofs = [one for one in (own, wider) if one is not None and one.told]
+        if any([one.check(by="the step that they fed") for one in proofs]):  # all are asked
+            return
+        self._unproved += proofs
+        for call, blocks in told:
+            if blocks.presumed and call.place not in proved:
+                what = f"{blocks.names} in call {call.place}, by its inputs or size alone,"
+                raise InputError("branches", found=f"{what} of a step that proves nothing", expected=_NAMES)
 
     def _named(self, batch: int) -> Blocks | None:
         return Blocks(self._names) if self._names and batch % len(self._names) == 0 else None
@@ -133,37 +125,25 @@ class BranchRows:
         alone = {rows // len(blocks.names): Blocks(("cond",)) for rows, blocks in held.items()}
         return (alone | held).get(batch) if call.repeated else None
 
-    def _judge(self, step: StepEvent) -> dict[int, Blocks]:
+    def _judge(
+        self, separator: Separator, step: StepEvent, calls: Sequence[Call], told: Sequence[tuple[Call, Blocks]]
+    ) -> ToldStep | None:
+        """The proof of a step from these calls, with what was told of them; None where nothing can be learnt."""
         given = step.received
         level = self._readers.of(step.owner).read(step.owner, given.timestep, given.state, given.extra)
         prediction, state = given.prediction.detach(), given.state.detach()
         try:
-            return _blocks(self._separator.judge(step.calls, prediction, state, level, step.place))
-        except InputError:  # nothing is learnt of this step
-            return {}
-
-    def _forget(self) -> None:
-        self._proved, self._told = {}, {}
+            judged = separator.judge(calls, prediction, state, level, step.place)
+        except InputError:
+            return None
+        return ToldStep.of(_by_place(told, calls), judged)
 
 
-def _rows(call: Call) -> int:
-    return len(call.outputs[0]) if call.outputs and call.outputs[0].ndim else 0
-
-
-def _blocks(found: Judged) -> dict[int, Blocks]:
-    """The branches in each call of a step, by the place of the call; none where the step proves none."""
-    layout, (first, *others) = found.hypothesis.layout, found.proved.verdicts
-    same = all((one.cond, one.uncond) == (first.cond, first.uncond) for one in others)
-    if layout.order == "joined" or not first.evidence or first.cond is None or not same:
-        return {}
-    places = {"cond": first.cond, "uncond": first.uncond, "perturbed": found.proved.perturbed}
-    roles = {place: role for role, place in places.items() if place is not None}
-    names = [roles.get(branch, "") for branch in range(sum(layout.parts))]
-    blocks, start = {}, 0
-    for call, count in zip(found.calls, layout.parts, strict=True):
-        blocks[call.place] = Blocks(tuple(names[start : start + count]), count > 1 and layout.order == "interleaved")
-        start += count
-    return blocks
+def _by_place(told: Sequence[tuple[Call, Blocks]], calls: Sequence[Call]) -> dict[int, Blocks]:
+    """What was told of these calls; another listener's are the same where they share the copies of the outputs."""
+    by_output = {id(call.outputs[0]): blocks for call, blocks in told if call.outputs}
+    found = {call.place: by_output.get(id(call.outputs[0])) for call in calls if call.outputs}
+    return {place: blocks for place, blocks in found.items() if blocks is not None}
 
 
 def _from_inputs(call: Call, batch: int) -> Blocks | None:

@@ -310,8 +310,10 @@ class Engine:
         _, replaced = self._replaced.get(id(tap.root), (None, None))
         begins = self._runs.begins(tap.root, given.timestep, replaced)
         received, told, made = given, list[tuple[Seat, StepEvent]](), None
-        for seat in reversed(self._seats):
-            event = StepEvent(tap.owner, given, received, *seat.take(), *begins, tap.returns_x0, made)
+        taken = [(seat, seat.take()) for seat in reversed(self._seats)]
+        heard = max((calls for seat, (calls, _) in taken if seat.listener.wants_outputs), key=len, default=[])
+        for seat, fed in taken:
+            event = StepEvent(tap.owner, given, received, *fed, *begins, tap.returns_x0, made, heard)
             told.append((seat, event))
             if (prediction := seat.listener.before_step(event)) is not None:
                 args, kwargs, given = _with_prediction(args, kwargs, given, prediction)

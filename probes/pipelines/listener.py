@@ -61,6 +61,8 @@ class StepEvent:
         What the scheduler returns beside the state, if anything, is its estimate of x0.
     made : Made or None
         Who made `given.prediction`; None where it is the pipeline's own.
+    heard : sequence of Call
+        The calls that feed it as that listener knows them, of those with outputs, which listens to most denoisers.
     replaced : Made or None
         After the step: who made the prediction that the scheduler received in place of `given.prediction`.
     """
@@ -74,6 +76,7 @@ class StepEvent:
     restarts: bool
     returns_x0: bool
     made: Made | None = None
+    heard: Sequence[Call] = ()
     replaced: Made | None = None
 
 

@@ -47,6 +47,12 @@ def check_names(branches: Sequence[str]) -> tuple[str, ...]:
     return tuple(branches)
 
 
+def contradict(proved: Sequence[str], told: Sequence[str]) -> bool:
+    """Whether something was told to be another branch than it is proved to be, or one that is proved elsewhere."""
+    pairs = zip(proved, told, strict=True)
+    return any(name != other and (name != "" or other in proved) for name, other in pairs)
+
+
 @dataclass
 class Verdict:
     """What was proved about one sample of one step.

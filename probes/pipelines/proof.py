@@ -52,6 +52,15 @@ class Proved:
         twin = given.twins(cond, third) and not given.apart(cond, third)
         return third if twin or roles_of(hypothesis)[third:][:1] == ["perturbed"] else None
 
+    def names(self) -> list[str]:
+        """What each branch is proved to be, empty where that is open; none where samples contradict each other."""
+        orders = {(verdict.cond, verdict.uncond) for verdict in self.verdicts if verdict.evidence}
+        if self.hypothesis is None or len(orders) != 1:
+            return []
+        cond, uncond = next(iter(orders))
+        roles = {cond: "cond", uncond: "uncond", self.perturbed: "perturbed"}
+        return [roles.get(branch, "") for branch in range(sum(self.hypothesis["parts"]))]
+
 
 def unpack(gram: Sequence[Sequence[float]] | Array) -> Array:
     """Symmetric matrices from their upper triangles, shape (batch, m, m)."""

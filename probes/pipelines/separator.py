@@ -15,7 +15,7 @@ from scorescope.probes.pipelines.branches import Hypothesis, Layout, align, cut,
 from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.measure import Packed, measure, unread
-from scorescope.probes.pipelines.naming import Verdict
+from scorescope.probes.pipelines.naming import Verdict, contradict, roles_of
 from scorescope.probes.pipelines.proof import Proved, prove
 from scorescope.probes.pipelines.settling import settle
 
@@ -149,6 +149,7 @@ class Separator:
 
     names: Sequence[str] = ()
     _proved: list[Proved] = field(default_factory=list)
+    _unnamed: list[Proved] = field(default_factory=list)  # what the steps prove without the user's names
 
     def judge(self, calls: Sequence[Call], prediction: Tensor, state: Tensor, level: Level, place: int) -> Judged:
         """Prove which branch is which, in this step.
@@ -167,7 +168,8 @@ class Separator:
         Raises
         ------
         InputError
-            Where no output of the calls fits the prediction, with the reason.
+            Where no output of the calls fits the prediction, with the reason, and for names that this step, or an
+            earlier one by what this one proves, contradicts.
         """
         target = without_variance(prediction, state)
         if target is None or not state.is_floating_point():
@@ -175,6 +177,7 @@ class Separator:
         aligned = align(calls, prediction, state, place)
         packed = Packed()
         described = measure(packed, aligned, target, state, level)
+        unnamed = [dict(part) for part in described]
         for part in described:
             if not any(part["labels"]) and len(part["labels"]) == len(self.names):
                 part["labels"] = list(self.names)
@@ -183,6 +186,9 @@ class Separator:
         proved = prove(event | unread({"follows": []}, numbers, described, level))
         self._proved.append(proved)
         settle(self._proved)
+        if self.names:
+            self._unnamed.append(prove(event | unread({"follows": []}, numbers, unnamed, level)))
+            self._check_names()
         if proved.hypothesis is None:
             raise _apart(proved.verdicts[0].reason)
         index = next(place for place, part in enumerate(described) if part is proved.hypothesis)
@@ -206,6 +212,16 @@ class Separator:
             found[cond], None if uncond is None else found[uncond], chosen.state, judged.calls, chosen.layout, cond,
             judged.given, verdicts,
         )  # fmt: skip
+
+    def _check_names(self) -> None:
+        """Hold the user's names against what numbers and inputs prove without them."""
+        settle(self._unnamed)
+        for one in self._unnamed:
+            proved, labels = one.names(), roles_of(one.hypothesis or {"labels": []})
+            if len(proved) == len(self.names) and not any(labels) and contradict(proved, self.names):
+                raise InputError(
+                    "branches", found=str(tuple(self.names)), expected=f"{tuple(proved)}, as a step proves"
+                )
 
 
 def _places(verdicts: Sequence[Verdict]) -> tuple[int, int | None]:

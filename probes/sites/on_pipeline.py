@@ -70,9 +70,10 @@ def intervene(
     ------
     InputError
         Here, for sites that are not there. While the pipeline runs: for an interval of noise levels where they are
-        unknown, a branch whose rows are unknown or, as the step that they feed proves, were another one's, a site
-        that is called more than once or not at all in a call, a value of another size than the site's, and an
-        output of a site that nothing in the network reads.
+        unknown, a branch whose rows are unknown or were another one's, as the step that they feed proves, a later
+        step of the run, or a step of a recording that hears more denoisers, a site that is called more than once or
+        not at all in a call, a value of another size than the site's, and an output of a site that nothing in the
+        network reads.
     """
     return Intervening(pipe, interventions, branches, modules, level)
 

@@ -26,6 +26,7 @@ MARK: dict[str, Any] = {"color": "black", "markersize": 4.5, "linestyle": "none"
 OUTLINE = [withStroke(linewidth=2.2, foreground="white")]  # legible on dark colours too
 HATCHES = {"steerable": "", "reversed": "xxx", "not steerable": "", "undecided": "////"}
 CURVES = {"probe": "probe", "estimate": "estimate", "agreement": "agreement with the end", "switch": "switch"}
+PALE = 0.3  # opacity of an effect of which neither is shown that it is there nor that it is not
 MAP = "cividis"  # even in lightness, and the same to colour-blind eyes
 
 
@@ -58,7 +59,7 @@ def probe_maps(probes: pd.DataFrame, *, quantity: str = "value") -> Figure:
 
 @theme.styled
 def read_and_steer(table: pd.DataFrame) -> Figure:
-    """Probe accuracy and steering effect at every site, side by side.
+    """Probe accuracy and steering effect at every site, side by side; effects of which nothing is shown are pale.
 
     Parameters
     ----------
@@ -71,9 +72,10 @@ def read_and_steer(table: pd.DataFrame) -> Figure:
     accuracy = table.pivot(index="site", columns="attribute", values="accuracy").loc[sites, attributes]
     effect = table.pivot(index="site", columns="attribute", values="effect").loc[sites, attributes].to_numpy(float)
     read = axes[0].imshow(accuracy.to_numpy(float), aspect="auto", cmap=MAP, vmin=0, vmax=1)
-    inside = np.abs(table.loc[table["within_budget"], "effect"])  # broken images would leave the others no colour
-    top = float((inside if len(inside) else table["effect"].abs()).max()) or 1.0
-    moved = axes[1].imshow(effect, aspect="auto", cmap="PuOr", vmin=-top, vmax=top)
+    top, shown = _largest(table), table["within_budget"] & (table["verdict"] != "undecided")
+    solid = table.assign(alpha=np.where(shown, 1.0, PALE)).pivot(index="site", columns="attribute", values="alpha")
+    look: dict[str, Any] = {"alpha": solid.loc[sites, attributes].to_numpy(float), "cmap": "PuOr"}
+    moved = axes[1].imshow(effect, aspect="auto", vmin=-top, vmax=top, **look)
     for _, row in table.iterrows():
         place = attributes.index(row["attribute"]), sites.index(row["site"])
         axes[1].plot(*place, marker=_mark(row), path_effects=OUTLINE, **MARK)
@@ -87,6 +89,16 @@ def read_and_steer(table: pd.DataFrame) -> Figure:
     figure.colorbar(read, ax=axes[0], label="probe accuracy", shrink=0.9)
     figure.colorbar(moved, ax=axes[1], label="effect (natural SD)", shrink=0.9, extend="both")
     return figure
+
+
+def _largest(table: pd.DataFrame) -> float:
+    """The largest effect that is shown to be one, by which others are coloured; of all where none is.
+
+    Broken images would leave the others no colour, and what may be chance would look like an effect.
+    """
+    inside = table[table["within_budget"]]
+    moving = inside[inside["verdict"].isin(["steerable", "reversed"])]
+    return float(next(part for part in (moving, inside, table) if len(part))["effect"].abs().max()) or 1.0
 
 
 def _mark(row: "pd.Series[Any]") -> str:

@@ -3,26 +3,29 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from scorescope.analysis.directions.steering import SteerCurve
+from scorescope.reports.directions.phrases import alike, not_apart, number, span, with_ends
 from scorescope.reports.directions.study import site_name
-from scorescope.reports.directions.workbench import ALONE, READABLE
+from scorescope.reports.directions.workbench import ALONE, READABLE, RELEVANT
+
+LINEAR = 0.05  # share of a change up to which a prediction counts as linear
 
 _BEST = {"reads_best": "auc", "moves_best": "purity"}
 _STATES = {"visible_from": "visible", "steerable_until": "no longer steerable", "committed_at": "committed"}
 
 
 def read_agreement(table: pd.DataFrame) -> str:
-    """The attribute that samples show least often as asked."""
+    """The attribute that samples show least often as asked, and those not told apart from it."""
     if table.empty:
         return "Samples; the condition names none of the attributes."
     rows = table[(table["what"] == "samples") & (table["attribute"] != "all")].sort_values("agreement")
     worst = rows.iloc[0]
-    return (
-        f"Samples show every attribute as asked in at least {worst['agreement']:.1%} of cases "
-        f"({worst['attribute']}, {worst['low']:.1%} to {worst['high']:.1%}, n = {worst['n']})."
-    )
+    least = "" if len(rows) == 1 else f" least often of {len(rows)} attributes"
+    share = with_ends(worst, "agreement", ".1%", note=f"n = {worst['n']}")
+    return f"These samples show {worst['attribute']} as asked{least}: {share}{not_apart(alike(rows, 'attribute'))}."
 
 
 def read_probes(final: pd.DataFrame) -> str:
@@ -36,12 +39,13 @@ def read_probes(final: pd.DataFrame) -> str:
 
 
 def read_control(table: pd.DataFrame) -> str:
-    """How far the control task gets."""
+    """How far from chance the control task may be, by the ends of its intervals."""
     far = float((table["control"] - table["chance"]).abs().max())
+    ends = table[["control_low", "control_high"]].sub(table["chance"], axis=0).abs()
     return (
-        f"On validation images the control task stays within {far:.2f} of chance, above or below, "
-        f"everywhere; on its training images it reaches {table['control_train'].max():.2f}: what a probe can learn by "
-        "heart."
+        f"On validation images the control task is within {ends.max().max():.2f} of chance, above or below, in all "
+        f"{len(table)} cells by the ends of their intervals of 95 %, within {far:.2f} by its values; on its training "
+        f"images it reaches {table['control_train'].max():.2f}: what a probe can learn by heart."
     )
 
 
@@ -53,14 +57,19 @@ def read_map(table: pd.DataFrame, confirmed: pd.DataFrame, looked_at: str) -> st
         f"{', '.join(f'{n} {name}' for name, n in counts.items())}."
     )
     if confirmed.empty:
-        return f"{text} None of these is shown to be readable without being steerable."
+        reach = float((table["margin_high"] - table["margin_low"]).median() / 2)
+        return (
+            f"{text} None of these is shown to be readable without being steerable: that takes an accuracy whose "
+            f"interval is above {READABLE:.0%}, and an effect that is shown to be below {RELEVANT:g} standard "
+            f"deviations or a control; the intervals of that difference reach {reach:.2g} to either side (median)."
+        )
     row = confirmed.iloc[0]
     outcome = "Readable without being steerable" if row["finding"] == ALONE else "Not confirmed"
     return (
         f"{text} {outcome}, by test images and seeds that had no part in the choice: {row['attribute']} at "
         f"{site_name(row['site'])} is read with accuracy {row['accuracy']:.0%} "
         f"({row['accuracy_low']:.0%} to {row['accuracy_high']:.0%}, n = {row['images']}); the effect of its direction "
-        f"is {row['effect']:.2g} ({row['effect_low']:.2g} to {row['effect_high']:.2g}) standard deviations, "
+        f"is {with_ends(row, 'effect', '.2g', of='effect')} standard deviations, "
         f"{_beyond(row)}, n = {row['n']}: {row['verdict']}."
     )
 
@@ -68,14 +77,14 @@ def read_map(table: pd.DataFrame, confirmed: pd.DataFrame, looked_at: str) -> st
 def read_dose(found: SteerCurve, label: str) -> str:
     """The effect of a direction against its highest bar, and what it moves besides."""
     verdict = found.verdicts.iloc[0]
-    arm = found.arms[(found.arms["arm"] == "direction")].set_index("quantity")
-    own, rank = arm.loc["disentanglement"], arm.loc["spearman"]
+    arm = found.arms[(found.arms["arm"] == "direction")].set_index("quantity").to_dict("index")
+    tested = f"p = {verdict['p']:.2g} that a control does as much: " if verdict["p"] == verdict["p"] else ""
     return (
-        f"{label}: effect {verdict['effect']:.2g} ({verdict['effect_low']:.2g} to {verdict['effect_high']:.2g}) "
+        f"{label}: effect {with_ends(verdict, 'effect', '.2g', of='effect')} "
         f"standard deviations from {verdict['strength_low']:g} to {verdict['strength_high']:g}, {_beyond(verdict)}; "
-        f"p = {verdict['p']:.2g} that a control does as much: {verdict['verdict']}. Rank correlation with the "
-        f"strength {rank['value']:.2f}; {own['value']:.0%} of all change is the target's ({own['low']:.0%} to "
-        f"{own['high']:.0%})."
+        f"{tested}{verdict['verdict']}. Rank correlation with the "
+        f"strength {number(arm['spearman']['value'], '.2f')}; share of all change that is the target's "
+        f"{with_ends(arm['disentanglement'], 'value', '.0%')}."
     )
 
 
@@ -86,38 +95,42 @@ def read_windows(effects: pd.DataFrame, probes: pd.DataFrame) -> str:
         cells = probes[probes["attribute"] == name]
         parts = []
         for verdict, found in rows.sort_values("sigma_high", ascending=False).groupby("verdict", sort=False):
-            spans = ", ".join(f"{row['sigma_high']:.2g} to {row['sigma_low']:.2g}" for _, row in found.iterrows())
+            spans = ", ".join(span(row["sigma_high"], row["sigma_low"]) for _, row in found.iterrows())
             parts.append(f"{verdict} within σ = {spans}")
         texts.append(
-            f"{name} is read with at least {READABLE:.0%} at {_readable(cells)}; one window at a time, it is "
-            + "; ".join(parts)
+            f"{name} is shown to be read with at least {READABLE:.0%} at {_readable(cells)}; one window at a time, "
+            f"it is {'; '.join(parts)}"
         )
     return ". ".join(texts) + "."
 
 
 def read_landmarks(landmarks: pd.DataFrame) -> str:
-    """The order in which attributes are decided."""
-    committed = landmarks[landmarks["landmark"] == "steerable_until"].dropna(subset="sigma").sort_values("sigma")
-    if committed.empty:
-        return "No attribute follows a switched condition."
-    parts = [
-        f"{row['attribute']} until σ = {row['sigma']:.2g} ({_sigmas(row)})" for _, row in committed[::-1].iterrows()
-    ]
-    return "A switched condition is followed by half of the seeds: " + "; ".join(parts) + "."
+    """Down to which noise level each attribute follows a condition that is switched there."""
+    asked = landmarks[landmarks["landmark"] == "steerable_until"]
+    if asked.empty:
+        return "No condition was switched: it names none of these attributes."
+    committed = asked.dropna(subset="sigma").sort_values("sigma", ascending=False)
+    never = ", ".join(asked.loc[asked["sigma"].isna(), "attribute"])
+    parts = [f"{row['attribute']} until σ = {row['sigma']:.2g} ({_sigmas(row)})" for _, row in committed.iterrows()]
+    text = "A switched condition is followed by half of the seeds or more: " + "; ".join(parts) + "." if parts else ""
+    less = f"Fewer than half of the {asked['n'].min()} seeds follow a switched condition, wherever it is switched"
+    return " ".join(part for part in (text, f"{less}: {never}." if never else "") if part)
 
 
 def read_gaps(gaps: pd.DataFrame) -> str:
     """Attributes that are readable before they are steerable no longer, or before they can be seen."""
     known = gaps[gaps["earlier"] == "readable_from"]
-    rows = known[(known["low"] > 1e-6) & (known["defined"] > 0.95)]
+    rows = known[(known["low"] > 1e-6) & (known["defined"] > 0.95) & np.isfinite(known["gap"])]
+    looked = f"{len(known)} intervals of 95 % each were looked at, not corrected for their number."
     if rows.empty:
-        return "No attribute is readable before another landmark with an interval that excludes zero."
+        names = ", ".join(known["attribute"].unique())
+        return f"No attribute is shown to be readable before another landmark, of {names or 'none'}. {looked}"
     parts = [
-        f"{row['attribute']}: readable {row['gap']:.2g} log-SNR ({row['low']:.2g} to {row['high']:.2g}) before it is "
-        f"{_STATES[row['later']]}"
+        f"{row['attribute']}: readable {row['gap']:.2g} log-SNR ({row['low']:.2g} to {_or_more(row['high'])}) before "
+        f"it is {_STATES[row['later']]}"
         for _, row in rows.iterrows()
     ]
-    return "; ".join(parts) + f". {len(known)} intervals of 95 % each were looked at, not corrected for their number."
+    return "; ".join(parts) + f". {looked}"
 
 
 def read_readers(readers: pd.DataFrame) -> str:
@@ -126,12 +139,12 @@ def read_readers(readers: pd.DataFrame) -> str:
     reader = reads.iloc[0]
     text = (
         f"{reader['method']} reads best (AUC {reader['auc']:.3f}, {reader['auc_low']:.3f} to {reader['auc_high']:.3f})"
-        + _not_apart(reads)
+        + not_apart(reads["method"].iloc[1:])
     )
     if movers.empty:
         return (
-            f"{text}; none of these directions is shown to move the attribute more than random ones and those of "
-            "shuffled labels do."
+            f"{text}; none of the directions by {', '.join(readers['method'])} is shown to move the attribute more "
+            "than random ones and those of shuffled labels do."
         )
     mover = movers.iloc[0]
     angle = (
@@ -141,8 +154,8 @@ def read_readers(readers: pd.DataFrame) -> str:
     )
     return (
         f"{text}; {mover['method']} moves with the least effect on other scores (purity {mover['purity']:.2f}, "
-        f"{mover['purity_low']:.2f} to {mover['purity_high']:.2f}; the reader's {reader['purity']:.2f})"
-        f"{_not_apart(movers)}; {angle}."
+        f"{mover['purity_low']:.2f} to {mover['purity_high']:.2f}; the reader's {number(reader['purity'], '.2f')})"
+        f"{not_apart(movers['method'].iloc[1:])}; {angle}."
     )
 
 
@@ -152,7 +165,10 @@ def read_cosines(cosines: pd.DataFrame) -> str:
     stable = own.index[own["low"] > own["null"]]  # levels at which halves of the images agree beyond chance
     rows = cosines[cosines["sigma_a"].isin(stable) & cosines["sigma_b"].isin(stable)]
     if len(stable) < 2:
-        return "At fewer than two noise levels do halves of the images agree on the direction."
+        return (
+            f"At fewer than two of {len(own)} noise levels are halves of the images shown to agree on the direction "
+            "more than by chance."
+        )
     far = rows[rows["sigma_a"] != rows["sigma_b"]].sort_values("crossed").iloc[0]
     own = own.loc[[far["sigma_a"], far["sigma_b"]]]  # what halves of the images agree to at one level
     turned = "" if far["high"] < own["low"].min() else ", not told apart from halves at one level"
@@ -166,54 +182,74 @@ def read_cosines(cosines: pd.DataFrame) -> str:
 
 def read_tokens(matrix: pd.DataFrame) -> str:
     """How much of a score's change is its own token's, and how exact the attribution is."""
-    own = matrix[matrix["score"] == matrix["token"]]
-    low, high = own.sort_values("share").iloc[0], own.sort_values("share").iloc[-1]
+    own = matrix[matrix["score"] == matrix["token"]].sort_values("share")
+    parts = [with_ends(row, "share", ".0%", note=f"{row['score']}, σ = {row['sigma']:g}") for _, row in own.iterrows()]
+    range_ = parts[0] if len(parts) == 1 else f"from {parts[0]} to {parts[-1]}"
+    apart = "" if len(own) == 1 or own["low"].iloc[-1] > own["high"].iloc[0] else "; the two are not told apart"
     return (
-        f"An attribute's own token carries from {low['share']:.0%} ({low['score']}, σ = {low['sigma']:g}) to "
-        f"{high['share']:.0%} ({high['score']}, σ = {high['sigma']:g}) of its score's change; completeness residual "
-        f"at most {matrix['residual'].max():.1%}."
+        f"An attribute's own token carries {range_} of its score's change, by {own['n'].min()} images{apart}; "
+        f"completeness residual at most {matrix['residual'].max():.1%}."
     )
 
 
 def read_gap(gaps: pd.DataFrame) -> str:
-    """Where a whole shift misses most."""
-    whole = gaps[gaps["multiple"] > 0.75]
-    worst = whole.sort_values("gap").iloc[-1]
-    half = gaps[gaps["multiple"] < 0.75]
-    bent = half.sort_values("gap").iloc[-1]
+    """How much a whole shift may miss, and whether half a shift shows that the network is not linear."""
+    reach = gaps.assign(reach=gaps["high"].fillna(gaps["gap"])).sort_values("reach")
+    whole, half = reach[reach["multiple"] > 0.75], reach[reach["multiple"] < 0.75]
+    worst, bent = (rows.iloc[-1] for rows in (whole, half.sort_values("low", na_position="first")))
+    parts = [with_ends(row, "gap", ".2g", note=f"{row['attribute']}, σ = {row['sigma']:.2g}") for row in (worst, bent)]
     return (
-        f"A whole shift misses at most {worst['gap']:.2g} ({worst['attribute']}, σ = {worst['sigma']:.2g}) of the "
-        f"difference; half a shift is off half the change by up to {bent['gap']:.2g} ({bent['attribute']}, "
-        f"σ = {bent['sigma']:.2g}, {bent['low']:.2g} to {bent['high']:.2g}): the network is not linear there."
+        f"A whole shift misses {parts[0]} of the difference where most may be missing; half a shift is off half the "
+        f"change by {parts[1]} where most is shown: {_linearity(whole, half, bent)}."
     )
+
+
+def _linearity(whole: pd.DataFrame, half: pd.DataFrame, bent: "pd.Series[Any]") -> str:
+    """What the gaps show of a network: one that is linear misses as much of half a shift as of a whole one."""
+    there = whole[(whole["attribute"] == bent["attribute"]) & (whole["sigma"] == bent["sigma"])]
+    if bent["low"] > LINEAR and len(there) and (there["high"] < bent["low"]).all():
+        return "the network is not linear there"
+    if (pd.concat([whole, half])["high"] <= LINEAR).all():
+        return f"no interval reaches beyond {LINEAR:.0%} of what a linear network would do"
+    return f"neither shown to be linear within {LINEAR:.0%} nor not to be"
 
 
 def read_recovery(recovery: pd.DataFrame) -> str:
-    """The site that alone recovers most, over all noise levels."""
+    """The sites that alone recover most and least, over all noise levels."""
     rows = recovery[(recovery["form"] == "sufficiency") & (recovery["sigma_low"] == 0)]
-    rows = rows[rows["sigma_high"] == rows["sigma_high"].max()].sort_values("median")
-    best, least = rows.iloc[-1], rows.iloc[0]
-    return (
-        f"Patched at all noise levels, {site_name(best['site'])} alone recovers "
-        f"{best['median']:.0%} ({best['median_low']:.0%} to {best['median_high']:.0%}) of the effect, "
-        f"{site_name(least['site'])} {least['median']:.0%} ({least['median_low']:.0%} to "
-        f"{least['median_high']:.0%})."
+    rows = rows[rows["sigma_high"] == rows["sigma_high"].max()].assign(site=rows["site"].map(site_name))
+    known = rows.dropna(subset="median").sort_values("median", ascending=False)
+    if known.empty:
+        return f"At none of {len(rows)} sites do two seeds have an effect that could be recovered."
+    parts = [with_ends(row, "median", ".0%", of="median", note=f"n = {row['n']}") for _, row in known.iterrows()]
+    text = (
+        f"Patched at all noise levels, one of {len(rows)} sites at a time, {known['site'].iloc[0]} recovers {parts[0]}"
     )
+    if len(known) == 1:
+        return f"{text} of the effect."
+    most = not_apart(alike(known, "site", of="median"))
+    return f"{text} of the effect{most or ', the most'}; the lowest value is {known['site'].iloc[-1]}'s {parts[-1]}."
 
 
 def read_loss(half: pd.DataFrame) -> str:
-    """The attributes that are lost first and last as noise grows."""
-    pixels = half[half["metric"] == "pixels"].dropna(subset="sigma").sort_values("sigma")
-    if pixels.empty:
-        return "No attribute's error reaches 1/4 within these noise levels."
-    first, last = pixels.iloc[0], pixels.iloc[-1]
-    if len(pixels) == 1:
-        return f"{first['attribute']} reaches an error of 1/4 at σ = {first['sigma']:.2g}."
-    return (
-        f"As noise grows, {first['attribute']} is lost first (Err = 1/4 at σ = {first['sigma']:.2g}, "
-        f"{first['low']:.2g} to {first['high']:.2g}) and {last['attribute']} last (σ = {last['sigma']:.2g}, "
-        f"{last['low']:.2g} to {last['high']:.2g})."
-    )
+    """Where the error of each attribute reaches 1/4 as noise grows, and which is shown to be lost first."""
+    pixels = half[half["metric"] == "pixels"]
+    known, others = pixels.dropna(subset="sigma").sort_values("sigma"), pixels[pixels["sigma"].isna()]
+    unknown = f"does not cross 1/4 within these noise levels, or lies above it from the lowest on: {_names(others)}"
+    if known.empty:
+        return f"No attribute's error is shown to reach 1/4: it {unknown}."
+    parts = [f"{row['attribute']} at σ = {_crossing(row)}" for _, row in known.iterrows()]
+    text = f"As noise grows, the error reaches 1/4 for {', '.join(parts)}"
+    if len(others):
+        return f"{text}; it {unknown}."
+    if len(known) == 1:
+        return f"{text}."
+    sure = known["reached"].min() > 0.95
+    same = alike(known, "attribute") if sure else list(known["attribute"].iloc[1:])
+    first = known["attribute"].iloc[0]
+    if same:
+        return f"{text}; which of {', '.join([first, *same])} is lost first is not shown."
+    return f"{text}; {first} is lost first."
 
 
 def read_information(expected: pd.DataFrame, integrand: pd.DataFrame) -> str:
@@ -225,11 +261,13 @@ def read_information(expected: pd.DataFrame, integrand: pd.DataFrame) -> str:
         f"{row['entropy_nats']:.2g})"
         for _, row in rows[rows["low"] > rows["entropy_nats"]].iterrows()
     ]
+    furthest = number((rows["high"] - rows["entropy_nats"]).max(), "+.2g")
     first = (
-        "By the log ratio, no attribute's information exceeds its entropy with its interval."
+        f"By the log ratio, the information of none of {_names(rows)} is shown to exceed its entropy: the intervals of "
+        f"95 % end at {furthest} nats from it or lower."
         if not beyond
         else f"By the log ratio, information exceeds the attribute's entropy for {', '.join(beyond)}: no exact "
-        "denoiser's does, so the branches contradict each other."
+        f"denoiser's does, so the branches contradict each other ({len(rows)} intervals of 95 % each were looked at)."
     )
     texts = []
     for name, part in integrand[integrand["estimator"] == "log_ratio"].groupby("attribute", sort=False):
@@ -243,28 +281,26 @@ def read_overlap(table: pd.DataFrame) -> str:
     """How much two attributes influence the same pixels, and what they have together beyond their parts."""
     if table.empty:
         return "Where the condition changes the prediction, image by image."
-    pixelwise = table[table["aggregate"] == "pixelwise"].set_index("part")
-    both, extra = pixelwise.loc["redundancy"], pixelwise.loc["synergy"]
+    pixelwise = table[table["aggregate"] == "pixelwise"].set_index("part").to_dict("index")
+    both, extra = pixelwise["redundancy"], pixelwise["synergy"]
+    side = "beyond" if extra["low"] > 0 else "short of" if extra["high"] < 0 else "not shown to differ from"
     return (
-        f"{both['first']} and {both['second']} influence the same pixels by {both['nats']:.2g} nats "
-        f"({both['low']:.2g} to {both['high']:.2g}); together they have {extra['nats']:+.2g} nats "
-        f"({extra['low']:+.2g} to {extra['high']:+.2g}) beyond the sum of their parts."
+        f"{both['first']} and {both['second']} influence the same pixels by {with_ends(both, 'nats', '.2g')} nats (the "
+        f"smaller of the two at each pixel); together they are {side} the sum of their parts: "
+        f"{with_ends(extra, 'nats', '+.2g')} nats."
     )
 
 
 def read_classes(summary: pd.DataFrame) -> str:
-    """The best and the worst classified attribute, and what elimination saved."""
-    rows = summary.sort_values("accuracy")
-    low, high = rows.iloc[0], rows.iloc[-1]
-    least = (
-        ""
-        if len(rows) == 1
-        else (f" and {low['accuracy']:.0%} ({low['low']:.0%} to {low['high']:.0%}) for {low['attribute']}")
-    )
+    """The attributes that are classified best and worst, as far as they are told apart, and what elimination saved."""
+    rows = summary.sort_values("accuracy", ascending=False)
+    best, *others = (f"{with_ends(row, 'accuracy', '.0%')} for {row['attribute']}" for _, row in rows.iterrows())
+    least = f" and {others[-1]}, the most and the least of {len(rows)}" if others else ""
+    same = alike(rows, "attribute")
+    apart = f"; {rows['attribute'].iloc[0]} is not told apart from {', '.join(same)}" if same else ""
     return (
-        f"Classification by paired losses is right in {high['accuracy']:.0%} ({high['low']:.0%} to {high['high']:.0%}) "
-        f"for {high['attribute']}{least}; eliminating losers early took {summary['share'].mean():.0%} of the "
-        "evaluations."
+        f"Classification by paired losses is right in {best}{least}{apart}; eliminating losers early took "
+        f"{summary['share'].mean():.0%} of the evaluations."
     )
 
 
@@ -281,17 +317,27 @@ def _readable(cells: pd.DataFrame) -> str:
     cells = cells.sort_values("sigma", ascending=False).reset_index(drop=True)
     above = cells["low"] > READABLE
     if not above.any():
-        return "no noise level"
+        return f"none of {len(cells)} noise levels"
     runs = (above != above.shift()).cumsum()
     ends = [(part["sigma"].iloc[0], part["sigma"].iloc[-1]) for _, part in cells[above].groupby(runs[above])]
-    return "σ = " + ", ".join(f"{high:.2g}" if high == low else f"{high:.2g} to {low:.2g}" for high, low in ends)
+    return "σ = " + ", ".join(span(high, low) for high, low in ends)
 
 
 def _sigmas(row: "pd.Series[float]") -> str:
+    """The interval of a landmark as noise levels; at minus infinity there is none."""
     low, high = sorted(math.exp(-float(row[end]) / 2) for end in ("low", "high"))
-    return f"{low:.2g} to {high:.2g}"
+    return f"{low:.2g} to {high:.2g}" if math.isfinite(high) else f"{low:.2g} or above, or at no level"
 
 
-def _not_apart(best: pd.DataFrame) -> str:
-    others = ", ".join(best["method"].iloc[1:])
-    return f", not told apart from {others}" if others else ""
+def _or_more(high: float) -> str:
+    return f"{high:.2g}" if math.isfinite(high) else "more than the levels hold"
+
+
+def _crossing(row: "pd.Series[Any]") -> str:
+    """Noise level with its interval, and of which share of the bootstrap draws that is."""
+    part = "" if row["reached"] > 0.95 else f"of the {row['reached']:.0%} of draws that cross"
+    return with_ends(row, "sigma", ".2g", note=part)
+
+
+def _names(rows: pd.DataFrame) -> str:
+    return ", ".join(rows["attribute"])

@@ -1,10 +1,15 @@
 """Sections of the directions report on the condition: its tokens, their linearity, and where they enter."""
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import torch
 
 from scorescope.analysis.directions.patching import patch_trace
 from scorescope.analysis.directions.token_directions import label_pairs, linearity_gap, token_direction
+from scorescope.analysis.statistics.bootstrap import draw_units
+from scorescope.analysis.statistics.studentised import LEAST_UNITS, studentised
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.gradients.heads import attribute_score
@@ -32,7 +37,7 @@ def token_section(bench: Workbench) -> Section:
                 "token_attribution", figures.token_matrix(matrix), readings.read_tokens(matrix),
                 "Integrated gradients of the log-odds of each attribute on the denoised estimate, from the null "
                 "tokens to the condition's, summed over each token; absolute values averaged over images, divided by "
-                "the row's sum.", wide=True,
+                f"the row's sum. Intervals are studentised, over images; none below {LEAST_UNITS} images.", wide=True,
             ),
             ReportFigure(
                 "linearity", figures.gap_curves(gaps), readings.read_gap(gaps),
@@ -78,11 +83,19 @@ def _tokens(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
         head = attribute_score(subject.scores([contrast]), contrast.attribute)
         step = make_step(subject.denoiser, point.x, sigma, subject.conditions(labels), head=head)
         found = attribute_step(step, "IntegratedGradients", n_steps=bench.size(64, 48))
-        shares = found.by_token.abs().mean(0)
-        names = _name_tokens(subject, len(shares))
-        for token, share in zip(names, (shares / shares.sum()).tolist(), strict=True):
-            rows.append((contrast.attribute, sigma, token, count, share, found.total_residual))
-    return pd.DataFrame(rows, columns=["score", "sigma", "token", "n", "share", "residual"])
+        changes = found.by_token.abs().T.double().cpu().numpy()
+        draws = draw_units(count, resamples=1000, seed=0)
+        shares = studentised(changes, np.broadcast_to(changes.sum(0), changes.shape), draws)
+        names = _name_tokens(subject, len(changes))
+        part = pd.DataFrame({"token": names, "share": shares.value, "low": shares.low, "high": shares.high})
+        where: dict[str, Any] = {
+            "score": contrast.attribute,
+            "sigma": sigma,
+            "n": count,
+            "residual": found.total_residual,
+        }
+        rows.append(part.assign(**where, low=part["low"].clip(0, 1), high=part["high"].clip(0, 1)))
+    return pd.concat(rows, ignore_index=True)[["score", "sigma", "token", "n", "share", "low", "high", "residual"]]
 
 
 def _name_tokens(subject: Subject, count: int) -> list[str]:

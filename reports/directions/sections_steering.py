@@ -60,8 +60,9 @@ def steering_section(bench: Workbench) -> Section:
                 f"and positions, on the log-odds of the attribute, in standard deviations over real images. Steerable: "
                 f"beyond {RELEVANT:g}, every random direction of the same norm, and what directions of shuffled labels "
                 "do, each as long as it was found. Not steerable: shown to be below a random one or that size. "
-                "Undecided: neither is shown, or the dose "
-                f"changes the image by more than half the distance between samples of different seeds. {SCREENING}",
+                "Undecided, and pale: neither is shown, or the dose "
+                "changes the image by more than half the distance between samples of different seeds. The colours are "
+                f"scaled to the largest effect that is shown to move the attribute. {SCREENING}",
                 wide=True,
             ),
             ReportFigure(
@@ -107,16 +108,15 @@ def test_accuracy(bench: Workbench, contrast: Contrast, site: str) -> dict[str, 
     """Balanced accuracy of a cell's probe on test images, with its interval; of a cell that validation has chosen."""
     scan, level = bench.scan, bench.activations.nearest_level(FOUND_AT)
     images = bench.activations.images.numpy()
-    part = Part.of(scan.split.test, images, np.arange(1 + images.max()), resamples=bench.size(500, 200), seed=0)
+    part = Part.of(scan.split.test, images, np.arange(1 + images.max()), resamples=1, seed=0)
     truth = bench.labels[:, bench.subject.column(contrast.attribute)].numpy()[part.images]
     probe = scan.probe(contrast.attribute, site, sigma=bench.activations.sigmas[level])
     predicted = probe.predict(bench.activations.at(site, level)[part.rows])
-    draws = balanced_accuracy(predicted[None], truth, part)[:, 0]
-    low, high = np.quantile(draws[1:], [0.025, 0.975])
-    lower, upper = recall_interval(predicted[None], truth, part)
+    accuracy = balanced_accuracy(predicted[None], truth, part, draws=False)
+    low, high = recall_interval(predicted[None], truth, part)
     return {
-        "images": part.count, "accuracy": float(draws[0]),
-        "accuracy_low": min(float(low), float(lower[0])), "accuracy_high": max(float(high), float(upper[0])),
+        "images": part.count, "accuracy": float(accuracy[0, 0]), "accuracy_low": float(low[0]),
+        "accuracy_high": float(high[0]),
     }  # fmt: skip
 
 

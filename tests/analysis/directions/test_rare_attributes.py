@@ -75,11 +75,13 @@ def test_a_probe_that_is_always_right_has_an_interval():
 
 
 @pytest.mark.slow
-def test_intervals_of_rare_attributes_cover():
+@pytest.mark.parametrize("prevalence", [0.5, 0.1, 0.05])
+def test_intervals_of_rare_attributes_cover(prevalence):
+    """With the bootstrap's where those are wider, as before, 0.98 for rare ones; the table is in RESULTS.md."""
     covered, draws = 0, 200
     for seed in range(draws):
-        values, labels = rare(0.1, seed, count=1000)
-        scan = probe_scan(activations(values), {"y": labels}, strengths=[1e-2], seed=seed, resamples=200)
+        values, labels = rare(prevalence, seed, count=1000)
+        scan = probe_scan(activations(values), {"y": labels}, strengths=[1e-2], seed=seed, resamples=2)
         probe = scan.probe("y", "a", sigma=1.0)  # its own accuracy, known: normal classes cut by a plane
         weights = ((probe.weights[:, 1] - probe.weights[:, 0]) / probe.scale).numpy()
         offset = float(probe.bias[1] - probe.bias[0]) - float(weights @ probe.mean.numpy())
@@ -87,7 +89,8 @@ def test_intervals_of_rare_attributes_cover():
         truth = (norm.cdf(-away[0]) + norm.cdf(away[0] + away[1])) / 2
         row = scan.final.iloc[0]
         covered += row["low"] <= truth <= row["high"]
-    assert covered / draws >= 0.92 - 3 * 0.015
+    print(f"prevalence {prevalence}: {covered / draws:.3f}")
+    assert 0.92 <= covered / draws <= 0.98
 
 
 def test_the_area_is_scikit_learns():

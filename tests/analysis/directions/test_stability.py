@@ -30,6 +30,13 @@ def test_effective_dimension_does_not_grow_with_few_rows():
     assert effective_dimension(x) == pytest.approx(400, rel=0.25)  # the plain estimate is 52
 
 
+def test_the_null_is_a_cosine():
+    """Of activations that vary in two directions it was 1.4."""
+    x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)) @ torch.randn(2, 40)
+    table = direction_stability(x, np.arange(60) % 2, halves=4, resamples=4)
+    assert (table["d_eff"] < 3).all() and (table["null"] == 1).all()
+
+
 def test_stability_grows_with_rows_and_shuffled_labels_are_at_the_null():
     few, many = (
         direction_stability(*nuisance_model(n, seed=0)[:2], resamples=50, halves=30).set_index("cosine")

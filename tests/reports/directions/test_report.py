@@ -2,10 +2,12 @@
 
 import functools
 import json
+import re
 
 import pandas as pd
 import pytest
 import torch
+from tests.reports.directions.test_readings import WITH_ENDS
 from torch import nn
 
 from scorescope.analysis import steer_curve
@@ -123,6 +125,11 @@ def test_report_is_complete(report):
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["contrasts"] == ["size: small to large", "hue: red to blue"] and manifest["sites"] == list(SITES)
     assert all(outcome.readings) and len(outcome.readings) == 19
+    for sentence in outcome.readings:
+        assert not re.search(r"\b(nan|inf)\b", sentence), sentence
+        assert all(float(low) <= float(value) <= float(high) for value, low, high in WITH_ENDS.findall(sentence)), (
+            sentence
+        )
 
 
 def test_tables_are_the_sizes_that_were_asked(report):
