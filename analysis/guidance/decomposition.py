@@ -64,7 +64,10 @@ DECOMPOSITION = Schema(
         Column("observed", int, "", "denoiser evaluations made for the recording only"),
         Column("reference", str, "", "branch that stands for D_u: uncond, weak, perturbed or independent (ICG)"),
         Column(
-            "missing", str, "", "why numbers of the row are missing: a branch is, or a ratio is 0 / 0; empty where none is"
+            "missing",
+            str,
+            "",
+            "why numbers of the row are missing: a branch is, or a ratio is 0 / 0; else empty",
         ),
     ),
 )

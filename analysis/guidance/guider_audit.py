@@ -53,7 +53,10 @@ GUIDER_AUDIT = Schema(
         Column("call", int, "", "prediction within the step"),
         Column("sigma", float, "data", "noise level, variance exploding"),
         Column(
-            "acts_in", str, "", "space in which the result is a combination of cond and uncond; any (linear); none; "
+            "acts_in",
+            str,
+            "",
+            "space in which the result is a combination of cond and uncond; any (linear); none; "
             "unknown where nothing can be told, see `missing`",
         ),
         Column("raw", bool, "", "it is found to act in whatever space it is fed, at this state (of at least two)"),
