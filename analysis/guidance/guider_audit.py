@@ -41,6 +41,7 @@ SPACES: tuple[Space, ...] = ("denoised", "eps", "v", "flow")
 # is 1e-7 of a prediction that may be a thousand times the update.
 SPAN_TOLERANCE = 1e-4
 ROUNDED = 1e-6  # what lies outside the span, in units of cond, that float32 inside a guider explains by itself
+CONVERTED = 1e-12  # the same of converting to a space and back, in double precision
 NO_PART = 1e-6  # share of cond - uncond below which it has no part along cond, or none across
 
 GUIDER_AUDIT = Schema(
@@ -216,7 +217,7 @@ def _act(
     """Where the guider acted, and with which weights, for each sample."""
     found = {space: _weights(guided, branches, x, level, space) for space in SPACES}
     residuals, left = (torch.stack([found[space][k] for space in SPACES]) for k in (3, 4))
-    inside = (residuals <= SPAN_TOLERANCE).cpu().numpy()
+    inside = ((residuals <= SPAN_TOLERANCE) | (left <= CONVERTED)).cpu().numpy()
     best = residuals.nan_to_num(torch.inf).argmin(0).cpu().numpy()
     fed = SPACES.index(space)
     best = np.where(inside[fed], fed, best)  # at sigma 1 v and flow are the same but for a factor
