@@ -47,7 +47,7 @@ def elsewhere(rows: pd.DataFrame) -> str:
     """Where else the largest mean may be: levels whose interval is not wholly below that of the peak."""
     rows = rows.dropna(subset="mean")
     levels = rows.loc[~(rows["high"] < peak_of(rows)["low"]), "sigma"]
-    return "" if len(levels) == 1 else f", by its intervals anywhere within σ = {between(levels.min(), levels.max())}"
+    return "" if len(levels) == 1 else f", by its intervals somewhere within σ = {between(levels.min(), levels.max())}"
 
 
 def half_of_peak(rows: pd.DataFrame) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from scorescope.analysis.guidance.effects import conclusions
 from scorescope.analysis.guidance.run_keys import run_name
+from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS
 from scorescope.analysis.statistics.intervals import pairs_needed
 from scorescope.reports.guidance.peaks import above_rounding, elsewhere, half_of_peak, peak_of, row_at, why_none
 from scorescope.reports.guidance.runs import of_run, pick, row_of
@@ -24,14 +25,12 @@ def read_update(steps: pd.DataFrame, weight: float, *, rule: str = "CFG") -> str
     peak = peak_of(whole)
     floor = row_at(pick(steps, "norm_floor", rule, weight), peak["sigma"])["mean"]
     if not peak["mean"] > floor:
-        return (
-            f"No update is shown: the mean norm is largest at σ = {peak['sigma']:.3g} ({told(peak)}), where rounding "
-            f"alone gives {floor:.2g}."
-        )
+        return f"No update is shown: the mean norm is at most {told(peak)}, where rounding alone gives {floor:.2g}."
     parts = (row_at(pick(steps, f"{part}_norm", rule, weight), peak["sigma"]) for part in ("orthogonal", "parallel"))
     orthogonal, parallel = (told(part) for part in parts)
+    norm = told(peak, what=INTERVAL, brackets=False)
     return (
-        f"In the mean the update is largest at σ = {peak['sigma']:.3g} (norm {told(peak, what=INTERVAL)})"
+        f"In the mean the update is largest at σ = {peak['sigma']:.3g} (norm {norm})"
         f"{elsewhere(whole)}, and {half_of_peak(whole)}; at its peak the orthogonal part has norm {orthogonal}, the "
         f"parallel part {parallel}."
     )
@@ -44,7 +43,8 @@ def read_share(steps: pd.DataFrame, centred: pd.DataFrame, weight: float) -> str
     """
     rows = pick(steps, "parallel_share", "CFG", weight)
     known = above_rounding(steps, "parallel_share", "CFG", weight, judged="update_norm", floor="norm_floor")
-    why = why_none(rows) or "no update beyond rounding"
+    rounding = "no update beyond rounding" if rows["mean"].notna().sum() > len(known) else ""
+    why = "; ".join(filter(None, [why_none(rows), rounding]))
     if known.empty:
         return f"Under CFG at w = {weight:g} no parallel share is known at any noise level: {why}."
     peak, none = peak_of(known), len(rows) - len(known)
@@ -196,10 +196,12 @@ def read_bands(bands: pd.DataFrame) -> str:
     for sigma in (rows["sigma"].max(), rows["sigma"].min()):
         here = rows[rows["sigma"] == sigma].sort_values("mean", ascending=False)
         top, others = here.iloc[0], here.iloc[1:]
-        clear = "" if (others["high"] < top["low"]).all() else ", not told from all others"
-        where = f"from {top['low_frequency']:.2g} cycles a pixel up{clear}" if top["mean"] > 0 else "nowhere"
-        texts.append(f"{where} at σ = {sigma:.2g}")
-    return f"In the mean the update is strongest {texts[0]}, and {texts[1]}."
+        clear = "" if (others["high"] < top["low"]).all() else " (not told from all others)"
+        where = (
+            f"in the band from {top['low_frequency']:.2g} cycles a pixel up{clear}" if top["mean"] > 0 else "in none"
+        )
+        texts.append(f"at σ = {sigma:.2g} {where}")
+    return f"By bands of frequency the mean update is strongest {', and '.join(texts)}."
 
 
 def read_metric(table: pd.DataFrame, metric: str, name: str) -> str:
@@ -248,7 +250,8 @@ def read_savings(saved: pd.DataFrame) -> str:
     paper = rows[rows["setting"] == name]
     if len(paper) and most["setting"] != name:
         text += f", and {_saved(paper.iloc[0])} at the paper's {PAPER_THRESHOLD:g}"
-    enough = [str(name).split()[-1] for name in rows.loc[rows["saved_low"] >= SAVED, "setting"]]
+    shown = (rows["saved_low"] >= SAVED) & (rows["n"] >= LEAST_SEEDS)
+    enough = [str(name).split()[-1] for name in rows.loc[shown, "setting"]]
     text += f". {SAVED:.0%} or more is shown at {', '.join(enough) or 'none of the thresholds'}."
     once = [str(name).split()[-1] for name in rows.loc[rows["first_look"] == 1, "setting"]]
     if once:
@@ -276,6 +279,8 @@ def _read_part(row: pd.Series) -> str:
     )
     if row["verdict"] != "too few pairs":
         return text
+    if not row["claimed"].startswith("within"):
+        return f"{text}, {row['n']} where an interval takes {LEAST_SEEDS}"
     return f"{text}, {row['n']} where even without a single difference it takes {pairs_needed(KEPT)}"
 
 

@@ -9,7 +9,15 @@ import math
 import pandas as pd
 
 
-def told(row: "pd.Series[float]", value: str = "mean", *, of: str = "", form: str = ".3g", what: str = "") -> str:
+def told(
+    row: "pd.Series[float]",
+    value: str = "mean",
+    *,
+    of: str = "",
+    form: str = ".3g",
+    what: str = "",
+    brackets: bool = True,
+) -> str:
     """A value with its 95 % interval, all in one format, so that rounding keeps the value inside.
 
     Parameters
@@ -24,10 +32,15 @@ def told(row: "pd.Series[float]", value: str = "mean", *, of: str = "", form: st
         Format of all three.
     what : str
         What is said before the interval, for instance "95 % interval ".
+    brackets : bool
+        Around the interval; without them it stands after a comma.
     """
+    text = f"{row[value]:{form}}"
     low, high = (row[f"{of}_{end}" if of else end] for end in ("low", "high"))
-    interval = "" if math.isnan(low) or math.isnan(high) else f" ({what}{low:{form}} to {high:{form}})"
-    return f"{row[value]:{form}}{interval}"
+    if math.isnan(low) or math.isnan(high):
+        return text
+    interval = f"{what}{low:{form}} to {high:{form}}"
+    return f"{text} ({interval})" if brackets else f"{text}, {interval}"
 
 
 def between(first: float, second: float, *, digits: int = 2) -> str:
