@@ -29,7 +29,7 @@ EFFECTS = Schema(
         Column("claimed", str, "", "what the difference is said to be"),
         Column("n", int, "", "pairs"),
         Column("value", float, "", "mean difference"),
-        *ends("", "bootstrap over pairs, Tango's for shares"),
+        *ends("", "over pairs, corrected for skewness; Tango's for shares"),
         Column("verdict", str, "", VERDICTS),
     ),
 )

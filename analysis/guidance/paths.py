@@ -30,7 +30,7 @@ _INTERVAL = (
     Column("n", int, "", "samples, of all runs of this rule and weight"),
     RUNS,
     Column("mean", float, "", "mean over samples, in the unit of the quantity"),
-    *ends("", "bootstrap over samples"),
+    *ends("", "over samples, corrected for skewness"),
 )
 
 GAIN_PATH = Schema(
@@ -62,7 +62,7 @@ CLIP_SHARE = Schema(
         Column("n", int, "", "samples, of all runs of this rule and weight"),
         RUNS,
         Column("mean", float, "1", "share of a sample's steps at which the clip is active, mean over samples"),
-        *ends("1", "bootstrap over samples"),
+        *ends("1", "over samples, corrected for skewness"),
     ),
 )
 
@@ -148,7 +148,7 @@ def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
     rows = _clipped(table, norm)
     by = [*PATH, "step", "sigma"]
     found = summarise_runs(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median")
-    # in the order of the groups, as the summary: a bootstrap of samples that all agree would have no width
+    # in the order of the groups, as the summary: an interval of samples that all agree has else no width
     exact = [share_interval(group) for _, group in rows.groupby(by, sort=False, dropna=False)["active"]]
     found.loc[found["quantity"] == "active", ["low", "high"]] = exact
     return CLIP.check(found)

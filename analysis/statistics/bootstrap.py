@@ -78,7 +78,7 @@ def interval(statistics: Floats) -> tuple[Floats, Floats, Floats]:
         missing = np.full(statistics.shape[1:], np.nan)
         return statistics[0], missing, missing
     value, (low, high) = statistics[0], np.nanquantile(statistics[1:], TAILS, axis=0)
-    return value, np.fmin(low, value), np.fmax(high, value)
+    return value, np.where(value < low, value, low), np.where(value > high, value, high)
 
 
 def check_seeds(seeds: Sequence[int], least: int) -> list[int]:

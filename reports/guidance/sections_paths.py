@@ -32,7 +32,7 @@ def gain_parts(
     how = (
         "A step from σ to σ′ takes over the share 1 − σ′/σ of the prediction, so a gain g acts as 1 + (1 − σ′/σ)(g − "
         "1). The product is what the gains would come to if nothing answered them. First call of each step; bands are "
-        "95 % bootstrap intervals."
+        "95 % intervals."
     )
     figure, reading = figures.gain_path(path, runs=runs), readings.read_gain_path(path, runs)
     table = ReportTable(f"gain_path{suffix}", path, "One row a (rule, weight, step, quantity).", shown=False)
@@ -101,7 +101,7 @@ def separation_parts(tables: Mapping[str, pd.DataFrame], *, base: str, pairs: in
     ends = _stacked({name: parting(table) for name, table in tables.items()}, "setting")
     how = (
         f"{pairs} pairs of the same seeds; states at the first call of each step, in units of σ; marks: the first step "
-        f"whose interval lies above {TOLERANCE:g}. 95 % bootstrap intervals over pairs, each for its step alone: the "
+        f"whose interval lies above {TOLERANCE:g}. 95 % intervals over pairs, each for its step alone: the "
         "first of several is passed a little early."
     )
     reading, distances = readings.read_parting(ends, tables, base, TOLERANCE), _stacked(tables, "setting")

@@ -53,7 +53,7 @@ def _bands(study: Study) -> Section:
         return Section()
     by = [*PATH, "band", "low_frequency", "high_frequency", "step", "call", "sigma"]
     bands = summarise_runs(decompose_bands(study.unguided), by=by, quantities=["update_norm", "cond_norm"])
-    how = "Unguided run, first call of each step; the lowest band is the mean. 95 % bootstrap intervals."
+    how = "Unguided run, first call of each step; the lowest band is the mean. 95 % intervals."
     tables = [ReportTable("bands", bands, "One row a (band, step, call, quantity).", shown=False)]
     if not (bands.loc[bands["quantity"] == "update_norm", "mean"] > 0).any():
         return Section(tables=tables, text="There is no update in any band of frequencies.")
@@ -83,7 +83,7 @@ def comparison_section(study: Study) -> Section:
     if "diversity" in metrics:
         figure = figures.against_weight(table, "diversity", label="diversity: mean distance within a class")
         reading = readings.read_metric(table, "diversity", "Diversity within a class")
-        how = "95 % intervals: bootstrap of jackknife pseudo-values, since each sample is in many of the distances."
+        how = "95 % intervals: those of jackknife pseudo-values, since each sample is in many of the distances."
         shown.append(ReportFigure("diversity", figure, reading, how))
     meaning = pd.DataFrame(METRICS.items(), columns=["metric", "meaning"])
     return Section(
@@ -112,7 +112,7 @@ def effects_section(study: Study) -> Section:
         "and the rule could stop before it has guided. Compared with CFG of the same weight and seeds; the claim is "
         f"tested at the paper's threshold of {PAPER_THRESHOLD:g} alone, the others describe."
     )
-    parts = "Paired differences over the same seeds; 95 % intervals, bootstrap over pairs or, for shares, Tango's."
+    parts = "Paired differences over the same seeds; 95 % intervals over pairs, of shares Tango's."
     return Section(
         text=readings.read_effects(found, untested),
         figures=[ReportFigure("thresholds", figures.threshold_curve(saved), readings.read_savings(saved), how)],

@@ -9,7 +9,7 @@ from scorescope.reports.guidance.sections_paths import clip_parts, gain_parts
 from scorescope.reports.guidance.study import WEIGHT, WEIGHTS, Study
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
-HOW = "First call of each step; bands are 95 % bootstrap intervals of the mean over samples. "
+HOW = "First call of each step; bands are 95 % intervals of the mean over samples. "
 
 
 def update_section(study: Study) -> Section:

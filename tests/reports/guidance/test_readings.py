@@ -9,7 +9,6 @@ import pytest
 import torch
 from tests.claims import check_sentences
 
-from scorescope.analysis.guidance.decomposition import SAME
 from scorescope.analysis.guidance.effects import EFFECTS
 from scorescope.reports.guidance import readings
 
