@@ -21,7 +21,7 @@ from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition.products import BRANCH_PRODUCTS, OUTPUT_PRODUCTS
+from scorescope.probes.decomposition.products import BRANCH_PRODUCTS, IMAGE_STATISTICS, OUTPUT_PRODUCTS
 from scorescope.probes.recording.trace import Trace
 from scorescope.probes.sampling.sample import Run
 
@@ -63,7 +63,12 @@ DECOMPOSITION = Schema(
         Column("needed", int, "", "denoiser evaluations that the rule needed"),
         Column("observed", int, "", "denoiser evaluations made for the recording only"),
         Column("reference", str, "", "branch that stands for D_u: uncond, weak, perturbed or independent (ICG)"),
-        Column("missing", str, "", "why the unconditional branch is missing, or says nothing; empty where it is there"),
+        Column(
+            "missing",
+            str,
+            "",
+            "why numbers of the row are missing: a branch is, or a ratio is 0 / 0; else empty",
+        ),
     ),
 )
 
@@ -76,6 +81,7 @@ CENTRED = Schema(
             "centred_parallel_coefficient", float, "1", "signed coefficient of d along D_c, both without channel means"
         ),
         Column("centred_parallel_share", float, "1", "parallel share of d's energy, both without channel means"),
+        Column("missing", str, "", "why numbers of the row are missing, as in the decomposition"),
     ),
 )
 
@@ -95,6 +101,8 @@ _STEP_KEYS = ["step", "call", "sigma", "log_snr"]
 _LABELS = [*KEYS, "sigma_next", "seed", "log_snr", "needed", "observed", "reference", "missing"]
 _QUANTITIES = [name for name in DECOMPOSITION.names if name not in _LABELS]
 
+SAME = "both branches are the same"  # 0 / 0 is what a share of no update comes to
+
 
 @checked
 def decompose(trace: Trace | Run | str | Path) -> pd.DataFrame:
@@ -109,8 +117,9 @@ def decompose(trace: Trace | Run | str | Path) -> pd.DataFrame:
     -------
     DataFrame
         Columns declared in `DECOMPOSITION`. The weight of a row is that row's. Where the unconditional branch is
-        missing, what depends on it is NaN and `missing` says why. Frequency bands and channel-centred products,
-        where recorded, are given by `decompose_bands` and `decompose_centred`.
+        missing, what depends on it is NaN and `missing` says why; so it does where a ratio has no value, as the
+        parallel share of branches that are the same. Frequency bands and channel-centred products, where recorded,
+        are given by `decompose_bands` and `decompose_centred`.
 
     Raises
     ------
@@ -122,16 +131,14 @@ def decompose(trace: Trace | Run | str | Path) -> pd.DataFrame:
     require_columns("trace.scalars", scalars, [*BRANCH_PRODUCTS, "applied_sq", "applied_cond"])
     cc, uu, dd, dc, ee, de = (scalars[name].to_numpy(np.float64) for name in BRANCH_PRODUCTS)
     keys, size = trace_keys(trace), int(np.prod(manifest["shape"]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        coefficient = dc / cc
-        parallel = dc**2 / cc
-        orthogonal = np.clip(dd - parallel, 0, None)
-        one_minus_cos = _one_minus_cos(cc, uu, dd, dc)
-        # eps_c - eps_u = -d / sigma; the factor 1 / sigma cancels in the cosine
-        one_minus_cos_eps = _one_minus_cos(ee, ee + 2 * de + dd, dd, -de)
-        applied_gain = 1 + scalars["applied_cond"] / cc
-        update_ratio = np.sqrt(dd / cc)
-        share = parallel / dd
+    missing = _why_missing(scalars["missing"], {SAME: dd, "D_c is zero": cc, "D_u is zero": uu, "eps_c is zero": ee})
+    cc, uu, ee = (_divisor(squares) for squares in (cc, uu, ee))
+    coefficient = dc / cc
+    parallel = dc**2 / cc
+    orthogonal = np.clip(dd - parallel, 0, None)
+    one_minus_cos = _one_minus_cos(cc, uu, dd, dc)
+    # eps_c - eps_u = -d / sigma; the factor 1 / sigma cancels in the cosine
+    one_minus_cos_eps = _one_minus_cos(ee, _divisor(np.clip(ee + 2 * de + dd, 0, None)), dd, -de)
     unit = ROUNDING * _precision(trace)
     put_out, put_out_uncond = (scalars.get(name, known) for name, known in zip(OUTPUT_PRODUCTS, (cc, uu), strict=True))
     columns = {
@@ -139,11 +146,11 @@ def decompose(trace: Trace | Run | str | Path) -> pd.DataFrame:
         "log_snr": -2 * np.log(scalars["sigma"]),
         "update_norm": np.sqrt(dd),
         "update_rms": np.sqrt(dd / size),
-        "update_ratio": update_ratio,
+        "update_ratio": np.sqrt(dd / cc),
         "parallel_coefficient": coefficient,
         "parallel_norm": np.sqrt(parallel),
         "orthogonal_norm": np.sqrt(orthogonal),
-        "parallel_share": share,
+        "parallel_share": parallel / _divisor(dd),
         "chance_share": 1 / size,
         "cos_denoised": 1 - one_minus_cos,
         "one_minus_cos_denoised": one_minus_cos,
@@ -151,23 +158,15 @@ def decompose(trace: Trace | Run | str | Path) -> pd.DataFrame:
         "one_minus_cos_eps": one_minus_cos_eps,
         # along an update that has nothing of D_c every weight is the same gain
         "gain": np.where(coefficient == 0, 1.0, 1 + (keys["weight"] - 1) * coefficient),
-        "applied_gain": applied_gain,
+        "applied_gain": 1 + scalars["applied_cond"] / cc,
         "applied_norm": np.sqrt(scalars["applied_sq"]),
         "norm_floor": unit * np.sqrt(put_out + put_out_uncond),
         "cos_floor": unit**2 * (put_out / cc + put_out_uncond / uu) / 2,
         "cos_eps_floor": unit**2 * (put_out + put_out_uncond) / (2 * ee),
         "reference": scalars.get("reference", "uncond"),
+        "missing": missing,
     }
-    kept = [
-        "sigma_next",
-        "needed",
-        "observed",
-        "missing",
-        "overshoot_share",
-        "overshoot_mean",
-        "contrast",
-        "saturation",
-    ]
+    kept = ["sigma_next", "needed", "observed", *IMAGE_STATISTICS]
     return DECOMPOSITION.check(keys.join(scalars[kept]).assign(**columns))
 
 
@@ -187,12 +186,14 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         `rule`, `weight` (of the samples' paths, `path_weight`), `stream`, `step`, `call`, `sigma`, `log_snr`,
-        `quantity`, `n`, `runs`, `mean`, `median`, `low`, `high`; see `summarise_by`. `parallel_share` is the mean
-        over samples of each sample's ratio, not a ratio of means.
+        `quantity`, `n`, `runs`, `mean`, `median`, `low`, `high`, `missing`; see `summarise_by`. `parallel_share` is
+        the mean over samples of each sample's ratio, not a ratio of means; of `n` of them, where `missing` says why
+        others have none.
     """
-    require_columns("table", table, [*PATH, "run", *_STEP_KEYS, *_QUANTITIES])
-    by = [*PATH, *_STEP_KEYS]
-    return summarise_runs(table, by=by, quantities=_QUANTITIES)
+    require_columns("table", table, [*PATH, "run", *_STEP_KEYS, *_QUANTITIES, "missing"])
+    found = summarise_runs(table, by=[*PATH, *_STEP_KEYS], quantities=_QUANTITIES, reasons=True)
+    # what an image looks like is known without branches
+    return found.assign(missing=found["missing"].mask(found["quantity"].isin(IMAGE_STATISTICS), ""))
 
 
 @checked
@@ -219,13 +220,14 @@ def decompose_centred(trace: Trace | Run | str | Path) -> pd.DataFrame:
     trace = _opened(trace)
     names = ["centred_cond_sq", "centred_update_sq", "centred_update_cond"]
     _require(trace, names, "Recording(centred=True)")
-    cc, dd, dc = (trace.scalars[name].to_numpy(np.float64) for name in names)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        columns = {
-            "centred_update_norm": np.sqrt(dd),
-            "centred_parallel_coefficient": dc / cc,
-            "centred_parallel_share": dc**2 / (cc * dd),
-        }
+    cc, dd, dc, whole = (trace.scalars[name].to_numpy(np.float64) for name in [*names, "update_sq"])
+    nothing = {SAME: whole, "the update is its channel means alone": dd, "D_c is its channel means alone": cc}
+    columns = {
+        "centred_update_norm": np.sqrt(dd),
+        "centred_parallel_coefficient": dc / _divisor(cc),
+        "centred_parallel_share": dc**2 / _divisor(cc * dd),
+        "missing": _why_missing(trace.scalars["missing"], nothing),
+    }
     return CENTRED.check(trace_keys(trace).assign(**columns))
 
 
@@ -310,6 +312,18 @@ def _opened(source: Trace | Run | str | Path) -> Trace:
 def _require(trace: Trace, names: list[str], how: str) -> None:
     if absent := [name for name in names if name not in trace.scalars]:
         raise InputError("trace", found=f"scalars without {absent}", expected=f"a run recorded with {how}")
+
+
+def _why_missing(said: pd.Series, nothing: Mapping[str, Floats]) -> pd.Series:
+    """What a trace says, and else the first reason whose squared norm is zero."""
+    zero = [(squares == 0).astype(bool) for squares in nothing.values()]
+    return said.where(said != "", pd.Series(np.select(zero, list(nothing), ""), said.index))
+
+
+def _divisor(squares: Floats) -> Floats:
+    """Squared norms to divide by: where there is nothing, a ratio is missing."""
+    found: Floats = np.where(squares == 0, np.nan, squares)
+    return found
 
 
 def _one_minus_cos(aa: Floats, bb: Floats, dd: Floats, da: Floats) -> Floats:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from scorescope.analysis.guidance.sweeps import changes
+from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS
 from scorescope.analysis.statistics.intervals import is_binary, pairs_needed
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 
 VERDICTS = (
     "shown, not shown (the interval leaves it open), opposite (it lies on the other side), short (on the right side, "
-    "but wholly below what is claimed), too few pairs (no result of so few could lie within the margin)"
+    "but wholly below what is claimed), too few pairs (fewer than 8, or no result of so few could lie in the margin)"
 )
 
 EFFECTS = Schema(
@@ -28,7 +29,7 @@ EFFECTS = Schema(
         Column("claimed", str, "", "what the difference is said to be"),
         Column("n", int, "", "pairs"),
         Column("value", float, "", "mean difference"),
-        *ends("", "bootstrap over pairs, Tango's for shares"),
+        *ends("", "over pairs, corrected for skewness; Tango's for shares"),
         Column("verdict", str, "", VERDICTS),
     ),
 )
@@ -126,6 +127,8 @@ def conclusions(found: pd.DataFrame) -> pd.DataFrame:
 
 def _verdict(effect: Effect, found: pd.Series, share: bool) -> str:
     low, high = float(found["low"]), float(found["high"])
+    if found["n"] < LEAST_SEEDS and not share:  # few that agree have an interval of no width
+        return "too few pairs"
     if effect.sign == 0:
         if -effect.margin <= low and high <= effect.margin:
             return "shown"

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.analysis.guidance.decomposition import SAME
 from scorescope.analysis.guidance.paper_rules import PERTURBING, own_scale, paper_rule
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.doors import checked
@@ -39,6 +40,9 @@ SPACES: tuple[Space, ...] = ("denoised", "eps", "v", "flow")
 # Share of an update that may lie outside the span of the branches: several peers compute in float32 inside, which
 # is 1e-7 of a prediction that may be a thousand times the update.
 SPAN_TOLERANCE = 1e-4
+ROUNDED = 1e-6  # what lies outside the span, in units of cond, that float32 inside a guider explains by itself
+CONVERTED = 1e-12  # the same of converting to a space and back, in double precision
+NO_PART = 1e-6  # share of cond - uncond below which it has no part along cond, or none across
 
 GUIDER_AUDIT = Schema(
     "guider_audit",
@@ -49,8 +53,14 @@ GUIDER_AUDIT = Schema(
         Column("step", int, "", "sampling step"),
         Column("call", int, "", "prediction within the step"),
         Column("sigma", float, "data", "noise level, variance exploding"),
-        Column("acts_in", str, "", "space in which the result is a combination of cond and uncond; any (linear); none"),
-        Column("raw", bool, "", "it acts in whatever space it is fed, at this state (of at least two tried)"),
+        Column(
+            "acts_in",
+            str,
+            "",
+            "space in which the result is a combination of cond and uncond; any (linear); none; "
+            "unknown where nothing can be told, see `missing`",
+        ),
+        Column("raw", bool, "", "it is found to act in whatever space it is fed, at this state (of at least two)"),
         Column("weight_orthogonal", float, "1", "w of the part of cond - uncond orthogonal to cond, in `acts_in`"),
         Column("weight_parallel", float, "1", "w of the part along cond, in `acts_in`; 1 leaves cond as it is"),
         Column("scale_perturbed", float, "1", "s of what cond - perturbed adds to the others' span; NaN without"),
@@ -58,6 +68,7 @@ GUIDER_AUDIT = Schema(
         Column("projection", bool, "", "the two weights differ"),
         Column("residual", float, "1", "share of the update outside the span of the branches, in `acts_in`"),
         Column("difference", float, "1", "|D - D_paper| / |D_paper|, denoised space; NaN without a paper's formula"),
+        Column("missing", str, "", "why `acts_in` or a weight is not known; empty where all are"),
         Column("error", str, "", "what the guider raised; empty where it gave a finite prediction"),
     ),
 )
@@ -100,7 +111,8 @@ def audit(
     Returns
     -------
     DataFrame
-        Columns of `GUIDER_AUDIT`, one row a (fed space, run, step, call, sample).
+        Columns of `GUIDER_AUDIT`, one row a (fed space, run, step, call, sample). Where the branches are the same, or
+        the guider fails, nothing tells where it acts: `acts_in` is then unknown and not none.
 
     Raises
     ------
@@ -204,8 +216,8 @@ def _act(
 ) -> dict[str, Any]:
     """Where the guider acted, and with which weights, for each sample."""
     found = {space: _weights(guided, branches, x, level, space) for space in SPACES}
-    residuals = torch.stack([found[space][3] for space in SPACES])
-    inside = (residuals <= SPAN_TOLERANCE).cpu().numpy()
+    residuals, left = (torch.stack([found[space][k] for space in SPACES]) for k in (3, 4))
+    inside = ((residuals <= SPAN_TOLERANCE) | (left <= CONVERTED)).cpu().numpy()
     best = residuals.nan_to_num(torch.inf).argmin(0).cpu().numpy()
     fed = SPACES.index(space)
     best = np.where(inside[fed], fed, best)  # at sigma 1 v and flow are the same but for a factor
@@ -215,34 +227,52 @@ def _act(
     orthogonal, parallel, third, residual = (
         torch.stack([found[space][k] for space in SPACES]).cpu().numpy()[chosen, np.arange(len(x))] for k in range(4)
     )
+    reasons = {
+        "no finite prediction": ~torch.isfinite(residuals).all(0).cpu().numpy(),
+        SAME: linear & (branches[0] == branches[1]).flatten(1).all(1).cpu().numpy(),
+        "within rounding of cond": failed & (left <= ROUNDED).any(0).cpu().numpy(),
+    }
+    unknown = np.any(list(reasons.values()), axis=0)
+    reasons |= {"cond and uncond are parallel": np.isnan(orthogonal), "no part along cond": np.isnan(parallel)}
     apart = np.abs(parallel - orthogonal) > 1e-3 * np.maximum(1, np.abs(orthogonal))
     return {
-        "acts_in": names, "raw": False, "weight_orthogonal": orthogonal, "weight_parallel": parallel,
-        "scale_perturbed": third, "offset": orthogonal - (np.nan if scale is None else scale), "projection": apart,
-        "residual": residual,
+        "acts_in": np.where(unknown, "unknown", names), "raw": False, "weight_orthogonal": orthogonal,
+        "weight_parallel": parallel, "scale_perturbed": third,
+        "offset": orthogonal - (np.nan if scale is None else scale), "projection": apart, "residual": residual,
+        "missing": np.select(list(reasons.values()), list(reasons), ""),
     }  # fmt: skip
 
 
 def _weights(
     guided: Tensor, branches: Sequence[Tensor], x: Tensor, level: NoiseLevel, space: Space
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Orthogonal, parallel and third weight in one space, and the share of the update that is in no direction."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Orthogonal, parallel and third weight in one space, NaN where there is no such part, and what is in no direction:
+    as a share of the update, and in units of cond."""
     g, c, u, *perturbed = (from_denoised(tensor, x, level, space=space).flatten(1) for tensor in (guided, *branches))
     update, applied = c - u, g - c
-    unit = c / _norm(c)[:, None]
+    unit = c / _divisor(_norm(c))[:, None]
     across = update - _dot(update, unit)[:, None] * unit
-    size, third = _norm(applied), torch.full_like(_norm(applied), torch.nan)
+    across = across * (_norm(across) > NO_PART * _norm(update))[:, None]
+    width, size, third = _dot(across, across), _norm(applied), torch.full_like(_norm(applied), torch.nan)
     left = applied
     if perturbed:  # first what only cond - perturbed explains, then the rest as without it
         away = c - perturbed[0]
         own = away - _dot(away, unit)[:, None] * unit
-        own = own - (_dot(own, across) / _dot(across, across))[:, None] * across
+        own = own - (_dot(own, across) / _divisor(width))[:, None] * across
         third = torch.where(_norm(own) > SPAN_TOLERANCE * _norm(away), _dot(applied, own) / _dot(own, own), torch.nan)
         left = applied - third.nan_to_num(0.0)[:, None] * away
-    along, rest = _dot(left, unit), _dot(left, across) / _dot(across, across)
-    outside = left - along[:, None] * unit - rest[:, None] * across
-    share: Tensor = torch.where(size > 0, _norm(outside) / size, torch.where(size == 0, 0.0, torch.nan))
-    return 1 + rest, 1 + along / _dot(update, unit), third, share
+    along, rest = _dot(left, unit), _dot(left, across) / _divisor(width)
+    outside = _norm(left - along[:, None] * unit - rest[:, None] * across)
+    has_along = _dot(update, unit).abs() > NO_PART * _norm(update)
+    return (
+        torch.where(width > 0, 1 + rest, torch.nan), torch.where(has_along, 1 + along / _dot(update, unit), torch.nan),
+        third, outside / _divisor(size), outside / _divisor(_norm(c)),
+    )  # fmt: skip
+
+
+def _divisor(lengths: Tensor) -> Tensor:
+    """Lengths to divide nothing by: 1 in place of 0."""
+    return torch.where(lengths == 0, 1.0, lengths)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -5,7 +5,8 @@
 
 With p the conditional and q the unconditional law, d KL(p_sigma || q_sigma) / d sigma = -sigma E_p |s_p - s_q|^2, so
 I(c; x_sigma) is the integral of E |D_c - D_u|^2 / s^3 over s from sigma upwards. It cannot exceed the entropy of the
-condition; where a model's integral does, its two branches are no pair of one law.
+condition; where a model's integral does, its two branches are no pair of one law, or the labels were sampled in other
+shares than those of the unconditional law.
 """
 
 import numpy as np
@@ -44,7 +45,13 @@ INFORMATION = Schema(
         *ends("nats per octave", "of drawing samples only"),
         Column("information", float, "nats", "I(c; x_sigma): integral of the density from the highest level down"),
         *ends("nats", "of drawing samples only", of="information"),
-        Column("bound", float, "nats", "entropy of the condition, which the information cannot exceed; NaN if unknown"),
+        Column(
+            "bound",
+            float,
+            "nats",
+            "entropy of the sampled labels, which the information cannot exceed if the "
+            "unconditional branch is of the same labels in the same shares; NaN if there are none, or one",
+        ),
         Column("dropped", int, "", "levels of infinite noise (a flow's first step) that are left out"),
     ),
 )
@@ -109,8 +116,10 @@ def suggest_interval(trace: Trace, *, share: float = 0.9) -> pd.DataFrame:
     """The central noise levels that hold `share` of the information: a guidance interval with its uncertainty.
 
     Equal shares, (1 - share) / 2, are left out above and below. Where the integral is shown to exceed the entropy of
-    the condition (by its own interval), the entropy takes its place: what a network adds below that noise level is no
-    information about the condition. Levels of infinite noise are left out, as in `guidance_information`.
+    the sampled labels (by its own interval), the entropy takes its place: what a network adds below that noise level
+    is no information about the condition. This supposes labels in the shares of the data; samples of a single label
+    say nothing of the others, and their integral is taken whole. Levels of infinite noise are left out, as in
+    `guidance_information`.
 
     There is no interval, and `missing` says why, where the branches differ by no more than rounding, and where fewer
     than 12 noise levels lie inside: then the steps move its ends more than the samples do. `sample`'s default of 18
@@ -239,8 +248,8 @@ def _rounding(trace: Trace, sigma: Floats) -> float:
 
 
 def _entropy(condition: pd.Series) -> float:
-    """Entropy of the labels in nats; NaN where the samples have none."""
-    if condition.isna().any():
+    """Entropy of the labels in nats; NaN where the samples have none, or one: that tells nothing of the others."""
+    if condition.isna().any() or condition.nunique() == 1:
         return float("nan")
     share = condition.value_counts(normalize=True).to_numpy()
     return float(-(share * np.log(share)).sum())

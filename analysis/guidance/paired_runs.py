@@ -30,7 +30,7 @@ SEPARATION = Schema(
         Column("n", int, "", "pairs of samples, of all runs"),
         Column("runs", int, "", "pairs of runs that are averaged here"),
         Column("mean", float, "1", "RMS distance, of states in units of sigma, of decoded images in theirs; mean"),
-        *ends("1", "bootstrap over pairs"),
+        *ends("1", "over pairs, corrected for skewness"),
         Column("separated", bool, "", "the interval lies above the tolerance"),
     ),
 )
@@ -62,7 +62,7 @@ SAVINGS = Schema(
             "rule's `below`: stopped at their first look, without `below` unguided",
         ),
         Column("change", float, "data", "RMS change of the final sample, mean over samples"),
-        *ends("data", "bootstrap over samples"),
+        *ends("data", "over samples, corrected for skewness"),
     ),
 )
 

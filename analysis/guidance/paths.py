@@ -30,14 +30,16 @@ _INTERVAL = (
     Column("n", int, "", "samples, of all runs of this rule and weight"),
     RUNS,
     Column("mean", float, "", "mean over samples, in the unit of the quantity"),
-    *ends("", "bootstrap over samples"),
+    *ends("", "over samples, corrected for skewness"),
 )
 
 GAIN_PATH = Schema(
     "gain_path",
     (
         *_STEP,
-        Column("quantity", str, "", "step_gain: weighted gain of the step; path_gain: product of step_gain so far"),
+        Column(
+            "quantity", str, "", "step_gain: weighted gain of the step; path_gain: product so far, if each is known"
+        ),
         *_INTERVAL,
     ),
 )
@@ -60,7 +62,7 @@ CLIP_SHARE = Schema(
         Column("n", int, "", "samples, of all runs of this rule and weight"),
         RUNS,
         Column("mean", float, "1", "share of a sample's steps at which the clip is active, mean over samples"),
-        *ends("1", "bootstrap over samples"),
+        *ends("1", "over samples, corrected for skewness"),
     ),
 )
 
@@ -118,7 +120,8 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
     # where a scheduler does not tell, the level of the next step
     after = rows["after"].fillna(rows.groupby(of_path, sort=False, dropna=False)["sigma"].shift(-1))
     rows = rows.assign(step_gain=1 + (1 - after / rows["sigma"]) * (rows["applied_gain"] - 1))
-    rows["path_gain"] = rows.groupby(of_path, sort=False, dropna=False)["step_gain"].cumprod()
+    steps = rows.assign(gap=rows["step_gain"].isna()).groupby(of_path, sort=False, dropna=False)
+    rows["path_gain"] = steps["step_gain"].cumprod().where(steps["gap"].cumsum() == 0)  # unknown from a gap on
     found = summarise_runs(rows, by=[*PATH, "step", "sigma"], quantities=["step_gain", "path_gain"])
     return GAIN_PATH.check(found.drop(columns="median"))
 
@@ -145,7 +148,7 @@ def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
     rows = _clipped(table, norm)
     by = [*PATH, "step", "sigma"]
     found = summarise_runs(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median")
-    # in the order of the groups, as the summary: a bootstrap of samples that all agree would have no width
+    # in the order of the groups, as the summary: an interval of samples that all agree has else no width
     exact = [share_interval(group) for _, group in rows.groupby(by, sort=False, dropna=False)["active"]]
     found.loc[found["quantity"] == "active", ["low", "high"]] = exact
     return CLIP.check(found)
@@ -173,6 +176,7 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
         of_path = [*by, "run", "sample"]
         path = rows.groupby(of_path, as_index=False, dropna=False)[["active", "relative_norm"]].mean()
         found = summarise_runs(path, by=by, quantities=["active"]).drop(columns=["median", "quantity"])
+        found[["low", "high"]] = found[["low", "high"]].clip(0, 1)  # no share lies beyond
         relative = path.groupby(by, dropna=False)["relative_norm"].mean().reset_index()
         relative = relative.rename(columns={"path_weight": "weight"})
         parts.append(found.merge(relative, on=[*(column.name for column in SUMMARY_KEYS), "norm"]))

@@ -9,6 +9,7 @@ A table that averages over runs has a column `runs`, which counts them.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from scorescope.analysis.statistics.summaries import summarise_by
@@ -57,12 +58,21 @@ def trace_keys(trace: Trace) -> pd.DataFrame:
     return keys[KEYS]
 
 
-def summarise_runs(table: pd.DataFrame, *, by: Sequence[str], quantities: Sequence[str]) -> pd.DataFrame:
-    """`summarise_by`, with the weight of the path as `weight`, and in `runs` how many runs each mean is of."""
+def summarise_runs(
+    table: pd.DataFrame, *, by: Sequence[str], quantities: Sequence[str], reasons: bool = False
+) -> pd.DataFrame:
+    """`summarise_by`, with the weight of the path as `weight`, and in `runs` how many runs each mean is of.
+
+    With `reasons`, `missing` says why a mean is of fewer rows than its group has: what those of `table` say.
+    """
     found = summarise_by(table, by=by, quantities=quantities)
-    counts = table.groupby(list(by), sort=False, dropna=False)["run"].nunique()
+    groups = table.groupby(list(by), sort=False, dropna=False)  # in the order of the summary, once a quantity
     place = list(found).index("n") + 1
-    found.insert(place, "runs", list(counts) * len(quantities))  # groups in the same order, once a quantity
+    found.insert(place, "runs", list(groups["run"].nunique()) * len(quantities))
+    if reasons:
+        said = groups["missing"].agg(lambda texts: "; ".join(sorted(set(texts) - {""})))
+        fewer = found["n"].to_numpy() < np.tile(groups.size(), len(quantities))
+        found["missing"] = np.where(fewer, np.tile(said, len(quantities)), "")
     return found.rename(columns={"path_weight": "weight"})
 
 

@@ -68,7 +68,7 @@ CHANGES = Schema(
         Column("metric", str, "", "a metric that each sample has"),
         Column("n", int, "", "pairs"),
         Column("value", float, "", "mean difference"),
-        *ends("", "bootstrap over pairs, Tango's for shares"),
+        *ends("", "over pairs, corrected for skewness; Tango's for shares"),
     ),
 )
 
@@ -144,10 +144,10 @@ def measure_sweep(
     Returns
     -------
     DataFrame
-        Columns declared in `SWEEP`, metrics in `METRICS`. Intervals are bootstrap over samples; exact for a score of
-        zeros and ones; for precision that of `neighbour_table`, for recall that of `recall_interval`; for the Frechet
-        distance without bias the jackknife, a row that is missing where there are fewer than 20/19 as many images as
-        features.
+        Columns declared in `SWEEP`, metrics in `METRICS`. Intervals are over samples, corrected for skewness;
+        exact for a score of zeros and ones; for precision that of `neighbour_table`, for recall that of
+        `recall_interval`; for the Frechet distance without bias the jackknife, a row that is missing where there are
+        fewer than 20/19 as many images as features.
     """
     require_some("settings", settings)
     measures = _Measures(value_range, scorer, labels, features, decoder)

@@ -71,13 +71,14 @@ class SeedDraws:
 def interval(statistics: Floats) -> tuple[Floats, Floats, Floats]:
     """Value, low and high of statistics whose first row is the sample's and whose others are the draws'.
 
-    Without finite draws the interval is missing.
+    Without finite draws the interval is missing. It always holds the value: draws of a biased statistic, as a ratio of
+    few units, can lie wholly to one side of it.
     """
     if not np.isfinite(statistics[1:]).any():
         missing = np.full(statistics.shape[1:], np.nan)
         return statistics[0], missing, missing
-    low, high = np.nanquantile(statistics[1:], TAILS, axis=0)
-    return statistics[0], low, high
+    value, (low, high) = statistics[0], np.nanquantile(statistics[1:], TAILS, axis=0)
+    return value, np.where(value < low, value, low), np.where(value > high, value, high)
 
 
 def check_seeds(seeds: Sequence[int], least: int) -> list[int]:

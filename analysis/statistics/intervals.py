@@ -178,7 +178,8 @@ def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats, Floats]:
     z = _z()
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return p, np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+    # at a share of 0 or 1 the end is the share itself, but for rounding
+    return p, np.clip(np.minimum(centre - half, p), 0, 1), np.clip(np.maximum(centre + half, p), 0, 1)
 
 
 def with_width(share: Floats, low: Floats, high: Floats, n: int) -> tuple[Floats, Floats]:

@@ -18,7 +18,7 @@ from scorescope.reports.guidance.study import WEIGHT, Study
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 TOLERANCE = 0.01  # RMS distance of two states, in units of sigma, from which they count as apart
-CLIPS = (0.05, 0.1, 0.2, 0.5)  # in units of the norm of D_c at the end of the path
+CLIPS = (0.05, 0.1, 0.2, 0.5)  # in units of the norm of D_c at the last step with an update
 MOMENTA = (-0.5, -0.75)  # the paper's
 PAIRS = 64  # paired samples whose states are held
 HELD_BYTES = 2**29  # for the states and branches of one rule
@@ -32,7 +32,7 @@ def gain_parts(
     how = (
         "A step from σ to σ′ takes over the share 1 − σ′/σ of the prediction, so a gain g acts as 1 + (1 − σ′/σ)(g − "
         "1). The product is what the gains would come to if nothing answered them. First call of each step; bands are "
-        "95 % bootstrap intervals."
+        "95 % intervals."
     )
     figure, reading = figures.gain_path(path, runs=runs), readings.read_gain_path(path, runs)
     table = ReportTable(f"gain_path{suffix}", path, "One row a (rule, weight, step, quantity).", shown=False)
@@ -62,7 +62,7 @@ def clip_parts(
 
 
 def clip_norms(rows: pd.DataFrame) -> list[float]:
-    """Clips r for one run, from the norm of D_c at the end of its path."""
+    """Clips r for one run, from the norm of D_c at the last step of its path that has an update."""
     rows = rows[(rows["call"] == 0) & (rows["update_norm"] > 0)]
     last = rows[rows["step"] == rows["step"].max()]
     end = float((last["update_norm"] / last["update_ratio"]).median())
@@ -101,17 +101,18 @@ def separation_parts(tables: Mapping[str, pd.DataFrame], *, base: str, pairs: in
     ends = _stacked({name: parting(table) for name, table in tables.items()}, "setting")
     how = (
         f"{pairs} pairs of the same seeds; states at the first call of each step, in units of σ; marks: the first step "
-        f"whose interval lies above {TOLERANCE:g}. 95 % bootstrap intervals over pairs, each for its step alone: the "
+        f"whose interval lies above {TOLERANCE:g}. 95 % intervals over pairs, each for its step alone: the "
         "first of several is passed a little early."
     )
-    reading = readings.read_parting(ends, tables, base, TOLERANCE)
+    reading, distances = readings.read_parting(ends, tables, base, TOLERANCE), _stacked(tables, "setting")
+    shown = [
+        ReportTable("parting", ends, "First and last separated step of each pair of rules."),
+        ReportTable("separation", distances, "One row a (setting, step).", shown=False),
+    ]
+    if not (distances["mean"] > 0).any():  # a logarithmic axis has no place for them
+        return Section(tables=shown, text=f"{text} {reading}".strip())
     return Section(
-        [ReportFigure("separation", figures.separation(tables, tolerance=TOLERANCE), reading, how)],
-        [
-            ReportTable("parting", ends, "First and last separated step of each pair of rules."),
-            ReportTable("separation", _stacked(tables, "setting"), "One row a (setting, step).", shown=False),
-        ],
-        text,
+        [ReportFigure("separation", figures.separation(tables, tolerance=TOLERANCE), reading, how)], shown, text
     )
 
 

@@ -30,8 +30,9 @@ def information_section(study: Study) -> Section:
     curve, interval = guidance_information(study.unguided), study.interval
     how = (
         f"E|D_c − D_u|² / σ² along an unguided path of {INFORMATION_STEPS} steps: what the condition is worth there. "
-        "Its integral is the mutual information of condition and state; beyond the entropy of the condition the "
-        "branches would contradict each other. Intervals are those of drawing samples only, not of the steps."
+        "Its integral is the mutual information of condition and state, and at most the entropy of the sampled labels, "
+        "if the unconditional branch is of the same labels in the same shares. Intervals are those of drawing samples "
+        "only, not of the steps."
     )
     figure, reading = figures.information(curve, interval), readings.read_information(curve, interval)
     bands = _bands(study)
@@ -42,6 +43,7 @@ def information_section(study: Study) -> Section:
             ReportTable("information", curve, "One row a noise level.", shown=False),
             *bands.tables,
         ],
+        bands.text,
     )
 
 
@@ -51,11 +53,11 @@ def _bands(study: Study) -> Section:
         return Section()
     by = [*PATH, "band", "low_frequency", "high_frequency", "step", "call", "sigma"]
     bands = summarise_runs(decompose_bands(study.unguided), by=by, quantities=["update_norm", "cond_norm"])
-    how = "Unguided run, first call of each step; the lowest band is the mean. 95 % bootstrap intervals."
-    return Section(
-        [ReportFigure("bands", figures.band_norms(bands), readings.read_bands(bands), how)],
-        [ReportTable("bands", bands, "One row a (band, step, call, quantity).", shown=False)],
-    )
+    how = "Unguided run, first call of each step; the lowest band is the mean. 95 % intervals."
+    tables = [ReportTable("bands", bands, "One row a (band, step, call, quantity).", shown=False)]
+    if not (bands.loc[bands["quantity"] == "update_norm", "mean"] > 0).any():
+        return Section(tables=tables, text="There is no update in any band of frequencies.")
+    return Section([ReportFigure("bands", figures.band_norms(bands), readings.read_bands(bands), how)], tables)
 
 
 def comparison_section(study: Study) -> Section:
@@ -81,7 +83,7 @@ def comparison_section(study: Study) -> Section:
     if "diversity" in metrics:
         figure = figures.against_weight(table, "diversity", label="diversity: mean distance within a class")
         reading = readings.read_metric(table, "diversity", "Diversity within a class")
-        how = "95 % intervals: bootstrap of jackknife pseudo-values, since each sample is in many of the distances."
+        how = "95 % intervals: those of jackknife pseudo-values, since each sample is in many of the distances."
         shown.append(ReportFigure("diversity", figure, reading, how))
     meaning = pd.DataFrame(METRICS.items(), columns=["metric", "meaning"])
     return Section(
@@ -106,11 +108,11 @@ def effects_section(study: Study) -> Section:
     saved = savings([s for s in study.compared if s.name.startswith(("adaptive", full))], against=full)
     how = (
         f"Cosine thresholds in eps space beside the points, looked at up to σ = {study.below:.3g}: where the branches "
-        "of the unguided run disagree most, found before any guided run. Above it both predictions are the noise, and "
-        "the rule would stop before it has guided. Compared with CFG of the same weight and seeds; the claim is tested "
-        f"at the paper's threshold of {PAPER_THRESHOLD:g} alone, the others describe."
+        "of the unguided run disagree most in the mean, found before any guided run. Above it their cosine is higher, "
+        "and the rule could stop before it has guided. Compared with CFG of the same weight and seeds; the claim is "
+        f"tested at the paper's threshold of {PAPER_THRESHOLD:g} alone, the others describe."
     )
-    parts = "Paired differences over the same seeds; 95 % intervals, bootstrap over pairs or, for shares, Tango's."
+    parts = "Paired differences over the same seeds; 95 % intervals over pairs, of shares Tango's."
     return Section(
         text=readings.read_effects(found, untested),
         figures=[ReportFigure("thresholds", figures.threshold_curve(saved), readings.read_savings(saved), how)],

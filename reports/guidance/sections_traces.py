@@ -11,6 +11,7 @@ from scorescope.analysis.guidance.paired_runs import separation
 from scorescope.analysis.guidance.run_keys import PATH, run_name
 from scorescope.data.errors import InputError
 from scorescope.probes.recording.trace import Trace
+from scorescope.reports.guidance.peaks import any_update
 from scorescope.reports.guidance.runs import of_path
 from scorescope.reports.guidance.sections_paths import (
     TOLERANCE,
@@ -20,7 +21,7 @@ from scorescope.reports.guidance.sections_paths import (
     momentum_parts,
     separation_parts,
 )
-from scorescope.reports.guidance.sections_update import update_figures
+from scorescope.reports.guidance.sections_update import no_update, update_figures
 from scorescope.reports.page.pages import ReportTable, Section
 
 MOST = 8  # rules and weights of one trace that are drawn
@@ -58,10 +59,8 @@ def _path_section(
 ) -> Section:
     """The same of the runs of one rule, weight and scheduler."""
     table, steps, run = of_path(table, *key), of_path(steps, *key), key[:2]
-    first = steps[(steps["quantity"] == "update_norm") & (steps["call"] == 0)]
-    if not (first["mean"] > 0).any():
-        reasons = ", ".join(sorted(set(table["missing"]) - {""}))
-        return Section(text=f"No update is known at any step: {reasons}.")
+    if not any_update(steps, *run):
+        return Section(text=no_update(table))
     gain, gain_table = gain_parts(table, [run], suffix=suffix)
     clip, clip_tables = clip_parts(table, steps, run, suffix=suffix)
     momentum, momentum_tables = momentum_parts(trace, clip_norms(table), key, suffix=suffix)

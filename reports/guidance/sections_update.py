@@ -4,16 +4,23 @@ import pandas as pd
 
 from scorescope.analysis.guidance.decomposition import DECOMPOSITION
 from scorescope.reports.guidance import figures, readings
+from scorescope.reports.guidance.peaks import any_update, why_none
 from scorescope.reports.guidance.sections_paths import clip_parts, gain_parts
 from scorescope.reports.guidance.study import WEIGHT, WEIGHTS, Study
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
-HOW = "First call of each step; bands are 95 % bootstrap intervals of the mean over samples. "
+HOW = "First call of each step; bands are 95 % intervals of the mean over samples. "
 
 
 def update_section(study: Study) -> Section:
     """The update, its two parts, and how far the branches point apart."""
     steps = study.steps
+    text = (
+        "The update is the difference of the conditional and the unconditional denoised prediction, D_c − D_u. Its "
+        "part along D_c only scales the prediction; the rest changes what is in it."
+    )
+    if not any_update(steps, "CFG", WEIGHT):
+        return Section(text=f"{text} {no_update(steps)}")
     parts, cosine = update_figures(steps, "CFG", WEIGHT)
     share = ReportFigure(
         "parallel_share",
@@ -21,11 +28,12 @@ def update_section(study: Study) -> Section:
         readings.read_share(steps, study.centred, WEIGHT),
         HOW + "1/N: a random direction in N dimensions. Mean removed: without the brightness offset.",
     )
-    return Section(
-        text="The update is the difference of the conditional and the unconditional denoised prediction, D_c − D_u. "
-        "Its part along D_c only scales the prediction; the rest changes what is in it.",
-        figures=[parts, share, cosine],
-    )
+    return Section(text=text, figures=[parts, share, cosine])
+
+
+def no_update(steps: pd.DataFrame) -> str:
+    """That there is no update to show, and why."""
+    return f"No update is known at any step: {why_none(steps)}."
 
 
 def update_figures(steps: pd.DataFrame, rule: str, weight: float, *, suffix: str = "") -> list[ReportFigure]:
@@ -39,13 +47,19 @@ def update_figures(steps: pd.DataFrame, rule: str, weight: float, *, suffix: str
         ReportFigure(
             f"branch_cosine{suffix}", figures.branch_cosine(steps, rule=rule, weight=weight),
             readings.read_cosine(steps, weight, rule=rule),
-            HOW + "The curves depend on the space: a threshold taken in one means nothing in the other.",
+            HOW + "The curves depend on the space: a threshold taken in one is another in the other.",
         ),
     ]  # fmt: skip
 
 
 def gain_section(study: Study) -> Section:
     """The parallel part as a gain: of a step, along the path, and where a norm clip would limit it."""
+    text = (
+        "Along D_c a rule acts as a gain: CFG multiplies D_c by 1 + (w − 1) a, with a the coefficient of the update "
+        "along D_c; APG, here with eta = 0, no norm clip and no momentum, removes that part."
+    )
+    if not any_update(study.steps, "CFG", WEIGHT):
+        return Section(text=f"{text} {no_update(study.steps)}")
     strongest = max(WEIGHTS)
     path, path_table = gain_parts(study.rows, [("CFG", w) for w in WEIGHTS if w != 1] + [("APG", strongest)])
     clip, clip_tables = clip_parts(study.rows, study.steps, ("CFG", WEIGHT))
@@ -53,12 +67,7 @@ def gain_section(study: Study) -> Section:
         "applied_gain", figures.applied_gain(study.steps, weights=WEIGHTS),
         readings.read_gain(study.steps, strongest), HOW + "Measured on the guided prediction.",
     )  # fmt: skip
-    return Section(
-        text="Along D_c a rule acts as a gain: CFG multiplies D_c by 1 + (w − 1) a, with a the coefficient of the "
-        "update along D_c; APG, here with eta = 0, no norm clip and no momentum, removes that part.",
-        figures=[gain, path, clip],
-        tables=[path_table, *clip_tables],
-    )
+    return Section(text=text, figures=[gain, path, clip], tables=[path_table, *clip_tables])
 
 
 def tables_section(study: Study) -> Section:

@@ -61,12 +61,12 @@ def _value_figures(study: Study, images: pd.DataFrame, density: pd.DataFrame) ->
     shown = [ReportFigure("value_density", figure, readings.read_density(images, high), how)]
     if value_range is not None:
         figure = figures.against_weight(images, "overshoot_share", label="share of elements outside the range")
-        how = "Final samples before clipping, by more than half an 8-bit level; 95 % bootstrap intervals."
+        how = "Final samples before clipping, by more than half an 8-bit level; 95 % intervals."
         shown.append(ReportFigure("overshoot", figure, readings.read_overshoot(images, low, high), how))
     real = row_of(images, "data", np.nan, "contrast")
     label, reference = "contrast: std within a sample (units of data)", None if real is None else float(real["mean"])
     figure = figures.against_weight(images, "contrast", label=label, reference=reference)
-    how = "Final samples; 95 % bootstrap intervals over samples."
+    how = "Final samples; 95 % intervals over samples."
     return [*shown, ReportFigure("contrast", figure, readings.read_contrast(images, high), how)]
 
 

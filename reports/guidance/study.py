@@ -97,7 +97,7 @@ class Study:
         """The same with channel means removed."""
         rows = pd.concat([decompose_centred(trace) for trace in self._traces], ignore_index=True)
         quantities = [str(name) for name in rows if str(name).startswith("centred_")]
-        return summarise_runs(rows, by=[*PATH, "step", "call", "sigma"], quantities=quantities)
+        return summarise_runs(rows, by=[*PATH, "step", "call", "sigma"], quantities=quantities, reasons=True)
 
     @cached_property
     def unguided(self) -> Trace:
@@ -221,8 +221,9 @@ def look_below(unguided: Trace) -> float:
     """Noise level at which the branches disagree most in eps space, in the mean of an unguided run.
 
     Adaptive guidance supposes that the cosine rises along the path. It does from here on; above it the branches agree
-    because both are the noise, and a rule that looks there stops before it has guided.
+    because both are the noise, and a rule that looks there stops before it has guided. Where they never disagree a rule
+    may look from the start.
     """
     rows = decompose(unguided)
     means = rows[rows["call"] == 0].groupby("sigma")["one_minus_cos_eps"].mean()
-    return float(means.index[int(means.to_numpy().argmax())]) * (1 + 1e-6)  # the level itself is looked at
+    return float(means[means == means.max()].index.max()) * (1 + 1e-6)  # the level itself is looked at

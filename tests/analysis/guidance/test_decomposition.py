@@ -224,3 +224,62 @@ def test_a_trace_without_scalars_is_refused():
 def test_every_column_is_declared_with_unit_and_meaning():
     assert all(column.meaning for column in DECOMPOSITION.columns)
     assert all(column.unit for column in DECOMPOSITION.columns if column.kind is float)
+
+
+SAME = "both branches are the same"
+
+
+class Partly:
+    """A constant prediction, in one dimension twice; the condition moves it where the noise is above 1."""
+
+    shape = (1, 4)
+
+    def __init__(self, cond=(2.0, -1.0, 0.5, 0.0), moved=(0.3, 0.3, 0.3, 0.3)):
+        self.cond, self.moved = torch.tensor([cond]).double(), torch.tensor([moved]).double()
+
+    def __call__(self, x, sigma, condition):
+        heard = torch.where(sigma > 1, 1.0, 0.0)[:, None, None] * (condition is None)
+        return self.cond.expand(x.shape) - heard * self.moved.expand(x.shape)
+
+
+def test_a_share_of_no_update_is_missing_with_its_reason():
+    table = decompose(record(Partly(), CFG(2.0)))
+    same = table["sigma"] <= 1
+    assert same.any() and not same.all()
+    assert (table["missing"] == np.where(same, SAME, "")).all()
+    assert table.loc[same, "parallel_share"].isna().all() and table.loc[~same, "parallel_share"].notna().all()
+    known = ["update_norm", "update_ratio", "parallel_coefficient", "orthogonal_norm", "one_minus_cos_denoised"]
+    assert (table.loc[same, known] == 0).all(axis=None) and (table.loc[same, "gain"] == 1).all()
+    rows = summarise(table).query("quantity == 'parallel_share'")
+    assert (rows["missing"] == np.where(rows["sigma"] <= 1, SAME, "")).all()
+    assert (rows["n"] == np.where(rows["sigma"] <= 1, 0, 6)).all()
+
+
+def test_a_summary_says_why_some_of_its_samples_are_left_out():
+    table = decompose(record(Partly(), CFG(2.0)))
+    table.loc[(table["sample"] == 0) & (table["sigma"] > 1), ["parallel_share", "missing"]] = np.nan, SAME
+    rows = summarise(table).query("sigma > 1").set_index("quantity")
+    assert (rows.loc["parallel_share", "n"] == 5).all() and (rows.loc["parallel_share", "missing"] == SAME).all()
+    assert (rows.loc["update_norm", "missing"] == "").all() and (rows.loc["contrast", "missing"] == "").all()
+
+
+@pytest.mark.parametrize(("cond", "moved", "reason"), [
+    ((0.0,) * 4, (0.3, 0.1, 0.3, 0.3), "D_c is zero"), ((0.3, 0.1, 0.0, 0.0), (0.3, 0.1, 0.0, 0.0), "D_u is zero"),
+])  # fmt: skip
+def test_a_ratio_to_a_prediction_of_zero_is_missing_with_its_reason(cond, moved, reason):
+    table = decompose(record(Partly(cond, moved), CFG(2.0))).query("sigma > 1")
+    assert (table["missing"] == reason).all() and table["one_minus_cos_denoised"].isna().all()
+    assert table["parallel_share"].isna().all() == (reason == "D_c is zero")
+    assert (table["update_norm"] > 0.3).all() and np.isfinite(table["update_norm"]).all()
+    numbers = table.select_dtypes("float").to_numpy()
+    assert not np.isinf(numbers).any()
+
+
+@pytest.mark.parametrize(("cond", "moved", "reason"), [
+    ((2.0, -1.0, 0.5, 0.0), (0.25,) * 4, "the update is its channel means alone"),
+    ((0.5,) * 4, (0.25, 0.5, 0.25, 0.0), "D_c is its channel means alone"),
+])  # fmt: skip
+def test_a_centred_share_of_nothing_is_missing_with_its_reason(cond, moved, reason):
+    table = decompose_centred(record(Partly(cond, moved), CFG(2.0), centred=True))
+    assert (table["missing"] == np.where(table["sigma"] > 1, reason, SAME)).all()
+    assert table["centred_parallel_share"].isna().all() and table["centred_update_norm"].notna().all()

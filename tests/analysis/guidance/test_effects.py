@@ -53,3 +53,13 @@ def test_an_effect_is_shown_only_with_all_its_parts():
     assert found.loc["both"].to_dict() == {"parts": 2, "shown": 2, "verdict": "shown"}
     assert found.loc["split"].to_dict() == {"parts": 2, "shown": 1, "verdict": "short"}
     assert conclusions(pd.DataFrame(columns=["effect", "verdict"])).empty
+
+
+def test_few_pairs_that_agree_are_no_certainty():
+    def agreeing(count):
+        calls = {"setting": np.repeat(["a", "b"], count), "sample": np.tile(np.arange(count), 2)}
+        table = pd.DataFrame(calls | {"calls": np.repeat([70.0, 40.0], count)})
+        return known_effects(table, [Effect("e", "calls", "b", "a", -1, 14.0)]).iloc[0]
+
+    assert agreeing(7)["verdict"] == "too few pairs" and agreeing(8)["verdict"] == "shown"
+    assert agreeing(7)["value"] == agreeing(8)["value"] == -30

@@ -443,3 +443,76 @@ def test_states_that_cannot_be_audited_are_refused():
         run(CFG, [Visit(0, 0, float("inf"), 1.0, visit.x, visit.cond, visit.uncond, visit.cond)])
     with pytest.raises(InputError, match="spaces"):
         run(CFG, spaces=("edm",))
+
+
+def cfg(cond, uncond):
+    return uncond + 3.0 * (cond - uncond)
+
+
+def same_branches(visits):
+    return [replace(visit, uncond=visit.cond) for visit in visits]
+
+
+def test_branches_that_are_the_same_tell_nothing_of_a_guider():
+    for guider in (cfg, diffusers.ClassifierFreeGuidance(3.0), diffusers.AdaptiveProjectedGuidance(3.0)):
+        table = run(guider, same_branches(states()))
+        assert set(table["acts_in"]) == {"unknown"} and set(table["missing"]) == {"both branches are the same"}
+        assert not table["raw"].any() and not table["projection"].any() and (table["error"] == "").all()
+        assert table[["weight_orthogonal", "weight_parallel", "offset"]].isna().all(axis=None)
+
+
+def test_what_lies_outside_the_branches_is_told_even_where_they_are_the_same():
+    # it adds what is no combination of the two, in no space
+    table = run(lambda cond, uncond: cond + torch.linspace(-1, 1, 8).double(), same_branches(states()))
+    assert set(table["acts_in"]) == {"none"} and table["residual"].min() > 0.1
+
+
+def test_one_state_that_tells_nothing_leaves_the_others_as_they_are():
+    first, second, third = states()
+    table = run(cfg, [first, *same_branches([second]), third], scale=3.0)
+    assert table.groupby("step")["acts_in"].agg(set).to_dict() == {0: {"any"}, 1: {"unknown"}, 2: {"any"}}
+    assert (table.loc[table["acts_in"] == "any", "missing"] == "").all()
+    assert table.loc[table["acts_in"] == "any", "offset"].abs().max() < 1e-10
+
+
+def test_branches_along_each_other_have_one_weight():
+    along = [replace(visit, uncond=0.5 * visit.cond) for visit in states()]
+    table = fed(run(cfg, along), "denoised")
+    assert set(table["acts_in"]) == {"any"} and set(table["missing"]) == {"cond and uncond are parallel"}
+    assert table["weight_parallel"].to_numpy() == pytest.approx(3.0, abs=1e-9) and not table["projection"].any()
+    assert table["weight_orthogonal"].isna().all() and (table["residual"] < 1e-9).all()
+
+
+def test_a_prediction_of_zero_has_no_part_along_it():
+    empty = [replace(visit, cond=torch.zeros_like(visit.cond)) for visit in states()]
+    table = fed(run(cfg, empty), "denoised")
+    assert set(table["acts_in"]) == {"any"} and set(table["missing"]) == {"no part along cond"}
+    assert table["weight_orthogonal"].to_numpy() == pytest.approx(3.0, abs=1e-9)
+
+
+def test_a_guider_that_fails_acts_in_no_known_space():
+    def failing(cond, uncond):
+        raise ValueError("no")
+
+    for guider in (failing, lambda cond, uncond: cond / 0.0):
+        table = run(guider)
+        assert set(table["acts_in"]) == {"unknown"} and set(table["missing"]) == {"no finite prediction"}
+        assert (table["error"] != "").all()
+
+
+def test_rounding_inside_a_guider_is_not_taken_for_another_direction():
+    def single(cond, uncond):
+        return cfg(cond.float(), uncond.float()).double()
+
+    near = [replace(visit, uncond=visit.cond + 1e-5 * (visit.uncond - visit.cond)) for visit in states()]
+    table = run(single, near)
+    assert "none" not in set(table["acts_in"])
+    assert set(table.loc[table["acts_in"] == "unknown", "missing"]) <= {"within rounding of cond"}
+    # what is computed in double precision is told however close the branches are
+    assert set(run(cfg, near)["acts_in"]) == {"any"}
+
+
+def test_a_guider_that_does_nothing_is_a_combination_in_every_space():
+    # converting to a space and back leaves rounding, which has no direction
+    table = run(lambda cond, uncond: cond, scale=1.0)
+    assert set(table["acts_in"]) == {"any"} and table["offset"].abs().max() < 1e-9

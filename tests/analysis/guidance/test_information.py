@@ -211,6 +211,32 @@ def test_a_model_that_ignores_its_condition_has_no_interval(slip, dtype):
     assert guidance_information(trace)["information"].max() < 1e-9
 
 
+def one_label(label, count=320):
+    mixture, recording = Mixture(), Recording(all_branches=True)
+    labels = torch.full((count,), label)
+    options = {"sigmas": edm_sigmas(60), "dtype": torch.float64, "batch": count, "progress": False}
+    return sample(mixture, seeds=range(count), condition=labels, record=recording, **options).trace
+
+
+def test_samples_of_one_label_have_no_entropy_to_exceed():
+    # KL of one of five classes from all is ln 5, however few labels were sampled
+    trace = one_label(2)
+    curve, found = guidance_information(trace), suggest_interval(trace).iloc[0]
+    assert curve["bound"].isna().all()
+    last = curve[curve["sigma"] > 0].iloc[-1]
+    assert last["information_low"] < np.log(5) < last["information_high"] and last["information_low"] > 0.5
+    assert found["missing"] == "" and found["information"] == pytest.approx(last["information"])
+    whole = suggest_interval(unguided(320, sigmas=edm_sigmas(60))[1]).iloc[0]
+    assert found["high"] == pytest.approx(whole["high"], rel=0.15)  # each class is as the others
+
+
+def test_one_label_of_a_model_that_ignores_it_has_no_interval():
+    options = {"seeds": range(8), "condition": torch.zeros(8, dtype=torch.long), "dtype": torch.float64}
+    options |= {"record": Recording(all_branches=True), "sigmas": edm_sigmas(60), "progress": False}
+    trace = sample(Unconditional(), **options).trace
+    assert suggest_interval(trace).iloc[0]["missing"] == "no information: the branches differ by rounding only"
+
+
 def test_an_end_that_few_samples_decide_is_open(recorded):
     # five far classes: what is told at low noise comes from the few samples that pass near another class
     trace = recorded[1]

@@ -132,3 +132,29 @@ def test_momentum_needs_both_branches_everywhere(settings, whole):
         momentum_updates(settings[0].run.trace, momentum=-0.5)
     with pytest.raises(InputError, match="momentum"):
         momentum_updates(whole, momentum=-1.0)
+
+
+def path_table(gains):
+    """A decomposition of two samples whose gain is known at every step but where it is NaN."""
+    keys = {"rule": "CFG", "weight": 3.0, "path_weight": 3.0, "run": 0, "stream": 0, "call": 0}
+    keys |= {"step": range(4), "sigma": [8.0, 4.0, 2.0, 1.0], "sigma_next": [4.0, 2.0, 1.0, 0.0]}
+    parts = [pd.DataFrame(keys | {"sample": sample, "applied_gain": values}) for sample, values in enumerate(gains)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_a_product_is_unknown_from_an_unknown_gain_on():
+    found = gain_path(path_table([[3.0, np.nan, 3.0, 3.0], [3.0, 1.0, 1.0, 1.0]])).set_index(["quantity", "step"])
+    assert list(found.loc["path_gain", "n"]) == [2, 1, 1, 1] and list(found.loc["step_gain", "n"]) == [2, 1, 2, 2]
+    # that of the sample whose gains are all known, and not one without a step
+    assert found.loc["path_gain", "mean"].to_numpy() == pytest.approx(2.0)
+    gone = gain_path(path_table([[np.nan, 3.0, 3.0, 3.0]])).set_index(["quantity", "step"])
+    assert gone.loc["path_gain", "mean"].isna().all() and gone.loc["step_gain", "n"].sum() == 3
+
+
+def test_a_share_of_clipped_steps_lies_between_none_and_all():
+    table = path_table([[1.0] * 4] * 4).assign(update_ratio=0.1)
+    clipped = table.assign(update_norm=np.where(table["sample"] == 0, 2.0, 0.5))
+    row = clip_share(clipped, norms=[1.0]).iloc[0]
+    assert row["mean"] == 0.25 and row["low"] == 0 and row["high"] <= 1
+    most = clip_share(table.assign(update_norm=np.where(table["sample"] == 0, 0.5, 2.0)), norms=[1.0]).iloc[0]
+    assert most["mean"] == 0.75 and most["high"] == 1

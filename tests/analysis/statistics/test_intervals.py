@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from scorescope.analysis.statistics.bootstrap import interval
 from scorescope.analysis.statistics.intervals import (
     is_binary,
     paired_share_interval,
     pairs_needed,
     share_gap,
     share_interval,
+    wilson,
 )
 from scorescope.data import InputError
 
@@ -79,3 +81,16 @@ def test_share_gap_against_newcombe_1998():
     gap, low, high = share_gap(56, 70, 48, 80)
     assert gap == pytest.approx(0.2)
     assert (round(float(low), 4), round(float(high), 4)) == (0.0524, 0.3339)
+
+
+@pytest.mark.parametrize("n", range(1, 60))
+def test_wilson_holds_its_share_at_both_ends(n):
+    share, low, high = wilson(np.arange(n + 1), n)
+    assert (low <= share).all() and (share <= high).all() and low[0] == 0 and high[-1] == 1
+
+
+def test_a_bootstrap_interval_holds_the_value_of_a_biased_statistic():
+    # the draws of a largest value lie at or below it; here all of them lie to one side
+    value, low, high = interval(np.array([[1.0, 5.0], *([[2.0, 3.0]] * 10)]))
+    assert list(value) == [1, 5] and list(low) == [1, 3] and list(high) == [2, 5]
+    assert np.isnan(interval(np.array([2.0, np.nan, np.nan]))[1:]).all()
