@@ -10,7 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scorescope.analysis.guidance.run_keys import KEYS, PATH, ROW_KEYS, RUNS, SUMMARY_KEYS, summarise_runs, trace_keys
+from scorescope.analysis.guidance.run_keys import (
+    KEYS,
+    ROW_KEYS,
+    RUNS,
+    SUMMARY_KEYS,
+    path_keys,
+    summarise_runs,
+    trace_keys,
+)
 from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.doors import checked
@@ -109,7 +117,7 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
         Where a sample has two rows at one step: of two traces of the same rule and weight, which are two paths.
     """
     require_columns("table", table, [*KEYS, "sigma_next", "applied_gain"])
-    of_path = [*PATH, "run", "sample"]
+    of_path = [*path_keys(table), "run", "sample"]
     ends = table.groupby([*of_path, "step"], dropna=False)["sigma_next"].transform("min")  # of all stages of a step
     rows = table.assign(after=ends)[table["call"] == 0].sort_values([*of_path, "step"])
     if rows.duplicated([*of_path, "step"]).any():
@@ -119,7 +127,7 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
     after = rows["after"].fillna(rows.groupby(of_path, sort=False, dropna=False)["sigma"].shift(-1))
     rows = rows.assign(step_gain=1 + (1 - after / rows["sigma"]) * (rows["applied_gain"] - 1))
     rows["path_gain"] = rows.groupby(of_path, sort=False, dropna=False)["step_gain"].cumprod()
-    found = summarise_runs(rows, by=[*PATH, "step", "sigma"], quantities=["step_gain", "path_gain"])
+    found = summarise_runs(rows, by=[*path_keys(rows), "step", "sigma"], quantities=["step_gain", "path_gain"])
     return GAIN_PATH.check(found.drop(columns="median"))
 
 
@@ -143,7 +151,7 @@ def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
         Columns declared in `CLIP`.
     """
     rows = _clipped(table, norm)
-    by = [*PATH, "step", "sigma"]
+    by = [*path_keys(rows), "step", "sigma"]
     found = summarise_runs(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median")
     # in the order of the groups, as the summary: a bootstrap of samples that all agree would have no width
     exact = [share_interval(group) for _, group in rows.groupby(by, sort=False, dropna=False)["active"]]
@@ -167,7 +175,7 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
     DataFrame
         Columns declared in `CLIP_SHARE`, one row a (rule, weight, stream, r).
     """
-    parts, by = [], [*PATH, "norm"]
+    parts, by = [], [*path_keys(table), "norm"]
     for norm in norms:
         rows = _clipped(table, norm).assign(norm=norm)
         of_path = [*by, "run", "sample"]
@@ -175,7 +183,7 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
         found = summarise_runs(path, by=by, quantities=["active"]).drop(columns=["median", "quantity"])
         relative = path.groupby(by, dropna=False)["relative_norm"].mean().reset_index()
         relative = relative.rename(columns={"path_weight": "weight"})
-        parts.append(found.merge(relative, on=[*(column.name for column in SUMMARY_KEYS), "norm"]))
+        parts.append(found.merge(relative, on=[name for name in relative if name != "relative_norm"]))
     if not parts:
         raise InputError("norms", found="none", expected="at least one L2 norm")
     return CLIP_SHARE.check(pd.concat(parts, ignore_index=True))
@@ -273,5 +281,5 @@ def decoded_path(trace: Trace, decoder: Decoder, *, value_range: tuple[float, fl
             columns = {name: value.numpy() for name, value in statistics.items()}
             frames.append(_of_visit(visit, columns))
     rows = _with_keys(trace, frames)
-    found = summarise_runs(rows, by=[*PATH, "step", "sigma"], quantities=list(IMAGE_STATISTICS))
+    found = summarise_runs(rows, by=[*path_keys(rows), "step", "sigma"], quantities=list(IMAGE_STATISTICS))
     return DECODED_PATH.check(found.drop(columns="median").dropna(subset=["mean"]))

@@ -13,7 +13,8 @@ from scorescope.probes.experiments.diffusers_guider import as_guider
 from scorescope.probes.experiments.guided_pipeline import Guide, guide
 from scorescope.probes.experiments.pipeline_runs import sample_pipeline
 from scorescope.probes.experiments.replay import replay, replay_all, visits
-from scorescope.probes.experiments.sweep import Setting, sweep, with_weight
+from scorescope.probes.experiments.rule_fields import with_fields, with_weight
+from scorescope.probes.experiments.sweep import Setting, sweep
 
 __all__ = [
     "Guide",
@@ -25,5 +26,6 @@ __all__ = [
     "sample_pipeline",
     "sweep",
     "visits",
+    "with_fields",
     "with_weight",
 ]
