@@ -5,10 +5,12 @@
     with guide(pipe, APG(4.0, norm=15.0)):
         pipe("a lighthouse")
     sample_pipeline(pipe, rule=APG(6.0), seeds=range(16), condition={"prompt": prompts})
+    batch_coupling(draw, seeds=range(8)).couples   # does the result of a sample depend on those beside it?
 
 States stay those of the record in `replay`; `sweep` and `sample_pipeline` sample anew, from the same seeds.
 """
 
+from scorescope.probes.experiments.batch_coupling import Coupling, batch_coupling
 from scorescope.probes.experiments.diffusers_guider import as_guider
 from scorescope.probes.experiments.guided_pipeline import Guide, guide
 from scorescope.probes.experiments.pipeline_runs import sample_pipeline
@@ -17,9 +19,11 @@ from scorescope.probes.experiments.rule_fields import with_fields, with_weight
 from scorescope.probes.experiments.sweep import Setting, sweep
 
 __all__ = [
+    "Coupling",
     "Guide",
     "Setting",
     "as_guider",
+    "batch_coupling",
     "guide",
     "replay",
     "replay_all",
