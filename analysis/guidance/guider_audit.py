@@ -181,6 +181,7 @@ def _audit_one(
 ) -> pd.DataFrame:  # fmt: skip
     """One state, fed in one space: a row a sample."""
     x, branches = predictions(guider, visit)
+    cond, uncond = branches[:2]
     guided, error = answer
     keys = {
         "fed": space, "run": visit.run, "sample": visit.first + np.arange(len(x)), "step": visit.step,
@@ -192,7 +193,7 @@ def _audit_one(
     if paper is not None:
         state = GuidanceState(x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory)
         state.others.update(zip((PERTURBED,), branches[2:], strict=False))
-        reference = paper(*branches[:2], state)
+        reference = paper(cond, uncond, state)
     absent = np.full(len(x), np.nan)
     found["difference"] = absent if reference is None else (_norm(guided - reference) / _norm(reference)).cpu().numpy()
     return pd.DataFrame(keys | found)

@@ -111,7 +111,7 @@ def couplings(run: Batches, plain: Sequence[Tensor], *, rounding: float) -> list
         return [Coupling(alone, alone) for _ in plain]
     rows, none = list(range(count)), [False] * count
     again, twice = run(rows, none), run(rows + rows, none + none)
-    floors = [_floor(result, *others, rounding) for result, *others in zip(plain, again, twice, strict=True)]
+    floors = [_floor(*results, rounding) for results in zip(plain, again, twice, strict=True)]
     changes = [np.zeros(count) for _ in plain]
     for exchanged in _exchanges(count):
         for step, other in enumerate(run(rows, exchanged)):

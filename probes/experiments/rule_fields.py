@@ -7,7 +7,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import Field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,11 +73,11 @@ def field_owners(rule: Rule) -> dict[str, list[Rule]]:
     owners: dict[str, list[Rule]] = {}
     around: Rule | None = None
     for one in rules_inside(rule):
-        names = [item.name for item in fields(one) if item.init] if is_dataclass(one) else []
-        hidden = {"rule"} | ({"weight"} if isinstance(around, Scheduled) else set())
-        for name in names:
-            if name not in hidden:
-                owners.setdefault(name, []).append(one)
+        hidden = {"rule", "weight"} if isinstance(around, Scheduled) else {"rule"}
+        items: tuple[Field[Any], ...] = fields(one) if is_dataclass(one) else ()
+        for item in items:
+            if item.init and item.name not in hidden:
+                owners.setdefault(item.name, []).append(one)
         around = one
     return owners
 

@@ -311,16 +311,16 @@ def against_field(table: pd.DataFrame, quantity: str, *, x: str, label: str, ref
         raise InputError("x", found=repr(x), expected=f"one of {', '.join(fields)}")
     rows = table[(table["quantity"] == quantity) & table[x].notna() & (table[x] != "")].sort_values(x)
     others = [name for name in fields if name != x and rows[name].nunique(dropna=False) > 1]
-    lines = list(rows.groupby(["rule", *others], sort=False, dropna=False))
-    looks = theme.looks([keys[0] for keys, _ in lines])
+    lines: Any = rows.groupby(["rule", *others], sort=False, dropna=False)
+    looks = theme.looks(map(str, rows["rule"].unique()))
     figure, ax = theme.new_figure()
     places = _places(ax, x, rows[x].unique())
-    for number, (keys, line) in enumerate(lines):
-        look = theme.series(number) if others else looks[keys[0]]
-        named = [f"{_field(name)} = {_value(value)}" for name, value in zip(others, keys[1:], strict=True)]
+    for number, ((rule, *values), line) in enumerate(lines):
+        look = theme.series(number) if others else looks[rule]
+        named = [f"{_field(name)} = {_value(value)}" for name, value in zip(others, values, strict=True)]
         ax.errorbar(
             line[x].map(places), line["mean"], yerr=theme.errors(line, "mean"), color=look.color, marker=look.marker,
-            markersize=4, capsize=2, label=", ".join([keys[0], *named]),
+            markersize=4, capsize=2, label=", ".join([rule, *named]),
         )  # fmt: skip
     if reference is not None:
         theme.reference_line(ax, reference, "real data")
