@@ -6,6 +6,8 @@ answers(guider, path, "eps")
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
@@ -35,8 +37,12 @@ class Answer(NamedTuple):
 
 
 def answers(guider: Any, path: Sequence[Visit], space: Space) -> list[Answer]:
-    """What a copy of the guider says along a path; anything random is drawn alike each time."""
-    peer, memory = copy.deepcopy(guider), dict[str, Any]()
+    """What a copy of the guider says along a path; anything random is drawn alike each time.
+
+    A method, or a function with arguments bound to it, is not copied: it may hold a whole network.
+    """
+    peer = guider if isinstance(guider, MethodType | partial) else copy.deepcopy(guider)
+    memory: dict[str, Any] = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return [_answer(peer, visit, space, steps_of(path), memory) for visit in path]

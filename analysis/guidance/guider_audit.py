@@ -102,7 +102,8 @@ def audit(
     ----------
     guider : object
         A diffusers guider, a function of (cond, uncond), or what `as_guider` returns. A guider is copied for each
-        run, so its own state is left alone; what a plain function remembers goes on from run to run. Guiders with a
+        run, so its own state is left alone; what a function remembers goes on from run to run. There are 3 + 2 log2(n)
+        runs a space for batches of n, see `batch_coupling` of `probes.experiments`. Guiders with a
         perturbed branch (PAG, SLG, SEG, and the spatio-temporal one of LTX-2) are given all three.
     states : Trace or iterable of Visit
         States and denoised predictions of both branches, in the order of the run: a trace recorded with

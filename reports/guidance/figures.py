@@ -309,7 +309,7 @@ def against_field(table: pd.DataFrame, quantity: str, *, x: str, label: str, ref
     fields = ["weight", *swept_columns(table)]
     if x not in fields:
         raise InputError("x", found=repr(x), expected=f"one of {', '.join(fields)}")
-    rows = table[(table["quantity"] == quantity) & table[x].notna() & (table[x] != "")].sort_values(x)
+    rows = table[(table["quantity"] == quantity) & table[x].notna() & (table[x] != "")].sort_values(x, kind="stable")
     others = [name for name in fields if name != x and rows[name].nunique(dropna=False) > 1]
     lines: Any = rows.groupby(["rule", *others], sort=False, dropna=False)
     looks = theme.looks(map(str, rows["rule"].unique()))
