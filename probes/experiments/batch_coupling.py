@@ -31,6 +31,7 @@ Batches = Callable[[list[int], list[bool]], Sequence[Tensor]]
 """(samples in their order, which are exchanged) to results, each with one row a sample."""
 
 
+@checked
 @dataclass(frozen=True)
 class Coupling:
     """What the other samples of a batch do to the result of each.

@@ -1,6 +1,6 @@
 """The same rule with other values of its fields, also of the rule inside it; rules at every point of a grid of values.
 
-with_fields(Interval(APG(4.0)), eta=0.5, low=0.1)        # Interval(APG(4.0, eta=0.5), low=0.1)
+with_fields(Interval(APG(4.0)), {"eta": 0.5, "low": 0.1})        # Interval(APG(4.0, eta=0.5), low=0.1)
 """
 
 import itertools
@@ -34,18 +34,18 @@ def with_weight(rule: Rule, weight: float) -> Rule:
     if "weight" not in (owners := field_owners(rule)):
         expected = f"rules that have one; the fields of this one are {', '.join(owners)}"
         raise InputError("weights", found=f"{describe(rule)}, which has no single weight", expected=expected)
-    return with_fields(rule, weight=float(weight))
+    return with_fields(rule, {"weight": float(weight)})
 
 
 @checked
-def with_fields(rule: Rule, /, **values: Any) -> Rule:
+def with_fields(rule: Rule, values: Mapping[str, Any]) -> Rule:
     """The same rule with other values of its fields, or of those of a rule inside it.
 
     Parameters
     ----------
     rule : Rule
         A rule, or rules around a rule.
-    **values
+    values : mapping of str to anything
         New values by field. Whole numbers become floats where the field has one.
 
     Raises
@@ -128,7 +128,7 @@ def _varied(name: str, rule: Rule, point: Mapping[str, Any]) -> tuple[str, tuple
     if list(point) == ["weight"]:
         return label, (with_weight(rule, point["weight"]), told)
     try:
-        return label, (with_fields(rule, **point), told)
+        return label, (with_fields(rule, point), told)
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError) and error.argument == "fields":
             raise InputError("over", found=f"{error.found} for {name!r}", expected=error.expected) from None

@@ -338,10 +338,10 @@ def test_fields_and_values_that_a_rule_has_not(match):
 def test_fields_that_are_not_one_rules():
     inside = Interval(TSG(2.0), low=0.1, high=5.0)
     with pytest.raises(InputError, match=r"found 'low', which Interval and TSG have; expected fields of .*: weight"):
-        with_fields(inside, low=0.2)
+        with_fields(inside, {"low": 0.2})
     with pytest.raises(InputError, match=r"found 'weight'; expected fields of Scheduled.CFG.: schedule"):
-        with_fields(Scheduled(CFG(2.0), lambda sigma: 3.0), weight=3.0)
+        with_fields(Scheduled(CFG(2.0), lambda sigma: 3.0), {"weight": 3.0})
     with pytest.raises(InputError, match="'weight', beside weights="):
         run(Counting(), rules={"CFG": CFG(1.0)}, weights=(2.0,), over={"weight": (3.0,)})
-    assert with_fields(inside, scale=2, weight=3.0).rule == TSG(3.0, scale=2.0)
-    assert with_fields(Scheduled(APG(2.0), abs), eta=0.5) == Scheduled(APG(2.0, eta=0.5), abs)
+    assert with_fields(inside, {"scale": 2, "weight": 3.0}).rule == TSG(3.0, scale=2.0)
+    assert with_fields(Scheduled(APG(2.0), abs), {"eta": 0.5}) == Scheduled(APG(2.0, eta=0.5), abs)
