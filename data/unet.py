@@ -10,6 +10,7 @@ The preconditioning is that of Karras et al. 2022 (arXiv 2206.00364), table 1, c
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -94,8 +95,16 @@ class SelfAttention(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """(batch, channels, y, x) to the same shape."""
+        return self._attend(h, self.qkv(self.norm(h)))
+
+    def with_queries(self, h: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """The same with changed queries, which `change` is given as (batch, channels, y, x)."""
+        query, rest = self.qkv(self.norm(h)).tensor_split([h.shape[1]], dim=1)
+        return self._attend(h, torch.cat([change(query), rest], dim=1))
+
+    def _attend(self, h: Tensor, qkv: Tensor) -> Tensor:
         batch, channels, height, width = h.shape
-        qkv = self.qkv(self.norm(h)).reshape(batch, 3, self.heads, channels // self.heads, height * width)
+        qkv = qkv.reshape(batch, 3, self.heads, channels // self.heads, height * width)
         q, k, v = qkv.transpose(-1, -2).unbind(1)  # each (batch, heads, positions, channels / heads)
         mixed = functional.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
         projected: Tensor = self.out(mixed.reshape(batch, channels, height, width))

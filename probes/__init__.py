@@ -7,6 +7,7 @@ The wings:
     pipelines        one engine in an unmodified pipeline: what is called when, and which rows are which branch
     sites            inner modules: kept, changed, patched from another run
     guidance         the rules, in denoised space
+    perturbations    rules away from a network with skipped layers or blurred queries
     recording        `record`, `Trace`, the folder on disk
     sampling         samples and paths of a plain denoiser
     experiments      replay, sweeps, a rule inside a pipeline
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         gradients,
         guidance,
         models,
+        perturbations,
         pipelines,
         recording,
         sampling,
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
         TangentialCFG,
     )
     from scorescope.probes.models import Denoiser, Model, NoiseLevel, load_model, to_denoised
+    from scorescope.probes.perturbations import SEG, SLG
     from scorescope.probes.recording import Recording, Site, Trace, record
     from scorescope.probes.sampling import sample
     from scorescope.probes.sites import Direction, Intervention, intervene
@@ -80,6 +83,8 @@ __all__ = [
     "CFGPP",
     "ICG",
     "PAG",
+    "SEG",
+    "SLG",
     "TSG",
     "AdaptiveGuidance",
     "Autoguidance",
@@ -116,6 +121,7 @@ __all__ = [
     "log_snr_grid",
     "models",
     "open_images",
+    "perturbations",
     "pipelines",
     "record",
     "recording",

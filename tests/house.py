@@ -18,7 +18,7 @@ ROOMS = ("data", "probes", "analysis", "reports")  # each imports only those bef
 
 # wings of `probes` in a row: each may import those before it
 ROW = ("models", "decomposition", "pipelines", "sites", "guidance", "recording", "sampling", "experiments")
-BESIDE = ("approximations", "bank", "gradients", "activations", "features")
+BESIDE = ("perturbations", "approximations", "bank", "gradients", "activations", "features")
 
 INSTRUMENTS = ("guidance", "fid", "gaussian", "directions")
 
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
     "probes": {
         **{wing: ROW[:place] for place, wing in enumerate(ROW)},
         "sampling": (*ROW[: ROW.index("sampling")], "approximations"),
+        "perturbations": ("models", "pipelines", "sites", "guidance"),
         "approximations": ("models",),
         "bank": ("models",),
         "gradients": ("models", "pipelines", "sites"),

@@ -113,6 +113,14 @@ def gaming_audit(
     -------
     DataFrame
         Columns declared in `GAMING_AUDIT`, one row an (arm, metric).
+
+    Notes
+    -----
+    The floor of random halves is that of independent draws. A reference with as many images of each class varies less,
+    and other real images then score less than this floor says: simulated (eight Gaussian classes of six features, 400
+    against 120 images) it was 1.08 of their mean distance with classes one standard deviation apart and 1.19 with two,
+    where it was 1.03 and 0.98 for an independent reference. Other real images as `spare` have no such fault, and
+    `real_floor` has a floor by class.
     """
     if spaces[0] == spaces[1]:
         raise InputError("spaces", found=f"{spaces[0]!r} twice", expected="two feature spaces: none confirms itself")

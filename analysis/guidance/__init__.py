@@ -33,7 +33,8 @@ from scorescope.analysis.guidance.quality import (
     error_by_sigma,
     nearest_distances,
 )
-from scorescope.analysis.guidance.sweeps import METRICS, changes, measure_sweep, pareto, sample_metrics
+from scorescope.analysis.guidance.setting_comparisons import changes, pareto
+from scorescope.analysis.guidance.sweeps import METRICS, measure_sweep, sample_metrics
 
 __all__ = [
     "DECOMPOSITION",

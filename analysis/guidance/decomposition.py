@@ -16,7 +16,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scorescope.analysis.guidance.run_keys import KEYS, PATH, ROW_KEYS, run_name, summarise_runs, trace_keys
+from scorescope.analysis.guidance.run_keys import (
+    KEYS,
+    PATH,
+    ROW_KEYS,
+    one_kind,
+    path_keys,
+    run_name,
+    summarise_runs,
+    trace_keys,
+)
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
 from scorescope.data.doors import checked
@@ -175,7 +184,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """Summarise a decomposition over samples: one row a (rule, weight, stream, step, call, quantity).
 
     Runs of the same rule and weight are averaged together, and `runs` counts them; select rows of a `run` before, to
-    have it alone.
+    have it alone. Settings of a sweep over other fields of a rule (`rule_eta`, ...) stay apart.
 
     Parameters
     ----------
@@ -191,7 +200,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         others have none.
     """
     require_columns("table", table, [*PATH, "run", *_STEP_KEYS, *_QUANTITIES, "missing"])
-    found = summarise_runs(table, by=[*PATH, *_STEP_KEYS], quantities=_QUANTITIES, reasons=True)
+    by = [*path_keys(table), *_STEP_KEYS]
+    found = summarise_runs(table, by=by, quantities=_QUANTITIES, reasons=True)
     # what an image looks like is known without branches
     return found.assign(missing=found["missing"].mask(found["quantity"].isin(IMAGE_STATISTICS), ""))
 
@@ -297,7 +307,7 @@ def compare(traces: Mapping[str, Trace] | Iterable[Trace]) -> pd.DataFrame:
     if not traces:
         raise InputError("traces", found="0 traces", expected="at least one")
     tables = [summarise(decompose(trace)).assign(run=name) for name, trace in traces.items()]
-    table = pd.concat(tables, ignore_index=True)
+    table = one_kind(pd.concat(tables, ignore_index=True))
     return table[["run", *table.columns.drop("run")]]
 
 

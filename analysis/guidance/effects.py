@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from scorescope.analysis.guidance.sweeps import changes
+from scorescope.analysis.guidance.setting_comparisons import changes
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS
 from scorescope.analysis.statistics.intervals import is_binary, pairs_needed
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns

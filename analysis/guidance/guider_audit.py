@@ -8,10 +8,9 @@ a formula of c and u alone gives g in their span in its own space, and in anothe
 them. There its update g - c splits into the direction of c and the rest, each with a weight of its own. Plain
 guidance has the same weight for both, in every space; a projection shows as two weights; the weight less the
 guider's scale is the offset of its convention. A guider with a perturbed branch beside the two has a third weight,
-that of cond - perturbed.
+that of cond - perturbed. With the other samples of a batch exchanged it shows whether it looks at them.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,17 +21,24 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorescope.analysis.guidance.decomposition import SAME
+from scorescope.analysis.guidance.guider_answers import (
+    Answer,
+    answers,
+    guider_couplings,
+    level_of,
+    predictions,
+    steps_of,
+)
 from scorescope.analysis.guidance.paper_rules import PERTURBING, own_scale, paper_rule
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.experiments.diffusers_guider import RuleGuider
+from scorescope.probes.experiments.batch_coupling import Coupling
 from scorescope.probes.experiments.replay import visits
 from scorescope.probes.guidance import GuidanceState, Rule
 from scorescope.probes.guidance.base import PERTURBED
 from scorescope.probes.guidance.scheduler_step import LEAST_ALPHA
-from scorescope.probes.models.spaces import NoiseLevel, Space, from_denoised, to_denoised
-from scorescope.probes.pipelines.level import Level
+from scorescope.probes.models.spaces import NoiseLevel, Space, from_denoised
 from scorescope.probes.recording.trace import Trace, Visit
 
 SPACES: tuple[Space, ...] = ("denoised", "eps", "v", "flow")
@@ -69,6 +75,21 @@ GUIDER_AUDIT = Schema(
         Column("residual", float, "1", "share of the update outside the span of the branches, in `acts_in`"),
         Column("difference", float, "1", "|D - D_paper| / |D_paper|, denoised space; NaN without a paper's formula"),
         Column("missing", str, "", "why `acts_in` or a weight is not known; empty where all are"),
+        Column("couples_samples", bool, "", "it looks at other samples of the batch: coupling above 3 coupling_floor"),
+        Column(
+            "coupling",
+            float,
+            "1",
+            "|D_other - D| / |D| of the sample, the others of the batch exchanged from the first "
+            "step on, denoised space; NaN for a batch of one",
+        ),
+        Column(
+            "coupling_floor",
+            float,
+            "1",
+            "the same with none exchanged: run again, and with each sample twice in "
+            "the batch, where no more than 1e-4 counts as rounding",
+        ),
         Column("error", str, "", "what the guider raised; empty where it gave a finite prediction"),
     ),
 )
@@ -92,8 +113,9 @@ def audit(
     ----------
     guider : object
         A diffusers guider, a function of (cond, uncond), or what `as_guider` returns. A guider is copied for each
-        space, so its own state is left alone. Guiders with a perturbed branch (PAG, SLG, SEG, and the spatio-temporal
-        one of LTX-2) are given all three.
+        run, so its own state is left alone; what a function remembers goes on from run to run. There are 3 + 2 log2(n)
+        runs a space for batches of n, see `batch_coupling` of `probes.experiments`. Guiders with a
+        perturbed branch (PAG, SLG, SEG, and the spatio-temporal one of LTX-2) are given all three.
     states : Trace or iterable of Visit
         States and denoised predictions of both branches, in the order of the run: a trace recorded with
         keep="branches" (or of `sample` with `Recording(keep=True)`), or visits. The perturbed branch is that of
@@ -112,7 +134,8 @@ def audit(
     -------
     DataFrame
         Columns of `GUIDER_AUDIT`, one row a (fed space, run, step, call, sample). Where the branches are the same, or
-        the guider fails, nothing tells where it acts: `acts_in` is then unknown and not none.
+        the guider fails, nothing tells where it acts: `acts_in` is then unknown and not none. `batch_coupling` of
+        `probes.experiments` tells of a whole sampler or pipeline what `coupling` tells of a guider.
 
     Raises
     ------
@@ -129,11 +152,11 @@ def audit(
     scale, parts = own_scale(guider) if scale is None else scale, []
     for space in tqdm(spaces, desc="audit", disable=not progress, leave=False):
         for path in _paths(chosen):  # each begins afresh, with its own number of steps
-            peer = copy.deepcopy(guider) if hasattr(guider, "forward") else guider
-            count = max(visit.step for visit in path) + 1
-            formula = paper_rule(guider, count) if paper is None else paper
-            memory: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-            parts += [_audit_one(peer, visit, space, count, formula, scale, memory) for visit in path]
+            formula = paper_rule(guider, steps_of(path)) if paper is None else paper
+            said, memory = answers(guider, path, space), dict[str, Any]()
+            coupled = guider_couplings(guider, path, space, said)
+            for visit, answer, coupling in zip(path, said, coupled, strict=True):
+                parts.append(_audit_one(guider, visit, space, answer, formula, scale, memory, coupling))
     table = pd.concat(parts, ignore_index=True)
     keys = [table[name] for name in ("run", "step", "call", "sample")]
     same = (table["acts_in"] == table["fed"]).groupby(keys).transform("all")
@@ -166,49 +189,27 @@ def _paths(chosen: Iterable[Visit]) -> list[list[Visit]]:
 
 
 def _audit_one(
-    guider: Any, visit: Visit, space: Space, steps: int, paper: Rule | None, scale: float | None,
-    memory: tuple[dict[str, Any], dict[str, Any]],
+    guider: Any, visit: Visit, space: Space, answer: Answer, paper: Rule | None, scale: float | None,
+    memory: dict[str, Any], coupling: Coupling,
 ) -> pd.DataFrame:  # fmt: skip
     """One state, fed in one space: a row a sample."""
-    assert visit.uncond is not None  # _visits has seen to it
-    others = [visit.others[PERTURBED]] if type(guider).__name__ in PERTURBING else []
-    x, *branches = (tensor.detach().double() for tensor in (visit.x, visit.cond, visit.uncond, *others))
+    x, branches = predictions(guider, visit)
     cond, uncond = branches[:2]
-    level = NoiseLevel.ve(torch.full((len(x),), visit.sigma, dtype=torch.float64, device=x.device))
-    error, guided = "", torch.full_like(cond, torch.nan)
-    try:
-        fed = [from_denoised(tensor, x, level, space=space) for tensor in branches]
-        guided = to_denoised(_call(guider, fed, visit, x, space, steps, memory[0]), x, level, space=space)
-        error = "" if torch.isfinite(guided).all() else "a prediction that is not finite"
-    except Exception as raised:  # whatever a guider raises is what the audit is there to tell
-        error = f"{type(raised).__name__}: {raised}"
+    guided, error = answer
     keys = {
         "fed": space, "run": visit.run, "sample": visit.first + np.arange(len(x)), "step": visit.step,
-        "call": visit.call, "sigma": float(visit.sigma), "error": error,
+        "call": visit.call, "sigma": float(visit.sigma), "error": error, "coupling": coupling.change,
+        "coupling_floor": coupling.floor, "couples_samples": coupling.couples,
     }  # fmt: skip
-    found = _act(guided, branches, x, level, space, None if error else scale)
+    found = _act(guided, branches, x, level_of(x, visit), space, None if error else scale)
     reference = None
     if paper is not None:
-        state = GuidanceState(x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory[1])
+        state = GuidanceState(x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory)
         state.others.update(zip((PERTURBED,), branches[2:], strict=False))
         reference = paper(cond, uncond, state)
     absent = np.full(len(x), np.nan)
     found["difference"] = absent if reference is None else (_norm(guided - reference) / _norm(reference)).cpu().numpy()
     return pd.DataFrame(keys | found)
-
-
-def _call(
-    guider: Any, fed: list[Tensor], visit: Visit, x: Tensor, space: Space, steps: int, memory: dict[str, Any]
-) -> Tensor:
-    if isinstance(guider, RuleGuider):
-        level = Level.of(1.0, visit.sigma, space, sigma_next=visit.sigma_next)
-        guider.at(x, level, step=visit.step, call=visit.call, memory=memory)
-    elif hasattr(guider, "forward"):
-        guider.set_state(visit.step, steps, torch.tensor(float(visit.step)))
-        guider.prepare_inputs({})  # this is where guiders begin a run
-    result = guider.forward(*fed) if hasattr(guider, "forward") else guider(*fed)
-    prediction: Tensor = result if isinstance(result, Tensor) else result[0]
-    return prediction.to(fed[0].dtype)
 
 
 def _act(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from scorescope.analysis.guidance.run_keys import summarise_runs
+from scorescope.analysis.guidance.run_keys import SWEPT, one_kind, summarise_runs, swept_values
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import interval, sample_and_draws
 from scorescope.analysis.statistics.summaries import summarise_by
@@ -50,6 +50,7 @@ SAVINGS = Schema(
     "savings",
     (
         Column("setting", str, "", "name of the setting"),
+        SWEPT,
         Column("n", int, "", "samples"),
         Column("calls", float, "1", "denoiser evaluations a sample"),
         Column("calls_saved", float, "1", "share saved against the setting compared with"),
@@ -168,8 +169,9 @@ def savings(settings: Sequence[Setting], *, against: str, decoder: Decoder | Non
         rows = pd.DataFrame({"setting": name, "sample": np.arange(len(change)), "change": change})
         found = summarise_by(rows, by=["setting"], quantities=["change"]).drop(columns=["quantity", "median"])
         part = found.rename(columns={"mean": "change"}).assign(calls=calls.mean(), calls_saved=saved)
-        parts.append(part.assign(saved_low=ends[0], saved_high=ends[1], first_look=_stopped_at_once(setting)))
-    return SAVINGS.check(pd.concat(parts, ignore_index=True))
+        part = part.assign(saved_low=ends[0], saved_high=ends[1], first_look=_stopped_at_once(setting))
+        parts.append(part.assign(**swept_values(setting.swept)))
+    return SAVINGS.check(one_kind(pd.concat(parts, ignore_index=True)))
 
 
 def _needed(setting: Setting) -> pd.Series:

@@ -10,7 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scorescope.analysis.guidance.run_keys import KEYS, PATH, ROW_KEYS, RUNS, SUMMARY_KEYS, summarise_runs, trace_keys
+from scorescope.analysis.guidance.run_keys import (
+    KEYS,
+    ROW_KEYS,
+    RUNS,
+    SUMMARY_KEYS,
+    path_keys,
+    summarise_runs,
+    trace_keys,
+)
 from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.doors import checked
@@ -111,7 +119,7 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
         Where a sample has two rows at one step: of two traces of the same rule and weight, which are two paths.
     """
     require_columns("table", table, [*KEYS, "sigma_next", "applied_gain"])
-    of_path = [*PATH, "run", "sample"]
+    of_path = [*path_keys(table), "run", "sample"]
     ends = table.groupby([*of_path, "step"], dropna=False)["sigma_next"].transform("min")  # of all stages of a step
     rows = table.assign(after=ends)[table["call"] == 0].sort_values([*of_path, "step"])
     if rows.duplicated([*of_path, "step"]).any():
@@ -122,7 +130,7 @@ def gain_path(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(step_gain=1 + (1 - after / rows["sigma"]) * (rows["applied_gain"] - 1))
     steps = rows.assign(gap=rows["step_gain"].isna()).groupby(of_path, sort=False, dropna=False)
     rows["path_gain"] = steps["step_gain"].cumprod().where(steps["gap"].cumsum() == 0)  # unknown from a gap on
-    found = summarise_runs(rows, by=[*PATH, "step", "sigma"], quantities=["step_gain", "path_gain"])
+    found = summarise_runs(rows, by=[*path_keys(rows), "step", "sigma"], quantities=["step_gain", "path_gain"])
     return GAIN_PATH.check(found.drop(columns="median"))
 
 
@@ -146,7 +154,7 @@ def clip_activity(table: pd.DataFrame, *, norm: float) -> pd.DataFrame:
         Columns declared in `CLIP`.
     """
     rows = _clipped(table, norm)
-    by = [*PATH, "step", "sigma"]
+    by = [*path_keys(rows), "step", "sigma"]
     found = summarise_runs(rows, by=by, quantities=["active", "relative_norm"]).drop(columns="median")
     # in the order of the groups, as the summary: an interval of samples that all agree has else no width
     exact = [share_interval(group) for _, group in rows.groupby(by, sort=False, dropna=False)["active"]]
@@ -170,7 +178,7 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
     DataFrame
         Columns declared in `CLIP_SHARE`, one row a (rule, weight, stream, r).
     """
-    parts, by = [], [*PATH, "norm"]
+    parts, by = [], [*path_keys(table), "norm"]
     for norm in norms:
         rows = _clipped(table, norm).assign(norm=norm)
         of_path = [*by, "run", "sample"]
@@ -179,7 +187,7 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
         found[["low", "high"]] = found[["low", "high"]].clip(0, 1)  # no share lies beyond
         relative = path.groupby(by, dropna=False)["relative_norm"].mean().reset_index()
         relative = relative.rename(columns={"path_weight": "weight"})
-        parts.append(found.merge(relative, on=[*(column.name for column in SUMMARY_KEYS), "norm"]))
+        parts.append(found.merge(relative, on=[name for name in relative if name != "relative_norm"]))
     if not parts:
         raise InputError("norms", found="none", expected="at least one L2 norm")
     return CLIP_SHARE.check(pd.concat(parts, ignore_index=True))
@@ -277,5 +285,5 @@ def decoded_path(trace: Trace, decoder: Decoder, *, value_range: tuple[float, fl
             columns = {name: value.numpy() for name, value in statistics.items()}
             frames.append(_of_visit(visit, columns))
     rows = _with_keys(trace, frames)
-    found = summarise_runs(rows, by=[*PATH, "step", "sigma"], quantities=list(IMAGE_STATISTICS))
+    found = summarise_runs(rows, by=[*path_keys(rows), "step", "sigma"], quantities=list(IMAGE_STATISTICS))
     return DECODED_PATH.check(found.drop(columns="median").dropna(subset=["mean"]))

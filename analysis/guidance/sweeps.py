@@ -1,12 +1,11 @@
-"""What the settings of a sweep are worth: one tidy table, and which settings no other dominates.
+"""What the settings of a sweep are worth: one tidy table.
 
 table = measure_sweep(settings, value_range=(-1, 1), reference=real_images, labels=labels, scorer=agreement)
-pareto(table, better={"class_agreement": "high", "diversity": "high", "calls": "low"})
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,13 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from scorescope.analysis.fid.classes import suspiciously_even
 from scorescope.analysis.fid.frechet import frechet_distance
-from scorescope.analysis.fid.frechet_error import frechet_interval
+from scorescope.analysis.fid.frechet_error import FrechetInterval, frechet_interval
 from scorescope.analysis.fid.neighbours import neighbour_table, recall_interval
+from scorescope.analysis.guidance.run_keys import SWEPT, one_kind, swept_columns, swept_values
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.intervals import is_binary, paired_share_interval, share_interval
+from scorescope.analysis.statistics.intervals import is_binary, share_interval
 from scorescope.analysis.statistics.summaries import summarise_by
-from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked, require_some
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import image_statistics
@@ -30,6 +31,7 @@ from scorescope.probes.models.decoding import Decoder, decode
 
 LEAST_FOR_RECALL = 20  # samples: its interval is made of halves of them
 Features = Callable[[Tensor], Tensor]
+Classes = NDArray[Any]
 
 SWEEP = Schema(
     "sweep",
@@ -37,6 +39,7 @@ SWEEP = Schema(
         Column("setting", str, "", "name of the setting"),
         Column("rule", str, "", "its guidance rule"),
         Column("weight", float, "1", "its weight"),
+        SWEPT,
         Column("metric", str, "", "see METRICS"),
         Column("n", int, "", "samples of the setting"),
         Column("value", float, "", "unit as in METRICS"),
@@ -54,23 +57,12 @@ METRICS = {
     "diversity": "mean distance of two samples of one condition, units of the features; by sample its jackknife "
     "pseudo-value, of the same mean; two samples of a condition are one pair, told at the first of them",
     "frechet": "Frechet distance to the reference as measured, squared units of the features; no interval",
-    "frechet_debiased": "the same without its bias of order 1/n (jackknife); can fall below 0",
+    "frechet_debiased": "the same without its bias of order 1/n (jackknife), by class where a set has a fixed number "
+    "a class; can fall below 0",
     "precision": "share of samples within the reference's neighbourhoods",
     "recall": "share of reference images within the samples' neighbourhoods; its interval is over both sets, "
     "missing for fewer than 20 samples",
 }
-
-CHANGES = Schema(
-    "changes",
-    (
-        Column("setting", str, "", "name of the setting"),
-        Column("against", str, "", "setting that it is compared with, sample by sample (same seeds)"),
-        Column("metric", str, "", "a metric that each sample has"),
-        Column("n", int, "", "pairs"),
-        Column("value", float, "", "mean difference"),
-        *ends("", "over pairs, corrected for skewness; Tango's for shares"),
-    ),
-)
 
 
 @checked
@@ -105,14 +97,15 @@ def sample_metrics(
     Returns
     -------
     DataFrame
-        `setting`, `rule`, `weight`, `sample` and the sample-level names of `METRICS`; NaN where one does not apply.
+        `setting`, `rule`, `weight`, what the sweep varied (`rule_eta`, ...), `sample` and the sample-level names of
+        `METRICS`; NaN where one does not apply.
     """
     require_some("settings", settings)
     measures, rows = _Measures(value_range, scorer, labels, features, decoder), []
     for setting in tqdm(settings, desc="measuring", disable=not progress):
         images = measures.images(setting)
         rows.append(measures.rows(setting, images, None if labels is None else measures.flat(images)))
-    return pd.concat(rows, ignore_index=True)
+    return one_kind(pd.concat(rows, ignore_index=True))
 
 
 @checked
@@ -123,6 +116,7 @@ def measure_sweep(
     scorer: Callable[[Tensor], Sequence[float] | Floats] | None = None,
     labels: Tensor | None = None,
     reference: Tensor | None = None,
+    reference_labels: Tensor | None = None,
     features: Features | None = None,
     decoder: Decoder | None = None,
     rows: pd.DataFrame | None = None,
@@ -137,21 +131,30 @@ def measure_sweep(
     reference : Tensor, shape (m, *shape), optional
         Real data, for Frechet distance, precision and recall; more rows than features. Images where there is a
         decoder.
+    reference_labels : Tensor, shape (m,), optional
+        Their classes.
     rows : DataFrame, optional
         From `sample_metrics` of the same settings: then it is not measured again, and of the other arguments only
-        `reference`, `features` and `decoder` are looked at.
+        `reference`, `features`, `decoder` and the labels of both are looked at.
 
     Returns
     -------
     DataFrame
-        Columns declared in `SWEEP`, metrics in `METRICS`. Intervals are over samples, corrected for skewness;
-        exact for a score of zeros and ones; for precision that of `neighbour_table`, for recall that of
-        `recall_interval`; for the Frechet distance without bias the jackknife, a row that is missing where there are
-        fewer than 20/19 as many images as features.
+        Columns declared in `SWEEP`, metrics in `METRICS`. Intervals are over samples, corrected for skewness; exact for
+        a score of zeros and ones; for precision that of `neighbour_table`, for recall that of `recall_interval`; for
+        the Frechet distance without bias the jackknife, a row that is missing where there are too few images: not more
+        than features without any one of its parts, or fewer than three of a class.
+
+    Notes
+    -----
+    Conditions that go round the classes, or a reference with as many images of each, are no independent draws: the
+    jackknife of independent ones takes too much bias away, to below 0. So a side whose labels are as even as that (see
+    `classes.suspiciously_even`) has its parts left out of every class alike; without labels it cannot be told.
     """
     require_some("settings", settings)
     measures = _Measures(value_range, scorer, labels, features, decoder)
     real = None if reference is None else measures.flat(reference)
+    classes = tuple(_drawn_by_class(of) for of in (labels, reference_labels))
     parts: list[pd.DataFrame] = []
     measured: list[pd.DataFrame] = []
     for setting in tqdm(settings, desc="measuring", disable=not progress):
@@ -162,14 +165,14 @@ def measure_sweep(
         if rows is None:
             measured.append(measures.rows(setting, images, found))
         if real is not None and found is not None:
-            parts.append(_against(found, real).assign(**_keys(setting)))
+            parts.append(_against(found, real, classes).assign(**_keys(setting)))
     table = _summary(pd.concat(measured, ignore_index=True) if rows is None else rows)
-    return SWEEP.check(pd.concat([table, *parts], ignore_index=True))
+    return SWEEP.check(one_kind(pd.concat([table, *parts], ignore_index=True)))
 
 
 def _summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval of each sample-level metric of each setting."""
-    found = summarise_by(rows, by=["setting", "rule", "weight"]).dropna(subset=["mean"])
+    found = summarise_by(rows, by=["setting", "rule", "weight", *swept_columns(rows)]).dropna(subset=["mean"])
     table = found.rename(columns={"quantity": "metric", "mean": "value"}).drop(columns="median")
     for setting, scores in rows.groupby("setting")["score"]:
         if is_binary(scores):
@@ -213,83 +216,9 @@ class _Measures:
 
 
 def _keys(setting: Setting) -> dict[str, Any]:
-    return {"setting": setting.name, "rule": type(setting.rule).__name__, "weight": float(setting.rule.weight)}
-
-
-@checked
-def changes(rows: pd.DataFrame, *, against: str, metrics: Sequence[str] | None = None) -> pd.DataFrame:
-    """Paired differences of every setting from one of them, over the same seeds.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        From `sample_metrics`.
-    against : str
-        Name of the setting that is subtracted.
-    metrics : sequence of str, optional
-        Which; by default all that are there.
-
-    Returns
-    -------
-    DataFrame
-        Columns declared in `CHANGES`.
-    """
-    require_columns("rows", rows, ["setting", "sample"])
-    if against not in set(rows["setting"]):
-        raise InputError("against", found=repr(against), expected=f"one of {sorted(set(rows['setting']))}")
-    names = [name for name in (metrics or METRICS) if name in rows]
-    base = rows[rows["setting"] == against].set_index("sample")[names]
-    parts = []
-    for setting, group in rows.groupby("setting", sort=False):
-        if setting == against:
-            continue
-        values = group.set_index("sample")[names]
-        difference = (values - base).reset_index()
-        found = summarise_by(difference.assign(setting=setting), by=["setting"], quantities=names)
-        if "score" in names and is_binary(base["score"]) and is_binary(values["score"]):
-            found.loc[found["quantity"] == "score", ["low", "high"]] = paired_share_interval(difference["score"])
-        parts.append(found)
-    if not parts:
-        raise InputError("rows", found="one setting", expected="at least one other to compare with")
-    table = pd.concat(parts, ignore_index=True).dropna(subset=["mean"]).assign(against=against)
-    return CHANGES.check(table.rename(columns={"quantity": "metric", "mean": "value"}).drop(columns="median"))
-
-
-@checked
-def pareto(table: pd.DataFrame, *, better: Mapping[str, Literal["high", "low"]]) -> pd.DataFrame:
-    """Mark the settings that no other dominates.
-
-    One setting dominates another if it is at least as good in every named metric and better in one, by their
-    values; intervals are not looked at.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `measure_sweep`.
-    better : mapping
-        Metric to "high" or "low".
-
-    Returns
-    -------
-    DataFrame
-        One row a setting: `setting`, the metrics, `pareto` (bool) and `dominated_by` (first one that does, or "").
-    """
-    require_columns("table", table, ["setting", "metric", "value"])
-    wide = table.pivot(index="setting", columns="metric", values="value").reindex(table["setting"].unique())
-    if absent := [name for name in better if name not in wide]:
-        raise InputError(
-            "better", found=f"metrics {absent}", expected=f"metrics of the table: {sorted(map(str, wide))}"
-        )
-    wide = wide[list(better)].dropna()
-    signs = np.array([1.0 if way == "high" else -1.0 for way in better.values()])
-    values = wide.to_numpy(np.float64) * signs
-    dominated_by = []
-    for row in values:
-        dominates = (values >= row).all(1) & (values > row).any(1)
-        dominated_by.append(str(wide.index[dominates.argmax()]) if dominates.any() else "")
-    found = wide.reset_index().assign(pareto=[not name for name in dominated_by], dominated_by=dominated_by)
-    found.columns.name = None
-    return found
+    rule = setting.rule
+    named = {"setting": setting.name, "rule": type(rule).__name__, "weight": float(rule.weight)}
+    return named | swept_values(setting.swept)
 
 
 def _spread(features: Floats, labels: NDArray[Any]) -> Floats:
@@ -315,14 +244,28 @@ def _spread(features: Floats, labels: NDArray[Any]) -> Floats:
     return found
 
 
-def _against(fake: Floats, real: Floats) -> pd.DataFrame:
+def _drawn_by_class(labels: Tensor | None) -> Classes | None:
+    """The classes of a set that has a fixed number of each; None for other sets."""
+    if labels is None or labels.ndim != 1 or not suspiciously_even(labels.cpu().numpy()):
+        return None
+    classes: Classes = labels.cpu().numpy()
+    return classes
+
+
+def _debiased(fake: Floats, real: Floats, classes: Sequence[Classes | None]) -> FrechetInterval | None:
+    """Without the bias of order 1/n; None for too few images."""
+    try:
+        return frechet_interval(
+            fake, real, method="jackknife", groups=20, fake_classes=classes[0], real_classes=classes[1]
+        )
+    except InputError:
+        return None
+
+
+def _against(fake: Floats, real: Floats, classes: Sequence[Classes | None]) -> pd.DataFrame:
     value = frechet_distance(fake, real).value
-    # the jackknife leaves out parts of the images: what remains must still exceed the number of features
-    groups = 20
-    enough = min(len(fake), len(real)) * (groups - 1) > fake.shape[1] * groups
     rows: list[tuple[str, int, float, float, float]] = [("frechet", len(fake), value, np.nan, np.nan)]
-    if enough:
-        found = frechet_interval(fake, real, method="jackknife", groups=groups)
+    if (found := _debiased(fake, real, classes)) is not None:
         rows.append(("frechet_debiased", len(fake), found.debiased, found.low, found.high))
     first = pd.DataFrame(rows, columns=["metric", "n", "value", "low", "high"])
     neighbours = neighbour_table(fake, real)

@@ -26,9 +26,9 @@ class Column:
     Attributes
     ----------
     name : str
-        Its name.
+        Its name. One that ends in `*` declares every column that begins so, of which there may be none.
     kind : type
-        `int`, `float`, `str` or `bool`. Only `float` may be missing (NaN).
+        `int`, `float`, `str` or `bool`, or `object` for numbers or texts. Only numbers of `float` may be missing (NaN).
     unit : str
         "data" (the unit of x), "data^2", "1" (dimensionless), "nats" and so on; "" for labels.
     meaning : str
@@ -59,8 +59,17 @@ class Schema:
 
     @property
     def names(self) -> list[str]:
-        """Column names, in order."""
-        return [column.name for column in self.columns]
+        """Names of the columns that are always there, in order."""
+        return [column.name for column in self.columns if not column.name.endswith("*")]
+
+    def columns_of(self, table: pd.DataFrame) -> dict[str, Column]:
+        """The declared columns by name, in order, with those of the table in place of what ends in `*`."""
+        found: dict[str, Column] = {}
+        for column in self.columns:
+            several = column.name.endswith("*")
+            names = [name for name in map(str, table) if fnmatchcase(name, column.name)] if several else [column.name]
+            found |= {name: column for name in names if name not in self.names or not several}
+        return found
 
     def check(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with its columns in order, after checking that they are those declared.
@@ -70,18 +79,16 @@ class Schema:
         InputError
             If a column is missing, undeclared or of another kind.
         """
-        found_names = {str(name) for name in table}
-        missing, extra = set(self.names) - found_names, found_names - set(self.names)
+        found_names, declared = {str(name) for name in table}, self.columns_of(table)
+        missing, extra = set(self.names) - found_names, found_names - set(declared)
         if missing or extra:
             found = f"missing {sorted(missing)}, undeclared {sorted(extra)}"
             raise InputError(f"table {self.name!r}", found=found, expected=f"the columns {self.names}")
-        for column in self.columns:
-            if not _is_kind(table[column.name], column.kind):
-                found = f"dtype {table[column.name].dtype}"
-                raise InputError(
-                    f"table {self.name!r}, column {column.name!r}", found=found, expected=column.kind.__name__
-                )
-        return table[self.names].reset_index(drop=True)
+        for name, column in declared.items():
+            if not _is_kind(table[name], column.kind):
+                found = f"dtype {table[name].dtype}"
+                raise InputError(f"table {self.name!r}, column {name!r}", found=found, expected=column.kind.__name__)
+        return table[list(declared)].reset_index(drop=True)
 
     def describe(self) -> pd.DataFrame:
         """The declaration itself as a table: column, kind, unit, meaning."""
@@ -125,7 +132,7 @@ def find_column(name: str) -> pd.DataFrame:
         (schema.name, column.name, column.unit, column.meaning)
         for schema in sorted(_declared(), key=lambda schema: schema.name)
         for column in schema.columns
-        if fnmatchcase(column.name, name)
+        if fnmatchcase(column.name, name) or (column.name.endswith("*") and fnmatchcase(name, column.name))
     ]
     if not rows:
         raise InputError("name", found=repr(name), expected='a column of some table; "*" lists them all')
@@ -140,6 +147,8 @@ def _declared() -> set[Schema]:
 
 
 def _is_kind(values: pd.Series, kind: type) -> bool:
+    if kind is object:
+        return _is_kind(values, float) or _is_kind(values, str)
     if kind is str:
         return bool(values.map(lambda value: isinstance(value, str)).all())
     tests = {int: pd.api.types.is_integer_dtype, float: pd.api.types.is_float_dtype, bool: pd.api.types.is_bool_dtype}

@@ -5,6 +5,7 @@
     with guide(pipe, APG(4.0, norm=15.0)):
         pipe("a lighthouse")
     sample_pipeline(pipe, rule=APG(6.0), seeds=range(16), condition={"prompt": prompts})
+    batch_coupling(draw, seeds=range(8)).couples   # does the result of a sample depend on those beside it?
 
     print(describe_pipeline(pipe, {"prompt": "a lighthouse"}))
     made = record_calls(pipe, plan_calls(pipe, read_prompts("prompts.csv")), folder="runs/a")
@@ -12,20 +13,24 @@
 States stay those of the record in `replay`; `sweep` and `sample_pipeline` sample anew, from the same seeds.
 """
 
+from scorescope.probes.experiments.batch_coupling import Coupling, batch_coupling
 from scorescope.probes.experiments.diffusers_guider import as_guider
 from scorescope.probes.experiments.guided_pipeline import Guide, guide
 from scorescope.probes.experiments.pipeline_calls import RecordedCalls, plan_calls, record_calls
 from scorescope.probes.experiments.pipeline_description import PipelineDescription, describe_pipeline
 from scorescope.probes.experiments.pipeline_runs import sample_pipeline
 from scorescope.probes.experiments.replay import replay, replay_all, visits
-from scorescope.probes.experiments.sweep import Setting, sweep, with_weight
+from scorescope.probes.experiments.rule_fields import with_fields, with_weight
+from scorescope.probes.experiments.sweep import Setting, sweep
 
 __all__ = [
+    "Coupling",
     "Guide",
     "PipelineDescription",
     "RecordedCalls",
     "Setting",
     "as_guider",
+    "batch_coupling",
     "describe_pipeline",
     "guide",
     "plan_calls",
@@ -35,5 +40,6 @@ __all__ = [
     "sample_pipeline",
     "sweep",
     "visits",
+    "with_fields",
     "with_weight",
 ]

@@ -76,8 +76,8 @@ def guide(
         so that both branches are computed; its own weight then has no effect.
     rule : Rule
         Guidance rule. What it remembers starts afresh with every run of the pipeline. Branches that it computes
-        itself (Autoguidance, ICG, PAG, TSG) come from the denoiser call that made cond, made again in the steps that
-        need them: see Notes. Its sites are named from the pipeline's network ("mid_block.attentions.0...").
+        itself (Autoguidance, ICG, PAG, SEG, SLG, TSG) come from the denoiser call that made cond, made again in the
+        steps that need them: see Notes. Its sites are named from the pipeline's network ("mid_block.attentions.0...").
     modules : str, sequence or mapping, optional
         Denoisers; see `record`.
     level : callable, optional
@@ -100,7 +100,7 @@ def guide(
     Raises
     ------
     InputError
-        For sites that the network has not (the nearest are named) or that are no self-attention (PAG), CFGPP on a
+        For sites that the network has not (the nearest are named) or that are no self-attention (PAG, SEG), CFGPP on a
         scheduler of higher order, and, while the pipeline runs, for a step whose branches cannot be told apart or
         whose level is unknown, or that has one prediction where the rule needs two (see `unguided`). For branches of
         the rule's own: a weak network that does not take the arguments of the pipeline's or puts out other shapes,

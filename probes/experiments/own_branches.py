@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_denoiser import PipelineDenoiser
-from scorescope.probes.guidance.base import COND, UNCOND, BranchRule, Rule
-from scorescope.probes.guidance.identity_attention import identity_attention
-from scorescope.probes.guidance.perturbed import PAG, TSG
+from scorescope.probes.guidance.base import COND, UNCOND, BranchRule, Rule, WeakNetwork
+from scorescope.probes.guidance.perturbed import TSG, Perturbing
 from scorescope.probes.guidance.scheduler_step import rules_inside
 from scorescope.probes.guidance.wrappers import Wrapper
 from scorescope.probes.sites.modules import find_site
@@ -40,7 +39,7 @@ def own_predictions(rule: Rule, denoiser: PipelineDenoiser) -> dict[str, Tensor]
 
 
 def check_sites(rule: Rule, denoisers: Mapping[str, nn.Module]) -> None:
-    """Refuse, before anything runs, sites that no denoiser has, and those that are no self-attention for PAG.
+    """Refuse, before anything runs, sites that no denoiser has, and those that a rule cannot change in its way.
 
     Raises
     ------
@@ -48,14 +47,15 @@ def check_sites(rule: Rule, denoisers: Mapping[str, nn.Module]) -> None:
         The nearest names are suggested.
     """
     for inner in rules_inside(rule):
-        sites = inner.sites if isinstance(inner, PAG) else (inner.site,) if isinstance(inner, TSG) else ()
-        for site in sites:
+        changed = getattr(inner, "weak", inner)  # a weak network may be this one, changed inside
+        sites = (inner.site,) if isinstance(inner, TSG) else ()
+        for site in changed.sites if isinstance(changed, Perturbing | WeakNetwork) else sites:
             modules = [_site(denoiser, site) for denoiser in denoisers.values()]
             found = next((module for module in modules if isinstance(module, nn.Module)), None)
             if found is None:
                 raise next(error for error in modules if isinstance(error, InputError))
-            if isinstance(inner, PAG):
-                identity_attention(found)
+            if isinstance(changed, Perturbing | WeakNetwork):
+                changed.hook(found)
 
 
 def _site(denoiser: nn.Module, site: str) -> nn.Module | InputError:

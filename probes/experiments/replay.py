@@ -144,7 +144,7 @@ def replay_all(trace: Trace, rules: Sequence[Rule], *, keep: bool = False, progr
     InputError
         Where states or branches were not kept or at no step told apart, or a rule needs a branch that was recorded at
         none, or one that another rule made: the random condition of `ICG` is no unconditional branch, and a network
-        perturbed at other sites another one. A pipeline's perturbed branch is served to `PAG` alone.
+        perturbed at other sites another one. A pipeline's perturbed branch is served to `PAG`, `SLG` and `SEG` alone.
     """
     if not rules:
         raise InputError("rules", found="none", expected="at least one rule")

@@ -3,6 +3,7 @@
     runs = sweep(model.denoiser, rules, seeds=range(256), condition=labels, folder="runs/sweep")
     runs = sweep(pipe, {"CFG": CFG(1.0), "APG": APG(1.0)}, weights=(2.0, 4.0, 8.0), seeds=range(len(prompts)),
                  condition={"prompt": prompts}, arguments={"num_inference_steps": 30}, folder="runs/sweep")
+    runs = sweep(model.denoiser, {"APG": APG(4.0)}, over={"eta": (0.0, 0.5, 1.0), "norm": (5.0, 15.0)}, ...)
 
 A sweep that was cut off goes on with its first unfinished setting, and makes a damaged one again. What the settings
 mean is for `analysis.guidance.measure_sweep` to say.
@@ -13,9 +14,9 @@ import inspect
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from safetensors.torch import save_file
 from tqdm import tqdm
@@ -26,7 +27,8 @@ from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, read_parquet, read_tensors
 from scorescope.data.written_files import IntegrityWarning, read_json, replace_file, write_json
 from scorescope.probes.experiments.pipeline_runs import is_pipeline, sample_pipeline
-from scorescope.probes.guidance.base import Rule, describe
+from scorescope.probes.experiments.rule_fields import Grid, Points, varied_rules
+from scorescope.probes.guidance.base import Rule
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.models.noise import edm_sigmas
@@ -39,11 +41,24 @@ from scorescope.probes.sampling.solvers import Heun
 @checked
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a sweep and its run."""
+    """One setting of a sweep and its run.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    rule : Rule
+        With the values of this setting.
+    run : Run
+        Its samples and their trace.
+    swept : mapping of str to float or str
+        The fields of the rule that the sweep varied, with their values here: numbers, or what texts call others.
+    """
 
     name: str
     rule: Rule
     run: Run
+    swept: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @checked
@@ -54,6 +69,7 @@ def sweep(
     seeds: Sequence[int],
     condition: Condition,
     weights: Sequence[float] | None = None,
+    over: Grid | Points | None = None,
     record: Recording | None = None,
     folder: str | Path | None = None,
     batch: int | None = None,
@@ -73,6 +89,11 @@ def sweep(
         of arguments with one row a sample, for instance {"prompt": [...]} or {"class_labels": [...]}.
     weights : sequence of float, optional
         Every rule at each of these weights, as settings "name, w = 4"; see `with_weight`. None leaves the rules' own.
+    over : mapping of str to sequence, or sequence of mappings, optional
+        Every rule at all combinations of these values of its fields, or at these points alone: {"eta": (0.0, 1.0),
+        "norm": (5.0, 15.0)} or [{"low": 0.1, "high": 2.0}, {"low": 0.3, "high": 5.0}], as settings "name, eta = 0";
+        see `with_fields`. With `weights`, at each of them. The tables of `analysis.guidance` have a column for each
+        field, `rule_eta`.
     record : Recording, optional
         By default `Recording()`; `keep` is not written to disk.
     folder : path, optional
@@ -90,17 +111,16 @@ def sweep(
     Returns
     -------
     list of Setting
-        In the order of `rules`, for each rule in the order of `weights`.
+        In the order of `rules`, for each rule in the order of `weights` and then of `over`.
 
     Raises
     ------
     InputError
-        For settings or samples that are repeated, no rules, a folder that holds another sweep, and with a folder for
-        a model or rule that cannot be told from others.
+        For settings or samples that are repeated, no rules, fields that a rule has not and values that it refuses, a
+        folder that holds another sweep, and with a folder for a model or rule that cannot be told from others.
     """
     seeds = [int(seed) for seed in seeds]
-    if weights is not None:
-        rules = _weighted(rules, weights)
+    varied = varied_rules(rules, weights, over)
     repeated = _repeated(seeds, condition)
     if not rules or repeated:
         found = f"{len(rules)} rules, {repeated} repeated seeds"
@@ -113,38 +133,26 @@ def sweep(
     if folder is not None:
         given = {"condition": condition, "arguments": how, "record": replace(record, keep=False)}
         fixed = [seeds, *(fingerprint(one, argument=name) for name, one in given.items()), *_identity(model)]
-        texts = {name: _rule_text(rule) for name, rule in rules.items()}  # before anything runs
+        texts = {name: _rule_text(rule) for name, (rule, _) in varied.items()}  # before anything runs
         store = _Store(Path(folder), hashlib.sha256(json.dumps(fixed).encode()).hexdigest())
     common = {"seeds": seeds, "condition": condition, "record": record, "batch": batch} | how
     settings = []
-    for name, rule in tqdm(rules.items(), desc="sweep", disable=not progress):
+    for name, (rule, swept) in tqdm(varied.items(), desc="sweep", disable=not progress):
         run = store.read(name, texts[name]) if store else None
         if run is None:
             run = run_one(model, rule=rule, progress=progress, **common)
             if store:
                 store.write(name, texts[name], run)
-        settings.append(Setting(name, rule, run))
+        settings.append(Setting(name, rule, _told(run, swept), swept))
     return settings
 
 
-@checked
-def with_weight(rule: Rule, weight: float) -> Rule:
-    """The same rule with another guidance weight, that of the rule inside for a rule around a rule.
-
-    Raises
-    ------
-    InputError
-        For rules without one weight: schedules, weights by band, CFG++.
-    """
-    fields = getattr(rule, "__dataclass_fields__", {})
-    if "weight" in fields:
-        changed: Rule = replace(cast(Any, rule), weight=float(weight))
-        return changed
-    if "rule" in fields and "schedule" not in fields:
-        wrapper: Any = rule
-        changed = replace(wrapper, rule=with_weight(wrapper.rule, weight))
-        return changed
-    raise InputError("weights", found=f"{describe(rule)}, which has no single weight", expected="rules that have one")
+def _told(run: Run, swept: Mapping[str, float | str]) -> Run:
+    """The run, whose trace says what the sweep varied, for tables of traces."""
+    trace = run.trace
+    if trace is None or not swept:
+        return run
+    return replace(run, trace=Trace(trace.scalars, trace.samples, {**trace.manifest, "swept": dict(swept)}, trace.kept))
 
 
 def _repeated(seeds: Sequence[int], condition: Condition) -> int:
@@ -153,12 +161,6 @@ def _repeated(seeds: Sequence[int], condition: Condition) -> int:
     if any(len(rows) != len(seeds) for rows in lists):
         return 0  # which is refused by its own name
     return len(seeds) - len({(seed, *(str(rows[place]) for rows in lists)) for place, seed in enumerate(seeds)})
-
-
-def _weighted(rules: Mapping[str, Rule], weights: Sequence[float]) -> dict[str, Rule]:
-    if not weights or len(set(weights)) < len(weights):
-        raise InputError("weights", found=str(list(weights)), expected="at least one, and each once")
-    return {f"{name}, w = {w:g}": with_weight(rule, w) for name, rule in rules.items() for w in weights}
 
 
 def _checked(how: dict[str, Any], run_one: Callable[..., Run]) -> dict[str, Any]:

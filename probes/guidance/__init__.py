@@ -4,7 +4,8 @@
     rule(cond, uncond, GuidanceState(x, sigma, sigma_next, step=0, call=0))
     Scheduled(CFG(4.0), CosineWeight(4.0, 1.0)), Rescaled(CFG(7.5), phi=0.7), PAG(3.0)
 
-A rule runs unchanged in `sample`, `guide`, `replay` and `sweep`.
+A rule runs unchanged in `sample`, `guide`, `replay` and `sweep`. Skip-layer and smoothed-energy guidance (SLG, SEG)
+and autoguidance by the network itself with layers dropped are in `perturbations`.
 """
 
 from scorescope.probes.guidance.adaptive import AdaptiveGuidance, LinearAG, fit_linear_ag

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -171,6 +171,23 @@ class NetworkDenoiser(Protocol):
 
     def samples(self, rows: int) -> Tensor:
         """Which sample each of the network's rows belongs to, int64, shape (rows,)."""
+        ...
+
+
+@runtime_checkable
+class WeakNetwork(Protocol):
+    """A way to make a weak model of the network itself, in place of another one."""
+
+    sites: tuple[str, ...]
+
+    def weak_prediction(
+        self, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
+    ) -> Tensor:
+        """The weak model's prediction."""
+        ...
+
+    def hook(self, module: nn.Module) -> Any:
+        """What is done to a site's module; `InputError` for one that it cannot be done to."""
         ...
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import COND, UNCOND, BranchRule, Rule, describe
-from scorescope.probes.guidance.perturbed import PAG
+from scorescope.probes.guidance.perturbed import Perturbing
 from scorescope.probes.guidance.scheduler_step import rules_inside
 from scorescope.probes.guidance.wrappers import Wrapper
 from scorescope.probes.models.fingerprint import fingerprint
@@ -63,7 +63,8 @@ def check_maker(rule: Rule, branch: str, found: Maker | None, *, step: int) -> N
         Naming who made it. Branches beside `cond` and `uncond` whose maker is not known are taken as they are.
     """
     own = maker_of(rule, branch)
-    if found == own or (found is None and branch != UNCOND) or (found is PIPELINE and own and own.rule == PAG.__name__):
+    served = found is PIPELINE and isinstance(rules_inside(rule)[-1], Perturbing)
+    if found == own or (found is None and branch != UNCOND) or served:
         return
     if found is None or own is None or found.rule != own.rule:
         whose = f"the {branch} branch of {found.rule if found else 'the denoiser'}"

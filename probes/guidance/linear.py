@@ -16,6 +16,7 @@ from scorescope.probes.guidance.base import (
     GuidanceState,
     NetworkDenoiser,
     Products,
+    WeakNetwork,
     WeightedRule,
     require_finite,
     required,
@@ -56,12 +57,13 @@ class Autoguidance(WeightedRule):
     ----------
     weight : float
         w; at 1 the weak model is not called.
-    weak : Denoiser
+    weak : Denoiser or WeakNetwork
         D_0: smaller or less trained, degraded in the same way as the main model. Inside a pipeline (`guide`) it is
-        what could stand in place of the pipeline's network: a module that is called with the same arguments.
+        what could stand in place of the pipeline's network: a module that is called with the same arguments. Or the
+        network itself without some of its layers, `perturbations.SkippedLayers`.
     """
 
-    weak: Denoiser
+    weak: Denoiser | WeakNetwork
     branch_parameters: ClassVar[tuple[str, ...]] = ("weak",)
 
     def branches(self, state: GuidanceState) -> tuple[str, ...]:
@@ -74,6 +76,8 @@ class Autoguidance(WeightedRule):
         """The weak model's prediction under the same condition."""
         if branch != WEAK:
             return None
+        if isinstance(self.weak, WeakNetwork):
+            return self.weak.weak_prediction(denoiser, x, sigma, condition, state)
         if isinstance(denoiser, NetworkDenoiser):
             return denoiser.around(self.weak, argument="weak")(x, sigma, condition)
         shape = getattr(self.weak, "shape", None)

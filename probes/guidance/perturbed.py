@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,14 @@ from scorescope.probes.guidance.wrappers import LinearWeight
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.modules import find_site
 from scorescope.probes.sites.once_a_pass import never_called
+from scorescope.probes.sites.outputs import ModuleCall
+
+
+class SiteHook(NamedTuple):
+    """A module, and what takes the place of its output."""
+
+    module: nn.Module
+    does: Callable[[ModuleCall], Any]
 
 
 @checked
@@ -129,17 +137,16 @@ class TSG:
             return None
         generators, scale = sample_generators(state, 2), self.strength(state.sigma)
 
-        def add_noise(module: nn.Module, args: Any, kwargs: Any, embedding: Tensor) -> Tensor:
+        def add_noise(call: ModuleCall) -> Tensor:
+            embedding = call.output
             if not isinstance(embedding, Tensor) or embedding.ndim < 2:
                 found = f"{self.site!r}, which puts out no tensor of a row a sample"
                 raise InputError("site", found=found, expected="the module that embeds the time")
             draws = [torch.randn(embedding.shape[1:], generator=generator) for generator in generators]
-            noise = torch.stack(draws).to(embedding)
-            if isinstance(denoiser, NetworkDenoiser):
-                noise = noise[denoiser.samples(len(embedding)).to(noise.device)]
+            noise = rows_of_samples(torch.stack(draws), denoiser, embedding)
             return embedding + scale * per_sample(embedding.flatten(1).std(1), embedding) * noise
 
-        with _hooked(denoiser, [self.site], lambda module: add_noise):
+        with hooked(denoiser, [self.site], lambda module: SiteHook(module, add_noise)):
             return denoiser(x, sigma, condition)
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
@@ -149,9 +156,69 @@ class TSG:
         return torch.lerp(required(state.others.get(PERTURBED), cond, name=PERTURBED), cond, self.weight)
 
 
+@dataclass(frozen=True)
+class Perturbing:
+    """What rules of a perturbed branch beside CFG share: D_c + (w - 1) (D_c - D_u) + s (D_c - D_p).
+
+    Attributes
+    ----------
+    scale : float
+        s.
+    sites : tuple of str
+        Names of modules in the denoiser (an `nn.Module`), or inside a pipeline in its network.
+    weight : float
+        w of the CFG term; 1 is none, and then the unconditional branch is not computed.
+    first, last : int
+        Steps in which the term of s acts, inclusive, from 0; the CFG term acts in all.
+    """
+
+    scale: float
+    sites: tuple[str, ...]
+    weight: float = 1.0
+    first: int = 0
+    last: int = 10**9
+    branch_parameters: ClassVar[tuple[str, ...]] = ("sites",)
+
+    def __post_init__(self) -> None:
+        require_finite("scale", self.scale)
+        require_finite("weight", self.weight)
+        require_sites(self.sites)
+        if not 0 <= self.first <= self.last:
+            raise InputError("first, last", found=f"{self.first}, {self.last}", expected="0 <= first <= last")
+
+    def hook(self, module: nn.Module) -> SiteHook:
+        """What is done to a site's module in the perturbed branch; `InputError` for one that it cannot be done to."""
+        raise NotImplementedError
+
+    def branches(self, state: GuidanceState) -> tuple[str, ...]:
+        """Two or three branches."""
+        uncond = (UNCOND,) if self.weight != 1 else ()
+        return (COND, *uncond, PERTURBED) if self._acts(state) else (COND, *uncond)
+
+    def _acts(self, state: GuidanceState) -> bool:
+        return bool(self.scale) and self.first <= state.step <= self.last
+
+    def predict(
+        self, branch: str, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
+    ) -> Tensor | None:
+        """The prediction with the hooks at the sites."""
+        if branch != PERTURBED:
+            return None
+        with hooked(denoiser, self.sites, self.hook):
+            return denoiser(x, sigma, condition)
+
+    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
+        """D_c + (w - 1) (D_c - D_u) + s (D_c - D_p)."""
+        guided = cond if self.weight == 1 else torch.lerp(required(uncond, cond), cond, self.weight)
+        if not self._acts(state):
+            return guided
+        away = cond - required(state.others.get(PERTURBED), cond, name=PERTURBED)
+        return away.mul_(self.scale).add_(guided)
+
+
 @checked
 @dataclass(frozen=True)
-class PAG:
+class PAG(Perturbing):
     """Perturbed-attention guidance (Ahn et al. 2024, arXiv 2403.17377), with or without CFG beside it.
 
     D = D_c + (w - 1) (D_c - D_u) + s (D_c - D_p), with D_p from the network whose self-attention maps at the named
@@ -171,69 +238,41 @@ class PAG:
         Steps in which the term of s acts, inclusive, from 0; the CFG term acts in all.
     """
 
-    scale: float
     sites: tuple[str, ...] = ("network.attention",)
-    weight: float = 1.0
-    first: int = 0
-    last: int = 10**9
-    branch_parameters: ClassVar[tuple[str, ...]] = ("sites",)
 
-    def __post_init__(self) -> None:
-        require_finite("scale", self.scale)
-        require_finite("weight", self.weight)
-        if not self.sites:
-            raise InputError("sites", found="none", expected="at least one self-attention module")
-        if not 0 <= self.first <= self.last:
-            raise InputError("first, last", found=f"{self.first}, {self.last}", expected="0 <= first <= last")
+    def hook(self, module: nn.Module) -> SiteHook:
+        """The values in place of what attention makes of them."""
+        values = identity_attention(module)
+        return SiteHook(module, lambda call: values(*call.args, **call.kwargs))
 
-    def branches(self, state: GuidanceState) -> tuple[str, ...]:
-        """Two or three branches."""
-        uncond = (UNCOND,) if self.weight != 1 else ()
-        return (COND, *uncond, PERTURBED) if self._acts(state) else (COND, *uncond)
 
-    def _acts(self, state: GuidanceState) -> bool:
-        return bool(self.scale) and self.first <= state.step <= self.last
+def require_sites(sites: Sequence[str]) -> None:
+    """Raise `InputError` unless there is at least one site, and each once."""
+    if not sites or len(set(sites)) < len(sites):
+        raise InputError("sites", found=str(tuple(sites)), expected="at least one module's name, and each once")
 
-    def predict(
-        self, branch: str, denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition, state: GuidanceState
-    ) -> Tensor | None:
-        """The prediction without mixing between positions at the sites."""
-        if branch != PERTURBED:
-            return None
 
-        def replace_by_values(module: nn.Module) -> Callable[..., Tensor]:
-            values = identity_attention(module)
-            return lambda _, args, kwargs, output: values(*args, **kwargs)
-
-        with _hooked(denoiser, self.sites, replace_by_values):
-            return denoiser(x, sigma, condition)
-
-    def __call__(self, cond: Tensor, uncond: Tensor | None, state: GuidanceState) -> Tensor:
-        """D_c + (w - 1) (D_c - D_u) + s (D_c - D_p)."""
-        guided = cond if self.weight == 1 else torch.lerp(required(uncond, cond), cond, self.weight)
-        if not self._acts(state):
-            return guided
-        away = cond - required(state.others.get(PERTURBED), cond, name=PERTURBED)
-        return away.mul_(self.scale).add_(guided)
+def rows_of_samples(draws: Tensor, denoiser: Denoiser, output: Tensor) -> Tensor:
+    """What was drawn for each sample, for each row of a module's output, in its dtype and on its device."""
+    draws = draws.to(output)
+    return draws[denoiser.samples(len(output)).to(draws.device)] if isinstance(denoiser, NetworkDenoiser) else draws
 
 
 @contextmanager
-def _hooked(
-    denoiser: Denoiser, sites: Sequence[str], make: Callable[[nn.Module], Callable[..., Tensor]]
-) -> Iterator[None]:
-    """Forward hooks (module, args, kwargs, output) at named modules, for a with block; an error for a silent one."""
+def hooked(denoiser: Denoiser, sites: Sequence[str], make: Callable[[nn.Module], SiteHook]) -> Iterator[None]:
+    """Hooks at named modules, for a with block; an error for a site that stays silent."""
     root = denoiser.root if isinstance(denoiser, NetworkDenoiser) else denoiser
-    modules = {site: find_site(root, site) for site in sites}
+    hooks = {site: make(find_site(root, site)) for site in sites}
     called: set[str] = set()
 
-    def hook(site: str, does: Callable[..., Tensor], *given: Any) -> Tensor:
+    def run(site: str, does: Callable[[ModuleCall], Any], module: nn.Module, *given: Any) -> Any:
         called.add(site)
-        return does(*given)
+        return does(ModuleCall(module, *given))
 
     with ExitStack() as stack:
-        for site, module in modules.items():
-            handle = module.register_forward_hook(partial(hook, site, make(module)), with_kwargs=True)
+        for site, hook in hooks.items():
+            handle = hook.module.register_forward_hook(partial(run, site, hook.does), with_kwargs=True)
             stack.callback(handle.remove)
         yield
-    if silent := [site for site in modules if site not in called]:
+    if silent := [site for site in hooks if site not in called]:
         raise never_called(silent[0])

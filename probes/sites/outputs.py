@@ -100,6 +100,33 @@ class ModuleCall:
         """That tensor, an ordinary one where it is watched."""
         return plain(leaves(self.output)[output.place])
 
+    def passed_on(self) -> Any:
+        """What the module would put out if it did nothing: each tensor as the module was given it.
+
+        Raises
+        ------
+        InputError
+            For a module that puts out what it was not given: another shape, or several tensors of other names.
+        """
+        given = _tensors_given(self.module, self.args, self.kwargs)
+        if isinstance(self.output, Tensor):
+            image = _image_given(self.module, self.args, self.kwargs)
+            found = [image] if image is not None else [one for one in given.values() if one.shape == self.output.shape]
+            if len(found) == 1 and found[0].shape == self.output.shape:
+                return found[0]
+            raise self._changes_what_it_was_given()
+        parts, names = _named_parts(self.output)
+        names = names or self._returned_names(len(parts))
+        passed = [None if part is None else given.get(name) for part, name in itertools.zip_longest(parts, names)]
+        if not isinstance(self.output, tuple) or any(map(_differ, parts, passed)):
+            raise self._changes_what_it_was_given()
+        return tuple(passed)
+
+    def _changes_what_it_was_given(self) -> InputError:
+        shapes = _shapes(leaves(self.output))
+        expected = "a module that puts out the tensors that it was given, by the same names and of the same shapes"
+        return InputError("sites", found=f"a {type(self.module).__name__}, which puts out {shapes}", expected=expected)
+
     def _image(self) -> int | None:
         """The place of the image among several tensors; None where the evidence is missing or contradicts itself.
 
@@ -120,15 +147,18 @@ class ModuleCall:
         Where there are several return statements of so many parts, a name is one that all of them agree on.
         """
         parts, names = _named_parts(self.output)
-        if not any(names):
-            fitting = [returned for returned in _returned(self.module) if len(returned) == len(parts)]
-            names = [same.pop() if len(same := set(alike)) == 1 else "" for alike in zip(*fitting, strict=True)]
+        names = names if any(names) else self._returned_names(len(parts))
         found, place = {}, 0
         for part, name in itertools.zip_longest(parts, names, fillvalue=""):
             if isinstance(part, Tensor):
                 found[place] = part, name
             place += len(leaves(part))
         return found
+
+    def _returned_names(self, count: int) -> list[str]:
+        """What the return statements of so many parts call them; "" where they do not agree."""
+        fitting = [returned for returned in _returned(self.module) if len(returned) == count]
+        return [same.pop() if len(same := set(alike)) == 1 else "" for alike in zip(*fitting, strict=True)]
 
 
 @dataclass
@@ -178,11 +208,22 @@ def _shapes(tensors: Sequence[Tensor]) -> str:
 
 def _image_given(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
     """What the module was given as the image."""
+    given = _tensors_given(module, args, kwargs)
+    return next((given[name] for name in _IMAGE if name in given), None)
+
+
+def _tensors_given(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors that the module was given, by the names of its parameters."""
     try:
         bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
     except (TypeError, ValueError):
-        return None
-    return next((bound[name] for name in _IMAGE if isinstance(bound.get(name), Tensor)), None)
+        return {}
+    return {name: value for name, value in bound.items() if isinstance(value, Tensor)}
+
+
+def _differ(part: Any, passed: Any) -> bool:
+    """Whether a tensor could not stand in the place of a part."""
+    return part is not passed and not (isinstance(part, Tensor) and passed is not None and part.shape == passed.shape)
 
 
 def _named_parts(output: Any) -> tuple[list[Any], list[str]]:

@@ -8,14 +8,17 @@ In this order: the update at each noise level, whole paths, samples, and rules c
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
-from scorescope.analysis.guidance.run_keys import run_name
+from scorescope.analysis.guidance.run_keys import run_name, swept_columns
+from scorescope.data.errors import InputError
 from scorescope.reports.guidance.runs import of_run, pick
 from scorescope.reports.page import theme
 
@@ -266,7 +269,6 @@ def sample_grid(
     return figure
 
 
-@theme.styled
 def against_weight(table: pd.DataFrame, quantity: str, *, label: str, reference: float | None = None) -> Figure:
     """A statistic of the samples against the guidance weight, under CFG and APG, with intervals.
 
@@ -281,21 +283,70 @@ def against_weight(table: pd.DataFrame, quantity: str, *, label: str, reference:
     reference : float, optional
         Value of the real data.
     """
-    figure, ax = theme.new_figure()
+    shown = table[table["rule"].isin(list(SWEPT))].drop(columns=swept_columns(table))
+    return against_field(shown, quantity, x="weight", label=label, reference=reference)
+
+
+@theme.styled
+def against_field(table: pd.DataFrame, quantity: str, *, x: str, label: str, reference: float | None = None) -> Figure:
+    """A statistic of the samples against a field of their rules, a line for each rule and the other fields, intervals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `measure_sweep`, or another summary by rule and weight.
+    quantity : str
+        Which of its metrics or quantities.
+    x : str
+        Column on the axis: `weight`, or what a sweep varied, `rule_eta`. Texts, and numbers of which one is infinite,
+        stand at even distances in their order.
+    label : str
+        Axis label with unit.
+    reference : float, optional
+        Value of the real data.
+    """
     table = table.rename(columns={"metric": "quantity", "value": "mean"})
-    table = table[(table["quantity"] == quantity) & table["rule"].isin(list(SWEPT))].sort_values("weight")
-    for rule, look in SWEPT.items():
-        rows = table[table["rule"] == rule]
+    fields = ["weight", *swept_columns(table)]
+    if x not in fields:
+        raise InputError("x", found=repr(x), expected=f"one of {', '.join(fields)}")
+    rows = table[(table["quantity"] == quantity) & table[x].notna() & (table[x] != "")].sort_values(x, kind="stable")
+    others = [name for name in fields if name != x and rows[name].nunique(dropna=False) > 1]
+    lines: Any = rows.groupby(["rule", *others], sort=False, dropna=False)
+    looks = theme.looks(map(str, rows["rule"].unique()))
+    figure, ax = theme.new_figure()
+    places = _places(ax, x, rows[x].unique())
+    for number, ((rule, *values), line) in enumerate(lines):
+        look = theme.series(number) if others else looks[rule]
+        named = [f"{_field(name)} = {_value(value)}" for name, value in zip(others, values, strict=True)]
         ax.errorbar(
-            rows["weight"], rows["mean"], yerr=theme.errors(rows, "mean"), color=look.color, marker=look.marker,
-            markersize=4, capsize=2, label=rule,
+            line[x].map(places), line["mean"], yerr=theme.errors(line, "mean"), color=look.color, marker=look.marker,
+            markersize=4, capsize=2, label=", ".join([rule, *named]),
         )  # fmt: skip
     if reference is not None:
         theme.reference_line(ax, reference, "real data")
-    theme.weight_axis(ax, table["weight"].unique())
     ax.set(ylabel=label)
     ax.legend(loc="best")
     return figure
+
+
+def _places(ax: Axes, x: str, values: NDArray[Any]) -> dict[Any, float]:
+    """Where each value of a field stands on the axis: where it lies, or in its order where that is nowhere."""
+    if x == "weight":
+        theme.weight_axis(ax, values)
+        return {value: value for value in values}
+    ax.set_xlabel(_field(x))
+    if values.dtype.kind == "f" and np.isfinite(values).all():
+        return {value: value for value in values}
+    ax.set_xticks(range(len(values)), [_value(value) for value in values])
+    return {value: float(place) for place, value in enumerate(values)}
+
+
+def _field(column: str) -> str:
+    return "w" if column == "weight" else column.removeprefix("rule_")
+
+
+def _value(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 @theme.styled

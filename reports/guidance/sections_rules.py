@@ -9,7 +9,8 @@ from scorescope.analysis.guidance.effects import EFFECTS, Effect, conclusions, k
 from scorescope.analysis.guidance.information import guidance_information
 from scorescope.analysis.guidance.paired_runs import savings
 from scorescope.analysis.guidance.run_keys import PATH, summarise_runs
-from scorescope.analysis.guidance.sweeps import METRICS, measure_sweep, pareto
+from scorescope.analysis.guidance.setting_comparisons import pareto
+from scorescope.analysis.guidance.sweeps import METRICS, measure_sweep
 from scorescope.reports.guidance import figures, readings
 from scorescope.reports.guidance.study import (
     INFORMATION_STEPS,
@@ -62,8 +63,11 @@ def _bands(study: Study) -> Section:
 
 def comparison_section(study: Study) -> Section:
     """The rules compared: calls, agreement, diversity, Frechet distance; which no other dominates."""
-    reference = None if study.model.digits is None else study.model.digits.train.images
-    table = measure_sweep(study.compared, rows=study.metrics, reference=reference)
+    train = None if study.model.digits is None else study.model.digits.train
+    reference, classes = (None, None) if train is None else (train.images, train.labels)
+    table = measure_sweep(
+        study.compared, rows=study.metrics, reference=reference, labels=study.labels, reference_labels=classes
+    )
     metrics = set(table["metric"])
     frechet = "frechet_debiased" if "frechet_debiased" in metrics else "frechet"
     better = {name: way for name, way in (BETTER | {frechet: "low"}).items() if name in metrics}

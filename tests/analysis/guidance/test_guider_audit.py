@@ -16,7 +16,7 @@ from scorescope.data import InputError, load_denoiser
 from scorescope.probes import APG, CFG, Recording, record, replay, sample
 from scorescope.probes.experiments import as_guider
 from scorescope.probes.experiments.replay import visits
-from scorescope.probes.guidance import PAG, APGMix, FrequencyDecoupled, Rescaled, StepInterval
+from scorescope.probes.guidance import PAG, AdaptiveGuidance, APGMix, FrequencyDecoupled, Rescaled, StepInterval
 from scorescope.probes.guidance.base import PERTURBED
 from scorescope.probes.recording.trace import Visit
 
@@ -516,3 +516,107 @@ def test_a_guider_that_does_nothing_is_a_combination_in_every_space():
     # converting to a space and back leaves rounding, which has no direction
     table = run(lambda cond, uncond: cond, scale=1.0)
     assert set(table["acts_in"]) == {"any"} and table["offset"].abs().max() < 1e-9
+
+
+# coupling between samples
+
+
+def by_mean_norm(c, u):
+    """The update scaled to the mean norm of the batch."""
+    d = c - u
+    norms = d.flatten(1).norm(dim=1)
+    return c + 2.0 * d * (norms.mean() / norms).reshape(-1, 1, 1, 1)
+
+
+def standardised(c, u):
+    """The update less its mean over the batch, over its deviation there."""
+    d = c - u
+    return c + 0.5 * (d - d.mean(0)) / d.std(0)
+
+
+class SharedMomentum:
+    """CFG with a momentum of the mean update of all samples, which shows from the second step on."""
+
+    def __init__(self):
+        self.before = 0.0
+
+    def __call__(self, c, u):
+        self.before = 0.5 * self.before
+        result = c + 2.0 * (c - u) + self.before
+        self.before = self.before + (c - u).mean(0, keepdim=True)
+        return result
+
+
+def by_the_first(c, u):
+    """The weight is the norm of the first sample's update."""
+    d = c - u
+    return c + d * d[0].norm() / 10
+
+
+PLANTED = {
+    "mean norm": (by_mean_norm, 0.05),
+    "standardised": (standardised, 0.02),
+    "shared momentum": (SharedMomentum(), 0.01),
+    "the first sample's": (by_the_first, 0.02),
+    "faint": (lambda c, u: u + 3.0 * (c - u) + 1e-6 * c.mean(0, keepdim=True), 1e-8),
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_coupling_between_samples_is_named(kind):
+    guider, least = PLANTED[kind]
+    table = run(guider, states((4, 4, 8, 8)))
+    coupled = table[table["step"] > 0] if kind == "shared momentum" else table
+    if kind == "the first sample's":
+        coupled = table[table["sample"] > 0]
+        assert not table.loc[table["sample"] == 0, "couples_samples"].any()
+    assert coupled["couples_samples"].all() and coupled["coupling"].min() > least
+    if kind == "shared momentum":
+        assert not table.loc[table["step"] == 0, "couples_samples"].any()
+
+
+def test_coupling_is_as_strong_as_it_is():
+    visits = states((2, 4, 8, 8), sigmas=(1.0,))
+    table = run(lambda c, u: u + 3.0 * (c - u) + 0.1 * c.mean(0, keepdim=True), visits, spaces=("denoised",))
+    (visit,) = visits
+    plain = visit.uncond + 3.0 * (visit.cond - visit.uncond) + 0.1 * visit.cond.mean(0, keepdim=True)
+    # the other one's cond becomes -2 of what it was: the mean moves by 1.5 of it
+    expected = 0.15 * visit.cond.flip(0).flatten(1).norm(dim=1) / plain.flatten(1).norm(dim=1)
+    assert table["coupling"].to_numpy() == pytest.approx(expected.numpy(), rel=1e-9)
+    assert table["coupling_floor"].max() < 1e-14
+
+
+CLEAN = {
+    "CFG": lambda: diffusers.ClassifierFreeGuidance(4.0, guidance_rescale=0.7),
+    "APG": lambda: diffusers.AdaptiveProjectedGuidance(4.0, eta=0.0, adaptive_projected_guidance_momentum=-0.5),
+    "mix": lambda: diffusers.AdaptiveProjectedMixGuidance(**MIX),
+    "zero star": lambda: diffusers.ClassifierFreeZeroStarGuidance(4.0),
+    "tangential": lambda: diffusers.TangentialClassifierFreeGuidance(4.0),
+    "auto": lambda: diffusers.AutoGuidance(2.0, 0, dropout=0.1),
+    **{kind: lambda kind=kind: PERTURBERS[kind](4.0, 2.5) for kind in PERTURBERS},
+    "ours": lambda: as_guider(Rescaled(APG(4.0, norm=3.0, momentum=-0.5), phi=0.7)),
+    "ours by band": lambda: as_guider(FrequencyDecoupled((2.0, 4.0))),
+    "ours, adaptive": lambda: as_guider(AdaptiveGuidance(CFG(3.0), threshold=0.9)),
+    "in float32": lambda: lambda c, u: (u.float() + 3.0 * (c.float() - u.float())).to(c.dtype),
+    "a draw for each": lambda: lambda c, u: u + 3.0 * (c - u) + 0.1 * torch.randn_like(c),
+}
+
+
+@pytest.mark.parametrize("kind", CLEAN)
+def test_official_rules_do_not_couple_samples(kind):
+    table = run(CLEAN[kind](), with_perturbed(shape=(5, 4, 8, 8)))
+    told = table[table["error"] == ""]
+    assert len(told) and not told["couples_samples"].any() and told["coupling"].notna().all()
+    assert told["coupling"].max() <= 3 * told["coupling_floor"].min()
+
+
+def test_a_sample_alone_has_no_others():
+    table = run(by_mean_norm, states((1, 4, 8, 8)))
+    assert table["coupling"].isna().all() and not table["couples_samples"].any()
+
+
+def test_an_error_couples_nothing():
+    def fails(c, u):
+        raise ValueError("never")
+
+    assert not run(fails)["couples_samples"].any() and run(fails)["coupling"].isna().all()

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler, EulerAncestralDiscreteScheduler
 from tests.pipelines import GUIDANCE, dit, modular_sdxl, sd15
 
 from scorescope.analysis import measure_sweep
-from scorescope.analysis.guidance import separation
+from scorescope.analysis.guidance import decompose, separation
 from scorescope.data import InputError
 from scorescope.probes import APG, CFG, Interval, Recording, guide, sample_pipeline, sweep
 from scorescope.probes.experiments import with_weight
@@ -86,6 +86,17 @@ def test_class_labels_and_pictures():
     table = measure_sweep(found, value_range=(0, 1), labels=labels).set_index(["setting", "metric"])
     assert (table.xs("calls", level="metric")["value"] == 8).all()  # two evaluations in each of four steps
     assert {"saturation", "contrast", "diversity"} <= set(table.index.get_level_values("metric"))
+
+
+def test_fields_of_a_rule_are_varied_in_a_pipeline_too(tmp_path):
+    pipe, how = stable_diffusion()
+    settings = [sweep(pipe, {"APG": APG(6.0)}, over={"eta": (0.0, 1.0)}, folder=tmp_path, **how) for _ in range(2)]
+    for found in settings:  # sampled, and read again
+        assert [one.name for one in found] == ["APG, eta = 0", "APG, eta = 1"]
+        assert list(decompose(found[1].run)["rule_eta"].unique()) == [1.0]
+        table = measure_sweep(found, value_range=(-1, 1))
+        assert dict(table.groupby("setting")["rule_eta"].first()) == {"APG, eta = 0": 0.0, "APG, eta = 1": 1.0}
+    assert not torch.equal(found[0].run.samples, found[1].run.samples)
 
 
 def test_calls_are_counted_those_that_the_rule_needs_and_those_that_are_made():

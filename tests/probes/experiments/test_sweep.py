@@ -6,14 +6,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from tests.oracles import random_pair
 
 from scorescope.data import InputError, IntegrityWarning
 from scorescope.probes import APG, CFG, Interval, Recording, sweep
-from scorescope.probes.experiments.sweep import with_weight
-from scorescope.probes.guidance import CFGPP, FrequencyDecoupled, Scheduled, describe
+from scorescope.probes.experiments import with_fields, with_weight
+from scorescope.probes.guidance import CFGPP, TSG, FrequencyDecoupled, Rescaled, Scheduled, describe
 from scorescope.probes.models.fingerprint import fingerprint
 
 LABELS = torch.zeros(4, dtype=torch.long)
@@ -260,3 +261,87 @@ def test_rules_without_one_weight_have_none_to_change(rule):
     with pytest.raises(InputError, match="which has no single weight"):
         with_weight(rule, 4.0)
     assert with_weight(CFG(2.0), 4) == CFG(4.0)
+
+
+def test_every_rule_at_every_value_of_its_fields():
+    rules = {"APG": APG(4.0), "interval": Interval(APG(2.0), low=0.1, high=5.0)}
+    found = run(Counting(), rules=rules, over={"eta": (0, 0.5), "norm": np.array([2.0])}, sigmas=[1.0, 0.5, 0.0])
+    assert [one.name for one in found] == [
+        "APG, eta = 0, norm = 2", "APG, eta = 0.5, norm = 2", "interval, eta = 0, norm = 2",
+        "interval, eta = 0.5, norm = 2",
+    ]  # fmt: skip
+    assert found[3].rule == Interval(APG(2.0, eta=0.5, norm=2.0), low=0.1, high=5.0)
+    assert found[3].swept == {"eta": 0.5, "norm": 2.0} == found[3].run.trace.manifest["swept"]
+    alone = run(Counting(), rules={"one": found[3].rule}, sigmas=[1.0, 0.5, 0.0])
+    assert same(found[3], alone[0]) and alone[0].swept == {}
+
+
+def test_fields_beside_weights_and_points_of_several():
+    ends = [{"low": 1.0, "high": 2.0}, {"low": 0.1, "high": 0.5}]  # one after the other they would be no interval
+    found = run(Counting(), rules={"i": Interval(CFG(1.0), low=0.6, high=0.9)}, weights=(2.0, 4.0), over=ends,
+                sigmas=[1.0, 0.5, 0.0])  # fmt: skip
+    assert [one.name for one in found] == [
+        f"i, w = {w}, low = {low}, high = {high}" for w in (2, 4) for low, high in ((1, 2), (0.1, 0.5))
+    ]
+    assert found[3].rule == Interval(CFG(4.0), low=0.1, high=0.5)
+    assert found[3].swept == {"weight": 4.0, "low": 0.1, "high": 0.5}
+
+
+def test_values_that_are_no_numbers_are_told_as_texts():
+    found = run(Counting(), rules={"r": Rescaled(CFG(2.0))}, over={"space": ("denoised", "eps")}, sigmas=[1.0, 0.0])
+    assert [(one.name, one.swept) for one in found] == [
+        ("r, space = denoised", {"space": "denoised"}), ("r, space = eps", {"space": "eps"})
+    ]  # fmt: skip
+
+
+def test_values_that_differ_little_are_two_settings():
+    """At six digits they had one name: the second took the place of the first, without a word."""
+    for vary in ({"weights": (2.0, 2.0000001)}, {"over": {"weight": (2.0, 2.0000001)}}):
+        found = run(Counting(), rules={"CFG": CFG(1.0)}, sigmas=[1.0, 0.0], **vary)
+        assert [one.name for one in found] == ["CFG, w = 2", "CFG, w = 2.0000001"]
+    functions = [lambda sigma: 1.0, lambda sigma: 2.0]
+    with pytest.raises(InputError, match=r"^over: found 's, schedule = <lambda>' twice; expected .* each once"):
+        run(Counting(), rules={"s": Scheduled(CFG(2.0), functions[0])}, over={"schedule": functions})
+
+
+def test_a_sweep_over_fields_goes_on_where_it_was_cut_off(tmp_path):
+    how = {"rules": {"APG": APG(4.0)}, "sigmas": [1.0, 0.5, 0.0]}
+    whole = run(Counting(), over={"eta": (0.0, 0.5, 1.0)}, **how)
+    run(Counting(), tmp_path, over={"eta": (0.0, 0.5)}, **how)
+    resumed = Counting()
+    found = run(resumed, tmp_path, over={"eta": (0.0, 0.5, 1.0)}, **how)
+    assert all(same(a, b) and a.swept == b.swept for a, b in zip(whole, found, strict=True)) and resumed.calls == 6
+    assert found[0].run.trace.manifest["swept"] == {"eta": 0.0}
+    with pytest.raises(InputError, match="another sweep"):
+        run(Counting(), tmp_path, over={"eta": (0.0, 0.5)}, **(how | {"rules": {"APG": APG(3.0)}}))
+
+
+BAD_FIELDS = {
+    r"^over: found 'et' for 'APG'; expected fields of APG: weight, eta, norm,": {"et": (0.0,)},
+    r"^over: found APG, eta = nan \(.*eta.*\); expected values .* it has weight = 4.0, eta =": {"eta": (float("nan"),)},
+    r"^over: found APG, eta = much \(.*\); expected values that the rule takes": {"eta": ("much",)},
+    r"^over: found eta = \(\); expected a sequence of values": {"eta": ()},
+    r"^over: found nothing in it": {},
+    r"^over: found 'APG, eta = 1' twice": {"eta": (1.0, 1)},
+    r"^over: found 'rule' for 'APG'": {"rule": (CFG(1.0),)},
+}
+
+
+@pytest.mark.parametrize("match", BAD_FIELDS)
+def test_fields_and_values_that_a_rule_has_not(match):
+    counting = Counting()
+    with pytest.raises(InputError, match=match):
+        run(counting, rules={"APG": APG(4.0)}, over=BAD_FIELDS[match])
+    assert counting.calls == 0  # before anything runs
+
+
+def test_fields_that_are_not_one_rules():
+    inside = Interval(TSG(2.0), low=0.1, high=5.0)
+    with pytest.raises(InputError, match=r"found 'low', which Interval and TSG have; expected fields of .*: weight"):
+        with_fields(inside, {"low": 0.2})
+    with pytest.raises(InputError, match=r"found 'weight'; expected fields of Scheduled.CFG.: schedule"):
+        with_fields(Scheduled(CFG(2.0), lambda sigma: 3.0), {"weight": 3.0})
+    with pytest.raises(InputError, match="'weight', beside weights="):
+        run(Counting(), rules={"CFG": CFG(1.0)}, weights=(2.0,), over={"weight": (3.0,)})
+    assert with_fields(inside, {"scale": 2, "weight": 3.0}).rule == TSG(3.0, scale=2.0)
+    assert with_fields(Scheduled(APG(2.0), abs), {"eta": 0.5}) == Scheduled(APG(2.0, eta=0.5), abs)
