@@ -77,7 +77,12 @@ def comparison_section(study: Study) -> Section:
         )
         figure = figures.cost_and_quality(table, front, metric=frechet, label=label)
         shown.append(ReportFigure("calls_quality", figure, readings.read_front(front), how))
-        how = "Without the bias of order 1/n, so it can fall below 0; 95 % intervals by the jackknife."
+        how = (
+            "As measured, with the bias of order 1/n, which is the same at each weight only if the laws are: too few "
+            "samples for an interval."
+            if frechet == "frechet"
+            else "Without the bias of order 1/n, so it can fall below 0; 95 % intervals by the jackknife."
+        )
         reading = readings.read_metric(table, frechet, "The Frechet distance")
         shown.append(ReportFigure("frechet", figures.against_weight(table, frechet, label=label), reading, how))
     if "diversity" in metrics:
