@@ -249,7 +249,7 @@ def test_an_end_that_few_samples_decide_is_open(recorded):
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", [(5, 1.5, 0.3), (10, 1.5, 0.3), (3, 1.0, 0.8)])
 def test_the_ends_intervals_cover(setting):
-    """Over a minute each: 200 runs of each size, against the ends of 20000 samples together."""
+    """About a minute each: 200 runs of each size, against the ends of 20000 samples together."""
     mixture, repeats = Mixture(*setting), 200
     truth = suggest_interval(of_mixture(mixture, 20_000)).iloc[0]
     for n in (16, 96):
