@@ -47,7 +47,7 @@ SPACES: tuple[Space, ...] = ("denoised", "eps", "v", "flow")
 # is 1e-7 of a prediction that may be a thousand times the update.
 SPAN_TOLERANCE = 1e-4
 ROUNDED = 1e-6  # what lies outside the span, in units of cond, that float32 inside a guider explains by itself
-CONVERTED = 1e-12  # the same of converting to a space and back, in double precision
+CONVERTED = 1e-12  # the same of converting to a space and back in double precision; branches so close are the same
 NO_PART = 1e-6  # share of cond - uncond below which it has no part along cond, or none across
 
 GUIDER_AUDIT = Schema(
@@ -229,8 +229,8 @@ def _act(
         torch.stack([found[space][k] for space in SPACES]).cpu().numpy()[chosen, np.arange(len(x))] for k in range(4)
     )
     reasons = {
-        "no finite prediction": ~torch.isfinite(residuals).all(0).cpu().numpy(),
-        SAME: linear & (branches[0] == branches[1]).flatten(1).all(1).cpu().numpy(),
+        "no finite prediction": ~torch.isfinite(residuals).any(0).cpu().numpy(),
+        SAME: linear & (_norm(branches[0] - branches[1]) <= CONVERTED * _norm(branches[0])).cpu().numpy(),
         "within rounding of cond": failed & (left <= ROUNDED).any(0).cpu().numpy(),
     }
     unknown = np.any(list(reasons.values()), axis=0)
@@ -253,7 +253,8 @@ def _weights(
     update, applied = c - u, g - c
     unit = c / _divisor(_norm(c))[:, None]
     across = update - _dot(update, unit)[:, None] * unit
-    across = across * (_norm(across) > NO_PART * _norm(update))[:, None]
+    least = torch.maximum(NO_PART * _norm(update), CONVERTED * _norm(c))  # less is no part of an update
+    across = across * (_norm(across) > least)[:, None]
     width, size, third = _dot(across, across), _norm(applied), torch.full_like(_norm(applied), torch.nan)
     left = applied
     if perturbed:  # first what only cond - perturbed explains, then the rest as without it
@@ -264,11 +265,9 @@ def _weights(
         left = applied - third.nan_to_num(0.0)[:, None] * away
     along, rest = _dot(left, unit), _dot(left, across) / _divisor(width)
     outside = _norm(left - along[:, None] * unit - rest[:, None] * across)
-    has_along = _dot(update, unit).abs() > NO_PART * _norm(update)
-    return (
-        torch.where(width > 0, 1 + rest, torch.nan), torch.where(has_along, 1 + along / _dot(update, unit), torch.nan),
-        third, outside / _divisor(size), outside / _divisor(_norm(c)),
-    )  # fmt: skip
+    parallel = torch.where(_dot(update, unit).abs() > least, 1 + along / _dot(update, unit), torch.nan)
+    orthogonal = torch.where(width > 0, 1 + rest, torch.nan)
+    return orthogonal, parallel, third, outside / _divisor(size), outside / _divisor(_norm(c))
 
 
 def _divisor(lengths: Tensor) -> Tensor:

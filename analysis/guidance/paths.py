@@ -228,7 +228,8 @@ def momentum_updates(trace: Trace, *, momentum: float) -> pd.DataFrame:
         state = GuidanceState(visit.x, visit.sigma, visit.sigma_next, visit.step, visit.call, memory)
         update = apg.accumulate(visit.cond - visit.uncond, state)
         update_sq, _, cond_sq = (product.cpu().numpy() for product in projection_products(update, visit.cond))
-        sizes = {"update_norm": np.sqrt(update_sq), "update_ratio": np.sqrt(update_sq / cond_sq)}
+        ratio = np.sqrt(update_sq / np.where(cond_sq == 0, np.nan, cond_sq))
+        sizes = {"update_norm": np.sqrt(update_sq), "update_ratio": ratio}
         frames.append(_of_visit(visit, sizes))
     return MOMENTUM_UPDATES.check(_with_keys(trace, frames))
 

@@ -180,7 +180,8 @@ def read_information(curve: pd.DataFrame, interval: pd.DataFrame) -> str:
         least = last["information_low"] - last["bound"]
         bound += (
             f": by its interval at least {least:.2g} nats more than labels in these shares can tell, so that the "
-            "unconditional branch is of other labels or shares, or the two branches are not of one law"
+            "unconditional branch is of other labels or shares, the two branches are not of one law, or the steps are "
+            "too few"
         )
     total = f"{told(last, 'information', of='information')} nats{bound}."
     if row["missing"]:

@@ -63,7 +63,7 @@ def clip_parts(
 
 def clip_norms(rows: pd.DataFrame) -> list[float]:
     """Clips r for one run, from the norm of D_c at the last step of its path that has an update."""
-    rows = rows[(rows["call"] == 0) & (rows["update_norm"] > 0)]
+    rows = rows[(rows["call"] == 0) & (rows["update_ratio"] > 0)]
     last = rows[rows["step"] == rows["step"].max()]
     end = float((last["update_norm"] / last["update_ratio"]).median())
     return [float(f"{share * end:.2g}") for share in CLIPS]

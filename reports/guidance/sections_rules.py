@@ -23,6 +23,10 @@ from scorescope.reports.guidance.study import (
 )
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
+ESTIMATORS = {
+    "frechet": "As measured, with the bias of order 1/n; the samples are too few for an interval.",
+    "frechet_debiased": "Without the bias of order 1/n, so it can fall below 0; 95 % intervals by the jackknife.",
+}
 BETTER: dict[str, Literal["high", "low"]] = {"score": "high", "diversity": "high", "calls": "low"}
 
 
@@ -81,9 +85,9 @@ def comparison_section(study: Study) -> Section:
         )
         figure = figures.cost_and_quality(table, front, metric=frechet, label=label)
         shown.append(ReportFigure("calls_quality", figure, readings.read_front(front), how))
-        how = "Without the bias of order 1/n, so it can fall below 0; 95 % intervals by the jackknife."
+        figure = figures.against_weight(table, frechet, label=label)
         reading = readings.read_metric(table, frechet, "The Frechet distance")
-        shown.append(ReportFigure("frechet", figures.against_weight(table, frechet, label=label), reading, how))
+        shown.append(ReportFigure("frechet", figure, reading, ESTIMATORS[frechet]))
     if "diversity" in metrics:
         figure = figures.against_weight(table, "diversity", label="diversity: mean distance within a class")
         reading = readings.read_metric(table, "diversity", "Diversity within a class")

@@ -461,6 +461,13 @@ def test_branches_that_are_the_same_tell_nothing_of_a_guider():
         assert table[["weight_orthogonal", "weight_parallel", "offset"]].isna().all(axis=None)
 
 
+def test_branches_that_differ_by_double_rounding_are_the_same():
+    near = [replace(visit, uncond=visit.cond * (1 + 1e-15)) for visit in states()]
+    table = run(cfg, near, scale=3.0)
+    assert set(table["acts_in"]) == {"unknown"} and set(table["missing"]) == {"both branches are the same"}
+    assert table["offset"].isna().all() and not table["projection"].any()
+
+
 def test_what_lies_outside_the_branches_is_told_even_where_they_are_the_same():
     # it adds what is no combination of the two, in no space
     table = run(lambda cond, uncond: cond + torch.linspace(-1, 1, 8).double(), same_branches(states()))

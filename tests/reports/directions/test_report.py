@@ -7,7 +7,11 @@ import re
 import pandas as pd
 import pytest
 import torch
+<<<<<<< HEAD
 from tests.reports.directions.test_readings import WITH_ENDS
+=======
+from tests.claims import check_page
+>>>>>>> undefined
 from torch import nn
 
 from scorescope.analysis import steer_curve
@@ -112,6 +116,11 @@ def report(tmp_path_factory):
 
 def table(out, name):
     return pd.read_parquet(out / f"tables/{name}.parquet")
+
+
+def test_sentences_hold_what_they_owe(report):
+    out, outcome = report
+    assert check_page(out, outcome.readings) > 0
 
 
 def test_report_is_complete(report):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from tests.claims import check_page
 from typer.testing import CliRunner
 
 from scorescope.data.digits import load_digits
@@ -34,6 +35,11 @@ def shipped(tmp_path_factory):
         patch.setattr("scorescope.reports.fid.study.WEIGHTS", (1.0, 4.0))
         outcome = fid.build(out, command="test", quick=True, count=72, progress=False)
     return out, outcome
+
+
+def test_sentences_hold_what_they_owe(shipped):
+    out, outcome = shipped
+    assert check_page(out, outcome.readings) > 0
 
 
 def test_report_on_the_shipped_model_is_complete(shipped):

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.claims import check_page
 
 from scorescope.data import InputError, load_digits
 from scorescope.probes import Model, load_model
@@ -17,6 +18,11 @@ from scorescope.reports.gaussian import from_folder, split
 def report(tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     return out, gaussian.build(out, load_model("digits_weak"), command="test", quick=True, progress=False)
+
+
+def test_sentences_hold_what_they_owe(report):
+    out, outcome = report
+    assert check_page(out, outcome.readings) > 0
 
 
 def test_report_is_complete(report):

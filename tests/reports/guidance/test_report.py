@@ -4,6 +4,7 @@ import re
 import pandas as pd
 import pytest
 import torch
+from tests.claims import check_page
 
 from scorescope.data import InputError
 from scorescope.probes import APG, Model, load_model, sample
@@ -114,6 +115,14 @@ def test_readings_are_made_from_the_numbers(report):
     peak = shown.loc[shown["mean"].idxmax()]
     assert f"largest at σ = {peak['sigma']:.3g} (norm {peak['mean']:.3g}" in outcome.readings[0]
     assert all(re.search(r"\d", reading) for reading in outcome.readings)
+
+
+def test_sentences_hold_what_they_owe(report):
+    out, outcome = report
+    assert check_page(out, outcome.readings) > 20  # values beside their intervals
+    # 24 images of 64 pixels have a distance as measured alone
+    assert "As measured, with the bias" in (out / "index.html").read_text()
+    assert any(re.fullmatch(r"The Frechet distance goes from [\d.]+ at w = 1 .*", text) for text in outcome.readings)
 
 
 def test_trace_of_the_report_is_that_of_the_sampler(report):
