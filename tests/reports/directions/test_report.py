@@ -7,11 +7,8 @@ import re
 import pandas as pd
 import pytest
 import torch
-<<<<<<< HEAD
-from tests.reports.directions.test_readings import WITH_ENDS
-=======
 from tests.claims import check_page
->>>>>>> undefined
+from tests.reports.directions.test_readings import WITH_ENDS
 from torch import nn
 
 from scorescope.analysis import steer_curve
