@@ -87,8 +87,8 @@ def run_changes(
     tables = [table[table["call"] == 0] for table in tables]
     steps = [sorted(table["step"].unique()) for table in tables]
     if steps[0] != steps[1]:
-        found = f"{len(steps[1])} steps beside {len(steps[0])}"
-        raise InputError("second", found=found, expected="a run of as many steps as the first")
+        other = f"{len(steps[1])} steps beside {len(steps[0])}"
+        raise InputError("second", found=other, expected="a run of as many steps as the first")
     unknown = [name for name in quantities if name not in tables[0]]
     if unknown:
         raise InputError("quantities", found=", ".join(unknown), expected="columns of the decomposition")
@@ -139,7 +139,7 @@ def shown_ranges(table: pd.DataFrame) -> pd.DataFrame:
     for quantity, group in table[table["shown"]].sort_values("step").groupby("quantity", sort=False):
         stretch = (group["step"].diff() != 1).cumsum()
         for _, steps in group.groupby(stretch):
-            peak = steps.loc[steps["value"].abs().idxmax()]
+            peak = steps.iloc[int(steps["value"].abs().to_numpy().argmax())]
             rows.append(
                 (quantity, steps["sigma"].max(), steps["sigma"].min(), len(steps), peak["value"], peak["sigma"])
             )

@@ -178,8 +178,8 @@ def record_calls(
         for spec in trace.runs(specs, progress=progress):
             call = calls[spec["number"]]
             with seeded(int(call["seed"])):
-                images, clipped = _decoded(pipe, call_arguments(pipe, call, shared))
-            _save(decoded / f"{spec['number']:05d}.safetensors", images, clipped)
+                made = _decoded(pipe, call_arguments(pipe, call, shared))
+            _save(decoded / f"{spec['number']:05d}.safetensors", *made)
     images, rows, clipped = _load(decoded, len(calls))
     return RecordedCalls(Trace.open(folder / "trace"), images, rows, clipped)
 

@@ -7,6 +7,7 @@ print(found)
 """
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -187,11 +188,11 @@ def _schedulers(trace: Trace) -> pd.DataFrame:
 def _branches(trace: Trace) -> pd.DataFrame:
     table = trace.scalars.drop_duplicates(["run", "event"])
     rows = []
-    for row in table.itertuples():
-        named = ["cond"] if pd.notna(row.cond_sq) else []
-        named += ["uncond"] if pd.notna(row.uncond_sq) else []
-        rows.append((row.step, ", ".join(named) or "none", row.rule, row.weight, row.evidence, row.missing))
-    return pd.DataFrame(rows, columns=["step", "branches", "rule", "weight", "evidence", "missing"])
+    for known in table[["cond_sq", "uncond_sq"]].notna().to_numpy():
+        rows.append(", ".join(itertools.compress(("cond", "uncond"), known)) or "none")
+    found = table[["step", "rule", "weight", "evidence", "missing"]].reset_index(drop=True)
+    found.insert(1, "branches", rows)
+    return found
 
 
 def _memory(trace: Trace) -> pd.DataFrame:

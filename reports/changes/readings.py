@@ -58,7 +58,7 @@ def read_losses(table: pd.DataFrame, best: pd.DataFrame) -> str:
         )
     alone = best[best["also"] == ""]["lowest"].value_counts()
     counts = ", ".join(f"{name} at {count}" for name, count in alone.items()) or "none at any"
-    peak = shown.loc[(shown["value"] / shown["loss"]).abs().idxmax()]
+    peak = shown.iloc[int((shown["value"] / shown["loss"]).abs().to_numpy().argmax())]
     share = 100 * peak["value"] / peak["loss"]
     low, high = 100 * peak["low"] / peak["loss"], 100 * peak["high"] / peak["loss"]
     return (

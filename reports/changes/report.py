@@ -132,14 +132,14 @@ def _pictures(first: tuple[str, Path], second: tuple[str, Path], found: RunChang
     kept = [decoded_images(folder.parent / "decoded") for _, folder in (first, second)]
     pairs = found.pairing[(found.pairing["first"] >= 0) & (found.pairing["second"] >= 0)]
     rows = []
-    for row in pairs.itertuples():
-        one, other = kept[0].get(row.first), kept[1].get(row.second)
+    for seed, place, partner in zip(pairs["seed"], pairs["first"], pairs["second"], strict=True):
+        one, other = kept[0].get(int(place)), kept[1].get(int(partner))
         if one is not None and other is not None and one.shape == other.shape and one.ndim == 3 and len(one) in (1, 3):
-            rows.append((float((other - one).double().square().mean().sqrt()), row, one, other))
+            rows.append((float((other - one).double().square().mean().sqrt()), int(seed), one, other))
     if not rows:
         return []
     rows.sort(key=lambda entry: -entry[0])
-    drawn = [(f"seed {row.seed}: {rms:.2g}", _picture(one), _picture(other)) for rms, row, one, other in rows[:PAIRS]]
+    drawn = [(f"seed {seed}: {rms:.2g}", _picture(one), _picture(other)) for rms, seed, one, other in rows[:PAIRS]]
     reading = (
         f"Of {len(rows)} pairs of images the RMS difference is {np.median([entry[0] for entry in rows]):.2g} in the "
         f"median, {rows[0][0]:.2g} at most (values in [-1, 1])."

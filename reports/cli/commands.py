@@ -108,8 +108,11 @@ def report_guidance(
         given = PipelineOptions(
             pipeline, device, dtype, scheduler, config, pickles, prompts, classes, steps, scale, settings or ()
         )
-        how = {"rules": rules, "weights": weights, "keep": keep, "batch": batch, "seeds": seeds, "seed": seed}
-        return finish(report_pipeline(out, given, quick=quick, count=count, command=this_command(), **how))
+        outcome = report_pipeline(
+            out, given, quick=quick, count=count, seeds=seeds, seed=seed, rules=rules, weights=weights, keep=keep,
+            batch=batch, command=this_command(),
+        )  # fmt: skip
+        return finish(outcome)
     from scorescope.probes.models.model import load_model
     from scorescope.reports import guidance
 

@@ -100,7 +100,7 @@ def read_replayed(steps: pd.DataFrame) -> str:
     own = rows[rows["setting"] == OWN]
     if own.empty:
         return "No gain is known at any step."
-    peak = own.loc[(own["mean"] - 1).abs().idxmax()]
+    peak = own.iloc[int((own["mean"] - 1).abs().to_numpy().argmax())]
     there = rows[(rows["sigma"] == peak["sigma"]) & (rows["setting"] != OWN)]
     others = ", ".join(f"{row.setting} by {row.mean:.3g}" for row in there[["setting", "mean"]].itertuples())
     return (
@@ -162,7 +162,10 @@ def images_section(study: PipelineStudy) -> Section:
 def read_values(images: pd.DataFrame) -> str:
     """How far beyond the range the values of each setting lie."""
     rows = images[images["quantity"] == "overshoot_mean"].dropna(subset=["mean"])
-    told = [f"{run_name(row.rule, row.weight)} {row.mean:.2g}" for row in rows.itertuples()]
+    told = [
+        f"{run_name(rule, weight)} {mean:.2g}"
+        for rule, weight, mean in zip(rows["rule"], rows["weight"], rows["mean"], strict=True)
+    ]
     return f"The mean distance of values from [-1, 1] is, by setting: {', '.join(told)}."
 
 
