@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from scorescope.data.classifiers import load_classifier
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.features.inception_weights import STATE_DICT, load_class_names, load_inception
+from scorescope.probes.features.class_names import load_class_names
+from scorescope.probes.features.inception_weights import STATE_DICT, load_inception
 from scorescope.probes.features.preprocessing import prepare, resize_pillow
 
 

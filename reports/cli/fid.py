@@ -8,6 +8,8 @@ import typer
 from scorescope.data.classifiers import shipped_classifiers
 from scorescope.data.digits import SHAPE
 from scorescope.data.errors import InputError
+from scorescope.probes.features.class_names import load_class_names
+from scorescope.probes.features.efficientnet import efficientnet_extractor
 from scorescope.probes.features.extractors import (
     Extractor,
     classifier_extractor,
@@ -16,14 +18,14 @@ from scorescope.probes.features.extractors import (
     spatial_readings,
 )
 from scorescope.probes.features.images import open_images
-from scorescope.probes.features.inception_weights import convert_inception, load_class_names
+from scorescope.probes.features.inception_weights import convert_inception
 from scorescope.probes.features.public_extractors import clip_extractor, dinov2_extractor, timm_extractor
 from scorescope.reports import fid
 from scorescope.reports.cli.endings import finish, this_command
 from scorescope.reports.fid import folder_study
 from scorescope.reports.page.texts import say
 
-SPACES = "digits, accessory, subject, inception, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
+SPACES = "digits, accessory, subject, inception, efficientnet_lite0, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
 weights_app = typer.Typer(help="Weight files of feature networks.", no_args_is_help=True)
 
 MASKS = "Region of the generated images, repeatable: folder of mask images, .csv of boxes, or .npz."
@@ -103,6 +105,8 @@ def _extractor(name: str, inception: Path | None, preprocessing: str, names: Pat
     if name == "inception":
         classes = None if names is None else tuple(load_class_names(names))
         return inception_extractor(inception, preprocessing=preprocessing, class_names=classes, device=device)
+    if name == "efficientnet_lite0":
+        return efficientnet_extractor(device=device)
     if name in shipped_classifiers():
         return classifier_extractor(name, device=device)
     if name == "pixels":
