@@ -149,7 +149,7 @@ def efficientnet_extractor(weights: Path | str | None = None, *, device: str | t
 
     return Extractor(
         "EfficientNet-Lite0", f"pillow bicubic {SIZE}", to_input, lambda x: network.activations(x).mean(dim=(2, 3)),
-        network.activations, network.head, tuple(names_by_wordnet_id()), network, device,
+        network.activations, network.head, tuple(names_by_wordnet_id()), network, device, SHA256,
     )  # fmt: skip
 
 

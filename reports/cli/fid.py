@@ -25,7 +25,9 @@ from scorescope.reports.cli.endings import finish, this_command
 from scorescope.reports.fid import folder_study
 from scorescope.reports.page.texts import say
 
-SPACES = "digits, accessory, subject, inception, efficientnet_lite0, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
+SPACES = (
+    "digits, accessory, subject, inception, efficientnet_lite0, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
+)
 weights_app = typer.Typer(help="Weight files of feature networks.", no_args_is_help=True)
 
 MASKS = "Region of the generated images, repeatable: folder of mask images, .csv of boxes, or .npz."

@@ -17,11 +17,13 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from scorescope.analysis.fid.gaming import PLAIN, REAL
 from scorescope.reports.page import theme
 
 Floats = NDArray[np.float64]
 Pictures = NDArray[np.uint8]  # (n, y, x, 3)
 HEAT, SIGNED = "inferno", "RdBu_r"
+CLASSES = 25  # in a histogram, as published
 OUTLINES = ("#00d5ff", "#ffffff", "#7dff5a", "#ff9df5")
 
 
@@ -56,7 +58,8 @@ def distances(table: pd.DataFrame, label: str = "Frechet distance") -> Figure:
                 label="without bias",
             )  # fmt: skip
         ax.legend(loc="best")
-        names = [f"{theme.literal(name)}\n{n} / {m}" for name, n, m in rows[["set", "n_fake", "n_real"]].to_numpy()]
+        sizes = rows[["set", "n_fake", "n_real"]].astype(object).fillna("?").to_numpy()
+        names = [f"{theme.literal(name)}\n{n} / {m}" for name, n, m in sizes]
         ax.set_xticks(at, names)
         lowest = min(0.0, float(here[["value", "low"]].min().min()))
         ax.set(ylabel=label, title=theme.literal(space), ylim=(None if lowest < 0 else 0, None))
@@ -100,20 +103,66 @@ def class_gaps(table: pd.DataFrame) -> Figure:
 
 
 @theme.styled
+def class_shares(table: pd.DataFrame) -> Figure:
+    """The largest classes: their share of real, of generated and of chosen generated images; see `CLASS_SHARES`."""
+    classes = list(dict.fromkeys(table["class_index"]))[:CLASSES]
+    figure, ax = theme.new_figure(width=7.0, height=3.2)
+    kinds = list(dict.fromkeys(table["series"]))
+    width = 0.8 / len(kinds)
+    for place, kind in enumerate(kinds):
+        rows = table[table["series"] == kind].set_index("class_index").loc[classes]
+        at = np.arange(len(classes)) + (place - (len(kinds) - 1) / 2) * width
+        color = theme.REFERENCE if kind == "real" else theme.series(place - 1).color
+        ax.bar(at, rows["share"], width=width * 0.92, color=color, label=theme.literal(kind), **_bars(rows, "share"))
+    names = table.drop_duplicates("class_index").set_index("class_index").loc[classes, "class_name"]
+    ax.set_xticks(np.arange(len(classes)), [theme.literal(_shortened(name, 24)) for name in names], rotation=90)
+    ax.set(
+        ylabel="share of the images",
+        title=f"Top-1 classes: the {len(classes)} largest of {len(set(table['class_index']))}",
+    )
+    ax.legend(loc="best")
+    return figure
+
+
+@theme.styled
 def extremes(
-    raising: Sequence[Pictures], lowering: Sequence[Pictures], raised: Sequence[float], lowered: Sequence[float]
+    raising: Sequence[Pictures],
+    lowering: Sequence[Pictures],
+    raised: Sequence[float],
+    lowered: Sequence[float],
+    *,
+    rows: tuple[str, str] = ("raise FD", "lower FD"),
+    names: Sequence[str] = (),
+    form: str = "+.3g",
 ) -> Figure:
-    """Images that raise the distance most and that lower it most, each with the change when it is left out."""
+    """Images that raise the distance most and that lower it most, each with the change when it is left out.
+
+    Parameters
+    ----------
+    raising, lowering : sequence of ndarray, shape (Y, X, 3), uint8
+        The images of the two rows.
+    raised, lowered : sequence of float
+        The number above each.
+    rows : (str, str)
+        What the rows are called.
+    names : sequence of str
+        Below each number, in the order of both rows: such as the class of the image.
+    form : str
+        Format of the numbers.
+    """
     columns = max(len(raising), len(lowering))
-    figure, axes = theme.new_figure(width=7.0, height=7.0 / columns * 2 + 0.75, nrows=2, ncols=columns, squeeze=False)
-    rows = ((axes[0], raising, raised, "raise FD"), (axes[1], lowering, lowered, "lower FD"))
-    for row, pictures, values, label in rows:
-        for ax in row:
-            theme.without_axes(ax)
-        for ax, picture, value in zip(row, pictures, values, strict=False):
-            theme.show_picture(ax, picture)
-            ax.set_title(f"{value:+.3g}", fontsize=6)
-        row[0].set_ylabel(label)
+    height = 7.0 / columns * 2 + (0.95 if names else 0.75)
+    figure, axes = theme.new_figure(width=7.0, height=height, nrows=2, ncols=columns, squeeze=False)
+    for ax in axes.flat:
+        theme.without_axes(ax)
+    titles = [f"{value:{form}}" for value in (*raised, *lowered)]
+    titles = [f"{value}\n{name}" for value, name in zip(titles, names, strict=True)] if names else titles
+    shown = [*axes[0][: len(raising)], *axes[1][: len(lowering)]]
+    for ax, picture, title in zip(shown, (*raising, *lowering), titles, strict=True):
+        theme.show_picture(ax, picture)
+        ax.set_title(_fitting(title, columns), fontsize=6)
+    for line, label in zip(axes, rows, strict=True):
+        line[0].set_ylabel(label)
     return figure
 
 
@@ -240,9 +289,26 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
             text = "other n" if np.isnan(change) else f"{change:+.0%}"
             ax.annotate(text, (end, place), xytext=(5, 0), textcoords="offset points", va="center")
         ax.set(xlabel=f"Frechet distance, {theme.literal(space)}", xlim=(0, 1.2 * float(ends.max())))
-    sizes = table[table["metric"] == "FD"].set_index("arm").loc[arms, ["n", "n_real"]].to_numpy()
-    axes[0].set_yticks(at, [f"{theme.literal(arm)}\n{n} / {m}" for arm, (n, m) in zip(arms, sizes, strict=True)])
+        if REAL in rows.index and rows.loc[REAL, "n"] == rows.loc[PLAIN, "n"]:
+            ax.axvline(rows.loc[REAL, "value"], color=theme.REFERENCE, linestyle=":")
+    sizes = table[table["metric"] == "FD"].set_index("arm").loc[arms]
+    axes[0].set_yticks(at, [_arm_label(row) for row in sizes.reset_index().to_dict("records")])
     return figure
+
+
+def _arm_label(row: Mapping[Any, Any]) -> str:
+    """An arm, its numbers of images, and what its weights are worth."""
+    worth = "" if row["arm"] in (PLAIN, REAL) else f"\nworth {row['effective_size']:.0f}"
+    return f"{theme.literal(row['arm'])}\n{row['n']} / {row['n_real']}{worth}"
+
+
+def _shortened(name: str, length: int) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _fitting(text: str, columns: int) -> str:
+    """Lines above one of so many images in a row, cut to its width."""
+    return theme.literal("\n".join(_shortened(line, 140 // columns) for line in text.split("\n")))
 
 
 def _bars(rows: pd.DataFrame, value: str, *, axis: str = "y") -> dict[str, Any]:
@@ -255,14 +321,14 @@ def _picture_rows(
 ) -> tuple[Figure, NDArray[np.object_]]:
     """A row of images with their titles, and an empty row below it for each label."""
     rows, columns = 1 + len(labels), len(pictures)
-    height = 7.0 / columns * rows * 0.92 + 0.35
+    height = 7.0 / columns * rows * 0.92 + 0.35 + 0.12 * any("\n" in title for title in titles)
     figure, axes = theme.new_figure(width=7.0, height=height, nrows=rows, ncols=columns, squeeze=False)
     for ax in axes.flat:
         theme.without_axes(ax)
     for ax, picture in zip(axes[0], pictures, strict=True):
         theme.show_picture(ax, picture)
     for ax, title in zip(axes[0], titles, strict=False):
-        ax.set_title(theme.literal(title), fontsize=7)
+        ax.set_title(_fitting(title, columns), fontsize=7)
     for ax, label in zip(axes[:, 0], ("image", *labels), strict=True):
         theme.label_row(ax, label)
     return figure, axes

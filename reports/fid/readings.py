@@ -86,7 +86,8 @@ def _apart(ranked: pd.DataFrame) -> str:
 
 def _against_floor(row: "pd.Series[Any]") -> str:
     """The measured distance as a multiple of what real images would measure at its numbers of images."""
-    sizes = f"{row['n_fake']} against {row['n_real']} images"
+    real = "an unknown number of" if pd.isna(row["n_real"]) else row["n_real"]
+    sizes = f"{row['n_fake']} against {real} images"
     if math.isnan(row["floor"]):
         return f"; as measured {row['value']:.3g} at {sizes} ({row['floor_kind']})"
     return (
@@ -144,6 +145,34 @@ def read_classes(table: pd.DataFrame) -> str:
         f"The largest histogram gap is that of class {first['class_name']}: {first['gap']:+.1%} "
         f"({first['gap_low']:+.1%} to {first['gap_high']:+.1%} by itself), {'' if told else 'not '}clear of what "
         f"chance leaves as the largest of {len(table)} classes (Fisher's exact test, Bonferroni)."
+    )
+
+
+def read_class_shares(table: pd.DataFrame) -> str:
+    """How far apart the histograms are, before and after choosing, and the largest class of the real images."""
+    wide = table.pivot(index="class_index", columns="series", values="share")
+    apart = {kind: float((wide[kind] - wide["real"]).abs().sum() / 2) for kind in wide if kind != "real"}
+    first = table[table["series"] == "real"].sort_values("share", ascending=False, kind="stable").iloc[0]
+    worth = table.groupby("series")["images"].first()
+    after = [f"{apart[kind]:.0%} {kind} (worth {worth[kind]:.0f} images)" for kind in apart if kind != "generated"]
+    return (
+        f"Real images are most often called {first['class_name']} ({first['share']:.1%}, {first['low']:.1%} to "
+        f"{first['high']:.1%}). The histograms differ by {apart['generated']:.0%} of the images as generated"
+        + "".join(f", {text}" for text in after) + "."
+    )  # fmt: skip
+
+
+def read_optimisation(row: "pd.Series[Any]") -> str:
+    """What optimised weights take off, how many images they are worth, and what real images would score."""
+    text = (
+        f"Weights alone take FD from {row['start']:.4g} to {row['value']:.4g}; they are worth "
+        f"{row['effective_size']:.0f} of {row['images']} images"
+    )
+    if math.isnan(row["floor"]):
+        return f"{text}; {row['floor_kind']}."
+    return (
+        f"{text}. {row['images']} real images would score {row['floor']:.4g}, and {row['effective_size']:.0f} of them "
+        f"{row['floor_effective']:.4g} ({row['floor_kind']})."
     )
 
 

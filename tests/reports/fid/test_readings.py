@@ -10,8 +10,9 @@ from scorescope.analysis.fid.frechet_error import frechet_interval
 from scorescope.data.errors import InputError
 from scorescope.probes.features.extractors import classifier_extractor, pixel_extractor
 from scorescope.reports.fid import folder_study, readings
+from scorescope.reports.fid.comparisons import _folders
 from scorescope.reports.fid.sections_distances import _drawn_by_class
-from scorescope.reports.fid.study import ImageSet, _folders
+from scorescope.reports.fid.study import ImageSet
 
 SPACES = ("first", "second")
 
