@@ -166,19 +166,19 @@ def read_reference(path: Path | str, extractor: Extractor, *, count: int | None 
     Raises
     ------
     InputError
-        For a file without statistics, or an EDM2 pickle and another feature space than its two.
+        For a file without statistics, an EDM2 pickle and another feature space than its two, or a number of images
+        that the file contradicts.
     """
     path = Path(path)
-    if zipfile.is_zipfile(path):
-        return Reference(str(path), read_moments(path, n=count), sha256(path))
     metric = EDM2_METRICS.get(extractor.name)
     if path.suffix == ".pkl" and metric is None:
         expected = f"features of {' or '.join(EDM2_METRICS)}, of which EDM2 has references"
         raise InputError(str(path), found=f"features of {extractor.name}", expected=expected)
-    moments = read_moments(path, n=count) if metric is None else read_edm2_reference(path, metric)
-    if moments.n is None and count is not None:
-        moments = replace(moments, n=count)
-    return Reference(str(path), moments, sha256(path))
+    stored = zipfile.is_zipfile(path) or metric is None
+    moments = read_moments(path) if stored else read_edm2_reference(path, metric or "")
+    if count is not None and moments.n not in (None, count):
+        raise InputError("count", found=str(count), expected=f"{moments.n}, which {path} says, or none")
+    return Reference(str(path), moments if count is None else replace(moments, n=count), sha256(path))
 
 
 def _second_space(real: Path | str | Reference, second: Extractor | None) -> Extractor | None:

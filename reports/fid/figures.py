@@ -55,12 +55,13 @@ def distances(table: pd.DataFrame, label: str = "Frechet distance") -> Figure:
                 at + 0.12, known["value"], yerr=errors, fmt="D", markersize=4, capsize=2, color=theme.PALETTE[3],
                 label="without bias",
             )  # fmt: skip
-        ax.legend(loc="best")
         sizes = rows[["set", "n_fake", "n_real"]].astype(object).fillna("?").to_numpy()
         names = [f"{theme.literal(name)}\n{n} / {m}" for name, n, m in sizes]
         ax.set_xticks(at, names)
         lowest = min(0.0, float(here[["value", "low"]].min().min()))
         ax.set(ylabel=label, title=theme.literal(space), ylim=(None if lowest < 0 else 0, None))
+        ax.set_ylim(top=1.35 * ax.get_ylim()[1])  # the key above the bars, whose colours it has
+        ax.legend(loc="upper right")
     return figure
 
 

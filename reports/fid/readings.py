@@ -51,7 +51,7 @@ def read_distances(frechet: pd.DataFrame, spaces: tuple[str, str]) -> str:
     if len(ranked) > 1:
         text += f", {_apart(ranked)}"
     measured = frechet[(frechet["space"] == spaces[0]) & (frechet["set"] == best["set"]) & (frechet["metric"] == "FD")]
-    text += _against_floor(measured.iloc[0])
+    text += _against_floor(measured.iloc[0], said=len(ranked) == 1 and best["metric"] == "FD")
     if len(ranked) > 1:
         text += f"; {_second_says(frechet[frechet['space'] == spaces[1]], best['set'])}"
     return text + "."
@@ -84,16 +84,15 @@ def _apart(ranked: pd.DataFrame) -> str:
     return f"clear of the next, {beside}" if is_told(ranked) else f"not told apart from all others; next {beside}"
 
 
-def _against_floor(row: "pd.Series[Any]") -> str:
-    """The measured distance as a multiple of what real images would measure at its numbers of images."""
+def _against_floor(row: "pd.Series[Any]", *, said: bool) -> str:
+    """The measured distance, unless it was said, as a multiple of what real images would measure at these numbers."""
     real = "an unknown number of" if pd.isna(row["n_real"]) else row["n_real"]
     sizes = f"{row['n_fake']} against {real} images"
+    measured = "" if said else f"; as measured {row['value']:.3g}"
     if math.isnan(row["floor"]):
-        return f"; as measured {row['value']:.3g} at {sizes} ({row['floor_kind']})"
-    return (
-        f"; as measured {row['value']:.3g}, {row['value'] / row['floor']:.2g} times what real images would at "
-        f"{sizes} ({row['floor_kind']})"
-    )
+        return f"{measured} at {sizes} ({row['floor_kind']})"
+    times = f"{row['value'] / row['floor']:.2g} times what real images would at {sizes}"
+    return f"{measured}, {times} ({row['floor_kind']})"
 
 
 def _second_says(rows: pd.DataFrame, best: str) -> str:

@@ -42,7 +42,7 @@ def test_report_on_the_shipped_model_is_complete(shipped):
     figures = {path.stem for path in (out / "figures").glob("*.svg")}
     assert figures == {
         "planted_maps", "planted_shares", "planted_audit", "distances", "sfid", "contributions", "extremes",
-        "classes", "heatmaps", "occlusion", "audit",
+        "classes", "heatmaps", "occlusion", "class_shares", "choice", "audit",
     }  # fmt: skip
     assert all(re.search(r"\d", reading) for reading in outcome.readings)
     manifest = json.loads((out / "manifest.json").read_text())
