@@ -164,8 +164,9 @@ def companion_table(
         rows, n_real = [_frechet_row(sets), _debiased_row(sets)], len(y)
         rows += _companion_rows(sets) if companions else []
     rows += _score_rows(logits, bias, len(x)) if companions else []
-    table = pd.DataFrame(rows).assign(space=space, n_fake=len(x), n_real=pd.NA if n_real is None else n_real)
-    return COMPANIONS.check(table[COMPANIONS.names].astype({"n_real": "Int64" if n_real is None else "int64"}))
+    table = pd.DataFrame(rows).assign(space=space, n_fake=len(x))
+    table["n_real"] = pd.array([n_real] * len(table), "Int64") if n_real is None else n_real
+    return COMPANIONS.check(table[COMPANIONS.names])
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,10 +55,10 @@ class SameConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Pad and convolve; equal sides by the convolution itself, which copies nothing."""
         rows, columns = self._sides(x.shape[2], 0), self._sides(x.shape[3], 1)
-        if rows[0] == rows[1] and columns[0] == columns[1]:
-            padding = (rows[0], columns[0])
-            return functional.conv2d(x, self.weight, None, self.stride, padding, groups=self.groups)
-        return super().forward(functional.pad(x, [*columns, *rows]))
+        padding = (rows[0], columns[0])
+        if padding != (rows[1], columns[1]):
+            x, padding = functional.pad(x, [*columns, *rows]), (0, 0)
+        return functional.conv2d(x, self.weight, None, self.stride, padding, groups=self.groups)
 
     def _sides(self, length: int, axis: int) -> tuple[int, int]:
         stride, kernel = self.stride[axis], self.kernel_size[axis]

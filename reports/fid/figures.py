@@ -171,8 +171,9 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
             text = "other n" if np.isnan(change) else f"{change:+.0%}"
             ax.annotate(text, (end, place), xytext=(5, 0), textcoords="offset points", va="center")
         ax.set(xlabel=f"Frechet distance, {theme.literal(space)}", xlim=(0, 1.2 * float(ends.max())))
-        if REAL in rows.index and rows.loc[REAL, "n"] == rows.loc[PLAIN, "n"]:
-            ax.axvline(rows.loc[REAL, "value"], color=theme.REFERENCE, linestyle=":")
+        floor = rows[(rows.index == REAL) & (rows["n"] == rows["n"].max()) & (rows["n"] == rows["n"].min())]
+        for value in floor["value"]:  # of the same numbers of images as all arms, or none
+            ax.axvline(value, color=theme.REFERENCE, linestyle=":")
     sizes = table[table["metric"] == "FD"].set_index("arm").loc[arms]
     axes[0].set_yticks(at, [_arm_label(row) for row in sizes.reset_index().to_dict("records")])
     return figure

@@ -139,20 +139,22 @@ def read_classes(table: pd.DataFrame) -> str:
     """The class with the largest gap of histograms, and whether chance leaves so large a one among so many classes."""
     first = table.iloc[0]
     pair = [[int(first[n]), int(table[n].sum() - first[n])] for n in ("n_fake", "n_real")]
-    told = stats.fisher_exact(pair).pvalue * len(table) < 0.05
+    # a class that no image has could not be told, whatever the sets: it is no comparison that was made
+    seen = int((table["n_fake"] + table["n_real"] > 0).sum())
+    told = stats.fisher_exact(pair).pvalue * seen < 0.05
     return (
         f"The largest histogram gap is that of class {first['class_name']}: {first['gap']:+.1%} "
         f"({first['gap_low']:+.1%} to {first['gap_high']:+.1%} by itself), {'' if told else 'not '}clear of what "
-        f"chance leaves as the largest of {len(table)} classes (Fisher's exact test, Bonferroni)."
+        f"chance leaves as the largest of the {seen} classes that either set has (Fisher's exact test, Bonferroni)."
     )
 
 
 def read_class_shares(table: pd.DataFrame) -> str:
     """How far apart the histograms are, before and after choosing, and the largest class of the real images."""
     wide = table.pivot(index="class_index", columns="series", values="share")
-    apart = {kind: float((wide[kind] - wide["real"]).abs().sum() / 2) for kind in wide if kind != "real"}
+    apart = {str(kind): float((wide[kind] - wide["real"]).abs().sum() / 2) for kind in wide.columns if kind != "real"}
     first = table[table["series"] == "real"].sort_values("share", ascending=False, kind="stable").iloc[0]
-    worth = table.groupby("series")["images"].first()
+    worth = dict(zip(table["series"], table["images"], strict=True))
     after = [f"{apart[kind]:.0%} {kind} (worth {worth[kind]:.0f} images)" for kind in apart if kind != "generated"]
     return (
         f"Real images are most often called {first['class_name']} ({first['share']:.1%}, {first['low']:.1%} to "

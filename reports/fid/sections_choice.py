@@ -18,8 +18,9 @@ from scorescope.analysis.fid.split_floors import RealFloor, other_real_floor, re
 from scorescope.analysis.fid.verdicts import Verdict, verdict
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
+from scorescope.probes.features.moments import Moments
 from scorescope.reports.fid import figures, readings
-from scorescope.reports.fid.study import ImageSet, View, pictures
+from scorescope.reports.fid.study import ImageSet, Reference, View, pictures
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 SHOWN = 10  # images at each end
@@ -125,14 +126,18 @@ def _optimisation(view: View) -> pd.DataFrame:
 def _floor(view: View, size: int) -> RealFloor:
     """What real images would score at the number of the generated ones."""
     real, spare = view.study.real, view.study.spare
-    others = None if spare is None else spare.first.features
+    others = None if spare is None else spare.first.features.astype(np.float64)
     if enough(others, size):
-        return other_real_floor(others, real.judged, size)
+        return other_real_floor(others, _doubles(real), size)
     if isinstance(real, ImageSet):
         return real_floor(real.first.features, size, len(real.first.features), repeats=4)
     if real.moments.n is None:
         return RealFloor(math.nan, "no floor: the reference does not say of how many images it is")
     return RealFloor(null_floor(real.moments.covariance, size, real.moments.n), "Gaussian, from the moments")
+
+
+def _doubles(real: ImageSet | Reference) -> Floats | Moments:
+    return real.first.features.astype(np.float64) if isinstance(real, ImageSet) else real.moments
 
 
 def audit_section(view: View) -> Section:

@@ -67,11 +67,14 @@ def _repeated(study: Study) -> list[str]:
     """Whether other real images are among the real ones, by their features."""
     if study.spare is None or not isinstance(study.real, ImageSet):
         return []
-    real = {row.tobytes() for row in study.real.first.features}
-    count = sum(row.tobytes() in real for row in study.spare.first.features)
+    rounded = [item.first.features.round(3) + 0.0 for item in (study.real, study.spare)]  # batches differ by rounding
+    real = {row.tobytes() for row in rounded[0]}
+    count = sum(row.tobytes() in real for row in rounded[1])
     if not count:
         return []
-    return [f"{count} of the other real images have the very features of a real one: their floor is too low."]
+    return [
+        f"{count} of the other real images have the features of a real one, to three decimals: what stands on them is too low."
+    ]
 
 
 def _companions(item: ImageSet, study: Study) -> pd.DataFrame:
@@ -83,11 +86,11 @@ def _companions(item: ImageSet, study: Study) -> pd.DataFrame:
     )  # fmt: skip
     if not isinstance(real, ImageSet):
         return first(real.moments)
-    classes = {"fake_classes": item.classes, "real_classes": real.classes}
+    drawn = partial(companion_table, fake_classes=item.classes, real_classes=real.classes)
     fakes, reals = item.pair.second, real.pair.second
     others = None if spare is None else spare.pair.second
-    second = companion_table(fakes, reals, space=study.spaces[1], spare=others, **classes)
-    parts = [first(real.first.features, **classes), second]
+    second = drawn(fakes, reals, space=study.spaces[1], spare=others)
+    parts = [first(real.first.features, fake_classes=item.classes, real_classes=real.classes), second]
     if study.spaces[1] == "CLIP":
         parts.append(_cmmd_row(second, cmmd(fakes, reals)))
     return pd.concat(parts, ignore_index=True)

@@ -79,6 +79,13 @@ def class_rows(fake, real):
     return pd.DataFrame({**columns, **ends}).sort_values("gap", key=np.abs, ascending=False)
 
 
+def test_classes_that_no_image_has_are_no_comparisons():
+    """A network of 1000 classes tells what one of four does: the other 996 could not have been told."""
+    fake, real = np.array([27, 8, 7, 6]), np.array([11, 14, 12, 11])
+    few, many = (readings.read_classes(class_rows(*(np.pad(n, (0, k)) for n in (fake, real)))) for k in (0, 996))
+    assert few == many and "not clear" not in few and "of the 4 classes that either set has" in few
+
+
 @pytest.mark.parametrize("kinds", [4, 20, 100])
 def test_the_largest_gap_of_many_classes_is_seldom_more_than_chance(kinds):
     rng = np.random.default_rng(kinds)
