@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scorescope.analysis.fid.companion_rows import enough
 from scorescope.analysis.fid.floors import null_floor
-from scorescope.analysis.fid.gaming import GAMING_AUDIT, gaming_audit
+from scorescope.analysis.fid.gaming import FEWEST_KEPT, GAMING_AUDIT, gaming_audit
 from scorescope.analysis.fid.matching import CLASS_SHARES, HistogramMatch, class_shares, match_histogram
 from scorescope.analysis.fid.split_floors import RealFloor, other_real_floor, real_floor
 from scorescope.analysis.fid.verdicts import Verdict, verdict
@@ -24,7 +24,6 @@ from scorescope.reports.fid.study import ImageSet, Reference, View, pictures
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 SHOWN = 10  # images at each end
-FEWEST = 30  # images that rejection has to keep, for a set that can be measured
 OPTIMISED = "weights optimised"
 Floats = NDArray[np.float64]
 Arms = dict[str, Floats | HistogramMatch]
@@ -38,8 +37,8 @@ CHOICE = Schema(
         Column("class_name", str, "", "its top-1 class; empty where the feature network has none"),
     ),
 )
-OPTIMISATION = Schema(
-    "optimisation",
+OPTIMISED_VALUE = Schema(
+    "optimised_value",
     (
         Column("images", int, "", "generated images to choose from"),
         Column("start", float, "", "FD at equal weights"),
@@ -92,24 +91,24 @@ def choice_section(view: View) -> Section:
         shown[:half], shown[half:], weights[:half], weights[half:], rows=("chosen", "dropped"),
         names=view.labels(chosen), form=".3g",
     )  # fmt: skip
-    value = _optimisation(view)
+    value = _optimised_value(view)
     names = view.labels(order) or [""] * n
     table = pd.DataFrame(
         {"image": order, "name": [view.fake.first.names[row] for row in order], "weight": found.weights[order]}
     ).assign(class_name=names)
-    meaning = "; ".join(f"{c.name}: {c.meaning}" for c in OPTIMISATION.columns)
+    meaning = "; ".join(f"{c.name}: {c.meaning}" for c in OPTIMISED_VALUE.columns)
     reading = readings.read_optimisation(value.iloc[0])
     return Section(
         figures=[ReportFigure("choice", figure, reading, "Numbers: the weights; 1 is an equal share.", wide=True)],
         tables=[
-            ReportTable("optimisation", value, meaning),
+            ReportTable("optimised_value", value, meaning),
             ReportTable("choice", CHOICE.check(table), "Optimised weight of every image, largest first."),
-            ReportTable("loss", found.history, "Loss at each evaluation.", shown=False),
+            ReportTable("optimisation", found.history, "Loss at each evaluation.", shown=False),
         ],
     )
 
 
-def _optimisation(view: View) -> pd.DataFrame:
+def _optimised_value(view: View) -> pd.DataFrame:
     found, n = view.optimised, view.size[0]
     floor = _floor(view, n)
     real = view.study.real.judged
@@ -120,7 +119,7 @@ def _optimisation(view: View) -> pd.DataFrame:
         n, found.start, found.value, found.effective_size, found.largest, floor.value, effective, floor.kind,
         found.status,
     )  # fmt: skip
-    return OPTIMISATION.check(pd.DataFrame([row], columns=OPTIMISATION.names))
+    return OPTIMISED_VALUE.check(pd.DataFrame([row], columns=OPTIMISED_VALUE.names))
 
 
 def _floor(view: View, size: int) -> RealFloor:
@@ -191,7 +190,7 @@ def _matches(view: View) -> tuple[Arms, list[str]]:
             notes.append(f"No top-{size} match: {error.found} among the generated images.")
             continue
         kept = f"Top-{size}: rejection keeps {match.rate:.1%}, {match.unreachable:.1%} out of reach"
-        if match.rate * len(fake) >= FEWEST:
+        if match.rate * len(fake) >= FEWEST_KEPT:
             arms[f"top-{size} matched"] = match
             notes.append(f"{kept}.")
         else:

@@ -72,9 +72,7 @@ def _repeated(study: Study) -> list[str]:
     count = sum(row.tobytes() in real for row in rounded[1])
     if not count:
         return []
-    return [
-        f"{count} of the other real images have the features of a real one, to three decimals: what stands on them is too low."
-    ]
+    return [f"{count} of the other real images have the features of a real one, to three decimals: a floor too low."]
 
 
 def _companions(item: ImageSet, study: Study) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def test_other_real_images_are_the_floor(sets, with_other_real):
     assert row["floor_kind"] == "other real images"
     expected = other_real_floor(other.astype(float), real.astype(float), len(fake)).value
     assert row["floor"] == pytest.approx(expected, rel=1e-9) and row["floor"] < row["value"] / 3
-    value = pd.read_parquet(with_other_real / "tables/optimisation.parquet").iloc[0]
+    value = pd.read_parquet(with_other_real / "tables/optimised_value.parquet").iloc[0]
     assert value["floor"] == pytest.approx(expected, rel=1e-6) and value["value"] < value["start"] / 3
     assert value["effective_size"] < 140 and value["floor_effective"] > value["floor"]
     audit = pd.read_parquet(with_other_real / "tables/audit.parquet")
