@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from scipy import stats
 
 from scorescope.analysis.fid.extrapolation import fid_infinity
+from scorescope.analysis.fid.floors import null_floor
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.frechet_error import LEVEL, side_error
 from scorescope.analysis.fid.split_floors import RealFloor, other_real_floor
@@ -50,7 +51,7 @@ def reference_rows(x: Floats, real: Moments, spare: Floats | None = None) -> lis
     """
     n, d = x.shape
     found = frechet_distance(x, real)
-    floor = other_real_floor(spare, real, n) if enough(spare, n) else _gaussian_floor(found.floor, real)
+    floor = other_real_floor(spare, real, n) if enough(spare, n) else reference_floor(real, n)
     beside: dict[str, float | str] = {"floor": floor.value, "floor_kind": floor.kind}
     note = f"route {found.route}, rank {found.rank}; biased"
     if n > d:
@@ -67,9 +68,11 @@ def enough(spare: Floats | None, size: int) -> TypeGuard[Floats]:
     return spare is not None and len(spare) >= size
 
 
-def _gaussian_floor(value: float, real: Moments) -> RealFloor:
+def reference_floor(real: Moments, size: int) -> RealFloor:
+    """What `size` real images would score against moments, were their features Gaussian; none where nothing tells."""
     if real.n is None:
         return RealFloor(math.nan, "no floor: the reference does not say of how many images it is")
-    if math.isnan(value):
-        return RealFloor(math.nan, f"no floor: a reference of {real.n} images of {real.dimension} features")
+    if min(real.n, size) <= real.dimension:
+        return RealFloor(math.nan, f"no floor: {min(real.n, size)} images of {real.dimension} features")
+    value = null_floor(real.covariance, size, real.n)
     return RealFloor(value, "Gaussian, from the reference's moments: too low for other features")

@@ -30,7 +30,8 @@ class RealFloor:
     value : float
         Expected distance; NaN where the real set is too small to tell.
     kind : str
-        `halves`, `halves by class`, `fourth moments` or `other real images`; where there is no value, why.
+        `halves`, `halves by class`, `parts of the real set`, `fourth moments` or `other real images`; where there is
+        no value, why.
     """
 
     value: float
@@ -108,7 +109,8 @@ def real_floor(
     RealFloor
         From 4 rows a feature the mean distance of random halves, scaled by 1/n: each half of h rows has its part b / h
         in it, which is b / n1 and b / n2 at the sizes asked for. A side drawn by class gets the b of halves of every
-        class. Below, `fourth_moment_floor`; none for n <= d.
+        class. Below, `fourth_moment_floor`; none for n <= d. For n1 <= d, up to a quarter of the real set, random parts
+        of that size are measured against the rest: there a distance does not fall as 1/n.
 
     Notes
     -----
@@ -122,6 +124,8 @@ def real_floor(
         return RealFloor(math.nan, f"no floor: {n} real images of {d} features")
     if any(by_class) and real_classes is None:
         return RealFloor(math.nan, "no floor: a set drawn by class needs the classes of the real images")
+    if n1 <= d and n1 <= n // 4 and not any(by_class):  # no law in 1/n there: measured, against the rest
+        return RealFloor(split_floor(rows, sizes=(n1, n - n1), repeats=repeats)[0], "parts of the real set")
     if n < HALVES_FROM * d:
         if any(by_class):
             return RealFloor(math.nan, f"no floor by class below {HALVES_FROM} real images a feature")

@@ -77,7 +77,9 @@ class _Block(nn.Sequential):
         self.residual = stride == 1 and channels == out
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = super().forward(x)
+        out = x
+        for layer in self:
+            out = layer(out)
         return x + out if self.residual else out
 
 

@@ -169,12 +169,10 @@ def read_optimisation(row: "pd.Series[Any]") -> str:
         f"Weights alone take FD from {row['start']:.4g} to {row['value']:.4g}; they are worth "
         f"{row['effective_size']:.0f} of {row['images']} images"
     )
-    if math.isnan(row["floor"]):
-        return f"{text}; {row['floor_kind']}."
-    return (
-        f"{text}. {row['images']} real images would score {row['floor']:.4g}, and {row['effective_size']:.0f} of them "
-        f"{row['floor_effective']:.4g} ({row['floor_kind']})."
-    )
+    sizes = ((f"{row['images']}", "floor"), (f"{row['effective_size']:.0f}", "floor_effective"))
+    said = [f"{count} real images would score {row[name]:.4g} ({row[f'{name}_kind']})" for count, name in sizes
+            if not math.isnan(row[name])]  # fmt: skip
+    return f"{text}; {' and '.join(said) or row['floor_kind']}."
 
 
 def read_heatmaps(squared: Floats) -> str:

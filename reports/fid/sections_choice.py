@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scorescope.analysis.fid.companion_rows import enough
-from scorescope.analysis.fid.floors import null_floor
+from scorescope.analysis.fid.companion_rows import enough, reference_floor
 from scorescope.analysis.fid.gaming import FEWEST_KEPT, GAMING_AUDIT, gaming_audit
 from scorescope.analysis.fid.matching import CLASS_SHARES, HistogramMatch, class_shares, match_histogram
 from scorescope.analysis.fid.split_floors import RealFloor, other_real_floor, real_floor
@@ -46,8 +45,9 @@ OPTIMISED_VALUE = Schema(
         Column("effective_size", float, "", "images that the weights are worth, (sum w)^2 / sum w^2"),
         Column("largest", float, "", "largest weight; 1 is an equal share"),
         Column("floor", float, "", "what so many real images would score"),
+        Column("floor_kind", str, "", "how it was found; or why there is none"),
         Column("floor_effective", float, "", "what as many real images as the effective size would score"),
-        Column("floor_kind", str, "", "how the floor was found; or why there is none"),
+        Column("floor_effective_kind", str, "", "how that was found; or why there is none"),
         Column("status", str, "", "why the search ended"),
     ),
 )
@@ -110,29 +110,21 @@ def choice_section(view: View) -> Section:
 
 def _optimised_value(view: View) -> pd.DataFrame:
     found, n = view.optimised, view.size[0]
-    floor = _floor(view, n)
-    real = view.study.real.judged
-    n_real = len(real) if isinstance(real, np.ndarray) else real.n or math.inf
-    # each kind of floor falls as 1/n1 + 1/n2
-    effective = floor.value * (1 / found.effective_size + 1 / n_real) / (1 / n + 1 / n_real)
-    row = (
-        n, found.start, found.value, found.effective_size, found.largest, floor.value, effective, floor.kind,
-        found.status,
-    )  # fmt: skip
-    return OPTIMISED_VALUE.check(pd.DataFrame([row], columns=OPTIMISED_VALUE.names))
+    floors = [_floor(view, size) for size in (n, round(found.effective_size))]
+    row = (n, found.start, found.value, found.effective_size, found.largest)
+    told = [part for floor in floors for part in (floor.value, floor.kind)]
+    return OPTIMISED_VALUE.check(pd.DataFrame([(*row, *told, found.status)], columns=OPTIMISED_VALUE.names))
 
 
 def _floor(view: View, size: int) -> RealFloor:
-    """What real images would score at the number of the generated ones."""
+    """What so many real images would score."""
     real, spare = view.study.real, view.study.spare
     others = None if spare is None else spare.first.features.astype(np.float64)
     if enough(others, size):
         return other_real_floor(others, _doubles(real), size)
     if isinstance(real, ImageSet):
         return real_floor(real.first.features, size, len(real.first.features), repeats=4)
-    if real.moments.n is None:
-        return RealFloor(math.nan, "no floor: the reference does not say of how many images it is")
-    return RealFloor(null_floor(real.moments.covariance, size, real.moments.n), "Gaussian, from the moments")
+    return reference_floor(real.moments, size)
 
 
 def _doubles(real: ImageSet | Reference) -> Floats | Moments:
