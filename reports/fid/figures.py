@@ -115,11 +115,10 @@ def class_shares(table: pd.DataFrame) -> Figure:
         ax.bar(at, rows["share"], width=width * 0.92, color=color, label=theme.literal(kind), **_bars(rows, "share"))
     names = table.drop_duplicates("class_index").set_index("class_index").loc[classes, "class_name"]
     ax.set_xticks(np.arange(len(classes)), [theme.literal(shortened(name, 24)) for name in names], rotation=90)
-    ax.set(
-        ylabel="share of the images",
-        title=f"Top-1 classes: the {len(classes)} largest of {len(set(table['class_index']))}",
-    )
-    ax.legend(loc="best")
+    count = table["class_index"].nunique()
+    ax.set(ylabel="share of the images", title=f"Top-1 classes: the {len(classes)} largest of {count}")
+    ax.set_ylim(top=1.2 * ax.get_ylim()[1])
+    ax.legend(loc="upper right", ncols=len(kinds))
     return figure
 
 

@@ -179,7 +179,7 @@ def _outline(ax: Axes, mask: Floats, extent: tuple[float, float, float, float], 
 
 def _fitting(text: str, columns: int) -> str:
     """Lines above one of so many images in a row, cut to its width."""
-    return theme.literal("\n".join(shortened(line, 140 // columns) for line in text.split("\n")))
+    return theme.literal("\n".join(shortened(line, 112 // columns) for line in text.split("\n")))
 
 
 def shortened(name: str, length: int) -> str:
