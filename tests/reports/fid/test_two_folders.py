@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,6 +27,7 @@ from scorescope.probes.features import (
 )
 from scorescope.reports.cli.commands import app
 from scorescope.reports.fid import Reference, folder_study, read_reference
+from scorescope.reports.fid.sections_distances import _repeated
 
 SPACE = ("--features", "accessory")
 
@@ -190,3 +192,12 @@ def test_folders_are_paths_or_texts(sets):
         for kind in (str, type(sets))
     ]
     assert all(len(study.image_sets) == 3 for study in made)
+
+
+def test_other_real_images_that_are_among_the_real_ones_are_counted(sets, tmp_path):
+    shutil.copytree(sets / "other", tmp_path / "other")
+    for number in range(5):
+        shutil.copy(sets / "real" / f"{number:04d}.png", tmp_path / "other" / f"copy{number}.png")
+    study = folder_study(sets / "real", sets / "fake", pixel_extractor(4), other_real=tmp_path / "other")
+    assert _repeated(study)[0].startswith("5 of the other real images have the features of a real one")
+    assert _repeated(replace(study, spare=None)) == []
