@@ -5,6 +5,7 @@ card = parse_json(content, source=path, expected="a card")
 headers = array_headers(path, expected="an npz")             # shapes and types; nothing is decompressed yet
 mean = read_array(path, headers["mu"], expected="an npz")
 metadata, tensors = read_tensors(path, expected="a safetensors file")
+weights = read_state_dict(path, expected="a .pth file")
 table = read_csv(path, expected="boxes")                     # read_parquet
 with only_input_errors(path, expected="a trace"): ...        # around somebody else's parser
 
@@ -234,6 +235,16 @@ def read_tensors(
     check_file(path, expected=expected)
     with only_input_errors(path, expected=expected), safe_open(path, framework="pt", device=str(device)) as file:
         return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def read_state_dict(path: str | Path, *, expected: str) -> dict[str, Tensor]:
+    """Named tensors that `torch.save` wrote, and nothing else: no code of the file is run."""
+    check_file(path, expected=expected)
+    with only_input_errors(path, expected=expected, found="no plain state dict"):
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(str(path), found=f"a {type(weights).__name__}", expected="a state dict of tensors")
+    return weights
 
 
 def read_csv(path: str | Path, *, expected: str, **how: Any) -> pd.DataFrame:

@@ -40,6 +40,7 @@ RUN_CHANGES = Schema(
 )
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class RunChanges:
     """What changed between two runs.

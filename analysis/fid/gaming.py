@@ -30,6 +30,8 @@ from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features
 
 PLAIN, REAL = "random choice", "other real images"
+FEWEST = 10  # images of a set that is measured: the neighbours' metrics look at up to the fifth
+FEWEST_KEPT = 20  # images that rejection keeps on average, so that no draw has fewer than `FEWEST`
 SCALED_FROM = 2  # images a feature in a half of the real set, from which its distance is taken to fall as 1/n
 
 GAMING_AUDIT = Schema(
@@ -114,6 +116,11 @@ def gaming_audit(
     DataFrame
         Columns declared in `GAMING_AUDIT`, one row an (arm, metric).
 
+    Raises
+    ------
+    InputError
+        For fewer than 10 images in a set, weights that do not fit, and a match of which rejection keeps fewer than 20.
+
     Notes
     -----
     The floor of random halves is that of independent draws. A reference with as many images of each class varies less,
@@ -125,13 +132,14 @@ def gaming_audit(
     if spaces[0] == spaces[1]:
         raise InputError("spaces", found=f"{spaces[0]!r} twice", expected="two feature spaces: none confirms itself")
     count = len(candidates.first)
+    _check_counts(candidates, real, spare, size)
     generator = np.random.default_rng(seed)
     size = size or _default_size(count, arms, spare)
     anything = _at_random(np.arange(count), size, generator)
     parts = [_measure(PLAIN, candidates, anything, real, spaces, draws).assign(effective_size=float(count))]
     for arm, how in arms.items():
         weights = how.weights if isinstance(how, HistogramMatch) else np.asarray(how, np.float64)
-        _check_weights(arm, weights, count)
+        _check_arm(arm, how, weights, count)
         choose = (
             _by_rejection(how, size, generator)
             if isinstance(how, HistogramMatch)
@@ -249,11 +257,25 @@ def _default_size(count: int, arms: Mapping[str, Floats | HistogramMatch], spare
     return max(int(min(limits)), 10)
 
 
-def _check_weights(arm: str, weights: Floats, count: int) -> None:
+def _check_counts(candidates: FeaturePair, real: FeaturePair, spare: FeaturePair | None, size: int | None) -> None:
+    least = FEWEST if spare is not None else 2 * FEWEST  # halves of the real set stand in for spare images
+    counts = {"candidates": (len(candidates.first), FEWEST), "real": (len(real.first), least)}
+    counts |= {} if spare is None else {"spare": (len(spare.first), FEWEST)}
+    counts |= {} if size is None else {"size": (size, FEWEST)}
+    for name, (found, wanted) in counts.items():
+        if found < wanted:
+            raise InputError(name, found=f"{found} images", expected=f"at least {wanted}")
+
+
+def _check_arm(arm: str, how: Floats | HistogramMatch, weights: Floats, count: int) -> None:
     fine = weights.shape == (count,) and np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0
     if not fine:
         found = f"{arm!r} with shape {weights.shape}"
         raise InputError("arms", found=found, expected=f"{count} weights, not negative, not all zero")
+    if isinstance(how, HistogramMatch) and how.rate * count < FEWEST_KEPT:
+        found = f"{arm!r}, of which rejection keeps {how.rate * count:.0f} of {count} images"
+        expected = f"at least {FEWEST_KEPT}; or its `weights`, which draw with replacement"
+        raise InputError("arms", found=found, expected=expected)
 
 
 def _pick(pair: FeaturePair, rows: NDArray[np.integer[Any]]) -> FeaturePair:

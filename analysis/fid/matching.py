@@ -3,22 +3,39 @@
     match = match_histogram(top1_fake, top1_real)
     match.rate, match.unreachable, match.gap_before
     rows = match.accept(seed=0)
+    class_shares(top1_fake, top1_real, {"matched": match.weights})     # histograms before and after
 
 Exact for top-1 classes; for several classes an image, the weights nearest to equal that match the class counts.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import scipy
 from numpy.typing import ArrayLike
 
 from scorescope.analysis.fid.weights import effective_size
 from scorescope.analysis.statistics.arrays import Floats, Integers
+from scorescope.analysis.statistics.intervals import wilson
+from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 RIDGE = 1e-6  # keeps tilts finite where a class combination cannot be matched
+
+CLASS_SHARES = Schema(
+    "class_shares",
+    (
+        Column("class_index", int, "", "index of the logit"),
+        Column("class_name", str, "", "its name; the index where no names were given"),
+        Column("series", str, "", "real, generated, or by which weights the generated images count"),
+        Column("share", float, "1", "share of the images, by weight, whose top-1 class it is"),
+        *ends("1", "Wilson; missing for weighted images"),
+        Column("images", float, "", "images that the share is of; of weighted ones the effective number"),
+    ),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +117,47 @@ def match_histogram(candidates: ArrayLike, real: ArrayLike) -> HistogramMatch:
         weights, acceptance, float(acceptance.mean()), float(p[~reachable].sum()),
         float(np.abs(p - q).sum() / 2), float(np.abs(p - after).sum() / 2), effective_size(weights),
     )  # fmt: skip
+
+
+@checked
+def class_shares(
+    top1_fake: ArrayLike, top1_real: ArrayLike, weights: Mapping[str, Floats], *, names: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Class histograms of real, generated and weighted generated images, the largest class first; see `CLASS_SHARES`.
+
+    Parameters
+    ----------
+    top1_fake, top1_real : array of int, shapes (n,) and (m,)
+        Top class of each image.
+    weights : mapping of str to array of shape (n,)
+        Weights of the generated images, by what they do.
+    names : sequence of str
+        Class names, in the order of the logits.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `CLASS_SHARES`: a row a series for each class that either set has, in the order of the
+        larger of its two shares.
+    """
+    fake, real = (_classes(name, top)[:, 0] for name, top in (("top1_fake", top1_fake), ("top1_real", top1_real)))
+    count = int(max(fake.max(), real.max())) + 1
+    largest = np.maximum(_shares(fake, count), _shares(real, count))
+    kept = np.argsort(-largest, kind="stable")[: np.count_nonzero(largest)]
+    parts = [_share_rows(series, top, kept) for series, top in (("real", real), ("generated", fake))]
+    for series, each in weights.items():
+        share = np.bincount(fake, each, minlength=count)[kept] / each.sum()
+        missing = {"low": np.nan, "high": np.nan}
+        parts.append(pd.DataFrame({"series": series, "share": share, **missing, "images": effective_size(each)}))
+    table = pd.concat(parts).sort_index(kind="stable")  # the rows of a class together
+    table["class_index"] = kept[table.index]
+    table["class_name"] = [names[k] if names else str(k) for k in table["class_index"]]
+    return CLASS_SHARES.check(table)
+
+
+def _share_rows(series: str, top: Integers, kept: Integers) -> pd.DataFrame:
+    share, low, high = wilson(np.bincount(top, minlength=kept.max() + 1)[kept], len(top))
+    return pd.DataFrame({"series": series, "share": share, "low": low, "high": high, "images": float(len(top))})
 
 
 def _classes(argument: str, classes: ArrayLike) -> Integers:

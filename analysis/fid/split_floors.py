@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 
 from scorescope.analysis.fid.classes import class_parts, random_parts
 from scorescope.analysis.fid.floors import fourth_moment_floor
-from scorescope.analysis.fid.frechet import distance_value
+from scorescope.analysis.fid.frechet import distance_value, raw_distance
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.features.moments import check_features
+from scorescope.probes.features.moments import Moments, check_features
 
 HALVES_FROM = 4  # rows a feature from which halves of the real set give its floor: they then have 2 d
 
@@ -30,7 +30,8 @@ class RealFloor:
     value : float
         Expected distance; NaN where the real set is too small to tell.
     kind : str
-        `halves`, `halves by class` or `fourth moments`; where there is no value, why.
+        `halves`, `halves by class`, `parts of the real set`, `fourth moments` or `other real images`; where there is
+        no value, why.
     """
 
     value: float
@@ -108,7 +109,8 @@ def real_floor(
     RealFloor
         From 4 rows a feature the mean distance of random halves, scaled by 1/n: each half of h rows has its part b / h
         in it, which is b / n1 and b / n2 at the sizes asked for. A side drawn by class gets the b of halves of every
-        class. Below, `fourth_moment_floor`; none for n <= d.
+        class. Below, `fourth_moment_floor`; none for n <= d. For n1 <= d, up to a quarter of the real set, random parts
+        of that size are measured against the rest: there a distance does not fall as 1/n.
 
     Notes
     -----
@@ -122,6 +124,8 @@ def real_floor(
         return RealFloor(math.nan, f"no floor: {n} real images of {d} features")
     if any(by_class) and real_classes is None:
         return RealFloor(math.nan, "no floor: a set drawn by class needs the classes of the real images")
+    if n1 <= d and n1 <= n // 4 and not any(by_class):  # no law in 1/n there: measured, against the rest
+        return RealFloor(split_floor(rows, sizes=(n1, n - n1), repeats=repeats)[0], "parts of the real set")
     if n < HALVES_FROM * d:
         if any(by_class):
             return RealFloor(math.nan, f"no floor by class below {HALVES_FROM} real images a feature")
@@ -129,6 +133,34 @@ def real_floor(
     found = {drawn: _halves(rows, real_classes if drawn else None, repeats) for drawn in set(by_class)}
     total = sum(found[drawn] / size for size, drawn in zip((n1, n2), by_class, strict=True))
     return RealFloor(float(total), "halves by class" if any(by_class) else "halves")
+
+
+def other_real_floor(spare: Floats, real: Moments | Floats, size: int, *, repeats: int = 4) -> RealFloor:
+    """Distance that other real images score: measured, at the size of the generated set, with nothing split or scaled.
+
+    Parameters
+    ----------
+    spare : ndarray, shape (k, d)
+        Other real images, at least `size`.
+    real : Moments, or ndarray of shape (m, d)
+        The real set.
+    size : int
+        Number of generated images.
+    repeats : int
+        Random draws of so many of the other real images, none twice.
+
+    Returns
+    -------
+    RealFloor
+        The mean over the draws.
+    """
+    generator = np.random.default_rng(0)
+    draws = (spare[generator.permutation(len(spare))[:size]] for _ in range(repeats if size < len(spare) else 1))
+    if isinstance(real, Moments):
+        values = [max(raw_distance(Moments.of(rows), real), 0.0) for rows in draws]
+    else:
+        values = [distance_value(rows, real) for rows in draws]
+    return RealFloor(float(np.mean(values)), "other real images")
 
 
 def _halves(rows: Floats, classes: ArrayLike | None, repeats: int) -> float:

@@ -74,7 +74,8 @@ def verdict(
 
     Notes
     -----
-    The sentence places an arm below other real images only where both have the same numbers of images and differ by
+    The sentence says how many images the weights of an arm are worth, and what other real images score. It places an
+    arm below them only where both have the same numbers of images and differ by
     more than single draws scatter, and speaks of a gap to another model only where that is larger than the scatter.
     """
     require_columns("audit", audit, GAMING_AUDIT.names)
@@ -89,15 +90,25 @@ def verdict(
     gap = before - other_value
     gap_share = reduction / gap if gap > 0 else math.nan
     text = f"{arm}: FD {before:.4g} to {after:.4g} ({-share:+.0%}) by choice of images alone"
+    text += f" (worth {chosen['effective_size']:.0f} of {plain['effective_size']:.0f})"
     if not _same_sizes(plain, chosen):
         text += f", of which some is that of {chosen['n']} images in place of {plain['n']}"
     text += f"; the second space moves {second:+.0%}"
-    if real is not None and _same_sizes(chosen, real) and float(real["value"]) - after > _scatter(chosen, real):
-        sizes = f"{real['n']} against {real['n_real']}"
-        text += f"; that is below other real images of these numbers ({real['value']:.4g}, {sizes})"
+    if real is not None:
+        text += _beside_real(chosen, real)
     if gap > _scatter(plain) and reduction > 0:
         text += f"; that is {gap_share:.0%} of the gap to {other_name}, by {cause}"
     return Verdict(text + ".", arm, reduction, share, second, gap_share)
+
+
+def _beside_real(chosen: dict[Any, Any], real: dict[Any, Any]) -> str:
+    """The floor under a chosen set: what other real images score, and whether the set is below."""
+    found = f"({real['value']:.4g}, {real['n']} against {real['n_real']})"
+    if not _same_sizes(chosen, real):
+        return f"; other real images {found} are of other numbers, and no floor"
+    if float(real["value"]) - float(chosen["value"]) > _scatter(chosen, real):
+        return f"; that is below other real images of these numbers {found}"
+    return f"; beside it other real images of these numbers {found}"
 
 
 def _same_sizes(one: dict[Any, Any], other: dict[Any, Any]) -> bool:

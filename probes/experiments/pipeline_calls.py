@@ -37,6 +37,7 @@ OURS = ("generator", "output_type", "return_dict")
 STEPS = "num_inference_steps"
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class RecordedCalls:
     """What was recorded of a pipeline's calls.

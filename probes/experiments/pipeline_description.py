@@ -33,6 +33,7 @@ LEAST_STEPS = 2  # of the run: the least that has one step after another
 OF_STATE = ("x", "x_prev", "x0", "guided")  # arrays that are no branch
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class PipelineDescription:
     """What a run of two steps shows of a pipeline.

@@ -9,7 +9,9 @@ What distances are made of; the distances are in `analysis.fid`.
 """
 
 from scorescope.probes.features.captum_maps import gradcam_maps, occlusion_maps
+from scorescope.probes.features.class_names import load_class_names
 from scorescope.probes.features.edm2_references import read_edm2_reference
+from scorescope.probes.features.efficientnet import efficientnet_extractor
 from scorescope.probes.features.extraction import (
     Features,
     extract,
@@ -28,7 +30,7 @@ from scorescope.probes.features.extractors import (
     spatial_readings,
 )
 from scorescope.probes.features.images import made_images, open_images, tensor_images
-from scorescope.probes.features.inception_weights import convert_inception, load_class_names
+from scorescope.probes.features.inception_weights import convert_inception
 from scorescope.probes.features.masks import open_masks
 from scorescope.probes.features.moments import Moments, RunningMoments, read_moments, write_moments
 from scorescope.probes.features.public_extractors import clip_extractor, dinov2_extractor, timm_extractor
@@ -42,6 +44,7 @@ __all__ = [
     "clip_extractor",
     "convert_inception",
     "dinov2_extractor",
+    "efficientnet_extractor",
     "extract",
     "extract_maps",
     "extract_spatial",

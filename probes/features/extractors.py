@@ -17,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from scorescope.data.checkpoints import sha256
 from scorescope.data.classifiers import load_classifier
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.features.inception_weights import STATE_DICT, load_class_names, load_inception
+from scorescope.probes.features.class_names import load_class_names
+from scorescope.probes.features.inception_weights import STATE_DICT, load_inception
 from scorescope.probes.features.preprocessing import prepare, resize_pillow
 
 
@@ -49,6 +51,8 @@ class Extractor:
         The network, for gradients.
     device : str
         Where it runs.
+    weights_sha256 : str
+        Hash of the weight file; empty where there is none, or another library found it.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Extractor:
     classes: tuple[str, ...] = ()
     module: nn.Module | None = None
     device: str | torch.device = "cpu"
+    weights_sha256: str = ""
 
     @property
     def weight(self) -> NDArray[np.float64] | None:
@@ -78,7 +83,7 @@ def classifier_extractor(name: str | Path, *, device: str | torch.device = "cpu"
     device : str
         Where it runs.
     """
-    network, _ = load_classifier(name, device=device)
+    network, card = load_classifier(name, device=device)
     channels, *size = network.config.shape
 
     def to_input(images: Tensor) -> Tensor:
@@ -89,7 +94,7 @@ def classifier_extractor(name: str | Path, *, device: str | torch.device = "cpu"
 
     return Extractor(
         f"{Path(name).stem} classifier", "none", to_input, lambda x: network.activations(x).mean(dim=(2, 3)),
-        network.activations, network.head, network.config.classes, network, device,
+        network.activations, network.head, network.config.classes, network, device, card.get("weights_sha256", ""),
     )  # fmt: skip
 
 
@@ -147,7 +152,7 @@ def inception_extractor(
     return Extractor(
         "Inception 2015 pool3", preprocessing, to_input,
         lambda x: network.activations(x).mean(dim=(2, 3)), network.activations, network.head, class_names, network,
-        device,
+        device, "" if weights is None else sha256(Path(weights)),
     )  # fmt: skip
 
 

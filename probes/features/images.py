@@ -288,7 +288,7 @@ def _open_npz(path: Path) -> ImageSource:
     headers = array_headers(path, expected=expected, wanted=("arr_0",))
     header = headers.get("arr_0")
     if header is None:
-        hint = "; moments are read with read_moments" if "mu" in headers else ""
+        hint = "; statistics are given as --reference FILE, or read with read_moments" if "mu" in headers else ""
         raise InputError(str(path), found=f"arrays {sorted(headers)[:9]}", expected=expected + hint)
     if header.dtype != np.uint8 or len(header.shape) != 4 or header.shape[3] not in (1, 3) or 0 in header.shape:
         raise InputError(str(path), found=f"arr_0 of {header.dtype}, shape {header.shape}", expected=expected)

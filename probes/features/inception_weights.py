@@ -12,22 +12,19 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import pandas as pd
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scorescope.data.checkpoints import SHIPPED, read_weights, sha256
+from scorescope.data.checkpoints import read_weights, sha256
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.data.untrusted import read_text
+from scorescope.data.untrusted import read_state_dict
 from scorescope.data.written_files import UNSEALED, write_sealed
 from scorescope.probes.features.inception import Inception2015
 
 FORMAT = "scorescope-inception-2015-1"
 ENTRIES = 566
-OUTPUTS = 1008
-CLASS_TABLE = SHIPPED.parent / "inception_classes.tsv"
 
 
 @dataclass(frozen=True)
@@ -121,74 +118,17 @@ def load_torchscript(path: Path, *, expected_sha256: str | None = TORCHSCRIPT.sh
     return network.eval()
 
 
-@checked
-def load_class_names(path: Path | str | None = None) -> list[str]:
-    """Names of the 1008 classes in the 2015 network's own order.
-
-    The order is not torchvision's, and no class but the unused ones is at the place that it has there: 0 and 1001 to
-    1007 are unused, 1 is the kit fox and 1000 the dumbbell.
-
-    Parameters
-    ----------
-    path : Path or str, optional
-        A text file with one name a line; by default the shipped table, whose sources its first lines name. There a
-        class has its first lemma, or all of them and the WordNet id where the first is not unique.
-
-    Raises
-    ------
-    InputError
-        For another number of lines, or names in torchvision's order, which would label every class wrongly.
-    """
-    if path is None:
-        return _shipped_names()
-    path = Path(path)
-    if not path.is_file():
-        raise InputError("class names", found=f"no file {path}", expected="a text file with 1008 lines")
-    text = read_text(path, expected="a text file with 1008 lines", limit=2**20)
-    names = [line.strip() for line in text.splitlines()]
-    if len(names) != OUTPUTS:
-        expected = f"{OUTPUTS}, in the 2015 network's own order; lists of 1000 are in torchvision's"
-        raise InputError(str(path), found=f"{len(names)} lines", expected=expected)
-    anchors: dict[int, str] = {1: "kit fox", 2: "english setter", 3: "siberian husky", 1000: "dumbbell"}
-    for index, name in anchors.items():
-        if name not in names[index].lower():
-            raise InputError(str(path), found=f"{names[index]!r} on line {index + 1}", expected=f"{name!r} there")
-    return names
-
-
-def class_table_of_2015() -> pd.DataFrame:
-    """The shipped table of the 1000 classes in use: columns `index` (1 to 1000), `wnid` and `lemmas`."""
-    return pd.read_csv(CLASS_TABLE, sep="\t", comment="#", dtype={"index": int})
-
-
-def _shipped_names() -> list[str]:
-    table = class_table_of_2015()
-    names = [f"unused {index}" for index in range(OUTPUTS)]
-    first = table["lemmas"].str.split(",").str[0]
-    shared = set(first[first.duplicated(keep=False)])
-    same = set(table["lemmas"][table["lemmas"].duplicated(keep=False)])
-    for index, wnid, lemmas, short in zip(table["index"], table["wnid"], table["lemmas"], first, strict=True):
-        names[index] = f"{lemmas} ({wnid})" if lemmas in same else lemmas if short in shared else short
-    return names
-
-
 def _how() -> str:
     names = " or ".join(STATE_DICT.names)
-    return f"{names} (sha256 {STATE_DICT.sha256}), from {STATE_DICT.origin}, given as --inception FILE"
+    file = f"{names} (sha256 {STATE_DICT.sha256}), from {STATE_DICT.origin}, given as --inception FILE"
+    return file + "; or --features efficientnet_lite0, which needs no file"
 
 
 def _read_state_dict(path: Path, expected_sha256: str | None) -> dict[str, Tensor]:
     if path.suffix == ".pkl" or sha256(path) == TORCHSCRIPT.sha256:
         raise InputError(str(path), found="a file that brings its own code", expected=_how())
     _check_hash(path, expected_sha256)
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the reader trips over, it is no state dict
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(str(path), found=f"no plain state dict ({reason})", expected=_how()) from None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise InputError(str(path), found=f"a {type(weights).__name__}", expected="a state dict of tensors")
-    return weights
+    return read_state_dict(path, expected=_how())
 
 
 def _read_safetensors(path: Path, expected: str | None) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ Weights come through each library's own cache and hash checks; a local folder ca
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -27,20 +28,20 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 @checked
 def dinov2_extractor(
-    model: str | Any = "facebook/dinov2-large", *, size: int = 224, device: str | torch.device = "cpu"
+    model: str | Path | Any = "facebook/dinov2-large", *, size: int = 224, device: str | torch.device = "cpu"
 ) -> Extractor:
     """DINOv2 class tokens after the last norm, 1024 for the default ViT-L/14 (Stein et al. 2023, arXiv 2306.04675).
 
     Parameters
     ----------
-    model : str or Dinov2Model
+    model : str, Path or Dinov2Model
         Name or folder for transformers, or a loaded model.
     size : int
         Images are resized to size x size by Pillow's bicubic.
     device : str
         Where it runs.
     """
-    network = _pretrained("AutoModel", model) if isinstance(model, str) else model
+    network = _pretrained("AutoModel", model) if isinstance(model, str | Path) else model
     require_members("model", network, "to", "eval", expected="a name or folder for transformers, or a loaded model")
     network = network.to(device).eval().requires_grad_(False)
     return Extractor(
@@ -51,7 +52,7 @@ def dinov2_extractor(
 
 @checked
 def clip_extractor(
-    model: str | Any = "openai/clip-vit-large-patch14-336",
+    model: str | Path | Any = "openai/clip-vit-large-patch14-336",
     *,
     size: int | None = None,
     device: str | torch.device = "cpu",
@@ -60,14 +61,14 @@ def clip_extractor(
 
     Parameters
     ----------
-    model : str or CLIPVisionModelWithProjection
+    model : str, Path or CLIPVisionModelWithProjection
         Name or folder for transformers, or a loaded model.
     size : int, optional
         Images are resized to size x size by Pillow's bicubic; by default to what the model was trained on.
     device : str
         Where it runs.
     """
-    if isinstance(model, str):
+    if isinstance(model, str | Path):
         model = _pretrained("CLIPVisionModelWithProjection", model)
     require_members("model", model, "to", "config", expected="a name or folder for transformers, or a loaded model")
     size = int(model.config.image_size) if size is None else size
@@ -112,14 +113,14 @@ def scaled(size: int, statistics: Statistics) -> Callable[[Tensor], Tensor]:
     return transform
 
 
-def _pretrained(kind: str, name: str) -> Any:
+def _pretrained(kind: str, name: str | Path) -> Any:
     """A model of transformers by name or folder."""
     library = _library("transformers")
     try:
         return getattr(library, kind).from_pretrained(name)
     except (OSError, ValueError) as error:
         expected = "a folder that save_pretrained wrote, or a public name and a connection or a filled cache"
-        raise InputError(name, found=str(error).splitlines()[0], expected=expected) from None
+        raise InputError(str(name), found=str(error).splitlines()[0], expected=expected) from None
 
 
 def _library(name: str) -> ModuleType:

@@ -1,10 +1,13 @@
 """The feature spaces in which `scorescope report fid REAL FAKE` compares, as they are named there."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from scorescope.data.classifiers import shipped_classifiers
 from scorescope.data.digits import SHAPE
 from scorescope.data.errors import InputError
+from scorescope.probes.features.class_names import load_class_names
+from scorescope.probes.features.efficientnet import efficientnet_extractor
 from scorescope.probes.features.extractors import (
     Extractor,
     classifier_extractor,
@@ -13,30 +16,52 @@ from scorescope.probes.features.extractors import (
     spatial_readings,
 )
 from scorescope.probes.features.images import open_images
-from scorescope.probes.features.inception_weights import load_class_names
 from scorescope.probes.features.public_extractors import clip_extractor, dinov2_extractor, timm_extractor
 from scorescope.reports.cli.options import SPACES
 
 
 def named_spaces(
-    real: Path,
+    real: Path | None,
+    fake: Path,
     features: str | None,
     second: str | None,
     *,
-    inception: Path | None,
+    files: Mapping[str, Path | None],
     preprocessing: str,
     names: Path | None,
     device: str,
     sfid: bool,
-) -> tuple[Extractor, Extractor]:
-    """The space that is judged and the one beside it: those that are named, else those that fit the images."""
-    space = features or ("inception" if inception is not None or not _digit_sized(real) else "digits")
-    first = _extractor(space, inception, preprocessing, names, device)
-    beside = "subject" if space == "pixels" else "pixels"  # a space cannot confirm itself
-    other = _extractor(second or beside, inception, preprocessing, names, device)
+) -> tuple[Extractor, Extractor | None]:
+    """The space that is judged and the one beside it: those that are named, else those that fit the images.
+
+    `files` has the weights of `inception`, and under `--weights` those of the network that is judged. Statistics in
+    place of real images are of one space, so there is none beside it unless it is named.
+    """
+    given = files["inception"] is not None
+    space = features or ("inception" if given or not _digit_sized(real or fake) else "digits")
+    how: dict[str, Any] = {
+        "files": _weight_files(space, files),
+        "preprocessing": preprocessing,
+        "names": names,
+        "device": device,
+    }
+    first = _extractor(space, **how)
     if sfid and not spatial_readings(first):
         raise InputError("--sfid", found=first.name, expected="--features inception, or a shipped classifier")
-    return first, other
+    if real is not None and second is None:
+        second = "subject" if space == "pixels" else "pixels"  # a space cannot confirm itself
+    return first, None if second is None else make(second)
+
+
+def _weight_files(space: str, given: Mapping[str, Path | None]) -> dict[str, Path | None]:
+    """Weight file by network, None for its own."""
+    files = {"inception": given["inception"], "efficientnet_lite0": None}
+    if given["--weights"] is not None:
+        if space not in files or files[space] is not None:
+            found = "--inception too" if space == "inception" else f"--features {space}"
+            raise InputError("--weights", found=found, expected=f"one file, for --features {' or '.join(files)}")
+        files[space] = given["--weights"]
+    return files
 
 
 def _digit_sized(path: Path) -> bool:
@@ -45,10 +70,14 @@ def _digit_sized(path: Path) -> bool:
     return images is not None and images.shape[2:] == SHAPE[1:]
 
 
-def _extractor(name: str, inception: Path | None, preprocessing: str, names: Path | None, device: str) -> Extractor:
+def _extractor(
+    name: str, *, files: Mapping[str, Path | None], preprocessing: str, names: Path | None, device: str
+) -> Extractor:
     if name == "inception":
         classes = None if names is None else tuple(load_class_names(names))
-        return inception_extractor(inception, preprocessing=preprocessing, class_names=classes, device=device)
+        return inception_extractor(files[name], preprocessing=preprocessing, class_names=classes, device=device)
+    if name == "efficientnet_lite0":
+        return efficientnet_extractor(files[name], device=device)
     if name in shipped_classifiers():
         return classifier_extractor(name, device=device)
     if name == "pixels":

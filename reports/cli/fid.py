@@ -1,7 +1,8 @@
-"""The FID commands: `scorescope report fid [REAL FAKE]` and `scorescope weights convert`."""
+"""The FID commands: `scorescope report fid [[REAL] FAKE]` and `scorescope weights convert`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +21,15 @@ SecondName = Annotated[
     ),
 ]
 Inception = Annotated[Path | None, typer.Option(help="Weights of the 2015 Inception network.")]
+WeightFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        help="Weight file of the network of --features: inception, efficientnet_lite0.",
+    ),
+]
+REFERENCE = "Statistics in place of REAL, so that FAKE is given alone: .npz with mu and sigma, or EDM2's .pkl."
+ReferenceFile = Annotated[Path | None, typer.Option("--reference", help=REFERENCE)]
 
 
 def report_fid(
@@ -28,7 +38,13 @@ def report_fid(
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report/fid"),
     features: SpaceName = None,
     second: SecondName = None,
+    reference: ReferenceFile = None,
+    reference_images: Annotated[
+        int | None, typer.Option(min=2, help="How many images the reference is of, where its file does not say.")
+    ] = None,
+    other_real: Annotated[Path | None, typer.Option(help="Other real images, for the floor.")] = None,
     inception: Inception = None,
+    weights: WeightFile = None,
     preprocessing: Annotated[str, typer.Option(help="For Inception: tf, nvidia, pytorch_fid or clean_fid.")] = "tf",
     names: Annotated[
         Path | None, typer.Option(help="1008 class names, one a line, in place of the shipped ones.")
@@ -44,22 +60,30 @@ def report_fid(
     device: Device = "cpu",
 ) -> None:
     """Where a Frechet distance comes from; without REAL and FAKE, on the shipped digits."""
-    if masks and fake is None:
-        raise InputError("--masks", found="no REAL and FAKE", expected="both: masks belong to the images of FAKE")
-    if (real is None) != (fake is None):
+    if reference is not None:
+        real, fake = None, _only_set(real, fake)
+    elif (real is None) != (fake is None):
         raise InputError("REAL, FAKE", found="one of them", expected="both, or none for the shipped digits")
     from scorescope.reports import fid
     from scorescope.reports.cli.endings import finish, this_command
     from scorescope.reports.cli.feature_spaces import named_spaces
 
     study = None
-    if real is not None and fake is not None:
+    if fake is None:
+        _refuse_without_sets(
+            {
+                "--masks": masks, "--labels": labels, "--other-real": other_real, "--features": features,
+                "--second": second, "--inception": inception, "--weights": weights, "--names": names,
+            }
+        )  # fmt: skip
+    else:
         first, other = named_spaces(
-            real, features, second, inception=inception, preprocessing=preprocessing, names=names, device=device,
-            sfid=bool(sfid),
+            real, fake, features, second, files={"inception": inception, "--weights": weights}, names=names,
+            preprocessing=preprocessing, device=device, sfid=bool(sfid),
         )  # fmt: skip
         study = fid.folder_study(
-            real, fake, first, other, labels=labels, masks=masks or (), skip_bad=skip_bad, batch=batch
+            real or fid.read_reference(reference or "", first, count=reference_images), fake, first, other,
+            other_real=other_real, labels=labels, masks=masks or (), skip_bad=skip_bad, batch=batch,
         )  # fmt: skip
     finish(
         fid.build(
@@ -80,3 +104,20 @@ def convert(
 
     digest = convert_inception(source, target)
     say(f"wrote {target}, sha256 {digest}")
+
+
+def _only_set(real: Path | None, fake: Path | None) -> Path:
+    """The generated images beside a reference, which are the one set given."""
+    if real is None or fake is not None:
+        found = "no FAKE" if real is None else "REAL, FAKE and --reference"
+        expected = "FAKE alone: the statistics stand in place of REAL (images of the same file are used as REAL)"
+        raise InputError("--reference", found=found, expected=expected)
+    return real
+
+
+def _refuse_without_sets(given: Mapping[str, Any]) -> None:
+    """Raise `InputError` for what would say nothing of the shipped digits."""
+    for name, value in given.items():
+        if value:
+            whose = "masks belong to the images of FAKE" if name == "--masks" else "the shipped digits do not take it"
+            raise InputError(name, found="no REAL and FAKE", expected=f"both: {whose}")

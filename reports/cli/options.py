@@ -31,5 +31,7 @@ Pickles = Annotated[
     bool, typer.Option("--pickles", help="Load weights that are no safetensors: these can run any code.")
 ]
 
-SPACES = "digits, accessory, subject, inception, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
+SPACES = (
+    "digits, accessory, subject, inception, efficientnet_lite0, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
+)
 """Feature spaces that `scorescope report fid` knows."""

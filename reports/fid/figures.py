@@ -4,25 +4,25 @@
 
     figures.contributions(feature_contributions(plan), direction_spectrum(plan).table)
 
-In the order of the report: distances, features, images, regions, audit.
+In the order of the report: distances, features, images, regions, choice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from scorescope.analysis.fid.gaming import PLAIN, REAL
+from scorescope.reports.fid.picture_figures import extremes, heatmaps, occlusions, outlined_maps, shortened
 from scorescope.reports.page import theme
 
-Floats = NDArray[np.float64]
-Pictures = NDArray[np.uint8]  # (n, y, x, 3)
-HEAT, SIGNED = "inferno", "RdBu_r"
-OUTLINES = ("#00d5ff", "#ffffff", "#7dff5a", "#ff9df5")
+__all__ = [
+    "audit", "class_gaps", "class_shares", "contributions", "distances", "extremes", "heatmaps", "occlusions",
+    "outlined_maps", "region_shares",
+]  # fmt: skip
+CLASSES = 25  # in a histogram, as published
 
 
 @theme.styled
@@ -55,11 +55,13 @@ def distances(table: pd.DataFrame, label: str = "Frechet distance") -> Figure:
                 at + 0.12, known["value"], yerr=errors, fmt="D", markersize=4, capsize=2, color=theme.PALETTE[3],
                 label="without bias",
             )  # fmt: skip
-        ax.legend(loc="best")
-        names = [f"{theme.literal(name)}\n{n} / {m}" for name, n, m in rows[["set", "n_fake", "n_real"]].to_numpy()]
+        sizes = rows[["set", "n_fake", "n_real"]].astype(object).fillna("?").to_numpy()
+        names = [f"{theme.literal(name)}\n{n} / {m}" for name, n, m in sizes]
         ax.set_xticks(at, names)
         lowest = min(0.0, float(here[["value", "low"]].min().min()))
         ax.set(ylabel=label, title=theme.literal(space), ylim=(None if lowest < 0 else 0, None))
+        ax.set_ylim(top=1.35 * ax.get_ylim()[1])  # the key above the bars, whose colours it has
+        ax.legend(loc="upper right")
     return figure
 
 
@@ -100,75 +102,23 @@ def class_gaps(table: pd.DataFrame) -> Figure:
 
 
 @theme.styled
-def extremes(
-    raising: Sequence[Pictures], lowering: Sequence[Pictures], raised: Sequence[float], lowered: Sequence[float]
-) -> Figure:
-    """Images that raise the distance most and that lower it most, each with the change when it is left out."""
-    columns = max(len(raising), len(lowering))
-    figure, axes = theme.new_figure(width=7.0, height=7.0 / columns * 2 + 0.75, nrows=2, ncols=columns, squeeze=False)
-    rows = ((axes[0], raising, raised, "raise FD"), (axes[1], lowering, lowered, "lower FD"))
-    for row, pictures, values, label in rows:
-        for ax in row:
-            theme.without_axes(ax)
-        for ax, picture, value in zip(row, pictures, values, strict=False):
-            theme.show_picture(ax, picture)
-            ax.set_title(f"{value:+.3g}", fontsize=6)
-        row[0].set_ylabel(label)
-    return figure
-
-
-@theme.styled
-def heatmaps(pictures: Sequence[Pictures], squared: Floats, signed: Floats, titles: Sequence[str]) -> Figure:
-    """Images with where the distance is sensitive and where each image raises or lowers it; one scale a row.
-
-    Parameters
-    ----------
-    pictures : ndarray, shape (m, Y, X, 3), uint8
-        The images.
-    squared, signed : ndarray, shape (m, y, x)
-        From `gradient_maps` and `influence_maps`.
-    titles : sequence of str
-        One an image.
-    """
-    figure, axes = _picture_rows(pictures, titles, ["sensitivity", "raises (red)\nlowers (blue)"])
-    _map_row(figure, axes[1], squared, cmap=HEAT, vmin=0, vmax=float(squared.max()))
-    _signed_row(figure, axes[2], signed)
-    return figure
-
-
-@theme.styled
-def outlined_maps(
-    pictures: Sequence[Pictures],
-    outlines: Sequence[Sequence[Floats]],
-    maps: Sequence[Floats],
-    labels: Sequence[str],
-    titles: Sequence[str] = (),
-) -> Figure:
-    """Images with outlines of regions, over the maps of one or more feature networks.
-
-    Parameters
-    ----------
-    pictures : sequence of ndarray, shape (Y, X, 3), uint8
-        The images.
-    outlines : sequence of sequence of ndarray, shape (Y', X')
-        For each region a mask of each image, at any size.
-    maps : sequence of ndarray, shape (m, y, x)
-        Squared maps of each network, each row on its own scale.
-    labels : sequence of str
-        One a network.
-    titles : sequence of str
-        One an image.
-    """
-    figure, axes = _picture_rows(pictures, titles, labels)
-    for column, picture in enumerate(pictures):
-        height, width = picture.shape[:2]
-        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-        for row, found in enumerate(maps, start=1):
-            top = np.quantile(found, 0.999)
-            axes[row, column].imshow(found[column], cmap=HEAT, vmin=0, vmax=top, extent=extent, interpolation="nearest")
-        for ax in axes[:, column]:
-            for masks, color in zip(outlines, OUTLINES, strict=False):
-                _outline(ax, masks[column], extent, color)
+def class_shares(table: pd.DataFrame) -> Figure:
+    """The largest classes: their share of real, of generated and of chosen generated images; see `CLASS_SHARES`."""
+    classes = list(dict.fromkeys(table["class_index"]))[:CLASSES]
+    figure, ax = theme.new_figure(width=7.0, height=3.2)
+    kinds = list(dict.fromkeys(table["series"]))
+    width = 0.8 / len(kinds)
+    for place, kind in enumerate(kinds):
+        rows = table[table["series"] == kind].set_index("class_index").loc[classes]
+        at = np.arange(len(classes)) + (place - (len(kinds) - 1) / 2) * width
+        color = theme.REFERENCE if kind == "real" else theme.series(place - 1).color
+        ax.bar(at, rows["share"], width=width * 0.92, color=color, label=theme.literal(kind), **_bars(rows, "share"))
+    names = table.drop_duplicates("class_index").set_index("class_index").loc[classes, "class_name"]
+    ax.set_xticks(np.arange(len(classes)), [theme.literal(shortened(name, 24)) for name in names], rotation=90)
+    count = table["class_index"].nunique()
+    ax.set(ylabel="share of the images", title=f"Top-1 classes: the {len(classes)} largest of {count}")
+    ax.set_ylim(top=1.2 * ax.get_ylim()[1])
+    ax.legend(loc="upper right", ncols=len(kinds))
     return figure
 
 
@@ -205,26 +155,6 @@ def region_shares(table: pd.DataFrame) -> Figure:
 
 
 @theme.styled
-def occlusions(pictures: Sequence[Pictures], maps: Mapping[str, Floats], titles: Sequence[str]) -> Figure:
-    """Images with signed maps, such as that in closed form and that of occlusion; one scale a row.
-
-    Parameters
-    ----------
-    pictures : sequence of ndarray, shape (Y, X, 3), uint8
-        The images.
-    maps : mapping of str to ndarray, shape (m, y, x)
-        From `gradient_maps` and `occlusion_maps`, by the row's label.
-    titles : sequence of str
-        One an image.
-    """
-    figure, axes = _picture_rows(pictures, titles, list(maps))
-    for line, found in zip(axes[1:], maps.values(), strict=True):
-        bar, reach = _signed_row(figure, line, found), float(np.abs(found).max())
-        bar.set_ticks([-reach, 0, reach], labels=["lowers", "0", "raises"])
-    return figure
-
-
-@theme.styled
 def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
     """Every arm of a gaming audit: the distance in the judged space and in a second one, beside real images."""
     figure, axes = theme.new_figure(width=7.0, height=2.5, ncols=2, sharey=True)
@@ -240,51 +170,20 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
             text = "other n" if np.isnan(change) else f"{change:+.0%}"
             ax.annotate(text, (end, place), xytext=(5, 0), textcoords="offset points", va="center")
         ax.set(xlabel=f"Frechet distance, {theme.literal(space)}", xlim=(0, 1.2 * float(ends.max())))
-    sizes = table[table["metric"] == "FD"].set_index("arm").loc[arms, ["n", "n_real"]].to_numpy()
-    axes[0].set_yticks(at, [f"{theme.literal(arm)}\n{n} / {m}" for arm, (n, m) in zip(arms, sizes, strict=True)])
+        floor = rows[(rows.index == REAL) & (rows["n"] == rows["n"].max()) & (rows["n"] == rows["n"].min())]
+        for value in floor["value"]:  # of the same numbers of images as all arms, or none
+            ax.axvline(value, color=theme.REFERENCE, linestyle=":")
+    sizes = table[table["metric"] == "FD"].set_index("arm").loc[arms]
+    axes[0].set_yticks(at, [_arm_label(row) for row in sizes.reset_index().to_dict("records")])
     return figure
+
+
+def _arm_label(row: Mapping[Any, Any]) -> str:
+    """An arm, its numbers of images, and what its weights are worth."""
+    worth = "" if row["arm"] in (PLAIN, REAL) else f"\nworth {row['effective_size']:.0f}"
+    return f"{theme.literal(row['arm'])}\n{row['n']} / {row['n_real']}{worth}"
 
 
 def _bars(rows: pd.DataFrame, value: str, *, axis: str = "y") -> dict[str, Any]:
     """Options of a bar chart that draw its intervals."""
     return {f"{axis}err": theme.errors(rows, value), "capsize": 2, "error_kw": {"linewidth": 1}}
-
-
-def _picture_rows(
-    pictures: Sequence[Pictures], titles: Sequence[str], labels: Sequence[str]
-) -> tuple[Figure, NDArray[np.object_]]:
-    """A row of images with their titles, and an empty row below it for each label."""
-    rows, columns = 1 + len(labels), len(pictures)
-    height = 7.0 / columns * rows * 0.92 + 0.35
-    figure, axes = theme.new_figure(width=7.0, height=height, nrows=rows, ncols=columns, squeeze=False)
-    for ax in axes.flat:
-        theme.without_axes(ax)
-    for ax, picture in zip(axes[0], pictures, strict=True):
-        theme.show_picture(ax, picture)
-    for ax, title in zip(axes[0], titles, strict=False):
-        ax.set_title(theme.literal(title), fontsize=7)
-    for ax, label in zip(axes[:, 0], ("image", *labels), strict=True):
-        theme.label_row(ax, label)
-    return figure, axes
-
-
-def _map_row(figure: Figure, line: Sequence[Axes], maps: Floats, **scale: Any) -> Colorbar:
-    """A row of maps on one scale, with its bar."""
-    drawn = [ax.imshow(values, **scale) for ax, values in zip(line, maps, strict=True)]
-    return figure.colorbar(drawn[0], ax=line, fraction=0.015, pad=0.01)
-
-
-def _signed_row(figure: Figure, line: Sequence[Axes], maps: Floats) -> Colorbar:
-    reach = float(np.abs(maps).max())
-    return _map_row(figure, line, maps, cmap=SIGNED, vmin=-reach, vmax=reach)
-
-
-def _outline(ax: Axes, mask: Floats, extent: tuple[float, float, float, float], color: str) -> None:
-    """Draw where a mask passes one half, if it does so inside the image."""
-    if not mask.min() < 0.5 <= mask.max():
-        return
-    left, right, bottom, top = extent
-    y, x = ((np.arange(length) + 0.5) / length for length in mask.shape)
-    ax.contour(
-        left + x * (right - left), top + y * (bottom - top), mask, levels=[0.5], colors=color, linewidths=0.8
-    )  # fmt: skip

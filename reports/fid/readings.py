@@ -51,7 +51,7 @@ def read_distances(frechet: pd.DataFrame, spaces: tuple[str, str]) -> str:
     if len(ranked) > 1:
         text += f", {_apart(ranked)}"
     measured = frechet[(frechet["space"] == spaces[0]) & (frechet["set"] == best["set"]) & (frechet["metric"] == "FD")]
-    text += _against_floor(measured.iloc[0])
+    text += _against_floor(measured.iloc[0], said=len(ranked) == 1 and best["metric"] == "FD")
     if len(ranked) > 1:
         text += f"; {_second_says(frechet[frechet['space'] == spaces[1]], best['set'])}"
     return text + "."
@@ -84,15 +84,15 @@ def _apart(ranked: pd.DataFrame) -> str:
     return f"clear of the next, {beside}" if is_told(ranked) else f"not told apart from all others; next {beside}"
 
 
-def _against_floor(row: "pd.Series[Any]") -> str:
-    """The measured distance as a multiple of what real images would measure at its numbers of images."""
-    sizes = f"{row['n_fake']} against {row['n_real']} images"
+def _against_floor(row: "pd.Series[Any]", *, said: bool) -> str:
+    """The measured distance, unless it was said, as a multiple of what real images would measure at these numbers."""
+    real = "an unknown number of" if pd.isna(row["n_real"]) else row["n_real"]
+    sizes = f"{row['n_fake']} against {real} images"
+    measured = "" if said else f"; as measured {row['value']:.3g}"
     if math.isnan(row["floor"]):
-        return f"; as measured {row['value']:.3g} at {sizes} ({row['floor_kind']})"
-    return (
-        f"; as measured {row['value']:.3g}, {row['value'] / row['floor']:.2g} times what real images would at "
-        f"{sizes} ({row['floor_kind']})"
-    )
+        return f"{measured} at {sizes} ({row['floor_kind']})"
+    times = f"{row['value'] / row['floor']:.2g} times what real images would at {sizes}"
+    return f"{measured}, {times} ({row['floor_kind']})"
 
 
 def _second_says(rows: pd.DataFrame, best: str) -> str:
@@ -139,12 +139,40 @@ def read_classes(table: pd.DataFrame) -> str:
     """The class with the largest gap of histograms, and whether chance leaves so large a one among so many classes."""
     first = table.iloc[0]
     pair = [[int(first[n]), int(table[n].sum() - first[n])] for n in ("n_fake", "n_real")]
-    told = scipy.stats.fisher_exact(pair).pvalue * len(table) < 0.05
+    # a class that no image has could not be told, whatever the sets: it is no comparison that was made
+    seen = int((table["n_fake"] + table["n_real"] > 0).sum())
+    told = scipy.stats.fisher_exact(pair).pvalue * seen < 0.05
     return (
         f"The largest histogram gap is that of class {first['class_name']}: {first['gap']:+.1%} "
         f"({first['gap_low']:+.1%} to {first['gap_high']:+.1%} by itself), {'' if told else 'not '}clear of what "
-        f"chance leaves as the largest of {len(table)} classes (Fisher's exact test, Bonferroni)."
+        f"chance leaves as the largest of the {seen} classes that either set has (Fisher's exact test, Bonferroni)."
     )
+
+
+def read_class_shares(table: pd.DataFrame) -> str:
+    """How far apart the histograms are, before and after choosing, and the largest class of the real images."""
+    wide = table.pivot(index="class_index", columns="series", values="share")
+    apart = {str(kind): float((wide[kind] - wide["real"]).abs().sum() / 2) for kind in wide.columns if kind != "real"}
+    first = table[table["series"] == "real"].sort_values("share", ascending=False, kind="stable").iloc[0]
+    worth = dict(zip(table["series"], table["images"], strict=True))
+    after = [f"{apart[kind]:.0%} {kind} (worth {worth[kind]:.0f} images)" for kind in apart if kind != "generated"]
+    return (
+        f"Real images are most often called {first['class_name']} ({first['share']:.1%}, {first['low']:.1%} to "
+        f"{first['high']:.1%}). The histograms differ by {apart['generated']:.0%} of the images as generated"
+        + "".join(f", {text}" for text in after) + "."
+    )  # fmt: skip
+
+
+def read_optimisation(row: "pd.Series[Any]") -> str:
+    """What optimised weights take off, how many images they are worth, and what real images would score."""
+    text = (
+        f"Weights alone take FD from {row['start']:.4g} to {row['value']:.4g}; they are worth "
+        f"{row['effective_size']:.0f} of {row['images']} images"
+    )
+    sizes = ((f"{row['images']}", "floor"), (f"{row['effective_size']:.0f}", "floor_effective"))
+    said = [f"{count} real images would score {row[name]:.4g} ({row[f'{name}_kind']})" for count, name in sizes
+            if not math.isnan(row[name])]  # fmt: skip
+    return f"{text}; {' and '.join(said) or row['floor_kind']}."
 
 
 def read_heatmaps(squared: Floats) -> str:

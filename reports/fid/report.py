@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scorescope.data.doors import checked
+from scorescope.reports.fid.comparisons import shipped_study
+from scorescope.reports.fid.sections_choice import audit_section, choice_section, classes_section
 from scorescope.reports.fid.sections_distances import distances_section, reading_section, spatial_section
 from scorescope.reports.fid.sections_planted import planted_section
 from scorescope.reports.fid.sections_regions import maps_section, masks_section, occlusion_section
-from scorescope.reports.fid.sections_sources import audit_section, features_section, images_section
-from scorescope.reports.fid.study import Study, View, shipped_study
+from scorescope.reports.fid.sections_sources import features_section, images_section
+from scorescope.reports.fid.study import Study, View
 from scorescope.reports.page.pages import Outcome, Section, write_report
 
 FULL, QUICK = 800, 340  # samples a weight: more than ten for each of the 32 features
@@ -74,8 +76,9 @@ def build(
         sections = [("planted", title, make), *sections]
     manifest = {
         **study.facts, "feature_space": study.extractor.name, "preprocessing": study.extractor.preprocessing,
-        "second_space": study.second.name, "device": device,
-        "images": {item.name: len(item.first.features) for item in [study.real, *study.fakes]},
+        "second_space": study.spaces[1], "device": device,
+        "weights_sha256": {e.name: e.weights_sha256 for e in (study.extractor, study.second) if e and e.weights_sha256},
+        "images": {item.name: len(item.first.features) for item in study.image_sets if item is not study.spare},
     }  # fmt: skip
     question = "Which features, classes, regions and images does this FID difference come from, and can it be trusted?"
     return write_report(
@@ -93,6 +96,8 @@ def _sections(view: View, *, sfid: bool, occlusion: bool) -> list[tuple[str, str
         ("maps", f"Regions: {view.name}", maps_section, True),
         ("masks", f"Masks: {view.name}", masks_section, bool(view.study.masks)),
         ("occlusion", f"Occlusion: {view.name}", occlusion_section, occlusion),
+        ("classes", f"Classes before and after choosing: {view.name}", classes_section, True),
+        ("choice", f"Chosen and dropped images: {view.name}", choice_section, True),
         ("audit", f"Gaming audit: {view.name}", audit_section, True),
         ("reading", "What was read", reading_section, True),
     ]

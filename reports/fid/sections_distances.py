@@ -10,17 +10,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scorescope.analysis.fid.classes import suspiciously_even
-from scorescope.analysis.fid.companions import COMPANIONS, WITHOUT_BIAS, companion_table
+from scorescope.analysis.fid.companion_rows import WITHOUT_BIAS
+from scorescope.analysis.fid.companions import COMPANIONS, companion_table
 from scorescope.analysis.fid.kernels import cmmd
 from scorescope.probes.features.extraction import extract_spatial
 from scorescope.probes.features.extractors import spatial_readings
 from scorescope.reports.fid import figures, readings
-from scorescope.reports.fid.study import ImageSet, Study, View, reading_table
+from scorescope.reports.fid.comparisons import OTHER_REAL
+from scorescope.reports.fid.study import ImageSet, Reference, Study, View, reading_table
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 Floats = NDArray[np.floating[Any]]
 Classes = Sequence[Any] | None
-OTHER_REAL = "other real"
 MARKS = (
     "Diamonds: without bias, with the 95 % interval of the populations' distance. Bars: as measured, with the scatter "
     "of such measurements. Dotted: what real images would measure at these numbers; floor_kind says how it was found."
@@ -34,8 +35,10 @@ def distances_section(view: View) -> Section:
     table = pd.concat(parts, ignore_index=True)[["set", *COMPANIONS.names]]
     frechet = table[table["metric"].isin(["FD", WITHOUT_BIAS])].reset_index(drop=True)
     figure, reading = figures.distances(frechet), readings.read_distances(frechet, study.spaces)
+    known = [text for item in study.image_sets if item is not study.spare and (text := _drawn_by_class(item))]
+    said = [f"No KID, neighbours and no distance without bias: {study.no_images}"] if study.no_images else []
     return Section(
-        text=" ".join(found for item in [study.real, *study.fakes] if (found := _drawn_by_class(item))),
+        text=" ".join([*said, *known, *_repeated(study)]),
         figures=[ReportFigure("distances", figure, reading, MARKS, wide=True)],
         tables=[
             ReportTable("companions", table, "Every metric of every set, with 95 % intervals."),
@@ -60,18 +63,38 @@ def _drawn_by_class(item: ImageSet) -> str:
     return ""
 
 
+def _repeated(study: Study) -> list[str]:
+    """Whether other real images are among the real ones, by their features."""
+    if study.spare is None or not isinstance(study.real, ImageSet):
+        return []
+    rounded = [item.first.features.round(3) + 0.0 for item in (study.real, study.spare)]  # batches differ by rounding
+    real = {row.tobytes() for row in rounded[0]}
+    count = sum(row.tobytes() in real for row in rounded[1])
+    if not count:
+        return []
+    return [f"{count} of the other real images have the features of a real one, to three decimals: a floor too low."]
+
+
 def _companions(item: ImageSet, study: Study) -> pd.DataFrame:
     bias = None if study.extractor.head is None else study.extractor.head.bias.detach().cpu().numpy()
-    compare = partial(companion_table, fake_classes=item.classes, real_classes=study.real.classes)
-    real, spaces = study.real, study.spaces
-    first = compare(item.first.features, real.first.features, space=spaces[0], logits=item.first.logits, bias=bias)
-    second = compare(item.second.features, real.second.features, space=spaces[1])
-    parts = [first, second, *([_cmmd_row(second, item, study)] if study.second.name == "CLIP" else [])]
+    real, spare = study.real, study.spare
+    first = partial(
+        companion_table, item.first.features, space=study.spaces[0], logits=item.first.logits, bias=bias,
+        spare=None if spare is None else spare.first.features,
+    )  # fmt: skip
+    if not isinstance(real, ImageSet):
+        return first(real.moments)
+    drawn = partial(companion_table, fake_classes=item.classes, real_classes=real.classes)
+    fakes, reals = item.pair.second, real.pair.second
+    others = None if spare is None else spare.pair.second
+    second = drawn(fakes, reals, space=study.spaces[1], spare=others)
+    parts = [first(real.first.features, fake_classes=item.classes, real_classes=real.classes), second]
+    if study.spaces[1] == "CLIP":
+        parts.append(_cmmd_row(second, cmmd(fakes, reals)))
     return pd.concat(parts, ignore_index=True)
 
 
-def _cmmd_row(table: pd.DataFrame, item: ImageSet, study: Study) -> pd.DataFrame:
-    value = cmmd(item.second.features, study.real.second.features)
+def _cmmd_row(table: pd.DataFrame, value: float) -> pd.DataFrame:
     note = "RBF of width 10 on unit vectors, times 1000, biased as published"
     missing = dict.fromkeys(("low", "high", "scatter_low", "scatter_high", "floor"), math.nan)
     return table.head(1).assign(metric="CMMD", value=value, **missing, floor_kind="", note=note)
@@ -80,8 +103,9 @@ def _cmmd_row(table: pd.DataFrame, item: ImageSet, study: Study) -> pd.DataFrame
 def spatial_section(view: View) -> Section:
     """sFID of every set by each reading of the network, beside that of other real images."""
     study = view.study
-    kinds = spatial_readings(study.extractor)
-    sets = [study.real, *study.fakes, *([study.spare] if study.spare else [])]
+    if not isinstance(study.real, ImageSet):
+        return Section(text=f"No sFID: {study.no_images}")
+    kinds, sets = spatial_readings(study.extractor), study.image_sets
     found = {  # what cannot be read was an error, or left out, before
         item.name: extract_spatial(item.source, study.extractor, skip_bad=True, progress=view.progress) for item in sets
     }
@@ -121,8 +145,17 @@ def _spatial_rows(fake: Floats, real: Floats, kind: str, fakes: Classes, reals: 
 def reading_section(view: View) -> Section:
     """The feature spaces, and which images were read."""
     study = view.study
+    spaces = [f"Feature space: {study.spaces[0]}, preprocessing {study.extractor.preprocessing}"]
+    if study.second is not None:
+        spaces.append(f"second: {study.spaces[1]}, {study.second.preprocessing}")
+    text = f"{'; '.join(spaces)}. Images are 8-bit before any of it."
+    if isinstance(study.real, Reference):
+        count = "an unknown number" if study.real.moments.n is None else str(study.real.moments.n)
+        text += (
+            f" Real: {study.real.source}, sha256 {study.real.sha256}, statistics of {count} images. It does not say by "
+            "which network and preprocessing they were made; the numbers of features agree."
+        )
     return Section(
-        text=f"Feature space: {study.spaces[0]}, preprocessing {study.extractor.preprocessing}; second: "
-        f"{study.spaces[1]}, {study.second.preprocessing}. Images are 8-bit before any of it.",
+        text=text,
         tables=[ReportTable("reading", reading_table(study), "Images read, left out and converted, by set.")],
     )

@@ -29,7 +29,7 @@ from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 MAPPED = 8
 CELLS = 8  # cells a side of occlusion maps for networks without maps of their own
 Floats = NDArray[np.float64]
-ABOVE = "Above each image: the change of FD when it is left out, first order."
+ABOVE = "Above each image: the change of FD when it is left out, first order, and its top-1 class where there are any."
 
 OCCLUSION = Schema(
     "occlusion",
@@ -52,7 +52,7 @@ def maps_section(view: View) -> Section:
     activations = extract_maps(view.fake.source, view.study.extractor, rows=rows)
     squared = gradient_maps(activations, image_gradients(view.plan, features[rows]))
     signed = influence_maps(view.plan, activations)
-    figure = figures.heatmaps(pictures(view.fake.source, rows), squared, signed, _titles(view, values))
+    figure = figures.heatmaps(pictures(view.fake.source, rows), squared, signed, _titles(view, rows, values))
     how = (
         f"Closed form, one colour scale a row, so that images can be compared. {ABOVE} It is minus the mean of the "
         "signed map over the image, divided by the number of images."
@@ -83,7 +83,9 @@ def masks_section(view: View) -> Section:
         for masks in view.study.masks
     ]
     how = "Squared maps in closed form, one scale, with the outlines of the masks. " + ABOVE
-    outlined = figures.outlined_maps(shown, outlines, [maps[rows]], [view.study.extractor.name], _titles(view, values))
+    outlined = figures.outlined_maps(
+        shown, outlines, [maps[rows]], [view.study.extractor.name], _titles(view, rows, values)
+    )
     return Section(
         figures=[
             ReportFigure(
@@ -132,7 +134,7 @@ def occlusion_section(view: View) -> Section:
         "the image's median colour. Occlusion also sees the new edges, and what other regions' features lose. " + ABOVE
     )
     drawn = {"occlusion": occluded} if signed is None else {"closed form": signed, "occlusion": occluded}
-    figure = figures.occlusions(shown, drawn, _titles(view, values))
+    figure = figures.occlusions(shown, drawn, _titles(view, rows, values))
     reading = readings.read_occlusion(table, window)
     return Section(
         figures=[ReportFigure("occlusion", figure, reading, how, wide=True)],
@@ -140,9 +142,11 @@ def occlusion_section(view: View) -> Section:
     )
 
 
-def _titles(view: View, influences: Floats) -> list[str]:
-    """What leaving each image out does to FD, first order."""
-    return [f"{-value / view.size[0]:+.3g}" for value in influences]
+def _titles(view: View, rows: NDArray[np.int64], influences: Floats) -> list[str]:
+    """What leaving each image out does to FD, first order, and its top-1 class."""
+    changes = [f"{-value / view.size[0]:+.3g}" for value in influences]
+    names = view.labels(rows)
+    return [f"{change}\n{name}" for change, name in zip(changes, names, strict=True)] if names else changes
 
 
 def _no_maps(view: View) -> str:

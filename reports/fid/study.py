@@ -1,36 +1,31 @@
-"""What a FID report compares: a real set, one or more generated ones, and two feature spaces.
+"""What a FID report compares: real images or their statistics, one or more generated sets, and two feature spaces.
 
-study = shipped_study(800)                                        # digits against samples at several weights
-study = folder_study("real/", "fake/", extractor, second)
+`comparisons` makes studies; `View` is what the sections are given.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scorescope.analysis.fid.classes import suspiciously_even
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.gaming import FeaturePair
 from scorescope.analysis.fid.optimal_transport import Transport, transport
+from scorescope.analysis.fid.weights import OptimisedWeights, optimise_weights
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.image_files import KINDS
-from scorescope.data.untrusted import read_csv
-from scorescope.probes.features.extraction import Features, extract
-from scorescope.probes.features.extractors import Extractor, classifier_extractor, pixel_extractor
-from scorescope.probes.features.images import ImageSource, ReadLog, open_images, tensor_images
-from scorescope.probes.features.masks import MaskSource, open_masks
-from scorescope.probes.guidance import CFG
-from scorescope.probes.models.model import Model, load_model
-from scorescope.probes.sampling.sample import sample
+from scorescope.probes.features.extraction import Features
+from scorescope.probes.features.extractors import Extractor
+from scorescope.probes.features.images import ImageSource
+from scorescope.probes.features.masks import MaskSource
+from scorescope.probes.features.moments import Moments
 
-WEIGHTS = (1.0, 2.0, 4.0)
+EVALUATIONS = 80  # of the loss, for optimised weights
 
 
 @checked
@@ -44,8 +39,10 @@ class ImageSet:
         What tables and figures call it.
     source : ImageSource
         The images, to be read again for pictures and maps.
-    first, second : Features
-        In the judged and in the second space.
+    first : Features
+        In the judged space.
+    second : Features or None
+        In the second space, where there is one.
     classes : sequence, optional
         Class of each image, by which the set may have been drawn.
     """
@@ -53,13 +50,45 @@ class ImageSet:
     name: str
     source: ImageSource
     first: Features
-    second: Features
+    second: Features | None
     classes: Sequence[Any] | None = None
 
     @property
     def pair(self) -> FeaturePair:
-        """Both feature matrices."""
+        """Both feature matrices, where there is a second space."""
+        assert self.second is not None
         return FeaturePair(self.first.features, self.second.features)
+
+    @property
+    def judged(self) -> NDArray[np.float32]:
+        """What distances in the judged space take: the features."""
+        return self.first.features
+
+
+@checked
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Statistics of real images in the judged space, in place of the images.
+
+    Attributes
+    ----------
+    source : str
+        The file that they are from.
+    moments : Moments
+        Mean, covariance, and number of images where the file says it.
+    sha256 : str
+        Hash of the file.
+    """
+
+    source: str
+    moments: Moments
+    sha256: str
+    name: str = "reference"
+
+    @property
+    def judged(self) -> Moments:
+        """What distances in the judged space take: the moments."""
+        return self.moments
 
 
 @checked
@@ -71,14 +100,16 @@ class Study:
     ----------
     title : str
         For the page.
-    real : ImageSet
-        The reference.
+    real : ImageSet or Reference
+        The real images, or their statistics alone.
     fakes : sequence of ImageSet
         Generated sets; the report looks into the last.
     spare : ImageSet or None
         Other real images, for the floor.
-    extractor, second : Extractor
-        The two feature spaces.
+    extractor : Extractor
+        The feature space that is judged.
+    second : Extractor or None
+        The second one; None beside a `Reference`, which has one space.
     groups : mapping of str to sequence
         Labels of the last generated set's images, one sequence a kind of label.
     masks : sequence of MaskSource
@@ -88,22 +119,35 @@ class Study:
     """
 
     title: str
-    real: ImageSet
+    real: ImageSet | Reference
     fakes: Sequence[ImageSet]
     spare: ImageSet | None
     extractor: Extractor
-    second: Extractor
+    second: Extractor | None
     groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     masks: Sequence[MaskSource] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_spaces(self.extractor, self.second)
+        check_spaces(self.extractor, self.second)
+
+    @property
+    def image_sets(self) -> list[ImageSet]:
+        """All sets of which there are images: real, generated, other real ones."""
+        sets = [self.real, *self.fakes, *([self.spare] if self.spare else [])]
+        return [item for item in sets if isinstance(item, ImageSet)]
 
     @property
     def spaces(self) -> tuple[str, str]:
-        """Names of the two feature spaces."""
-        return self.extractor.name, self.second.name
+        """Names of the two feature spaces, the second empty where there is none."""
+        return self.extractor.name, "" if self.second is None else self.second.name
+
+    @property
+    def no_images(self) -> str:
+        """Why what needs real images is missing; empty where there are some."""
+        if isinstance(self.real, ImageSet):
+            return ""
+        return f"it needs real images, and of these there are only statistics ({self.real.source})."
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +173,14 @@ class View:
     @cached_property
     def plan(self) -> Transport:
         """The map from its Gaussian to that of the real set."""
-        return transport(self.fake.first.features, self.study.real.first.features)
+        return transport(self.fake.first.features, self.study.real.judged)
+
+    @cached_property
+    def optimised(self) -> OptimisedWeights:
+        """Weights of its images that lower the distance most; for more images than features."""
+        return optimise_weights(
+            self.fake.first.features, self.study.real.judged, evaluations=EVALUATIONS, progress=self.progress
+        )
 
     @property
     def name(self) -> str:
@@ -144,116 +195,25 @@ class View:
 
     def distance(self, item: ImageSet | None = None) -> float:
         """FD of this set, or of another one, in the judged space."""
-        return frechet_distance((item or self.fake).first.features, self.study.real.first.features).value
+        return frechet_distance((item or self.fake).first.features, self.study.real.judged).value
+
+    def labels(self, rows: NDArray[np.integer[Any]]) -> list[str]:
+        """Names of the top-1 classes of some of its images; none where the feature network has no named classes."""
+        top1, names = self.fake.first.top1, self.study.extractor.classes
+        return [] if top1 is None or not names else [names[top1[row]] for row in rows]
 
 
-@checked
-def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu", progress: bool = True) -> Study:
-    """Held-out real digits against samples of the shipped denoiser at several guidance weights, the same seeds.
-
-    Parameters
-    ----------
-    count : int
-        Samples at each weight.
-    model : Model, optional
-        Another denoiser of the digits.
-    device : str
-        Where to sample.
-    progress : bool
-        Show progress bars.
-    """
-    model = model or load_model("digits", device=device)
-    if model.digits is None:
-        raise InputError("model", found=model.name, expected="a model of the shipped digits, or folders of images")
-    extractor, second = classifier_extractor("digits"), pixel_extractor(8)
-    conditions = model.conditions(count)
-    labels = np.asarray(conditions).tolist()
-    fakes = []
-    for weight in WEIGHTS:
-        run = sample(
-            model.denoiser, seeds=range(count), condition=conditions, shape=model.shape, rule=CFG(weight),
-            device=device, progress=progress,
-        )  # fmt: skip
-        source = tensor_images(run.samples, name=f"samples at w = {weight:g}")
-        made = _image_set(f"w = {weight:g}", source, extractor, second, progress=progress)
-        fakes.append(replace(made, classes=labels))
-    digits = model.digits
-    real = _image_set("held-out digits", tensor_images(digits.held_out.images), extractor, second, progress=progress)
-    real = replace(real, classes=digits.held_out.labels.tolist())
-    spare = _image_set("training digits", tensor_images(digits.train.images), extractor, second, progress=progress)
-    facts = {
-        "model": model.name, "model_source": model.source, "weights": list(WEIGHTS), "seeds": f"0 to {count - 1}",
-        "digits_sha256": digits.sha256,
-    }  # fmt: skip
-    groups = {"asked-for digit": labels}
-    title = f"FID: {model.name}, held-out digits against samples"
-    return Study(title, real, fakes, spare, extractor, second, groups, facts=facts)
-
-
-@checked
-def folder_study(
-    real: Path | str,
-    fake: Path | str,
-    extractor: Extractor,
-    second: Extractor | None = None,
-    *,
-    labels: Path | str | None = None,
-    masks: Sequence[Path | str] = (),
-    skip_bad: bool = False,
-    batch: int = 64,
-    progress: bool = True,
-) -> Study:
-    """Real against generated images from folders or archives; see `open_images`.
-
-    Parameters
-    ----------
-    real, fake : Path or str
-        The two sets.
-    extractor : Extractor
-        The feature space that is judged.
-    second : Extractor, optional
-        The second one, not the first again; by default gray pixels at 8 x 8.
-    labels : Path or str, optional
-        CSV with a column `name` (as in the set) and further columns: groups of generated images. The first in which
-        the numbers a group are suspiciously even is taken for the class by which the set was drawn; without one, the
-        folders of the images are, in both sets.
-    masks : sequence of Path or str
-        Regions of the generated images, one a path; see `open_masks`.
-    skip_bad : bool
-        Leave out and count images that cannot be read.
-    batch : int
-        Images at a time.
-    progress : bool
-        Show progress bars.
-    """
-    second = second or pixel_extractor(8)
-    _check_spaces(extractor, second)  # before hours of extraction
-    sources = open_images(real), open_images(fake)
-    regions = _open_regions([Path(mask) for mask in masks])
-    if regions and not skip_bad:  # before hours of extraction
-        names = [name for name, _ in sources[1].items(ReadLog())]
-        for region in regions:
-            region.check_names(names)
-    sets = [
-        _image_set(name, source, extractor, second, skip_bad=skip_bad, batch=batch, progress=progress)
-        for name, source in zip(("real", "generated"), sources, strict=True)
-    ]
-    for region in regions:
-        region.check_names(sets[1].first.names)
-    groups = {} if labels is None else _read_groups(Path(labels), sets[1].first.names)
-    sets = [replace(item, classes=_folders(item.first.names)) for item in sets]
-    if even := [kind for kind in groups.values() if suspiciously_even(kind)]:
-        sets[1] = replace(sets[1], classes=even[0])
-    facts = {
-        "real": str(real), "generated": str(fake), "skip_bad": skip_bad, "masks": [str(path) for path in masks],
-    }  # fmt: skip
-    return Study(f"FID: {fake} against {real}", sets[0], sets[1:], None, extractor, second, groups, regions, facts)
+def check_spaces(first: Extractor, second: Extractor | None) -> None:
+    """Raise `InputError` where both are one."""
+    if second is not None and first.name == second.name:
+        expected = "another feature space than the judged one, which cannot confirm itself"
+        raise InputError("second", found=f"{first.name!r} twice", expected=expected)
 
 
 def reading_table(study: Study) -> pd.DataFrame:
     """What was read of each set: images used, left out, converted by kind, and files passed over by reason."""
     rows = []
-    for item in [study.real, *study.fakes, *([study.spare] if study.spare else [])]:
+    for item in study.image_sets:
         log = item.first.log
         row: dict[str, Any] = {"set": item.name, "source": item.source.name, "read": log.read, "left_out": len(log.bad)}
         row |= {kind: log.converted.get(kind, 0) for kind in KINDS} | {"passed_over": log.passed_over.total()}
@@ -274,42 +234,3 @@ def pictures(source: ImageSource, rows: NDArray[np.integer[Any]]) -> list[NDArra
         if len(found) == len(wanted):
             break
     return [found[int(row)] for row in rows]
-
-
-def _image_set(
-    name: str, source: ImageSource, extractor: Extractor, second: Extractor, *, skip_bad: bool = False,
-    batch: int = 256, progress: bool = True,
-) -> ImageSet:  # fmt: skip
-    first, other = (extract(source, e, batch=batch, skip_bad=skip_bad, progress=progress) for e in (extractor, second))
-    return ImageSet(name, source, first, other)
-
-
-def _check_spaces(first: Extractor, second: Extractor) -> None:
-    if first.name == second.name:
-        expected = "another feature space than the judged one, which cannot confirm itself"
-        raise InputError("second", found=f"{first.name!r} twice", expected=expected)
-
-
-def _folders(names: Sequence[str]) -> list[str] | None:
-    """The folder of each image, if there are several and no image is outside."""
-    found = [str(PurePath(name).parent) for name in names]
-    return found if len(set(found)) > 1 and "." not in found else None
-
-
-def _read_groups(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    table = read_csv(path, expected="a CSV with a column `name`", dtype=str).fillna("")
-    if "name" not in table or table["name"].duplicated().any():
-        raise InputError(str(path), found=f"columns {list(table)}", expected="a column `name` without repeats")
-    table = table.set_index("name")
-    if absent := [name for name in names if name not in table.index]:
-        raise InputError(str(path), found=f"no row for {absent[0]} and {len(absent) - 1} more", expected="one an image")
-    ordered = table.reindex(list(names))
-    return {str(column): list(ordered[column]) for column in ordered}
-
-
-def _open_regions(paths: Sequence[Path]) -> list[MaskSource]:
-    found = [open_masks(path) for path in paths]
-    names = [masks.region for masks in found]
-    if len(set(names)) < len(names):
-        raise InputError("masks", found=f"regions {names}", expected="files or folders of different names")
-    return found

@@ -40,7 +40,7 @@ from scorescope.probes.features import (
 )
 from scorescope.probes.features.inception_weights import load_inception
 from scorescope.probes.recording.reading import verify
-from scorescope.reports.fid.study import folder_study
+from scorescope.reports.fid import folder_study
 from tests.fuzz import damage
 from tests.oracles import random_pair
 from tests.pipelines import sd15

@@ -191,3 +191,13 @@ def test_the_table_notices_sets_drawn_by_class():
     assert math.isnan(rare["floor"]) and "no floor by class" in rare["floor_kind"]
     drawn = companion_table(x, y, fake_classes=rng.integers(0, 10, 400), real_classes=rng.integers(0, 10, 400))
     assert drawn.equals(plain)  # counts that independent draws have
+
+
+@pytest.mark.parametrize("n1", [6, 12, 24])
+def test_the_floor_of_fewer_images_than_features_is_measured(n1):
+    """1/n from halves gave 0.8 of what real images score there."""
+    rng, d = np.random.default_rng(n1), 32
+    draw = lambda n: rng.normal(size=(n, d)) * np.linspace(1, 0.05, d)  # noqa: E731
+    truth = np.mean([distance_value(draw(n1), draw(400)) for _ in range(40)])
+    found = real_floor(draw(400), n1, 400)
+    assert found.kind == "parts of the real set" and found.value == pytest.approx(truth, rel=0.1)

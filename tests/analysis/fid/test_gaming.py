@@ -162,3 +162,22 @@ def test_bad_input():
         optimise_weights(x[:6], y)
     with pytest.raises(InputError, match="one of"):
         verdict(gaming_audit(pair, pair, {}, draws=2), "none")
+
+
+def test_too_few_images_are_named():
+    """Rejection keeps 3 of 200: numpy's own error before; so did small sets and sizes."""
+    rng = np.random.default_rng(0)
+    some = lambda n: FeaturePair(rng.normal(size=(n, 4)), rng.normal(size=(n, 3)))  # noqa: E731
+    top = np.r_[np.zeros(197, int), np.ones(3, int)]
+    match = match_histogram(top, 1 - top)
+    with pytest.raises(InputError, match=r"'rare', of which rejection keeps 3 of 200 images.*its `weights`"):
+        gaming_audit(some(200), some(200), {"rare": match})
+    by_weight = gaming_audit(some(200), some(200), {"rare": match.weights}, draws=2).set_index(["arm", "metric"])
+    worth = by_weight.loc[("rare", "FD"), "effective_size"]
+    assert worth == pytest.approx(match.effective_size) and worth < 5
+    for name, sets, more in (
+        ("candidates", (4, 60), {}), ("real", (60, 12), {}), ("size", (60, 60), {"size": 3}),
+        ("spare", (60, 60), {"spare": some(4)}),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=f"{name}: found"):
+            gaming_audit(*map(some, sets), {}, **more)

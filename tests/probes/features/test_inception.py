@@ -11,15 +11,10 @@ from PIL import Image
 
 from scorescope.data.checkpoints import sha256
 from scorescope.data.errors import InputError
+from scorescope.probes.features.class_names import class_table_of_2015, load_class_names
 from scorescope.probes.features.extractors import inception_extractor, spatial_extractor, spatial_readings
 from scorescope.probes.features.inception import Inception2015
-from scorescope.probes.features.inception_weights import (
-    class_table_of_2015,
-    convert_inception,
-    load_class_names,
-    load_inception,
-    load_torchscript,
-)
+from scorescope.probes.features.inception_weights import convert_inception, load_inception, load_torchscript
 from scorescope.probes.features.preprocessing import prepare, resize_tensorflow
 
 

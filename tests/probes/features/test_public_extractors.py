@@ -1,6 +1,7 @@
 """DINOv2, CLIP and timm as feature spaces: tiny models of the real architectures, from files, with their own images."""
 
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +63,14 @@ def check_inputs(extractor: Extractor, images, theirs, statistics):
     apart = (ours - theirs).abs() / level
     assert float(apart.max()) <= 1.2  # half a level, and half a level through bicubic weights of norm below 1.4
     assert float(apart.mean()) < 0.4
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_is_named_by_text_or_path(kind, dino, clip, tmp_path):
+    assert dinov2_extractor(kind(dino), size=SIZE).name == "DINOv2"
+    assert clip_extractor(kind(clip)).name == "CLIP"
+    with pytest.raises(InputError, match="a folder that save_pretrained wrote"):
+        dinov2_extractor(kind(tmp_path))
 
 
 def test_dinov2_from_files(images, dino):

@@ -10,8 +10,9 @@ from scorescope.analysis.fid.frechet_error import frechet_interval
 from scorescope.data.errors import InputError
 from scorescope.probes.features.extractors import classifier_extractor, pixel_extractor
 from scorescope.reports.fid import folder_study, readings
+from scorescope.reports.fid.comparisons import _folders
 from scorescope.reports.fid.sections_distances import _drawn_by_class
-from scorescope.reports.fid.study import ImageSet, _folders
+from scorescope.reports.fid.study import ImageSet
 
 SPACES = ("first", "second")
 
@@ -76,6 +77,13 @@ def class_rows(fake, real):
     columns = {"class_name": np.arange(len(fake)).astype(str), "n_fake": fake, "n_real": real, "gap": gap}
     ends = {"gap_low": gap - 0.01, "gap_high": gap + 0.01}
     return pd.DataFrame({**columns, **ends}).sort_values("gap", key=np.abs, ascending=False)
+
+
+def test_classes_that_no_image_has_are_no_comparisons():
+    """A network of 1000 classes tells what one of four does: the other 996 could not have been told."""
+    fake, real = np.array([27, 8, 7, 6]), np.array([11, 14, 12, 11])
+    few, many = (readings.read_classes(class_rows(*(np.pad(n, (0, k)) for n in (fake, real)))) for k in (0, 996))
+    assert few == many and "not clear" not in few and "of the 4 classes that either set has" in few
 
 
 @pytest.mark.parametrize("kinds", [4, 20, 100])

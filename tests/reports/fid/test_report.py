@@ -32,7 +32,7 @@ def shipped(tmp_path_factory):
     out = tmp_path_factory.mktemp("fid")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fid, "PLANTED_QUICK", 450)
-        patch.setattr("scorescope.reports.fid.study.WEIGHTS", (1.0, 4.0))
+        patch.setattr("scorescope.reports.fid.comparisons.WEIGHTS", (1.0, 4.0))
         outcome = fid.build(out, command="test", quick=True, count=72, progress=False)
     return out, outcome
 
@@ -48,7 +48,7 @@ def test_report_on_the_shipped_model_is_complete(shipped):
     figures = {path.stem for path in (out / "figures").glob("*.svg")}
     assert figures == {
         "planted_maps", "planted_shares", "planted_audit", "distances", "sfid", "contributions", "extremes",
-        "classes", "heatmaps", "occlusion", "audit",
+        "classes", "heatmaps", "occlusion", "class_shares", "choice", "audit",
     }  # fmt: skip
     assert all(re.search(r"\d", reading) for reading in outcome.readings)
     manifest = json.loads((out / "manifest.json").read_text())
@@ -177,7 +177,7 @@ def test_options_for_networks_without_maps(scene_folders, tmp_path, unrendered):
 
 
 def test_errors_of_masks_and_sfid_come_before_the_work(scene_folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("scorescope.reports.fid.study.extract", None)  # would fail if it were reached
+    monkeypatch.setattr("scorescope.reports.fid.comparisons.extract", None)  # would fail if it were reached
     sets = [str(scene_folders / "real"), str(scene_folders / "fake")]
     run = lambda *more: str(CliRunner().invoke(app, ["report", "fid", *more]).exception)  # noqa: E731
     some = tmp_path / "some"
