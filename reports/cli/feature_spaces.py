@@ -1,6 +1,7 @@
 """The feature spaces in which `scorescope report fid REAL FAKE` compares, as they are named there."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from scorescope.data.classifiers import shipped_classifiers
@@ -39,13 +40,9 @@ def named_spaces(
     """
     given = files["inception"] is not None
     space = features or ("inception" if given or not _digit_sized(real or fake) else "digits")
-    how: dict[str, Any] = {
-        "files": _weight_files(space, files),
-        "preprocessing": preprocessing,
-        "names": names,
-        "device": device,
-    }
-    first = _extractor(space, **how)
+    known = _weight_files(space, files)
+    make = partial(_extractor, files=known, preprocessing=preprocessing, names=names, device=device)
+    first = make(space)
     if sfid and not spatial_readings(first):
         raise InputError("--sfid", found=first.name, expected="--features inception, or a shipped classifier")
     if real is not None and second is None:
