@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+SLOW = {"04_attribute_directions"}  # two to three minutes: `make test-slow` runs it
+RUN = [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in SLOW), id=path.stem) for path in NOTEBOOKS]
 
 
 def outputs(path: Path) -> list[dict]:
@@ -17,7 +19,7 @@ def outputs(path: Path) -> list[dict]:
 
 
 @pytest.mark.filterwarnings("ignore")  # of Jupyter's own machinery
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUN)
 def test_notebooks_run_and_show_figures_and_tables(path: Path) -> None:
     kinds = {kind for output in outputs(path) for kind in output.get("data", {})}
     assert {"image/png", "text/html"} <= kinds

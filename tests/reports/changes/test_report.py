@@ -44,13 +44,13 @@ def test_a_stronger_guidance_is_found(runs):
     assert (runs / "report" / "figures" / "pairs.png").exists() and "Of 8 pairs of images" in page
 
 
-def test_the_same_again_is_not_shown_to_differ(runs):
+def test_the_same_again_is_not_shown_to_differ(runs, unrendered):
     compare_runs(runs / "same", {"before": runs / "before", "again": runs / "again"}, command="c")
     page = (runs / "same" / "index.html").read_text()
     assert "None of" in page and "is shown to differ; a difference of" in page and "shown 8 times in 10" in page
 
 
-def test_checkpoints_by_their_files(tmp_path):
+def test_checkpoints_by_their_files(tmp_path, unrendered):
     names = [str(SNAPSHOTS / f"step-0{step}.safetensors") for step in ("2000", "0400")]
     outcome = compare(tmp_path, names, images=None, size=None, device="cpu", command="c")
     best = pd.read_parquet(tmp_path / "tables" / "lowest.parquet")
@@ -58,7 +58,7 @@ def test_checkpoints_by_their_files(tmp_path):
     assert "step-02000 at" in outcome.readings[0]
 
 
-def test_one_denoiser_beside_itself_and_few_images(tmp_path):
+def test_one_denoiser_beside_itself_and_few_images(tmp_path, unrendered):
     denoiser, images = load_denoiser("digits")[0], load_digits().held_out.images
     found = compare_denoisers(tmp_path / "a", {"a": denoiser, "b": denoiser}, images[:20], command="c", progress=False)
     assert found.readings[0].startswith("No loss is shown to differ at any of 15 noise levels")

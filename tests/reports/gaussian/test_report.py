@@ -64,7 +64,7 @@ def test_the_tables_show_the_known_shape(report):
     assert found["digits_weak", "held out", 0.2] / found["digits_weak", "train", 0.2] < 1.5
 
 
-def test_a_gaussian_network_is_found_to_be_one(tmp_path):
+def test_a_gaussian_network_is_found_to_be_one(tmp_path, unrendered):
     """A model of one's own with data of one's own; no digits, no labels, no snapshots."""
     law = fit_gaussian(load_digits().train.images)
     images = law.sample(400, generator=torch.Generator().manual_seed(0)).float()

@@ -105,7 +105,7 @@ def build(folder, kind, **how):
     return outcome, (folder / f"{kind}-report" / "index.html").read_text()
 
 
-def test_a_distilled_pipeline_says_why_there_is_no_update(folder):
+def test_a_distilled_pipeline_says_why_there_is_no_update(folder, unrendered):
     (folder / "plain.txt").write_text("a lighthouse\na cat\n")
     path, arguments = saved("flux_distilled", folder)
     given = PipelineOptions(str(path), settings=settings(arguments), steps=4, prompts=folder / "plain.txt")
@@ -116,13 +116,13 @@ def test_a_distilled_pipeline_says_why_there_is_no_update(folder):
     assert not (folder / "flux" / "figures" / "replayed.png").exists()
 
 
-def test_a_pipeline_of_classes(folder):
+def test_a_pipeline_of_classes(folder, unrendered):
     outcome, page = build(folder, "dit", rules="cfg", weights="2", keep="scalars")
     assert outcome.status == "complete" and "Rules are not sampled" not in page
     assert "Replayed rules are missing: no arrays were kept" in page
 
 
-def test_an_unconditional_pipeline(folder):
+def test_an_unconditional_pipeline(folder, unrendered):
     outcome, page = build(folder, "ddpm")
     assert outcome.status == "complete" and "one prediction a step: no guidance was applied" in page
     assert "results, which the pipeline clips" in page

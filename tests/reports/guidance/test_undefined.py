@@ -42,7 +42,7 @@ def report(out, subject):
     return (out / "index.html").read_text(), outcome.readings
 
 
-def test_a_model_that_is_deaf_to_its_condition_has_every_section(tmp_path, capsys):
+def test_a_model_that_is_deaf_to_its_condition_has_every_section(svg_alone, tmp_path, capsys):
     page, readings = report(tmp_path, model(Deaf()))
     assert page.count("No update is known at any step: both branches are the same.") == 2
     assert "There is no update in any band" in page and "by no more than 0.01 σ at any step" in page
@@ -54,7 +54,7 @@ def test_a_model_that_is_deaf_to_its_condition_has_every_section(tmp_path, capsy
     assert capsys.readouterr().err == ""
 
 
-def test_levels_without_an_update_are_named_and_left_out(tmp_path):
+def test_levels_without_an_update_are_named_and_left_out(svg_alone, tmp_path):
     _, readings = report(tmp_path, model(Flat()))
     share = next(text for text in readings if "parallel share peaks" in text)
     steps = pd.read_parquet(tmp_path / "tables/steps.parquet").query("rule == 'CFG' and weight == 4 and call == 0")
@@ -72,7 +72,7 @@ def test_levels_without_an_update_are_named_and_left_out(tmp_path):
     model(Flat(), classes=1), model(Deaf(), classes=1), model(Deaf(), shape=(6,), value_range=None),
     model(Flat(), shape=(6,), value_range=None),
 ])  # fmt: skip
-def test_one_class_and_rows_have_every_section(tmp_path, subject):
+def test_one_class_and_rows_have_every_section(svg_alone, tmp_path, subject):
     report(tmp_path, subject)
 
 
