@@ -5,7 +5,10 @@
 
 The largest |t| over all rows is compared with what it would be if the sign of each unit's differences, or the set that
 each unit belongs to, were drawn anew (Westfall and Young 1993, single step): rows that go together are not paid for
-twice, and no law of the values is supposed beyond symmetry, or exchange.
+twice, and no law of the values is supposed beyond symmetry, or exchange, where nothing differs.
+
+So a chance holds for any law. The intervals hold as far as what is added to all units leaves the law of the rest
+symmetric: of differences as skewed as a log-normal law of spread 1, those of 100 rows all held in half of 200 runs.
 """
 
 from collections.abc import Callable
