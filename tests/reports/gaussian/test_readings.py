@@ -1,6 +1,7 @@
 """Sentences of the Gaussian report against tables whose answer is known; wider intervals claim less."""
 
 import math
+from itertools import permutations
 from types import SimpleNamespace
 
 import numpy as np
@@ -86,12 +87,10 @@ def test_modes_of_more_variance_come_earlier_or_are_not_shown_to():
     assert "is known of 2 modes only" in modes([math.nan, 2, 1])
 
 
-@pytest.mark.parametrize("count", [3, 4, 12])
+@pytest.mark.parametrize("count", [3, 4])
 def test_modes_without_an_order_are_seldom_given_one(count):
-    """Three in order are one in six: they had p = 0."""
-    rng = np.random.default_rng(count)
-    said = ["appear earlier" in modes(rng.permutation(count)) for _ in range(300)]
-    assert np.mean(said) <= 0.06
+    """Of three modes one order in six is theirs: it had p = 0."""
+    assert np.mean(["appear earlier" in modes(levels) for levels in permutations(range(1, count + 1))]) <= 0.05
 
 
 def test_modes_of_one_variance_have_no_order():
