@@ -116,7 +116,7 @@ def skips(half, *, fewer=1.0, finer=0.6, measured=5e-4):
 
 def test_what_a_jump_saves_is_said_by_its_interval():
     text = skips(0.05)
-    assert "25 calls do as well as 35 to 10%: median error 1 (95 % 0.95 to 1.1) times that without a skip" in text
+    assert "25 calls do as well as 35 to 10%: median error 1 (95 % 0.95 to 1.05) times that without a skip" in text
     assert "; 35 calls spent below σ = 8 do better: median error 0.6 (95 % 0.55 to 0.65) times" in text
     assert text.endswith("4 intervals of 95 % each were looked at, not corrected for their number.")
     assert "may carry to σ = 20, where 0.0005 (95 % 0.0005 to 0.0005) is measured and the noise is too low" in text
