@@ -43,6 +43,12 @@ NEAREST = Schema(
         Column("fraction", float, "1", "its fraction: ratio of sums, centred"),
         Column("last_fraction", float, "1", "that of the last snapshot"),
         Column("rises", bool, "", "the last snapshot is farther away: its interval lies above the nearest one's"),
+        Column(
+            "rise_high",
+            float,
+            "1",
+            "most by which the last may be farther away than another: its upper end less the least of their lower ends",
+        ),
         Column("snapshots", int, "", "snapshots compared"),
     ),
 )
@@ -107,11 +113,13 @@ def nearest_step(table: pd.DataFrame) -> pd.DataFrame:
     for (name, sigma), group in centred.groupby(["approximation", "sigma"], sort=False):
         group = group.sort_values("training_step")
         nearest, last = group.sort_values("ratio_of_sums").iloc[0], group.iloc[-1]
+        others = group["ratio_of_sums_low"].iloc[:-1]
         rows.append(
             {
                 "approximation": name, "sigma": sigma, "training_step": int(nearest["training_step"]),
                 "fraction": nearest["ratio_of_sums"], "last_fraction": last["ratio_of_sums"],
-                "rises": bool(last["ratio_of_sums_low"] > nearest["ratio_of_sums_high"]), "snapshots": len(group),
+                "rises": bool(last["ratio_of_sums_low"] > nearest["ratio_of_sums_high"]),
+                "rise_high": last["ratio_of_sums_high"] - others.min(skipna=False), "snapshots": len(group),
             }
         )  # fmt: skip
     return NEAREST.check(pd.DataFrame(rows))

@@ -84,8 +84,9 @@ def choice_section(view: View) -> Section:
         return Section(text=f"No optimised weights: {n} images of {d} features; it takes more images than features.")
     found = view.optimised
     order = np.argsort(-found.weights, kind="stable")
-    chosen = np.r_[order[:SHOWN], order[-SHOWN:][::-1]]
-    shown, half = pictures(view.fake.source, chosen), len(chosen) // 2
+    half = min(SHOWN, n // 2)
+    chosen = np.r_[order[:half], order[-half:][::-1]]
+    shown = pictures(view.fake.source, chosen)
     weights = found.weights[chosen].tolist()
     figure = figures.extremes(
         shown[:half], shown[half:], weights[:half], weights[half:], rows=("chosen", "dropped"),

@@ -32,8 +32,8 @@ def features_section(view: View) -> Section:
         share = visible_share(view.plan, weight)
         caption = "Part of FD inside the row space of the classifier's weight, and its chance level rank / d."
         tables.append(ReportTable("visible_share", pd.DataFrame([asdict(share)]), caption))
-    figure, reading = figures.contributions(features, spectrum), readings.read_contributions(features, spectrum)
-    how = "Exact parts: they sum to FD."
+    reading = readings.read_contributions(features, spectrum, (view.plan.fake.n, view.plan.real.n))
+    figure, how = figures.contributions(features, spectrum), "Exact parts: they sum to FD."
     return Section([ReportFigure("contributions", figure, reading, how, wide=True)], tables)
 
 
@@ -83,8 +83,9 @@ def _few_images(view: View) -> Section:
 
 
 def _both_ends(table: pd.DataFrame) -> NDArray[np.int64]:
-    """The images at the top of a sorted table, and those at its bottom, the last one first."""
-    ends: NDArray[np.int64] = np.r_[table["image"].head(EXTREMES), table["image"].tail(EXTREMES)[::-1]].astype(np.int64)
+    """The images at the top of a sorted table, and those at its bottom, the last one first; none of them twice."""
+    half = min(EXTREMES, len(table) // 2)
+    ends: NDArray[np.int64] = np.r_[table["image"].head(half), table["image"].tail(half)[::-1]].astype(np.int64)
     return ends
 
 

@@ -1,6 +1,7 @@
 """Sentences made from the numbers of a Gaussian report: one a figure."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import scipy
 from scorescope.analysis.gaussian.far_field import FarField
 from scorescope.analysis.gaussian.scores import lowest_run
 from scorescope.analysis.gaussian.skip import FEWER_CALLS, FINER_STEPS, Suggestion
+from scorescope.reports.page.numbers import told
 
 AS_GOOD = 0.1  # more of the median error counts as none
 
@@ -17,10 +19,7 @@ def read_laws(scores: pd.DataFrame, levels: pd.DataFrame, constant: float | FarF
     """Where the Gaussian is as good as any law compared, where the network errs by itself, and what the data say."""
     centred = scores[(scores["metric"] == "centred") & (scores["approximation"] == gaussian)]
     near = centred.iloc[(centred["sigma"] - 1).abs().argmin()]
-    text = (
-        f"at σ = {near['sigma']:g} the Gaussian leaves {near['ratio_of_sums']:.2g} "
-        f"(95 % {near['ratio_of_sums_low']:.2g} to {near['ratio_of_sums_high']:.2g})"
-    )
+    text = f"at σ = {near['sigma']:g} the Gaussian leaves {_with_ends(near, 'ratio_of_sums', of='ratio_of_sums')}"
     return _sentence("; ".join([_ranking(levels), _own_error(levels), text])) + _far(constant)
 
 
@@ -74,11 +73,13 @@ def read_metrics(scores: pd.DataFrame, gaussian: str) -> str:
 
 
 def read_queries(scores: pd.DataFrame, name: str) -> str:
-    """How much the answer at low noise depends on where one asks."""
+    """What the answer at low noise is, by where one asks."""
     rows = scores[(scores["metric"] == "centred") & (scores["approximation"] == name)]
-    low = rows[rows["sigma"] == rows["sigma"].min()].set_index("query")["ratio_of_sums"]
-    texts = [f"{value:.2g} ({str(query).replace('_', ' ')})" for query, value in low.items()]
-    return f"Against the {name} at σ = {rows['sigma'].min():g} the fraction is " + ", ".join(texts) + "."
+    texts = [
+        f"{row['query'].replace('_', ' ')} {_with_ends(row, 'ratio_of_sums', of='ratio_of_sums')}"
+        for _, row in rows[rows["sigma"] == rows["sigma"].min()].iterrows()
+    ]
+    return f"Against the {name} at σ = {rows['sigma'].min():g} the fraction is, by query: {', '.join(texts)}."
 
 
 def read_paths(errors: pd.DataFrame, ends: pd.DataFrame) -> str:
@@ -89,29 +90,37 @@ def read_paths(errors: pd.DataFrame, ends: pd.DataFrame) -> str:
     less = "less" if state["high"] < denoised["low"] else "not shown to be less"
     end = ends.iloc[0]
     return (
-        f"At σ = {near:.2g} the closed form's prediction is off by {_with_ends(denoised)} and its state by "
-        f"{_with_ends(state)}, {less}; carried all the way, its samples are off by {end['ratio_of_sums']:.2g} (median "
-        f"{end['median']:.2g}) and {100 * end['flips']:.0f} % (95 % {100 * end['flips_low']:.0f} to "
-        f"{100 * end['flips_high']:.0f}) belong to another mode."
+        f"At σ = {near:.2g} the closed form's prediction is off by {_with_ends(denoised, 'ratio_of_sums')} and its "
+        f"state by {_with_ends(state, 'ratio_of_sums')}, {less}; carried all the way, its samples are off by "
+        f"{_with_ends(end, 'ratio_of_sums')}, in the median by {end['median']:.2g}, and "
+        f"{told(end, 'flips', of='flips', form='.0%', what='95 % ')} belong to another mode."
     )
 
 
-def _with_ends(row: pd.Series) -> str:
-    return f"{row['ratio_of_sums']:.2g} (95 % {row['low']:.2g} to {row['high']:.2g})"
+def _with_ends(row: "pd.Series[float]", value: str, *, of: str = "") -> str:
+    return told(row, value, of=of, form=".2g", what="95 % ")
 
 
 def read_emergence(table: pd.DataFrame) -> str:
-    """Whether modes of more variance come at higher noise, by a rank test, and how early."""
+    """Whether modes of more variance come at higher noise, by an exact rank test, and how many come elsewhere."""
     known = table.dropna(subset=["sigma_network"])
     if len(known) < 3:
         return f"The noise level at which a mode appears is known of {len(known)} modes only: too few for an order."
-    found = scipy.stats.spearmanr(known["sqrt_eigenvalue"], known["sigma_network"], alternative="greater")
-    ratio = (known["sigma_network"] / known["sqrt_eigenvalue"]).median()
-    order = "Modes of more variance appear earlier" if found.pvalue < 0.05 else "No order by variance is shown"
+    expected = known["sqrt_eigenvalue"]
+    away = int(((known["low"] > expected) | (known["high"] < expected)).sum())
     return (
-        f"{order} (rank correlation {found.statistic:.2f} over {len(known)} modes, p = {found.pvalue:.2g}); they "
-        f"appear at {ratio:.2f} times the closed form's noise level in the median."
+        f"{_order(expected, known['sigma_network'])} over {len(known)} of {len(table)} modes; they appear at "
+        f"{(known['sigma_network'] / expected).median():.2f} times the closed form's noise level in the median, and "
+        f"{away} of them are shown to appear above or below it (95 % each)."
     )
+
+
+def _order(sizes: "pd.Series[float]", levels: "pd.Series[float]") -> str:
+    found = scipy.stats.kendalltau(sizes, levels, alternative="greater")
+    if np.isnan(found.statistic):
+        return "No order by variance is shown, as all variances or levels are the same,"
+    order = "Modes of more variance appear earlier" if found.pvalue < 0.05 else "No order by variance is shown"
+    return f"{order} (Kendall's rank correlation {found.statistic:.2f}, p = {found.pvalue:.2g})"
 
 
 def read_skips(table: pd.DataFrame, advice: Suggestion, tolerance: float) -> str:
@@ -121,40 +130,53 @@ def read_skips(table: pd.DataFrame, advice: Suggestion, tolerance: float) -> str
     top = rows["sigma_skip"].max()
     none, skipped = rows[rows["sigma_skip"] == top].iloc[0], rows[rows["sigma_skip"] < top]
     finer, fewer = (skipped[skipped["spent"] == spent] for spent in (FINER_STEPS, FEWER_CALLS))
-    texts = [_jump(advice, tolerance)]
+    texts = [_jump(advice, tolerance), f"with {steps} {none['solver']} steps, {_saving(fewer, none)}", _finer(finer)]
+    looked = f" {len(skipped)} intervals of 95 % each were looked at, not corrected for their number."
+    return _sentence("; ".join(texts)) + looked
+
+
+def _saving(fewer: pd.DataFrame, none: "pd.Series[Any]") -> str:
+    """The fewest calls that are shown to do as well as all of them; else those that come nearest."""
     alike = fewer[fewer["against_none_high"] <= 1 + AS_GOOD].sort_values("calls")
-    better = finer[finer["against_none_high"] < 1].sort_values("against_none_high")
-    how = f"with {steps} {none['solver']} steps"
     if len(alike):
         row = alike.iloc[0]
-        texts.append(
-            f"{how}, {row['calls']} calls do as well as {none['calls']} to {100 * AS_GOOD:.0f} %: {_against(row)}"
-        )
-    else:
-        texts.append(f"{how}, no saving of calls is shown to cost less than {100 * AS_GOOD:.0f} % of the median error")
-    if len(better):
-        row = better.iloc[0]
-        texts.append(f"{row['calls']} calls spent below σ = {row['sigma_skip']:.3g} do better: {_against(row)}")
-    return _sentence("; ".join(texts))
+        return f"{row['calls']} calls do as well as {none['calls']} to {AS_GOOD:.0%}: {_against(row)}"
+    row = fewer.sort_values("against_none_high").iloc[0]
+    return (
+        f"no saving of calls is shown to cost at most {AS_GOOD:.0%} of the median error; {row['calls']} of "
+        f"{none['calls']} calls come nearest: {_against(row)}"
+    )
+
+
+def _finer(finer: pd.DataFrame) -> str:
+    """The jump with finer steps below it whose interval ends lowest, and whether that is shown to do better."""
+    row = finer.sort_values("against_none_high").iloc[0]
+    calls = f"{row['calls']} calls spent below σ = {row['sigma_skip']:.3g}"
+    if row["against_none_high"] < 1:
+        return f"{calls} do better: {_against(row)}"
+    return f"no finer steps below a jump are shown to do better; {calls} come nearest: {_against(row)}"
 
 
 def _jump(advice: Suggestion, tolerance: float) -> str:
     rows = advice.table[advice.table["sigma"] == advice.sigma_skip]
     if not len(rows):
-        return f"no jump is shown to keep the state's error within {tolerance:g}"
-    data = f"predicted from the data {advice.predicted_error:.2g}"
+        row = advice.table.iloc[int(advice.table["sigma"].argmax())]
+        return (
+            f"no jump is shown to keep the state's error within {tolerance:g}: at σ = {row['sigma']:.3g}, the highest "
+            f"of {len(advice.table)} levels, it is {_with_ends(row, 'measured_error')}"
+        )
+    row = rows.iloc[0]
+    data = f"{row['predicted_error']:.2g} is predicted from the data"
     return (
-        f"within a state error of {tolerance:g} the closed form may carry to σ = {advice.sigma_skip:.3g} (measured "
-        f"{advice.measured_error:.2g}, 95 % {advice.measured_low:.2g} to {advice.measured_high:.2g}; "
-        f"{data if rows['in_range'].iloc[0] else 'too low for a prediction from the data'})"
+        f"within a state error of {tolerance:g} the closed form may carry to σ = {advice.sigma_skip:.3g}, where "
+        f"{_with_ends(row, 'measured_error')} is measured and "
+        f"{data if row['in_range'] else 'the noise is too low for a prediction from the data'}"
     )
 
 
-def _against(row: pd.Series) -> str:
-    return (
-        f"median error {row['against_none']:.2g} times (95 % {row['against_none_low']:.2g} to "
-        f"{row['against_none_high']:.2g}) that without a skip"
-    )
+def _against(row: "pd.Series[Any]") -> str:
+    ratio = told(row, "against_none", of="against_none", what="95 % ")  # a digit more than the margin has
+    return f"median error {ratio} times that without a skip"
 
 
 def read_gains(summary: pd.DataFrame) -> str:
@@ -164,17 +186,26 @@ def read_gains(summary: pd.DataFrame) -> str:
 
 
 def read_dynamics(nearest: pd.DataFrame, gaussian: str) -> str:
-    """Where the distance to the Gaussian has a minimum before the end of training."""
-    rows = nearest[nearest["approximation"] == gaussian]
-    rises, last = rows[rows["rises"]], rows[~rows["rises"]]
-    texts = []
-    if len(rises):
-        where = ", ".join(f"{s:g}" for s in sorted(rises["sigma"]))
-        steps = ", ".join(str(s) for s in sorted(set(rises["training_step"])))
-        texts.append(f"at σ = {where} the network is nearest to the Gaussian at step {steps} and then moves away")
+    """Where the network is shown to have been nearer to the Gaussian than it is at the end of training."""
+    rows = nearest[nearest["approximation"] == gaussian].sort_values("sigma")
+    texts = [
+        f"at σ = {_levels(turned)} the network was nearer to the Gaussian at step {step} than at the last of "
+        f"{turned['snapshots'].max()} snapshots"
+        for step, turned in rows[rows["rises"]].groupby("training_step")
+    ]
+    last = rows[~rows["rises"]]
     if len(last):
-        texts.append(f"at σ = {', '.join(f'{s:g}' for s in sorted(last['sigma']))} no such turn is shown")
+        most = last["rise_high"].max(skipna=False)
+        farther = f"by their intervals it is {f'farther by at most {most:.2g}' if most > 0 else 'the nearest'}"
+        texts.append(
+            f"at σ = {_levels(last)} none of {last['snapshots'].max()} snapshots is shown to be nearer than the last "
+            f"({'no intervals' if np.isnan(most) else farther})"
+        )
     return _sentence("; ".join(texts))
+
+
+def _levels(rows: pd.DataFrame) -> str:
+    return ", ".join(f"{sigma:g}" for sigma in rows["sigma"])
 
 
 def read_memory(tables: Mapping[str, pd.DataFrame], name: str) -> str:
@@ -183,10 +214,7 @@ def read_memory(tables: Mapping[str, pd.DataFrame], name: str) -> str:
     for denoiser in (name, "memoriser"):
         table = tables[denoiser]
         rows = table[(table["quantity"] == "error") & np.isclose(table["sigma"], 0.2)].set_index("images")
-        train, fresh = (
-            f"{row['mean']:.2g} (95 % {row['low']:.2g} to {row['high']:.2g})"
-            for _, row in rows.loc[["train", "held out"]].iterrows()
-        )
+        train, fresh = (_with_ends(row, "mean") for _, row in rows.loc[["train", "held out"]].iterrows())
         texts.append(f"{train} on training and {fresh} on held-out points for {denoiser}")
     return "At σ = 0.2 the squared error an element is " + ", and ".join(texts) + "."
 
