@@ -64,7 +64,9 @@ def _lines(text: str, path: Path) -> list[dict[str, Any]]:
 
 def _numbered(text: str, path: Path) -> list[tuple[int, str]]:
     """The lines and their numbers; empty ones at the end are none."""
-    lines = text.rstrip().splitlines() if text.strip() else []
+    lines = [line.removesuffix("\r") for line in text.split("\n")]  # other separators are a prompt's own
+    while lines and not lines[-1].strip():
+        lines.pop()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise InputError("prompts", found=f"{path}, line {number}, which is empty", expected="a prompt a line")
@@ -116,7 +118,7 @@ def _value(cell: str, name: str) -> Any:
         return cell
     try:
         value = json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return cell
     return value if isinstance(value, int | float | bool) else cell
 

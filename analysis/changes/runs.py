@@ -6,6 +6,7 @@ found.pairing                                  # which samples pair, and why oth
 shown_ranges(found.table)                      # between which noise levels each quantity differs
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ QUANTITIES = (
     "update_norm", "update_ratio", "parallel_share", "one_minus_cos_denoised", "one_minus_cos_eps", "applied_gain",
     "applied_norm", "contrast", "overshoot_share", "saturation",
 )  # fmt: skip
+SHARED = ("shared", "number", "first")  # of a run's spec: not what a sample is made from
+SAME_LEVEL = 0.01  # relative difference of two noise levels that are one
 ROUNDING = 64  # eps of the dtype, relative to a quantity's size, that two runs of one model may differ by
 
 RUN_CHANGES = Schema(
@@ -67,8 +70,8 @@ def run_changes(
 ) -> RunChanges:
     """Differences of the second run from the first, step by step.
 
-    Samples pair by seed and condition, or in their order where neither run knows its seeds and both start alike; where
-    none does, two independent sets are compared, which shows less.
+    Samples pair by seed, condition and what else their runs were made from (see `Trace.runs`); where none does, two
+    independent sets are compared, which shows less.
 
     Parameters
     ----------
@@ -82,7 +85,7 @@ def run_changes(
     Raises
     ------
     InputError
-        For runs of another number of steps, and those without a common quantity.
+        For runs of another number of steps or other noise levels, and those without a common quantity.
     """
     tables = [decompose(trace) for trace in (first, second)]
     tables = [table[table["call"] == 0] for table in tables]
@@ -90,6 +93,12 @@ def run_changes(
     if steps[0] != steps[1]:
         other = f"{len(steps[1])} steps beside {len(steps[0])}"
         raise InputError("second", found=other, expected="a run of as many steps as the first")
+    sigmas = [table.groupby("step")["sigma"].mean() for table in tables]
+    apart = ~np.isclose(sigmas[1], sigmas[0], rtol=SAME_LEVEL, atol=0, equal_nan=True)
+    if apart.any():
+        place = int(apart.argmax())
+        other = f"sigma {sigmas[1].iloc[place]:.4g} beside {sigmas[0].iloc[place]:.4g} at step {steps[0][place]}"
+        raise InputError("second", found=other, expected="a run at the noise levels of the first")
     unknown = [name for name in quantities if name not in tables[0]]
     if unknown:
         raise InputError("quantities", found=", ".join(unknown), expected="columns of the decomposition")
@@ -109,13 +118,13 @@ def run_changes(
         aligned = [one.to_numpy(np.float64) for one in values]
         found = unpaired_means(aligned[1], aligned[0], draws=draws, seed=seed)
     keys = pd.DataFrame(both, columns=["quantity", "step"])
-    sigmas = [table.groupby("step")["sigma"].mean() for table in tables]
     size = np.nanmean(np.abs(aligned[0]), axis=0)
     table = pd.concat([keys, found], axis=1).assign(
         sigma=keys["step"].map(sigmas[0]), sigma_second=keys["step"].map(sigmas[1]),
         first=np.nanmean(aligned[0], axis=0),
     )  # fmt: skip
     rounding = ROUNDING * max(_eps(first), _eps(second)) * size
+    table["detectable"] = np.maximum(table["detectable"], rounding).where(table["detectable"].notna())
     table["shown"] = ((table["low"] > 0) | (table["high"] < 0)) & (table["value"].abs() > rounding)
     return RunChanges(RUN_CHANGES.check(_largest_first(table)), pairing, bool(len(pairs)))
 
@@ -153,11 +162,23 @@ def _pairing(first: Trace, second: Trace) -> pd.DataFrame:
     for name, trace in (("first", first), ("second", second)):
         table = trace.samples[["sample", "seed", "condition"]].copy()
         table["condition"] = table["condition"].map(lambda value: "" if value is None else str(value))
-        table["turn"] = table.groupby(["seed", "condition"]).cumcount()
+        runs = trace.samples["run"] if "run" in trace.samples else pd.Series(0, index=table.index)
+        made_from = _made_from(trace)
+        table["made_from"] = [made_from.get(run, "") for run in runs]
+        table["turn"] = table.groupby(["seed", "condition", "made_from"]).cumcount()
         known = table[table["seed"] >= 0]  # -1: not known
         samples.append(known.rename(columns={"sample": name}))
-    joined = samples[0].merge(samples[1], on=["seed", "condition", "turn"], how="outer").drop(columns="turn")
+    keys = ["seed", "condition", "made_from", "turn"]
+    joined = samples[0].merge(samples[1], on=keys, how="outer").drop(columns=["made_from", "turn"])
     return joined.fillna({"first": -1, "second": -1}).astype({"first": "int64", "second": "int64"})
+
+
+def _made_from(trace: Trace) -> dict[int, str]:
+    """What each run was made from, but for its place and what all runs share, which are what may have changed."""
+    own = {
+        run: {name: value for name, value in spec.items() if name not in SHARED} for run, spec in trace.specs.items()
+    }
+    return {run: json.dumps(spec, sort_keys=True, default=str) for run, spec in own.items()}
 
 
 def _wide(table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ So a chance holds for any law. The intervals hold as far as what is added to all
 symmetric: of differences as skewed as a log-normal law of spread 1, those of 100 rows all held in half of 200 runs.
 """
 
-from collections.abc import Callable
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from scorescope.analysis.statistics.tables import Column
 LEAST_UNITS = 6
 """Fewest units of a comparison: of five pairs no drawing of signs is rarer than 1 in 16."""
 
+Drawn = tuple[Floats, Floats]  # means and their standard errors, (draws, rows)
 POWER = 0.8416  # of a normal law: 80 % of it lie below
 COLUMNS = (
     Column("n", int, "", "units: pairs, or those of the smaller set"),
@@ -48,18 +49,22 @@ def paired_means(differences: Floats, *, draws: int = 2000, seed: int = 0) -> pd
         Of the drawings.
     """
     known = np.isfinite(differences)
+    counts = known.sum(0)
     filled = np.where(known, differences, 0.0)
-    counts, squares = known.sum(0), (filled**2).sum(0)
-    rng = np.random.default_rng(seed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = filled.sum(0) / counts
+    rest = np.where(known, filled - value, 0.0)
+    own, rng = np.ones((1, len(differences))), np.random.default_rng(seed)
     signs = rng.choice([-1.0, 1.0], size=(draws, len(differences)))
+    spread = _sign_ratio(own, rest, counts)[1][0]
+    return _table(value, spread, _sign_ratio(signs, filled, counts), _sign_ratio(signs, rest, counts), counts)
 
-    def statistic(weights: Floats) -> tuple[Floats, Floats]:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = weights @ filled / counts
-            spread = np.sqrt(np.maximum(squares / counts - mean**2, 0) / (counts - 1))
-        return mean, spread
 
-    return _table(statistic, np.ones((1, len(differences))), signs, counts)
+def _sign_ratio(signs: Floats, values: Floats, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Means of the values under drawn signs, and their standard errors."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = signs @ values / counts
+        return mean, np.sqrt(np.maximum((values**2).sum(0) / counts - mean**2, 0) / (counts - 1))
 
 
 def unpaired_means(second: Floats, first: Floats, *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -74,19 +79,32 @@ def unpaired_means(second: Floats, first: Floats, *, draws: int = 2000, seed: in
     seed : int
         Of the drawings.
     """
-    values = np.concatenate([second, first])
-    known = np.isfinite(values)
-    filled = np.where(known, values - np.nanmean(np.where(known, values, np.nan), axis=0), 0.0)
-    rng = np.random.default_rng(seed)
-    own = np.arange(len(values)) < len(second)
-    drawn = np.array([rng.permutation(own) for _ in range(draws)])
-
-    def statistic(members: Floats) -> tuple[Floats, Floats]:
-        ours, theirs = _moments(members, filled, known), _moments(1 - members, filled, known)
-        return ours[0] - theirs[0], np.sqrt(ours[1] + theirs[1])
-
+    both = np.concatenate(
+        [_centred(np.concatenate([second, first])), np.concatenate([_centred(second), _centred(first)])]
+    )
+    filled, rest = both[: len(both) // 2], both[len(both) // 2 :]
+    known = np.isfinite(filled)
+    own, rng = np.arange(len(filled)) < len(second), np.random.default_rng(seed)
+    drawn = np.array([rng.permutation(own) for _ in range(draws)], np.float64)
+    value, spread = (part[0] for part in _set_ratio(own[None].astype(np.float64), filled, known))
     counts = np.minimum(known[own].sum(0), known[~own].sum(0))
-    return _table(statistic, own[None].astype(np.float64), drawn.astype(np.float64), counts)
+    return _table(value, spread, _set_ratio(drawn, filled, known), _set_ratio(drawn, rest, known), counts)
+
+
+def _centred(values: Floats) -> Floats:
+    """The values less the mean of those that are known, NaN where one is not."""
+    known = np.where(np.isfinite(values), values, np.nan)
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a row without any value
+        found: Floats = known - np.nanmean(known, axis=0)
+    return found
+
+
+def _set_ratio(members: Floats, values: Floats, known: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Means of the chosen units less those of the others, and their standard errors."""
+    filled = np.where(known, values, 0.0)
+    ours, theirs = _moments(members, filled, known), _moments(1 - members, filled, known)
+    return ours[0] - theirs[0], np.sqrt(ours[1] + theirs[1])
 
 
 def _moments(members: Floats, filled: Floats, known: NDArray[np.bool_]) -> tuple[Floats, Floats]:
@@ -98,22 +116,24 @@ def _moments(members: Floats, filled: Floats, known: NDArray[np.bool_]) -> tuple
 
 
 def _table(
-    statistic: Callable[[Floats], tuple[Floats, Floats]], own: Floats, drawn: Floats, counts: NDArray[np.int64]
+    value: Floats,
+    spread: Floats,
+    drawn: tuple[Floats, Floats],
+    centred: tuple[Floats, Floats],
+    counts: NDArray[np.int64],
 ) -> pd.DataFrame:
-    mean, spread = (part[0] for part in statistic(own))
+    """Chances from the values as they are; for intervals the drawings are also made of what is left without the means:
+    where much differs, all rows share the sign of most units, and the first drawings alone would ask for too little."""
     enough = counts >= LEAST_UNITS
-    table = pd.DataFrame({"n": counts.astype(np.int64), "value": mean})
-    if not enough.any():
-        cut, chance = np.nan, np.full(len(counts), np.nan)
-    else:
-        largest = _largest(*statistic(drawn), enough)
-        observed = _ratio(mean, spread)
-        cut = float(np.quantile(largest, 0.95, method="higher"))
-        chance = (1 + (largest[:, None] >= observed * (1 - 1e-9)).sum(0)) / (1 + len(largest))
+    cut, chance = np.nan, np.full(len(counts), np.nan)
+    if enough.any():
+        largest, left = (_largest(*one, enough) for one in (drawn, centred))
+        cut = max(float(np.quantile(one, 0.95, method="higher")) for one in (largest, left))
+        chance = (1 + (largest[:, None] >= _ratio(value, spread) * (1 - 1e-9)).sum(0)) / (1 + len(largest))
     reach = np.where(enough, cut * spread, np.nan)
     few = [f"{count} units, {LEAST_UNITS} needed" if count < LEAST_UNITS else "" for count in counts]
-    return table.assign(
-        low=mean - reach, high=mean + reach, chance=np.where(enough, chance, np.nan),
+    return pd.DataFrame({"n": counts.astype(np.int64), "value": value}).assign(
+        low=value - reach, high=value + reach, chance=np.where(enough, chance, np.nan),
         detectable=np.where(enough, (cut + POWER) * spread, np.nan), missing=few,
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ LARGEST = 2**30  # bytes that are kept; a prompt that comes later is encoded eac
 def encoded_once(pipe: Any, *, largest: int = LARGEST) -> Iterator[None]:
     """Keep what `pipe.encode_prompt` returns, for the length of a with block; a pipeline without one is left alone.
 
-    Calls that are given tensors are passed through.
+    Calls that are given tensors are passed through. The text encoders must not change inside the block.
     """
     encode = getattr(pipe, "encode_prompt", None)
     if not callable(encode) or "encode_prompt" in vars(pipe):  # inside such a block, or the user's own

@@ -23,9 +23,10 @@ from torch import Tensor
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.data.untrusted import only_input_errors, read_tensors
-from scorescope.data.written_files import replace_file
+from scorescope.data.untrusted import only_input_errors, read_tensors, reason
+from scorescope.data.written_files import read_json, replace_file, write_json
 from scorescope.probes.experiments.encoded_once import encoded_once
+from scorescope.probes.experiments.pipeline_identity import pipeline_identity
 from scorescope.probes.experiments.pipeline_runs import samples_of, seeded
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.level_reader import LevelFunction
@@ -34,6 +35,7 @@ from scorescope.probes.recording.session import record
 from scorescope.probes.recording.trace import Trace
 
 OURS = ("generator", "output_type", "return_dict")
+SEVERAL = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_prompt", "batch_size")
 STEPS = "num_inference_steps"
 
 
@@ -113,6 +115,10 @@ def check_arguments(pipe: Any, given: Mapping[str, Any], *, argument: str, more:
     for name in given:
         if name in OURS:
             raise InputError(argument, found=name, expected="other arguments: this one is set here")
+        value = given[name]
+        if (name in SEVERAL and value != 1) or (name == "class_labels" and isinstance(value, list) and len(value) != 1):
+            expected = "one image a call: more seeds, or more rows"
+            raise InputError(argument, found=f"{name} {value!r:.40}", expected=expected)
         if not takes(pipe, name) and name not in more:
             near = difflib.get_close_matches(name, known, n=3) or [one for one in known if one != "self"]
             expected = f"an argument of {type(pipe).__name__}, as {', '.join(near)}"
@@ -170,6 +176,7 @@ def record_calls(
     folder = Path(folder)
     decoded = folder / "decoded"
     decoded.mkdir(parents=True, exist_ok=True)
+    _check_pipeline(folder / "pipeline.json", pipe)
     specs = [{**call, "shared": _plain(shared), "number": number} for number, call in enumerate(calls)]
     recording = record(
         pipe, keep=keep, modules=modules, level=level, branches=branches, path=folder / "trace", resume=True,
@@ -181,8 +188,23 @@ def record_calls(
             with seeded(int(call["seed"])):
                 made = _decoded(pipe, call_arguments(pipe, call, shared))
             _save(decoded / f"{spec['number']:05d}.safetensors", *made)
+    recorded = Trace.open(folder / "trace")
+    if (made := recorded.samples["run"].nunique()) > len(calls):
+        expected = "as many calls as it holds, or more; or another folder"
+        raise InputError("calls", found=f"{len(calls)}, for a folder of {made}", expected=expected)
     images, rows, clipped = _load(decoded, len(calls))
-    return RecordedCalls(Trace.open(folder / "trace"), images, rows, clipped)
+    return RecordedCalls(recorded, images, rows, clipped)
+
+
+def _check_pipeline(path: Path, pipe: Any) -> None:
+    """Refuse a folder of another pipeline's recordings: of other weights, another scheduler, other settings of it."""
+    now = pipeline_identity(pipe)
+    if path.is_file():
+        before = {name: value for name, value in read_json(path).items() if name in now}
+        if others := [name for name, value in now.items() if before.get(name) != value]:
+            found = f"{path.parent}, recorded from a pipeline with another {', '.join(others)}"
+            raise InputError("folder", found=found, expected="another folder, or the pipeline that it is of")
+    write_json(path, now)
 
 
 def call_arguments(pipe: Any, call: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +225,7 @@ def decoded_result(pipe: Any, arguments: Mapping[str, Any]) -> Tensor:
 @torch.no_grad()
 def _decoded(pipe: Any, arguments: Mapping[str, Any]) -> tuple[Tensor, bool]:
     """The same, and whether it is the result."""
-    with _heard(pipe) as heard, memory_told(pipe):
+    with _heard(pipe) as heard, call_told(pipe):
         result = pipe(**arguments)
     if heard:
         return torch.cat(heard), False
@@ -211,14 +233,20 @@ def _decoded(pipe: Any, arguments: Mapping[str, Any]) -> tuple[Tensor, bool]:
 
 
 @contextmanager
-def memory_told(pipe: Any) -> Iterator[None]:
-    """Say what to lower where a device has no memory for a call."""
+def call_told(pipe: Any) -> Iterator[None]:
+    """Say in one sentence what a pipeline's call raised, and what to lower where a device has no memory for it."""
     try:
         yield
+    except InputError:
+        raise
     except torch.OutOfMemoryError as error:
         expected = "a smaller image, dtype float16 or pipe.enable_model_cpu_offload(); then keep='scalars'"
-        found = f"no memory for one call of {type(pipe).__name__} ({str(error).splitlines()[0][:120]})"
+        found = f"no memory for one call of {type(pipe).__name__} ({reason(error)})"
         raise InputError("device", found=found, expected=expected) from error
+    except Exception as error:
+        found = f"{type(error).__name__}: {reason(error)}"
+        expected = f"arguments, and a scheduler, that {type(pipe).__name__} can be called with"
+        raise InputError("call", found=found, expected=expected) from error
 
 
 @contextmanager

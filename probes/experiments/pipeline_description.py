@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.experiments.pipeline_calls import STEPS, call_arguments, check_arguments, memory_told, takes
+from scorescope.probes.experiments.pipeline_calls import STEPS, call_arguments, call_told, check_arguments, takes
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.call import leaves
 from scorescope.probes.pipelines.level_reader import LevelFunction
@@ -111,9 +111,10 @@ def describe_pipeline(
         shared[STEPS] = LEAST_STEPS
     denoisers = find.denoisers(pipe, modules)
     clock = _Clock()
+    given = {"seed": 0, **{name: value for name, value in call.items() if name != STEPS}}
     recording = record(pipe, keep="all", modules=modules, level=level, progress=False)
-    with recording as trace, memory_told(pipe), _watched(denoisers) as sites, clock.on(denoisers):
-        pipe(**call_arguments(pipe, {"seed": 0, **call}, shared))
+    with recording as trace, call_told(pipe), _watched(denoisers) as sites, clock.on(denoisers):
+        pipe(**call_arguments(pipe, given, shared))
     return PipelineDescription(
         type(pipe).__name__, _denoisers(denoisers, clock, trace), _schedulers(trace), _branches(trace),
         pd.DataFrame(sites, columns=["site", "class", "shape", "output", "note"]), _memory(trace),

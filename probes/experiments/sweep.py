@@ -26,6 +26,7 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, read_parquet, read_tensors
 from scorescope.data.written_files import IntegrityWarning, read_json, replace_file, write_json
+from scorescope.probes.experiments.pipeline_identity import pipeline_identity
 from scorescope.probes.experiments.pipeline_runs import is_pipeline, sample_pipeline
 from scorescope.probes.experiments.rule_fields import Grid, Points, varied_rules
 from scorescope.probes.guidance.base import Rule
@@ -172,12 +173,11 @@ def _checked(how: dict[str, Any], run_one: Callable[..., Run]) -> dict[str, Any]
 
 
 def _identity(model: Any) -> list[str]:
-    """What tells models apart; of a pipeline its type, denoisers and schedulers."""
+    """What tells models apart; of a pipeline its type, the code of its denoisers, all weights and schedulers."""
     if not is_pipeline(model):
         return [fingerprint(model, argument="model")]
     parts = {**find.denoisers(model, None)}
-    configs = [sorted(dict(getattr(part, "config", {})).items()) for part in find.schedulers(model).values()]
-    return [type(model).__qualname__, fingerprint(parts, argument="model"), str(configs)]
+    return [fingerprint(parts, argument="model"), json.dumps(pipeline_identity(model), sort_keys=True)]
 
 
 _PARTS = ("safetensors", "scalars.parquet", "samples.parquet")

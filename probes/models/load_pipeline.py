@@ -194,7 +194,7 @@ def _told(source: str, error: Exception, pickles: bool) -> InputError:
         found, expected = f"{source}, which is not in the cache, and HF_HUB_OFFLINE is set", "a cached one, or the hub"
     elif any_of(errors.LocalEntryNotFoundError, ConnectionError, TimeoutError) or unreached:
         found, expected = f"{source}, and the hub cannot be reached", f"a folder with {INDEX}, or a cached repository"
-    elif not pickles and _names_safetensors(error):
+    elif not pickles and _names_safetensors(error) and _may_hold_pickles(Path(source)):
         found, expected = (
             f"{source}, whose weights are no safetensors",
             "safetensors; pickles=True (--pickles) if you trust it",
@@ -204,8 +204,14 @@ def _told(source: str, error: Exception, pickles: bool) -> InputError:
     return InputError("pipeline", found=found, expected=expected)
 
 
+def _may_hold_pickles(folder: Path) -> bool:
+    """Whether a folder has weights that are pickles; of a repository that is not here this cannot be told."""
+    return not folder.is_dir() or any(next(folder.rglob(kind), None) for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt"))
+
+
 def _names_safetensors(error: Exception) -> bool:
-    return isinstance(error, OSError) and "safetensors" in str(error)
+    """Whether there is no such file; one that is damaged, or beside which there is no pickle, says something else."""
+    return isinstance(error, OSError) and "no file named" in str(error) and "safetensors" in str(error)
 
 
 def _scheduler(name: str, before: Any) -> Any:

@@ -281,6 +281,12 @@ class Trace:
             return proof_table(events, proved, sample_offsets(events, proved))
 
     @property
+    def specs(self) -> dict[int, Mapping[str, Any]]:
+        """What each finished run was made from, as `runs` was given it; none of runs that were not handed out."""
+        ends = {} if self._recorded is None else self._recorded.contents.finished_runs()
+        return {run: line["spec"] for run, line in ends.items() if line["spec"]}
+
+    @property
     def site_outputs(self) -> dict[str, Output]:
         """By site whose activations were kept, which of the tensors that the module put out."""
         found: dict[str, Output] = {}

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from scorescope.analysis.changes import RunChanges, denoiser_changes, lowest, run_changes, shown_ranges
@@ -135,6 +136,9 @@ def _pictures(first: tuple[str, Path], second: tuple[str, Path], found: RunChang
     for seed, place, partner in zip(pairs["seed"], pairs["first"], pairs["second"], strict=True):
         one, other = kept[0].get(int(place)), kept[1].get(int(partner))
         if one is not None and other is not None and one.shape == other.shape and one.ndim == 3 and len(one) in (1, 3):
+            both_finite = bool(torch.isfinite(one).all() and torch.isfinite(other).all())
+            if not both_finite:
+                continue  # the pair is in the table of pairing, and no distance is its own
             rows.append((float((other - one).double().square().mean().sqrt()), int(seed), one, other))
     if not rows:
         return []

@@ -3,6 +3,7 @@
 Everything that is sampled lies on disk below the report's folder, so that a run that was cut off goes on where it was.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from scorescope.analysis.guidance.decomposition import decompose, summarise
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.encoded_once import encoded_once
-from scorescope.probes.experiments.pipeline_calls import RecordedCalls, decoded_result, record_calls
+from scorescope.probes.experiments.pipeline_calls import STEPS, RecordedCalls, decoded_result, record_calls
 from scorescope.probes.experiments.pipeline_description import PipelineDescription, describe_pipeline
 from scorescope.probes.experiments.replay import replay_all
 from scorescope.probes.experiments.sweep import Setting, sweep
@@ -99,15 +101,16 @@ class PipelineStudy:
 
     def cost(self) -> str:
         """What is going to be made, and what it takes: calls, time by the steps that were timed, disk."""
-        steps = int(self.arguments.get("num_inference_steps", 50))
+        each = [int({**self.arguments, **call}.get(STEPS) or default_steps(self.pipe)) for call in self.calls]
         images = len(self.calls) * (1 + self.settings_asked)
         memory = self.described.memory.set_index("keep")["bytes"]
-        size = memory.get(str(self.keep), memory["all"]) * steps * len(self.calls)
-        calls = self.described.denoisers["calls_a_step"].sum() * steps * images
-        minutes = self.described.seconds * steps * images / 60
+        size = memory.get(str(self.keep), memory["all"]) * sum(each)
+        steps = sum(each) * (1 + self.settings_asked)
+        calls = self.described.denoisers["calls_a_step"].sum() * steps
+        minutes = self.described.seconds * steps / 60
         return (
-            f"{images} images of {steps} steps, about {calls:.0f} denoiser calls and {minutes:.2g} minutes of them "
-            f"(from {self.described.seconds:.2g} s a step), {in_words(size)} of arrays on disk"
+            f"{images} images of {told_range(each)} steps, about {calls:.0f} denoiser calls and {minutes:.2g} minutes "
+            f"of them (from {self.described.seconds:.2g} s a step), {in_words(size)} of arrays on disk"
         )
 
     @cached_property
@@ -179,11 +182,33 @@ class PipelineStudy:
         """Decoded images by rule and weight; empty where the calls made images of several shapes."""
         own = self.recorded.images
         sets = {} if own is None else {(OWN, self.weight): own}
-        return sets | {(one.name.partition(",")[0], one.rule.weight): one.run.samples for one in self.swept}
+        sets |= {(one.name.partition(",")[0], one.rule.weight): one.run.samples for one in self.swept}
+        finite = {key: images[torch.isfinite(images).flatten(1).all(1)] for key, images in sets.items()}
+        return {key: images for key, images in finite.items() if len(images)}
+
+    @property
+    def not_finite(self) -> int:
+        """Images that are left out of `sets`, because a value of theirs is not finite."""
+        made = [self.recorded.images, *(one.run.samples for one in self.swept)]
+        return sum(len(images) for images in made if images is not None) - sum(map(len, self.sets.values()))
+
+
+def default_steps(pipe: Any) -> int:
+    """Steps of a call that names none."""
+    parameter = inspect.signature(type(pipe).__call__).parameters.get(STEPS)
+    return parameter.default if parameter is not None and isinstance(parameter.default, int) else 50
+
+
+def told_range(counts: Sequence[int]) -> str:
+    """One number, or the least and the most."""
+    return f"{min(counts)}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def check_rules(rules: Sequence[str], weights: Sequence[float]) -> None:
-    """Raise `InputError` for rules that have no name here, and for one of rules and weights without the other."""
+    """Raise `InputError` for rules that have no name here, one of rules and weights without the other, and repeats."""
+    names = [f"{weight:g}" for weight in weights]
+    if len(set(rules)) < len(rules) or len(set(names)) < len(names):
+        raise InputError("rules, weights", found=", ".join([*rules, *names]), expected="each once")
     if unknown := [name for name in rules if name not in RULES]:
         raise InputError("rules", found=", ".join(unknown), expected=f"among {', '.join(RULES)}")
     if bool(rules) != bool(weights):

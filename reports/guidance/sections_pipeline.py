@@ -131,7 +131,7 @@ def information_section(study: PipelineStudy) -> Section:
 def images_section(study: PipelineStudy) -> Section:
     """Values, overshoot, saturation and contrast of the images of every setting, and the images themselves."""
     if not study.sets:
-        return Section(text="The calls made images of several shapes, which are not compared.")
+        return Section(text="The calls made images of several shapes, or none that is finite: none are compared.")
     tables = [image_table(images, RANGE, rule=rule, weight=weight) for (rule, weight), images in study.sets.items()]
     images = summarise_by(pd.concat(tables, ignore_index=True), by=["rule", "weight"])
     density = pd.concat(
@@ -149,6 +149,8 @@ def images_section(study: PipelineStudy) -> Section:
             how = "Mean over images, 95 % intervals; the same seeds and prompts in every setting."
             shown.append(ReportFigure(quantity, drawn, read_statistic(images, quantity, label), how))
     pictures, text = _pictures(study)
+    if study.not_finite:
+        text = f"{study.not_finite} images with values that are not finite are left out. {text}".rstrip()
     return Section(
         text=text,
         figures=[*shown, *pictures],

@@ -20,6 +20,9 @@ from scorescope.data import InputError, read_prompts
         ),
         ("a.jsonl", '{"prompt": "a", "seed": 1}\n{"prompt": "007"}\n', [{"prompt": "a", "seed": 1}, {"prompt": "007"}]),
         ("b.csv", "prompt\n007\n", [{"prompt": "007"}]),  # a prompt is a text
+        ("odd.txt", "a\u2028b\x0bc\nd  \n", [{"prompt": "a\u2028b\x0bc"}, {"prompt": "d  "}]),
+        ("odd.jsonl", '{"prompt": "a\u2028b"}\n', [{"prompt": "a\u2028b"}]),
+        ("deep.csv", "prompt,more\na," + "[" * 5000 + "\n", [{"prompt": "a", "more": "[" * 5000}]),
         ("bom.txt", "\ufeffa\r\nb\r\n", [{"prompt": "a"}, {"prompt": "b"}]),
     ],
 )  # fmt: skip

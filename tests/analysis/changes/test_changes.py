@@ -9,7 +9,7 @@ import torch
 from scorescope.analysis.changes import denoiser_changes, lowest, run_changes, shown_ranges
 from scorescope.analysis.statistics.simultaneous import LEAST_UNITS, paired_means, unpaired_means
 from scorescope.data import InputError, load_denoiser, load_digits
-from scorescope.probes import CFG, Bank, Recording, log_snr_grid, sample
+from scorescope.probes import CFG, Bank, Recording, Trace, log_snr_grid, sample
 from scorescope.probes.models import edm_sigmas
 
 DENOISER = load_denoiser("digits")[0]
@@ -33,6 +33,11 @@ def trace(denoiser, seeds, steps=10):
     return sample(denoiser, seeds=seeds, condition=labels, record=recording, **how).trace
 
 
+def sampled_from(trace):
+    """The same run, as if its noise levels had been others."""
+    return Trace(trace.scalars.assign(sigma=trace.scalars["sigma"] * 1.1), trace.samples, trace.manifest)
+
+
 @pytest.fixture(scope="module")
 def before():
     return trace(DENOISER, range(20))
@@ -48,6 +53,26 @@ def test_means_intervals_and_chances_by_hand():
     assert (one["high"] - one["value"]) / spread == pytest.approx(2.023, abs=0.06)
     assert one["chance"] == pytest.approx(1 / 20_001)
     assert one["detectable"] == pytest.approx(one["high"] - one["value"] + 0.8416 * spread)
+
+
+@pytest.mark.parametrize("size", [1.0, 5.0, 20.0])
+def test_intervals_hold_together_where_everything_differs(size):
+    """Of 100 tables of 40 rows that all differ by much, 95 hold all their means; 2.5 standard errors are 5.5."""
+    held = {"paired": 0, "apart": 0}
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        one, other = rng.standard_normal((30, 40)) + size, rng.standard_normal((25, 40))
+        for name, table in (
+            ("paired", paired_means(one, draws=400, seed=seed)),
+            ("apart", unpaired_means(one, other, draws=400, seed=seed)),
+        ):
+            held[name] += ((table["low"] <= size) & (table["high"] >= size)).all()
+    assert min(held.values()) >= 89, held
+
+
+def test_large_differences_that_hardly_scatter_keep_their_scatter():
+    found = paired_means(1e9 + np.random.default_rng(0).standard_normal((20, 1))).iloc[0]
+    assert 0.3 < found["high"] - found["low"] < 1.6  # 2.1 times 1 / sqrt(20) on either side
 
 
 def test_few_units_say_so():
@@ -90,6 +115,8 @@ def test_runs_pair_by_seed_and_others_are_left_out(before):
 def test_runs_that_cannot_be_compared(before):
     with pytest.raises(InputError, match="12 steps beside 10"):
         run_changes(before, trace(DENOISER, range(2), steps=12))
+    with pytest.raises(InputError, match=r"sigma \S+ beside \S+ at step 0"):
+        run_changes(before, sampled_from(before))
     with pytest.raises(InputError, match="quantities"):
         run_changes(before, before, quantities=("update",))
 

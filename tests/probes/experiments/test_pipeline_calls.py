@@ -90,6 +90,33 @@ def test_a_run_that_was_cut_off_goes_on(pipe, tmp_path):
         record_calls(pipe, calls, folder=tmp_path / "cut", arguments={**SHARED, "guidance_scale": 4.0}, progress=False)
 
 
+def test_a_folder_of_another_pipeline_is_not_gone_on_with(pipe, tmp_path):
+    calls = plan_calls(pipe, ROWS)
+    record_calls(pipe, calls, folder=tmp_path, arguments=SHARED, keep="scalars", progress=False)
+    with pytest.raises(InputError, match="1, for a folder of 2"):
+        record_calls(pipe, calls[:1], folder=tmp_path, arguments=SHARED, keep="scalars", progress=False)
+    scheduler = pipe.scheduler
+    pipe.scheduler = type(scheduler).from_config(scheduler.config, prediction_type="v_prediction")
+    with pytest.raises(InputError, match="a pipeline with another scheduler"):
+        record_calls(pipe, calls, folder=tmp_path, arguments=SHARED, keep="scalars", progress=False)
+    pipe.scheduler = scheduler
+    with torch.no_grad():
+        pipe.vae.decoder.conv_out.weight.mul_(2)
+        pipe.text_encoder.get_input_embeddings().weight.mul_(2)
+    with pytest.raises(InputError, match=r"a pipeline with another (vae, text_encoder|text_encoder, vae)"):
+        record_calls(pipe, calls, folder=tmp_path, arguments=SHARED, keep="scalars", progress=False)
+
+
+def test_what_a_call_raises_is_one_sentence(pipe):
+    for arguments, said in (
+        ({"guidance_scale": "abc"}, "arguments, and a scheduler, that StableDiffusionPipeline can be called with"),
+        ({"height": 17}, "call: found ValueError"),
+        ({"num_images_per_prompt": 2}, "one image a call"),
+    ):
+        with pytest.raises(InputError, match=said):
+            describe_pipeline(pipe, {"prompt": "a"}, arguments=SHARED | arguments)
+
+
 def test_a_prompt_is_encoded_once(pipe, tmp_path):
     forward = pipe.text_encoder.forward
     pipe.text_encoder.forward = Count(forward)

@@ -138,6 +138,7 @@ def test_options_that_do_not_fit(folder, sd15):
         ({"settings": ("num_inference_steps=3",)}, {}, "--steps: found num_inference_steps in --set too"),
         ({}, {"rules": "cfg"}, "rules, weights: found 1 rules, 0 weights"),
         ({}, {"rules": "cgf", "weights": "2"}, "rules: found cgf"),
+        ({}, {"rules": "cfg,cfg", "weights": "2"}, "rules, weights: found cfg, cfg, 2; expected each once"),
         ({}, {"weights": "two"}, "--weights: found 'two'"),
         ({}, {"seeds": "4-2"}, "--seeds: found '4-2'"),
         ({}, {"keep": "all"}, "--keep: found 'all'"),
