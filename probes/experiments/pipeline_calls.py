@@ -189,9 +189,9 @@ def record_calls(
                 made = _decoded(pipe, call_arguments(pipe, call, shared))
             _save(decoded / f"{spec['number']:05d}.safetensors", *made)
     recorded = Trace.open(folder / "trace")
-    if (made := recorded.samples["run"].nunique()) > len(calls):
+    if (held := recorded.samples["run"].nunique()) > len(calls):
         expected = "as many calls as it holds, or more; or another folder"
-        raise InputError("calls", found=f"{len(calls)}, for a folder of {made}", expected=expected)
+        raise InputError("calls", found=f"{len(calls)}, for a folder of {held}", expected=expected)
     images, rows, clipped = _load(decoded, len(calls))
     return RecordedCalls(recorded, images, rows, clipped)
 

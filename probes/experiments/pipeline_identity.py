@@ -28,7 +28,7 @@ def _weights(network: nn.Module) -> str:
     for name, weight in sorted(network.state_dict().items()):
         if isinstance(weight, torch.Tensor):
             found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            found.update(memoryview(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+            found.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

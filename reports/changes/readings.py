@@ -3,6 +3,7 @@
 import pandas as pd
 
 from scorescope.analysis.changes import RunChanges
+from scorescope.probes.recording.trace import Trace
 
 MOST = 3  # quantities that are named
 
@@ -42,6 +43,16 @@ def read_pairing(found: RunChanges) -> str:
         rest = f"; {alone[0]} of the first and {alone[1]} of the second run have no partner and are left out"
         return f"{pairs} pairs of one seed and prompt are compared{rest if any(alone) else ''}."
     return "No seed and prompt is in both runs: two independent sets are compared, which shows less than pairs would."
+
+
+def read_arguments(first: Trace, second: Trace) -> str:
+    """Arguments of the calls that all images of a run share, where the runs were given different ones."""
+    given = [next((spec.get("shared") or {} for spec in trace.specs.values()), {}) for trace in (first, second)]
+    names = [name for name in {**given[0], **given[1]} if given[0].get(name) != given[1].get(name)]
+    told = ", ".join(
+        f"{name} {given[0].get(name, 'not given')} and {given[1].get(name, 'not given')}" for name in names
+    )
+    return f"Their arguments differ: {told}." if told else ""
 
 
 def read_losses(table: pd.DataFrame, best: pd.DataFrame) -> str:

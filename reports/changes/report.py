@@ -109,8 +109,9 @@ def trace_folder(path: Path | str) -> Path:
 
 
 def _runs_section(first: tuple[str, Path], second: tuple[str, Path], suffix: str) -> Section:
-    found = run_changes(Trace.open(first[1]), Trace.open(second[1]))
-    table = found.table
+    traces = Trace.open(first[1]), Trace.open(second[1])
+    found = run_changes(*traces)
+    text, table = f"{readings.read_pairing(found)} {readings.read_arguments(*traces)}".rstrip(), found.table
     drawn = list(dict.fromkeys(table["quantity"]))[:PANELS]
     shown = ReportFigure(
         f"differences{suffix}", figures.run_differences(table, drawn), readings.read_runs(table, shown_ranges(table)),
@@ -118,7 +119,7 @@ def _runs_section(first: tuple[str, Path], second: tuple[str, Path], suffix: str
     )  # fmt: skip
     pictures = _pictures(first, second, found, suffix)
     return Section(
-        text=readings.read_pairing(found),
+        text=text,
         figures=[shown, *pictures],
         tables=[
             ReportTable(f"ranges{suffix}", shown_ranges(table), "Noise levels at which a quantity is shown to differ."),

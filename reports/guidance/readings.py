@@ -141,16 +141,20 @@ def read_gain_path(path: pd.DataFrame, runs: Sequence[tuple[str, float]]) -> str
 def read_clip(shares: pd.DataFrame) -> str:
     """At which share of its steps a sample would be clipped, for each clip."""
     texts = [
-        f"r = {row['norm']:g} ({row['relative_norm']:.0%} of ‖D_c‖) at {told(row, form='.0%')}"
-        for _, row in shares.iterrows()
+        f"r = {row['norm']:g} ({row['relative_norm']:.0%} of ‖D_c‖) at {_share(row)}" for _, row in shares.iterrows()
     ]
     return "APG's norm clip would act at this share of the steps of a sample: " + ", ".join(texts) + "."
+
+
+def _share(row: pd.Series) -> str:
+    """A share with its interval; few samples that agree have one of no width, which says nothing of others."""
+    return told(row, form=".0%") if row["n"] >= LEAST_SEEDS else f"{row['mean']:.0%} (of {row['n']} samples)"
 
 
 def read_momentum(shares: pd.DataFrame, norm: float) -> str:
     """At which share of its steps a sample would be clipped at one norm, for each momentum."""
     rows = shares[shares["norm"] == norm]
-    texts = ", ".join(f"{told(row, form='.0%')} at β = {row['momentum']:g}" for _, row in rows.iterrows())
+    texts = ", ".join(f"{_share(row)} at β = {row['momentum']:g}" for _, row in rows.iterrows())
     return f"With the momentum of earlier steps a clip at r = {norm:g} would act at this share of the steps: {texts}."
 
 
@@ -187,7 +191,10 @@ def read_information(curve: pd.DataFrame, interval: pd.DataFrame) -> str:
     if row["missing"]:
         return f"No interval is suggested ({row['missing']}); in all {total}"
     high, low = (told(row, end, of=end) for end in ("high", "low"))
-    return f"{row['share']:.0%} of what the condition tells is told between σ = {high} and {low}; in all {total}"
+    whole = "what the condition tells"
+    if last["information"] > last["bound"]:  # the interval is of the information up to there, from high noise on
+        whole = f"the first {row['information']:.3g} nats, which are all that the sampled labels have,"
+    return f"{row['share']:.0%} of {whole} is told between σ = {high} and {low}; in all {total}"
 
 
 def read_bands(bands: pd.DataFrame) -> str:

@@ -172,14 +172,18 @@ def read_values(images: pd.DataFrame) -> str:
 
 
 def read_statistic(images: pd.DataFrame, quantity: str, label: str) -> str:
-    """The settings with the least and the most of a statistic, or the one there is."""
+    """The settings with the least and the most of a statistic and whether they are told apart, or the one there is."""
     rows = images[images["quantity"] == quantity].dropna(subset=["mean"]).sort_values("mean")
     told = [
         f"{row['mean']:.3g} ({row['low']:.3g} to {row['high']:.3g}) in {run_name(row['rule'], row['weight'])}"
         for _, row in (rows if len(rows) == 1 else rows.iloc[[0, -1]]).iterrows()
     ]
     name = label.partition(":")[0]
-    return f"The {name} is {told[0]}." if len(told) == 1 else f"The {name} goes from {told[0]} to {told[1]}."
+    if len(told) == 1:
+        return f"The {name} is {told[0]}."
+    apart = rows["high"].iloc[0] < rows["low"].iloc[-1]
+    clear = "" if apart else "; their intervals overlap, so that these two are not told apart"
+    return f"The {name} is least with {told[0]} and largest with {told[1]}{clear}."
 
 
 def _pictures(study: PipelineStudy) -> tuple[list[ReportFigure], str]:

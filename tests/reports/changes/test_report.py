@@ -36,6 +36,7 @@ def test_a_stronger_guidance_is_found(runs):
     assert outcome.status == "complete"
     page = (runs / "report" / "index.html").read_text()
     assert "8 pairs of one seed and prompt are compared; 0 of the first and 1 of the second run have no partner" in page
+    assert "Their arguments differ: guidance_scale 3.0 and 6.0." in page
     table = pd.read_parquet(runs / "report" / "tables" / "differences.parquet")
     gain = table[(table["quantity"] == "applied_norm") & (table["step"] == 0)].iloc[0]
     assert gain["shown"] and gain["value"] / gain["first"] == pytest.approx(5 / 2 - 1, rel=1e-4)  # (w - 1) |D_c - D_u|
