@@ -164,7 +164,7 @@ def information(total, half, *, bound=0.6931, missing=""):
     low, high = total - half, total + half
     curve = pd.DataFrame({"sigma": [1.0], "information": total, "information_low": low, "information_high": high})
     ends = {f"{end}{part}": [1.0 if end == "low" else 9.0] for end in ("low", "high") for part in ("", "_low", "_high")}
-    interval = pd.DataFrame(ends | {"share": [0.9], "missing": [missing]})
+    interval = pd.DataFrame(ends | {"share": [0.9], "information": [0.693], "missing": [missing]})
     return readings.read_information(curve.assign(bound=bound), interval)
 
 
@@ -172,6 +172,11 @@ def test_information_beyond_the_entropy_is_told_only_of_its_interval():
     assert "against 0.693 that the sampled labels have." in information(0.6, 0.1)
     beyond = "by its interval at least 0.21 nats more than labels in these shares can tell"
     assert beyond in information(1.0, 0.1) and "more than" not in information(1.0, 0.4)
+    assert information(0.6, 0.1).startswith("90% of what the condition tells is told")
+    # the interval is of what the labels can tell, not of the whole
+    assert information(1.0, 0.1).startswith(
+        "90% of the first 0.693 nats, which are all that the sampled labels have, is"
+    )
     assert information(1.0, 0.1, bound=np.nan).endswith("in all 1 (0.9 to 1.1) nats.")
     assert "told between σ = 9 (9 to 9) and 1 (1 to 1)" in information(0.6, 0.1)
     assert information(0.6, 0.1, missing="few").startswith("No interval is suggested (few); in all 0.6 (0.5 to 0.7)")
