@@ -71,8 +71,8 @@ READINGS = {
     ),
     "windows": (
         lambda: readings.read_windows(windows(), probes()[probes()["site"] == SITES[1]]),
-        "size at up.0 is shown to be read with at least 90% at σ = 0.1; one window at a time, it is steerable within σ = "
-        "80 to 10, 1 to 0; undecided within σ = 10 to 1|hue at up.0 is shown to be read with at least 90% at σ = "
+        "size at up.0 is shown to be read with at least 90% at σ = 0.1; one window at a time, it is steerable within "
+        "σ = 80 to 10, 1 to 0; undecided within σ = 10 to 1|hue at up.0 is shown to be read with at least 90% at σ = "
         "0.1; one window at a time, it is reversed within σ = 80 to 10; not steerable within σ = 10 to 0",
     ),
     "reading that comes and goes": (
