@@ -97,7 +97,7 @@ def read_windows(effects: pd.DataFrame, probes: pd.DataFrame) -> str:
         for verdict, found in rows.sort_values("sigma_high", ascending=False).groupby("verdict", sort=False):
             spans = ", ".join(span(row["sigma_high"], row["sigma_low"]) for _, row in found.iterrows())
             parts.append(f"{verdict} within σ = {spans}")
-        sites = cells["site"].unique() if "site" in cells else ()
+        sites = list(cells["site"].unique()) if "site" in cells else []
         where = f" at {site_name(sites[0])}" if len(sites) == 1 else ""
         texts.append(
             f"{name}{where} is shown to be read with at least {READABLE:.0%} at {_readable(cells)}; one window at a "
