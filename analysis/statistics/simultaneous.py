@@ -7,8 +7,10 @@ The largest |t| over all rows is compared with what it would be if the sign of e
 each unit belongs to, were drawn anew (Westfall and Young 1993, single step): rows that go together are not paid for
 twice, and no law of the values is supposed beyond symmetry, or exchange, where nothing differs.
 
-So a chance holds for any law. The intervals hold as far as what is added to all units leaves the law of the rest
-symmetric: of differences as skewed as a log-normal law of spread 1, those of 100 rows all held in half of 200 runs.
+So a chance holds for any law of pairs that could as well be the other way round, and of two sets of one law; sets of
+one mean and unequal spreads are not of one law. The intervals hold as far as what is added to all units leaves the law of
+the rest symmetric: of differences as skewed as a log-normal law of spread 1, those of 100 rows all held in half of 200
+runs.
 """
 
 import warnings
@@ -60,7 +62,7 @@ def paired_means(differences: Floats, *, draws: int = 2000, seed: int = 0) -> pd
     return _table(value, spread, _sign_ratio(signs, filled, counts), _sign_ratio(signs, rest, counts), counts)
 
 
-def _sign_ratio(signs: Floats, values: Floats, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def _sign_ratio(signs: Floats, values: Floats, counts: NDArray[np.int64]) -> Drawn:
     """Means of the values under drawn signs, and their standard errors."""
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = signs @ values / counts
@@ -79,10 +81,8 @@ def unpaired_means(second: Floats, first: Floats, *, draws: int = 2000, seed: in
     seed : int
         Of the drawings.
     """
-    both = np.concatenate(
-        [_centred(np.concatenate([second, first])), np.concatenate([_centred(second), _centred(first)])]
-    )
-    filled, rest = both[: len(both) // 2], both[len(both) // 2 :]
+    filled = _centred(np.concatenate([second, first]))
+    rest = np.concatenate([_centred(second), _centred(first)])
     known = np.isfinite(filled)
     own, rng = np.arange(len(filled)) < len(second), np.random.default_rng(seed)
     drawn = np.array([rng.permutation(own) for _ in range(draws)], np.float64)
@@ -100,7 +100,7 @@ def _centred(values: Floats) -> Floats:
     return found
 
 
-def _set_ratio(members: Floats, values: Floats, known: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def _set_ratio(members: Floats, values: Floats, known: NDArray[np.bool_]) -> Drawn:
     """Means of the chosen units less those of the others, and their standard errors."""
     filled = np.where(known, values, 0.0)
     ours, theirs = _moments(members, filled, known), _moments(1 - members, filled, known)
@@ -118,8 +118,8 @@ def _moments(members: Floats, filled: Floats, known: NDArray[np.bool_]) -> tuple
 def _table(
     value: Floats,
     spread: Floats,
-    drawn: tuple[Floats, Floats],
-    centred: tuple[Floats, Floats],
+    drawn: Drawn,
+    centred: Drawn,
     counts: NDArray[np.int64],
 ) -> pd.DataFrame:
     """Chances from the values as they are; for intervals the drawings are also made of what is left without the means:
@@ -129,9 +129,13 @@ def _table(
     if enough.any():
         largest, left = (_largest(*one, enough) for one in (drawn, centred))
         cut = max(float(np.quantile(one, 0.95, method="higher")) for one in (largest, left))
+        enough &= np.isfinite(cut)  # else no drawing of so few units is rare
         chance = (1 + (largest[:, None] >= _ratio(value, spread) * (1 - 1e-9)).sum(0)) / (1 + len(largest))
     reach = np.where(enough, cut * spread, np.nan)
-    few = [f"{count} units, {LEAST_UNITS} needed" if count < LEAST_UNITS else "" for count in counts]
+    few = [
+        f"{count} units, {LEAST_UNITS} needed" if count < LEAST_UNITS else "" if known else "too few units that differ"
+        for count, known in zip(counts, enough, strict=True)
+    ]
     return pd.DataFrame({"n": counts.astype(np.int64), "value": value}).assign(
         low=value - reach, high=value + reach, chance=np.where(enough, chance, np.nan),
         detectable=np.where(enough, (cut + POWER) * spread, np.nan), missing=few,

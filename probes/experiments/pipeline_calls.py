@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,6 +27,7 @@ from scorescope.data.written_files import read_json, replace_file, write_json
 from scorescope.probes.experiments.encoded_once import encoded_once
 from scorescope.probes.experiments.pipeline_identity import pipeline_identity
 from scorescope.probes.experiments.pipeline_runs import samples_of, seeded
+from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.level_reader import LevelFunction
 from scorescope.probes.recording.plan import Keep
@@ -102,11 +102,8 @@ def plan_calls(
             raise InputError("seeds", found="seeds beside those of the rows, or a count", expected="one of them")
         return [{**row, "seed": int(one)} for row in rows for one in seeds]
     chosen = [rows[place % len(rows)] for place in range(count or len(rows))]
-    again = [place // len(rows) for place in range(len(chosen))]
-    return [
-        {**row, "seed": row.get("seed", seed + place) if not again[place] else seed + place}
-        for place, row in enumerate(chosen)
-    ]
+    own = [row.get("seed") if place < len(rows) else None for place, row in enumerate(chosen)]
+    return [{**row, "seed": seed + place if own[place] is None else own[place]} for place, row in enumerate(chosen)]
 
 
 def check_arguments(pipe: Any, given: Mapping[str, Any], *, argument: str, more: Sequence[str] = ()) -> None:
@@ -274,9 +271,11 @@ def _heard(pipe: Any) -> Iterator[list[Tensor]]:
 
 
 def _plain(shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Shared arguments as a spec holds them; of tensors and objects what tells them apart to a reader."""
-    plain = (str, int, float, bool, list, tuple, type(None))
-    return {name: value if isinstance(value, plain) else str(value)[:80] for name, value in shared.items()}
+    """Shared arguments as a spec holds them; of tensors and objects the fingerprint."""
+    plain = (str, int, float, bool, type(None))
+    return {
+        name: value if isinstance(value, plain) else fingerprint(value, argument=name) for name, value in shared.items()
+    }
 
 
 def _save(path: Path, images: Tensor, clipped: bool) -> None:
@@ -309,4 +308,4 @@ def _load(folder: Path, count: int) -> tuple[Tensor | None, tuple[int, ...], boo
             clipped |= is_result
     if not parts or len({part.shape[1:] for part in parts}) > 1:
         return None, (), clipped
-    return torch.cat(parts), tuple(np.asarray(rows).tolist()), clipped
+    return torch.cat(parts), tuple(rows), clipped

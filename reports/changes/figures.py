@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -59,9 +60,9 @@ def image_pairs(
     return figure
 
 
-def _band(ax: object, rows: pd.DataFrame, look: theme.Look, label: str | None = None) -> None:
+def _band(ax: Axes, rows: pd.DataFrame, look: theme.Look, label: str | None = None) -> None:
     rows = rows.sort_values("sigma")
-    theme.with_band(ax, rows, y="value", color=look.color, linestyle=look.linestyle, label=label)  # type: ignore[arg-type]
+    theme.with_band(ax, rows, y="value", color=look.color, linestyle=look.linestyle, label=label)
     shown = rows[rows["shown"]]
-    ax.plot(shown["sigma"], shown["value"], look.marker or "o", color=look.color, markersize=4)  # type: ignore[attr-defined]
-    theme.reference_line(ax, 0)  # type: ignore[arg-type]
+    ax.plot(shown["sigma"], shown["value"], look.marker or "o", color=look.color, markersize=4)
+    theme.reference_line(ax, 0)

@@ -167,11 +167,12 @@ class PipelineStudy:
             return []
 
     def _sweep(self) -> list[Setting]:
-        rules = {f"{name}, w = {w:g}": RULES[name](w) for name in self.rules for w in self.weights}
+        rules = {name: RULES[name](1.0) for name in self.rules}
         condition, shared = _by_row(self.calls)
         with encoded_once(self.pipe):
             return sweep(
-                self.pipe, rules, seeds=[int(call["seed"]) for call in self.calls], condition=condition,
+                self.pipe, rules, weights=self.weights, condition=condition,
+                seeds=[int(call["seed"]) for call in self.calls],
                 arguments={**self.arguments, **shared}, call=decoded_result, options=dict(self.options),
                 record=Recording(value_range=None), folder=self.folder / "swept", batch=self.batch,
                 progress=self.progress,

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from scorescope.analysis.guidance.images import image_table, value_density
 from scorescope.analysis.guidance.information import guidance_information, suggest_interval
-from scorescope.analysis.guidance.run_keys import run_name
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.probes.recording.trace import Trace
-from scorescope.reports.guidance import figures, readings
+from scorescope.reports.guidance import figures, readings, readings_pipeline
 from scorescope.reports.guidance.figures_pipeline import image_statistic, replayed_rules, set_densities
-from scorescope.reports.guidance.pipeline_study import OWN, RANGE, PipelineStudy
+from scorescope.reports.guidance.pipeline_study import RANGE, PipelineStudy
 from scorescope.reports.guidance.sections_traces import trace_section
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -89,23 +88,8 @@ def replayed_section(study: PipelineStudy) -> Section:
     )
     figure = replayed_rules(steps)
     return Section(
-        figures=[ReportFigure("replayed", figure, read_replayed(steps), how)],
+        figures=[ReportFigure("replayed", figure, readings_pipeline.read_replayed(steps), how)],
         tables=[ReportTable("replayed", steps, "One row a (setting, step, call, quantity).", shown=False)],
-    )
-
-
-def read_replayed(steps: pd.DataFrame) -> str:
-    """The largest gain of the pipeline's own rule, and that of the others at the same noise level."""
-    rows = steps[(steps["quantity"] == "applied_gain") & (steps["call"] == 0)].dropna(subset=["mean"])
-    own = rows[rows["setting"] == OWN]
-    if own.empty:
-        return "No gain is known at any step."
-    peak = own.iloc[int((own["mean"] - 1).abs().to_numpy().argmax())]
-    there = rows[(rows["sigma"] == peak["sigma"]) & (rows["setting"] != OWN)]
-    others = ", ".join(f"{row.setting} by {row.mean:.3g}" for row in there[["setting", "mean"]].itertuples())
-    return (
-        f"Where it changes the size of D_c most, at σ = {peak['sigma']:.3g}, the pipeline's rule scales it by "
-        f"{peak['mean']:.3g} ({peak['low']:.3g} to {peak['high']:.3g}); at the same states {others}."
     )
 
 
@@ -141,13 +125,13 @@ def images_section(study: PipelineStudy) -> Section:
     where = (
         "results, which the pipeline clips" if study.recorded.clipped else "what the decoder puts out, before clipping"
     )
-    figure, reading = set_densities(density, RANGE), read_values(images)
+    figure, reading = set_densities(density, RANGE), readings_pipeline.read_values(images)
     shown = [ReportFigure("values", figure, reading, f"Of {where}; dotted: the range.")]
     for quantity, label in STATISTICS.items():
         if images.loc[images["quantity"] == quantity, "mean"].notna().any():
             drawn = image_statistic(images, quantity, label=label)
             how = "Mean over images, 95 % intervals; the same seeds and prompts in every setting."
-            shown.append(ReportFigure(quantity, drawn, read_statistic(images, quantity, label), how))
+            shown.append(ReportFigure(quantity, drawn, readings_pipeline.read_statistic(images, quantity, label), how))
     pictures, text = _pictures(study)
     if study.not_finite:
         text = f"{study.not_finite} images with values that are not finite are left out. {text}".rstrip()
@@ -159,31 +143,6 @@ def images_section(study: PipelineStudy) -> Section:
             ReportTable("value_density", density, "Densities as drawn.", shown=False),
         ],
     )
-
-
-def read_values(images: pd.DataFrame) -> str:
-    """How far beyond the range the values of each setting lie."""
-    rows = images[images["quantity"] == "overshoot_mean"].dropna(subset=["mean"])
-    told = [
-        f"{run_name(rule, weight)} {mean:.2g}"
-        for rule, weight, mean in zip(rows["rule"], rows["weight"], rows["mean"], strict=True)
-    ]
-    return f"The mean distance of values from [-1, 1] is, by setting: {', '.join(told)}."
-
-
-def read_statistic(images: pd.DataFrame, quantity: str, label: str) -> str:
-    """The settings with the least and the most of a statistic and whether they are told apart, or the one there is."""
-    rows = images[images["quantity"] == quantity].dropna(subset=["mean"]).sort_values("mean")
-    told = [
-        f"{row['mean']:.3g} ({row['low']:.3g} to {row['high']:.3g}) in {run_name(row['rule'], row['weight'])}"
-        for _, row in (rows if len(rows) == 1 else rows.iloc[[0, -1]]).iterrows()
-    ]
-    name = label.partition(":")[0]
-    if len(told) == 1:
-        return f"The {name} is {told[0]}."
-    apart = rows["high"].iloc[0] < rows["low"].iloc[-1]
-    clear = "" if apart else "; their intervals overlap, so that these two are not told apart"
-    return f"The {name} is least with {told[0]} and largest with {told[1]}{clear}."
 
 
 def _pictures(study: PipelineStudy) -> tuple[list[ReportFigure], str]:
