@@ -7,10 +7,9 @@ The largest |t| over all rows is compared with what it would be if the sign of e
 each unit belongs to, were drawn anew (Westfall and Young 1993, single step): rows that go together are not paid for
 twice, and no law of the values is supposed beyond symmetry, or exchange, where nothing differs.
 
-So a chance holds for any law of pairs that could as well be the other way round, and of two sets of one law; sets of
-one mean and unequal spreads are not of one law. The intervals hold as far as what is added to all units leaves the law of
-the rest symmetric: of differences as skewed as a log-normal law of spread 1, those of 100 rows all held in half of 200
-runs.
+So a chance holds for pairs that could as well be the other way round, and for two sets of one law; sets of one mean and
+unequal spreads are not of one law. The intervals hold as far as what is added to all units leaves the law of the rest
+symmetric: of differences as skewed as a log-normal law of spread 1, those of 100 rows all held in half of 200 runs.
 """
 
 import warnings
