@@ -18,7 +18,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -128,6 +128,8 @@ class Outcome:
         The sentences of its figures.
     seconds : float
         Wall time.
+    tables : dict
+        Its tables by name, as they were written.
     """
 
     name: str
@@ -138,6 +140,7 @@ class Outcome:
     failures: dict[str, str]
     readings: list[str]
     seconds: float
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
 
 @checked
@@ -177,6 +180,7 @@ class ReportWriter:
         self._shown: list[dict[str, Any]] = []
         self.failures: dict[str, str] = {}
         self._files: dict[str, str] = {}
+        self._tables: dict[str, pd.DataFrame] = {}
         self._started = time.perf_counter()
         make_folder(self.out)
         self._alone = alone_in(self.out)
@@ -228,6 +232,7 @@ class ReportWriter:
     def _write_table(self, item: ReportTable) -> dict[str, Any]:
         self._write(f"tables/{item.name}.csv", csv_bytes(item.table))
         self._write(f"tables/{item.name}.parquet", parquet_bytes(item.table))
+        self._tables[item.name] = item.table
         head = item.table.head(MOST_ROWS) if item.shown else item.table.head(0)
         rows = [[_cell(value) for value in row] for row in head.itertuples(index=False)]
         return {
@@ -246,7 +251,7 @@ class ReportWriter:
         readings = [figure["reading"] for part in self._shown for figure in part["figures"]]
         path = self.out / "index.html"
         self.outcome = Outcome(
-            self.name, self.title, self.question, status, path, dict(self.failures), readings, seconds
+            self.name, self.title, self.question, status, path, dict(self.failures), readings, seconds, self._tables
         )
         facts = {
             "report": self.name, "status": status, "failures": self.failures, "finished": _now(), "seconds": seconds,
@@ -284,7 +289,7 @@ def write_index(out: Path | str, outcomes: list[Outcome]) -> Path:
     """Write a page that links to several reports below `out`."""
     out = Path(out)
     make_folder(out)
-    rows = [{**asdict(o), "href": _href(o.path, out)} for o in outcomes]
+    rows = [{**vars(o), "href": _href(o.path, out)} for o in outcomes]
     page = render("index.html.j2", reports=rows, facts=_flat(environment()))
     write_file(out / "index.html", encoded(page))
     return out / "index.html"

@@ -42,6 +42,7 @@ def test_page_is_self_contained_and_escaped(tmp_path):
         report.section("one", "One", section)
     page = (tmp_path / "index.html").read_text()
     assert report.outcome.status == "complete" and report.outcome.readings == ["It <rises> & rises."]
+    assert report.outcome.tables["one"].equals(section().tables[0].table)
     assert "<b>&</b>" not in page and "&lt;b&gt;&amp;&lt;/b&gt;" in page and "A &lt;title&gt;" in page
     assert not re.search(r"""(?:src|href)=["'](?!data:|#|tables/)""", page) and "@import" not in page
     assert 'src="data:image/' in page and "1.235" in page
