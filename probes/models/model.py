@@ -7,7 +7,7 @@ model = load_model("my_package.my_module:make_denoiser")
 import importlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Model:
         The real data, where they are the shipped digits: gives reports a reference.
     source : str
         Where it comes from, for the manifest: a hash of weights, or the factory's name.
+    loaded_as : str
+        What `load_model` was given, which makes the same model again; empty for a model made, or changed, otherwise.
     """
 
     denoiser: Denoiser
@@ -50,6 +52,7 @@ class Model:
     value_range: tuple[float, float] | None = None
     digits: Digits | None = None
     source: str = ""
+    loaded_as: str = field(default="", init=False, compare=False)  # `replace` does not carry it over
 
     def __post_init__(self) -> None:
         check_value_range(self.value_range)
@@ -75,6 +78,12 @@ def load_model(name: str, *, device: str | torch.device = "cpu") -> Model:
         If there is no such model, or the factory returns something else.
     """
     check_device(device)
+    model = _loaded(name, device)
+    object.__setattr__(model, "loaded_as", name)
+    return model
+
+
+def _loaded(name: str, device: str | torch.device) -> Model:
     if name in shipped_denoisers():
         denoiser, card = load_denoiser(name, device=device)
         source = f"sha256 {card.get('weights_sha256', 'unknown')}"

@@ -7,6 +7,7 @@ compare_denoisers(Path("report/changes"), {"before": before, "after": after}, im
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.recording.trace import Trace
 from scorescope.reports.changes import figures, readings
 from scorescope.reports.page.pages import Outcome, ReportFigure, ReportTable, ReportWriter, Section
+from scorescope.reports.page.requests import by_call
 
 PANELS = 6  # quantities that are drawn
 PAIRS = 6  # images that are drawn
@@ -51,8 +53,9 @@ def compare_runs(out: Path | str, runs: Mapping[str, Path | str], *, command: st
     folders = {name: trace_folder(path) for name, path in runs.items()}
     (base, first), *others = folders.items()
     title, question = f"What changed since {base}?", "Which quantities differ, at which noise levels, in which images?"
-    manifest = {"runs": {name: str(folder) for name, folder in folders.items()}}
-    with ReportWriter(out, name="changes", title=title, question=question, command=command, manifest=manifest) as page:
+    how: dict[str, Any] = {"command": command, "request": by_call("compare", names=[str(path) for path in runs.values()])}
+    how["manifest"] = {"runs": {name: str(folder) for name, folder in folders.items()}}
+    with ReportWriter(out, name="changes", title=title, question=question, **how) as page:
         for place, (name, folder) in enumerate(others):
             make = partial(_runs_section, (base, first), (name, folder), "" if len(others) == 1 else str(place))
             page.section(f"run{place}", f"{name} beside {base}", make)
@@ -96,7 +99,9 @@ def compare_denoisers(
     title = "What changed between " + ", ".join(denoisers)
     question = "Whose loss is lowest at which noise level?"
     manifest = {"denoisers": list(denoisers), "images": len(images), "levels": list(LEVELS)}
-    with ReportWriter(out, name="changes", title=title, question=question, command=command, manifest=manifest) as page:
+    how: dict[str, Any] = {"command": command, "manifest": manifest}
+    how["request"] = "it was made in Python of denoisers and images, and no command names those"
+    with ReportWriter(out, name="changes", title=title, question=question, **how) as page:
         bank = Bank(images, LEVELS, draws=2)
         page.section("losses", "Losses", partial(_losses_section, bank, denoisers, condition, progress))
     return page.outcome

@@ -26,6 +26,7 @@ from scorescope.reports.cli.options import (
     Settings,
     Steps,
 )
+from scorescope.reports.cli.repeatable import repeatable
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what a diffusion model does at every step."
@@ -72,6 +73,7 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
 
 
 @report_app.command("guidance")
+@repeatable("report guidance")
 def report_guidance(
     out: Out = Path("report/guidance"),
     denoiser: DenoiserName = "digits",
@@ -123,6 +125,7 @@ def report_guidance(
 
 
 @report_app.command("gaussian")
+@repeatable("report gaussian")
 def report_gaussian(
     out: Out = Path("report/gaussian"),
     denoiser: DenoiserName = "digits",
@@ -145,6 +148,7 @@ def report_gaussian(
 
 
 @report_app.command("directions")
+@repeatable("report directions")
 def report_directions(
     out: Out = Path("report/directions"),
     subject: Annotated[
@@ -164,6 +168,7 @@ def report_directions(
 
 
 @app.command()
+@repeatable("compare")
 def compare(
     names: Annotated[
         list[str],

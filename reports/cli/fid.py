@@ -8,6 +8,7 @@ import typer
 
 from scorescope.data.errors import InputError
 from scorescope.reports.cli.options import SPACES, Device
+from scorescope.reports.cli.repeatable import repeatable
 
 weights_app = typer.Typer(help="Weight files of feature networks.", no_args_is_help=True)
 
@@ -32,6 +33,7 @@ REFERENCE = "Statistics in place of REAL, so that FAKE is given alone: .npz with
 ReferenceFile = Annotated[Path | None, typer.Option("--reference", help=REFERENCE)]
 
 
+@repeatable("report fid")
 def report_fid(
     real: Set = None,
     fake: Set = None,

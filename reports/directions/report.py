@@ -19,6 +19,7 @@ from scorescope.reports.directions.sections_steering import steering_section, wi
 from scorescope.reports.directions.study import Subject
 from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import Outcome, write_report
+from scorescope.reports.page.requests import by_call
 
 SECTIONS = (
     ("model", "What the model makes", model_section),
@@ -67,5 +68,6 @@ def build(out: Path | str, subject: Subject, *, command: str, quick: bool = Fals
     title = f"Attribute directions: {subject.name}"
     question = "Where is an attribute readable, where is it steerable, and how does its direction travel?"
     return write_report(
-        out, SECTIONS, bench, name="directions", title=title, question=question, command=command, manifest=manifest
-    )
+        out, SECTIONS, bench, name="directions", title=title, question=question, command=command, manifest=manifest,
+        request=by_call("report directions", subject=subject.loaded_as, quick=quick),
+    )  # fmt: skip

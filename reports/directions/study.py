@@ -7,7 +7,7 @@ For your own model, write a function that returns a `Subject` and name it on the
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -33,6 +33,7 @@ DIGITS_SITES = (
     "network.first", "network.down.0", "network.down.1", "network.middle1", "network.attention", "network.middle2",
     "network.up.0", "network.up.1",
 )  # fmt: skip
+IMAGES = 2000  # of the shapes that are rendered
 SHAPES_SEED = 100  # images that neither training nor the scorer saw
 
 
@@ -96,6 +97,8 @@ class Subject:
         The others can be read and steered, but no condition can be switched, and nothing is asked about information.
     source : str
         Where the weights come from, for the manifest.
+    loaded_as : str
+        What `load_subject` was given, which makes the same subject again; empty for one made, or changed, otherwise.
     """
 
     denoiser: Denoiser
@@ -111,6 +114,7 @@ class Subject:
     pairs: Callable[[Tensor], Tensor] | None = None
     told: Sequence[str] | None = None
     source: str = ""
+    loaded_as: str = field(default="", init=False, compare=False)  # `replace` does not carry it over
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.images), len(self.attributes)):
@@ -205,7 +209,7 @@ class Subject:
 
 
 @checked
-def shapes_subject(weights: str | Path = "shapes", *, images: int = 2000, device: str = "cpu") -> Subject:
+def shapes_subject(weights: str | Path = "shapes", *, images: int = IMAGES, device: str = "cpu") -> Subject:
     """A model of the shapes, by default the shipped one, with freshly rendered images and the shipped scorer.
 
     Raises
@@ -276,7 +280,7 @@ def _render_pairs(labels: Tensor) -> Tensor:
 
 
 @checked
-def load_subject(name: str, *, images: int = 2000, device: str = "cpu") -> Subject:
+def load_subject(name: str, *, images: int = IMAGES, device: str = "cpu") -> Subject:
     """The subject that a name on a command line stands for.
 
     Parameters
@@ -294,6 +298,13 @@ def load_subject(name: str, *, images: int = 2000, device: str = "cpu") -> Subje
     InputError
         If there is no such factory, or it returns something else.
     """
+    subject = _loaded(name, images, device)
+    if images == IMAGES:  # the command line names no other number
+        object.__setattr__(subject, "loaded_as", name)
+    return subject
+
+
+def _loaded(name: str, images: int, device: str) -> Subject:
     if name == "digits":
         return digits_subject(device=device)
     if name == "shapes" or name.endswith(".safetensors"):

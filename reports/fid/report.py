@@ -17,6 +17,7 @@ from scorescope.reports.fid.sections_regions import maps_section, masks_section,
 from scorescope.reports.fid.sections_sources import features_section, images_section
 from scorescope.reports.fid.study import Study, View
 from scorescope.reports.page.pages import Outcome, Section, write_report
+from scorescope.reports.page.requests import Request, by_call
 
 FULL, QUICK = 800, 340  # samples a weight: more than ten for each of the 32 features
 PLANTED_FULL, PLANTED_QUICK = 3000, 1200
@@ -66,6 +67,9 @@ def build(
         Its status says whether a part is missing.
     """
     shipped = study is None
+    request: Request | str = "it was made in Python of sets of images, and no command names those"
+    if shipped:
+        request = by_call("report fid", quick=quick, count=count, sfid=sfid, occlusion=occlusion, device=device)
     sfid, occlusion = (shipped if asked is None else asked for asked in (sfid, occlusion))
     study = study or shipped_study(count or (QUICK if quick else FULL), device=device, progress=progress)
     view = View(study, progress)
@@ -82,8 +86,9 @@ def build(
     }  # fmt: skip
     question = "Which features, classes, regions and images does this FID difference come from, and can it be trusted?"
     return write_report(
-        out, sections, view, name="fid", title=study.title, question=question, command=command, manifest=manifest
-    )
+        out, sections, view, name="fid", title=study.title, question=question, command=command, manifest=manifest,
+        request=request,
+    )  # fmt: skip
 
 
 def _sections(view: View, *, sfid: bool, occlusion: bool) -> list[tuple[str, str, Make]]:

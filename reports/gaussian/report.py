@@ -13,6 +13,7 @@ from scorescope.reports.gaussian.sections_paths import paths_section, skip_secti
 from scorescope.reports.gaussian.sections_scores import laws_section, memory_section, training_section
 from scorescope.reports.gaussian.study import Data, Study, digits_of
 from scorescope.reports.page.pages import Outcome, write_report
+from scorescope.reports.page.requests import by_call
 
 SECTIONS = (
     ("laws", "Which law the denoiser is nearest to", laws_section),
@@ -61,6 +62,8 @@ def build(
     InputError
         If there are no data.
     """
+    asked = by_call("report gaussian", denoiser=model.loaded_as, quick=quick)
+    request = asked if data is None else "it was made in Python of images, and no command names those"
     study = Study(model, data or digits_of(model), quick, progress)
     manifest = {
         "model": model.name, "model_source": model.source, "data": study.data.name, "train": len(study.train),
@@ -69,5 +72,6 @@ def build(
     title = f"Gaussian score: {model.name}"
     question = "Where is the learned score a Gaussian's, and what does that save?"
     return write_report(
-        out, SECTIONS, study, name="gaussian", title=title, question=question, command=command, manifest=manifest
-    )
+        out, SECTIONS, study, name="gaussian", title=title, question=question, command=command, manifest=manifest,
+        request=request,
+    )  # fmt: skip

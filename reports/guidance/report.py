@@ -23,6 +23,7 @@ from scorescope.reports.guidance.sections_update import gain_section, tables_sec
 from scorescope.reports.guidance.sections_values import samples_section, values_section
 from scorescope.reports.guidance.study import SEED, WEIGHTS, Study
 from scorescope.reports.page.pages import Outcome, ReportWriter
+from scorescope.reports.page.requests import by_call
 from scorescope.reports.page.texts import say
 
 FULL, QUICK = 256, 96
@@ -75,6 +76,7 @@ def build(
     Outcome
         Its status says whether a part is missing.
     """
+    request = by_call("report guidance", denoiser=model.loaded_as, quick=quick, count=count, device=device)
     count = count or (QUICK if quick else FULL)
     manifest = {
         "model": model.name, "model_source": model.source, "device": device, "samples_per_setting": count,
@@ -83,7 +85,8 @@ def build(
         "sampler": "Heun, 18 steps on the EDM grid from sigma 80 to 0.002",
     }  # fmt: skip
     title, question = f"Guidance: {model.name}", "What does the guidance update do at each noise level?"
-    with ReportWriter(out, name="guidance", title=title, question=question, command=command, manifest=manifest) as page:
+    how: dict[str, Any] = {"command": command, "manifest": manifest, "request": request}
+    with ReportWriter(out, name="guidance", title=title, question=question, **how) as page:
         study = Study(model, count, device, progress, page.fail)
         if not study.swept:
             cause = next(iter(page.failures.values()))
@@ -114,7 +117,9 @@ def build_from_traces(out: Path | str, paths: Sequence[Path | str], *, command: 
     folders = [Path(path) for path in paths]
     manifest = {"traces": [str(folder) for folder in folders]}
     title, question = "Guidance along recorded traces", "What did the guidance update do at each noise level?"
-    with ReportWriter(out, name="guidance", title=title, question=question, command=command, manifest=manifest) as page:
+    how: dict[str, Any] = {"command": command, "manifest": manifest}
+    how["request"] = by_call("report guidance", trace=folders)
+    with ReportWriter(out, name="guidance", title=title, question=question, **how) as page:
         for place, path in enumerate(folders):
             page.section(f"trace{place}", str(path), partial(trace_section, path, str(place)))
         if len(folders) > 1:
@@ -195,7 +200,8 @@ def build_from_pipeline(
         "weights": list(weights),
     }  # fmt: skip
     title, question = f"Guidance: {source or name}", "What does the guidance update do at each noise level?"
-    with ReportWriter(out, name="guidance", title=title, question=question, command=command, manifest=manifest) as page:
+    how: dict[str, Any] = {"command": command, "manifest": manifest, "request": f"it was made in Python of a {name}"}
+    with ReportWriter(out, name="guidance", title=title, question=question, **how) as page:
         study = PipelineStudy(
             pipe, calls, shared, Path(out) / "runs", tuple(rules), tuple(float(w) for w in weights), keep, batch,
             progress, page.fail, options,

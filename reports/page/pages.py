@@ -36,10 +36,12 @@ from matplotlib.figure import Figure
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.written_files import alone_in, replace_file, write_json
+from scorescope.reports.page.requests import Request, recorded
 from scorescope.reports.page.texts import check_name, clean_texts, csv_bytes, encoded, parquet_bytes, say, writable
 
 PACKAGES = ("scorescope", "torch", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn")
 MOST_ROWS = 40
+UNASKED = "it was made in Python, by no command"
 T = TypeVar("T")
 
 
@@ -157,6 +159,8 @@ class ReportWriter:
         What made it, for the manifest.
     manifest : dict
         More for the manifest: settings, seeds, hashes, device.
+    request : Request or str
+        What `scorescope rerun` is to ask for, where no command runs that says so itself; a text is why it cannot.
 
     Raises
     ------
@@ -173,6 +177,7 @@ class ReportWriter:
         question: str,
         command: str,
         manifest: dict[str, Any] | None = None,
+        request: Request | str = UNASKED,
     ) -> None:
         self.out, self.name, self.title, self.question = Path(out), name, title, question
         self.manifest: dict[str, Any] = {"command": command, **(manifest or {})}
@@ -182,6 +187,7 @@ class ReportWriter:
         self._files: dict[str, str] = {}
         self._tables: dict[str, pd.DataFrame] = {}
         self._started = time.perf_counter()
+        self._request = recorded(request)
         make_folder(self.out)
         self._alone = alone_in(self.out)
 
@@ -255,7 +261,7 @@ class ReportWriter:
         )
         facts = {
             "report": self.name, "status": status, "failures": self.failures, "finished": _now(), "seconds": seconds,
-            **self.manifest, **environment(), "files": self._files,
+            **self.manifest, "request": self._request, **environment(), "files": self._files,
         }  # fmt: skip
         page = render("report.html.j2", outcome=self.outcome, sections=self._shown, facts=_flat(facts))
         write_file(path, encoded(page))
@@ -273,12 +279,14 @@ def write_report(
     question: str,
     command: str,
     manifest: dict[str, Any],
+    request: Request | str = UNASKED,
 ) -> Outcome:
     """Write a report whose sections are functions of one study: (name, heading, function), in order.
 
     Other parameters are those of `ReportWriter`.
     """
-    with ReportWriter(out, name=name, title=title, question=question, command=command, manifest=manifest) as writer:
+    how: dict[str, Any] = {"command": command, "manifest": manifest, "request": request}
+    with ReportWriter(out, name=name, title=title, question=question, **how) as writer:
         for part, heading, make in sections:
             writer.section(part, heading, partial(make, study))
     return writer.outcome
@@ -383,8 +391,9 @@ def _layout_kept(figure: Figure) -> Iterator[None]:
 
 
 def _flat(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Facts for the foot of the page: one line each, files left out."""
-    texts = {key: value for key, value in plain(facts).items() if key != "files" and value not in ({}, [])}
+    """Facts for the foot of the page: one line each, without the files and what was asked for."""
+    left_out = ("files", "request")
+    texts = {key: value for key, value in plain(facts).items() if key not in left_out and value not in ({}, [])}
     return [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in texts.items()]
 
 

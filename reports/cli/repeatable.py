@@ -1,0 +1,189 @@
+"""Commands that can be asked for again, from what a manifest or a study says, as they are from the command line.
+
+    request = request_of("report guidance", {"denoiser": "digits", "quick": True}, folder, source="study.toml")
+    run(request, Path("out"))         # the command itself, from that folder; its options are read as typed ones are
+"""
+
+import contextlib
+import difflib
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import typer
+import typer.main
+
+from scorescope.data.errors import InputError
+
+if TYPE_CHECKING:
+    from scorescope.reports.page.requests import Request
+
+P = ParamSpec("P")
+COMMANDS: dict[str, Callable[..., None]] = {}
+"""By name, as "report guidance"; filled by `commands`."""
+
+
+def repeatable(name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Let the manifest of what a command writes say what the command was asked for."""
+
+    def decorate(command: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(command)
+        def noted(*args: P.args, **kwargs: P.kwargs) -> None:
+            from scorescope.reports.page.requests import asked
+
+            given = inspect.signature(command).bind(*args, **kwargs)
+            given.apply_defaults()
+            with asked(_request(name, given.arguments, Path.cwd())):
+                command(*args, **kwargs)
+
+        COMMANDS[name] = noted
+        return noted
+
+    return decorate
+
+
+def options_of(command: str) -> list[str]:
+    """Names of a command's options and arguments, with `_` for `-`."""
+    return [_key(parameter) for parameter in _parser(command).params if _key(parameter) not in ("out", "help")]
+
+
+def request_of(command: str, options: Mapping[str, Any], folder: Path, *, source: str) -> "Request":
+    """The request that options by name come to.
+
+    Parameters
+    ----------
+    command : str
+        One of `COMMANDS`.
+    options : mapping
+        Values as TOML and JSON have them. What is not repeatable takes a list as text with commas, as "1,4,8"; what
+        is key=value takes a mapping.
+    folder : Path
+        Where relative names are from.
+    source : str
+        What an error names.
+
+    Raises
+    ------
+    InputError
+        For a command or an option that there is not, and a value that the command line would refuse.
+    """
+    check_known(source, command, list(COMMANDS), "a command that writes a report")
+    options = {name.replace("-", "_"): value for name, value in options.items()}
+    for name in options:
+        check_known(source, name, options_of(command), f"an option of {command}")
+    try:
+        given = _parser(command).make_context(command, _words(command, options)).params
+    except InputError as error:
+        raise InputError(f"{source}, {error.argument}", found=error.found, expected=error.expected) from None
+    except typer.Exit:
+        raise InputError(source, found=str(options), expected=f"options of {command}") from None
+    except Exception as error:  # whatever the parser of the command line raises
+        found = getattr(error, "format_message", error.__str__)().rstrip(".")
+        raise InputError(source, found=f"options that {command} refuses ({found})", expected="others") from None
+    return _request(command, given, folder)
+
+
+def run(request: "Request", out: Path) -> None:
+    """Run a command as the command line does, from the folder of the request; relative names are from there.
+
+    A report of which a part is missing says so in its manifest.
+
+    Raises
+    ------
+    InputError
+        For a folder that is not there, and what the command refuses.
+    """
+    out, parser = out.absolute(), _parser(request.command)
+    if not request.folder.is_dir():
+        raise InputError("folder", found=f"no folder {request.folder}", expected="the one that names are relative to")
+    words = [f"--out={out}", *_words(request.command, request.plain)]
+    with contextlib.chdir(request.folder), contextlib.suppress(typer.Exit), parser.make_context("", words) as context:
+        parser.invoke(context)
+
+
+def check_known(source: str, name: object, known: list[str], kind: str) -> None:
+    """Raise `InputError` for a name that is not among those known, with the nearest of them."""
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        expected = f"{kind}: {', '.join(known)}" + (f" (did you mean {near[0]}?)" if near else "")
+        raise InputError(source, found=repr(name), expected=expected)
+
+
+def _request(command: str, given: Mapping[str, Any], folder: Path) -> "Request":
+    """A request of parameters as a command has them."""
+    from scorescope.reports.page.requests import Request
+
+    parser, kinds = _parser(command), _kinds(command)
+    keys = {parameter.name: _key(parameter) for parameter in parser.params}
+    options = {keys[name]: _typed(value, kinds[name]) for name, value in given.items() if keys[name] != "out"}
+    return Request(command, {name: value for name, value in options.items() if value is not None}, folder)
+
+
+@functools.cache
+def _parser(command: str) -> Any:
+    """The command as typer has it, alone."""
+    alone = typer.Typer(add_completion=False)
+    alone.command()(COMMANDS[command])
+    return typer.main.get_command(alone)
+
+
+@functools.cache
+def _kinds(command: str) -> dict[str, set[type]]:
+    """By parameter, the types in its annotation: `list[Path] | None` has three."""
+    hints = typing.get_type_hints(inspect.unwrap(COMMANDS[command]))
+    return {name: set(_leaves(hint)) for name, hint in hints.items()}
+
+
+def _leaves(hint: Any) -> list[Any]:
+    inside = [leaf for part in typing.get_args(hint) for leaf in _leaves(part)]
+    return [typing.get_origin(hint) or hint, *inside]
+
+
+def _typed(value: Any, kinds: set[type]) -> Any:
+    """A value with its files as paths, whatever the version of typer leaves them as."""
+    if isinstance(value, list | tuple):
+        return [_typed(one, kinds) for one in value]
+    return Path(value) if Path in kinds and isinstance(value, str) else value
+
+
+def _key(parameter: Any) -> str:
+    """The name that the command line has for a parameter: --set for `settings`."""
+    long = next((option for option in parameter.opts if option.startswith("--")), parameter.name)
+    return str(long).lstrip("-").replace("-", "_")
+
+
+def _words(command: str, options: Mapping[str, Any]) -> list[str]:
+    """The words of a command line."""
+    words, places = list[str](), list[str]()
+    for parameter in _parser(command).params:
+        name, kinds = _key(parameter), _kinds(command).get(parameter.name, set())
+        if name not in options:
+            continue
+        values = _texts(name, options[name], kinds)
+        if parameter.param_type_name == "argument":
+            places += values
+        elif bool in kinds:
+            words += parameter.opts[:1] if options[name] else parameter.secondary_opts[:1]
+        else:
+            words += [f"{parameter.opts[0]}={value}" for value in values]
+    return [*words, "--", *places]
+
+
+def _texts(name: str, value: Any, kinds: set[type]) -> list[str]:
+    """A value as the command line has it; several of what is repeatable."""
+    several = list in kinds
+    if isinstance(value, dict) and several and str in kinds:
+        value = [f"{key}={_text(name, one)}" for key, one in value.items()]
+    if (bool in kinds) != isinstance(value, bool):
+        raise InputError(name, found=repr(value), expected="true or false" if bool in kinds else "a value, no switch")
+    texts = [_text(name, one) for one in (value if isinstance(value, list) else [value])]
+    return texts if several or not isinstance(value, list) else [",".join(texts)]
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str | int | float | bool):
+        raise InputError(name, found=f"a {type(value).__name__}", expected="text, a number, or a list of them")
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,135 @@
+"""What a report was asked for, in its manifest: the command, its options, and hashes of the files that they name.
+
+    request = Request("report guidance", {"denoiser": "digits", "quick": True}, Path.cwd())
+    with asked(request): ...                  # reports that are written inside carry it
+    request.recorded()                        # as JSON holds it, with hashes of the files
+
+`scorescope rerun` asks for the same again, and `scorescope study` tells by it what is made already.
+"""
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from scorescope.data.checkpoints import sha256, shipped_denoisers
+from scorescope.data.doors import checked
+
+NAMES = ("denoiser", "subject", "pipeline", "config", "names", "factory")
+"""Options that are files where there is one of that name."""
+_FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*")
+
+
+@checked
+@dataclass(frozen=True)
+class Request:
+    """A command with its options, but for the folder that it writes to.
+
+    Attributes
+    ----------
+    command : str
+        Its words, as "report guidance".
+    options : mapping
+        By the name that the command line has for them, with `_` for `-`; files are paths.
+    folder : Path
+        Where relative names are from, and modules of factories are looked for first.
+    """
+
+    command: str
+    options: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The options as JSON holds them; those that are None or empty are left out."""
+        return {name: _plain(value) for name, value in self.options.items() if value not in (None, [], ())}
+
+    def inputs(self) -> dict[str, str]:
+        """Hash of every file and folder that an option names, and of the file with a factory, by name as given.
+
+        What a factory's file imports is not in its hash; the shipped models are not here, nor is what a hub holds.
+        """
+        named = [(option, one) for option, value in self.options.items() for one in _each(value)]
+        hashes = {str(one): self._hash(option, one) for option, one in named}
+        return {name: digest for name, digest in hashes.items() if digest}
+
+    def recorded(self) -> dict[str, Any]:
+        """What a manifest holds."""
+        return {
+            "command": self.command, "options": self.plain, "folder": str(self.folder), "inputs": self.inputs(),
+        }  # fmt: skip
+
+    def _hash(self, option: str, value: Any) -> str:
+        if isinstance(value, Path):
+            return hash_of(self.folder / value) or "no such file"
+        if option not in NAMES or not isinstance(value, str) or value in shipped_denoisers():
+            return ""
+        factory = _FACTORY.fullmatch(value)
+        return hash_of(_source(factory[1], self.folder) if factory else self.folder / value)
+
+
+_ASKED: ContextVar[Request | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def asked(request: Request) -> Iterator[None]:
+    """Reports that are written inside are those that a command was asked for."""
+    token = _ASKED.set(request)
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
+
+
+def recorded(own: Request | str) -> dict[str, Any]:
+    """What a manifest holds: what the running command was asked for, else the call; a text says why neither is known."""
+    request = _ASKED.get() or own
+    return {"missing": request} if isinstance(request, str) else request.recorded()
+
+
+def by_call(command: str, **options: Any) -> Request | str:
+    """What a call from Python comes to as a command, or that there is none for it: of a model without a name."""
+    if "" in (options.get("denoiser"), options.get("subject")):
+        return "it was made in Python of an object that no command names"
+    return Request(command, options, Path.cwd())
+
+
+def hash_of(path: Path | None) -> str:
+    """SHA-256 of a file, or of the names and hashes of all files in a folder; empty where there is none."""
+    if path is None or not path.exists():
+        return ""
+    if path.is_file():
+        return sha256(path)
+    digest = hashlib.sha256()
+    inside = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    for file in filter(Path.is_file, inside):
+        digest.update(f"{sha256(file)} {file.relative_to(path).as_posix()}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _source(module: str, folder: Path) -> Path | None:
+    """The file of a module, found without importing it."""
+    where: Any = [str(folder), *sys.path]
+    name, spec = "", None
+    for part in module.split("."):
+        name = f"{name}.{part}".lstrip(".")
+        spec = None if where is None else PathFinder.find_spec(name, where)
+        where = None if spec is None else spec.submodule_search_locations
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
+
+def _each(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, bool | int | float) else str(value)
