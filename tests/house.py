@@ -48,7 +48,8 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "page": (),
         **{instrument: ("page",) for instrument in INSTRUMENTS},
         "changes": ("page",),
-        "cli": ("page", *INSTRUMENTS, "changes"),
+        "studies": ("page",),
+        "cli": ("page", *INSTRUMENTS, "changes", "studies"),
     },
 }
 

@@ -53,7 +53,10 @@ def compare_runs(out: Path | str, runs: Mapping[str, Path | str], *, command: st
     folders = {name: trace_folder(path) for name, path in runs.items()}
     (base, first), *others = folders.items()
     title, question = f"What changed since {base}?", "Which quantities differ, at which noise levels, in which images?"
-    how: dict[str, Any] = {"command": command, "request": by_call("compare", names=[str(path) for path in runs.values()])}
+    how: dict[str, Any] = {
+        "command": command,
+        "request": by_call("compare", names=[str(path) for path in runs.values()]),
+    }
     how["manifest"] = {"runs": {name: str(folder) for name, folder in folders.items()}}
     with ReportWriter(out, name="changes", title=title, question=question, **how) as page:
         for place, (name, folder) in enumerate(others):

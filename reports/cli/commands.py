@@ -231,6 +231,37 @@ def verify(
 
 
 @app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="A TOML file: out, [subjects], [reports], [settings].")],
+) -> None:
+    """Make reports of many checkpoints, those made already kept, and one page of all; code 1 where one is missing."""
+    from scorescope.reports.cli.endings import finish
+    from scorescope.reports.cli.study import run_study
+
+    finish(run_study(file).page)
+
+
+@app.command()
+def rerun(
+    manifest: Annotated[Path, typer.Argument(help="A report's manifest.json, or its folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="New folder to keep the report in; else it is compared only.")
+    ] = None,
+) -> None:
+    """Make a report again as its manifest says, and compare: code 0 for the same tables, 1 for others.
+
+    It imports what the manifest names, a factory say: use it on manifests that you trust.
+    """
+    from scorescope.reports.cli.rerun import rerun as made
+    from scorescope.reports.page.texts import say
+
+    found = made(manifest, out)
+    say(*found.lines)
+    if not found.is_same:
+        raise typer.Exit(1)
+
+
+@app.command()
 def card(
     weights: Annotated[Path, typer.Argument(help="A safetensors file whose card is to get its quality figures.")],
 ) -> None:

@@ -1,13 +1,14 @@
 """Commands that can be asked for again, from what a manifest or a study says, as they are from the command line.
 
-    request = request_of("report guidance", {"denoiser": "digits", "quick": True}, folder, source="study.toml")
-    run(request, Path("out"))         # the command itself, from that folder; its options are read as typed ones are
+request = request_of("report guidance", {"denoiser": "digits", "quick": True}, folder, source="study.toml")
+run(request, Path("out"))         # the command itself, from that folder; its options are read as typed ones are
 """
 
 import contextlib
 import difflib
 import functools
 import inspect
+import io
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -89,7 +90,7 @@ def request_of(command: str, options: Mapping[str, Any], folder: Path, *, source
 def run(request: "Request", out: Path) -> None:
     """Run a command as the command line does, from the folder of the request; relative names are from there.
 
-    A report of which a part is missing says so in its manifest.
+    It says nothing on standard output. A report of which a part is missing says so in its manifest.
 
     Raises
     ------
@@ -100,7 +101,9 @@ def run(request: "Request", out: Path) -> None:
     if not request.folder.is_dir():
         raise InputError("folder", found=f"no folder {request.folder}", expected="the one that names are relative to")
     words = [f"--out={out}", *_words(request.command, request.plain)]
-    with contextlib.chdir(request.folder), contextlib.suppress(typer.Exit), parser.make_context("", words) as context:
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    parts_missing = contextlib.suppress(typer.Exit)
+    with contextlib.chdir(request.folder), quiet, parts_missing, parser.make_context("", words) as context:
         parser.invoke(context)
 
 

@@ -30,6 +30,7 @@ from urllib.parse import quote
 import jinja2
 import matplotlib as mpl
 import pandas as pd
+import torch
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
@@ -106,11 +107,22 @@ class ReportTable:
 @checked
 @dataclass(frozen=True)
 class Section:
-    """What one section holds."""
+    """What one section holds.
+
+    Attributes
+    ----------
+    figures, tables : list
+        Its parts.
+    text : str
+        Above them.
+    links : dict of str to str
+        What links say, and the pages that they lead to, from the folder of this one.
+    """
 
     figures: list[ReportFigure] = field(default_factory=list)
     tables: list[ReportTable] = field(default_factory=list)
     text: str = ""
+    links: dict[str, str] = field(default_factory=dict)
 
 
 @checked
@@ -215,11 +227,13 @@ class ReportWriter:
         except Exception as error:
             self.fail(title, error)
             return
-        self._shown.append({"id": name, "title": title, "text": section.text, "figures": figures, "tables": tables})
+        links = {words: quote(os.fsencode(page)) for words, page in section.links.items()}
+        shown = {"id": name, "title": title, "text": section.text, "links": links}
+        self._shown.append({**shown, "figures": figures, "tables": tables})
 
-    def fail(self, part: str, error: BaseException) -> None:
+    def fail(self, part: str, error: BaseException | str) -> None:
         """Note that a part is missing, and why."""
-        self.failures[part] = f"{type(error).__name__}: {error}"
+        self.failures[part] = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         say(f"{self.name}: {part} is missing: {self.failures[part]}", err=True)
 
     def _write_figure(self, item: ReportFigure) -> dict[str, Any]:
@@ -319,14 +333,17 @@ def format_cell(value: Any) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and platform, for manifests."""
+    """Versions, platform and what the order of sums depends on, for manifests."""
     versions = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed as a package"
-    return {"python": platform.python_version(), "platform": platform.platform(), "versions": versions}
+    return {
+        "python": platform.python_version(), "platform": platform.platform(), "threads": torch.get_num_threads(),
+        "versions": versions,
+    }  # fmt: skip
 
 
 def plain(value: Any) -> Any:

@@ -89,9 +89,14 @@ def asked(request: Request) -> Iterator[None]:
 
 
 def recorded(own: Request | str) -> dict[str, Any]:
-    """What a manifest holds: what the running command was asked for, else the call; a text says why neither is known."""
+    """What a manifest holds: what the running command was asked for, else the call, else why neither is known."""
     request = _ASKED.get() or own
     return {"missing": request} if isinstance(request, str) else request.recorded()
+
+
+def same_question(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two recorded requests are of one command, with the same options and files, wherever their folders are."""
+    return all(one.get(part) == other.get(part) for part in ("command", "options", "inputs"))
 
 
 def by_call(command: str, **options: Any) -> Request | str:
