@@ -14,6 +14,7 @@ from scorescope.data.errors import InputError
 from scorescope.reports.cli import fid as fid_cli
 from scorescope.reports.cli import trace as trace_cli
 from scorescope.reports.cli.options import (
+    OF_PIPELINES,
     Classes,
     Config,
     Device,
@@ -73,7 +74,7 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
 
 
 @report_app.command("guidance")
-@repeatable("report guidance")
+@repeatable("report guidance", needs=dict.fromkeys(OF_PIPELINES, "pipeline"))
 def report_guidance(
     out: Out = Path("report/guidance"),
     denoiser: DenoiserName = "digits",
@@ -168,7 +169,7 @@ def report_directions(
 
 
 @app.command()
-@repeatable("compare")
+@repeatable("compare", needs={"size": "images"})
 def compare(
     names: Annotated[
         list[str],

@@ -31,6 +31,12 @@ Pickles = Annotated[
     bool, typer.Option("--pickles", help="Load weights that are no safetensors: these can run any code.")
 ]
 
+OF_PIPELINES = (
+    "prompts", "classes", "seeds", "seed", "steps", "scale", "set", "scheduler", "dtype", "rules", "weights", "keep",
+    "batch", "config", "pickles",
+)  # fmt: skip
+"""Options of `scorescope report guidance` that say something of a pipeline alone."""
+
 SPACES = (
     "digits, accessory, subject, inception, efficientnet_lite0, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
 )

@@ -25,10 +25,16 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 COMMANDS: dict[str, Callable[..., None]] = {}
 """By name, as "report guidance"; filled by `commands`."""
+_NEEDS: dict[str, Mapping[str, str]] = {}
 
 
-def repeatable(name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Let the manifest of what a command writes say what the command was asked for."""
+def repeatable(
+    name: str, *, needs: Mapping[str, str] | None = None
+) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Let the manifest of what a command writes say what the command was asked for.
+
+    `needs` are options that say something beside another one alone; without it they are refused.
+    """
 
     def decorate(command: Callable[P, None]) -> Callable[P, None]:
         @functools.wraps(command)
@@ -37,10 +43,12 @@ def repeatable(name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
 
             given = inspect.signature(command).bind(*args, **kwargs)
             given.apply_defaults()
-            with asked(_request(name, given.arguments, Path.cwd())):
+            request = _request(name, given.arguments, Path.cwd())
+            _check_needs(request)
+            with asked(request):
                 command(*args, **kwargs)
 
-        COMMANDS[name] = noted
+        COMMANDS[name], _NEEDS[name] = noted, needs or {}
         return noted
 
     return decorate
@@ -76,15 +84,14 @@ def request_of(command: str, options: Mapping[str, Any], folder: Path, *, source
     for name in options:
         check_known(source, name, options_of(command), f"an option of {command}")
     try:
-        given = _parser(command).make_context(command, _words(command, options)).params
+        request = _request(command, _parser(command).make_context(command, _words(command, options)).params, folder)
+        _check_needs(request)
     except InputError as error:
         raise InputError(f"{source}, {error.argument}", found=error.found, expected=error.expected) from None
-    except typer.Exit:
-        raise InputError(source, found=str(options), expected=f"options of {command}") from None
     except Exception as error:  # whatever the parser of the command line raises
         found = getattr(error, "format_message", error.__str__)().rstrip(".")
         raise InputError(source, found=f"options that {command} refuses ({found})", expected="others") from None
-    return _request(command, given, folder)
+    return request
 
 
 def run(request: "Request", out: Path) -> None:
@@ -113,6 +120,16 @@ def check_known(source: str, name: object, known: list[str], kind: str) -> None:
         near = difflib.get_close_matches(str(name), known, n=1)
         expected = f"{kind}: {', '.join(known)}" + (f" (did you mean {near[0]}?)" if near else "")
         raise InputError(source, found=repr(name), expected=expected)
+
+
+def _check_needs(request: "Request") -> None:
+    """Raise `InputError` for an option that says nothing without another, which is not given."""
+    defaults = {_key(parameter): parameter.default for parameter in _parser(request.command).params}
+    for name, needed in _NEEDS[request.command].items():
+        if request.options.get(name) not in (None, [], defaults[name]) and request.options.get(needed) is None:
+            needed = f"--{needed.replace('_', '-')}"
+            expected = f"{needed} beside it: without that it says nothing"
+            raise InputError(f"--{name.replace('_', '-')}", found=f"no {needed}", expected=expected)
 
 
 def _request(command: str, given: Mapping[str, Any], folder: Path) -> "Request":

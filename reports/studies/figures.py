@@ -46,7 +46,7 @@ def curves(parts: dict[str, pd.DataFrame], asked: Curve) -> Figure:
     lines = list(dict.fromkeys(line for rows in shown.values() for line in rows["line"]))
     for ax, (name, rows) in zip(axes.flat, shown.items(), strict=False):
         for place, line in enumerate(lines):
-            look, label = theme.series(place).line, theme.literal(f"{asked.line} {line}".strip()) if line else None
+            look, label = theme.series(place).line, theme.literal(line) if line else None
             theme.with_band(ax, rows[rows["line"] == line], y="value", x="x", label=label, **look)
         ax.set(title=theme.literal(_folded(name)), yscale=asked.yscale)
         if asked.x == "sigma":
@@ -92,9 +92,9 @@ def _hide_rest(axes: Any, count: int) -> None:
 
 
 def _folded(text: str) -> str:
-    """A title in lines that a panel has room for."""
+    """A title in lines that a panel has room for; what is equal stays together."""
     lines = [""]
-    for word in text.split():
+    for word in text.replace(" = ", "\u00a0=\u00a0").split(" "):
         if lines[-1] and len(lines[-1]) + len(word) >= _WIDE:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()

@@ -112,7 +112,7 @@ def _looked_into(companions: pd.DataFrame) -> pd.DataFrame:
 def _of_one_rule(steps: pd.DataFrame) -> pd.DataFrame:
     """First call of each step of a recorded run, where there is one rule and weight."""
     rows = steps[steps["call"] == 0]
-    return rows if len(rows.drop_duplicates(["rule", "path_weight"])) == 1 else rows.head(0)
+    return rows if len(rows.drop_duplicates(["rule", "weight"])) == 1 else rows.head(0)
 
 
 def _of_cfg(metric: str, words: str) -> Headline:
@@ -166,7 +166,7 @@ HEADLINES: dict[str, tuple[Headline, ...]] = {
 """By report; of guidance those of a model, or of a pipeline."""
 
 SIGMA = "noise level σ"
-NORM = "update norm |D_c − D_u|"
+NORM = "update norm (units of data)"
 CURVES: dict[str, Curve] = {
     "gaussian": Curve(
         "scores", "sigma", "ratio_of_sums", SIGMA, "share unexplained", "ratio_of_sums_low", "ratio_of_sums_high",
@@ -179,7 +179,7 @@ CURVES: dict[str, Curve] = {
     ),
 }  # fmt: skip
 OF_CFG = Curve(
-    "steps", "sigma", "mean", SIGMA, f"{NORM}, CFG", "low", "high",
+    "steps", "sigma", "mean", SIGMA, f"CFG: {NORM}", "low", "high",
     {"rule": "CFG", "quantity": "update_norm", "call": 0}, "weight", lambda rows: rows, "log",
 )  # fmt: skip
 OF_RUNS = Curve(
@@ -207,11 +207,18 @@ def curve(made: MadeReport) -> pd.DataFrame | None:
     asked = curve_of(made)
     if asked is None or asked.table not in made.tables:
         return None
-    rows = _chosen(asked.of(made.table(asked.table)), asked.where)
+    try:
+        rows = _chosen(asked.of(made.table(asked.table)), asked.where)
+    except (KeyError, IndexError, InputError):  # columns of another version, no rows, or a damaged file
+        return None
     ends = {name: rows[column] if column else np.nan for name, column in (("low", asked.low), ("high", asked.high))}
-    lines = rows[asked.line].astype(str) if asked.line else ""
+    lines = [_line(asked.line, name) for name in rows[asked.line]] if asked.line else ""
     found = pd.DataFrame({"line": lines, "x": rows[asked.x], "value": rows[asked.value], **ends})
     return found[np.isfinite(found["value"])] if len(found) else None
+
+
+def _line(column: str, name: Any) -> str:
+    return f"{column} {name:g}" if isinstance(name, float) else str(name)
 
 
 def curve_of(made: MadeReport) -> Curve | None:
@@ -255,9 +262,16 @@ def _found(asked: Headline, row: Mapping[str, Any]) -> dict[str, Any]:
     ends = {
         part: float(row[column]) if column else np.nan for part, column in (("low", asked.low), ("high", asked.high))
     }
-    missing = "" if np.isfinite(value) else f"its table {asked.table} has no number there"
+    why = str(row.get("missing") or f"its table {asked.table} has no number there")
     n = float(row.get("n", row.get("n_fake", np.nan)))
-    return {"quantity": name, "value": value, **ends, "n": n, "table": asked.table, "missing": missing}
+    return {
+        "quantity": name,
+        "value": value,
+        **ends,
+        "n": n,
+        "table": asked.table,
+        "missing": "" if np.isfinite(value) else why,
+    }
 
 
 def _missing(asked: Headline, why: str) -> dict[str, Any]:

@@ -110,7 +110,8 @@ def _curves(name: str, there: Sequence[Making]) -> list[ReportFigure]:
     if asked is None:
         return []
     left = len(there) - len(parts)
-    reading = f"{asked.label} of {len(parts)} checkpoints, from the table {asked.table} of each report."
+    label = asked.label[0].upper() + asked.label[1:]
+    reading = f"{label}, of {len(parts)} checkpoints: the table {asked.table} of each report."
     others = f" {left} have no such curve." if left else ""
     first = f" The first {figures.MOST_PANELS} are drawn." if len(parts) > figures.MOST_PANELS else ""
     how = "The axes are the same in all panels; bands are 95 % intervals, where the table has them."
@@ -146,11 +147,12 @@ def _cell(row: Mapping[str, object]) -> str:
 
 
 def _reading(rows: pd.DataFrame) -> str:
-    """The first and the last checkpoint of each quantity, where there is one setting; else how many there are."""
-    subjects, settings = (rows[column].unique() for column in ("subject", "setting"))
-    if len(settings) > 1 or len(subjects) < 2:
-        return f"{rows['quantity'].nunique()} numbers of {len(subjects)} checkpoints, {len(settings)} settings each."
-    first, last = (rows[rows["subject"] == name].set_index("quantity") for name in (subjects[0], subjects[-1]))
-    both = [name for name in first.index if name in last.index]
-    told = [f"{name}: {_cell(dict(first.loc[name]))}, then {_cell(dict(last.loc[name]))}" for name in both]
-    return f"From {subjects[0]} to {subjects[-1]}: {'; '.join(told)}."
+    """Each number at the first and the last checkpoint that has it, where there is one setting."""
+    if rows["setting"].nunique() > 1:
+        return f"Numbers of {rows['subject'].nunique()} checkpoints under {rows['setting'].nunique()} settings."
+    told = []
+    for quantity, known in rows[np.isfinite(rows["value"])].groupby("quantity", sort=False):
+        ends = known.to_dict("records")[:: max(1, len(known) - 1)]
+        said = [f"{_cell(row)} ({row['subject']})" for row in ends]
+        told.append(f"{quantity}: {', '.join(said)}")
+    return "; ".join(told) + "."
