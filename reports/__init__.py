@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from scorescope.data.wings import late_face
 
 if TYPE_CHECKING:
-    from scorescope.reports import changes, cli, directions, fid, gaussian, guidance, page
+    from scorescope.reports import changes, cli, directions, fid, gaussian, guidance, page, studies
 else:
     __getattr__, __dir__ = late_face(__name__)
 
-__all__ = ["changes", "cli", "directions", "fid", "gaussian", "guidance", "page"]
+__all__ = ["changes", "cli", "directions", "fid", "gaussian", "guidance", "page", "studies"]

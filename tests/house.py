@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "page": (),
         **{instrument: ("page",) for instrument in INSTRUMENTS},
         "changes": ("page",),
-        "studies": ("page",),
+        "studies": ("page", "gaussian"),
         "cli": ("page", *INSTRUMENTS, "changes", "studies"),
     },
 }

@@ -4,6 +4,8 @@
     scorescope report guidance --denoiser mine:make       # one report; also --trace RUN of a recorded pipeline
     scorescope report guidance --pipeline FOLDER --prompts prompts.txt        # a diffusers pipeline on disk
     scorescope compare BEFORE AFTER                       # what changed: recorded runs, or denoisers
+    scorescope study study.toml                           # reports of many checkpoints; `run_study` in Python
+    scorescope rerun report/guidance                      # the same again, from its manifest, and what differs; `rerun`
     scorescope describe FOLDER                            # what there is in a diffusers pipeline
     scorescope report fid REAL FAKE --features inception
     scorescope trace show RUN                             # what a recorded trace holds
@@ -11,10 +13,20 @@
     scorescope weights convert pt_inception.pth           # feature networks' weights as safetensors
     scorescope card WEIGHTS                               # quality figures of a denoiser, on the card beside it
 
-`commands`, `fid` and `trace` hold the commands and `options` what they share, in words and types alone. What they run
-is imported when they run: of other wings, and here `all_reports`, `feature_spaces`, `trace_lines`, `verify`, `card`.
+`commands`, `fid` and `trace` hold the commands and `options` what they share, in words and types alone; `repeatable` is
+how a study or a manifest calls them. What they run is imported when they run, of other wings and of this one.
 """
 
-from scorescope.reports.cli.commands import main
+from typing import TYPE_CHECKING
 
-__all__ = ["main"]
+from scorescope.data.wings import late_face
+from scorescope.reports.cli.commands import main  # at once: a study finds its reports among the commands
+
+if TYPE_CHECKING:
+    from scorescope.reports.cli.reruns import Rerun, rerun
+    from scorescope.reports.cli.study import StudyOutcome, run_study
+    from scorescope.reports.cli.study_file import Study, read_study
+else:
+    __getattr__, __dir__ = late_face(__name__)
+
+__all__ = ["Rerun", "Study", "StudyOutcome", "main", "read_study", "rerun", "run_study"]

@@ -1,4 +1,4 @@
-"""The command line: `scorescope` with `report`, `compare`, `describe`, `trace`, `verify`, `weights` and `card`.
+"""The command line: `scorescope` with reports, studies and reruns of them, and what looks at pipelines, traces, weights.
 
 A command imports what it runs when it runs: `scorescope --help` loads neither torch nor pandas nor matplotlib.
 """
@@ -253,7 +253,7 @@ def rerun(
 
     It imports what the manifest names, a factory say: use it on manifests that you trust.
     """
-    from scorescope.reports.cli.rerun import rerun as made
+    from scorescope.reports.cli.reruns import rerun as made
     from scorescope.reports.page.texts import say
 
     found = made(manifest, out)

@@ -111,8 +111,8 @@ def _curves(name: str, there: Sequence[Making]) -> list[ReportFigure]:
         return []
     left = len(there) - len(parts)
     label = asked.label[0].upper() + asked.label[1:]
-    reading = f"{label}, of {len(parts)} checkpoints: the table {asked.table} of each report."
-    others = f" {left} have no such curve." if left else ""
+    reading = f"{label}: the table {asked.table} of each report."
+    others = f" Reports without that curve: {left}." if left else ""
     first = f" The first {figures.MOST_PANELS} are drawn." if len(parts) > figures.MOST_PANELS else ""
     how = "The axes are the same in all panels; bands are 95 % intervals, where the table has them."
     return [ReportFigure(f"{name}_curves", figures.curves(parts, asked), reading + others + first, how, wide=True)]
