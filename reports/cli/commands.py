@@ -1,4 +1,4 @@
-"""The command line: `scorescope` with reports, studies and reruns of them, and what looks at pipelines, traces, weights.
+"""The command line: `scorescope` with reports, studies, reruns, and what looks at pipelines, traces and weights.
 
 A command imports what it runs when it runs: `scorescope --help` loads neither torch nor pandas nor matplotlib.
 """

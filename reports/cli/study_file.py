@@ -108,6 +108,8 @@ class Study:
 
     def _check_options(self, source: str, options: Options) -> None:
         every = dict.fromkeys(name for report in self.reports for name in options_of(f"report {report}"))
+        if "subject" in every:
+            every["denoiser"] = None  # which directions take as their subject
         for key in options:
             check_known(source, _key(key), [*every], f"an option of {', '.join(self.reports)}")
 
