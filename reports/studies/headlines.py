@@ -93,25 +93,25 @@ def _saved(skips: pd.DataFrame) -> pd.DataFrame:
     rows = skips[(skips["steps"] == skips["steps"].max()) & (skips["solver"] == skips["solver"].iloc[0])]
     rows = rows[rows["spent"] == FEWER_CALLS]
     alike = rows[(rows["sigma_skip"] < rows["sigma_skip"].max()) & (rows["against_none_high"] <= 1 + AS_GOOD)]
-    return (rows["calls"].max() - alike.nsmallest(1, "calls")[["calls"]]).assign(n=alike["n"])
+    fewest = alike.nsmallest(1, "calls")
+    return fewest.assign(calls=rows["calls"].max() - fewest["calls"])
 
 
-def _steerable(confirmed: pd.DataFrame) -> pd.DataFrame:
+def _steerable(screened: pd.DataFrame) -> pd.DataFrame:
     """How many attributes a screening shows to be steerable at some site, of how many."""
-    by_attribute = confirmed.groupby("attribute")["verdict"].agg(lambda verdicts: (verdicts == "steerable").any())
-    return pd.DataFrame({"value": [float(by_attribute.sum())], "n": [len(by_attribute)]})
+    steerable = screened.loc[screened["verdict"] == "steerable", "attribute"].nunique()
+    return pd.DataFrame({"value": [float(steerable)], "n": [screened["attribute"].nunique()]})
 
 
 def _looked_into(companions: pd.DataFrame) -> pd.DataFrame:
     """Rows of the set that the report looks into, the last, in the judged space, the first."""
-    return companions[
-        (companions["set"] == companions["set"].iloc[-1]) & (companions["space"] == companions["space"].iloc[0])
-    ]
+    last, judged = companions["set"].iloc[-1], companions["space"].iloc[0]
+    return companions.loc[(companions["set"] == last) & (companions["space"] == judged)]
 
 
 def _of_one_rule(steps: pd.DataFrame) -> pd.DataFrame:
     """First call of each step of a recorded run, where there is one rule and weight."""
-    rows = steps[steps["call"] == 0]
+    rows = steps.loc[steps["call"] == 0]
     return rows if len(rows.drop_duplicates(["rule", "weight"])) == 1 else rows.head(0)
 
 
@@ -256,7 +256,7 @@ def _rows(made: MadeReport, asked: Headline) -> Iterator[dict[str, Any]]:
         yield from (_found(asked, row) for row in rows.to_dict("records"))
 
 
-def _found(asked: Headline, row: Mapping[str, Any]) -> dict[str, Any]:
+def _found(asked: Headline, row: Mapping[Any, Any]) -> dict[str, Any]:
     value = float(row[asked.value])
     name = f"{asked.quantity}: {row[asked.each]}" if asked.each else asked.quantity
     ends = {

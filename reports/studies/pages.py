@@ -8,6 +8,7 @@ for name, title, make in sections(parts, table):
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -140,9 +141,9 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(wide, columns=[*keys, *quantities])
 
 
-def _cell(row: Mapping[str, object]) -> str:
+def _cell(row: Mapping[Any, Any]) -> str:
     value, low, high = (row[name] for name in ("value", "low", "high"))
-    interval = f" [{format_cell(low)}, {format_cell(high)}]" if np.isfinite([low, high]).all() else ""  # type: ignore[list-item]
+    interval = f" [{format_cell(low)}, {format_cell(high)}]" if np.isfinite([low, high]).all() else ""
     return format_cell(value) + interval
 
 

@@ -201,6 +201,7 @@ def test_calls_from_python_are_asked_again_where_a_command_says_the_same(folder)
     assert replace(model, shape=(1, 2, 2)).loaded_as == ""  # a changed model is none that a command names
 
 
+@pytest.mark.slow
 def test_a_comparison_is_made_again(folder, monkeypatch):
     assert run(monkeypatch, "compare", "digits", "digits_weak", "--out", "changes") == 0
     assert rerun(folder / "changes").is_same
@@ -245,7 +246,7 @@ def test_a_manifest_reads_no_file_outside_its_folder(tmp_path):
     with pytest.raises(InputError, match="a file name without folder"):
         made.table("../../a")
     write_json(tmp_path / "manifest.json", {"report": "x", "files": [1]})
-    with pytest.raises(InputError, match="the manifest.json of a report"):
+    with pytest.raises(InputError, match=r"the manifest\.json of a report"):
         read_made(tmp_path)
 
 
