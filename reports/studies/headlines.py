@@ -93,7 +93,7 @@ def _saved(skips: pd.DataFrame) -> pd.DataFrame:
     rows = skips[(skips["steps"] == skips["steps"].max()) & (skips["solver"] == skips["solver"].iloc[0])]
     rows = rows[rows["spent"] == FEWER_CALLS]
     alike = rows[(rows["sigma_skip"] < rows["sigma_skip"].max()) & (rows["against_none_high"] <= 1 + AS_GOOD)]
-    fewest = alike.nsmallest(1, "calls")
+    fewest: pd.DataFrame = alike.nsmallest(1, "calls")
     return fewest.assign(calls=rows["calls"].max() - fewest["calls"])
 
 
@@ -106,12 +106,13 @@ def _steerable(screened: pd.DataFrame) -> pd.DataFrame:
 def _looked_into(companions: pd.DataFrame) -> pd.DataFrame:
     """Rows of the set that the report looks into, the last, in the judged space, the first."""
     last, judged = companions["set"].iloc[-1], companions["space"].iloc[0]
-    return companions.loc[(companions["set"] == last) & (companions["space"] == judged)]
+    rows: pd.DataFrame = companions[(companions["set"] == last) & (companions["space"] == judged)]
+    return rows
 
 
 def _of_one_rule(steps: pd.DataFrame) -> pd.DataFrame:
     """First call of each step of a recorded run, where there is one rule and weight."""
-    rows = steps.loc[steps["call"] == 0]
+    rows: pd.DataFrame = steps[steps["call"] == 0]
     return rows if len(rows.drop_duplicates(["rule", "weight"])) == 1 else rows.head(0)
 
 
