@@ -85,6 +85,7 @@ def test_report_without_a_name_makes_all_with_an_index(tmp_path, monkeypatch):
 def test_card_measures_quality(tmp_path, monkeypatch, capsys):
     from scorescope.data import EDMDenoiser, UNetConfig, save_denoiser
 
+    monkeypatch.setattr("scorescope.reports.cli.card.SAMPLES", 200)
     path = tmp_path / "net.safetensors"
     save_denoiser(path, EDMDenoiser(UNetConfig(channels=(8, 8), embedding=16), 0.75), {"seed": 1})
     assert run(monkeypatch, "card", path) == 0
@@ -92,3 +93,5 @@ def test_card_measures_quality(tmp_path, monkeypatch, capsys):
     # an untrained network: samples have nothing to do with their labels
     assert card["quality"]["class_agreement"][0]["agreement"] < 0.3 and card["seed"] == 1
     assert "samples" in capsys.readouterr().out
+    written = path.with_suffix(".json").stat()
+    assert run(monkeypatch, "card", path) == 0 and path.with_suffix(".json").stat() == written  # nothing changed
