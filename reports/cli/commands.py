@@ -40,7 +40,13 @@ Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Quick = Annotated[
     bool, typer.Option("--quick", help="Fewer samples: wider intervals. Directions: fewer attributes and sites too.")
 ]
-DenoiserName = Annotated[str, typer.Option("--denoiser", help="A shipped model, or package.module:factory.")]
+DenoiserName = Annotated[
+    str, typer.Option("--denoiser", "--edm", help="A shipped model, package.module:factory, or a file with --factory.")
+]
+Factory = Annotated[
+    str | None,
+    typer.Option(help="package.module:function that returns the untrained network of a safetensors file."),
+]
 Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (96 with --quick).")]
 
 
@@ -75,6 +81,7 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
 def report_guidance(
     out: Out = Path("report/guidance"),
     denoiser: DenoiserName = "digits",
+    factory: Factory = None,
     quick: Quick = False,
     count: Count = None,
     device: Device = "cpu",
@@ -118,7 +125,7 @@ def report_guidance(
 
     if trace:
         return finish(guidance.build_from_traces(out, trace, command=this_command()))
-    model = load_model(denoiser, device=device)
+    model = load_model(denoiser, device=device, factory=factory)
     finish(guidance.build(out, model, quick=quick, count=count, device=device, command=this_command()))
 
 
@@ -126,6 +133,7 @@ def report_guidance(
 def report_gaussian(
     out: Out = Path("report/gaussian"),
     denoiser: DenoiserName = "digits",
+    factory: Factory = None,
     quick: Quick = False,
     data: Annotated[
         Path | None, typer.Option(help="Folder of images in [-1, 1] units, a fifth of them held out; for other models.")
@@ -139,7 +147,7 @@ def report_gaussian(
     from scorescope.reports import gaussian
     from scorescope.reports.cli.endings import finish, this_command
 
-    model = load_model(denoiser)
+    model = load_model(denoiser, factory=factory)
     given = None if data is None else gaussian.from_folder(data, model, size=size)
     finish(gaussian.build(out, model, data=given, quick=quick, command=this_command()))
 
@@ -174,13 +182,14 @@ def compare(
         Path | None, typer.Option(help="For denoisers: images that none of them was trained on; by default the digits.")
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Side in pixels that they are brought to.")] = None,
+    factory: Factory = None,
     device: Device = "cpu",
 ) -> None:
     """What changed: quantities, noise levels, images; and how small a difference would have been seen."""
     from scorescope.reports.cli.compare import compare as made
     from scorescope.reports.cli.endings import finish, this_command
 
-    finish(made(out, names, images=images, size=size, device=device, command=this_command()))
+    finish(made(out, names, images=images, size=size, factory=factory, device=device, command=this_command()))
 
 
 @app.command()

@@ -15,7 +15,14 @@ MARK = "steps.jsonl"  # of a trace
 
 
 def compare(
-    out: Path, names: list[str], *, images: Path | None, size: int | None, device: str, command: str
+    out: Path,
+    names: list[str],
+    *,
+    images: Path | None,
+    size: int | None,
+    factory: str | None,
+    device: str,
+    command: str,
 ) -> Outcome:
     """Compare what is named with the first of it.
 
@@ -34,7 +41,8 @@ def compare(
     if any(recorded):
         found = f"{names[recorded.index(False)]} beside recorded runs"
         raise InputError("A B ...", found=found, expected="recorded runs alone, or denoisers alone")
-    return _denoisers(out, names, images, size, device, command)
+    models = {name: load_model(name, device=device, factory=factory) for name in names}
+    return _denoisers(out, models, images, size, device, command)
 
 
 def _short(names: list[str]) -> list[str]:
@@ -44,9 +52,9 @@ def _short(names: list[str]) -> list[str]:
 
 
 def _denoisers(
-    out: Path, names: list[str], images: Path | None, size: int | None, device: str, command: str
+    out: Path, models: dict[str, Model], images: Path | None, size: int | None, device: str, command: str
 ) -> Outcome:
-    models = {name: load_model(name, device=device) for name in names}
+    names = list(models)
     first = models[names[0]]
     if other := [name for name, model in models.items() if model.shape != first.shape]:
         raise InputError("A B ...", found=f"{other[0]} of shape {models[other[0]].shape}", expected=f"{first.shape}")

@@ -22,7 +22,8 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.shapes import ATTRIBUTES, SHAPE, SIZES, render_shapes
 from scorescope.probes.models.denoiser import Condition, Denoiser
-from scorescope.probes.models.model import combinations, import_factory
+from scorescope.probes.models.factories import call_factory, import_factory
+from scorescope.probes.models.model import combinations
 from scorescope.probes.sites.modules import find_site
 
 SHAPES_SITES = (
@@ -298,7 +299,8 @@ def load_subject(name: str, *, images: int = 2000, device: str = "cpu") -> Subje
         return digits_subject(device=device)
     if name == "shapes" or name.endswith(".safetensors"):
         return shapes_subject(name, images=images, device=device)
-    found = import_factory(name, argument="subject", known=["shapes", "digits", "a safetensors file"])()
+    factory = import_factory(name, argument="subject", known=["shapes", "digits", "a safetensors file"])
+    found = call_factory(factory, name, argument="subject")
     if not isinstance(found, Subject):
         raise InputError("subject", found=f"a {type(found).__name__} from {name!r}", expected="a Subject")
     return found

@@ -20,7 +20,7 @@ def test_version_is_that_of_the_installed_package(monkeypatch, capsys):
     assert capsys.readouterr().out == f"scorescope {metadata.version('scorescope')}\n"
 
 
-def test_report_guidance_of_a_factory(tmp_path, monkeypatch, unrendered):
+def test_report_guidance_of_a_factory(tmp_path, monkeypatch, unrendered, capsys):
     (tmp_path / "mine.py").write_text(
         "class Net:\n"
         "    shape, classes, value_range = (1, 4, 4), 3, (-1, 1)\n"
@@ -36,6 +36,7 @@ def test_report_guidance_of_a_factory(tmp_path, monkeypatch, unrendered):
         run(monkeypatch, "report", "guidance", "--denoiser", "mine:make", "--count", 6, "--out", tmp_path / "out") == 0
     )
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert "guidance: 6 samples a setting, about " in capsys.readouterr().err
     assert manifest["model"] == "mine:make" and "--denoiser mine:make" in manifest["command"]
 
 
