@@ -67,7 +67,8 @@ def test_it_is_the_pipelines_network_at_the_states_of_another_run(kind: str) -> 
 
 SCHEDULERS = [
     ("DDIMScheduler", {"prediction_type": "v_prediction", "beta_schedule": "scaled_linear"}),
-    ("DDIMScheduler", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} | {"prediction_type": "v_prediction"}),
+    ("DDIMScheduler", {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+     | {"timestep_spacing": "trailing"}),
     ("DDPMScheduler", {"prediction_type": "sample"}),
     ("PNDMScheduler", {"skip_prk_steps": True}),
     ("LCMScheduler", {}),
