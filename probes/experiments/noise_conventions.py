@@ -92,9 +92,7 @@ def learn(
         Where nothing agrees, naming what was found.
     """
     spread = float(config(scheduler, "sigma_data", 1.0) or 1.0)
-    scale, scale_name = _agreeing(
-        _scales(spread), steps, "scale", "what the network is given", max(CLOSE, state_precision)
-    )
+    scale, scale_name = _scale(steps, spread, max(CLOSE, state_precision))
     space, (skip, out) = _prediction(steps, scheduler, spread, CLOSE)
     (time, levels), time_name = _time(steps, scheduler, spread, max(CLOSE / 4, 2 * time_precision))
     return Convention(scale, time, skip, out, levels, f"{scale_name}; {time_name}; prediction {space}")
