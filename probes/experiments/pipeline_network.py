@@ -40,7 +40,7 @@ class PipelineNetwork(nn.Module):
 
     def __init__(
         self, convention: Convention, conditions: Sequence[SampleCall], uncond: SampleCall | None, missing: str, *,
-        like: PipelineStep, batch: int,
+        like: PipelineStep, batch: int | None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.network: nn.Module = like.cond_call.network
@@ -145,7 +145,7 @@ class PipelineNetwork(nn.Module):
                 kinds[id(call)] = next((i for i, one in enumerate(leaders) if one.goes_with(call)), len(leaders))
                 leaders += [call] if kinds[id(call)] == len(leaders) else []
             found.setdefault((levels[row], kinds[id(call)]), []).append(row)
-        most = 1 if self.together == TOGETHER[2] else self._batch
+        most = 1 if self.together == TOGETHER[2] else self._batch or len(calls)
         for rows in found.values():
             yield from (rows[start : start + most] for start in range(0, len(rows), most))
 
