@@ -222,6 +222,12 @@ def test_what_cannot_be_proved_is_refused() -> None:
     refused("several denoisers", pipe, [row], shared)
     pipe, row, shared = built("ip2p")
     refused("more than two branches|beside it", pipe, [row], shared)
+    pipe, row, shared = built("zimage")
+    refused("state is a list", pipe, [row], shared)
+    pipe, row, shared = built("svd")
+    refused("nothing beside it", pipe, [row], shared)
+    pipe, row, shared = built("skyreels")
+    refused("3 levels", pipe, [row], shared)
     pipe, row, shared = built("controlnet")
     with torch.no_grad():  # its last layers are zero at first
         for weight in pipe.controlnet.parameters():
