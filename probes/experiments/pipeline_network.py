@@ -34,6 +34,8 @@ class PipelineNetwork(nn.Module):
         there.
     convention : str
         What scales, times and predictions mean, in words.
+    missing : str
+        Why there is no unconditional branch; empty where there is one.
     together : str
         What goes through the network in one call: any samples, or samples of one level, or one sample.
     """
@@ -47,7 +49,7 @@ class PipelineNetwork(nn.Module):
         self.sigma_range, self.convention, self.together = convention.sigma_range, convention.name, TOGETHER[0]
         self.shape = tuple(like.x.shape[1:])
         self._forms, self._batch, self._view = convention, batch, like.view
-        self._conditions, self._uncond, self._missing = list(conditions), uncond, missing
+        self._conditions, self._uncond, self.missing = list(conditions), uncond, missing
         self._fractions = True
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
@@ -116,7 +118,7 @@ class PipelineNetwork(nn.Module):
         """What the network is given for each sample."""
         if condition is None:
             if self._uncond is None:
-                raise InputError("condition", found=f"None, for {self._missing}", expected="rows, or such a pipeline")
+                raise InputError("condition", found=f"None, for {self.missing}", expected="rows, or such a pipeline")
             return [self._uncond] * count
         most, rows = len(self._conditions), torch.as_tensor(condition)
         if rows.shape != (count,) or rows.is_floating_point() or not bool(((rows >= 0) & (rows < most)).all()):
