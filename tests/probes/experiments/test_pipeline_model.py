@@ -1,15 +1,19 @@
 """A pipeline's network as a plain denoiser: the recorded predictions at recorded states, and known closed forms."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from tests.pipelines import ODD, PIPELINES, sd15
+from tests.saved_pipelines import saved
 from torch import Tensor, nn
 
 from scorescope.data import InputError
 from scorescope.probes.experiments import pipeline_model, visits
+from scorescope.probes.experiments.noise_conventions import StepNumbers, learn
+from scorescope.probes.models import load_pipeline
 from scorescope.probes.recording import record
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -238,7 +242,7 @@ def test_what_cannot_be_proved_is_refused() -> None:
     refused("'promt'", pipe, [{"promt": "a"}], shared)
     refused("shapes", pipe, [row, {**row, "height": 32}], {**shared, "height": 16})
     pipe.unet.register_forward_hook(lambda module, args, output: (output[0] + torch.randn_like(output[0]),))
-    refused("something else when it is called again", pipe, [row], shared)
+    refused("something else when called again, which differs by", pipe, [row], shared)
 
 
 def test_schedulers_that_are_not_understood_are_refused() -> None:
@@ -277,3 +281,48 @@ def test_the_pipeline_is_as_it_was_and_recordings_pass_the_denoisers_calls_by() 
         model.denoiser(torch.zeros(1, 4, 8, 8), torch.ones(1), None)
         pipe(**row, **shared, num_inference_steps=3)
     assert len(trace.scalars) == 3 and (trace.scalars["rule"] == "cfg").all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", ["sd15", "sdxl", "sd3", "flux_true", "flux_distilled", "pixart", "wan21", "stable_audio"]
+)
+def test_saved_pipelines_by_their_prompts(kind: str, tmp_path: Path) -> None:
+    folder, shared = saved(kind, tmp_path)
+    pipe = load_pipeline(folder)
+    rows = [{"prompt": prompt, "negative_prompt": "grey"} for prompt in ("a red square", "two", "a red square")]
+    rows = [{"prompt": row["prompt"]} for row in rows] if kind == "flux_distilled" else rows
+    model = pipeline_model(pipe, rows, arguments=shared)
+    x, sigma = torch.randn(3, *model.shape), torch.full((3,), 0.9)
+    with torch.no_grad():
+        first, _, third = model.denoiser(x[:1].expand_as(x), sigma, model.conditions(3))
+    assert torch.allclose(first, third, atol=1e-5)
+    assert compare(model, pipe, {**rows[0], **shared}, steps=6) >= (5 if kind == "flux_distilled" else 10)
+
+
+def test_clocks_of_schedulers_that_no_pipeline_here_has() -> None:
+    """Numbers of a run, made of the papers' own formulas."""
+    sigmas = torch.tensor([40.0, 7.0, 1.3, 0.4], dtype=torch.float64)
+
+    def steps(scale: Tensor, time: Tensor, skip: Tensor, out: Tensor) -> list[StepNumbers]:
+        columns = (sigmas, scale, time, skip, out)
+        return [StepNumbers(*map(float, row)) for row in zip(*columns, strict=True)]
+
+    spread = 0.5  # TrigFlow: x_t = cos(t) x0 + sin(t) sigma_data n, and D = cos(t) x_t - sin(t) F of x_t / sigma_data
+    angle = (sigmas / spread).atan()
+    given = steps(angle.cos() / spread, angle, angle.cos() ** 2, -angle.sin())
+    found = learn(given, SimpleNamespace(config=SimpleNamespace(sigma_data=spread)))
+    assert "atan(sigma / sigma_data)" in found.name and "trigflow" in found.name
+    assert float(found.time(sigmas)[1]) == pytest.approx(float(angle[1]))
+
+    total = (sigmas**2 + 1).sqrt()  # EDM with the clock of Stable Audio's cosine schedule
+    given = steps(1 / total, sigmas.atan() * 2 / torch.pi, 1 / total**2, -sigmas / total)
+    found = learn(given, SimpleNamespace(config=SimpleNamespace(sigma_data=1.0, sigma_min=0.3, sigma_max=500.0)))
+    assert "2 atan(sigma) / pi" in found.name and found.sigma_range == (0.3, 500.0)
+
+    with pytest.raises(InputError, match="time"):
+        learn(steps(1 / total, sigmas**0.7, 1 / total**2, -sigmas / total), SimpleNamespace(config=None))
+    with pytest.raises(InputError, match="skip"):
+        learn(steps(1 / total, sigmas, 1 / total**3, -sigmas / total), SimpleNamespace(config=None))
+    with pytest.raises(InputError, match="the state times"):
+        learn(steps(1 / total**2, sigmas, 1 / total**2, -sigmas / total), SimpleNamespace(config=None))

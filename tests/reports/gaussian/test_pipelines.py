@@ -19,6 +19,7 @@ from scorescope.probes.approximations import fit_gaussian
 from scorescope.probes.experiments import pipeline_model
 from scorescope.probes.models import decode, load_pipeline, vae_decoder, vae_encoder
 from scorescope.reports import gaussian
+from scorescope.reports.cli.commands import main
 from scorescope.reports.gaussian import pipeline_data, report
 
 pytestmark = [
@@ -224,3 +225,29 @@ def test_the_whole_report_of_a_pipeline(sd15: Any, images: Path, unrendered: Non
     least = {name: table["sigma"].min() for name, table in outcome.tables.items() if "sigma" in table}
     assert min(least.values()) >= 0.01
     assert outcome.tables["skips"]["sigma_skip"].max() == 80.0
+
+
+def test_the_command(
+    sd15: Any, tmp_path: Path, laws_alone: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, latents = tmp_path / "pipe", tmp_path / "latents.npy"
+    sd15.save_pretrained(folder)
+    write(torch.randn(30, 4, 8, 8), latents)
+
+    def run(*options: str) -> int:
+        monkeypatch.setattr("sys.argv", ["scorescope", "report", "gaussian", "--out", str(tmp_path / "out"), *options])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0)
+
+    of_pipe = ("--pipeline", str(folder), "--set", "height=16", "--set", "width=16", "--quick", "--batch", "64")
+    assert run(*of_pipe) == 2 and "neither images nor latents" in capsys.readouterr().err
+    assert run("--latents", str(latents)) == 2 and "without --pipeline" in capsys.readouterr().err
+    asked = ("--latents", str(latents), "--count", "25", "--seed", "3", "--scheduler", "EulerDiscreteScheduler")
+    assert run(*of_pipe, *asked) == 0
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert (manifest["train"], manifest["held_out"], manifest["seed"]) == (20, 5, 3)
+    assert "EulerDiscreteScheduler" in manifest["model_source"]
+    assert run("--count", "100", "--seed", "1", "--quick") == 0  # the shipped denoiser
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert manifest["train"] + manifest["held_out"] == 100 and manifest["seed"] == 1
