@@ -77,3 +77,24 @@ def read_losses(table: pd.DataFrame, best: pd.DataFrame) -> str:
         f"at σ = {peak['sigma']:.3g}: the loss of {peak['second']} is {share:+.2g} % ({low:+.2g} to {high:+.2g}) "
         f"beside {peak['first']}."
     )
+
+
+def read_ema(above: pd.DataFrame, best: pd.DataFrame) -> str:
+    """Which EMA length is lowest where that is shown, and which are nowhere shown to be worse than another."""
+    alone = best[best["also"] == ""]
+    told = [f"{length} {_levels(rows['sigma'])}" for length, rows in alone.groupby("lowest", sort=False)]
+    rest = len(best) - len(alone)
+    first = (
+        f"Of {len(best)} noise levels one EMA length is shown to have the lowest loss at {len(alone)}: {'; '.join(told)}"
+        if told
+        else f"At none of {len(best)} noise levels is one EMA length shown to have the lowest loss"
+    )
+    others = f"; at the other {rest} two or more are not told apart" if told and rest else ""
+    worse = above.groupby("denoiser", sort=False)["shown"].any()
+    never = ", ".join(sorted(worse.index[~worse], key=float)) or "none"
+    return f"{first}{others}. Shown to be worse than the lowest at no level: {never}."
+
+
+def _levels(sigmas: "pd.Series[float]") -> str:
+    values = sorted(sigmas)
+    return f"at σ = {', '.join(f'{value:.2g}' for value in values)}"

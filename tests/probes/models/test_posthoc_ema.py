@@ -106,7 +106,7 @@ def test_an_earlier_step_can_be_asked_for():
     snapshots, _ = tracked(16)
     middle = next(one for one in snapshots if one.step == 2048 and one.length == 0.10)
     torch.testing.assert_close(posthoc_ema(snapshots, 0.10, step=2048).weights["weight"], middle.weights["weight"])
-    with pytest.raises(InputError, match="at step 2176, .* miss by 0.37"):
+    with pytest.raises(InputError, match=r"at step 2176, .* miss by 0.37"):
         posthoc_ema(snapshots, 0.10, step=2176)  # half-way between two: no snapshot ends where its profile does
 
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_combined(tmp_path):
     with pytest.raises(InputError, match="safetensors"):
         find_snapshots(tmp_path)
     save_file({"w": torch.ones(1)}, tmp_path / "a.safetensors", {"training_step": "ten", "sigma_rel": "0.05"})
-    with pytest.raises(InputError, match="a.safetensors.*could not convert"):
+    with pytest.raises(InputError, match=r"a\.safetensors.*could not convert"):
         find_snapshots(tmp_path)
 
 
