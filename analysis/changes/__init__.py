@@ -21,10 +21,12 @@ from scorescope.analysis.changes.denoisers import above_lowest, denoiser_changes
 from scorescope.analysis.changes.ends import end_changes, image_distances
 from scorescope.analysis.changes.runs import RunChanges, run_changes, shown_ranges
 from scorescope.analysis.changes.schedules import steps_apart
+from scorescope.analysis.changes.tables import decomposition_changes, table_changes
 
 __all__ = [
     "RunChanges",
     "above_lowest",
+    "decomposition_changes",
     "denoiser_changes",
     "end_changes",
     "image_distances",
@@ -32,4 +34,5 @@ __all__ = [
     "run_changes",
     "shown_ranges",
     "steps_apart",
+    "table_changes",
 ]

@@ -147,9 +147,7 @@ def shown_ranges(table: pd.DataFrame) -> pd.DataFrame:
         stretch = (group["step"].diff() != 1).cumsum()
         for _, steps in group.groupby(stretch):
             peak = steps.iloc[int(steps["value"].abs().to_numpy().argmax())]
-            rows.append(
-                (*key, steps["sigma"].max(), steps["sigma"].min(), len(steps), peak["value"], peak["sigma"])
-            )
+            rows.append((*key, steps["sigma"].max(), steps["sigma"].min(), len(steps), peak["value"], peak["sigma"]))
     return pd.DataFrame(rows, columns=[*keys, "from_sigma", "to_sigma", "steps", "largest", "sigma"])
 
 

@@ -17,7 +17,7 @@ from scorescope.probes.bank import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.posthoc_ema import AT_MOST, PosthocEMA, Snapshot, posthoc_ema
 from scorescope.reports.changes import figures, readings
-from scorescope.reports.changes.report import HOW, LEVELS
+from scorescope.reports.changes.report import LEVELS
 from scorescope.reports.page.pages import Outcome, ReportFigure, ReportTable, ReportWriter, Section
 
 

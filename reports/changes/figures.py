@@ -19,15 +19,22 @@ LENGTH = "EMA length σ_rel"
 def run_differences(table: pd.DataFrame, quantities: Sequence[str]) -> Figure:
     """Differences of two runs against sigma, a panel a quantity, in percent of the first run's mean.
 
-    `table` is from `analysis.changes.run_changes`; a step that is shown to differ has a mark.
+    `table` is from `analysis.changes.run_changes`; a step that is shown to differ has a mark. Where runs had several
+    schedulers or schedules, each has a line.
     """
     figure, axes = theme.panels(len(quantities))
+    several = bool(table[["stream", "schedule"]].any(axis=None))
     for place, (ax, quantity) in enumerate(zip(axes.flat, quantities, strict=False)):
-        rows = table[table["quantity"] == quantity].sort_values("sigma")
+        rows = table[table["quantity"] == quantity]
         scale = rows["first"].abs().max() / 100
-        _band(ax, rows.assign(**{name: rows[name] / scale for name in ("value", "low", "high")}), theme.series(place))
+        rows = rows.assign(**{name: rows[name] / scale for name in ("value", "low", "high")})
+        for number, ((stream, schedule), path) in enumerate(rows.groupby(["stream", "schedule"])):
+            label = f"scheduler {stream}, schedule {schedule}" if several and not place else None
+            _band(ax, path, theme.series(number if several else place), label)
         ax.set_title(quantity.replace("_", " "))
         theme.sigma_axis(ax, xlabel=theme.SIGMA)
+    if several:
+        theme.legend_above(figure, axes.flat[0], ncols=3)
     figure.supylabel("second less first (% of the first's largest mean)")
     return figure
 
@@ -80,7 +87,9 @@ def ema_lowest(table: pd.DataFrame) -> Figure:
     """
     figure, ax = theme.new_figure(height=2.6)
     best, open_ = table["value"] == 0, ~table["shown"] & (table["value"] > 0)
-    ax.plot(table["sigma"][open_], table["length"][open_], "o", color=theme.REFERENCE, mfc="white", label="not told from it")
+    ax.plot(
+        table["sigma"][open_], table["length"][open_], "o", color=theme.REFERENCE, mfc="white", label="not told from it"
+    )
     ax.plot(table["sigma"][best], table["length"][best], "o", color=theme.PALETTE[0], label="lowest loss")
     theme.sigma_axis(ax, xlabel=theme.SIGMA, ylabel=LENGTH)
     _length_axis(ax.yaxis, table["length"])
