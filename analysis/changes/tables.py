@@ -148,14 +148,12 @@ def decomposition_changes(
     seeds, both = (wide[0].index.intersection(wide[1].index), wide[0].columns.intersection(wide[1].columns))
     both = both[[all(one.loc[seeds, name].notna().any() for one in wide) for name in both]]
     if not len(seeds) or not len(both):
-        expected = "the same seeds, rules and noise levels"
-        raise InputError(
-            "first, second", found=f"{len(seeds)} common seeds, {len(both)} common rows", expected=expected
-        )
+        found = f"{len(seeds)} common seeds, {len(both)} common rows"
+        raise InputError("first, second", found=found, expected="the same seeds, rules and noise levels")
     one, other = (table.loc[seeds, both].to_numpy(np.float64) for table in wide)
-    found = paired_means(other - one, draws=draws, seed=seed)
+    means = paired_means(other - one, draws=draws, seed=seed)
     keys = pd.DataFrame(list(both), columns=["quantity", "row"])
-    table = pd.concat([keys, found], axis=1).assign(first=mean_of_known(np.where(np.isfinite(other), one, np.nan)))
+    table = pd.concat([keys, means], axis=1).assign(first=mean_of_known(np.where(np.isfinite(other), one, np.nan)))
     table["shown"] = (table["low"] > 0) | (table["high"] < 0)
     return DECOMPOSITION_CHANGES.check(table.sort_values("shown", ascending=False, kind="stable"))
 

@@ -1,4 +1,4 @@
-"""What changed: a report on recorded runs, sweeps or reports of several checkpoints, or on denoisers at the same points.
+"""What changed: a report on recorded runs, sweeps or reports of several checkpoints, on denoisers, or on EMA lengths.
 
     from scorescope.reports.changes import compare_denoisers, compare_ema_lengths, compare_reports, compare_runs
 
@@ -8,7 +8,8 @@
     compare_sweeps(Path("changes"), {"before": Path("sweeps/a"), "after": Path("sweeps/b")}, command="my study")
     compare_reports(Path("changes"), {"before": Path("report/a"), "after": Path("report/b")}, command="my study")
 
-Differences are paired, but for tables of reports, which hold no samples; and their intervals hold together over all rows of a table (`analysis.changes`).
+Differences are paired, and their intervals hold together over all rows of a table (`analysis.changes`). Most tables of
+reports hold no samples: their numbers are set beside each other, which is no test.
 """
 
 from scorescope.reports.changes import figures, readings

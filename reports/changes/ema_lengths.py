@@ -105,7 +105,7 @@ def _losses_section(bank: Bank, denoisers: Mapping[str, Denoiser], condition: Co
             ),
             ReportFigure(
                 "ema_lowest", figures.ema_lowest(drawn), readings.read_losses(table, best),
-                "Filled: the lowest loss; open: not shown to be worse. Lengths that are shown to be worse have no mark.",
+                "Filled: the lowest loss; open: not shown to be worse. No mark: shown to be worse.",
             ),
         ],
         tables=[

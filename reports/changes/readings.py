@@ -104,9 +104,9 @@ def read_ema(above: pd.DataFrame, best: pd.DataFrame) -> str:
     told = [f"{length} {_levels(rows['sigma'])}" for length, rows in alone.groupby("lowest", sort=False)]
     rest = len(best) - len(alone)
     first = (
-        f"Of {len(best)} noise levels one EMA length is shown to have the lowest loss at {len(alone)}: {'; '.join(told)}"
+        f"Of {len(best)} noise levels one EMA length is shown to be the best at {len(alone)}: {'; '.join(told)}"
         if told
-        else f"At none of {len(best)} noise levels is one EMA length shown to have the lowest loss"
+        else f"At none of {len(best)} noise levels is one EMA length shown to be the best"
     )
     others = f"; at the other {rest} two or more are not told apart" if told and rest else ""
     worse = above.groupby("denoiser", sort=False)["shown"].any()

@@ -1,4 +1,4 @@
-"""A run to be compared, wherever it comes from: a trace folder, a report on a pipeline, a setting of a sweep, memory."""
+"""A run that is compared, wherever it comes from: a trace folder, a report on a pipeline, a sweep, memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

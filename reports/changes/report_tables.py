@@ -19,9 +19,9 @@ from scorescope.data.written_files import read_json
 from scorescope.reports.page.pages import Outcome, ReportTable, ReportWriter, Section
 
 NO_TEST = (
-    "These tables hold means and intervals, no values of single samples: no paired difference can be had. Each interval "
-    "was made for its own number, not for all together, and both reports may rest on the same seeds; so intervals that "
-    "are apart, or overlap, are no test."
+    "These tables hold means and intervals, no values of single samples: no paired difference can be had. Each "
+    "interval was made for its own number, not for all together, and both reports may rest on the same seeds; so "
+    "intervals that are apart, or overlap, are no test."
 )
 SAMPLES = "decomposition"  # the table of single samples that a guidance report keeps
 Tables = dict[str, pd.DataFrame]
@@ -56,11 +56,11 @@ def compare_reports(out: Path | str, reports: Mapping[str, Path | str], *, comma
     with ReportWriter(out, name="changes", title=title, question=question, command=command, manifest=manifest) as page:
         for place, (name, (_, theirs)) in enumerate(others):
             suffix = "" if len(others) == 1 else str(place)
-            for part, make in (("samples", _samples_section), ("tables", _tables_section)):
-                if part == "tables" or (SAMPLES in mine and SAMPLES in theirs):
-                    page.section(
-                        f"{part}{suffix}", f"{name} beside {base}: {part}", partial(make, mine, theirs, suffix)
-                    )
+            heading = f"{name} beside {base}"
+            if SAMPLES in mine and SAMPLES in theirs:
+                make = partial(_samples_section, mine, theirs, suffix)
+                page.section(f"samples{suffix}", f"{heading}: samples", make)
+            page.section(f"tables{suffix}", f"{heading}: tables", partial(_tables_section, mine, theirs, suffix))
     return page.outcome
 
 
