@@ -84,8 +84,8 @@ def _samples_section(mine: Tables, theirs: Tables, suffix: str) -> Section:
     table = decomposition_changes(mine[SAMPLES], theirs[SAMPLES])
     shown = int(table["shown"].sum())
     text = (
-        f"{int(table['n'].max())} pairs of one seed; of {len(table)} numbers {shown} are shown to differ, by intervals "
-        "that hold together over all of them."
+        f"{int(table['n'].max())} pairs of one seed are compared; of {len(table)} numbers {shown} are shown to differ, "
+        "by intervals that hold together over all of them. Whether their conditions were the same is not in the table."
     )
     caption = "One row a (quantity, rule, step), those that are shown to differ first."
     return Section(text=text, tables=[ReportTable(f"sample_differences{suffix}", table, caption)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scorescope.analysis.changes import denoiser_changes, lowest, run_changes, shown_ranges
+from scorescope.analysis.changes import above_lowest, denoiser_changes, lowest, run_changes, shown_ranges
 from scorescope.analysis.statistics.simultaneous import LEAST_UNITS, paired_means, unpaired_means
 from scorescope.data import InputError, load_denoiser, load_digits
 from scorescope.probes import CFG, Bank, Recording, Trace, log_snr_grid, sample
@@ -142,7 +142,19 @@ def test_three_denoisers_are_all_compared(bank):
     weak = load_denoiser("digits_weak")[0]
     table = denoiser_changes(points, {"a": DENOISER, "b": planted(0.2), "weak": weak}, condition=labels)
     assert list(table.drop_duplicates(["first", "second"])["second"]) == ["b", "weak", "weak"]
-    assert (lowest(table)["lowest"] != "weak").sum() >= 8
+    best, above = lowest(table).set_index("sigma"), above_lowest(table)
+    assert (best["lowest"] != "weak").sum() >= 8
+    for row in above.itertuples():
+        names = {best.loc[row.sigma, "lowest"], row.denoiser}
+        if len(names) == 1:
+            assert row.value == 0 and np.isnan(row.low) and not row.shown and row.loss == row.lowest
+            continue
+        there = table[table["sigma"] == row.sigma]
+        pair = next(one for one in there.itertuples() if {one.first, one.second} == names)
+        turned = pair.first == row.denoiser
+        expected = [-pair.value, -pair.high, -pair.low] if turned else [pair.value, pair.low, pair.high]
+        assert [row.value, row.low, row.high] == expected and row.value >= 0
+        assert row.shown == (row.low > 0) == (row.denoiser not in best.loc[row.sigma, "also"].split(", "))
     with pytest.raises(InputError, match="1 of them"):
         denoiser_changes(points, {"a": DENOISER})
 
