@@ -254,10 +254,10 @@ def _tensor(
         return of_last.clone()
     total = torch.zeros(of_last.shape, dtype=torch.float64, device=of_last.device)
     for snapshot, read, coefficient in zip(snapshots, reads, coefficients, strict=True):
-        value = read(name).detach()
+        value = read(name).detach().to(total)
         if value.shape != total.shape or not value.isfinite().all():
             found = f"{name} of {snapshot.name}, of shape {tuple(value.shape)}"
             found += ", not finite" if value.shape == total.shape else ""
             raise InputError("snapshots", found=found, expected=f"finite numbers of shape {tuple(total.shape)}")
-        total += float(coefficient) * value.to(total)
-    return total.to(torch.promote_types(of_last.dtype, torch.float32))
+        total += float(coefficient) * value
+    return total if of_last.dtype == torch.float64 else total.float()

@@ -122,6 +122,8 @@ def test_files_of_half_precision_and_what_is_no_number(tmp_path):
     assert [(one.step, one.length) for one in snapshots] == [(100, 0.05), (100, 0.10), (200, 0.05), (200, 0.10)]
     made = posthoc_ema(snapshots, 0.07, at_most=0.5)
     assert made.weights["w"].dtype == torch.float32 and made.weights["count"] == 200
+    eighth = [Snapshot({"w": torch.ones(2).to(torch.float8_e4m3fn)}, 200, length) for length in (0.05, 0.10)]
+    assert torch.equal(posthoc_ema(eighth, 0.07, at_most=0.5).weights["w"], torch.ones(2))
     states = [Snapshot(load_file(one.weights), one.step, one.length) for one in snapshots]
     assert torch.equal(posthoc_ema(states, 0.07, at_most=0.5).weights["w"], made.weights["w"])
 
