@@ -95,7 +95,9 @@ def _losses_section(bank: Bank, denoisers: Mapping[str, Denoiser], condition: Co
     table = denoiser_changes(bank, denoisers, condition=condition, progress=progress)
     above, best = above_lowest(table), lowest(table)
     drawn = above.assign(length=above["denoiser"].astype(float))
-    reading = readings.read_ema(above, best) if above["shown"].any() else readings.read_losses(table, best)
+    nothing = readings.read_losses(table, best)  # and how little would have been seen
+    told = above["shown"].any()
+    reading, largest = (readings.read_ema(above, best), readings.read_largest(table)) if told else (nothing, nothing)
     return Section(
         figures=[
             ReportFigure(
@@ -104,7 +106,7 @@ def _losses_section(bank: Bank, denoisers: Mapping[str, Denoiser], condition: Co
                 "be worse than the lowest at its level. The same noisy points for all.",
             ),
             ReportFigure(
-                "ema_lowest", figures.ema_lowest(drawn), readings.read_losses(table, best),
+                "ema_lowest", figures.ema_lowest(drawn), largest,
                 "Filled: the lowest loss; open: not shown to be worse. No mark: shown to be worse.",
             ),
         ],

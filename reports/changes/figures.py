@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scorescope.reports.page import theme
 
 CURVES = 5  # noise levels that are drawn as curves
-LENGTH = "EMA length σ_rel"
+LENGTH = r"EMA length $\sigma_\mathrm{rel}$"
 
 
 @theme.styled

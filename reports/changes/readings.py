@@ -88,32 +88,38 @@ def read_losses(table: pd.DataFrame, best: pd.DataFrame) -> str:
         )
     alone = best[best["also"] == ""]["lowest"].value_counts()
     counts = ", ".join(f"{name} at {count}" for name, count in alone.items()) or "none at any"
+    return f"Of {len(best)} noise levels the loss is shown to be the lowest of all: {counts}. {read_largest(table)}"
+
+
+def read_largest(table: pd.DataFrame) -> str:
+    """The largest difference of loss that is shown, relative to the first's; some is."""
+    shown = table[table["shown"]]
     peak = shown.iloc[int((shown["value"] / shown["loss"]).abs().to_numpy().argmax())]
     share = 100 * peak["value"] / peak["loss"]
     low, high = 100 * peak["low"] / peak["loss"], 100 * peak["high"] / peak["loss"]
     return (
-        f"Of {len(best)} noise levels the loss is shown to be the lowest of all: {counts}. The largest difference is "
-        f"at σ = {peak['sigma']:.3g}: the loss of {peak['second']} is {share:+.2g} % ({low:+.2g} to {high:+.2g}) "
-        f"beside {peak['first']}."
+        f"The largest difference is at σ = {peak['sigma']:.3g}: the loss of {peak['second']} is {share:+.2g} % "
+        f"({low:+.2g} to {high:+.2g}) beside {peak['first']}."
     )
 
 
 def read_ema(above: pd.DataFrame, best: pd.DataFrame) -> str:
-    """Which EMA length is lowest where that is shown, and which are nowhere shown to be worse than another."""
+    """Which EMA length is lowest where that is shown, and which are shown to be worse than another, and where."""
     alone = best[best["also"] == ""]
     told = [f"{length} {_levels(rows['sigma'])}" for length, rows in alone.groupby("lowest", sort=False)]
-    rest = len(best) - len(alone)
-    first = (
-        f"Of {len(best)} noise levels one EMA length is shown to be the best at {len(alone)}: {'; '.join(told)}"
-        if told
-        else f"At none of {len(best)} noise levels is one EMA length shown to be the best"
-    )
-    others = f"; at the other {rest} two or more are not told apart" if told and rest else ""
-    worse = above.groupby("denoiser", sort=False)["shown"].any()
-    never = ", ".join(sorted(worse.index[~worse], key=float)) or "none"
-    return f"{first}{others}. Shown to be worse than the lowest at no level: {never}."
+    first = f"Of {len(best)} noise levels one EMA length is shown to be the best at {len(alone)}"
+    first += f": {'; '.join(told)}; at the others two or more are not told apart." if told else "."
+    worse = above[above["shown"]]
+    names = sorted(above["denoiser"].unique(), key=float)
+    where = [f"{name} {_levels(worse.loc[worse['denoiser'] == name, 'sigma'])}" for name in names]
+    bad = "; ".join(text for name, text in zip(names, where, strict=True) if (worse["denoiser"] == name).any())
+    never = ", ".join(name for name in names if not (worse["denoiser"] == name).any())
+    return f"{first} Shown to be worse than the lowest: {bad}; at no level: {never or 'none'}."
 
 
 def _levels(sigmas: "pd.Series[float]") -> str:
+    """A few noise levels one by one, or how many and between which."""
     values = sorted(sigmas)
-    return f"at σ = {', '.join(f'{value:.2g}' for value in values)}"
+    if len(values) > 2:
+        return f"at {len(values)} levels, σ = {values[0]:.2g} to {values[-1]:.2g}"
+    return f"at σ = {' and '.join(f'{value:.2g}' for value in values)}"

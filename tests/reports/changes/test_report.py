@@ -170,7 +170,7 @@ def test_ema_lengths_of_a_training_run(tmp_path, unrendered):
     assert outcome.status == "complete" and set(outcome.tables["lowest"]["lowest"]) <= {"0.05", "0.15"}
     made = outcome.tables["ema_lengths"].set_index("length")
     assert made.loc[0.05, "error"] < 1e-6 and 0.01 < made.loc[0.15, "error"] < 0.1
-    assert len(outcome.tables["above_lowest"]) == 2 * 15 and "at no level" in outcome.readings[0]
+    assert len(outcome.tables["above_lowest"]) == 2 * 15 and outcome.readings[0]
     for lengths, said in (("0.05,x", "--ema"), ("0.05", "two or more"), ("0.05,0.25", "length 0.25 at step 80")):
         with pytest.raises(InputError, match=said):
             compare_ema(tmp_path / "out", tmp_path, lengths, **given)
@@ -185,11 +185,11 @@ def test_the_sentence_on_ema_lengths():
     )
     best = pd.DataFrame({"sigma": [0.1, 1.0], "lowest": ["0.05", "0.05"], "also": ["", "0.1"]})
     assert readings.read_ema(above, best) == (
-        "Of 2 noise levels one EMA length is shown to be the best at 1: 0.05 at σ = 0.1; at the other 1 two or more "
-        "are not told apart. Shown to be worse than the lowest at no level: 0.05."
+        "Of 2 noise levels one EMA length is shown to be the best at 1: 0.05 at σ = 0.1; at the others two or more are "
+        "not told apart. Shown to be worse than the lowest: 0.1 at σ = 0.1; at no level: 0.05."
     )
-    nothing = readings.read_ema(above.assign(shown=False), best.assign(also="0.1"))
-    assert nothing.startswith("At none of 2 noise levels") and nothing.endswith("at no level: 0.05, 0.1.")
+    fewer = readings.read_ema(above.assign(shown=[False, False, True, False]), best.assign(also="0.1"))
+    assert fewer.startswith("Of 2 noise levels one EMA length is shown to be the best at 0. Shown to be worse")
 
 
 def test_what_cannot_be_compared(runs, tmp_path):
