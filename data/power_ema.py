@@ -85,7 +85,7 @@ class PowerEMA:
         self.step += 1
         for length, average in self.networks.items():
             decay = (1 - 1 / self.step) ** self._powers[length]  # 0 at first: the beginning is forgotten
-            ours = list(average.parameters())
+            ours: list[Tensor] = list(average.parameters())
             theirs = [new.to(old.dtype) for new, old in zip(network.parameters(), ours, strict=True)]
             torch._foreach_lerp_(ours, theirs, 1 - decay)
             for old, new in zip(average.buffers(), network.buffers(), strict=True):

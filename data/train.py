@@ -179,6 +179,7 @@ class _Run:
         path = self.folder / f"step-{self.step:05d}.safetensors"
         save_denoiser(path, deepcopy(self.averaged).half(), about)
         for length, average in self.ema.networks.items():
+            assert isinstance(average, EDMDenoiser)  # a copy of what is trained
             of_length = path.with_name(f"{path.stem}-ema-{length!r}.safetensors")
             metadata = {"training_step": str(self.step), "sigma_rel": repr(length)}
             save_denoiser(of_length, deepcopy(average).half(), {**about, "sigma_rel": length}, metadata=metadata)

@@ -144,11 +144,11 @@ def above_lowest(table: pd.DataFrame) -> pd.DataFrame:
     """
     names = ["first", "second", "sigma", "value", "low", "high", "loss", "shown", "missing"]
     require_columns("table", table, names)
-    parts = [_above(float(sigma), group) for sigma, group in table.groupby("sigma", sort=False)]
+    parts = [_above(group) for _, group in table.groupby("sigma", sort=False)]
     return ABOVE_LOWEST.check(pd.concat(parts))
 
 
-def _above(sigma: float, group: pd.DataFrame) -> pd.DataFrame:
+def _above(group: pd.DataFrame) -> pd.DataFrame:
     """The rows of one noise level."""
     losses = dict(zip(group["first"], group["loss"], strict=True))
     losses |= {row.second: losses[row.first] + row.value for row in group.itertuples()}
@@ -160,6 +160,6 @@ def _above(sigma: float, group: pd.DataFrame) -> pd.DataFrame:
         ours = {"denoiser": row.first if turned else row.second, "value": value, "low": low, "high": high}
         rows.append({**ours, "shown": row.shown, "missing": row.missing})
     found = pd.DataFrame(rows, columns=["denoiser", "value", "low", "high", "shown", "missing"])
-    return found.assign(sigma=sigma, lowest=losses[best], loss=found["denoiser"].map(losses)).astype(
+    return found.assign(sigma=group["sigma"].iloc[0], lowest=losses[best], loss=found["denoiser"].map(losses)).astype(
         {"low": float, "high": float, "shown": bool}
     )

@@ -85,7 +85,7 @@ def end_changes(
     else:
         ends = [_of_last_step(trace) for trace in (first, second)]
     tables = [end.join(_calls(trace), how="outer") for end, trace in zip(ends, (first, second), strict=True)]
-    both = [name for name in tables[0] if all(table[name].notna().any() for table in tables)]
+    both = [name for name in map(str, tables[0]) if all(table[name].notna().any() for table in tables)]
     if not both:
         raise InputError("first, second", found="nothing that is known of both", expected="runs with steps")
     pairs = partners(pair_samples(first, second))

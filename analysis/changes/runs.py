@@ -119,7 +119,7 @@ def run_changes(
         sigma=sigmas[0], sigma_second=sigmas[1], first=mean_of_known(aligned[0])
     )
     least = rounding(first, second) * size
-    table["detectable"] = np.maximum(table["detectable"], least).where(table["detectable"].notna())
+    table["detectable"] = table["detectable"].clip(lower=pd.Series(least)).where(table["detectable"].notna())
     table["shown"] = ((table["low"] > 0) | (table["high"] < 0)) & (table["value"].abs() > least)
     return RunChanges(RUN_CHANGES.check(_largest_first(table)), pairing, bool(len(pairs)), left_out(tables))
 

@@ -58,9 +58,10 @@ def level_of(table: pd.DataFrame) -> "pd.Series[float]":
 def _with_schedule(table: pd.DataFrame, known: list[tuple[int, Floats]]) -> pd.DataFrame:
     """The table with the number of each run's schedule among those known, to which new ones are added."""
     numbers = {}
-    for (run, stream), rows in table.groupby(["run", "stream"]):
+    for _, rows in table.groupby(["run", "stream"]):
+        run, stream = (int(rows[name].iloc[0]) for name in ("run", "stream"))
         levels = rows.groupby("step")["sigma"].mean().to_numpy(np.float64)
-        numbers[run, stream] = _number(int(stream), levels, known)
+        numbers[run, stream] = _number(stream, levels, known)
     keys = zip(table["run"], table["stream"], strict=True)
     return table.assign(schedule=np.array([numbers[key] for key in keys], np.int64))
 

@@ -78,7 +78,8 @@ def table_changes(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     if not rows:
         found = f"none of {len(first)} and {len(second)} rows"
         raise InputError("first, second", found=found, expected="rows that are in both")
-    parts = [_beside(rows, *(side.loc[rows] for side in sides), name, ends) for name, ends in numbers.items()]
+    one, other = (side.loc[rows] for side in sides)
+    parts = [_beside(rows, one, other, name, ends) for name, ends in numbers.items()]
     found_table = pd.concat(parts, ignore_index=True)
     order = np.argsort(found_table["intervals"] != "apart", kind="stable")
     return TABLE_CHANGES.check(found_table.iloc[order])

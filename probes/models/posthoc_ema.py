@@ -208,7 +208,7 @@ def posthoc_coefficients(
 def profile_product(one: _Profile, other: _Profile) -> float:
     """Integral over training of the product of two profiles, (gamma + 1) / t (tau / t)^gamma up to their step t."""
     (early, early_gamma), (late, late_gamma) = sorted([one, other])
-    share = (early / late) ** late_gamma
+    share: float = (early / late) ** late_gamma
     return (early_gamma + 1) * (late_gamma + 1) * share / ((early_gamma + late_gamma + 1) * late)
 
 

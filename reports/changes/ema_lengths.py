@@ -79,10 +79,10 @@ def compare_ema_lengths(
 def _made_section(made: Mapping[str, PosthocEMA], count: int) -> Section:
     rows = [(one.length, one.step, one.error, one.amplification) for one in made.values()]
     table = pd.DataFrame(rows, columns=["length", "step", "error", "amplification"])
-    worst = table.loc[table["error"].idxmax()]
+    worst = max(made.values(), key=lambda one: one.error)
     text = (
-        f"From {count} snapshots. The profile that is missed by most is that of {worst['length']:g}, by "
-        f"{worst['error']:.2g} of its size, as was predicted before any weight was looked at."
+        f"From {count} snapshots. The profile that is missed by most is that of {worst.length:g}, by "
+        f"{worst.error:.2g} of its size, as was predicted before any weight was looked at."
     )
     caption = (
         "error: predicted distance of the profile from that of a tracked average, relative; amplification: by how much "

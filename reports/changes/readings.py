@@ -57,7 +57,7 @@ def read_ends(ends: pd.DataFrame) -> str:
     if known.empty:
         return ""
     shown = [
-        f"{row.quantity.replace('_', ' ')} by {row.value:.3g} ({row.low:.3g} to {row.high:.3g}, beside {row.first:.3g})"
+        f"{str(row.quantity).replace('_', ' ')} by {row.value:.3g} ({row.low:.3g} to {row.high:.3g}, beside {row.first:.3g})"
         for row in known[known["shown"]].itertuples()
     ]
     names = ", ".join(known["quantity"].str.replace("_", " "))

@@ -70,8 +70,8 @@ def _pictures(first: Recorded, second: Recorded, distances: pd.DataFrame, suffix
         f"{distances['rms'].iloc[0]:.2g} at most (units of the images)."
     )
     drawn = [
-        (f"seed {row.seed}: {row.rms:.2g}", _picture(images[0][row.first]), _picture(images[1][row.second]))
-        for row in distances.head(PAIRS).itertuples()
+        (f"seed {seed}: {rms:.2g}", _picture(images[0][int(one)]), _picture(images[1][int(other)]))
+        for seed, one, other, rms in distances.head(PAIRS)[["seed", "first", "second", "rms"]].itertuples(index=False)
     ]
     grid = figures.image_pairs(drawn, (first.name, second.name))
     return [ReportFigure(f"pairs{suffix}", grid, reading, "The pairs that differ most, with their RMS.", wide=True)]

@@ -190,10 +190,13 @@ def compare(
 
     if (snapshots is None) != (not ema) or (snapshots is not None and names):
         raise InputError("--snapshots, --ema", found="one without the other, or names too", expected="both, or names")
-    more = {"images": images, "size": size, "device": device, "command": this_command()}
+    command = this_command()
     if snapshots is not None:
-        return finish(made.compare_ema(out, snapshots, ema, at_most=at_most, **more))
-    finish(made.compare(out, names or [], **more))
+        found = made.compare_ema(
+            out, snapshots, ema, at_most=at_most, images=images, size=size, device=device, command=command
+        )
+        return finish(found)
+    finish(made.compare(out, names or [], images=images, size=size, device=device, command=command))
 
 
 @app.command()
