@@ -238,7 +238,8 @@ def _opened(snapshot: Snapshot, stack: ExitStack) -> tuple[set[str], _Read]:
 
     def read(name: str) -> Tensor:
         with only_input_errors(path, expected=EXPECTED):
-            return file.get_tensor(name)
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
 
     return names, read
 

@@ -53,14 +53,14 @@ def read_pairing(pairing: pd.DataFrame) -> str:
 
 def read_ends(ends: pd.DataFrame) -> str:
     """What is shown to differ of what the runs ended with."""
-    known = ends.dropna(subset=["low"])
+    known = ends.dropna(subset=["low"]).assign(quantity=lambda rows: rows["quantity"].str.replace("_", " "))
     if known.empty:
         return ""
     shown = [
-        f"{str(row.quantity).replace('_', ' ')} by {row.value:.3g} ({row.low:.3g} to {row.high:.3g}, beside {row.first:.3g})"
+        f"{row.quantity} by {row.value:.3g} ({row.low:.3g} to {row.high:.3g}, beside {row.first:.3g})"
         for row in known[known["shown"]].itertuples()
     ]
-    names = ", ".join(known["quantity"].str.replace("_", " "))
+    names = ", ".join(known["quantity"])
     return f"Of what they ended with ({names}) " + (f"{'; '.join(shown)}." if shown else "nothing is shown to differ.")
 
 
