@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scorescope.data.digit_measures import measure_digits
     from scorescope.data.digits import Digits, Labelled, load_digits
     from scorescope.data.errors import InputError
+    from scorescope.data.power_ema import PowerEMA
     from scorescope.data.prompts import read_prompts
     from scorescope.data.scenes import ACCESSORIES, Scenes, render_scenes
     from scorescope.data.shapes import ATTRIBUTES, Shapes, column, render_shapes
@@ -33,6 +34,7 @@ __all__ = [
     "InputError",
     "IntegrityWarning",
     "Labelled",
+    "PowerEMA",
     "Scenes",
     "Shapes",
     "UNetConfig",

@@ -24,7 +24,7 @@ from scorescope.probes.experiments.pipeline_network import PipelineNetwork
 from scorescope.probes.experiments.pipeline_runs import sample_pipeline
 from scorescope.probes.experiments.replay import replay, replay_all, visits
 from scorescope.probes.experiments.rule_fields import with_fields, with_weight
-from scorescope.probes.experiments.sweep import Setting, sweep
+from scorescope.probes.experiments.sweep import Setting, read_sweep, sweep
 
 __all__ = [
     "Coupling",
@@ -39,6 +39,7 @@ __all__ = [
     "guide",
     "pipeline_model",
     "plan_calls",
+    "read_sweep",
     "record_calls",
     "replay",
     "replay_all",

@@ -212,10 +212,18 @@ def report_directions(
 @app.command()
 def compare(
     names: Annotated[
-        list[str],
-        typer.Argument(help="Recorded runs (traces, reports on pipelines), or denoisers; the others beside the first."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Recorded runs (traces, reports on pipelines), sweeps, reports, or denoisers; the others beside the "
+            "first. Of one sweep its settings."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report/changes"),
+    snapshots: Annotated[
+        Path | None, typer.Option(help="In place of names: a folder of EMA snapshots, of which --ema makes others.")
+    ] = None,
+    ema: Annotated[str, typer.Option(help="EMA lengths (sigma_rel) to compare, as 0.03,0.05,0.1,0.15.")] = "",
+    at_most: Annotated[float, typer.Option(help="Largest predicted error of such an EMA that is not refused.")] = 0.1,
     images: Annotated[
         Path | None, typer.Option(help="For denoisers: images that none of them was trained on; by default the digits.")
     ] = None,
@@ -224,10 +232,18 @@ def compare(
     device: Device = "cpu",
 ) -> None:
     """What changed: quantities, noise levels, images; and how small a difference would have been seen."""
-    from scorescope.reports.cli.compare import compare as made
+    from scorescope.reports.cli import compare as made
     from scorescope.reports.cli.endings import finish, this_command
 
-    finish(made(out, names, images=images, size=size, factory=factory, device=device, command=this_command()))
+    if (snapshots is None) != (not ema) or (snapshots is not None and names):
+        raise InputError("--snapshots, --ema", found="one without the other, or names too", expected="both, or names")
+    command = this_command()
+    if snapshots is not None:
+        found = made.compare_ema(
+            out, snapshots, ema, at_most=at_most, images=images, size=size, device=device, command=command
+        )
+        return finish(found)
+    finish(made.compare(out, names or [], images=images, size=size, factory=factory, device=device, command=command))
 
 
 @app.command()
