@@ -15,7 +15,8 @@ shown of it, `report` in which order.
 
 from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.report import build
-from scorescope.reports.directions.study import Contrast, Subject, digits_subject, load_subject, shapes_subject
+from scorescope.reports.directions.shipped_subjects import digits_subject, load_subject, shapes_subject
+from scorescope.reports.directions.study import Contrast, Subject
 
 __all__ = [
     "Contrast",
