@@ -6,8 +6,9 @@ For your own model, write a function that returns a `Subject` and name it on the
 `scorescope report directions --subject my_package.my_module:make_subject`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.modules import find_site
 
 Scores = Callable[[Tensor], dict[str, Tensor]]
+MOST_DRAWN = 10  # times that twice as many labels are drawn, until enough know an attribute
 
 
 @checked
@@ -54,7 +56,7 @@ class Subject:
     images : Tensor, shape (n, *shape)
         Labelled images in the model's units, best not those it was trained on.
     labels : Tensor, shape (n, attribute), int64
-        Value of each attribute.
+        Value of each attribute; -1 where it is not known: the image is left out of what is asked of that attribute.
     attributes : mapping of str to sequence of str
         Names of each attribute's values, in the order of the labels' columns.
     scorer : callable
@@ -67,7 +69,8 @@ class Subject:
     conditions : callable
         Labels (n, attribute) to what the denoiser takes as condition.
     draw_labels : callable
-        Number of samples to labels, in an order that treats values alike.
+        Number of samples to labels, in an order that treats values alike; -1 for an attribute that cannot be named
+        beside the others.
     pairs : callable, optional
         Labels to images (n, *shape) that show them and are alike in everything else, whatever the labels: makes
         counterfactual pairs. Where there is none, what needs pairs is left out.
@@ -76,6 +79,17 @@ class Subject:
         The others can be read and steered, but no condition can be switched, and nothing is asked about information.
     source : str
         Where the weights come from, for the manifest.
+    groups : Tensor, shape (n,), int64, optional
+        Images with the same number are not independent (they began with the same noise, say): all are on the same side
+        of every split.
+    pictures : callable, optional
+        Images to what can be shown, (n, channel, y, x) in [-1, 1]; by default they can be shown themselves.
+    images_are : str
+        What the labelled images are, for captions.
+    left_out : mapping of str to str
+        Sections that cannot apply, by their name in the report, and why not.
+    batch : int
+        Samples a call of the denoiser.
     """
 
     denoiser: Denoiser
@@ -91,11 +105,18 @@ class Subject:
     pairs: Callable[[Tensor], Tensor] | None = None
     told: Sequence[str] | None = None
     source: str = ""
+    groups: Tensor | None = None
+    pictures: Callable[[Tensor], Tensor] = lambda images: images
+    images_are: str = "real images"
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    batch: int = 64  # larger ones leave the processor's cache
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.images), len(self.attributes)):
             found = f"shape {tuple(self.labels.shape)}"
             raise InputError("labels", found=found, expected=f"({len(self.images)}, {len(self.attributes)})")
+        if self.groups is not None and self.groups.shape != (len(self.images),):
+            raise InputError("groups", found=f"shape {tuple(self.groups.shape)}", expected=f"({len(self.images)},)")
         for site in self.sites:
             find_site(self.denoiser, site)
         for contrast in self.contrasts:
@@ -104,6 +125,12 @@ class Subject:
             self.column(attribute)
         if not self.contrasts or not self.sites:
             raise InputError("sites, contrasts", found="none", expected="at least one of each")
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """Least and largest noise level that the denoiser takes."""
+        least, largest = getattr(self.denoiser, "sigma_range", (0.0, math.inf))
+        return float(least), float(largest)
 
     def column(self, attribute: str) -> int:
         """Column of an attribute in the labels."""
@@ -141,9 +168,22 @@ class Subject:
 
     def with_value(self, labels: Tensor, attribute: str, value: int) -> Tensor:
         """Labels with one attribute set to one value."""
+        column = self.column(attribute)
+        if (labels[:, column] < 0).any():
+            raise InputError("labels", found=f"some without {attribute}", expected=f"labels that know {attribute}")
         changed = labels.clone()
-        changed[:, self.column(attribute)] = value
+        changed[:, column] = value
         return changed
+
+    def drawn(self, count: int, contrast: Contrast) -> Tensor:
+        """Labels of `count` samples that the contrast can be asked of: drawn ones that know its attribute."""
+        column = self.column(contrast.attribute)
+        for more in range(MOST_DRAWN):
+            labels = self.draw_labels(count << more)
+            known = labels[labels[:, column] >= 0]
+            if len(known) >= count:
+                return known[:count]
+        raise InputError("draw_labels", found=f"no labels that know {contrast.attribute}", expected="some of each")
 
     def opened(self, labels: Tensor, contrast: Contrast) -> Tensor:
         """Labels with the contrast's attribute left open: its null value, where the condition names it at all."""
