@@ -108,15 +108,9 @@ def _in_natural_units(bench: Workbench) -> Scores:
 
 def _stability(bench: Workbench, site: str) -> pd.DataFrame:
     values, high = bench.examples(bench.contrasts[0], site, bench.activations.nearest_level(FOUND_AT))
+    groups, sizes = bench.groups[_rows(bench)].numpy(), {"resamples": bench.size(100, 20), "halves": bench.size(25, 8)}
     tables = [
-        direction_stability(
-            values,
-            high.numpy(),
-            method=method,
-            groups=bench.groups[_rows(bench)].numpy(),
-            resamples=bench.size(100, 20),
-            halves=bench.size(25, 8),
-        )  # fmt: skip
+        direction_stability(values, high.numpy(), method=method, groups=groups, **sizes)
         for method in ("difference", "lda")
     ]
     return pd.concat(tables, ignore_index=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -15,10 +14,10 @@ from tqdm import tqdm
 from scorescope.analysis.directions.direction_fits import Method
 from scorescope.analysis.directions.finding import find_direction
 from scorescope.analysis.directions.noise_intervals import EVERYWHERE
-from scorescope.analysis.directions.probing import ProbeScan, probe_scan
+from scorescope.analysis.directions.probing import ProbeScan
 from scorescope.analysis.directions.steering import SteerCurve, steer_curve
 from scorescope.analysis.directions.verdicts import judge_together
-from scorescope.analysis.statistics.splits import PARTS, Split, grouped_split, stratified_halves
+from scorescope.analysis.statistics.splits import Split, grouped_split, stratified_halves
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank, log_snr_grid
@@ -28,6 +27,7 @@ from scorescope.probes.sampling.arms import Sampling
 from scorescope.probes.sampling.solvers import Euler
 from scorescope.probes.sites.control_directions import shuffled_directions
 from scorescope.probes.sites.direction import Direction
+from scorescope.reports.directions.known_labels import of_images, scan_known
 from scorescope.reports.directions.study import Contrast, Subject, site_name
 
 LOWEST, HIGHEST = 0.03, 60.0  # noise levels of the scans, in units of the data
@@ -38,7 +38,6 @@ RELEVANT = 0.2  # effect that counts, in natural standard deviations: of two equ
 FRESH = 1000  # first seed of what is measured after a site or a contrast was chosen by the seeds from 0 on
 ALONE = "readable, not steerable"  # the finding that is confirmed on other data
 LAW = 3  # directions of shuffled labels: the lengths tell labels that mean something from them, so that few will do
-TABLES = ("table", "final")  # of a scan
 MOVES = {"steerable": "steerable", "reversed": "moves backwards"}
 
 
@@ -145,7 +144,13 @@ class Workbench:
     def scan(self) -> ProbeScan:
         """Probes of every contrast's attribute at every site and noise level."""
         labels = {c.attribute: self.labels[:, self.subject.column(c.attribute)] for c in self.contrasts}
-        return self._scanned(self.activations, labels, resamples=self.size(500, 200))
+        return self._scan_of(self.activations, labels, resamples=self.size(500, 200))
+
+    def _scan_of(self, activations: Activations, labels: Mapping[str, Tensor], *, resamples: int) -> ProbeScan:
+        return scan_known(
+            activations, labels, split=self.split, groups=self.groups, resamples=resamples, seed=self.seed,
+            progress=self.progress,
+        )  # fmt: skip
 
     @cached_property
     def split(self) -> Split:
@@ -153,25 +158,6 @@ class Workbench:
         contents = self.activations.contents
         alike = contents if self.subject.groups is None and contents is not None else self.groups
         return grouped_split(alike.numpy(), seed=self.seed)
-
-    def _scanned(self, activations: Activations, labels: Mapping[str, Tensor], *, resamples: int) -> ProbeScan:
-        """Probes of labels, -1 where they are not known; those that are known of the same images together."""
-        alike: dict[bytes, dict[str, Tensor]] = {}
-        for name, values in labels.items():
-            alike.setdefault((values >= 0).numpy().tobytes(), {})[name] = values
-        found = []
-        for part in alike.values():
-            rows = (next(iter(part.values())) >= 0).nonzero()[:, 0]
-            found.append(
-                probe_scan(
-                    of_images(activations, rows), {name: values[rows].numpy() for name, values in part.items()},
-                    groups=self.groups[rows].numpy(), split=among(self.split, rows), resamples=resamples,
-                    seed=self.seed, progress=self.progress,
-                )
-            )  # fmt: skip
-        table, final = (pd.concat([getattr(one, name) for one in found], ignore_index=True) for name in TABLES)
-        probes = {key: probe for one in found for key, probe in one.probes.items()}
-        return ProbeScan(table, final, probes, activations.sigmas, self.split)
 
     @property
     def sampling(self) -> Sampling:
@@ -223,7 +209,7 @@ class Workbench:
         for contrast in self.contrasts:
             values = self.labels[:, self.subject.column(contrast.attribute)]
             labels[contrast.attribute] = (values == self.subject.values(contrast)[1]).long().where(values >= 0, -1)
-        return self._scanned(self.at_site(site), labels, resamples=50)
+        return self._scan_of(self.at_site(site), labels, resamples=50)
 
     def steer(
         self, contrast: Contrast, direction: Direction, *, strengths: Sequence[float], seeds: range,
@@ -324,18 +310,3 @@ def finding_of(row: Mapping[Any, Any]) -> str:
     if row["verdict"] == "not steerable" and row["within_budget"]:
         return ALONE if readable else "not steerable, not shown readable"
     return "readable, undecided" if readable else "undecided"
-
-
-def of_images(activations: Activations, rows: Tensor) -> Activations:
-    """Activations of some images, numbered anew."""
-    values = {site: activations.site(site)[:, rows] for site in activations.sites}
-    contents = activations.contents
-    return replace(
-        activations, values=values, images=torch.arange(len(rows)),
-        contents=None if contents is None else contents[rows],
-    )  # fmt: skip
-
-
-def among(split: Split, rows: Tensor) -> Split:
-    """A split of some images, as places among them."""
-    return Split(*(np.flatnonzero(np.isin(rows.numpy(), getattr(split, part))) for part in PARTS))
