@@ -2,7 +2,7 @@
 
     Cost(contrasts=1, sites=6, images=200, quick=False).in_words(steps, described)
 
-Counted from the sizes of the sections, of which a few small ones are left out; a test counts what a report really calls.
+Counted from the sizes of the sections, small ones left out; a test counts what a report really calls.
 """
 
 from dataclasses import dataclass

@@ -145,14 +145,15 @@ def pipeline_subject(
     model = pipeline_model(pipe, prompts.rows(), arguments=shared, name=name, batch=batch)
     chosen = [site_in(pipe, site) for site in sites or block_sites(describe(pipe, prompts, shared))]
     batch = 1 if getattr(model.denoiser, "together", "") == "one sample" else batch
-    _check_denoiser(model, chosen, min(batch, len(prompts.rows())), _device(pipe))
+    called = _called_sites(model, chosen, min(batch, len(prompts.rows())), _device(pipe))
     plan = prompts.plan(images // 2)
     rows = [{**prompts.rows()[2 * pair + end], "seed": seed + k} for k, pair in enumerate(plan) for end in (0, 1)]
     latents = pipeline_latents(pipe, rows, folder=Path(folder) / "latents", arguments=shared, progress=progress)
     latents = latents.to(_device(pipe))
     labels = torch.stack([prompts.label(pair, end) for pair in plan for end in (0, 1)])
     return PromptSubject(
-        model.denoiser, model.name, latents, labels, prompts.attributes, scorer, chosen, prompts.contrasts,
+        model.denoiser, model.name, latents, labels, prompts.attributes, scorer,
+        chosen if sites else called, prompts.contrasts,
         prompts.conditions, prompts.drawn, told=prompts.names, source=model.source,
         groups=torch.arange(len(plan)).repeat_interleave(2),
         pictures=lambda some: decode(decoder, some).clamp(-1, 1), images_are="images of the pipeline",
@@ -199,11 +200,11 @@ def _device(pipe: Any) -> torch.device:
 
 
 @torch.no_grad()
-def _check_denoiser(model: Model, sites: Sequence[str], rows: int, device: torch.device) -> None:
-    """Call it once under several prompts and once without, and read all sites."""
+def _called_sites(model: Model, sites: Sequence[str], rows: int, device: torch.device) -> list[str]:
+    """Sites in the order of their calls: the denoiser is called once under several prompts, and once without."""
     sigma = torch.full((rows,), float(model.denoiser.sigma_range[0]), device=device)  # type: ignore[attr-defined]
     x = torch.zeros(rows, *model.shape, device=device)
-    with capture(model.denoiser, sites, how="mean"):
+    with capture(model.denoiser, sites, how="mean") as taken:
         model.denoiser(x, sigma, torch.arange(rows))
         try:
             model.denoiser(x, sigma, None)
@@ -212,6 +213,7 @@ def _check_denoiser(model: Model, sites: Sequence[str], rows: int, device: torch
                 raise
             expected = "guidance that is on, away from one negative prompt for all pairs: (--scale, --set)"
             raise InputError("pipe", found=error.found.removeprefix("None, for "), expected=expected) from None
+    return list(taken)
 
 
 def _judged(scorer: Scores, latents: Tensor, labels: Tensor, names: Sequence[str]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ _STATES = {"visible_from": "visible", "steerable_until": "no longer steerable", 
 def read_judge(table: pd.DataFrame) -> str:
     """In how many pairs of images the judge tells the ends of each attribute apart."""
     parts = [
-        f"{row['attribute']} in {with_ends(row, 'share', '.0%', note=f'{row["pairs"]} pairs of images')}"
+        f"{row['attribute']} in {with_ends(row, 'share', '.0%', note=str(row['pairs']) + ' pairs of images')}"
         for row in table.to_dict("records")
     ]
     return f"The judge scores the high end above the low end of {', of '.join(parts)}; half is chance."

@@ -93,15 +93,9 @@ def build(
     title = f"Attribute directions: {subject.name}"
     question = "Where is an attribute readable, where is it steerable, and how does its direction travel?"
     return write_report(
-        out,
-        sections_of(subject),
-        bench,
-        name="directions",
-        title=title,
-        question=question,
-        command=command,
+        out, sections_of(subject), bench, name="directions", title=title, question=question, command=command,
         manifest=manifest,
-    )
+    )  # fmt: skip
 
 
 def sections_of(subject: Subject) -> list[tuple[str, str, Callable[[Workbench], Section]]]:

@@ -1,4 +1,4 @@
-"""Section of the directions report on a pipeline: what its labelled images are, and whether the judge can judge them."""
+"""Section of the directions report on a pipeline: what its labelled images are, and whether the judge can judge."""
 
 from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.prompt_subject import PromptSubject
