@@ -20,6 +20,7 @@ from scorescope.probes.experiments.guided_pipeline import Guide, guide
 from scorescope.probes.experiments.pipeline_calls import RecordedCalls, plan_calls, record_calls
 from scorescope.probes.experiments.pipeline_description import PipelineDescription, describe_pipeline
 from scorescope.probes.experiments.pipeline_model import pipeline_model
+from scorescope.probes.experiments.pipeline_network import PipelineNetwork
 from scorescope.probes.experiments.pipeline_runs import sample_pipeline
 from scorescope.probes.experiments.replay import replay, replay_all, visits
 from scorescope.probes.experiments.rule_fields import with_fields, with_weight
@@ -29,6 +30,7 @@ __all__ = [
     "Coupling",
     "Guide",
     "PipelineDescription",
+    "PipelineNetwork",
     "RecordedCalls",
     "Setting",
     "as_guider",

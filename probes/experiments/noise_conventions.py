@@ -9,7 +9,7 @@ with every step of a recorded run, and where none does that is an error.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,9 @@ class Convention:
     name: str
 
 
-def learn(steps: Sequence[StepNumbers], scheduler: Any, *, precision: float) -> Convention:
+def learn(
+    steps: Sequence[StepNumbers], scheduler: Any, *, state_precision: float = 0.0, time_precision: float = 0.0
+) -> Convention:
     """The closed forms that agree with every step.
 
     Parameters
@@ -81,19 +83,18 @@ def learn(steps: Sequence[StepNumbers], scheduler: Any, *, precision: float) -> 
         Of a run; three noise levels or more.
     scheduler : object
         Whose run it was: says of how many timesteps and which levels.
-    precision : float
-        Relative, of the numbers that the network was given.
+    state_precision, time_precision : float
+        Relative, of the numbers that the network was given; schedulers keep theirs in float32.
 
     Raises
     ------
     InputError
         Where nothing agrees, naming what was found.
     """
-    close = max(CLOSE, precision)
     spread = float(config(scheduler, "sigma_data", 1.0) or 1.0)
-    scale, scale_name = _agreeing(_scales(spread), steps, "scale", "what the network is given", close)
+    scale, scale_name = _scale(steps, spread, max(CLOSE, state_precision))
     space, (skip, out) = _prediction(steps, scheduler, spread, CLOSE)
-    (time, levels), time_name = _time(steps, scheduler, spread, max(CLOSE / 4, precision))
+    (time, levels), time_name = _time(steps, scheduler, spread, max(CLOSE / 4, 2 * time_precision))
     return Convention(scale, time, skip, out, levels, f"{scale_name}; {time_name}; prediction {space}")
 
 
@@ -106,15 +107,13 @@ def _scales(spread: float) -> dict[str, Curve]:
     }
 
 
-def _agreeing(
-    curves: Mapping[str, Curve], steps: Sequence[StepNumbers], name: str, what: str, close: float
-) -> tuple[Curve, str]:
-    """The first curve that agrees with a number of every step."""
-    found = {word: curve for word, curve in curves.items() if _misses(curve, steps, name) <= close}
-    if not found:
-        raise _unknown(f"{what}, {name} {_told(steps, name)},", "; ".join(curves))
-    word = next(iter(found))
-    return found[word], word
+def _scale(steps: Sequence[StepNumbers], spread: float, close: float) -> tuple[Curve, str]:
+    """The first curve of what the network is given that agrees with every step."""
+    known = _scales(spread)
+    for word, curve in known.items():
+        if _misses(curve, steps, "scale") <= close:
+            return curve, word
+    raise _unknown(f"a network that is given the state times {_told(steps, 'scale')},", "; ".join(known))
 
 
 def _prediction(
@@ -224,7 +223,7 @@ def _place(table: Tensor, value: Tensor) -> Tensor:
 
 def _misses(curve: Curve, steps: Sequence[StepNumbers], name: str) -> float:
     """Largest difference to a number of the steps, relative to it where that is not small."""
-    pairs = [(_at(curve, step), getattr(step, name)) for step in steps]
+    pairs = [(_at(curve, step), float(getattr(step, name))) for step in steps]
     return max(abs(value - known) / max(abs(known), 1e-6) for value, known in pairs)
 
 

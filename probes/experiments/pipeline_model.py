@@ -18,6 +18,7 @@ from torch import Tensor
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.probes.experiments.encoded_once import encoded_once
 from scorescope.probes.experiments.noise_conventions import StepNumbers, learn
 from scorescope.probes.experiments.pipeline_calls import check_arguments
 from scorescope.probes.experiments.pipeline_identity import pipeline_identity
@@ -76,17 +77,18 @@ def pipeline_model(
     shared = dict(arguments or {})
     for row in rows:
         check_arguments(pipe, {**shared, **row}, argument="rows", more=("seed",))
-    steps = watch_calls(pipe, rows[0], shared)
-    others = [watch_calls(pipe, row, shared, most=1)[0] for row in rows[1:]]
-    _check_network(pipe, [*steps, *others])
-    if len({step.sigma for step in steps}) < LEAST_LEVELS:
-        found = f"{len(steps)} steps of known noise levels in one call"
-        raise InputError("pipe", found=found, expected=f"{LEAST_LEVELS} levels or more, to tell conventions apart")
-    precision = precision_of(steps[0].cond_call.given_state)
-    convention = learn([_numbers(step, precision) for step in steps], steps[0].scheduler, precision=precision)
+    with encoded_once(pipe):
+        steps = watch_calls(pipe, rows[0], shared)
+        others = [watch_calls(pipe, row, shared, most=1)[0] for row in rows[1:]]
+    _check(pipe, steps, others)
+    convention = learn(
+        [_numbers(step) for step in steps], steps[0].scheduler,
+        state_precision=precision_of(steps[0].cond_call.given_state),
+        time_precision=precision_of(steps[0].cond_call.given_time),
+    )  # fmt: skip
     conditions = [steps[0].cond_call, *(step.cond_call for step in others)]
     uncond, missing = _unconditional([steps[0], *others])
-    denoiser = PipelineNetwork(convention, conditions, uncond, missing, steps[0], batch)
+    denoiser = PipelineNetwork(convention, conditions, uncond, missing, like=steps[0], batch=batch)
     denoiser.prove(steps, others)
     return Model(
         denoiser, name or type(pipe).__name__, tuple(steps[0].x.shape[1:]), _cycle(len(rows)),
@@ -102,18 +104,25 @@ def _source(pipe: Any) -> str:
     return ", ".join(f"{part} {value}" for part, value in pipeline_identity(pipe).items())
 
 
-def _check_network(pipe: Any, steps: Sequence[PipelineStep]) -> None:
-    """Refuse several networks."""
-    calls = [call for step in steps for call in (step.cond_call, step.uncond_call) if call is not None]
-    heard = {call.module for call in calls}
-    if len(set(find.denoisers(pipe, None)) | heard) > 1 or len({id(call.network) for call in calls}) > 1:
-        found = f"{type(pipe).__name__} with several denoisers ({', '.join(find.denoisers(pipe, None))})"
+def _check(pipe: Any, steps: Sequence[PipelineStep], others: Sequence[PipelineStep]) -> None:
+    """Refuse several networks, samples of several shapes, too few levels, and inputs that change along the run."""
+    if len(known := find.denoisers(pipe, None)) > 1:
+        found = f"{type(pipe).__name__} with several denoisers ({', '.join(known)})"
         raise InputError("pipe", found=found, expected="one network for all noise levels and branches")
+    if len(shapes := {tuple(step.x.shape[1:]) for step in [*steps, *others]}) > 1:
+        raise InputError("rows", found=f"samples of shapes {sorted(shapes)}", expected="samples of one shape")
+    if len({step.sigma for step in steps}) < LEAST_LEVELS:
+        found = f"{len(steps)} steps of known noise levels in one call"
+        raise InputError("pipe", found=found, expected=f"{LEAST_LEVELS} levels or more, to tell conventions apart")
+    if changed := sorted({name for step in steps for name in steps[0].cond_call.differs_in(step.cond_call)}):
+        found = f"a network whose {', '.join(changed)} changes from step to step"
+        raise InputError("pipe", found=found, expected="inputs beside state and time that are the same at every level")
 
 
-def _numbers(step: PipelineStep, precision: float) -> StepNumbers:
+def _numbers(step: PipelineStep) -> StepNumbers:
     """The numbers of a step, of which that of the state is measured."""
-    x, given = step.x.flatten(), step.cond_call.given_state.to(step.x.device, step.x.dtype).flatten()
+    precision = precision_of(step.cond_call.given_state)
+    x, given = step.x.flatten(), step.cond_call.given_state.to(step.x).flatten()
     if given.shape != x.shape:
         found = f"a network that is given {tuple(step.cond_call.given_state.shape)} for {tuple(step.x.shape)}"
         raise InputError("pipe", found=found, expected="one that is given the scheduler's state, and nothing beside it")
@@ -130,6 +139,6 @@ def _unconditional(steps: Sequence[PipelineStep]) -> tuple[SampleCall | None, st
     first = found[0]
     if first is None or any(call is None for call in found):
         return None, "a pipeline that makes no unconditional prediction (its guidance is off, or distilled)"
-    if not all(call is not None and first.is_given(call) for call in found):
+    if any(call is not None and first.differs_in(call) for call in found):
         return None, "rows with several unconditional branches, as their negative prompts differ"
     return first, ""

@@ -1,5 +1,6 @@
 """The denoiser that `pipeline_model` makes: a pipeline's network, called as the pipeline calls it."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -38,14 +39,14 @@ class PipelineNetwork(nn.Module):
     """
 
     def __init__(
-        self, convention: Convention, conditions: Sequence[SampleCall], uncond: SampleCall | None, missing: str,
-        step: PipelineStep, batch: int,
+        self, convention: Convention, conditions: Sequence[SampleCall], uncond: SampleCall | None, missing: str, *,
+        like: PipelineStep, batch: int,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.network: nn.Module = step.cond_call.network
+        self.network: nn.Module = like.cond_call.network
         self.sigma_range, self.convention, self.together = convention.sigma_range, convention.name, TOGETHER[0]
-        self.shape = tuple(step.x.shape[1:])
-        self._forms, self._batch, self._view = convention, batch, step.view
+        self.shape = tuple(like.x.shape[1:])
+        self._forms, self._batch, self._view = convention, batch, like.view
         self._conditions, self._uncond, self._missing = list(conditions), uncond, missing
         self._fractions = True
 
@@ -81,23 +82,13 @@ class PipelineNetwork(nn.Module):
         InputError
             Where one differs, saying by how much.
         """
-        self._check_inputs(steps)
-        if not self._agrees(steps[:1], [0]):
-            self._fractions = False  # times of whole numbers only, or the error below
-        rows = [0] * len(steps) + list(range(1, len(others) + 1))
-        for self.together in TOGETHER:
-            if self._agrees([*steps, *others], rows):
+        every, rows = [*steps, *others], [0] * len(steps) + list(range(1, len(others) + 1))
+        for self._fractions, self.together in itertools.product((True, False), TOGETHER):
+            if self._agrees(every, rows):
                 return
         found = f"a network that gives something else when it is called again, at sigma {steps[0].sigma:.4g} or below,"
         expected = "one without caching, dropout or other changes from call to call, and inputs that are its own"
         raise InputError("pipe", found=found, expected=expected)
-
-    def _check_inputs(self, steps: Sequence[PipelineStep]) -> None:
-        first = steps[0].cond_call
-        for step in steps[1:]:
-            if not first.is_given(step.cond_call):
-                found = "a network whose inputs beside state and time change from step to step"
-                raise InputError("pipe", found=found, expected="inputs that are the same at every noise level")
 
     def _agrees(self, steps: Sequence[PipelineStep], rows: Sequence[int]) -> bool:
         """Whether D of both branches is the recorded one, to the rounding of the network's numbers."""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.experiments.encoded_once import encoded_once
 from scorescope.probes.experiments.pipeline_calls import STEPS, call_arguments, call_told, takes
 from scorescope.probes.experiments.pipeline_runs import seeded
 from scorescope.probes.guidance.scheduler_step import LEAST_ALPHA, step_state, to_denoised_space
@@ -115,7 +114,7 @@ def watch_calls(
     watch, engine = _Watch(most), Engine.of(pipe)
     seat = engine.join(watch, find.denoisers(pipe, None))
     try:
-        with torch.no_grad(), encoded_once(pipe), call_told(pipe), seeded(int(given["seed"])):
+        with torch.no_grad(), call_told(pipe), seeded(int(given["seed"])):
             pipe(**call_arguments(pipe, given, {**shared, **length}))
     except _Enough:
         pass
@@ -126,9 +125,11 @@ def watch_calls(
     return watch.steps
 
 
-def precision_of(tensor: Tensor) -> float:
-    """Relative spacing of its numbers, that of float32 at least."""
-    return max(torch.finfo(tensor.dtype).eps, torch.finfo(torch.float32).eps)
+def precision_of(given: Any) -> float:
+    """Relative spacing of the numbers that a network was given, that of float32 at least."""
+    least = torch.finfo(torch.float32).eps
+    is_float = isinstance(given, Tensor) and given.is_floating_point()
+    return max(torch.finfo(given.dtype).eps, least) if is_float else least
 
 
 def _step(scheduler: Any, found: Separated, level: Level) -> PipelineStep | None:
@@ -145,19 +146,15 @@ def _step(scheduler: Any, found: Separated, level: Level) -> PipelineStep | None
     cond, uncond = (
         None if one is None else to_denoised_space(one, found.state, level) for one in (found.cond, found.uncond)
     )
-    scale = _same(found, "scale")
-    if _same(found, "mix"):
+    verdict = found.verdicts[0]
+    if verdict.mix:
         expected = "one that hands on what its network puts out"
         raise InputError("pipe", found="a pipeline that mixes the state into predictions", expected=expected)
     assert calls[0] is not None and cond is not None  # of every step
     return PipelineStep(
         scheduler, state.sigma, state.x.clone(), _time(calls[0]), float(level.skip) * float(level.alpha),
-        float(level.out) * scale, cond, uncond, calls[0], calls[1], found.layout.view,
+        float(level.out) * verdict.scale, cond, uncond, calls[0], calls[1], found.layout.view,
     )  # fmt: skip
-
-
-def _same(found: Separated, name: str) -> float:
-    return float(getattr(found.verdicts[0], name))
 
 
 def _time(call: SampleCall) -> float:

@@ -70,9 +70,11 @@ class SampleCall:
         same = (self.network is other.network, self.context == other.context, self.state == other.state)
         return all(same) and _alike(self.arguments, other.arguments, values=False)
 
-    def is_given(self, other: "SampleCall") -> bool:
-        """Whether both were given the same beside state and time."""
-        return self.goes_with(other) and _alike(self.arguments, other.arguments, values=True)
+    def differs_in(self, other: "SampleCall") -> list[str]:
+        """Names of the arguments, beside state and time, in which the other is not the same."""
+        ours, theirs = self.arguments, other.arguments
+        both = [name for name in ours if name in theirs and _alike(ours[name], theirs[name], values=True)]
+        return [name for name in dict.fromkeys([*ours, *theirs]) if name not in both]
 
     @property
     def is_conditional(self) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.pipelines import PIPELINES
+from tests.pipelines import PIPELINES, sd15
 
 from scorescope.probes.experiments import pipeline_model, visits
 from scorescope.probes.recording import record
@@ -67,7 +67,8 @@ def test_it_is_the_pipelines_network_at_the_states_of_another_run(kind: str) -> 
 
 SCHEDULERS = [
     ("DDIMScheduler", {"prediction_type": "v_prediction", "beta_schedule": "scaled_linear"}),
-    ("DDIMScheduler", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} | {"prediction_type": "v_prediction"}),
+    ("DDIMScheduler", {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+     | {"timestep_spacing": "trailing"}),
     ("DDPMScheduler", {"prediction_type": "sample"}),
     ("PNDMScheduler", {"skip_prk_steps": True}),
     ("LCMScheduler", {}),
@@ -110,3 +111,157 @@ def test_flow_schedulers(name: str, config: dict[str, Any]) -> None:
     with_scheduler(pipe, name, **config)
     model = pipeline_model(pipe, [row], arguments=shared)
     assert compare(model, pipe, {**row, **shared}, steps=9) >= 8
+
+
+class GaussianNetwork(nn.Module):
+    """Predicts the noise in variance-preserving states of N(mean, spread^2), exactly; the mean is the condition's."""
+
+    def __init__(self, products: Tensor, spread: float = 0.7) -> None:
+        super().__init__()
+        self.inner, self.spread = nn.Identity(), spread
+        self.register_buffer("levels", ((1 - products) / products).sqrt().double())
+        self.dtype, self.config = torch.float32, self
+        self.in_channels, self.sample_size, self.time_cond_proj_dim = 4, 8, None
+
+    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
+        time = timestep.double().expand(len(sample))
+        low = time.floor().long().clamp(max=len(self.levels) - 2)
+        log = self.levels.log()
+        sigma = (log[low] + (time - low) * (log[low + 1] - log[low])).exp().reshape(-1, 1, 1, 1)
+        mean = self.inner(encoder_hidden_states).double().mean((1, 2)).reshape(-1, 1, 1, 1)
+        x = sample.double() * (1 + sigma**2).sqrt()
+        denoised = mean + self.spread**2 / (self.spread**2 + sigma**2) * (x - mean)
+        return (((x - denoised) / sigma).to(sample.dtype),)
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_a_network_that_is_a_gaussians_gives_the_gaussians_denoiser_between_the_schedulers_levels(name: str) -> None:
+    import diffusers
+
+    scheduler = getattr(diffusers, name)()
+    network = GaussianNetwork(scheduler.alphas_cumprod)
+    pipe, _ = sd15(scheduler, unet=network)
+    means = (0.3, -1.2)
+    rows = [{"prompt_embeds": torch.full((1, 5, 16), mean)} for mean in means]
+    shared = {"negative_prompt_embeds": torch.full((1, 5, 16), 0.1), "height": 16, "width": 16}
+    model = pipeline_model(pipe, rows, arguments=shared)
+    assert model.shape == (4, 8, 8) and model.value_range is None
+    sigma = torch.tensor([0.0123, 0.5, 1.234, 17.3, 101.7, 0.77], dtype=torch.float64)
+    x = torch.randn(6, 4, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for condition, mean in (
+        (torch.tensor([0, 1, 1, 0, 1, 0]), torch.tensor(means)[[0, 1, 1, 0, 1, 0]]), (None, torch.full((6,), 0.1))
+    ):  # fmt: skip
+        mean, level = (one.double().reshape(-1, 1, 1, 1) for one in (mean, sigma))
+        right = mean + 0.49 / (0.49 + level**2) * (x * level - mean)
+        made = model.denoiser(x * level, sigma, condition)
+        assert torch.allclose(made, right, atol=2e-5 * float(sigma.max()), rtol=0)
+        near = slice(0, 3)
+        assert torch.allclose(made[near], right[near], atol=2e-5, rtol=0)
+
+
+def test_gradients_and_sites() -> None:
+    from scorescope.probes.sites import ActivationCache, Intervention, cached, intervened, site_names
+
+    pipe, row, shared = built("sd15")
+    denoiser: Any = pipeline_model(pipe, [row], arguments=shared).denoiser
+    x, sigma = torch.randn(3, 4, 8, 8), torch.tensor([0.3, 1.0, 5.0])
+    x.requires_grad_()
+    denoiser(x, sigma, torch.zeros(3, dtype=torch.long)).square().sum().backward()
+    assert x.grad is not None and bool(x.grad.flatten(1).norm(dim=1).gt(0).all())
+    site = "network.mid_block.attentions.0"
+    assert site in site_names(denoiser)
+    with torch.no_grad():
+        cache = ActivationCache()
+        plain = cached(denoiser, [site], cache)(x, sigma, None)
+        pushed = intervened(denoiser, [Intervention(site, "add", torch.ones(16))])(x, sigma, None)
+    assert not torch.allclose(plain, pushed)
+
+
+def test_rows_of_other_lengths_go_through_the_network_in_calls_of_their_own() -> None:
+    pipe, row, shared = built("sd15")
+    longer = {**row, "prompt_embeds": torch.randn(1, 9, 16), "negative_prompt_embeds": torch.randn(1, 9, 16)}
+    model = pipeline_model(pipe, [row, longer], arguments=shared, batch=2)
+    x, sigma, rows = torch.randn(5, 4, 8, 8), torch.tensor([0.3, 1.0, 5.0, 20.0, 0.7]), torch.tensor([0, 1, 0, 1, 0])
+    with torch.no_grad():
+        together = model.denoiser(x, sigma, rows)
+        alone = [model.denoiser(x[i : i + 1], sigma[i : i + 1], rows[i : i + 1]) for i in range(5)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-4)
+    with pytest.raises(InputError, match="negative prompts differ"):
+        model.denoiser(x, sigma, None)
+
+
+def test_half_precision() -> None:
+    pipe, row, shared = built("sd15")
+    pipe.to(dtype=torch.bfloat16)
+    model = pipeline_model(pipe, [row], arguments=shared)
+    assert model.denoiser(torch.randn(2, 4, 8, 8), torch.ones(2), None).dtype == torch.float32
+
+
+def test_a_network_of_whole_times_is_given_whole_times() -> None:
+    pipe, row, shared = built("sd15")
+
+    def refuse(module: Any, args: Any, kwargs: Any) -> None:
+        if torch.as_tensor(kwargs.get("timestep", args[1] if len(args) > 1 else 0)).is_floating_point():
+            raise TypeError("whole times only")
+
+    pipe.unet.register_forward_pre_hook(refuse, with_kwargs=True)
+    model = pipeline_model(pipe, [row], arguments=shared)
+    assert model.denoiser(torch.randn(2, 4, 8, 8), torch.ones(2), None).isfinite().all()
+
+
+def refused(match: str, pipe: Any, rows: list[dict[str, Any]], shared: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=match):
+        pipeline_model(pipe, rows, arguments=shared)
+
+
+def test_what_cannot_be_proved_is_refused() -> None:
+    pipe, row, shared = built("wan22")
+    refused("several denoisers", pipe, [row], shared)
+    pipe, row, shared = built("ip2p")
+    refused("more than two branches|beside it", pipe, [row], shared)
+    pipe, row, shared = built("controlnet")
+    refused("residual.* changes from step to step", pipe, [row], shared)
+    pipe, row, shared = built("sd15")
+    refused("rows", pipe, [], shared)
+    refused("'promt'", pipe, [{"promt": "a"}], shared)
+    refused("shapes", pipe, [row, {**row, "height": 32}], {**shared, "height": 16})
+    pipe.unet.register_forward_hook(lambda module, args, output: (output[0] + torch.randn_like(output[0]),))
+    refused("something else when it is called again", pipe, [row], shared)
+
+
+def test_schedulers_that_are_not_understood_are_refused() -> None:
+    pipe, row, shared = built("sd15")
+    pipe.scheduler.register_to_config(prediction_type="something")
+    refused("unknown", pipe, [row], shared)
+
+
+def test_what_the_denoiser_refuses() -> None:
+    pipe, row, shared = built("sd15")
+    denoiser = pipeline_model(pipe, [row], arguments=shared).denoiser
+    x = torch.zeros(2, 4, 8, 8)
+    with pytest.raises(InputError, match="levels that the scheduler has"):
+        denoiser(x, torch.tensor([1.0, 500.0]), None)
+    with pytest.raises(InputError, match="from 0 to 0"):
+        denoiser(x, torch.ones(2), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match="x, sigma"):
+        denoiser(x[:, :3], torch.ones(2), None)
+    pipe, row, shared = built("flux_distilled")
+    model = pipeline_model(pipe, [row], arguments=shared)
+    with pytest.raises(InputError, match="no unconditional prediction"):
+        model.denoiser(torch.zeros(1, *model.shape), torch.ones(1), None)
+    pipe, row, shared = built("sd15")
+    model = pipeline_model(pipe, [row], arguments={**shared, "guidance_scale": 1.0})
+    with pytest.raises(InputError, match="no unconditional prediction"):
+        model.denoiser(x, torch.ones(2), None)
+
+
+def test_the_pipeline_is_as_it_was_and_recordings_pass_the_denoisers_calls_by() -> None:
+    pipe, row, shared = built("sd15")
+    before = dict(vars(pipe.scheduler))
+    model = pipeline_model(pipe, [row], arguments=shared)
+    assert "step" not in vars(pipe.scheduler) and before.keys() <= vars(pipe.scheduler).keys()
+    assert not pipe.unet._forward_hooks and not pipe.unet._forward_pre_hooks
+    with record(pipe, progress=False) as trace:
+        model.denoiser(torch.zeros(1, 4, 8, 8), torch.ones(1), None)
+        pipe(**row, **shared, num_inference_steps=3)
+    assert len(trace.scalars) == 3 and (trace.scalars["rule"] == "cfg").all()
