@@ -15,6 +15,7 @@ shown of it, `report` in which order.
 """
 
 from scorescope.reports.directions import figures, readings
+from scorescope.reports.directions.judges import load_judge
 from scorescope.reports.directions.prompt_report import build_from_pipeline
 from scorescope.reports.directions.prompt_subject import PromptSubject, pipeline_subject
 from scorescope.reports.directions.report import build
@@ -29,6 +30,7 @@ __all__ = [
     "build_from_pipeline",
     "digits_subject",
     "figures",
+    "load_judge",
     "load_subject",
     "pipeline_subject",
     "readings",

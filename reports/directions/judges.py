@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.prompt_pairs import PromptPair
 from scorescope.data.untrusted import reason
@@ -25,6 +26,7 @@ CLIP = "clip:"
 EXPECTED = "log-odds (n,) or log-probabilities (n, 2) by attribute"
 
 
+@checked
 def load_judge(name: str, pairs: Sequence[PromptPair], *, device: str | torch.device = "cpu") -> Judge:
     """The judge that a name on a command line stands for.
 

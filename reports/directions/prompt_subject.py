@@ -59,7 +59,7 @@ class PromptSubject(Subject):
         Its pairs.
     judged : DataFrame
         How well the judge tells the ends apart: by attribute the share of pairs of images from the same noise in
-        which it scores the high end's above the low end's, with its exact interval.
+        which it scores the high end's above the low end's, with its exact interval, and of those in which below.
     about : str
         Where images and predictions come from, in sentences.
     """
@@ -73,7 +73,8 @@ class PromptSubject(Subject):
         """A sentence for each attribute whose ends the judge does not tell apart."""
         found = []
         for row in self.judged[self.judged["low"] <= 0.5].to_dict("records"):
-            how = "has the two ends the other way round" if row["high"] < 0.5 else "does not tell the two ends apart"
+            turned = share_interval(np.arange(row["pairs"]) < round(row["below"] * row["pairs"]))[0] > 0.5
+            how = "has the two ends the other way round" if turned else "does not tell the two ends apart"
             share = f"{row['share']:.0%} ({row['low']:.0%} to {row['high']:.0%}) of {row['pairs']} pairs of images"
             found.append(
                 f"The judge {how} of {row['attribute']}: it scores the high end above the low one in {share}, half "
@@ -111,8 +112,8 @@ def pipeline_subject(
     folder : path
         Where latents are kept; what is there already is not made again.
     sites : sequence of str, optional
-        Modules of the network, as "network.mid_block" or by the name that `describe_pipeline` gives; by default up to
-        6 of its blocks, spread evenly.
+        Modules of the network, as "mid_block", or by the name that `describe_pipeline` gives ("unet.mid_block"); by
+        default up to 6 of its blocks, spread evenly.
     arguments : mapping, optional
         Arguments of all calls of the pipeline: steps, guidance scale, height.
     images : int
@@ -146,6 +147,7 @@ def pipeline_subject(
     chosen = [site_in(pipe, site) for site in sites or block_sites(describe(pipe, prompts, shared))]
     batch = 1 if getattr(model.denoiser, "together", "") == "one sample" else batch
     called = _called_sites(model, chosen, min(batch, len(prompts.rows())), _device(pipe))
+    scorer(torch.zeros(1, *model.shape, device=_device(pipe)))  # a judge that cannot be used is not found out later
     plan = prompts.plan(images // 2)
     rows = [{**prompts.rows()[2 * pair + end], "seed": seed + k} for k, pair in enumerate(plan) for end in (0, 1)]
     latents = pipeline_latents(pipe, rows, folder=Path(folder) / "latents", arguments=shared, progress=progress)
@@ -190,8 +192,8 @@ def block_sites(described: PipelineDescription) -> list[str]:
 
 def site_in(pipe: Any, site: str) -> str:
     """The name of a site in the denoiser, whose network is "network", whatever the pipeline calls it."""
-    part, dot, path = site.partition(".")
-    return f"network.{path}" if dot and part in find.denoisers(pipe, None) else site
+    part, _, path = site.partition(".")
+    return f"network.{path if path and part in ('network', *find.denoisers(pipe, None)) else site}"
 
 
 def _device(pipe: Any) -> torch.device:
@@ -221,9 +223,9 @@ def _judged(scorer: Scores, latents: Tensor, labels: Tensor, names: Sequence[str
     found, rows = scorer(latents), []
     for place, name in enumerate(names):
         odds = (found[name][:, 1] - found[name][:, 0])[labels[:, place].to(latents.device) >= 0].cpu()
-        above = (odds[1::2] > odds[::2]).numpy()
-        rows.append((name, len(above), float(above.mean()), *share_interval(above)))
-    return pd.DataFrame(rows, columns=["attribute", "pairs", "share", "low", "high"])
+        above, below = (odds[1::2] > odds[::2]).numpy(), (odds[1::2] < odds[::2]).numpy()
+        rows.append((name, len(above), float(above.mean()), *share_interval(above), float(below.mean())))
+    return pd.DataFrame(rows, columns=["attribute", "pairs", "share", "low", "high", "below"])
 
 
 def _about(pipe: Any, arguments: Mapping[str, Any], model: Model, pairs: Sequence[PromptPair], latents: Tensor) -> str:
