@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.directions.probing import ProbeScan, probe_scan
-from scorescope.analysis.statistics.splits import PARTS, Split
+from scorescope.analysis.statistics.splits import PARTS, Split, grouped_split
 from scorescope.probes.activations.activations import Activations
+
+DEALT = (0, 1, 0, 2, 0)  # parts that groups are dealt to in turn: train, validation, test
 
 
 def scan_known(
@@ -39,6 +41,24 @@ def scan_known(
     final = pd.concat([scan.final for scan in found], ignore_index=True)
     probes = {key: probe for scan in found for key, probe in scan.probes.items()}
     return ProbeScan(table, final, probes, activations.sigmas, split)
+
+
+def split_known(known: Tensor, groups: Tensor, *, seed: int) -> Split:
+    """A split by groups of images, three fifths and twice one, that holds every attribute alike.
+
+    `known` (image, attribute) says of which attributes each image is known; where all images are alike in that, it is
+    `grouped_split`. Otherwise groups of one kind, in random order, are dealt out in turn.
+    """
+    kinds = known.unique(dim=0, return_inverse=True)[1].numpy()
+    if not kinds.any():
+        return grouped_split(groups.numpy(), seed=seed)
+    _, first, group = np.unique(groups.numpy(), return_index=True, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(first))
+    order = order[np.argsort(kinds[first][order], kind="stable")]
+    turn = np.empty(len(first), int)
+    turn[order] = np.arange(len(first)) % len(DEALT)
+    part = np.array(DEALT)[turn][group]
+    return Split(*(np.flatnonzero(part == place) for place in range(len(PARTS))))
 
 
 def of_images(activations: Activations, rows: Tensor) -> Activations:

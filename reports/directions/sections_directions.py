@@ -108,10 +108,11 @@ def _in_natural_units(bench: Workbench) -> Scores:
 
 def _stability(bench: Workbench, site: str) -> pd.DataFrame:
     values, high = bench.examples(bench.contrasts[0], site, bench.activations.nearest_level(FOUND_AT))
-    groups, sizes = bench.groups[_rows(bench)].numpy(), {"resamples": bench.size(100, 20), "halves": bench.size(25, 8)}
+    groups, resamples, halves = bench.groups[_rows(bench)].numpy(), bench.size(100, 20), bench.size(25, 8)
+    methods: tuple[Method, ...] = ("difference", "lda")
     tables = [
-        direction_stability(values, high.numpy(), method=method, groups=groups, **sizes)
-        for method in ("difference", "lda")
+        direction_stability(values, high.numpy(), method=one, groups=groups, resamples=resamples, halves=halves)
+        for one in methods
     ]
     return pd.concat(tables, ignore_index=True)
 

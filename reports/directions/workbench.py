@@ -17,7 +17,7 @@ from scorescope.analysis.directions.noise_intervals import EVERYWHERE
 from scorescope.analysis.directions.probing import ProbeScan
 from scorescope.analysis.directions.steering import SteerCurve, steer_curve
 from scorescope.analysis.directions.verdicts import judge_together
-from scorescope.analysis.statistics.splits import Split, grouped_split, stratified_halves
+from scorescope.analysis.statistics.splits import Split, stratified_halves
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank, log_snr_grid
@@ -27,7 +27,7 @@ from scorescope.probes.sampling.arms import Sampling
 from scorescope.probes.sampling.solvers import Euler
 from scorescope.probes.sites.control_directions import shuffled_directions
 from scorescope.probes.sites.direction import Direction
-from scorescope.reports.directions.known_labels import of_images, scan_known
+from scorescope.reports.directions.known_labels import of_images, scan_known, split_known
 from scorescope.reports.directions.study import Contrast, Subject, site_name
 
 LOWEST, HIGHEST = 0.03, 60.0  # noise levels of the scans, in units of the data
@@ -157,7 +157,7 @@ class Workbench:
         """Images of each part of all probes: no group of images, and no image that comes twice, is in two."""
         contents = self.activations.contents
         alike = contents if self.subject.groups is None and contents is not None else self.groups
-        return grouped_split(alike.numpy(), seed=self.seed)
+        return split_known(self.labels >= 0, alike, seed=self.seed)
 
     @property
     def sampling(self) -> Sampling:
