@@ -74,10 +74,11 @@ class PromptSubject(Subject):
         found = []
         for row in self.judged[self.judged["low"] <= 0.5].to_dict("records"):
             turned = share_interval(np.arange(row["pairs"]) < round(row["below"] * row["pairs"]))[0] > 0.5
-            how = "has the two ends the other way round" if turned else "does not tell the two ends apart"
+            which = f"the two ends of {row['attribute']}"
+            how = f"has {which} the other way round" if turned else f"does not tell {which} apart"
             share = f"{row['share']:.0%} ({row['low']:.0%} to {row['high']:.0%}) of {row['pairs']} pairs of images"
             found.append(
-                f"The judge {how} of {row['attribute']}: it scores the high end above the low one in {share}, half "
+                f"The judge {how}: it scores the high end above the low one in {share}, half "
                 "by chance. What is said of that attribute by its scores means no more than that."
             )
         return found
@@ -231,14 +232,15 @@ def _judged(scorer: Scores, latents: Tensor, labels: Tensor, names: Sequence[str
 def _about(pipe: Any, arguments: Mapping[str, Any], model: Model, pairs: Sequence[PromptPair], latents: Tensor) -> str:
     """Where images and predictions come from."""
     least, most = model.denoiser.sigma_range  # type: ignore[attr-defined]
-    open_ = "the prompt that names neither end" if pairs[0].open is not None else "the unconditional branch"
+    open_ = "conditional on the prompt that names neither end" if pairs[0].open is not None else "unconditional"
     return (
         f"Labelled images are {len(latents)} latents that {type(pipe).__name__} made itself, under "
         f"{guidance(pipe, arguments)}; the two ends of a pair began with the same noise, and are on the same side of "
         "every split. They are labelled with what was asked, not with what is to be seen. All else is of the network's "
-        "plain branches, guidance weight 1: conditional on a prompt, or, where an attribute is left open, "
-        f"{open_}. Noise levels are within σ = {most:.3g} to {least:.2g}, those that the scheduler has; the latents' "
-        f"standard deviation is {float(latents.std()):.2g}."
+        "plain branches, guidance weight 1: activations are read from the unconditional one; samples are conditional "
+        f"on a prompt, or, where directions are added and the attribute is left open, {open_}. Noise levels are within "
+        f"σ = {most:.3g} to {least:.2g}, those that the scheduler has; the latents' standard deviation is "
+        f"{float(latents.std()):.2g}."
     )
 
 

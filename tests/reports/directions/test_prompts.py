@@ -123,9 +123,9 @@ def test_levels_are_those_of_the_scheduler(found, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda odds: odds * 0, "does not tell the two ends apart of colour: it scores the high end above the low one"),
+        (lambda odds: odds * 0, "does not tell the two ends of colour apart: it scores the high end above the low one"),
         (lambda odds: odds * 0, "in 0% (0% to 9%) of 40 pairs"),
-        (lambda odds: -odds, "has the two ends the other way round of colour"),
+        (lambda odds: -odds, "has the two ends of colour the other way round"),
     ],
 )  # fmt: skip
 def test_a_judge_that_cannot_judge_is_named_with_a_number(found, change, said):
@@ -175,7 +175,8 @@ def test_a_report_says_what_its_images_are_and_what_is_left_out(sd15, tmp_path, 
     assert "20 images of 2 steps by the pipeline itself" in said and "latents through the network" in said
     page = (tmp_path / "index.html").read_text()
     for text in (
-        "labelled with what was asked", "guidance_scale 5", "the unconditional branch", "Noise levels are within",
+        "labelled with what was asked", "guidance_scale 5", "the unconditional one", "attribute is left open, unconditional",
+        "Noise levels are within",
         "its tokens are no attributes", "no counterfactual pairs", "no information about the attribute in nats",
         "The judge scores the high end above the low end of colour in",
     ):  # fmt: skip
