@@ -122,6 +122,12 @@ def check_arguments(pipe: Any, given: Mapping[str, Any], *, argument: str, more:
             raise InputError(argument, found=repr(name), expected=expected)
 
 
+def example_row(pipe: Any) -> dict[str, Any]:
+    """Arguments of one call, made up: what a pipeline can be tried with."""
+    made_up = {"prompt": "a photograph"} if takes(pipe, "prompt") else {"class_labels": [0]}
+    return {name: value for name, value in made_up.items() if takes(pipe, name)}
+
+
 def takes(pipe: Any, name: str) -> bool:
     """Whether the pipeline's call has an argument of this name.
 

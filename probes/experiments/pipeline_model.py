@@ -38,7 +38,7 @@ def pipeline_model(
     *,
     arguments: Mapping[str, Any] | None = None,
     name: str = "",
-    batch: int = 8,
+    batch: int | None = None,
 ) -> Model:
     """A pipeline's network as a `Model`, whose denoiser is D(x, sigma, condition) in the variance-exploding convention.
 
@@ -53,8 +53,9 @@ def pipeline_model(
         Arguments that all calls share (height, width, guidance_scale).
     name : str
         What pages call it; by default the pipeline's class.
-    batch : int
-        Most samples that the network is given at once; bounds the memory.
+    batch : int, optional
+        Most samples that the network is given at once: bounds the memory where callers do not. Sites are called once
+        a forward pass, so for these it has to be None.
 
     Returns
     -------
@@ -72,7 +73,7 @@ def pipeline_model(
         states that the network is given with something beside them, inputs that change from step to step, a network
         that gives something else when it is called again.
     """
-    if not rows or batch < 1:
+    if not rows or (batch is not None and batch < 1):
         raise InputError("rows, batch", found=f"{len(rows)} rows, batch {batch}", expected="at least one of each")
     shared = dict(arguments or {})
     for row in rows:

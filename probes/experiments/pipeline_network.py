@@ -1,6 +1,7 @@
 """The denoiser that `pipeline_model` makes: a pipeline's network, called as the pipeline calls it."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -14,6 +15,7 @@ from scorescope.probes.pipelines.branches import align
 from scorescope.probes.pipelines.sample_calls import SampleCall, call_together
 
 SLACK = 1e-4  # relative, at the ends of the range of levels
+AT_ONCE = 8  # samples of a call that proves
 TOGETHER = "any samples", "samples of one level", "one sample"
 
 
@@ -23,7 +25,8 @@ class PipelineNetwork(nn.Module):
     What the network is given beside state and time is what the pipeline gave it for the same row. Its time is a
     closed form of sigma, with fractions where the scheduler's are whole numbers that follow from its table: at whole
     ones the denoiser is proved to be the pipeline's, between them the network is asked what a pipeline with more
-    steps would not ask. Gradients flow where they are enabled, as in any module.
+    steps would not ask. A network that refuses fractions is given whole numbers. Gradients flow where they are
+    enabled, as in any module.
 
     Attributes
     ----------
@@ -31,23 +34,25 @@ class PipelineNetwork(nn.Module):
         The pipeline's own; sites are named from here ("network.mid_block.attentions.0").
     sigma_range : (float, float)
         Least and largest noise level; others are refused, for the scheduler has none, and the network was not trained
-        there.
+        there. Of a flow those of the timesteps 1 to N - 1 of N, and of the scheduler's own steps beyond them.
     convention : str
         What scales, times and predictions mean, in words.
+    missing : str
+        Why there is no unconditional branch; empty where there is one.
     together : str
         What goes through the network in one call: any samples, or samples of one level, or one sample.
     """
 
     def __init__(
         self, convention: Convention, conditions: Sequence[SampleCall], uncond: SampleCall | None, missing: str, *,
-        like: PipelineStep, batch: int,
+        like: PipelineStep, batch: int | None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.network: nn.Module = like.cond_call.network
         self.sigma_range, self.convention, self.together = convention.sigma_range, convention.name, TOGETHER[0]
         self.shape = tuple(like.x.shape[1:])
         self._forms, self._batch, self._view = convention, batch, like.view
-        self._conditions, self._uncond, self._missing = list(conditions), uncond, missing
+        self._conditions, self._uncond, self.missing = list(conditions), uncond, missing
         self._fractions = True
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
@@ -83,20 +88,28 @@ class PipelineNetwork(nn.Module):
             Where one differs, saying by how much.
         """
         every, rows = [*steps, *others], [0] * len(steps) + list(range(1, len(others) + 1))
+        close, wrong = max(1e-4, 4 * precision_of(steps[0].cond_call.given_state)), math.inf
         for self._fractions, self.together in itertools.product((True, False), TOGETHER):
-            if self._agrees(every, rows):
+            wrong = self._wrong(every, rows)
+            if wrong <= close:
                 return
-        found = f"a network that gives something else when it is called again, at sigma {steps[0].sigma:.4g} or below,"
+        by = f"which differs by {wrong:.2g} of its output" if math.isfinite(wrong) else "or raises an error"
         expected = "one without caching, dropout or other changes from call to call, and inputs that are its own"
-        raise InputError("pipe", found=found, expected=expected)
+        raise InputError(
+            "pipe", found=f"a network that gives something else when called again, {by}", expected=expected
+        )
 
-    def _agrees(self, steps: Sequence[PipelineStep], rows: Sequence[int]) -> bool:
-        """Whether D of both branches is the recorded one, to the rounding of the network's numbers."""
-        close = max(1e-4, 4 * precision_of(steps[0].cond_call.given_state))
+    def _wrong(self, steps: Sequence[PipelineStep], rows: Sequence[int]) -> float:
+        """Largest difference to the recorded D, a few samples a call; infinite where the network refuses such calls."""
         try:
-            return self._miss(steps, rows) <= close
+            return max(
+                self._miss(steps[start : start + AT_ONCE], rows[start : start + AT_ONCE])
+                for start in range(0, len(steps), AT_ONCE)
+            )
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
-            return False  # the network does not take such inputs
+            return math.inf
 
     @torch.no_grad()
     def _miss(self, steps: Sequence[PipelineStep], rows: Sequence[int]) -> float:
@@ -116,7 +129,7 @@ class PipelineNetwork(nn.Module):
         """What the network is given for each sample."""
         if condition is None:
             if self._uncond is None:
-                raise InputError("condition", found=f"None, for {self._missing}", expected="rows, or such a pipeline")
+                raise InputError("condition", found=f"None, for {self.missing}", expected="rows, or such a pipeline")
             return [self._uncond] * count
         most, rows = len(self._conditions), torch.as_tensor(condition)
         if rows.shape != (count,) or rows.is_floating_point() or not bool(((rows >= 0) & (rows < most)).all()):
@@ -145,7 +158,7 @@ class PipelineNetwork(nn.Module):
                 kinds[id(call)] = next((i for i, one in enumerate(leaders) if one.goes_with(call)), len(leaders))
                 leaders += [call] if kinds[id(call)] == len(leaders) else []
             found.setdefault((levels[row], kinds[id(call)]), []).append(row)
-        most = 1 if self.together == TOGETHER[2] else self._batch
+        most = 1 if self.together == TOGETHER[2] else self._batch or len(calls)
         for rows in found.values():
             yield from (rows[start : start + most] for start in range(0, len(rows), most))
 

@@ -12,8 +12,8 @@ Nothing is inherited and nothing is registered: a function will do.
 """
 
 from scorescope.probes.models.conditions import attribute_candidates, open_attributes
-from scorescope.probes.models.decoding import Decoder, decode, vae_decoder
-from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.models.decoding import Decoder, decode, vae_decoder, vae_encoder
+from scorescope.probes.models.denoiser import Condition, Denoiser, sigma_range
 from scorescope.probes.models.load_pipeline import load_pipeline
 from scorescope.probes.models.model import Model, load_model
 from scorescope.probes.models.noise import SampleNoise, edm_sigmas
@@ -35,6 +35,8 @@ __all__ = [
     "load_model",
     "load_pipeline",
     "open_attributes",
+    "sigma_range",
     "to_denoised",
     "vae_decoder",
+    "vae_encoder",
 ]

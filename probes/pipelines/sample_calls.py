@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.call import Call, leaves, repeating
 
 
@@ -59,8 +60,16 @@ class SampleCall:
             With what it was given.
         rows : slice or None
             One row; None for a call of one sample.
+
+        Raises
+        ------
+        InputError
+            Where the state is no tensor.
         """
         named, state, time = call.named(), call.state_argument, call.time_argument
+        if not isinstance(call.state, Tensor):
+            found = f"a network whose state is a {type(call.state).__name__}"
+            raise InputError("pipe", found=found, expected="one that is given the states of a batch in one tensor")
         others = {name: _one(value, rows, call.rows) for name, value in named.items() if name not in (state, time)}
         given = call.state if rows is None else call.state[rows]
         return cls(call.network, call.module, call.context, state, time, given.clone(), named.get(time), others)

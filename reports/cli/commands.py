@@ -133,15 +133,53 @@ def report_gaussian(
     size: Annotated[
         int | None, typer.Option(min=1, help="Side in pixels that images of --data are brought to.")
     ] = None,
+    count: Annotated[int | None, typer.Option(min=2, help="At most so many training and held-out images.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the images that are taken, of noise and paths.")] = 0,
+    device: Device = "cpu",
+    pipeline: Pipeline = None,
+    images: Annotated[
+        Path | None, typer.Option(help="With --pipeline: folder of images, which its own VAE encodes.")
+    ] = None,
+    latents: Annotated[
+        Path | None, typer.Option(help="In their place: .safetensors, .npz or .npy of latents as its scheduler steps.")
+    ] = None,
+    prompts: Prompts = None,
+    classes: Classes = "",
+    scale: Scale = None,
+    settings: Settings = None,
+    scheduler: Scheduler = None,
+    dtype: Dtype = "float32",
+    batch: Annotated[int, typer.Option(min=1, help="Samples that a pipeline's network is given at once.")] = 8,
+    config: Config = None,
+    pickles: Pickles = False,
 ) -> None:
-    """Where the learned score is a Gaussian's, and what that saves."""
-    from scorescope.probes.models.model import load_model
+    """Where the learned score is a Gaussian's, and what that saves: of a denoiser, or of a diffusers pipeline."""
     from scorescope.reports import gaussian
     from scorescope.reports.cli.endings import finish, this_command
 
-    model = load_model(denoiser)
-    given = None if data is None else gaussian.from_folder(data, model, size=size)
-    finish(gaussian.build(out, model, data=given, quick=quick, command=this_command()))
+    if pipeline is not None:
+        from scorescope.reports.cli.pipeline_inputs import PipelineOptions
+        from scorescope.reports.cli.pipeline_report import report_pipeline_gaussian
+
+        asked = PipelineOptions(
+            pipeline, device, dtype, scheduler, config, pickles, prompts, classes, None, scale, settings or ()
+        )
+        outcome = report_pipeline_gaussian(
+            out, asked, images=images, latents=latents, quick=quick, count=count, seed=seed, batch=batch,
+            command=this_command(),
+        )  # fmt: skip
+        return finish(outcome)
+    from scorescope.probes.models.model import load_model
+
+    if images is not None or latents is not None:
+        raise InputError("--images, --latents", found="one without --pipeline", expected="--data, for a denoiser")
+    model = load_model(denoiser, device=device)
+    given = None if data is None else gaussian.from_folder(data, model, size=size, seed=seed)
+    finish(
+        gaussian.build(
+            out, model, data=given, quick=quick, count=count, seed=seed, device=device, command=this_command()
+        )
+    )
 
 
 @report_app.command("directions")

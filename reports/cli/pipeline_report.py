@@ -4,8 +4,9 @@ from pathlib import Path
 
 from scorescope.data.errors import InputError
 from scorescope.data.prompt_pairs import read_pairs
-from scorescope.reports import directions
+from scorescope.reports import directions, gaussian
 from scorescope.reports.cli.pipeline_inputs import QUICK, PipelineOptions, numbers, weights_of
+from scorescope.reports.gaussian.pipeline_data import check_one_source
 from scorescope.reports.guidance import build_from_pipeline
 from scorescope.reports.page.pages import Outcome
 
@@ -42,6 +43,33 @@ def report_pipeline(
         out, pipe, rows, command=command, arguments=given.arguments(pipe), seeds=every, count=count, seed=seed,
         rules=[name.strip() for name in rules.split(",")] if rules else (), weights=many,
         keep="scalars" if keep == "scalars" else "branches", batch=batch, source=given.source,
+    )  # fmt: skip
+
+
+def report_pipeline_gaussian(
+    out: Path,
+    given: PipelineOptions,
+    *,
+    images: Path | None,
+    latents: Path | None,
+    quick: bool,
+    count: int | None,
+    seed: int,
+    batch: int,
+    command: str,
+) -> Outcome:
+    """Load the pipeline and write the Gaussian report on its unconditional branch.
+
+    Raises
+    ------
+    InputError
+        What `gaussian.build_from_pipeline` refuses; for data that are missing, before anything is loaded.
+    """
+    check_one_source(images, latents)
+    pipe = given.load()
+    return gaussian.build_from_pipeline(
+        out, pipe, command=command, images=images, latents=latents, row=given.example(pipe),
+        arguments=given.arguments(pipe), quick=quick, count=count, seed=seed, batch=batch, source=given.source,
     )  # fmt: skip
 
 

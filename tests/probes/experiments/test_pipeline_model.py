@@ -1,12 +1,19 @@
 """A pipeline's network as a plain denoiser: the recorded predictions at recorded states, and known closed forms."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from tests.pipelines import PIPELINES, sd15
+from tests.pipelines import ODD, PIPELINES, sd15
+from tests.saved_pipelines import saved
+from torch import Tensor, nn
 
+from scorescope.data import InputError
 from scorescope.probes.experiments import pipeline_model, visits
+from scorescope.probes.experiments.noise_conventions import StepNumbers, learn
+from scorescope.probes.models import load_pipeline
 from scorescope.probes.recording import record
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -17,7 +24,7 @@ OURS = ("generator", "output_type", "num_inference_steps", "batch_size")
 
 def built(kind: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """A pipeline, one row of its call, and what calls share."""
-    pipe, arguments = PIPELINES[kind]()
+    pipe, arguments = (PIPELINES | ODD)[kind]()
     row = {name: v for name, v in arguments.items() if name in ROW or "embeds" in name or "mask" in name}
     if "class_labels" in row:
         row["class_labels"] = [1]
@@ -120,8 +127,8 @@ class GaussianNetwork(nn.Module):
         super().__init__()
         self.inner, self.spread = nn.Identity(), spread
         self.register_buffer("levels", ((1 - products) / products).sqrt().double())
-        self.dtype, self.config = torch.float32, self
-        self.in_channels, self.sample_size, self.time_cond_proj_dim = 4, 8, None
+        self.dtype, self.device = torch.float32, torch.device("cpu")
+        self.config = SimpleNamespace(in_channels=4, sample_size=8, time_cond_proj_dim=None)
 
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
         time = timestep.double().expand(len(sample))
@@ -172,8 +179,8 @@ def test_gradients_and_sites() -> None:
     assert site in site_names(denoiser)
     with torch.no_grad():
         cache = ActivationCache()
-        plain = cached(denoiser, [site], cache)(x, sigma, None)
-        pushed = intervened(denoiser, [Intervention(site, "add", torch.ones(16))])(x, sigma, None)
+        plain = cached(denoiser, [site], cache)(x, torch.ones(3), None)
+        pushed = intervened(denoiser, [Intervention("add", site, torch.ones(16))])(x, torch.ones(3), None)
     assert not torch.allclose(plain, pushed)
 
 
@@ -219,20 +226,29 @@ def test_what_cannot_be_proved_is_refused() -> None:
     refused("several denoisers", pipe, [row], shared)
     pipe, row, shared = built("ip2p")
     refused("more than two branches|beside it", pipe, [row], shared)
+    pipe, row, shared = built("zimage")
+    refused("state is a list", pipe, [row], shared)
+    pipe, row, shared = built("svd")
+    refused("nothing beside it", pipe, [row], shared)
+    pipe, row, shared = built("skyreels")
+    refused("3 levels", pipe, [row], shared)
     pipe, row, shared = built("controlnet")
+    with torch.no_grad():  # its last layers are zero at first
+        for weight in pipe.controlnet.parameters():
+            weight.add_(0.1)
     refused("residual.* changes from step to step", pipe, [row], shared)
     pipe, row, shared = built("sd15")
     refused("rows", pipe, [], shared)
     refused("'promt'", pipe, [{"promt": "a"}], shared)
     refused("shapes", pipe, [row, {**row, "height": 32}], {**shared, "height": 16})
     pipe.unet.register_forward_hook(lambda module, args, output: (output[0] + torch.randn_like(output[0]),))
-    refused("something else when it is called again", pipe, [row], shared)
+    refused("something else when called again, which differs by", pipe, [row], shared)
 
 
 def test_schedulers_that_are_not_understood_are_refused() -> None:
     pipe, row, shared = built("sd15")
-    pipe.scheduler.register_to_config(prediction_type="something")
-    refused("unknown", pipe, [row], shared)
+    pipe.scheduler.register_to_config(num_vec_classes=3)
+    refused("no continuous noise level", pipe, [row], shared)
 
 
 def test_what_the_denoiser_refuses() -> None:
@@ -265,3 +281,48 @@ def test_the_pipeline_is_as_it_was_and_recordings_pass_the_denoisers_calls_by() 
         model.denoiser(torch.zeros(1, 4, 8, 8), torch.ones(1), None)
         pipe(**row, **shared, num_inference_steps=3)
     assert len(trace.scalars) == 3 and (trace.scalars["rule"] == "cfg").all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", ["sd15", "sdxl", "sd3", "flux_true", "flux_distilled", "pixart", "wan21", "stable_audio"]
+)
+def test_saved_pipelines_by_their_prompts(kind: str, tmp_path: Path) -> None:
+    folder, shared = saved(kind, tmp_path)
+    pipe = load_pipeline(folder)
+    rows = [{"prompt": prompt, "negative_prompt": "grey"} for prompt in ("a red square", "two", "a red square")]
+    rows = [{"prompt": row["prompt"]} for row in rows] if kind == "flux_distilled" else rows
+    model = pipeline_model(pipe, rows, arguments=shared)
+    x, sigma = torch.randn(3, *model.shape), torch.full((3,), 0.9)
+    with torch.no_grad():
+        first, _, third = model.denoiser(x[:1].expand_as(x), sigma, model.conditions(3))
+    assert torch.allclose(first, third, atol=1e-5)
+    assert compare(model, pipe, {**rows[0], **shared}, steps=6) >= (5 if kind == "flux_distilled" else 10)
+
+
+def test_clocks_of_schedulers_that_no_pipeline_here_has() -> None:
+    """Numbers of a run, made of the papers' own formulas."""
+    sigmas = torch.tensor([40.0, 7.0, 1.3, 0.4], dtype=torch.float64)
+
+    def steps(scale: Tensor, time: Tensor, skip: Tensor, out: Tensor) -> list[StepNumbers]:
+        columns = (sigmas, scale, time, skip, out)
+        return [StepNumbers(*map(float, row)) for row in zip(*columns, strict=True)]
+
+    spread = 0.5  # TrigFlow: x_t = cos(t) x0 + sin(t) sigma_data n, and D = cos(t) x_t - sin(t) F of x_t / sigma_data
+    angle = (sigmas / spread).atan()
+    given = steps(angle.cos() / spread, angle, angle.cos() ** 2, -angle.sin())
+    found = learn(given, SimpleNamespace(config=SimpleNamespace(sigma_data=spread)))
+    assert "atan(sigma / sigma_data)" in found.name and "trigflow" in found.name
+    assert float(found.time(sigmas)[1]) == pytest.approx(float(angle[1]))
+
+    total = (sigmas**2 + 1).sqrt()  # EDM with the clock of Stable Audio's cosine schedule
+    given = steps(1 / total, sigmas.atan() * 2 / torch.pi, 1 / total**2, -sigmas / total)
+    found = learn(given, SimpleNamespace(config=SimpleNamespace(sigma_data=1.0, sigma_min=0.3, sigma_max=500.0)))
+    assert "2 atan(sigma) / pi" in found.name and found.sigma_range == (0.3, 500.0)
+
+    with pytest.raises(InputError, match="time"):
+        learn(steps(1 / total, sigmas**0.7, 1 / total**2, -sigmas / total), SimpleNamespace(config=None))
+    with pytest.raises(InputError, match="skip"):
+        learn(steps(1 / total, sigmas, 1 / total**3, -sigmas / total), SimpleNamespace(config=None))
+    with pytest.raises(InputError, match="the state times"):
+        learn(steps(1 / total**2, sigmas, 1 / total**2, -sigmas / total), SimpleNamespace(config=None))

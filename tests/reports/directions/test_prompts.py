@@ -175,8 +175,8 @@ def test_a_report_says_what_its_images_are_and_what_is_left_out(sd15, tmp_path, 
     assert "20 images of 2 steps by the pipeline itself" in said and "latents through the network" in said
     page = (tmp_path / "index.html").read_text()
     for text in (
-        "labelled with what was asked", "guidance_scale 5", "the unconditional one", "attribute is left open, unconditional",
-        "Noise levels are within",
+        "labelled with what was asked", "guidance_scale 5", "the unconditional one",
+        "attribute is left open, unconditional", "Noise levels are within",
         "its tokens are no attributes", "no counterfactual pairs", "no information about the attribute in nats",
         "The judge scores the high end above the low end of colour in",
     ):  # fmt: skip
