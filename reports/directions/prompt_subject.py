@@ -28,6 +28,7 @@ from scorescope.probes.experiments.pipeline_description import PipelineDescripti
 from scorescope.probes.experiments.pipeline_latents import pipeline_latents
 from scorescope.probes.experiments.pipeline_model import pipeline_model
 from scorescope.probes.models.decoding import Decoder, decode, vae_decoder
+from scorescope.probes.models.denoiser import sigma_range
 from scorescope.probes.models.model import Model
 from scorescope.probes.pipelines import find
 from scorescope.probes.sites.modules import capture
@@ -205,7 +206,7 @@ def _device(pipe: Any) -> torch.device:
 @torch.no_grad()
 def _called_sites(model: Model, sites: Sequence[str], rows: int, device: torch.device) -> list[str]:
     """Sites in the order of their calls: the denoiser is called once under several prompts, and once without."""
-    sigma = torch.full((rows,), float(model.denoiser.sigma_range[0]), device=device)  # type: ignore[attr-defined]
+    sigma = torch.full((rows,), sigma_range(model.denoiser)[0], device=device)
     x = torch.zeros(rows, *model.shape, device=device)
     with capture(model.denoiser, sites, how="mean") as taken:
         model.denoiser(x, sigma, torch.arange(rows))
@@ -231,7 +232,7 @@ def _judged(scorer: Scores, latents: Tensor, labels: Tensor, names: Sequence[str
 
 def _about(pipe: Any, arguments: Mapping[str, Any], model: Model, pairs: Sequence[PromptPair], latents: Tensor) -> str:
     """Where images and predictions come from."""
-    least, most = model.denoiser.sigma_range  # type: ignore[attr-defined]
+    least, most = sigma_range(model.denoiser)
     open_ = "conditional on the prompt that names neither end" if pairs[0].open is not None else "unconditional"
     return (
         f"Labelled images are {len(latents)} latents that {type(pipe).__name__} made itself, under "

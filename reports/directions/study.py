@@ -6,7 +6,6 @@ For your own model, write a function that returns a `Subject` and name it on the
 `scorescope report directions --subject my_package.my_module:make_subject`.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -125,12 +124,6 @@ class Subject:
             self.column(attribute)
         if not self.contrasts or not self.sites:
             raise InputError("sites, contrasts", found="none", expected="at least one of each")
-
-    @property
-    def sigma_range(self) -> tuple[float, float]:
-        """Least and largest noise level that the denoiser takes."""
-        least, largest = getattr(self.denoiser, "sigma_range", (0.0, math.inf))
-        return float(least), float(largest)
 
     def column(self, attribute: str) -> int:
         """Column of an attribute in the labels."""

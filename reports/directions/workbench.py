@@ -21,7 +21,7 @@ from scorescope.analysis.statistics.splits import Split, stratified_halves
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank, log_snr_grid
-from scorescope.probes.models.denoiser import Condition
+from scorescope.probes.models.denoiser import Condition, sigma_range
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.arms import Sampling
 from scorescope.probes.sampling.solvers import Euler
@@ -86,13 +86,13 @@ class Workbench:
 
     def levels(self, count: int, *, low: float = LOWEST, high: float = HIGHEST) -> list[float]:
         """Noise levels evenly spaced in log-SNR from `high` to `low`, as far as the denoiser has them."""
-        least, largest = self.subject.sigma_range
-        return log_snr_grid(-2 * math.log(min(high, largest)), -2 * math.log(max(low, least)), count)
+        least, largest = sigma_range(self.subject.denoiser, low=low, high=high)
+        return log_snr_grid(-2 * math.log(largest), -2 * math.log(least), count)
 
     def steps(self, count: int) -> list[float]:
         """Noise levels of sampling, as far as the denoiser has them, and 0."""
-        least, largest = self.subject.sigma_range
-        return edm_sigmas(count, sigma_min=max(0.002, least), sigma_max=min(80.0, largest))
+        least, largest = sigma_range(self.subject.denoiser, low=0.002, high=80.0)
+        return edm_sigmas(count, sigma_min=least, sigma_max=largest)
 
     def seeds(self, count: int) -> range:
         """Seeds of samples."""
