@@ -232,7 +232,7 @@ def test_the_command(
 ) -> None:
     folder, latents = tmp_path / "pipe", tmp_path / "latents.npy"
     sd15.save_pretrained(folder)
-    write(torch.randn(30, 4, 8, 8), latents)
+    write(torch.randn(30, 4, 8, 8, generator=torch.Generator().manual_seed(0)), latents)
 
     def run(*options: str) -> int:
         monkeypatch.setattr("sys.argv", ["scorescope", "report", "gaussian", "--out", str(tmp_path / "out"), *options])
