@@ -138,6 +138,12 @@ def takes(pipe: Any, name: str) -> bool:
     return name in known or not names_all
 
 
+def default_steps(pipe: Any) -> int:
+    """Steps of a call that names none."""
+    parameter = inspect.signature(type(pipe).__call__).parameters.get(STEPS)
+    return parameter.default if parameter is not None and isinstance(parameter.default, int) else 50
+
+
 @checked
 def record_calls(
     pipe: Any,
@@ -180,7 +186,7 @@ def record_calls(
     decoded = folder / "decoded"
     decoded.mkdir(parents=True, exist_ok=True)
     _check_pipeline(folder / "pipeline.json", pipe)
-    specs = [{**call, "shared": _plain(shared), "number": number} for number, call in enumerate(calls)]
+    specs = [{**call, "shared": plain(shared), "number": number} for number, call in enumerate(calls)]
     recording = record(
         pipe, keep=keep, modules=modules, level=level, branches=branches, path=folder / "trace", resume=True,
         progress=progress,
@@ -276,7 +282,7 @@ def _heard(pipe: Any) -> Iterator[list[Tensor]]:
         del vae.decode
 
 
-def _plain(shared: Mapping[str, Any]) -> dict[str, Any]:
+def plain(shared: Mapping[str, Any]) -> dict[str, Any]:
     """Shared arguments as a spec holds them; of tensors and objects the fingerprint."""
     plain = (str, int, float, bool, type(None))
     return {

@@ -199,6 +199,29 @@ def report_directions(
     ] = "shapes",
     quick: Quick = False,
     device: Device = "cpu",
+    count: Annotated[
+        int | None,
+        typer.Option(min=2, help="Labelled images; of a pipeline those of each attribute, 200 or 80."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first image, of noise and of splits.")] = 0,
+    pipeline: Pipeline = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Pairs of prompts: .txt, low | high a line; .csv or .jsonl with low and high.")
+    ] = None,
+    score: Annotated[
+        str, typer.Option(help="The judge of decoded images: package.module:factory, or clip:FOLDER.")
+    ] = "",
+    sites: Annotated[
+        str, typer.Option(help="Modules of the network, as mid_block,up_blocks.1; else some blocks.")
+    ] = "",
+    steps: Steps = None,
+    scale: Scale = None,
+    settings: Settings = None,
+    scheduler: Scheduler = None,
+    dtype: Dtype = "float32",
+    batch: Annotated[int, typer.Option(min=1, help="Latents a call of a pipeline's network.")] = 8,
+    config: Config = None,
+    pickles: Pickles = False,
 ) -> None:
     """Where an attribute is readable, where it is steerable, and how its direction travels."""
     from scorescope.probes.models.model import check_device
@@ -206,7 +229,20 @@ def report_directions(
     from scorescope.reports.cli.endings import finish, this_command
 
     check_device(device)
-    finish(directions.build(out, directions.load_subject(subject, device=device), quick=quick, command=this_command()))
+    if pipeline is not None or pairs is not None or score:
+        from scorescope.reports.cli.pipeline_inputs import PipelineOptions
+        from scorescope.reports.cli.pipeline_report import report_pairs
+
+        given = PipelineOptions(
+            pipeline or "", device, dtype, scheduler, config, pickles, None, "", steps, scale, settings or ()
+        )
+        outcome = report_pairs(
+            out, given, pairs=pairs, score=score, sites=sites, quick=quick, count=count, seed=seed, batch=batch,
+            command=this_command(),
+        )  # fmt: skip
+        return finish(outcome)
+    studied = directions.load_subject(subject, images=max(2000, count or 0), device=device)
+    finish(directions.build(out, studied, quick=quick, count=count, seed=seed, command=this_command()))
 
 
 @app.command()

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from scorescope.data.errors import InputError
-from scorescope.reports import gaussian
+from scorescope.data.prompt_pairs import read_pairs
+from scorescope.reports import directions, gaussian
 from scorescope.reports.cli.pipeline_inputs import QUICK, PipelineOptions, numbers, weights_of
 from scorescope.reports.gaussian.pipeline_data import check_one_source
 from scorescope.reports.guidance import build_from_pipeline
@@ -69,4 +70,37 @@ def report_pipeline_gaussian(
     return gaussian.build_from_pipeline(
         out, pipe, command=command, images=images, latents=latents, row=given.example(pipe),
         arguments=given.arguments(pipe), quick=quick, count=count, seed=seed, batch=batch, source=given.source,
+    )  # fmt: skip
+
+
+def report_pairs(
+    out: Path,
+    given: PipelineOptions,
+    *,
+    pairs: Path | None,
+    score: str,
+    sites: str,
+    quick: bool,
+    count: int | None,
+    seed: int,
+    batch: int,
+    command: str,
+) -> Outcome:
+    """Load the pipeline and write the directions report on pairs of prompts.
+
+    Raises
+    ------
+    InputError
+        For a pipeline, pairs or a judge without the other two, and what `directions.build_from_pipeline` refuses.
+    """
+    if pairs is None or not given.source or not score:
+        options = {"--pipeline": given.source, "--pairs": pairs, "--score": score}
+        found = f"{', '.join(name for name, value in options.items() if value)} alone"
+        raise InputError(", ".join(options), found=found, expected="all three of them")
+    contrasts, named = read_pairs(pairs), [name.strip() for name in sites.split(",")] if sites else None
+    judge = directions.load_judge(score, contrasts, device=given.device)
+    pipe = given.load()
+    return directions.build_from_pipeline(
+        out, pipe, contrasts, judge, command=command, sites=named, arguments=given.arguments(pipe), images=count,
+        seed=seed, batch=batch, quick=quick, name=Path(given.source).name,
     )  # fmt: skip
