@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from scorescope.data.digit_measures import measure_digits
     from scorescope.data.digits import Digits, Labelled, load_digits
     from scorescope.data.errors import InputError
+    from scorescope.data.power_ema import PowerEMA
+    from scorescope.data.prompt_pairs import PromptPair, read_pairs
     from scorescope.data.prompts import read_prompts
     from scorescope.data.scenes import ACCESSORIES, Scenes, render_scenes
     from scorescope.data.shapes import ATTRIBUTES, Shapes, column, render_shapes
@@ -33,6 +35,8 @@ __all__ = [
     "InputError",
     "IntegrityWarning",
     "Labelled",
+    "PowerEMA",
+    "PromptPair",
     "Scenes",
     "Shapes",
     "UNetConfig",
@@ -44,6 +48,7 @@ __all__ = [
     "load_snapshots",
     "log_odds",
     "measure_digits",
+    "read_pairs",
     "read_prompts",
     "render_scenes",
     "render_shapes",

@@ -33,7 +33,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @checked
-def save_denoiser(path: Path | str, denoiser: EDMDenoiser, card: Card) -> None:
+def save_denoiser(
+    path: Path | str, denoiser: EDMDenoiser, card: Card, *, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write weights to `path` (safetensors) and `card` to the same name with `.json`.
 
     The network's size and sigma_data travel in the weights file, so it can be loaded without its card.
@@ -46,8 +48,11 @@ def save_denoiser(path: Path | str, denoiser: EDMDenoiser, card: Card) -> None:
         The model.
     card : dict
         What is told of it; the hash of the weights is added.
+    metadata : mapping of str to str, optional
+        More for the metadata of the weights file itself, such as the `training_step` and `sigma_rel` of a snapshot.
     """
-    save_network(Path(path), denoiser, card, kind=FORMAT, config=denoiser.config, sigma_data=repr(denoiser.sigma_data))
+    more = {**(metadata or {}), "sigma_data": repr(denoiser.sigma_data)}
+    save_network(Path(path), denoiser, card, kind=FORMAT, config=denoiser.config, **more)
 
 
 @checked

@@ -24,6 +24,7 @@ from scorescope.data.augment import augment
 from scorescope.data.checkpoints import Card, read_weights, save_denoiser
 from scorescope.data.denoising_errors import ErrorBank, denoising_errors, error_bank
 from scorescope.data.errors import InputError
+from scorescope.data.power_ema import PowerEMA
 from scorescope.data.shapes import SHAPE, SIZES
 from scorescope.data.training_images import TrainingImages, open_labels, training_images
 from scorescope.data.unet import EDMDenoiser, UNetConfig
@@ -71,12 +72,13 @@ RECIPES = {
 
 
 def train(
-    recipe: Recipe, images: TrainingImages, folder: Path, *, snapshots: Sequence[int] = ()
+    recipe: Recipe, images: TrainingImages, folder: Path, *, snapshots: Sequence[int] = (), ema: Sequence[float] = ()
 ) -> tuple[EDMDenoiser, list[dict[str, float]]]:
     """Train by `recipe`, continuing from `folder` where a run of the same recipe was cut off.
 
     The averaged weights after each of the steps in `snapshots` are written to `folder` as step-00100.safetensors
-    and so on, in half precision: `load_denoiser` reads them.
+    and so on, in half precision: `load_denoiser` reads them. With lengths in `ema` the power-function averages of
+    those lengths (see `PowerEMA`) are tracked too, and written as step-00100-ema-0.05.safetensors and so on.
 
     Returns
     -------
@@ -88,7 +90,7 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         denoiser = EDMDenoiser(recipe.network, images.sigma_data)
-    run = _Run(recipe, denoiser, folder)
+    run = _Run(recipe, denoiser, folder, ema)
     run.resume()
     sigmas = torch.logspace(-1.5, 1, 8)  # 0.03 to 10: where the held-out error is decided
     bank = error_bank(images.held_out_images[:HELD_OUT], images.held_out_labels[:HELD_OUT], sigmas=sigmas)
@@ -98,17 +100,13 @@ def train(
     for step in progress:
         run.update(*_draw(recipe, run.denoiser, images, step))
         if step + 1 in snapshots:
-            _write_snapshot(run.averaged, folder / f"step-{step + 1:05d}.safetensors", recipe, step + 1)
+            run.write_snapshots()
         if (step + 1) % recipe.check_every == 0 or step + 1 == recipe.steps:
             row = run.check(bank)
             progress.set_postfix(loss=f"{row['train_loss']:.4f}", held_out=f"{row['held_out_error']:.4f}")
     best = deepcopy(run.averaged)
     best.load_state_dict(read_weights(folder / "best.safetensors")[1])
     return best.eval().requires_grad_(False), run.curve
-
-
-def _write_snapshot(averaged: EDMDenoiser, path: Path, recipe: Recipe, step: int) -> None:
-    save_denoiser(path, deepcopy(averaged).half(), {"training_step": step, "recipe": _plain(recipe)})
 
 
 def _draw(
@@ -144,9 +142,10 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 class _Run:
     """The state of one training run and its files."""
 
-    def __init__(self, recipe: Recipe, denoiser: EDMDenoiser, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, denoiser: EDMDenoiser, folder: Path, ema: Sequence[float] = ()) -> None:
         self.recipe, self.denoiser, self.folder = recipe, denoiser.train(), folder
         self.averaged = deepcopy(denoiser).eval().requires_grad_(False)
+        self.ema = PowerEMA(denoiser, ema)
         self.optimiser = torch.optim.Adam(denoiser.parameters(), lr=recipe.rate, betas=(0.9, 0.99))
         self.step = 0
         self.losses: list[float] = []
@@ -170,8 +169,20 @@ class _Run:
         # a shorter memory early on, or the average would still hold the initial weights
         decay = min(recipe.average, (self.step + 1) / (self.step + 10))
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.denoiser.parameters()), 1 - decay)
+        self.ema.update(self.denoiser)
         self.step += 1
         self.losses.append(loss.item())
+
+    def write_snapshots(self) -> None:
+        """Write the averaged weights of now, in half precision."""
+        about: Card = {"training_step": self.step, "recipe": _plain(self.recipe)}
+        path = self.folder / f"step-{self.step:05d}.safetensors"
+        save_denoiser(path, deepcopy(self.averaged).half(), about)
+        for length, average in self.ema.networks.items():
+            assert isinstance(average, EDMDenoiser)  # a copy of what is trained
+            of_length = path.with_name(f"{path.stem}-ema-{length!r}.safetensors")
+            metadata = {"training_step": str(self.step), "sigma_rel": repr(length)}
+            save_denoiser(of_length, deepcopy(average).half(), {**about, "sigma_rel": length}, metadata=metadata)
 
     def check(self, bank: ErrorBank) -> dict[str, float]:
         """Held-out error of the averaged weights; keep them if they are the best so far; save the state."""
@@ -201,6 +212,9 @@ class _Run:
         self.step, self.curve = saved["step"], saved["curve"]
         self.denoiser.load_state_dict(_strip(tensors, "weights."))
         self.averaged.load_state_dict(_strip(tensors, "averaged."))
+        ema = _strip(tensors, "ema.")
+        if ema or self.ema.networks:  # an earlier version kept none
+            self.ema.load_state_dict(ema)
         moments = _strip(tensors, "adam.")
         state = self.optimiser.state_dict()
         for index in range(len(state["param_groups"][0]["params"])):
@@ -210,6 +224,7 @@ class _Run:
     def _save(self) -> None:
         tensors = {f"weights.{k}": v for k, v in self.denoiser.state_dict().items()}
         tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
         _write_tensors(self.folder / f"state-{self.step}.safetensors", tensors)
@@ -267,10 +282,16 @@ def main() -> None:
     parser.add_argument(
         "--snapshots", type=int, nargs="*", default=[], metavar="STEP", help="also keep the weights after these steps"
     )
+    parser.add_argument(
+        "--ema", type=float, nargs="*", default=[], metavar="LENGTH",
+        help="also track power-function averages of these lengths (sigma_rel), and keep them after those steps; two, "
+        "0.05 and 0.10, are enough for posthoc_ema to make any other",
+    )  # fmt: skip
     arguments = parser.parse_args()
     recipe = RECIPES[arguments.name]
     images = training_images(recipe.data)
-    denoiser, curve = train(recipe, images, arguments.out / arguments.name, snapshots=arguments.snapshots)
+    folder = arguments.out / arguments.name
+    denoiser, curve = train(recipe, images, folder, snapshots=arguments.snapshots, ema=arguments.ema)
     path = arguments.out / f"{arguments.name}.safetensors"
     save_denoiser(path, denoiser, training_card(arguments.name, recipe, images, denoiser, curve))
     sys.stderr.write(f"wrote {path} and its card\n")

@@ -41,7 +41,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write(temporary)` fill a file beside `path`, then rename it: `path` is whole or as it was."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")  # two writers have one each
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)  # as new files have it: safetensors hides its own from others
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scorescope.analysis.statistics.simultaneous import COLUMNS, paired_means
-from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank import Arm, Bank, compare_arms
@@ -30,6 +30,20 @@ DENOISER_CHANGES = Schema(
         *COLUMNS,
         Column("distance", float, "1", "squared distance of the two predictions in eps space"),
         Column("shown", bool, "", "the interval leaves 0 out: negative, the second has the lower loss"),
+    ),
+)
+
+ABOVE_LOWEST = Schema(
+    "above_lowest",
+    (
+        Column("denoiser", str, "", "denoiser"),
+        Column("sigma", float, "data", "noise level"),
+        Column("loss", float, "1", "its loss there, |noise - eps|^2, summed over an image"),
+        Column("lowest", float, "1", "the lowest loss there"),
+        Column("value", float, "1", "its loss less the lowest; 0 of the lowest itself, which has no interval"),
+        *ends("1", "that holds together with those of all pairs and noise levels"),
+        Column("shown", bool, "", "the interval is above 0: shown to be worse than the lowest"),
+        Column("missing", str, "", "why there is no interval; empty where there is one"),
     ),
 )
 
@@ -103,13 +117,49 @@ def lowest(table: pd.DataFrame) -> pd.DataFrame:
         One row a noise level: `sigma`, `lowest` (the denoiser of the least mean loss), `also` (those that are not shown
         to be worse there, separated by commas; empty where it is shown to be the best).
     """
-    require_columns("table", table, ["first", "second", "sigma", "value", "loss", "shown"])
     rows = []
-    for sigma, group in table.groupby("sigma", sort=False):
-        losses = dict(zip(group["first"], group["loss"], strict=True))
-        losses |= {row.second: losses[row.first] + row.value for row in group.itertuples()}
-        best = min(losses, key=lambda name: losses[name])
-        mine = group[(group["first"] == best) | (group["second"] == best)]
-        also = [row.second if row.first == best else row.first for row in mine.itertuples() if not row.shown]
+    for sigma, group in above_lowest(table).groupby("sigma", sort=False):
+        best = group["denoiser"].iloc[int(group["value"].to_numpy().argmin())]
+        also = group.loc[~group["shown"] & (group["denoiser"] != best), "denoiser"]
         rows.append((sigma, best, ", ".join(also)))
     return pd.DataFrame(rows, columns=["sigma", "lowest", "also"])
+
+
+@checked
+def above_lowest(table: pd.DataFrame) -> pd.DataFrame:
+    """How far the loss of each denoiser is above the lowest of all, at each noise level.
+
+    Which one is the lowest is chosen from the same data; the intervals hold all the same, since they hold together for
+    every two of them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `denoiser_changes`.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `ABOVE_LOWEST`.
+    """
+    names = ["first", "second", "sigma", "value", "low", "high", "loss", "shown", "missing"]
+    require_columns("table", table, names)
+    parts = [_above(group) for _, group in table.groupby("sigma", sort=False)]
+    return ABOVE_LOWEST.check(pd.concat(parts))
+
+
+def _above(group: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one noise level."""
+    losses = dict(zip(group["first"], group["loss"], strict=True))
+    losses |= {row.second: losses[row.first] + row.value for row in group.itertuples()}
+    best = min(losses, key=lambda name: losses[name])
+    rows: list[dict[str, object]] = [{"denoiser": best, "value": 0.0, "shown": False, "missing": "the lowest"}]
+    for row in group[(group["first"] == best) | (group["second"] == best)].itertuples():
+        turned = row.second == best  # then the pair's difference is the lowest less the other
+        value, low, high = (0 - row.value, -row.high, -row.low) if turned else (row.value, row.low, row.high)
+        ours = {"denoiser": row.first if turned else row.second, "value": value, "low": low, "high": high}
+        rows.append({**ours, "shown": row.shown, "missing": row.missing})
+    found = pd.DataFrame(rows, columns=["denoiser", "value", "low", "high", "shown", "missing"])
+    return found.assign(sigma=group["sigma"].iloc[0], lowest=losses[best], loss=found["denoiser"].map(losses)).astype(
+        {"low": float, "high": float, "shown": bool}
+    )

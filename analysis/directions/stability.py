@@ -181,6 +181,7 @@ def step_cosines(
     method: Method = "difference",
     shrinkage: float = 0.1,
     penalty: float = 1e-3,
+    groups: ArrayLike | None = None,
     halves: int = 20,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -192,8 +193,10 @@ def step_cosines(
         Collected with how="mean".
     labels : array, shape (images,)
         Two classes, or a continuous attribute.
+    groups : array, shape (images,), optional
+        Images that are in one half together: pairs, or those that began with the same noise. By default each its own.
     halves : int
-        Random halves of the images for the crossed cosines.
+        Random halves of the images (groups) for the crossed cosines.
 
     Returns
     -------
@@ -209,8 +212,9 @@ def step_cosines(
     check_averaged(activations, site)
     images = activations.images.numpy()
     y = torch.from_numpy(host_array(labels).astype(np.float64))[activations.images]
+    group = images if groups is None else np.unique(host_array(groups)[images], return_inverse=True)[1]
     x = activations.site(site).double()
-    _check_rows(x[0], y, images)
+    _check_rows(x[0], y, group)
     options = Options(method, shrinkage, penalty)
     whole = torch.stack([_unit(fit_vector(level, y, options)) for level in x])
     crossed = []
@@ -218,14 +222,14 @@ def step_cosines(
     for _ in range(halves):
         a, b = (
             torch.stack([_unit(fit_vector(level[rows], y[rows], options)) for level in x])
-            for rows in _halves(images, y, rng)
+            for rows in _halves(group, y, rng)
         )
         crossed.append((a @ b.mT + b @ a.mT) / 2)
     low, high = np.quantile(torch.stack(crossed).numpy(), [0.025, 0.975], axis=0)
     sizes = [effective_dimension(level) for level in x]
     rows = [
         {
-            "site": site, "method": method, "n": len(np.unique(images)),
+            "site": site, "method": method, "n": len(np.unique(group)),
             "sigma_a": activations.sigmas[a], "log_snr_a": activations.log_snr[a],
             "sigma_b": activations.sigmas[b], "log_snr_b": activations.log_snr[b],
             "cosine": float(whole[a] @ whole[b]), "crossed": float(torch.stack(crossed)[:, a, b].mean()),

@@ -22,7 +22,7 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation, Gaussian, TrainingSet
 from scorescope.probes.models.conditions import select_rows
-from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
+from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate, sigma_range
 from scorescope.probes.models.noise import SampleNoise, edm_sigmas
 from scorescope.probes.sampling.paths import run_path
 
@@ -217,7 +217,7 @@ def query_states(
         base = torch.zeros_like(clean) if query == "noise" else clean
         yield from (base + sigma * noise for sigma in sigmas)
         return
-    top, bottom = max(80.0, sigmas[0]), min(0.002, sigmas[-1])
+    bottom, top = sigma_range(denoiser, low=min(0.002, sigmas[-1]), high=max(80.0, sigmas[0]))
     fine = sorted({*edm_sigmas(40, sigma_min=bottom, sigma_max=top)[:-1], *map(float, sigmas)}, reverse=True)
     path = run_path(denoiser, top * noise, fine, condition=condition)
     where = {sigma: index for index, sigma in enumerate(path.sigmas)}

@@ -169,7 +169,7 @@ def ledoit_wolf_weight(squares: float, variance: float, fourth: float, n: int, d
         Samples and features.
     """
     beta, delta = (fourth - squares) / (n * d), (squares - variance**2 / d) / d
-    return min(beta, delta) / delta if delta > 0 else 0.0
+    return min(max(0.0, beta), delta) / delta if delta > 0 else 0.0  # of two samples beta is 0, up to rounding
 
 
 def oas_weight(squares: float, variance: float, n: int, d: int) -> float:

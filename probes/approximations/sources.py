@@ -9,7 +9,7 @@ A source is passed over more than once and never held: one batch at a time is in
 flat rows, checked on the first pass for shape, finiteness and the stated range.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +138,9 @@ class ImageFolder:
     ----------
     folder : Path or str
         Where the images are.
-    size : int, optional
-        Side in pixels to resize to (shorter side, then centre crop); by default images must share one size.
+    size : int or (int, int), optional
+        Side in pixels to resize to, or height and width (to cover them, then centre crop); by default images must
+        share one size.
     batch : int
         Images decoded at once.
 
@@ -149,11 +150,12 @@ class ImageFolder:
         For a folder without images, an image that cannot be decoded, or sizes that differ.
     """
 
-    def __init__(self, folder: Path | str, *, size: int | None = None, batch: int = 256) -> None:
+    def __init__(self, folder: Path | str, *, size: int | tuple[int, int] | None = None, batch: int = 256) -> None:
         if not Path(folder).is_dir():
             raise InputError("folder", found=f"no folder {folder}", expected="a folder of images")
         self.files = list_images(Path(folder)).files
-        self._size, self._batch = size, batch
+        self.size, self._batch = size, batch
+        self._first: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -161,25 +163,32 @@ class ImageFolder:
 
     def __iter__(self) -> Iterator[Tensor]:
         """Batches of shape (batch, 3, y, x), float32 in [-1, 1]."""
-        first: tuple[int, ...] | None = None
+        self._first = None
         for start in range(0, len(self.files), self._batch):
-            images = []
-            for path in self.files[start : start + self._batch]:
-                image = _decode(path, self._size)
-                first = first or image.shape
-                if image.shape != first:
-                    found = f"{image.shape[1]} x {image.shape[0]} pixels"
-                    raise InputError(str(path), found=found, expected=f"{first[1]} x {first[0]}, or a `size`")
-                images.append(image)
-            stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-            yield stacked.to(torch.float32) / 127.5 - 1
+            yield self.read(self.files[start : start + self._batch])
+
+    def read(self, files: Sequence[Path]) -> Tensor:
+        """Some images as a batch, of the size of those before."""
+        images = []
+        for path in files:
+            image = _decode(path, self.size)
+            self._first = self._first or image.shape
+            if image.shape != self._first:
+                found = f"{image.shape[1]} x {image.shape[0]} pixels"
+                raise InputError(str(path), found=found, expected=f"{self._first[1]} x {self._first[0]}, or a `size`")
+            images.append(image)
+        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        return stacked.to(torch.float32) / 127.5 - 1
 
 
-def _decode(path: Path, size: int | None) -> NDArray[np.uint8]:
+def _decode(path: Path, size: int | tuple[int, int] | None) -> NDArray[np.uint8]:
     content = read_bytes(path, expected="a whole image")
     with only_input_errors(path, expected="a whole image", found="an image that cannot be read"):
         pixels, _ = decode_image(content)
-    return np.asarray(ImageOps.fit(Image.fromarray(pixels), (size, size))) if size else pixels
+    if not size:
+        return pixels
+    height, width = (size, size) if isinstance(size, int) else size
+    return np.asarray(ImageOps.fit(Image.fromarray(pixels), (width, height)))
 
 
 def filtered(

@@ -8,6 +8,7 @@
     batch_coupling(draw, seeds=range(8)).couples   # does the result of a sample depend on those beside it?
 
     print(describe_pipeline(pipe, {"prompt": "a lighthouse"}))
+    model = pipeline_model(pipe, read_prompts("prompts.csv"))     # D(x, sigma, row), as of any denoiser
     made = record_calls(pipe, plan_calls(pipe, read_prompts("prompts.csv")), folder="runs/a")
 
 States stay those of the record in `replay`; `sweep` and `sample_pipeline` sample anew, from the same seeds.
@@ -18,10 +19,11 @@ from scorescope.probes.experiments.diffusers_guider import as_guider
 from scorescope.probes.experiments.guided_pipeline import Guide, guide
 from scorescope.probes.experiments.pipeline_calls import RecordedCalls, plan_calls, record_calls
 from scorescope.probes.experiments.pipeline_description import PipelineDescription, describe_pipeline
+from scorescope.probes.experiments.pipeline_model import pipeline_model
 from scorescope.probes.experiments.pipeline_runs import sample_pipeline
 from scorescope.probes.experiments.replay import replay, replay_all, visits
 from scorescope.probes.experiments.rule_fields import with_fields, with_weight
-from scorescope.probes.experiments.sweep import Setting, sweep
+from scorescope.probes.experiments.sweep import Setting, read_sweep, sweep
 
 __all__ = [
     "Coupling",
@@ -33,7 +35,9 @@ __all__ = [
     "batch_coupling",
     "describe_pipeline",
     "guide",
+    "pipeline_model",
     "plan_calls",
+    "read_sweep",
     "record_calls",
     "replay",
     "replay_all",

@@ -122,6 +122,12 @@ def check_arguments(pipe: Any, given: Mapping[str, Any], *, argument: str, more:
             raise InputError(argument, found=repr(name), expected=expected)
 
 
+def example_row(pipe: Any) -> dict[str, Any]:
+    """Arguments of one call, made up: what a pipeline can be tried with."""
+    made_up = {"prompt": "a photograph"} if takes(pipe, "prompt") else {"class_labels": [0]}
+    return {name: value for name, value in made_up.items() if takes(pipe, name)}
+
+
 def takes(pipe: Any, name: str) -> bool:
     """Whether the pipeline's call has an argument of this name.
 
@@ -130,6 +136,12 @@ def takes(pipe: Any, name: str) -> bool:
     known = inspect.signature(type(pipe).__call__).parameters
     names_all = STEPS in known or all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in known.values())
     return name in known or not names_all
+
+
+def default_steps(pipe: Any) -> int:
+    """Steps of a call that names none."""
+    parameter = inspect.signature(type(pipe).__call__).parameters.get(STEPS)
+    return parameter.default if parameter is not None and isinstance(parameter.default, int) else 50
 
 
 @checked
@@ -174,7 +186,7 @@ def record_calls(
     decoded = folder / "decoded"
     decoded.mkdir(parents=True, exist_ok=True)
     _check_pipeline(folder / "pipeline.json", pipe)
-    specs = [{**call, "shared": _plain(shared), "number": number} for number, call in enumerate(calls)]
+    specs = [{**call, "shared": plain(shared), "number": number} for number, call in enumerate(calls)]
     recording = record(
         pipe, keep=keep, modules=modules, level=level, branches=branches, path=folder / "trace", resume=True,
         progress=progress,
@@ -270,7 +282,7 @@ def _heard(pipe: Any) -> Iterator[list[Tensor]]:
         del vae.decode
 
 
-def _plain(shared: Mapping[str, Any]) -> dict[str, Any]:
+def plain(shared: Mapping[str, Any]) -> dict[str, Any]:
     """Shared arguments as a spec holds them; of tensors and objects the fingerprint."""
     plain = (str, int, float, bool, type(None))
     return {

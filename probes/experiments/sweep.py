@@ -143,7 +143,7 @@ def sweep(
         if run is None:
             run = run_one(model, rule=rule, progress=progress, **common)
             if store:
-                store.write(name, texts[name], run)
+                store.write(name, texts[name], run, swept)
         settings.append(Setting(name, rule, _told(run, swept), swept))
     return settings
 
@@ -205,7 +205,7 @@ class _Store:
         expected = "an empty folder, or one of the same sweep"
         raise InputError("folder", found=f"another sweep in {self.folder} ({name})", expected=expected)
 
-    def write(self, name: str, rule: str, run: Run) -> None:
+    def write(self, name: str, rule: str, run: Run, swept: Mapping[str, float | str]) -> None:
         """Write a finished run."""
         path = self._path(name)
         assert run.trace is not None  # sweep always records
@@ -216,13 +216,48 @@ class _Store:
         for kind, table in (("scalars", trace.scalars), ("samples", trace.samples)):
             replace_file(path.with_suffix(f".{kind}.parquet"), table.to_parquet)
         files = {part: sha256(path.with_suffix(f".{part}")) for part in _PARTS}
-        said = {"fixed": self.fixed, "rule": rule, "manifest": dict(trace.manifest), "files": files}
+        said = {
+            "name": name, "swept": dict(swept), "fixed": self.fixed, "rule": rule, "manifest": dict(trace.manifest),
+            "files": files,
+        }  # fmt: skip
         write_json(path.with_suffix(".json"), said, default=str)
 
     def _path(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         plain = "".join(c if c.isalnum() else "-" for c in name)[:40]
         return self.folder / f"{plain}-{digest}.x"
+
+
+@checked
+def read_sweep(folder: str | Path) -> dict[str, Run]:
+    """The finished settings of a sweep's folder by name, in the order of the names of their files.
+
+    Parameters
+    ----------
+    folder : path
+        That `sweep` was given, or the JSON file of one setting in it.
+
+    Returns
+    -------
+    dict of str to Run
+        Samples and traces. A setting that an earlier version wrote has the name of its file.
+
+    Raises
+    ------
+    InputError
+        For a folder without settings, and damaged ones.
+    """
+    path = Path(folder)
+    files = [path] if path.is_file() else [one for one in sorted(path.glob("*.json")) if is_setting(one)]
+    if not files:
+        raise InputError("folder", found=f"{path}, which has none", expected="finished settings of a sweep")
+    found = {}
+    for file in files:
+        said = read_setting(file)
+        swept = said.get("swept", {})
+        with only_input_errors(file, expected="a whole setting", found="damaged entries"):
+            found[str(said.get("name", file.stem))] = _told(_run(file, said), dict(swept))
+    return found
 
 
 def is_setting(path: Path) -> bool:

@@ -41,7 +41,7 @@ def dinov2_extractor(
     device : str
         Where it runs.
     """
-    network = _pretrained("AutoModel", model) if isinstance(model, str | Path) else model
+    network = pretrained("AutoModel", model) if isinstance(model, str | Path) else model
     require_members("model", network, "to", "eval", expected="a name or folder for transformers, or a loaded model")
     network = network.to(device).eval().requires_grad_(False)
     return Extractor(
@@ -69,7 +69,7 @@ def clip_extractor(
         Where it runs.
     """
     if isinstance(model, str | Path):
-        model = _pretrained("CLIPVisionModelWithProjection", model)
+        model = pretrained("CLIPVisionModelWithProjection", model)
     require_members("model", model, "to", "config", expected="a name or folder for transformers, or a loaded model")
     size = int(model.config.image_size) if size is None else size
     network = model.to(device).eval().requires_grad_(False)
@@ -113,14 +113,22 @@ def scaled(size: int, statistics: Statistics) -> Callable[[Tensor], Tensor]:
     return transform
 
 
-def _pretrained(kind: str, name: str | Path) -> Any:
-    """A model of transformers by name or folder."""
+def pretrained(kind: str, name: str | Path) -> Any:
+    """A model or a tokenizer of transformers by name or folder; `InputError` where weights of it are not there."""
     library = _library("transformers")
+    is_model = not kind.endswith("Tokenizer")
     try:
-        return getattr(library, kind).from_pretrained(name)
+        found = getattr(library, kind).from_pretrained(name, **({"output_loading_info": True} if is_model else {}))
     except (OSError, ValueError) as error:
         expected = "a folder that save_pretrained wrote, or a public name and a connection or a filled cache"
         raise InputError(str(name), found=str(error).splitlines()[0], expected=expected) from None
+    if not is_model:
+        return found
+    model, loading = found
+    if missing := sorted(loading["missing_keys"]):
+        text = f"no weights for {len(missing)} of its parts, {missing[0]} among them"
+        raise InputError(str(name), found=text, expected=f"all weights of a {kind}")
+    return model
 
 
 def _library(name: str) -> ModuleType:

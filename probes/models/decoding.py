@@ -68,11 +68,7 @@ def vae_decoder(vae: Any) -> Decoder:
     InputError
         Where the autoencoder is scaled in another way (by channel means): write that decoder out.
     """
-    config = getattr(vae, "config", None)
-    scale, shift = getattr(config, "scaling_factor", None), getattr(config, "shift_factor", None) or 0.0
-    if scale is None or getattr(config, "latents_mean", None) is not None:
-        found = f"a {type(vae).__name__} without one scaling_factor for all channels"
-        raise InputError("vae", found=found, expected="an AutoencoderKL, or a function of latents of your own")
+    scale, shift = _scaling(vae, "a function of latents of your own")
 
     def decoder(latents: Tensor) -> Tensor:
         found = vae.decode(latents.to(vae.device, vae.dtype) / scale + shift, return_dict=False)[0]
@@ -80,3 +76,48 @@ def vae_decoder(vae: Any) -> Decoder:
         return images
 
     return decoder
+
+
+@checked
+def vae_encoder(vae: Any) -> Decoder:
+    """What `vae_decoder` undoes: images to the latents that a pipeline's scheduler steps, the most likely ones.
+
+    Parameters
+    ----------
+    vae : object
+        As in `vae_decoder`.
+
+    Returns
+    -------
+    callable
+        Images (n, channel, y, x) in [-1, 1] to latents (n, *shape), scaled and shifted, without gradients.
+
+    Raises
+    ------
+    InputError
+        Where the autoencoder is scaled in another way, and in a call where it gives no distribution of latents.
+    """
+    scale, shift = _scaling(vae, "latents of your own")
+
+    @torch.no_grad()
+    def encoder(images: Tensor) -> Tensor:
+        found = getattr(vae.encode(images.to(vae.device, vae.dtype)), "latent_dist", None)
+        if found is None:
+            raise InputError("vae", found=f"a {type(vae).__name__} that gives no latent_dist", expected=_KNOWN)
+        latents: Tensor = (found.mode() - shift) * scale
+        return latents.to(torch.promote_types(latents.dtype, torch.float32))
+
+    return encoder
+
+
+_KNOWN = "an AutoencoderKL"
+
+
+def _scaling(vae: Any, other: str) -> tuple[float, float]:
+    """scale and shift of latents = (what the encoder gives - shift) * scale."""
+    config = getattr(vae, "config", None)
+    scale, shift = getattr(config, "scaling_factor", None), getattr(config, "shift_factor", None) or 0.0
+    if scale is None or getattr(config, "latents_mean", None) is not None:
+        found = f"a {type(vae).__name__} without one scaling_factor for all channels"
+        raise InputError("vae", found=found, expected=f"{_KNOWN}, or {other}")
+    return float(scale), float(shift)

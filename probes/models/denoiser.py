@@ -6,11 +6,13 @@
 Nothing is inherited and nothing is registered. `evaluate` calls a denoiser and checks what came back.
 """
 
+import math
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 Condition = Any
@@ -67,6 +69,27 @@ def evaluate(denoiser: Denoiser, x: Tensor, sigma: Tensor, condition: Condition,
     prediction = denoiser(x, sigma, condition)
     check_prediction(prediction, x, branch=branch)
     return prediction
+
+
+@checked
+def sigma_range(denoiser: object, *, low: float = 0.0, high: float = math.inf) -> tuple[float, float]:
+    """Least and largest noise level at which a denoiser can be asked, of those between low and high.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        One that does not know every level says so by an attribute `sigma_range`, (least, largest).
+
+    Raises
+    ------
+    InputError
+        Where none is left.
+    """
+    least, largest = getattr(denoiser, "sigma_range", (0.0, math.inf))
+    if not max(low, least) < min(high, largest):
+        found = f"levels from {least:.4g} to {largest:.4g}"
+        raise InputError("denoiser.sigma_range", found=found, expected=f"levels between {low:.4g} and {high:.4g}")
+    return max(low, least), min(high, largest)
 
 
 def working_dtype(like: Tensor) -> torch.dtype:

@@ -4,8 +4,6 @@ model = load_model("digits")
 model = load_model("my_package.my_module:make_denoiser")
 """
 
-import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +11,13 @@ from typing import Any
 
 import torch
 
-from scorescope.data.checkpoints import load_denoiser, shipped_denoisers
+from scorescope.data.checkpoints import load_denoiser, sha256, shipped_denoisers
 from scorescope.data.digits import Digits, load_digits
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.models.edm_network import denoiser_of_file
+from scorescope.probes.models.factories import call_factory, import_factory
 
 
 @checked
@@ -34,7 +34,8 @@ class Model:
     shape : tuple of int
         Shape of one sample.
     conditions : callable
-        Number of samples to one condition a sample, in an order that treats conditions alike.
+        Number of samples to one condition a sample, in an order that treats conditions alike; None for a model that
+        has none.
     value_range : (float, float) or None
         Range of the data; None for latents.
     digits : Digits or None
@@ -59,7 +60,7 @@ class Model:
 
 
 @checked
-def load_model(name: str, *, device: str | torch.device = "cpu") -> Model:
+def load_model(name: str, *, device: str | torch.device = "cpu", factory: str | None = None) -> Model:
     """The model that a name stands for.
 
     Parameters
@@ -67,10 +68,14 @@ def load_model(name: str, *, device: str | torch.device = "cpu") -> Model:
     name : str
         A shipped denoiser ("digits", "digits_weak", "shapes"), a safetensors file of another one of ours, or
         "package.module:factory". The factory takes no
-        arguments and returns a `Model`, or a denoiser with attributes `shape` and `classes` (and, if it has
-        one, `value_range`). The current folder is searched too.
+        arguments and returns a `Model`, or a denoiser with attributes `shape` and `classes` (0 for none; and, if it
+        has one, `value_range`). The current folder is searched too.
     device : str
-        Where shipped weights go.
+        Where weights from files go.
+    factory : str, optional
+        For a safetensors file of a network of your own: "package.module:function" that returns the network, untrained.
+        It is one as the EDM codes have it, net(x, sigma, one-hot labels) with `img_channels`, `img_resolution` and
+        `label_dim`, or a denoiser with attributes `shape` and `classes`.
 
     Raises
     ------
@@ -78,6 +83,10 @@ def load_model(name: str, *, device: str | torch.device = "cpu") -> Model:
         If there is no such model, or the factory returns something else.
     """
     check_device(device)
+    if factory is not None:
+        denoiser = denoiser_of_file(Path(name), factory).to(device)
+        source = f"{factory}, sha256 {sha256(Path(name))}"
+        return _model(denoiser, Path(name).stem, argument=f"factory {factory!r}", source=source)
     model = _loaded(name, device)
     object.__setattr__(model, "loaded_as", name)
     return model
@@ -94,18 +103,20 @@ def _loaded(name: str, device: str | torch.device) -> Model:
     if name.endswith(".safetensors"):
         return _of_file(Path(name), device)
     factory = import_factory(name, argument="denoiser", known=shipped_denoisers())
-    try:
-        found = factory()
-    except Exception as error:
-        found_text = f"{name!r}, which failed with {type(error).__name__}: {error}"
-        raise InputError("denoiser", found=found_text, expected="a factory that returns a denoiser") from error
+    found = call_factory(factory, name, argument="denoiser")
     if isinstance(found, Model):
         return found
-    shape, classes = getattr(found, "shape", None), getattr(found, "classes", None)
-    if not callable(found) or not shape or not classes:
+    return _model(found, name, argument=f"denoiser {name!r}", source=name)
+
+
+def _model(denoiser: Any, name: str, *, argument: str, source: str) -> Model:
+    """A denoiser of the user's, which says its shape and the number of its classes."""
+    shape, classes = getattr(denoiser, "shape", None), getattr(denoiser, "classes", None)
+    if not callable(denoiser) or not shape or classes is None:
         expected = "a Model, or a callable denoiser with attributes shape and classes"
-        raise InputError(f"denoiser {name!r}", found=f"a {type(found).__name__}", expected=expected)
-    return Model(found, name, tuple(shape), _cycle(int(classes)), getattr(found, "value_range", None), source=name)
+        raise InputError(argument, found=f"a {type(denoiser).__name__}", expected=expected)
+    value_range = getattr(denoiser, "value_range", None)
+    return Model(denoiser, name, tuple(shape), _cycle(int(classes)), value_range, source=source)
 
 
 def _of_file(path: Path, device: str | torch.device) -> Model:
@@ -128,7 +139,8 @@ def check_device(device: str | torch.device) -> None:
 
 
 def _cycle(classes: int) -> Callable[[int], Condition]:
-    return lambda count: torch.arange(count) % classes
+    """Every class in turn; None where there is none."""
+    return lambda count: torch.arange(count) % classes if classes else None
 
 
 def combinations(sizes: tuple[int, ...]) -> Callable[[int], Condition]:
@@ -136,36 +148,6 @@ def combinations(sizes: tuple[int, ...]) -> Callable[[int], Condition]:
     every = torch.cartesian_prod(*(torch.arange(size) for size in sizes))
     every = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(0))]
     return lambda count: every[torch.arange(count) % len(every)]
-
-
-def import_factory(name: str, *, argument: str, known: list[str]) -> Callable[[], Any]:
-    """The function that "package.module:factory" names; the current folder is searched too.
-
-    Raises
-    ------
-    InputError
-        Naming `argument`, what was found, and that the name could also be one of `known`.
-    """
-    module_name, _, attribute = name.partition(":")
-    expected = f"one of {known}, or package.module:factory"
-    if (Path(name) / "model_index.json").is_file():
-        raise InputError(argument, found=f"{name!r}, a diffusers pipeline", expected="--pipeline for it")
-    if module_name.endswith(".py") and attribute:
-        dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
-        raise InputError(argument, found=repr(name), expected=f"package.module:factory, as {dotted}:{attribute}")
-    if not attribute:
-        raise InputError(argument, found=repr(name), expected=expected)
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` would
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(argument, found=f"{name!r} ({error})", expected=expected) from None
-    if not callable(factory):
-        expected = f"a function that returns a {argument}"
-        raise InputError(argument, found=f"{name!r}, a {type(factory).__name__}", expected=expected)
-    made: Callable[[], Any] = factory
-    return made
 
 
 def check_value_range(value_range: tuple[float, float] | None) -> None:

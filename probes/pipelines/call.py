@@ -81,21 +81,27 @@ class Call:
     @property
     def state(self) -> Any:
         """The argument that is the state."""
-        return self._named().get(self._state)
+        return self.named().get(self.state_argument)
 
     @property
-    def _state(self) -> str:
-        """Its name: a customary one, else the first."""
-        return state_name(self._named())
+    def state_argument(self) -> str:
+        """The name of the state: a customary one, else the first."""
+        return state_name(self.named())
 
-    def _named(self) -> dict[str, Any]:
+    @property
+    def time_argument(self) -> str:
+        """The name of the argument that is the time; empty where there is none."""
+        named = self.named()
+        return next((name for name in TIME_ARGUMENTS if named.get(name) is not None), "")
+
+    def named(self) -> dict[str, Any]:
         """Its arguments by name, those without one first."""
         return dict(zip(_parameters(self.network).parameters, self.args, strict=False)) | dict(self.kwargs)
 
     def conditions(self) -> dict[str, Tensor]:
         """The tensors among its arguments that have a row for each of the call's, but for state and time."""
-        named = named_tensors((), self._named())
-        state, size = self._state, self.rows
+        named = named_tensors((), self.named())
+        state, size = self.state_argument, self.rows
         return {
             name: value
             for name, value in named.items()
@@ -136,7 +142,7 @@ class Call:
             if outer in kwargs:
                 kwargs = _replaced(kwargs, (outer, *inner), value, rows)
             else:
-                args = _replaced(args, (list(self._named()).index(outer), *inner), value, rows)
+                args = _replaced(args, (list(self.named()).index(outer), *inner), value, rows)
         if alone and rows is not None:
             args, kwargs = _cut(args, rows, self.rows), _cut(kwargs, rows, self.rows)
         context = getattr(network, "cache_context", None) if self.context else None

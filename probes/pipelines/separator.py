@@ -5,6 +5,7 @@ This module knows nothing of hooks and pipelines.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -71,9 +72,7 @@ class Separated:
     @property
     def cond_calls(self) -> tuple[int, ...]:
         """Places in `calls` of those that hold `cond`."""
-        if self.layout.order == "joined":
-            return tuple(range(len(self.calls)))
-        return (next(i for i in range(len(self.calls)) if self.place < sum(self.layout.parts[: i + 1])),)
+        return tuple(range(len(self.calls))) if self.layout.order == "joined" else (self._call_of(self.place),)
 
     @property
     def blocks(self) -> int | None:
@@ -83,11 +82,27 @@ class Separated:
     @property
     def cond_rows(self) -> slice | None:
         """Rows of `cond` in its call, where that holds other branches too."""
-        if self.blocks is None or self.blocks == 1:
+        return None if self.layout.order == "joined" else self._rows_of(self.place)
+
+    def source(self, branch: Literal["cond", "uncond"]) -> tuple[Call, slice | None] | None:
+        """The call that holds a branch, and its rows where it holds others too; None where the branch was not made,
+        or lies in several calls.
+        """
+        place = self.place if branch == "cond" else _places(self.verdicts)[1]
+        if place is None or self.layout.order == "joined":
             return None
-        place, rows = self.place - sum(self.layout.parts[: self.cond_calls[0]]), len(self.state)
+        return self.calls[self._call_of(place)], self._rows_of(place)
+
+    def _call_of(self, place: int) -> int:
+        return next(i for i in range(len(self.calls)) if place < sum(self.layout.parts[: i + 1]))
+
+    def _rows_of(self, place: int) -> slice | None:
+        call, rows = self._call_of(place), len(self.state)
+        blocks, place = self.layout.parts[call], place - sum(self.layout.parts[:call])
+        if blocks == 1:
+            return None
         if self.layout.order == "interleaved":
-            return slice(place, None, self.blocks)
+            return slice(place, None, blocks)
         return slice(place * rows, (place + 1) * rows)
 
     def cond_of(self, again: Sequence[Call], *, alone: bool) -> Tensor | None:

@@ -44,6 +44,7 @@ def record(
     sites: Sequence[str | Site] = (),
     path: str | Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     level: LevelFunction | None = None,
     value_range: tuple[float, float] | None = None,
     branches: Sequence[str] = (),
@@ -75,6 +76,9 @@ def record(
     resume : bool
         Continue the trace at `path`, if there is one: of the same pipeline, modules, schedulers and sites, with the
         same arrays kept in the same steps.
+    overwrite : bool
+        Replace the trace at `path`, if there is one, when the block is entered: for a cell that is run again. A folder
+        that holds anything but a trace is refused.
     level : callable, optional
         (scheduler, timestep, state) -> Level, for a scheduler whose noise levels cannot be recognised.
     value_range : (float, float), optional
@@ -97,7 +101,7 @@ def record(
     """
     what = plan(keep, every, budget)
     denoisers, engine = find.denoisers(pipe, modules), Engine(pipe)
-    sink = Sink(Path(path) if path is not None else None, resume=resume)
+    sink = Sink(Path(path) if path is not None else None, resume=resume, overwrite=overwrite)
     inner = KeptSites(tuple(sites), denoisers)
     recorder = Recorder(what, sink, level, value_range, branches, progress=progress)
     return Session(engine, denoisers, inner, recorder, sink)

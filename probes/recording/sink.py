@@ -16,7 +16,7 @@ from scorescope.probes.recording.made import prove_step
 from scorescope.probes.recording.offload import Ring
 from scorescope.probes.recording.reading import Contents, read
 from scorescope.probes.recording.resuming import reopen
-from scorescope.probes.recording.store import Writer, is_unbegun, text_of
+from scorescope.probes.recording.store import Writer, is_unbegun, remove_trace, text_of
 from scorescope.probes.recording.table import prove_all, sample_offsets, scalar_table
 from scorescope.probes.recording.under_way import OneProcess
 
@@ -118,6 +118,8 @@ class Sink:
         Folder of the trace; None holds it in memory.
     resume : bool
         Continue the trace that is there.
+    overwrite : bool
+        Replace the trace that is there.
 
     Attributes
     ----------
@@ -129,10 +131,13 @@ class Sink:
         Calls of denoisers and schedulers, in this run, that were begun and did not return.
     """
 
-    def __init__(self, path: Path | None, *, resume: bool) -> None:
+    def __init__(self, path: Path | None, *, resume: bool, overwrite: bool = False) -> None:
         if resume and path is None:
             raise InputError("resume", found="True without a path", expected="the path of the trace to continue")
-        self._path, self._resume = path, resume
+        if overwrite and (resume or path is None):
+            found = "True beside resume=True" if resume else "True without a path"
+            raise InputError("overwrite", found=found, expected="the path of the trace to replace, and no resume")
+        self._path, self._resume, self._overwrite = path, resume, overwrite
         self._writer: Writer | None = None
         self._memory = Memory()
         self._ring: Ring | None = None
@@ -171,8 +176,10 @@ class Sink:
             self.attempt = 1 + max((line["attempt"] for line in earlier.lines), default=-1)
             self.next_run = 1 + max((line["run"] for line in earlier.lines), default=-1)
             self._ended = earlier.finished_runs()
-        else:
-            self._writer = Writer.create(self._path, manifest)
+            return
+        if self._overwrite and not is_unbegun(self._path):
+            remove_trace(self._path)
+        self._writer = Writer.create(self._path, manifest)
 
     def put(self, step: Step) -> None:
         """Take one step."""

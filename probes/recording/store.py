@@ -73,7 +73,9 @@ class Writer:
         """Start a new trace in a new or empty folder, or one where a crash left no more than empty names."""
         if not is_unbegun(path):
             raise TraceError(
-                "path", found=f"{path}, which is there already", expected="a new or empty folder, or resume=True"
+                "path",
+                found=f"{path}, which is there already",
+                expected="a new or empty folder, resume=True to go on with a trace, or overwrite=True to replace it",
             )
         try:
             (path / SHARDS).mkdir(parents=True, exist_ok=True)
@@ -215,10 +217,51 @@ def take_steps(path: Path) -> int:
     return file
 
 
+def remove_trace(path: Path) -> None:
+    """Remove a trace, its manifest last, and leave the folder; nothing that is not a trace's goes.
+
+    Raises
+    ------
+    TraceError
+        For a folder that holds anything else, or a trace that is being written.
+    """
+    if not path.is_dir():
+        raise TraceError("path", found=f"{path}, which is no folder", expected="the folder of a trace")
+    shards, files = path / SHARDS, {MANIFEST, STEPS, SCALARS}
+    partial = {f"{name}.partial" for name in files}
+    strange = [entry.name for entry in path.iterdir() if entry.name not in {*files, *partial, SHARDS}]
+    if shards.is_symlink():
+        strange.append(SHARDS)
+    elif shards.is_dir():
+        strange += [entry.name for entry in shards.iterdir() if not SHARD_NAME.fullmatch(_whole_name(entry))]
+    if strange or not is_own_file(path / MANIFEST) or FORMAT.encode() not in _beginning(path / MANIFEST):
+        found = f"{path}, which holds {', '.join(sorted(strange)[:4]) or 'no manifest of a trace'}"
+        raise TraceError("path", found=found, expected="a trace to replace and nothing else, or a new folder")
+    file = take_steps(path)
+    try:
+        entries = list(shards.iterdir()) if shards.is_dir() else []
+        names = (*partial, SCALARS, STEPS, MANIFEST)
+        for entry in (*entries, *(path / name for name in names)):
+            entry.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        unlock_and_close(file)
+
+
+def _beginning(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(2**20)
+
+
+def _whole_name(file: Path) -> str:
+    return file.name.removesuffix(".partial")
+
+
 def _remove_left_over(path: Path, named: Collection[str]) -> None:
     """Remove what was being written when the process ended, and shards that no line tells of: nothing reads them."""
     for file in (*path.iterdir(), *(path / SHARDS).iterdir()):
-        whole = file.name.removesuffix(".partial")
+        whole = _whole_name(file)
         ours = whole in (MANIFEST, SCALARS) or SHARD_NAME.fullmatch(whole)
         unnamed = SHARD_NAME.fullmatch(file.name) and file.parent.name == SHARDS and file.name not in named
         if (unnamed or (ours and file.name != whole)) and is_own_file(file):

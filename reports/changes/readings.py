@@ -1,8 +1,9 @@
 """Sentences of what changed: what is shown to differ, and what a difference that is not shown could have been."""
 
+from typing import Any
+
 import pandas as pd
 
-from scorescope.analysis.changes import RunChanges
 from scorescope.probes.recording.trace import Trace
 
 MOST = 3  # quantities that are named
@@ -14,7 +15,13 @@ def read_runs(table: pd.DataFrame, ranges: pd.DataFrame) -> str:
     if known.empty:
         return f"Nothing can be told: {'; '.join(sorted(set(table['missing'])))}."
     names = list(dict.fromkeys(table.loc[table["shown"], "quantity"]))
-    looked = f"{table['quantity'].nunique()} quantities at {table['step'].nunique()} steps"
+    steps = table[["stream", "schedule", "step"]].drop_duplicates()
+    looked = f"{table['quantity'].nunique()} quantities at {len(steps)} steps"
+    several = bool(steps[["stream", "schedule"]].any(axis=None))
+
+    def of(row: Any) -> str:
+        return f" of scheduler {row.stream}, schedule {row.schedule}," if several else ""
+
     if not names:
         least = (known["detectable"] / known["first"].abs()).median()
         return (
@@ -24,7 +31,7 @@ def read_runs(table: pd.DataFrame, ranges: pd.DataFrame) -> str:
     told = []
     for name in names[:MOST]:
         rows = ranges[ranges["quantity"] == name]
-        where = " and ".join(f"σ = {row.from_sigma:.3g} to {row.to_sigma:.3g}" for row in rows.itertuples())
+        where = " and ".join(f"σ = {row.from_sigma:.3g} to {row.to_sigma:.3g}{of(row)}" for row in rows.itertuples())
         peak = table[(table["quantity"] == name) & table["shown"]].iloc[0]
         told.append(
             f"{name.replace('_', ' ')} at {where} (at σ = {peak['sigma']:.3g} by {peak['value']:.3g}, "
@@ -34,15 +41,27 @@ def read_runs(table: pd.DataFrame, ranges: pd.DataFrame) -> str:
     return f"Of {looked} these are shown to differ: {'; '.join(told)}{more}."
 
 
-def read_pairing(found: RunChanges) -> str:
+def read_pairing(pairing: pd.DataFrame) -> str:
     """Which samples were compared, and which were left out."""
-    table = found.pairing
-    pairs = int(((table["first"] >= 0) & (table["second"] >= 0)).sum())
-    alone = [int((table[name] < 0).sum()) for name in ("second", "first")]
-    if found.paired:
+    pairs = int(((pairing["first"] >= 0) & (pairing["second"] >= 0)).sum())
+    alone = [int((pairing[name] < 0).sum()) for name in ("second", "first")]
+    if pairs:
         rest = f"; {alone[0]} of the first and {alone[1]} of the second run have no partner and are left out"
         return f"{pairs} pairs of one seed and prompt are compared{rest if any(alone) else ''}."
     return "No seed and prompt is in both runs: two independent sets are compared, which shows less than pairs would."
+
+
+def read_ends(ends: pd.DataFrame) -> str:
+    """What is shown to differ of what the runs ended with."""
+    known = ends.dropna(subset=["low"]).assign(quantity=lambda rows: rows["quantity"].str.replace("_", " "))
+    if known.empty:
+        return ""
+    shown = [
+        f"{row.quantity} by {row.value:.3g} ({row.low:.3g} to {row.high:.3g}, beside {row.first:.3g})"
+        for row in known[known["shown"]].itertuples()
+    ]
+    names = ", ".join(known["quantity"])
+    return f"Of what they ended with ({names}) " + (f"{'; '.join(shown)}." if shown else "nothing is shown to differ.")
 
 
 def read_arguments(first: Trace, second: Trace) -> str:
@@ -69,11 +88,38 @@ def read_losses(table: pd.DataFrame, best: pd.DataFrame) -> str:
         )
     alone = best[best["also"] == ""]["lowest"].value_counts()
     counts = ", ".join(f"{name} at {count}" for name, count in alone.items()) or "none at any"
+    return f"Of {len(best)} noise levels the loss is shown to be the lowest of all: {counts}. {read_largest(table)}"
+
+
+def read_largest(table: pd.DataFrame) -> str:
+    """The largest difference of loss that is shown, relative to the first's; some is."""
+    shown = table[table["shown"]]
     peak = shown.iloc[int((shown["value"] / shown["loss"]).abs().to_numpy().argmax())]
     share = 100 * peak["value"] / peak["loss"]
     low, high = 100 * peak["low"] / peak["loss"], 100 * peak["high"] / peak["loss"]
     return (
-        f"Of {len(best)} noise levels the loss is shown to be the lowest of all: {counts}. The largest difference is "
-        f"at σ = {peak['sigma']:.3g}: the loss of {peak['second']} is {share:+.2g} % ({low:+.2g} to {high:+.2g}) "
-        f"beside {peak['first']}."
+        f"The largest difference is at σ = {peak['sigma']:.3g}: the loss of {peak['second']} is {share:+.2g} % "
+        f"({low:+.2g} to {high:+.2g}) beside {peak['first']}."
     )
+
+
+def read_ema(above: pd.DataFrame, best: pd.DataFrame) -> str:
+    """Which EMA length is lowest where that is shown, and which are shown to be worse than another, and where."""
+    alone = best[best["also"] == ""]
+    told = [f"{length} {_levels(rows['sigma'])}" for length, rows in alone.groupby("lowest", sort=False)]
+    first = f"Of {len(best)} noise levels one EMA length is shown to be the best at {len(alone)}"
+    first += f": {'; '.join(told)}; at the others two or more are not told apart." if told else "."
+    worse = above[above["shown"]]
+    names = sorted(above["denoiser"].unique(), key=float)
+    where = [f"{name} {_levels(worse.loc[worse['denoiser'] == name, 'sigma'])}" for name in names]
+    bad = "; ".join(text for name, text in zip(names, where, strict=True) if (worse["denoiser"] == name).any())
+    never = ", ".join(name for name in names if not (worse["denoiser"] == name).any())
+    return f"{first} Shown to be worse than the lowest: {bad}; at no level: {never or 'none'}."
+
+
+def _levels(sigmas: "pd.Series[float]") -> str:
+    """A few noise levels one by one, or how many and between which."""
+    values = sorted(sigmas)
+    if len(values) > 2:
+        return f"at {len(values)} levels, σ = {values[0]:.2g} to {values[-1]:.2g}"
+    return f"at σ = {' and '.join(f'{value:.2g}' for value in values)}"

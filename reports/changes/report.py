@@ -1,6 +1,7 @@
-"""The report on what changed: recorded runs of two or more checkpoints, or denoisers at the same noisy points.
+"""The report on what changed: recorded runs of two or more checkpoints, sweeps, or denoisers at the same noisy points.
 
 compare_runs(Path("report/changes"), {"before": Path("runs/a"), "after": Path("runs/b")}, command="...")
+compare_sweeps(Path("report/changes"), {"before": Path("runs/a"), "after": Path("runs/b")}, command="...")
 compare_denoisers(Path("report/changes"), {"before": before, "after": after}, images, command="...")
 """
 
@@ -9,37 +10,36 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from scorescope.analysis.changes import RunChanges, denoiser_changes, lowest, run_changes, shown_ranges
+from scorescope.analysis.changes import denoiser_changes, lowest
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank import Bank, log_snr_grid
-from scorescope.probes.experiments.pipeline_calls import decoded_images
+from scorescope.probes.experiments.sweep import read_sweep
 from scorescope.probes.models.denoiser import Condition, Denoiser
-from scorescope.probes.recording.trace import Trace
 from scorescope.reports.changes import figures, readings
+from scorescope.reports.changes.recorded import Source, open_run, trace_folder
+from scorescope.reports.changes.sections_runs import HOW, compare_section
 from scorescope.reports.page.pages import Outcome, ReportFigure, ReportTable, ReportWriter, Section
 from scorescope.reports.page.requests import by_call
 
-PANELS = 6  # quantities that are drawn
-PAIRS = 6  # images that are drawn
 LEVELS = log_snr_grid(-8, 6, 15)  # sigma from 0.05 to 55
-HOW = "Bands hold together over all rows of the table (95 %); marks: shown to differ."
 
 
 @checked
-def compare_runs(out: Path | str, runs: Mapping[str, Path | str], *, command: str) -> Outcome:
+def compare_runs(out: Path | str, runs: Mapping[str, Source], *, command: str) -> Outcome:
     """Compare recorded runs with the first of them, and write the report.
+
+    Runs of other noise levels (another scheduler, another number of steps) are compared by what they ended with.
 
     Parameters
     ----------
     out : path
         Folder of the report.
-    runs : mapping of str to path
-        Trace folders, or folders of reports on pipelines, whose decoded images are compared too.
+    runs : mapping of str to path, Trace or Run
+        Trace folders, folders of reports on pipelines, whose decoded images are compared too, or what `sample` and
+        `sweep` returned.
     command : str
         What the manifest says made it.
 
@@ -50,19 +50,61 @@ def compare_runs(out: Path | str, runs: Mapping[str, Path | str], *, command: st
     """
     if len(runs) < 2:
         raise InputError("runs", found=f"{len(runs)} of them", expected="at least two")
-    folders = {name: trace_folder(path) for name, path in runs.items()}
-    (base, first), *others = folders.items()
-    title, question = f"What changed since {base}?", "Which quantities differ, at which noise levels, in which images?"
-    how: dict[str, Any] = {
-        "command": command,
-        "request": by_call("compare", names=[str(path) for path in runs.values()]),
-    }
-    how["manifest"] = {"runs": {name: str(folder) for name, folder in folders.items()}}
+    base, *others = [open_run(name, source) for name, source in runs.items()]
+    title, question = (
+        f"What changed since {base.name}?",
+        "Which quantities differ, at which noise levels, in which images?",
+    )
+    manifest = {"runs": {name: _told(source) for name, source in runs.items()}}
+    how: dict[str, Any] = {"command": command, "manifest": manifest, "request": _request(list(runs.values()))}
     with ReportWriter(out, name="changes", title=title, question=question, **how) as page:
-        for place, (name, folder) in enumerate(others):
-            make = partial(_runs_section, (base, first), (name, folder), "" if len(others) == 1 else str(place))
-            page.section(f"run{place}", f"{name} beside {base}", make)
+        for place, other in enumerate(others):
+            make = partial(compare_section, base, other, "" if len(others) == 1 else str(place))
+            page.section(f"run{place}", f"{other.name} beside {base.name}", make)
     return page.outcome
+
+
+@checked
+def compare_sweeps(out: Path | str, sweeps: Mapping[str, Path | str], *, command: str) -> Outcome:
+    """Compare the settings of sweeps with those of the same name in the first of them, and write the report.
+
+    Intervals hold together over the rows of one setting's table, not over all settings.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the report.
+    sweeps : mapping of str to path
+        Folders that `sweep(folder=)` wrote. The settings of one sweep are compared by
+        `compare_runs(out, read_sweep(folder))`.
+    command : str
+        What the manifest says made it.
+
+    Raises
+    ------
+    InputError
+        For fewer than two sweeps, damaged ones, and those without a setting that is in the first too.
+    """
+    if len(sweeps) < 2:
+        raise InputError("sweeps", found=f"{len(sweeps)} of them", expected="at least two")
+    (base, mine), *others = [(name, read_sweep(folder)) for name, folder in sweeps.items()]
+    title, question = f"What changed since {base}?", "Which settings differ, at which noise levels, in which samples?"
+    common = [(name, setting, theirs) for name, theirs in others for setting in mine if setting in theirs]
+    alone = {name: sorted(set(mine) ^ set(theirs)) for name, theirs in others}
+    if not common:
+        found = f"no common one among {', '.join(sorted(mine))}"
+        raise InputError("sweeps", found=found, expected="settings of the same names")
+    manifest = {"sweeps": {name: str(folder) for name, folder in sweeps.items()}, "settings_in_one_alone": alone}
+    with ReportWriter(out, name="changes", title=title, question=question, command=command, manifest=manifest) as page:
+        for place, (name, setting, theirs) in enumerate(common):
+            runs = open_run(base, mine[setting]), open_run(name, theirs[setting])
+            make = partial(compare_section, *runs, str(place))
+            page.section(f"setting{place}", f"{setting}: {name} beside {base}", make)
+    return page.outcome
+
+
+def _told(source: Source) -> str:
+    return str(trace_folder(source)) if isinstance(source, Path | str) else "in memory"
 
 
 @checked
@@ -110,63 +152,6 @@ def compare_denoisers(
     return page.outcome
 
 
-def trace_folder(path: Path | str) -> Path:
-    """The trace in a folder, or in that of a report on a pipeline."""
-    inside = Path(path) / "runs" / "own" / "trace"
-    return inside if inside.is_dir() else Path(path)
-
-
-def _runs_section(first: tuple[str, Path], second: tuple[str, Path], suffix: str) -> Section:
-    traces = Trace.open(first[1]), Trace.open(second[1])
-    found = run_changes(*traces)
-    text, table = f"{readings.read_pairing(found)} {readings.read_arguments(*traces)}".rstrip(), found.table
-    drawn = list(dict.fromkeys(table["quantity"]))[:PANELS]
-    shown = ReportFigure(
-        f"differences{suffix}", figures.run_differences(table, drawn), readings.read_runs(table, shown_ranges(table)),
-        f"{HOW} Along a path a difference is carried on to the steps that follow.", wide=True,
-    )  # fmt: skip
-    pictures = _pictures(first, second, found, suffix)
-    return Section(
-        text=text,
-        figures=[shown, *pictures],
-        tables=[
-            ReportTable(f"ranges{suffix}", shown_ranges(table), "Noise levels at which a quantity is shown to differ."),
-            ReportTable(f"differences{suffix}", table, "One row a (quantity, step), largest first."),
-            ReportTable(f"pairing{suffix}", found.pairing, "Samples of both runs; -1: in the other.", shown=False),
-        ],
-    )  # fmt: skip
-
-
-def _pictures(first: tuple[str, Path], second: tuple[str, Path], found: RunChanges, suffix: str) -> list[ReportFigure]:
-    """The pairs of decoded images that differ most, where both runs kept some."""
-    kept = [decoded_images(folder.parent / "decoded") for _, folder in (first, second)]
-    pairs = found.pairing[(found.pairing["first"] >= 0) & (found.pairing["second"] >= 0)]
-    rows = []
-    for seed, place, partner in zip(pairs["seed"], pairs["first"], pairs["second"], strict=True):
-        one, other = kept[0].get(int(place)), kept[1].get(int(partner))
-        if one is not None and other is not None and one.shape == other.shape and one.ndim == 3 and len(one) in (1, 3):
-            both_finite = bool(torch.isfinite(one).all() and torch.isfinite(other).all())
-            if not both_finite:
-                continue  # the pair is in the table of pairing, and no distance is its own
-            rows.append((float((other - one).double().square().mean().sqrt()), int(seed), one, other))
-    if not rows:
-        return []
-    rows.sort(key=lambda entry: -entry[0])
-    drawn = [(f"seed {seed}: {rms:.2g}", _picture(one), _picture(other)) for rms, seed, one, other in rows[:PAIRS]]
-    reading = (
-        f"Of {len(rows)} pairs of images the RMS difference is {np.median([entry[0] for entry in rows]):.2g} in the "
-        f"median, {rows[0][0]:.2g} at most (values in [-1, 1])."
-    )
-    grid = figures.image_pairs(drawn, (first[0], second[0]))
-    return [ReportFigure(f"pairs{suffix}", grid, reading, "The pairs that differ most, with their RMS.", wide=True)]
-
-
-def _picture(image: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """(y, x, channel) in [0, 1], of at most 256 pixels a side."""
-    stride = max(1, -(-max(image.shape[1:]) // 256))
-    return np.moveaxis((image[:, ::stride, ::stride] / 2 + 0.5).clamp(0, 1).double().numpy(), 0, -1)
-
-
 def _losses_section(bank: Bank, denoisers: Mapping[str, Denoiser], condition: Condition, progress: bool) -> Section:
     table = denoiser_changes(bank, denoisers, condition=condition, progress=progress)
     best = lowest(table)
@@ -178,3 +163,10 @@ def _losses_section(bank: Bank, denoisers: Mapping[str, Denoiser], condition: Co
             ReportTable("loss_differences", table, "One row a (pair, noise level)."),
         ],
     )  # fmt: skip
+
+
+def _request(sources: list[Any]) -> dict[str, Any] | str:
+    """How the comparison is asked for again, where runs are named by their folders."""
+    if all(isinstance(source, str | Path) for source in sources):
+        return by_call("compare", names=[str(source) for source in sources])
+    return "it was made in Python of runs, and no command names those"

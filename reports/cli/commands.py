@@ -42,7 +42,13 @@ Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Quick = Annotated[
     bool, typer.Option("--quick", help="Fewer samples: wider intervals. Directions: fewer attributes and sites too.")
 ]
-DenoiserName = Annotated[str, typer.Option("--denoiser", help="A shipped model, or package.module:factory.")]
+DenoiserName = Annotated[
+    str, typer.Option("--denoiser", "--edm", help="A shipped model, package.module:factory, or a file with --factory.")
+]
+Factory = Annotated[
+    str | None,
+    typer.Option(help="package.module:function that returns the untrained network of a safetensors file."),
+]
 Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (96 with --quick).")]
 
 
@@ -78,6 +84,7 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
 def report_guidance(
     out: Out = Path("report/guidance"),
     denoiser: DenoiserName = "digits",
+    factory: Factory = None,
     quick: Quick = False,
     count: Count = None,
     device: Device = "cpu",
@@ -121,7 +128,7 @@ def report_guidance(
 
     if trace:
         return finish(guidance.build_from_traces(out, trace, command=this_command()))
-    model = load_model(denoiser, device=device)
+    model = load_model(denoiser, device=device, factory=factory)
     finish(guidance.build(out, model, quick=quick, count=count, device=device, command=this_command()))
 
 
@@ -130,6 +137,7 @@ def report_guidance(
 def report_gaussian(
     out: Out = Path("report/gaussian"),
     denoiser: DenoiserName = "digits",
+    factory: Factory = None,
     quick: Quick = False,
     data: Annotated[
         Path | None, typer.Option(help="Folder of images in [-1, 1] units, a fifth of them held out; for other models.")
@@ -137,15 +145,53 @@ def report_gaussian(
     size: Annotated[
         int | None, typer.Option(min=1, help="Side in pixels that images of --data are brought to.")
     ] = None,
+    count: Annotated[int | None, typer.Option(min=2, help="At most so many training and held-out images.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the images that are taken, of noise and paths.")] = 0,
+    device: Device = "cpu",
+    pipeline: Pipeline = None,
+    images: Annotated[
+        Path | None, typer.Option(help="With --pipeline: folder of images, which its own VAE encodes.")
+    ] = None,
+    latents: Annotated[
+        Path | None, typer.Option(help="In their place: .safetensors, .npz or .npy of latents as its scheduler steps.")
+    ] = None,
+    prompts: Prompts = None,
+    classes: Classes = "",
+    scale: Scale = None,
+    settings: Settings = None,
+    scheduler: Scheduler = None,
+    dtype: Dtype = "float32",
+    batch: Annotated[int, typer.Option(min=1, help="Samples that a pipeline's network is given at once.")] = 8,
+    config: Config = None,
+    pickles: Pickles = False,
 ) -> None:
-    """Where the learned score is a Gaussian's, and what that saves."""
-    from scorescope.probes.models.model import load_model
+    """Where the learned score is a Gaussian's, and what that saves: of a denoiser, or of a diffusers pipeline."""
     from scorescope.reports import gaussian
     from scorescope.reports.cli.endings import finish, this_command
 
-    model = load_model(denoiser)
-    given = None if data is None else gaussian.from_folder(data, model, size=size)
-    finish(gaussian.build(out, model, data=given, quick=quick, command=this_command()))
+    if pipeline is not None:
+        from scorescope.reports.cli.pipeline_inputs import PipelineOptions
+        from scorescope.reports.cli.pipeline_report import report_pipeline_gaussian
+
+        asked = PipelineOptions(
+            pipeline, device, dtype, scheduler, config, pickles, prompts, classes, None, scale, settings or ()
+        )
+        outcome = report_pipeline_gaussian(
+            out, asked, images=images, latents=latents, quick=quick, count=count, seed=seed, batch=batch,
+            command=this_command(),
+        )  # fmt: skip
+        return finish(outcome)
+    from scorescope.probes.models.model import load_model
+
+    if images is not None or latents is not None:
+        raise InputError("--images, --latents", found="one without --pipeline", expected="--data, for a denoiser")
+    model = load_model(denoiser, device=device, factory=factory)
+    given = None if data is None else gaussian.from_folder(data, model, size=size, seed=seed)
+    finish(
+        gaussian.build(
+            out, model, data=given, quick=quick, count=count, seed=seed, device=device, command=this_command()
+        )
+    )
 
 
 @report_app.command("directions")
@@ -158,6 +204,29 @@ def report_directions(
     ] = "shapes",
     quick: Quick = False,
     device: Device = "cpu",
+    count: Annotated[
+        int | None,
+        typer.Option(min=2, help="Labelled images; of a pipeline those of each attribute, 200 or 80."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first image, of noise and of splits.")] = 0,
+    pipeline: Pipeline = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Pairs of prompts: .txt, low | high a line; .csv or .jsonl with low and high.")
+    ] = None,
+    score: Annotated[
+        str, typer.Option(help="The judge of decoded images: package.module:factory, or clip:FOLDER.")
+    ] = "",
+    sites: Annotated[
+        str, typer.Option(help="Modules of the network, as mid_block,up_blocks.1; else some blocks.")
+    ] = "",
+    steps: Steps = None,
+    scale: Scale = None,
+    settings: Settings = None,
+    scheduler: Scheduler = None,
+    dtype: Dtype = "float32",
+    batch: Annotated[int, typer.Option(min=1, help="Latents a call of a pipeline's network.")] = 8,
+    config: Config = None,
+    pickles: Pickles = False,
 ) -> None:
     """Where an attribute is readable, where it is steerable, and how its direction travels."""
     from scorescope.probes.models.model import check_device
@@ -165,28 +234,58 @@ def report_directions(
     from scorescope.reports.cli.endings import finish, this_command
 
     check_device(device)
-    finish(directions.build(out, directions.load_subject(subject, device=device), quick=quick, command=this_command()))
+    if pipeline is not None or pairs is not None or score:
+        from scorescope.reports.cli.pipeline_inputs import PipelineOptions
+        from scorescope.reports.cli.pipeline_report import report_pairs
+
+        given = PipelineOptions(
+            pipeline or "", device, dtype, scheduler, config, pickles, None, "", steps, scale, settings or ()
+        )
+        outcome = report_pairs(
+            out, given, pairs=pairs, score=score, sites=sites, quick=quick, count=count, seed=seed, batch=batch,
+            command=this_command(),
+        )  # fmt: skip
+        return finish(outcome)
+    studied = directions.load_subject(subject, images=max(2000, count or 0), device=device)
+    finish(directions.build(out, studied, quick=quick, count=count, seed=seed, command=this_command()))
 
 
 @app.command()
 @repeatable("compare", needs={"size": "images"})
 def compare(
     names: Annotated[
-        list[str],
-        typer.Argument(help="Recorded runs (traces, reports on pipelines), or denoisers; the others beside the first."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Recorded runs (traces, reports on pipelines), sweeps, reports, or denoisers; the others beside the "
+            "first. Of one sweep its settings."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report/changes"),
+    snapshots: Annotated[
+        Path | None, typer.Option(help="In place of names: a folder of EMA snapshots, of which --ema makes others.")
+    ] = None,
+    ema: Annotated[str, typer.Option(help="EMA lengths (sigma_rel) to compare, as 0.03,0.05,0.1,0.15.")] = "",
+    at_most: Annotated[float, typer.Option(help="Largest predicted error of such an EMA that is not refused.")] = 0.1,
     images: Annotated[
         Path | None, typer.Option(help="For denoisers: images that none of them was trained on; by default the digits.")
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Side in pixels that they are brought to.")] = None,
+    factory: Factory = None,
     device: Device = "cpu",
 ) -> None:
     """What changed: quantities, noise levels, images; and how small a difference would have been seen."""
-    from scorescope.reports.cli.compare import compare as made
+    from scorescope.reports.cli import compare as made
     from scorescope.reports.cli.endings import finish, this_command
 
-    finish(made(out, names, images=images, size=size, device=device, command=this_command()))
+    if (snapshots is None) != (not ema) or (snapshots is not None and names):
+        raise InputError("--snapshots, --ema", found="one without the other, or names too", expected="both, or names")
+    command = this_command()
+    if snapshots is not None:
+        found = made.compare_ema(
+            out, snapshots, ema, at_most=at_most, images=images, size=size, device=device, command=command
+        )
+        return finish(found)
+    finish(made.compare(out, names or [], images=images, size=size, factory=factory, device=device, command=command))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Any
 
 from scorescope.data.errors import InputError
 from scorescope.data.prompts import read_prompts
-from scorescope.probes.experiments.pipeline_calls import STEPS, takes
+from scorescope.probes.experiments.pipeline_calls import STEPS, example_row, takes
 from scorescope.probes.models.load_pipeline import load_pipeline
 
 QUICK = 8  # images of a quick report
@@ -76,10 +76,7 @@ class PipelineOptions:
 
     def example(self, pipe: Any) -> dict[str, Any]:
         """One row, made up where none is given."""
-        if self.prompts is not None or self.classes:
-            return self.rows(pipe)[0]
-        made_up = {"prompt": "a photograph"} if takes(pipe, "prompt") else {"class_labels": [0]}
-        return {name: value for name, value in made_up.items() if takes(pipe, name)}
+        return self.rows(pipe)[0] if self.prompts is not None or self.classes else example_row(pipe)
 
     def arguments(self, pipe: Any) -> dict[str, Any]:
         """What all calls share.

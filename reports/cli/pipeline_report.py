@@ -1,9 +1,12 @@
-"""The guidance report on a pipeline, as the command line asks for it."""
+"""Reports on a pipeline, as the command line asks for them."""
 
 from pathlib import Path
 
 from scorescope.data.errors import InputError
+from scorescope.data.prompt_pairs import read_pairs
+from scorescope.reports import directions, gaussian
 from scorescope.reports.cli.pipeline_inputs import QUICK, PipelineOptions, numbers, weights_of
+from scorescope.reports.gaussian.pipeline_data import check_one_source
 from scorescope.reports.guidance import build_from_pipeline
 from scorescope.reports.page.pages import Outcome
 
@@ -40,4 +43,64 @@ def report_pipeline(
         out, pipe, rows, command=command, arguments=given.arguments(pipe), seeds=every, count=count, seed=seed,
         rules=[name.strip() for name in rules.split(",")] if rules else (), weights=many,
         keep="scalars" if keep == "scalars" else "branches", batch=batch, source=given.source,
+    )  # fmt: skip
+
+
+def report_pipeline_gaussian(
+    out: Path,
+    given: PipelineOptions,
+    *,
+    images: Path | None,
+    latents: Path | None,
+    quick: bool,
+    count: int | None,
+    seed: int,
+    batch: int,
+    command: str,
+) -> Outcome:
+    """Load the pipeline and write the Gaussian report on its unconditional branch.
+
+    Raises
+    ------
+    InputError
+        What `gaussian.build_from_pipeline` refuses; for data that are missing, before anything is loaded.
+    """
+    check_one_source(images, latents)
+    pipe = given.load()
+    return gaussian.build_from_pipeline(
+        out, pipe, command=command, images=images, latents=latents, row=given.example(pipe),
+        arguments=given.arguments(pipe), quick=quick, count=count, seed=seed, batch=batch, source=given.source,
+    )  # fmt: skip
+
+
+def report_pairs(
+    out: Path,
+    given: PipelineOptions,
+    *,
+    pairs: Path | None,
+    score: str,
+    sites: str,
+    quick: bool,
+    count: int | None,
+    seed: int,
+    batch: int,
+    command: str,
+) -> Outcome:
+    """Load the pipeline and write the directions report on pairs of prompts.
+
+    Raises
+    ------
+    InputError
+        For a pipeline, pairs or a judge without the other two, and what `directions.build_from_pipeline` refuses.
+    """
+    if pairs is None or not given.source or not score:
+        options = {"--pipeline": given.source, "--pairs": pairs, "--score": score}
+        found = f"{', '.join(name for name, value in options.items() if value)} alone"
+        raise InputError(", ".join(options), found=found, expected="all three of them")
+    contrasts, named = read_pairs(pairs), [name.strip() for name in sites.split(",")] if sites else None
+    judge = directions.load_judge(score, contrasts, device=given.device)
+    pipe = given.load()
+    return directions.build_from_pipeline(
+        out, pipe, contrasts, judge, command=command, sites=named, arguments=given.arguments(pipe), images=count,
+        seed=seed, batch=batch, quick=quick, name=Path(given.source).name,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The command line for recorded traces: `scorescope trace show PATH`, `scorescope trace verify PATH`."""
+"""The command line for recorded traces: `scorescope trace show PATH`, `scorescope trace verify PATH...`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,15 +28,17 @@ def show(path: Folder, rows: Annotated[int, typer.Option(min=1, help="Steps to p
 
 
 @trace_app.command("verify")
-def verify_trace(path: Folder) -> None:
-    """Check every hash of a trace; exit code 1 and one line for each problem where there is one."""
+def verify_trace(paths: Annotated[list[Path], typer.Argument(help="Trace folders.")]) -> None:
+    """Check every hash of traces; exit code 1 and one line for each problem where there is one."""
     from scorescope.probes.recording.reading import verify
     from scorescope.probes.recording.trace import Trace
     from scorescope.reports.page.texts import say
 
-    problems = list(verify(path))
-    say(*problems)
-    if problems:
+    problems = {path: list(verify(path)) for path in paths}
+    for path, found in problems.items():
+        if not found:
+            trace = Trace.open(path)
+            found = [", ".join([f"{path}: sound", trace.status, *trace.unfinished])]
+        say(*found)
+    if any(problems.values()):
         raise typer.Exit(1)
-    trace = Trace.open(path)
-    say(", ".join([f"{path}: sound", trace.status, *trace.unfinished]))

@@ -6,6 +6,7 @@
     mine = Subject(denoiser, "mine", images, labels, attributes, scorer, sites, [Contrast("size", "small", "large")],
                    conditions=embed, draw_labels=draw)
     build(Path("report"), mine, command="my study")
+    build_from_pipeline("report", pipe, read_pairs("pairs.txt"), "my_package.judges:make", command="my study")
 
     figures.probe_maps(probe_scan(activations, labels).table)                  # a matplotlib Figure
 
@@ -14,16 +15,24 @@ shown of it, `report` in which order.
 """
 
 from scorescope.reports.directions import figures, readings
+from scorescope.reports.directions.judges import load_judge
+from scorescope.reports.directions.prompt_report import build_from_pipeline
+from scorescope.reports.directions.prompt_subject import PromptSubject, pipeline_subject
 from scorescope.reports.directions.report import build
-from scorescope.reports.directions.study import Contrast, Subject, digits_subject, load_subject, shapes_subject
+from scorescope.reports.directions.shipped_subjects import digits_subject, load_subject, shapes_subject
+from scorescope.reports.directions.study import Contrast, Subject
 
 __all__ = [
     "Contrast",
+    "PromptSubject",
     "Subject",
     "build",
+    "build_from_pipeline",
     "digits_subject",
     "figures",
+    "load_judge",
     "load_subject",
+    "pipeline_subject",
     "readings",
     "shapes_subject",
 ]

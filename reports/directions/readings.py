@@ -17,6 +17,15 @@ _BEST = {"reads_best": "auc", "moves_best": "purity"}
 _STATES = {"visible_from": "visible", "steerable_until": "no longer steerable", "committed_at": "committed"}
 
 
+def read_judge(table: pd.DataFrame) -> str:
+    """In how many pairs of images the judge tells the ends of each attribute apart."""
+    parts = [
+        f"{row['attribute']} in {with_ends(row, 'share', '.0%', note=str(row['pairs']) + ' pairs of images')}"
+        for row in table.to_dict("records")
+    ]
+    return f"The judge scores the high end above the low end of {', of '.join(parts)}; half is chance."
+
+
 def read_agreement(table: pd.DataFrame) -> str:
     """The attribute that samples show least often as asked, and those not told apart from it."""
     if table.empty:

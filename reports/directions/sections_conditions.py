@@ -17,7 +17,7 @@ from scorescope.probes.gradients.step import make_step
 from scorescope.probes.gradients.step_attribution import attribute_step
 from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Contrast, Subject
-from scorescope.reports.directions.workbench import Workbench, levels
+from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 SEEN_AT = (10.0, 3.0, 1.0)  # noise levels of attributed steps, in units of the data
@@ -54,11 +54,12 @@ def token_section(bench: Workbench) -> Section:
 
 def _gap(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
     subject, count = bench.subject, bench.size(48, 16)
+    rows = bench.known(contrast, count=count)
     place, (low, high) = subject.column(contrast.attribute), subject.values(contrast)
-    pair = label_pairs(bench.labels[:count], place, high, low)
+    pair = label_pairs(bench.labels[rows], place, high, low)
     plus, minus = (subject.conditions(labels) for labels in pair)
     token = subject.token_names.index(contrast.attribute)
-    bank = Bank(bench.images[:count], levels(bench.size(8, 5), low=0.1, high=30.0), seed=3)
+    bank = Bank(bench.images[rows], bench.levels(bench.size(8, 5), low=0.1, high=30.0), seed=bench.seed + 3)
     found = token_direction(subject.denoiser, plus, minus, tokens=[token], attribute=contrast.attribute)
     table = linearity_gap(
         subject.denoiser, {"difference": found.direction}, bank, plus, minus, tokens=[token],
@@ -75,11 +76,12 @@ def _strengths(scale: float, length: float) -> tuple[float, ...]:
 def _tokens(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
     """Share of each token in the change of a contrast's score, by noise level."""
     subject, count = bench.subject, bench.size(16, 8)
-    images, labels = bench.images[:count], subject.set_to(bench.labels[:count], contrast, high=True)
+    known = bench.known(contrast, count=count)
+    count, images, labels = len(known), bench.images[known], subject.set_to(bench.labels[known], contrast, high=True)
     rows = []
     sigmas = SEEN_AT[:: bench.size(1, 2)]
     for level, sigma in enumerate(sigmas):
-        point = Bank(images, sigmas, seed=4).point(torch.arange(count), level)
+        point = Bank(images, sigmas, seed=bench.seed + 4).point(torch.arange(count), level)
         head = attribute_score(subject.scores([contrast]), contrast.attribute)
         step = make_step(subject.denoiser, point.x, sigma, subject.conditions(labels), head=head)
         found = attribute_step(step, "IntegratedGradients", n_steps=bench.size(64, 48))
@@ -113,12 +115,12 @@ def patch_section(bench: Workbench) -> Section:
         return Section(text="The condition names none of these attributes, so that there is nothing to patch.")
     contrast, count = bench.told[0], bench.size(24, 20)
     subject = bench.subject
-    labels = subject.draw_labels(count)
+    labels = subject.drawn(count, contrast)
     corrupted, clean = subject.ends(labels, contrast)
     intervals = [(0.0, float("inf")), (2.0, float("inf")), (0.0, 2.0)]
     score = subject.scores([contrast])
     found = patch_trace(
-        subject.denoiser, clean=clean, corrupted=corrupted, sites=bench.sites, seeds=range(count),
+        subject.denoiser, clean=clean, corrupted=corrupted, sites=bench.sites, seeds=bench.seeds(count),
         metric=lambda images: score(images)[contrast.attribute], intervals=intervals[: bench.size(3, 2)],
         sampling=bench.sampling, progress=False,
     )  # fmt: skip

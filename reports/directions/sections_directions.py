@@ -13,12 +13,11 @@ from scorescope.analysis.directions.direction_fits import Method
 from scorescope.analysis.directions.finding import find_direction
 from scorescope.analysis.directions.stability import direction_stability, step_cosines
 from scorescope.analysis.directions.steering_effects import steering_effect, transport_effect
-from scorescope.analysis.statistics.splits import stratified_halves
 from scorescope.probes.sites.control_directions import shuffled_directions
 from scorescope.probes.sites.direction import Direction
 from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Scores
-from scorescope.reports.directions.workbench import FOUND_AT, FRESH, LAW, Workbench
+from scorescope.reports.directions.workbench import FOUND_AT, LAW, Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 METHODS: tuple[Method, ...] = ("difference", "lda", "logistic", "svm")
@@ -33,7 +32,7 @@ def direction_section(bench: Workbench) -> Section:
     stability = _stability(bench, site)
     labels = _labels(bench)
     part = bench.contrast_activations(contrast, site)
-    cosines = step_cosines(part, labels, site=site, halves=bench.size(20, 8))
+    cosines = step_cosines(part, labels, site=site, groups=bench.groups[_rows(bench)].numpy(), halves=bench.size(20, 8))
     transported = _transport(bench, site)
     return Section(
         figures=[
@@ -60,6 +59,12 @@ def direction_section(bench: Workbench) -> Section:
     )  # fmt: skip
 
 
+def _rows(bench: Workbench) -> Tensor:
+    """Images that show one end of the first contrast."""
+    rows, _ = bench.subject.rows(bench.contrasts[0])
+    return rows[rows < len(bench.images)]
+
+
 def _labels(bench: Workbench) -> np.ndarray:
     rows, high = bench.subject.rows(bench.contrasts[0])
     return high[rows < len(bench.images)].numpy()
@@ -69,7 +74,7 @@ def _readers(bench: Workbench, site: str) -> pd.DataFrame:
     contrast, count = bench.contrasts[0], bench.size(24, 8)
     level = bench.activations.nearest_level(FOUND_AT)
     values, high = bench.examples(contrast, site, level)
-    half, other = stratified_halves(high)
+    half, other = bench.halves(_rows(bench), high)
     where: dict[str, Any] = {"site": site, "attribute": contrast.attribute, "sigma": bench.activations.sigmas[level]}
     where["output"] = bench.activations.output_of(site)
 
@@ -88,7 +93,7 @@ def _readers(bench: Workbench, site: str) -> pd.DataFrame:
     ]  # fmt: skip
     scaled = _in_natural_units(bench)
     effect = steering_effect(
-        bench.subject.denoiser, scaled, seeds=range(FRESH, FRESH + count),
+        bench.subject.denoiser, scaled, seeds=bench.fresh(count),
         condition=bench.open_condition(contrast, count), sampling=bench.sampling,
     )  # fmt: skip
     return compare_directions(
@@ -103,11 +108,11 @@ def _in_natural_units(bench: Workbench) -> Scores:
 
 def _stability(bench: Workbench, site: str) -> pd.DataFrame:
     values, high = bench.examples(bench.contrasts[0], site, bench.activations.nearest_level(FOUND_AT))
+    groups, resamples, halves = bench.groups[_rows(bench)].numpy(), bench.size(100, 20), bench.size(25, 8)
+    methods: tuple[Method, ...] = ("difference", "lda")
     tables = [
-        direction_stability(
-            values, high.numpy(), method=method, resamples=bench.size(100, 20), halves=bench.size(25, 8)
-        )
-        for method in ("difference", "lda")
+        direction_stability(values, high.numpy(), method=one, groups=groups, resamples=resamples, halves=halves)
+        for one in methods
     ]
     return pd.concat(tables, ignore_index=True)
 
@@ -123,7 +128,7 @@ def _transport(bench: Workbench, site: str) -> pd.DataFrame:
         by_jacobian = jacobian_carry(bench.subject.denoiser, bench.images[: bench.size(32, 8)])
         carried["jacobian"] = carry_direction(direction, part, how="given", carry=by_jacobian, labels=labels)
     effect = transport_effect(
-        bench.subject.denoiser, _in_natural_units(bench), target=contrast.attribute, seeds=range(FRESH, FRESH + count),
+        bench.subject.denoiser, _in_natural_units(bench), target=contrast.attribute, seeds=bench.fresh(count),
         condition=bench.open_condition(contrast, count), sampling=bench.sampling,
     )  # fmt: skip
     return judge_transport(carried, effect=effect)

@@ -9,15 +9,14 @@ from torch import Tensor
 
 from scorescope.analysis.information.attributes import AttributeLoss, attribute_loss
 from scorescope.analysis.information.classify import Classification, paired_classify
-from scorescope.analysis.information.log_snr import grid_levels
+from scorescope.analysis.information.log_snr import LogSNRLevels, grid_levels
 from scorescope.analysis.information.loss_tables import EVERY
 from scorescope.analysis.information.pairwise import PairwiseInformation, pairwise_information
 from scorescope.analysis.information.partial_information import overlap
-from scorescope.analysis.statistics.splits import stratified_halves
 from scorescope.probes.bank.points import Bank
 from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Contrast
-from scorescope.reports.directions.workbench import BATCH, Workbench, levels
+from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 SHOWN = 8  # images in the maps
@@ -52,11 +51,11 @@ def _loss(bench: Workbench, contrast: Contrast, count: int) -> AttributeLoss:
     """How often a reconstruction is nearer to the other of two images that differ in the contrast."""
     subject, score = bench.subject, bench.subject.scores([contrast])
     assert subject.pairs is not None  # asked before
-    labels = subject.draw_labels(count)
+    labels = subject.drawn(count, contrast)
     low, high = (subject.pairs(subject.set_to(labels, contrast, high=high)) for high in (False, True))
     judge = {"attribute score": lambda images: score(images)[contrast.attribute][:, None]}
     return attribute_loss(
-        subject.denoiser, low, high, sigmas=levels(bench.size(14, 9)), features=judge, batch=BATCH,
+        subject.denoiser, low, high, sigmas=bench.levels(bench.size(14, 9)), features=judge, batch=bench.subject.batch,
         progress=bench.progress,
     )  # fmt: skip
 
@@ -66,11 +65,14 @@ def information_section(bench: Workbench) -> Section:
     if not bench.told:
         return Section(text=UNTOLD)
     subject, count = bench.subject, bench.size(80, 40)
-    images, labels = bench.images[:count], bench.labels[:count]
+    rows = bench.known(*bench.told, count=count)
+    if not len(rows):
+        return Section(text="No image has labels of all of these attributes, so that this part is left out.")
+    images, labels = bench.images[rows], bench.labels[rows]
     found = {contrast.attribute: _information(bench, contrast, images, labels) for contrast in bench.told}
     expected, integrand = _joined(found, "expected"), _joined(found, "integrand")
     maps = {name: part.influence_map[:SHOWN] for name, part in found.items() if part.influence_map is not None}
-    shared = _overlap(bench, images[: count // 2], labels[: count // 2])
+    shared = _overlap(bench, images[: len(rows) // 2], labels[: len(rows) // 2])
     expected["entropy_nats"] = [math.log(len(subject.attributes[name])) for name in expected["attribute"]]
     entropies = dict(zip(expected["attribute"], expected["entropy_nats"], strict=True))
     return Section(
@@ -78,7 +80,7 @@ def information_section(bench: Workbench) -> Section:
             ReportFigure(
                 "information", figures.information_curves(integrand, entropies),
                 readings.read_information(expected, integrand),
-                f"{count} images; the condition names every attribute, against the same with this one left open; "
+                f"{len(rows)} images; the condition names every attribute, against the same with this one left open; "
                 "guidance weight 1. Integrated from high noise down: for an exact denoiser both estimates end at the "
                 "information that the image holds beyond the other attributes, which cannot exceed the entropy "
                 "ln(values). Where the whole integral is beyond that with its interval, the two branches of the "
@@ -86,7 +88,7 @@ def information_section(bench: Workbench) -> Section:
                 "without intervals.", wide=True,
             ),
             ReportFigure(
-                "influence_maps", figures.influence_maps(images[:SHOWN].cpu(), maps),
+                "influence_maps", figures.influence_maps(subject.pictures(images[:SHOWN]).cpu(), maps),
                 readings.read_overlap(shared),
                 "Squared distance of the two predictions, integrated over noise levels, summed over channels. This is "
                 "influence of the condition, not evidence that it is true.", wide=True,
@@ -100,13 +102,20 @@ def information_section(bench: Workbench) -> Section:
     )  # fmt: skip
 
 
+def _grid(bench: Workbench, count: int) -> LogSNRLevels:
+    """Levels of an integral over log-SNR, as far as the denoiser has them."""
+    least, largest = bench.levels(2, low=math.exp(-1.5), high=math.exp(4.5))[::-1]
+    return grid_levels(-2 * math.log(largest), -2 * math.log(least), count=count)
+
+
 def _information(bench: Workbench, contrast: Contrast, images: Tensor, labels: Tensor) -> PairwiseInformation:
     subject = bench.subject
     condition, others = subject.conditions(labels), subject.conditions(subject.opened(labels, contrast))
     return pairwise_information(
         subject.denoiser, images, condition, given=others, maps=True,
-        levels=grid_levels(-9, 3, count=bench.size(25, 13)),
-        entropy=math.log(len(subject.attributes[contrast.attribute])), batch=BATCH, progress=bench.progress,
+        levels=_grid(bench, bench.size(25, 13)),
+        entropy=math.log(len(subject.attributes[contrast.attribute])), batch=subject.batch,
+        progress=bench.progress,
     )  # fmt: skip
 
 
@@ -120,7 +129,7 @@ def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> pd.DataFrame:
     neither = subject.opened(rows[0], first)
     found = overlap(
         subject.denoiser, images, *(subject.conditions(part) for part in rows), baseline=subject.conditions(neither),
-        levels=grid_levels(-9, 3, count=bench.size(19, 11)), batch=BATCH, progress=bench.progress,
+        levels=_grid(bench, bench.size(19, 11)), batch=bench.subject.batch, progress=bench.progress,
     )  # fmt: skip
     return found.summary.assign(first=first.attribute, second=second.attribute)
 
@@ -130,11 +139,9 @@ def classification_section(bench: Workbench) -> Section:
     if not bench.told:
         return Section(text=UNTOLD)
     count = bench.size(120, 48)
-    bank = Bank(bench.images[:count], levels(bench.size(12, 8), low=0.1, high=30.0), seed=2)
-    fit = {
-        c.attribute: stratified_halves(bench.labels[:count, bench.subject.column(c.attribute)])[0] for c in bench.told
-    }
-    found = {name: _classify(bench, name, bank, rows) for name, rows in fit.items()}
+    rows = {contrast.attribute: bench.known(contrast, count=count) for contrast in bench.told}
+    fit = {name: bench.halves(part, bench.labels[part, bench.subject.column(name)])[0] for name, part in rows.items()}
+    found = {name: _classify(bench, name, rows[name], fit[name]) for name in rows}
     summary, rate = _joined(found, "summary"), _joined(found, "win_rates")
     return Section(
         figures=[
@@ -157,16 +164,17 @@ def _lengths(rows: Mapping[str, Tensor]) -> str:
     return " to ".join(str(count) for count in sorted({min(map(len, rows.values())), max(map(len, rows.values()))}))
 
 
-def _classify(bench: Workbench, attribute: str, bank: Bank, fit: Tensor) -> Classification:
+def _classify(bench: Workbench, attribute: str, rows: Tensor, fit: Tensor) -> Classification:
     """Which value of an attribute denoises best, all other attributes given; weights are fitted on some rows."""
-    subject, labels = bench.subject, bench.labels[: len(bank.x0)]
+    subject, labels = bench.subject, bench.labels[rows]
+    bank = Bank(bench.images[rows], bench.levels(bench.size(12, 8), low=0.1, high=30.0), seed=bench.seed + 2)
     candidates = {
         name: subject.conditions(subject.with_value(labels, attribute, value))
         for value, name in enumerate(subject.attributes[attribute])
     }
     return paired_classify(
         subject.denoiser, bank, candidates, labels[:, subject.column(attribute)], weights="fitted", fit_rows=fit,
-        batch=BATCH, progress=bench.progress,
+        batch=bench.subject.batch, progress=bench.progress,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from scorescope.analysis.guidance.quality import attribute_agreement
 from scorescope.probes.sampling.sample import sample
 from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Subject
-from scorescope.reports.directions.workbench import BATCH, Workbench
+from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 
@@ -18,13 +18,13 @@ def model_section(bench: Workbench) -> Section:
     subject, count = bench.subject, bench.size(256, 64)
     labels = subject.draw_labels(count)
     run = sample(
-        subject.denoiser, seeds=range(count), condition=subject.conditions(labels),
-        shape=tuple(subject.images.shape[1:]), device=subject.images.device, batch=BATCH,
+        subject.denoiser, seeds=bench.seeds(count), sigmas=bench.steps(18), condition=subject.conditions(labels),
+        shape=tuple(subject.images.shape[1:]), device=subject.images.device, batch=subject.batch,
         progress=bench.progress,
     )  # fmt: skip
     table = _agreement(subject, run.samples, labels)
     shares = ReportTable("agreement", table, "Share of images that show what was asked for.")
-    shown = run.samples[:24].reshape(2, 12, *run.samples.shape[1:])
+    shown = subject.pictures(run.samples[:24]).unflatten(0, (2, 12))
     return Section(
         figures=[
             ReportFigure(
@@ -38,17 +38,31 @@ def model_section(bench: Workbench) -> Section:
 
 
 def _agreement(subject: Subject, samples: Tensor, labels: Tensor) -> pd.DataFrame:
-    """How often samples and real images show what the condition names; empty where it names no attribute."""
+    """How often samples and labelled images show what the condition names; empty where it names no attribute."""
     told = [name for name in subject.attributes if subject.is_told(name)]
     if not told:
         return pd.DataFrame()
+    sets = {"samples": (samples, labels), subject.images_are: (subject.images[:1000], subject.labels[:1000])}
+    if all((given >= 0).all() for _, given in sets.values()):
+        return _agree(subject, sets, told)
+    apart = []  # no label names all attributes
+    for name in told:
+        part = {what: _known(*given, subject.column(name)) for what, given in sets.items()}
+        table = _agree(subject, part, [name])
+        apart.append(table[table["attribute"] == name])
+    return pd.concat(apart, ignore_index=True)
+
+
+def _known(images: Tensor, labels: Tensor, column: int) -> tuple[Tensor, Tensor]:
+    """Those of which one attribute is known."""
+    rows = (labels[:, column] >= 0).nonzero()[:, 0]
+    return images[rows.to(images.device)], labels[rows]
+
+
+def _agree(subject: Subject, sets: Mapping[str, tuple[Tensor, Tensor]], told: list[str]) -> pd.DataFrame:
     columns = [subject.column(name) for name in told]
-    device = samples.device
-    sets = {
-        "samples": (samples, labels[:, columns].to(device)),
-        "real images": (subject.images[:1000], subject.labels[:1000, columns].to(device)),
-    }
-    return attribute_agreement(lambda images: _only(subject.scorer(images), told), sets)
+    asked = {what: (images, labels[:, columns].to(images.device)) for what, (images, labels) in sets.items()}
+    return attribute_agreement(lambda images: _only(subject.scorer(images), told), asked)
 
 
 def _only(found: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:

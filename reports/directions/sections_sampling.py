@@ -1,6 +1,7 @@
 """Section of the directions report that follows attributes through sampling."""
 
 import math
+from typing import Any
 
 import pandas as pd
 import torch
@@ -9,12 +10,11 @@ from matplotlib.figure import Figure
 from scorescope.analysis.directions.emergence import Emergence, trace_direction
 from scorescope.analysis.directions.probing import ProbeScan
 from scorescope.data.errors import InputError
-from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.condition_switch import SwitchingDenoiser
 from scorescope.probes.sampling.solvers import Euler
 from scorescope.reports.directions import figures, readings
 from scorescope.reports.directions.study import Contrast
-from scorescope.reports.directions.workbench import BATCH, Workbench
+from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 
@@ -76,28 +76,28 @@ def _trace(bench: Workbench, contrast: Contrast, site: str, scan: ProbeScan) -> 
     count = bench.size(32, 16)
     ends = {}
     if bench.subject.is_told(contrast.attribute):
-        labels = bench.subject.draw_labels(count)
+        labels = bench.subject.drawn(count, contrast)
         ends = dict(zip(("condition", "other"), bench.subject.ends(labels, contrast), strict=True))
     return trace_direction(
-        bench.subject.denoiser, attribute=contrast.attribute, seeds=range(count),
+        bench.subject.denoiser, attribute=contrast.attribute, seeds=bench.seeds(count),
         scores=bench.subject.presence(contrast), scan=scan, site=site,
         observed=None, switches=bench.size(7, 6),
-        sigmas=edm_sigmas(bench.size(18, 10)), resamples=bench.size(1000, 300), solver=Euler(),
-        shape=tuple(bench.images.shape[1:]), device=bench.images.device, batch=BATCH, **ends,
+        sigmas=bench.steps(bench.size(18, 10)), resamples=bench.size(1000, 300), solver=Euler(),
+        shape=tuple(bench.images.shape[1:]), device=bench.images.device, batch=bench.subject.batch, **ends,
     )  # fmt: skip
 
 
 def switch_strip(bench: Workbench, contrast: Contrast) -> Figure:
     """Final images of three seeds for conditions switched at falling noise levels."""
-    sigmas = edm_sigmas(bench.size(18, 10))
-    labels = bench.subject.draw_labels(3)
+    sigmas = bench.steps(bench.size(18, 10))
+    labels = bench.subject.drawn(3, contrast)
     low, high = bench.subject.ends(labels, contrast)
     places = [math.inf, *[s for s in sigmas if 0.05 < s < 40][:: bench.size(2, 1)], 0.0]
     switching = SwitchingDenoiser(bench.subject.denoiser)
-    shape, device = tuple(bench.images.shape[1:]), bench.images.device
-    options = {"sigmas": sigmas, "solver": Euler(), "shape": shape, "device": device, "progress": False, "batch": BATCH}
-    runs = [switching.sample(low, high, at=at, seeds=range(3), **options).samples for at in places]
+    options: dict[str, Any] = {"sigmas": sigmas, "solver": Euler(), "progress": False, "batch": bench.subject.batch}
+    options |= {"shape": tuple(bench.images.shape[1:]), "device": bench.images.device}
+    runs = [switching.sample(low, high, at=at, seeds=bench.seeds(3), **options).samples for at in places]
     stacked = torch.stack(runs, dim=1)
     names = ["all along", *[f"{at:.2g}" for at in places[1:-1]], "never"]
-    rows = {f"seed {seed}": stacked[seed] for seed in range(3)}
+    rows = {f"seed {seed}": bench.subject.pictures(runs) for seed, runs in zip(bench.seeds(3), stacked, strict=True)}
     return figures.picture_rows(rows, names, xlabel="switched to the second condition from noise level σ on")

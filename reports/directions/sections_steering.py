@@ -18,7 +18,6 @@ from scorescope.reports.directions.workbench import (
     ALONE,
     DOSE,
     FOUND_AT,
-    FRESH,
     RELEVANT,
     Workbench,
     finding_of,
@@ -48,7 +47,7 @@ def steering_section(bench: Workbench) -> Section:
     contrast = bench.strongest
     site = bench.best_site(contrast)
     direction = bench.direction(contrast, site, sigma=FOUND_AT)
-    found = bench.steer(contrast, direction, strengths=DOSES[:: bench.size(1, 2)], seeds=_fresh(bench.size(24, 8)))
+    found = bench.steer(contrast, direction, strengths=DOSES[:: bench.size(1, 2)], seeds=bench.fresh(bench.size(24, 8)))
     labels, confirmed = f"{contrast} at {site}", confirm(bench)
     return Section(
         figures=[
@@ -57,7 +56,8 @@ def steering_section(bench: Workbench) -> Section:
                 readings.read_map(bench.steered, confirmed, bench.looked_at),
                 f"Left: validation accuracy of a linear probe at σ = {FOUND_AT:g}. Right: effect of adding the "
                 f"difference of means found there, ±{DOSE:g} standard deviations of its projection at all noise levels "
-                f"and positions, on the log-odds of the attribute, in standard deviations over real images. Steerable: "
+                f"and positions, on the log-odds of the attribute, in standard deviations over "
+                f"{bench.subject.images_are}. Steerable: "
                 f"beyond {RELEVANT:g}, every random direction of the same norm, and what directions of shuffled labels "
                 "do, each as long as it was found. Not steerable: shown to be below a random one or that size. "
                 "Undecided, and pale: neither is shown, or the dose "
@@ -98,7 +98,7 @@ def confirm(bench: Workbench) -> pd.DataFrame:
     cell = cells.sort_values(["margin_high", "accuracy_low"], ascending=[True, False]).iloc[0]
     contrast, site = bench.contrast_of(cell["attribute"]), str(cell["site"])
     direction = bench.direction(contrast, site, sigma=FOUND_AT)
-    found = bench.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=_fresh(bench.size(24, 8)))
+    found = bench.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=bench.fresh(bench.size(24, 8)))
     tested = pd.DataFrame([{"attribute": contrast.attribute, "site": site, **test_accuracy(bench, contrast, site)}])
     table = pd.concat([tested, verdict_columns(found.verdicts)], axis=1)
     return table.assign(finding=[finding_of(row) for row in table.to_dict("records")])
@@ -108,7 +108,8 @@ def test_accuracy(bench: Workbench, contrast: Contrast, site: str) -> dict[str, 
     """Balanced accuracy of a cell's probe on test images, with its interval; of a cell that validation has chosen."""
     scan, level = bench.scan, bench.activations.nearest_level(FOUND_AT)
     images = bench.activations.images.numpy()
-    part = Part.of(scan.split.test, images, np.arange(1 + images.max()), resamples=1, seed=0)
+    known = np.intersect1d(scan.split.test, bench.known(contrast).numpy())
+    part = Part.of(known, images, bench.groups.numpy(), resamples=1, seed=0)
     truth = bench.labels[:, bench.subject.column(contrast.attribute)].numpy()[part.images]
     probe = scan.probe(contrast.attribute, site, sigma=bench.activations.sigmas[level])
     predicted = probe.predict(bench.activations.at(site, level)[part.rows])
@@ -120,19 +121,16 @@ def test_accuracy(bench: Workbench, contrast: Contrast, site: str) -> dict[str, 
     }  # fmt: skip
 
 
-def _fresh(count: int) -> range:
-    return range(FRESH, FRESH + count)
-
-
 def strength_strip(bench: Workbench, contrast: Contrast, direction: Direction) -> Figure:
     """Samples of three seeds over strengths."""
     doses = sorted({*DOSES, 0.0})
     arms = [RunArm(f"{dose:+g}", (Intervention.along(direction, dose),) if dose else ()) for dose in doses]
     condition = bench.open_condition(contrast, 3)
     found = sample_arms(
-        bench.subject.denoiser, arms, seeds=_fresh(3), condition=condition, sampling=bench.sampling, progress=False
+        bench.subject.denoiser, arms, seeds=bench.fresh(3), condition=condition, sampling=bench.sampling, progress=False
     )
-    rows = {f"seed {seed}": torch.stack([images[i] for images in found.values()]) for i, seed in enumerate(_fresh(3))}
+    stacked = torch.stack(list(found.values()), dim=1)
+    rows = {f"seed {seed}": bench.subject.pictures(runs) for seed, runs in zip(bench.fresh(3), stacked, strict=True)}
     return figures.picture_rows(rows, [f"{dose:+g}" for dose in doses], xlabel="strength (SD of the projection)")
 
 
@@ -144,7 +142,7 @@ def window_section(bench: Workbench) -> Section:
         sigmas = [sigma for sigma in bench.sampling.sigmas or () if sigma > 0]
         direction = bench.direction(contrast, site, sigma=FOUND_AT)
         found = bench.steer(
-            contrast, direction, strengths=(-DOSE, DOSE), seeds=_fresh(bench.size(12, 8)),
+            contrast, direction, strengths=(-DOSE, DOSE), seeds=bench.fresh(bench.size(12, 8)),
             intervals=windows(sigmas, bench.size(5, 3)),
         )  # fmt: skip
         tables.append(found.verdicts)

@@ -1,6 +1,6 @@
 """What the directions report studies: a denoiser, labelled images, a judge of attributes, and the contrasts asked.
 
-    subject = shapes_subject()
+    subject = Subject(denoiser, "mine", images, labels, attributes, scorer, sites, contrasts, conditions, draw_labels)
 
 For your own model, write a function that returns a `Subject` and name it on the command line:
 `scorescope report directions --subject my_package.my_module:make_subject`.
@@ -8,36 +8,16 @@ For your own model, write a function that returns a `Subject` and name it on the
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from scorescope.data.attribute_scorer import load_scorer
-from scorescope.data.checkpoints import load_denoiser
-from scorescope.data.classifiers import load_classifier
-from scorescope.data.digit_measures import measure_digits
-from scorescope.data.digits import load_digits
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.data.shapes import ATTRIBUTES, SHAPE, SIZES, render_shapes
 from scorescope.probes.models.denoiser import Condition, Denoiser
-from scorescope.probes.models.model import combinations, import_factory
 from scorescope.probes.sites.modules import find_site
 
-SHAPES_SITES = (
-    "network.first", "network.down.0", "network.down.1", "network.down.2", "network.middle1",
-    "network.attention", "network.middle2", "network.up.0", "network.up.1", "network.up.2",
-)  # fmt: skip
-DIGITS_SITES = (
-    "network.first", "network.down.0", "network.down.1", "network.middle1", "network.attention", "network.middle2",
-    "network.up.0", "network.up.1",
-)  # fmt: skip
-IMAGES = 2000  # of the shapes that are rendered
-SHAPES_SEED = 100  # images that neither training nor the scorer saw
-
-
 Scores = Callable[[Tensor], dict[str, Tensor]]
+MOST_DRAWN = 10  # times that twice as many labels are drawn, until enough know an attribute
 
 
 @checked
@@ -75,7 +55,7 @@ class Subject:
     images : Tensor, shape (n, *shape)
         Labelled images in the model's units, best not those it was trained on.
     labels : Tensor, shape (n, attribute), int64
-        Value of each attribute.
+        Value of each attribute; -1 where it is not known: the image is left out of what is asked of that attribute.
     attributes : mapping of str to sequence of str
         Names of each attribute's values, in the order of the labels' columns.
     scorer : callable
@@ -88,7 +68,8 @@ class Subject:
     conditions : callable
         Labels (n, attribute) to what the denoiser takes as condition.
     draw_labels : callable
-        Number of samples to labels, in an order that treats values alike.
+        Number of samples to labels, in an order that treats values alike; -1 for an attribute that cannot be named
+        beside the others.
     pairs : callable, optional
         Labels to images (n, *shape) that show them and are alike in everything else, whatever the labels: makes
         counterfactual pairs. Where there is none, what needs pairs is left out.
@@ -97,6 +78,17 @@ class Subject:
         The others can be read and steered, but no condition can be switched, and nothing is asked about information.
     source : str
         Where the weights come from, for the manifest.
+    groups : Tensor, shape (n,), int64, optional
+        Images with the same number are not independent (they began with the same noise, say): all are on the same side
+        of every split.
+    pictures : callable, optional
+        Images to what can be shown, (n, channel, y, x) in [-1, 1]; by default they can be shown themselves.
+    images_are : str
+        What the labelled images are, for captions.
+    left_out : mapping of str to str
+        Sections that cannot apply, by their name in the report, and why not.
+    batch : int
+        Samples a call of the denoiser.
     loaded_as : str
         What `load_subject` was given, which makes the same subject again; empty for one made, or changed, otherwise.
     """
@@ -114,12 +106,19 @@ class Subject:
     pairs: Callable[[Tensor], Tensor] | None = None
     told: Sequence[str] | None = None
     source: str = ""
+    groups: Tensor | None = None
+    pictures: Callable[[Tensor], Tensor] = lambda images: images
+    images_are: str = "real images"
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    batch: int = 64  # larger ones leave the processor's cache
     loaded_as: str = field(default="", init=False, compare=False)  # `replace` does not carry it over
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.images), len(self.attributes)):
             found = f"shape {tuple(self.labels.shape)}"
             raise InputError("labels", found=found, expected=f"({len(self.images)}, {len(self.attributes)})")
+        if self.groups is not None and self.groups.shape != (len(self.images),):
+            raise InputError("groups", found=f"shape {tuple(self.groups.shape)}", expected=f"({len(self.images)},)")
         for site in self.sites:
             find_site(self.denoiser, site)
         for contrast in self.contrasts:
@@ -165,9 +164,22 @@ class Subject:
 
     def with_value(self, labels: Tensor, attribute: str, value: int) -> Tensor:
         """Labels with one attribute set to one value."""
+        column = self.column(attribute)
+        if (labels[:, column] < 0).any():
+            raise InputError("labels", found=f"some without {attribute}", expected=f"labels that know {attribute}")
         changed = labels.clone()
-        changed[:, self.column(attribute)] = value
+        changed[:, column] = value
         return changed
+
+    def drawn(self, count: int, contrast: Contrast) -> Tensor:
+        """Labels of `count` samples that the contrast can be asked of: drawn ones that know its attribute."""
+        column = self.column(contrast.attribute)
+        for more in range(MOST_DRAWN):
+            labels = self.draw_labels(count << more)
+            known = labels[labels[:, column] >= 0]
+            if len(known) >= count:
+                return known[:count]
+        raise InputError("draw_labels", found=f"no labels that know {contrast.attribute}", expected="some of each")
 
     def opened(self, labels: Tensor, contrast: Contrast) -> Tensor:
         """Labels with the contrast's attribute left open: its null value, where the condition names it at all."""
@@ -206,113 +218,6 @@ class Subject:
             return {contrast.attribute: found[:, high] - found[:, rest].logsumexp(1)}
 
         return score
-
-
-@checked
-def shapes_subject(weights: str | Path = "shapes", *, images: int = IMAGES, device: str = "cpu") -> Subject:
-    """A model of the shapes, by default the shipped one, with freshly rendered images and the shipped scorer.
-
-    Raises
-    ------
-    InputError
-        For weights of a model that is not conditioned on the attributes of the shapes.
-    """
-    denoiser, card = load_denoiser(weights, device=device)
-    if denoiser.config.attributes != SIZES or denoiser.shape != SHAPE:
-        found = f"a model of {denoiser.shape} data with attributes {denoiser.config.attributes}"
-        raise InputError("weights", found=found, expected=f"one of the shapes: {SHAPE}, {SIZES}")
-    scorer, _ = load_scorer("shapes", device=device)
-    shapes = render_shapes(images, seed=SHAPES_SEED)
-    contrasts = [
-        Contrast("size", "small", "large"), Contrast("hue", "red", "blue"), Contrast("position", "left", "right"),
-        Contrast("background", "dark", "light"), Contrast("saturation", "pale", "vivid"),
-        Contrast("shape", "disc", "square"),
-    ]  # fmt: skip
-    return Subject(
-        denoiser, Path(weights).stem, shapes.images.to(device), shapes.labels, ATTRIBUTES, scorer, SHAPES_SITES,
-        contrasts,
-        conditions=lambda labels: labels, draw_labels=combinations(denoiser.config.attributes),
-        pairs=lambda labels: _render_pairs(labels).to(device), source=f"sha256 {card.get('weights_sha256', 'unknown')}",
-    )  # fmt: skip
-
-
-@checked
-def digits_subject(*, device: str = "cpu") -> Subject:
-    """The shipped digits model: real images, with stroke thickness and slant measured on them.
-
-    Thickness and slant are halved at their medians; the judge's log-odds grow linearly with the measure. The condition
-    names the digit only.
-    """
-    denoiser, card = load_denoiser("digits", device=device)
-    classifier, _ = load_classifier("digits", device=device)
-    digits = load_digits()
-    images = torch.cat([digits.train.images, digits.held_out.images])
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    images, classes = images[order], torch.cat([digits.train.labels, digits.held_out.labels])[order]
-    measures = measure_digits(images)
-    middles = {name: (float(value.median()), float(value.std())) for name, value in measures.items()}
-    halves = [(value > value.median()).long() for value in measures.values()]
-    attributes = {"thickness": ("thin", "thick"), "slant": ("left", "right"), "digit": tuple("0123456789")}
-
-    def judge(samples: Tensor) -> dict[str, Tensor]:
-        found = {"digit": classifier(samples).log_softmax(1)}
-        for name, value in measure_digits(samples.cpu()).items():
-            middle, spread = middles[name]
-            z = ((value - middle) / spread).to(samples)
-            found[name] = torch.stack([-z, z], dim=1).log_softmax(1)
-        return {name: found[name] for name in attributes}
-
-    def draw(count: int) -> Tensor:
-        cycled = torch.arange(count)
-        return torch.stack([cycled % 2, cycled // 2 % 2, cycled % 10], dim=1)
-
-    return Subject(
-        denoiser, "digits", images.to(device), torch.stack([*halves, classes], dim=1), attributes, judge, DIGITS_SITES,
-        [Contrast("thickness", "thin", "thick"), Contrast("slant", "left", "right"), Contrast("digit", "3", "8")],
-        conditions=lambda labels: denoiser.embed(labels[:, 2]), draw_labels=draw, told=["digit"],
-        source=f"sha256 {card.get('weights_sha256', 'unknown')}",
-    )  # fmt: skip
-
-
-def _render_pairs(labels: Tensor) -> Tensor:
-    without = torch.zeros(len(labels), dtype=torch.int64)  # the same frame, whatever the size
-    return render_shapes(len(labels), seed=SHAPES_SEED + 1, labels=labels, frame=without).images
-
-
-@checked
-def load_subject(name: str, *, images: int = IMAGES, device: str = "cpu") -> Subject:
-    """The subject that a name on a command line stands for.
-
-    Parameters
-    ----------
-    name : str
-        "shapes" or "digits"; a safetensors file of another model of the shapes; or "package.module:factory", whose
-        factory takes no arguments and returns a `Subject`.
-    images : int
-        Labelled images of the shapes to render.
-    device : str
-        Where the shapes' weights go.
-
-    Raises
-    ------
-    InputError
-        If there is no such factory, or it returns something else.
-    """
-    subject = _loaded(name, images, device)
-    if images == IMAGES:  # the command line names no other number
-        object.__setattr__(subject, "loaded_as", name)
-    return subject
-
-
-def _loaded(name: str, images: int, device: str) -> Subject:
-    if name == "digits":
-        return digits_subject(device=device)
-    if name == "shapes" or name.endswith(".safetensors"):
-        return shapes_subject(name, images=images, device=device)
-    found = import_factory(name, argument="subject", known=["shapes", "digits", "a safetensors file"])()
-    if not isinstance(found, Subject):
-        raise InputError("subject", found=f"a {type(found).__name__} from {name!r}", expected="a Subject")
-    return found
 
 
 def site_name(site: str) -> str:

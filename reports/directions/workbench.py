@@ -14,24 +14,25 @@ from tqdm import tqdm
 from scorescope.analysis.directions.direction_fits import Method
 from scorescope.analysis.directions.finding import find_direction
 from scorescope.analysis.directions.noise_intervals import EVERYWHERE
-from scorescope.analysis.directions.probing import ProbeScan, probe_scan
+from scorescope.analysis.directions.probing import ProbeScan
 from scorescope.analysis.directions.steering import SteerCurve, steer_curve
 from scorescope.analysis.directions.verdicts import judge_together
+from scorescope.analysis.statistics.splits import Split, stratified_halves
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank, log_snr_grid
-from scorescope.probes.models.denoiser import Condition
+from scorescope.probes.models.denoiser import Condition, sigma_range
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.arms import Sampling
 from scorescope.probes.sampling.solvers import Euler
 from scorescope.probes.sites.control_directions import shuffled_directions
 from scorescope.probes.sites.direction import Direction
+from scorescope.reports.directions.known_labels import of_images, scan_known, split_known
 from scorescope.reports.directions.study import Contrast, Subject, site_name
 
 LOWEST, HIGHEST = 0.03, 60.0  # noise levels of the scans, in units of the data
 FOUND_AT = 1.0  # noise level at which steering directions are found, in units of the data
 DOSE = 3.0  # standard deviations of the projection that are added where one dose must do
-BATCH = 64  # samples a call: larger ones leave the processor's cache
 READABLE = 0.9  # balanced accuracy whose interval has to lie above this
 RELEVANT = 0.2  # effect that counts, in natural standard deviations: of two equally frequent values, a tenth of the way
 FRESH = 1000  # first seed of what is measured after a site or a contrast was chosen by the seeds from 0 on
@@ -52,11 +53,17 @@ class Workbench:
         Fewer images, levels, seeds and controls; the first two contrasts, and every third site in the steering map.
     progress : bool
         Show progress bars.
+    count : int or None
+        Labelled images that are looked at, in place of 1000 (500 with `quick`).
+    seed : int
+        First seed of samples, and that of noise and splits.
     """
 
     subject: Subject
     quick: bool
     progress: bool
+    count: int | None = None
+    seed: int = 0
 
     def size(self, full: int, quick: int) -> int:
         """A number of things, by the size of the report."""
@@ -75,12 +82,30 @@ class Workbench:
     @cached_property
     def sigmas(self) -> list[float]:
         """Noise levels of the scans, evenly spaced in log-SNR, falling."""
-        return levels(self.size(14, 9))
+        return self.levels(self.size(14, 9))
+
+    def levels(self, count: int, *, low: float = LOWEST, high: float = HIGHEST) -> list[float]:
+        """Noise levels evenly spaced in log-SNR from `high` to `low`, as far as the denoiser has them."""
+        least, largest = sigma_range(self.subject.denoiser, low=low, high=high)
+        return log_snr_grid(-2 * math.log(largest), -2 * math.log(least), count)
+
+    def steps(self, count: int) -> list[float]:
+        """Noise levels of sampling, as far as the denoiser has them, and 0."""
+        least, largest = sigma_range(self.subject.denoiser, low=0.002, high=80.0)
+        return edm_sigmas(count, sigma_min=least, sigma_max=largest)
+
+    def seeds(self, count: int) -> range:
+        """Seeds of samples."""
+        return range(self.seed, self.seed + count)
+
+    def fresh(self, count: int) -> range:
+        """Seeds of samples that had no part in a choice."""
+        return range(self.seed + FRESH, self.seed + FRESH + count)
 
     @cached_property
     def images(self) -> Tensor:
         """Labelled images that are looked at."""
-        return self.subject.images[: self.size(1000, 500)]
+        return self.subject.images[: self.count or self.size(1000, 500)]
 
     @cached_property
     def labels(self) -> Tensor:
@@ -88,35 +113,70 @@ class Workbench:
         return self.subject.labels[: len(self.images)]
 
     @cached_property
+    def groups(self) -> Tensor:
+        """Which of them are independent: each its own group, or those that the subject says."""
+        given = self.subject.groups
+        return torch.arange(len(self.images)) if given is None else given[: len(self.images)]
+
+    def known(self, *contrasts: Contrast, count: int | None = None) -> Tensor:
+        """Images, at most the first `count`, of which the attributes of the contrasts are known."""
+        columns = [self.subject.column(contrast.attribute) for contrast in contrasts]
+        return (self.labels[:, columns] >= 0).all(1).nonzero()[:count, 0]
+
+    def halves(self, rows: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Places among some images of two halves of them that share no group, classes alike where groups are single."""
+        groups = self.groups[rows]
+        if len(groups.unique()) == len(groups):
+            return stratified_halves(classes, seed=self.seed)
+        order = torch.randperm(len(groups.unique()), generator=torch.Generator().manual_seed(self.seed))
+        first = order[groups.unique(return_inverse=True)[1]] < len(order) // 2
+        return first.nonzero()[:, 0], (~first).nonzero()[:, 0]
+
+    @cached_property
     def activations(self) -> Activations:
         """Averages over space at every site, of the unconditional branch."""
         # a conditional branch would be told the attribute
-        bank = Bank(self.images, self.sigmas, seed=1)
-        return collect(self.subject.denoiser, bank, list(self.subject.sites), batch=BATCH, progress=self.progress)
+        bank = Bank(self.images, self.sigmas, seed=self.seed + 1)
+        batch = self.subject.batch
+        return collect(self.subject.denoiser, bank, list(self.subject.sites), batch=batch, progress=self.progress)
 
     @cached_property
     def scan(self) -> ProbeScan:
         """Probes of every contrast's attribute at every site and noise level."""
-        names = [contrast.attribute for contrast in self.contrasts]
-        labels = {name: self.labels[:, self.subject.column(name)].numpy() for name in names}
-        return probe_scan(self.activations, labels, resamples=self.size(500, 200), progress=self.progress)
+        labels = {c.attribute: self.labels[:, self.subject.column(c.attribute)] for c in self.contrasts}
+        return self._scan_of(self.activations, labels, resamples=self.size(500, 200))
+
+    def _scan_of(self, activations: Activations, labels: Mapping[str, Tensor], *, resamples: int) -> ProbeScan:
+        return scan_known(
+            activations, labels, split=self.split, groups=self.groups, resamples=resamples, seed=self.seed,
+            progress=self.progress,
+        )  # fmt: skip
+
+    @cached_property
+    def split(self) -> Split:
+        """Images of each part of all probes: no group of images, and no image that comes twice, is in two."""
+        contents = self.activations.contents
+        alike = contents if self.subject.groups is None and contents is not None else self.groups
+        return split_known(self.labels >= 0, alike, seed=self.seed)
 
     @property
     def sampling(self) -> Sampling:
         """First-order steps: half the calls of Heun, and the same noise levels in all arms."""
         shape, device = tuple(self.images.shape[1:]), self.images.device
-        return Sampling(solver=Euler(), sigmas=edm_sigmas(self.size(8, 7)), shape=shape, device=device, batch=BATCH)
+        steps = self.steps(self.size(8, 7))
+        return Sampling(solver=Euler(), sigmas=steps, shape=shape, device=device, batch=self.subject.batch)
 
     @cached_property
     def natural(self) -> dict[str, float]:
-        """Standard deviation of each score over the real images: the unit of effects."""
+        """Standard deviation of each score over the images whose attribute is known: the unit of effects."""
         with torch.no_grad():
             found = self.subject.scores()(self.images)
-        return {name: float(values.std()) for name, values in found.items()}
+        rows = {contrast.attribute: self.known(contrast) for contrast in self.subject.contrasts}
+        return {name: float(values[rows.get(name, slice(None))].std()) for name, values in found.items()}
 
     def open_condition(self, contrast: Contrast, count: int) -> Condition:
         """Conditions of `count` samples that name everything but the contrast's attribute."""
-        return self.subject.conditions(self.subject.opened(self.subject.draw_labels(count), contrast))
+        return self.subject.conditions(self.subject.opened(self.subject.drawn(count, contrast), contrast))
 
     def examples(self, contrast: Contrast, site: str, level: int) -> tuple[Tensor, Tensor]:
         """Activations of the images that show one end of a contrast, and which: 1 at its high end."""
@@ -137,20 +197,19 @@ class Workbench:
         """Activations at one site of the images that show one end of a contrast."""
         rows, _ = self.subject.rows(contrast)
         rows = rows[rows < len(self.images)]
-        values, contents = {site: self.activations.site(site)[:, rows]}, self.activations.contents
-        return replace(
-            self.activations, values=values, images=torch.arange(len(rows)), how={site: "mean"},
-            contents=None if contents is None else contents[rows],
-        )  # fmt: skip
+        return of_images(self.at_site(site), rows)
+
+    def at_site(self, site: str) -> Activations:
+        """Activations at one site alone."""
+        return replace(self.activations, values={site: self.activations.site(site)}, how={site: "mean"})
 
     def presence_scan(self, site: str) -> ProbeScan:
         """Probes at one site of each contrast's high end against all other values."""
-        part = replace(self.activations, values={site: self.activations.site(site)}, how={site: "mean"})
-        labels = {
-            c.attribute: (self.labels[:, self.subject.column(c.attribute)] == self.subject.values(c)[1]).long().numpy()
-            for c in self.contrasts
-        }
-        return probe_scan(part, labels, resamples=50)
+        labels = {}
+        for contrast in self.contrasts:
+            values = self.labels[:, self.subject.column(contrast.attribute)]
+            labels[contrast.attribute] = (values == self.subject.values(contrast)[1]).long().where(values >= 0, -1)
+        return self._scan_of(self.at_site(site), labels, resamples=50)
 
     def steer(
         self, contrast: Contrast, direction: Direction, *, strengths: Sequence[float], seeds: range,
@@ -178,7 +237,7 @@ class Workbench:
         readings, verdicts = [], []
         for contrast, site in tqdm(cells, desc="steering map", disable=not self.progress, leave=False):
             direction = self.direction(contrast, site, sigma=FOUND_AT)
-            found = self.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=range(self.size(10, 8)))
+            found = self.steer(contrast, direction, strengths=(-DOSE, DOSE), seeds=self.seeds(self.size(10, 8)))
             readings.append(self._reading(contrast, site))
             verdicts.append(found.verdicts)
         table = pd.concat([pd.DataFrame(readings), verdict_columns(judge_together(verdicts, correction="fdr"))], axis=1)
@@ -251,8 +310,3 @@ def finding_of(row: Mapping[Any, Any]) -> str:
     if row["verdict"] == "not steerable" and row["within_budget"]:
         return ALONE if readable else "not steerable, not shown readable"
     return "readable, undecided" if readable else "undecided"
-
-
-def levels(count: int, *, low: float = LOWEST, high: float = HIGHEST) -> list[float]:
-    """Noise levels from `high` to `low`, evenly spaced in log-SNR."""
-    return log_snr_grid(-2 * math.log(high), -2 * math.log(low), count)

@@ -119,7 +119,8 @@ def emergence(amplitudes: pd.DataFrame, table: pd.DataFrame) -> Figure:
         root, known["sigma_network"], yerr=theme.errors(known, "sigma_network"), color=theme.PALETTE[0], fmt="o",
         markersize=3, capsize=2,
     )  # fmt: skip
-    ends = [root.min(), root.max()]
+    every = table["sqrt_eigenvalue"]  # of modes too whose place is not known: where it is of none, an axis has a range
+    ends = [every.min(), every.max()]
     right.plot(ends, ends, color=theme.REFERENCE, linestyle=":", label="closed form: σ = √λ")
     right.set(xscale="log", yscale="log", xlabel="√λ of the mode (units of data)")
     right.set(ylabel="σ at 0.707 of the final size")

@@ -210,13 +210,14 @@ def _levels(rows: pd.DataFrame) -> str:
 
 def read_memory(tables: Mapping[str, pd.DataFrame], name: str) -> str:
     """The error on training and held-out points of the network and of the memoriser, near sigma = 0.2."""
-    texts = []
+    levels, texts = tables[name]["sigma"], []
+    level = levels[(np.log(levels) - np.log(0.2)).abs().idxmin()]
     for denoiser in (name, "memoriser"):
         table = tables[denoiser]
-        rows = table[(table["quantity"] == "error") & np.isclose(table["sigma"], 0.2)].set_index("images")
+        rows = table[(table["quantity"] == "error") & np.isclose(table["sigma"], level)].set_index("images")
         train, fresh = (_with_ends(row, "mean") for _, row in rows.loc[["train", "held out"]].iterrows())
         texts.append(f"{train} on training and {fresh} on held-out points for {denoiser}")
-    return "At σ = 0.2 the squared error an element is " + ", and ".join(texts) + "."
+    return f"At σ = {level:g} the squared error an element is " + ", and ".join(texts) + "."
 
 
 def _sentence(text: str) -> str:

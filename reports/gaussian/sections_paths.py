@@ -14,28 +14,27 @@ from scorescope.analysis.gaussian.paths import (
 )
 from scorescope.analysis.gaussian.skip import skip_table
 from scorescope.analysis.gaussian.solver_errors import linear_error, solver_gains
-from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.solvers import DPMSolverPP2M, Euler, Heun, Solver
 from scorescope.reports.gaussian import figures, readings
 from scorescope.reports.gaussian.study import INTERVALS, TOLERANCE, Study
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
-SKIPS = (80.0, 19.352453, 8.4, 5.3151957, 3.2568218, 2.0, 1.0881714)
+SKIPS = (19.352453, 8.4, 5.3151957, 3.2568218, 2.0, 1.0881714)
 
 
 def paths_section(study: Study) -> Section:
     """The network's paths against the closed form's, from the same starting noise."""
     steps = 40 if study.quick else 60
-    grid = edm_sigmas(steps)
-    pair = path_pair(study.model.denoiser, study.gaussian, seeds=study.seeds, sigmas=grid)
+    grid = study.grid(steps)
+    pair = path_pair(study.denoiser, study.gaussian, seeds=study.seeds, sigmas=grid)
     errors, modes = path_errors(pair), min(16, study.gaussian.rank)
     table = emergence(pair, modes=modes)
     amplitudes = mode_amplitudes(pair, modes=min(8, modes))
     ends = end_agreement({"closed form": pair.end}, pair.network.end, study.gaussian.mean, mode_of(study.modes))
-    how = f"{len(study.seeds)} seeds, {steps} Heun steps from σ = 80. "
+    how = f"{len(study.seeds)} seeds, {steps} Heun steps from σ = {grid[0]:.3g}. "
     return Section(
         text="From the same starting noise, the network's path and the Gaussian's closed-form path: error of the "
-        "state, and error of the prediction made from it.",
+        "state, and error of the prediction made from it." + study.limits,
         figures=[
             ReportFigure(
                 "path_errors", figures.path_errors(errors, study.advice.table), readings.read_paths(errors, ends),
@@ -61,8 +60,9 @@ def skip_section(study: Study) -> Section:
         {"Heun": Heun()} if study.quick else {"Heun": Heun(), "DPM-Solver++ 2M": DPMSolverPP2M()}
     )
     table = skip_table(
-        study.model.denoiser, study.gaussian, seeds=study.seeds, skips=SKIPS, solvers=solvers, steps=(8, 18),
-        real=study.data.held_out, classify=mode_of(study.modes), progress=study.progress,
+        study.denoiser, study.gaussian, seeds=study.seeds, skips=(study.span[1], *study.within(SKIPS)),
+        solvers=solvers, steps=(8, 18), real=study.data.held_out, classify=mode_of(study.modes),
+        sigma_min=study.span[0], progress=study.progress,
     )  # fmt: skip
     advice = study.advice
     suggestion = pd.DataFrame(
@@ -94,7 +94,7 @@ def solver_section(study: Study) -> Section:
     """The error of a schedule on the linear part of the path."""
     eigenvalues = np.logspace(-4, np.log10(max(25.0, float(study.gaussian.eigenvalues[0]))), 60)
     schedules: list[tuple[Solver, int]] = [(Euler(), 35), (DPMSolverPP2M(), 35), (Heun(), 18), (Heun(), 9)]
-    grids = [(solver, edm_sigmas(steps)[:-1]) for solver, steps in schedules]
+    grids = [(solver, study.grid(steps)[:-1]) for solver, steps in schedules]
     every = [solver_gains(solver, grid, torch.from_numpy(eigenvalues)) for solver, grid in grids]
     table = pd.concat(every, ignore_index=True)
     own = study.gaussian.eigenvalues[study.gaussian.eigenvalues > 1e-10]
@@ -109,7 +109,8 @@ def solver_section(study: Study) -> Section:
         figures=[
             ReportFigure(
                 "gains", figures.gains(table), readings.read_gains(summary),
-                "ρ = 7 grid from 80 to 0.002, without the last step to 0. Exact arithmetic, no sampling.",
+                f"ρ = 7 grid from {study.span[1]:.3g} to {study.span[0]:.3g}, without the last step to 0. Exact "
+                "arithmetic, no sampling.",
             )
         ],
         tables=[

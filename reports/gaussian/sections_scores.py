@@ -24,8 +24,8 @@ def laws_section(study: Study) -> Section:
         asked |= {"noise": study.held_out, "path": study.held_out[:64]}
     gaps = {
         query: score_gaps(
-            study.model.denoiser, study.laws, points, SIGMAS, query=query, draws=draws if query == "held_out" else 1,
-            progress=study.progress,
+            study.denoiser, study.laws, points, study.within(SIGMAS), query=query,
+            draws=draws if query == "held_out" else 1, seed=study.seed, progress=study.progress,
         )
         for query, points in asked.items()
     }  # fmt: skip
@@ -39,7 +39,7 @@ def laws_section(study: Study) -> Section:
         text="Each law is fitted to the training images and has a denoiser in closed form. The centred unexplained "
         "fraction is the squared distance of the network's prediction to the law's, over its squared distance to the "
         "mean. Its floor is what a perfect network would show, as the laws' moments are those of a finite sample: "
-        "error of the network is shown only above it, and where the laws agree.",
+        "error of the network is shown only above it, and where the laws agree." + study.limits,
         figures=[
             ReportFigure("laws", law_figure, readings.read_laws(held_out, levels, study.far, name), how, wide=True),
             ReportFigure(
@@ -95,16 +95,16 @@ def memory_section(study: Study) -> Section:
     count = len(study.held_out)
     sets = {"train": study.data.train[:count], "held out": study.held_out}
     exact = TrainingSet(study.train)
-    denoisers = {study.model.name: study.model.denoiser, "Gaussian": study.gaussian, "memoriser": exact}
+    denoisers = {study.model.name: study.denoiser, "Gaussian": study.gaussian, "memoriser": exact}
     tables = {
-        name: memorisation(denoiser, sets, MEMORY_SIGMAS, progress=study.progress)
+        name: memorisation(denoiser, sets, study.within(MEMORY_SIGMAS), seed=study.seed, progress=study.progress)
         for name, denoiser in denoisers.items()
     }
     whole = pd.concat([table.assign(denoiser=name) for name, table in tables.items()], ignore_index=True)
     return Section(
         text="A denoiser that generalises has errors of one size on training and held-out points. The memoriser (the "
         "exact denoiser of the training set) has no error and no Jacobian on training points at low noise, and on "
-        "fresh points an error that stays at the distance to the nearest training point.",
+        "fresh points an error that stays at the distance to the nearest training point." + _unknown_training(study),
         figures=[
             ReportFigure(
                 "memorisation", figures.memorisation(tables), readings.read_memory(tables, study.model.name),
@@ -113,3 +113,13 @@ def memory_section(study: Study) -> Section:
         ],
         tables=[ReportTable("memorisation", whole, "One row a (denoiser, set, sigma, quantity).", shown=False)],
     )  # fmt: skip
+
+
+def _unknown_training(study: Study) -> str:
+    """What is not known of a user's own images."""
+    if study.model.digits is not None:
+        return ""
+    return (
+        " Training points are here those that the laws were fitted to; whether the network was trained on them, or on "
+        "the held-out ones, is not known here."
+    )

@@ -1,6 +1,7 @@
 """What the Gaussian report studies: a model, its data, and the laws fitted to them, each made when first needed."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,10 +23,14 @@ from scorescope.probes.approximations import (
     fit_kmeans,
     fit_per_class,
 )
+from scorescope.probes.models.denoiser import Condition, Denoiser, sigma_range
 from scorescope.probes.models.model import Model
+from scorescope.probes.models.noise import edm_sigmas
 
 TOLERANCE = 1e-3  # relative squared error of the state up to which the closed form may carry
 INTERVALS = "Bands are 95 % bootstrap intervals over images. "
+LOWEST, HIGHEST = 0.002, 80.0  # noise levels of the report, where the model knows them
+LEAST = 12  # training images: fewer than the clusters of the finest mixture cannot be fitted
 FULL_LIMIT = 2048  # features or samples up to which full covariances are fitted
 
 
@@ -49,6 +54,31 @@ class Data:
     labels: Tensor | None = None
     name: str = "data"
 
+    @checked
+    def limited(self, count: int | None, *, seed: int = 0) -> "Data":
+        """At most so many images in all, of both sets in the shares that they have; drawn by the seed."""
+        total = len(self.train) + len(self.held_out)
+        if count is None or count >= total:
+            return self
+        held = max(2, round(count * len(self.held_out) / total))
+        draw = torch.Generator().manual_seed(seed)
+        train, asked = (
+            torch.randperm(len(images), generator=draw)[:most]
+            for images, most in ((self.train, count - held), (self.held_out, held))
+        )
+        labels = None if self.labels is None else self.labels[train]
+        return replace(self, train=self.train[train], held_out=self.held_out[asked], labels=labels)
+
+
+class _On:
+    """A denoiser on a device of its own, for callers whose tensors are elsewhere."""
+
+    def __init__(self, denoiser: Denoiser, device: str | torch.device) -> None:
+        self.denoiser, self.device, self.sigma_range = denoiser, device, sigma_range(denoiser)
+
+    def __call__(self, x: Tensor, sigma: Tensor, condition: Condition, /) -> Tensor:
+        return self.denoiser(x.to(self.device), sigma.to(self.device), condition).to(x.device)
+
 
 @dataclass(frozen=True)
 class Study:
@@ -58,11 +88,44 @@ class Study:
     data: Data
     quick: bool
     progress: bool
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if min(len(self.train), LEAST * len(self.held_out)) < LEAST:
+            found = f"{len(self.train)} training and {len(self.held_out)} held-out images"
+            raise InputError("data", found=found, expected=f"at least {LEAST} to fit laws to, and one to ask about")
 
     @property
     def seeds(self) -> range:
         """Seeds of paths and samples."""
-        return range(48 if self.quick else 128)
+        return range(self.seed, self.seed + (48 if self.quick else 128))
+
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """The model, for tensors on the CPU."""
+        return self.model.denoiser if self.device == "cpu" else _On(self.model.denoiser, self.device)
+
+    @cached_property
+    def span(self) -> tuple[float, float]:
+        """Least and largest noise level of this report."""
+        return sigma_range(self.model.denoiser, low=LOWEST, high=HIGHEST)
+
+    def within(self, sigmas: Sequence[float]) -> tuple[float, ...]:
+        """Those of some levels that the denoiser knows."""
+        return tuple(sigma for sigma in sigmas if self.span[0] <= sigma <= self.span[1])
+
+    def grid(self, steps: int) -> list[float]:
+        """Falling levels from the largest to the least, then 0."""
+        return edm_sigmas(steps, sigma_min=self.span[0], sigma_max=self.span[1])
+
+    @property
+    def limits(self) -> str:
+        """Which noise levels are left out, and why; empty where none are."""
+        if self.span == (LOWEST, HIGHEST):
+            return ""
+        low, high = self.span
+        return f" All noise levels lie between σ = {low:.3g} and {high:.3g}: the model knows no others."
 
     @cached_property
     def train(self) -> Tensor:
@@ -109,7 +172,10 @@ class Study:
     @cached_property
     def advice(self) -> Suggestion:
         """How far the closed form may carry."""
-        return suggest_skip(self.model.denoiser, self.gaussian, self.far, tolerance=TOLERANCE, seeds=self.seeds)
+        return suggest_skip(
+            self.denoiser, self.gaussian, self.far, tolerance=TOLERANCE, seeds=self.seeds,
+            candidates=self.grid(18)[1:-1], sigma_max=self.span[1],
+        )  # fmt: skip
 
 
 @checked
@@ -130,7 +196,7 @@ def split(images: Tensor, *, share: float = 0.2, name: str = "data", seed: int =
 
 
 @checked
-def from_folder(folder: Path | str, model: Model, *, size: int | None = None) -> Data:
+def from_folder(folder: Path | str, model: Model, *, size: int | None = None, seed: int = 0) -> Data:
     """The images of a folder, as the model's shape, in [-1, 1]; grey where the model has one channel.
 
     Raises
@@ -143,4 +209,4 @@ def from_folder(folder: Path | str, model: Model, *, size: int | None = None) ->
         images = images.mean(1, keepdim=True)
     if tuple(images.shape[1:]) != model.shape:
         raise InputError(str(folder), found=f"images of shape {tuple(images.shape[1:])}", expected=f"{model.shape}")
-    return split(images, name=str(folder))
+    return split(images, name=str(folder), seed=seed)

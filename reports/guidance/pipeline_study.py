@@ -3,7 +3,6 @@
 Everything that is sampled lies on disk below the report's folder, so that a run that was cut off goes on where it was.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,13 @@ from torch import Tensor
 from scorescope.analysis.guidance.decomposition import decompose, summarise
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.encoded_once import encoded_once
-from scorescope.probes.experiments.pipeline_calls import STEPS, RecordedCalls, decoded_result, record_calls
+from scorescope.probes.experiments.pipeline_calls import (
+    STEPS,
+    RecordedCalls,
+    decoded_result,
+    default_steps,
+    record_calls,
+)
 from scorescope.probes.experiments.pipeline_description import PipelineDescription, describe_pipeline
 from scorescope.probes.experiments.replay import replay_all
 from scorescope.probes.experiments.sweep import Setting, sweep
@@ -192,12 +197,6 @@ class PipelineStudy:
         """Images that are left out of `sets`, because a value of theirs is not finite."""
         made = [self.recorded.images, *(one.run.samples for one in self.swept)]
         return sum(len(images) for images in made if images is not None) - sum(map(len, self.sets.values()))
-
-
-def default_steps(pipe: Any) -> int:
-    """Steps of a call that names none."""
-    parameter = inspect.signature(type(pipe).__call__).parameters.get(STEPS)
-    return parameter.default if parameter is not None and isinstance(parameter.default, int) else 50
 
 
 def told_range(counts: Sequence[int]) -> str:

@@ -5,6 +5,7 @@ build_from_traces(Path("report/recorded"), [Path("runs/a"), Path("runs/b")], com
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,15 @@ def build(
     -------
     Outcome
         Its status says whether a part is missing.
+
+    Raises
+    ------
+    InputError
+        For a model without conditions, and one that cannot be sampled.
     """
+    if model.conditions(1) is None:
+        found = f"{model.name}, which has no conditions"
+        raise InputError("model", found=found, expected="one that can be guided; `report gaussian` needs none")
     request = by_call("report guidance", denoiser=model.loaded_as, quick=quick, count=count, device=device)
     count = count or (QUICK if quick else FULL)
     manifest = {
@@ -88,6 +97,9 @@ def build(
     how: dict[str, Any] = {"command": command, "manifest": manifest, "request": request}
     with ReportWriter(out, name="guidance", title=title, question=question, **how) as page:
         study = Study(model, count, device, progress, page.fail)
+        if progress:
+            with suppress(Exception):  # a denoiser that cannot be called is told of where it is sampled
+                say(f"guidance: {study.cost()}", err=True)
         if not study.swept:
             cause = next(iter(page.failures.values()))
             raise InputError("model", found=f"no setting that could be sampled ({cause})", expected="at least one")

@@ -1,11 +1,13 @@
 """What the guidance report studies: a model, sampled under several rules from the same seeds, each once."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -37,6 +39,7 @@ from scorescope.probes.recording.trace import Recording, Trace
 from scorescope.probes.sampling.sample import Run, sample
 
 WEIGHTS = (1.0, 2.0, 4.0, 8.0)
+CALLS = 35  # of one branch along a path: Heun with 18 steps
 WEIGHT = 4.0  # of figures that show one run, and of the rules that are compared with each other
 STRONG = 8.0
 SEED = 0
@@ -71,6 +74,22 @@ class Study:
     device: str
     progress: bool
     failed: Callable[[str, BaseException], None]
+
+    def cost(self) -> str:
+        """What it takes to the first figure, and in all, by two calls that are timed here."""
+        rows = min(self.count, 16)
+        x = torch.randn(rows, *self.model.shape, device=self.device)
+        for _ in range(2):  # the first one may set things up
+            started = time.perf_counter()
+            self.model.denoiser(x, torch.ones(rows, device=self.device), self.model.conditions(rows))
+            float(x.sum())  # waits for an accelerator
+            seconds = time.perf_counter() - started
+        minutes = seconds * self.count / rows * 2 * CALLS / 60  # of one setting: two branches
+        first, every = 2 * len(WEIGHTS), 2 * len(WEIGHTS) + 14  # about: which others there are depends on the first
+        return (
+            f"{self.count} samples a setting, about {first * minutes:.2g} minutes to the first figure and "
+            f"{every * minutes:.2g} in all (from {seconds:.2g} s for {rows} samples in one call); fewer with --count"
+        )
 
     @cached_property
     def swept(self) -> list[Setting]:

@@ -23,6 +23,7 @@ def test_round_trip(saved):
     assert card["seed"] == 3 and loaded.sigma_data == 0.7 and loaded.config == denoiser.config
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in denoiser.state_dict().items())
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+    assert path.stat().st_mode == path.with_suffix(".json").stat().st_mode
 
 
 @pytest.mark.parametrize(("name", "limit"), [("digits", 4e6), ("digits_weak", 1e6)])

@@ -3,17 +3,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scorescope.data import InputError, UNetConfig, load_digits
+from scorescope.data import InputError, UNetConfig, load_denoiser, load_digits
 from scorescope.data.augment import augment
 from scorescope.data.train import Recipe, train
 from scorescope.data.training_images import training_images
+from scorescope.probes.models import find_snapshots
 
 TINY = Recipe(network=UNetConfig(channels=(8, 8), embedding=16), steps=12, batch=8, check_every=4, warm_up=2)
 
 
 def test_a_run_cut_off_and_continued_ends_with_the_same_weights(tmp_path, monkeypatch):
     digits = training_images("digits")
-    whole, curve = train(TINY, digits, tmp_path / "whole")
+    tracked = {"ema": (0.05, 0.10), "snapshots": (12,)}
+    whole, curve = train(TINY, digits, tmp_path / "whole", **tracked)
     # cut after 6 of 12 steps: the state of step 4 is on disk, and the learning rate still falls to step 12
     from scorescope.data import train as module
 
@@ -29,12 +31,22 @@ def test_a_run_cut_off_and_continued_ends_with_the_same_weights(tmp_path, monkey
 
     monkeypatch.setattr(module._Run, "update", cut_off)
     with pytest.raises(Cut):
-        train(TINY, digits, tmp_path / "cut")
+        train(TINY, digits, tmp_path / "cut", **tracked)
     monkeypatch.undo()
-    continued, curve_continued = train(TINY, digits, tmp_path / "cut")
+    with pytest.raises(InputError, match=r"lengths: found \[0.1\]; expected those tracked"):
+        train(TINY, digits, tmp_path / "cut", ema=(0.10,))
+    continued, curve_continued = train(TINY, digits, tmp_path / "cut", **tracked)
     assert curve_continued == curve
     for name, value in whole.state_dict().items():
         assert torch.equal(value, continued.state_dict()[name]), name
+    for length in (0.05, 0.10):
+        one, other = (
+            load_denoiser(tmp_path / run / f"step-00012-ema-{length}.safetensors") for run in ("whole", "cut")
+        )
+        assert one[1]["training_step"] == 12 and one[1]["sigma_rel"] == length
+        for name, value in one[0].state_dict().items():
+            assert torch.equal(value, other[0].state_dict()[name]), name
+    assert [(one.step, one.length) for one in find_snapshots(tmp_path / "cut")] == [(12, 0.05), (12, 0.10)]
 
 
 def test_training_lowers_the_held_out_error_and_keeps_the_best(tmp_path):

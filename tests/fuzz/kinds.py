@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from scorescope.data.attribute_scorer import AttributeScorer, ScorerConfig, load_scorer, save_scorer
 from scorescope.data.checkpoints import load_denoiser, save_denoiser
@@ -28,6 +29,7 @@ from scorescope.probes.approximations import (
     load_approximation,
     save_approximation,
 )
+from scorescope.probes.experiments import read_sweep
 from scorescope.probes.features import (
     Moments,
     load_class_names,
@@ -39,6 +41,7 @@ from scorescope.probes.features import (
     write_moments,
 )
 from scorescope.probes.features.inception_weights import load_inception
+from scorescope.probes.models import find_snapshots, posthoc_ema
 from scorescope.probes.recording.reading import verify
 from scorescope.reports.fid import folder_study
 from tests.fuzz import damage
@@ -251,6 +254,13 @@ def _sweep(folder: Path) -> Any:
     )  # fmt: skip
 
 
+def _snapshots(folder: Path) -> Path:
+    for length in ("0.05", "0.1"):
+        about = {"training_step": "10", "sigma_rel": length}
+        save_file({"w": torch.arange(4.0), "count": torch.tensor(3)}, folder / f"{length}.safetensors", about)
+    return folder
+
+
 def _make_sweep(folder: Path) -> Path:
     _sweep(folder)
     return folder
@@ -316,6 +326,11 @@ KINDS = (
     Kind("scorer and card", _network(_save_scorer), load_scorer, damage.in_card),
     Kind("trace", _trace, _read_trace, damage.in_trace),
     Kind("sweep", _make_sweep, _sweep, damage.one_file(damage.in_json, ".json")),
+    Kind("sweep, read alone", _make_sweep, read_sweep, damage.one_file(damage.in_json, ".json")),
+    Kind(
+        "EMA snapshots", _snapshots, lambda path: posthoc_ema(find_snapshots(path), 0.07, at_most=1),
+        damage.one_file(damage.in_safetensors, ".safetensors"),
+    ),
     Kind("labels", _study, _read_study),
     Kind("class names", _written("names.txt", _class_names), load_class_names),
     Kind(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scorescope.analysis.changes import denoiser_changes, lowest, run_changes, shown_ranges
+from scorescope.analysis.changes import above_lowest, denoiser_changes, lowest, run_changes, shown_ranges
 from scorescope.analysis.statistics.simultaneous import LEAST_UNITS, paired_means, unpaired_means
 from scorescope.data import InputError, load_denoiser, load_digits
 from scorescope.probes import CFG, Bank, Recording, Trace, log_snr_grid, sample
@@ -52,7 +52,8 @@ def test_means_intervals_and_chances_by_hand():
     assert one["value"] == pytest.approx(differences.mean()) and one["n"] == 40 and one["missing"] == ""
     assert (one["high"] - one["value"]) / spread == pytest.approx(2.023, abs=0.06)
     assert one["chance"] == pytest.approx(1 / 20_001)
-    assert one["detectable"] == pytest.approx(one["high"] - one["value"] + 0.8416 * spread)
+    cut = (one["high"] - one["value"]) / spread
+    assert one["detectable"] == pytest.approx((cut + 0.8416 * np.sqrt(1 + cut**2 / (2 * 39))) * spread)
 
 
 @pytest.mark.parametrize("size", [1.0, 5.0, 20.0])
@@ -142,7 +143,19 @@ def test_three_denoisers_are_all_compared(bank):
     weak = load_denoiser("digits_weak")[0]
     table = denoiser_changes(points, {"a": DENOISER, "b": planted(0.2), "weak": weak}, condition=labels)
     assert list(table.drop_duplicates(["first", "second"])["second"]) == ["b", "weak", "weak"]
-    assert (lowest(table)["lowest"] != "weak").sum() >= 8
+    best, above = lowest(table).set_index("sigma"), above_lowest(table)
+    assert (best["lowest"] != "weak").sum() >= 8
+    for row in above.itertuples():
+        names = {best.loc[row.sigma, "lowest"], row.denoiser}
+        if len(names) == 1:
+            assert row.value == 0 and np.isnan(row.low) and not row.shown and row.loss == row.lowest
+            continue
+        there = table[table["sigma"] == row.sigma]
+        pair = next(one for one in there.itertuples() if {one.first, one.second} == names)
+        turned = pair.first == row.denoiser
+        expected = [-pair.value, -pair.high, -pair.low] if turned else [pair.value, pair.low, pair.high]
+        assert [row.value, row.low, row.high] == expected and row.value >= 0
+        assert row.shown == (row.low > 0) == (row.denoiser not in best.loc[row.sigma, "also"].split(", "))
     with pytest.raises(InputError, match="1 of them"):
         denoiser_changes(points, {"a": DENOISER})
 
@@ -176,14 +189,15 @@ def test_a_checkpoint_differs_from_itself_on_other_seeds_in_at_most_5_of_100():
 
 
 @pytest.mark.slow
-def test_the_difference_called_detectable_is_shown_8_times_in_10():
+@pytest.mark.parametrize("units", [8, 30])
+def test_the_difference_called_detectable_is_shown_8_times_in_10(units):
     shown, detectable = 0, []
     rng = np.random.default_rng(5)
     for _ in range(100):
-        detectable.append(paired_means(rng.standard_normal((30, 40)), draws=500)["detectable"].mean())
+        detectable.append(paired_means(rng.standard_normal((units, 40)), draws=500)["detectable"].mean())
     size = float(np.mean(detectable))
     for seed in range(300):
-        differences = rng.standard_normal((30, 40))
+        differences = rng.standard_normal((units, 40))
         differences[:, 7] += size
         table = paired_means(differences, draws=500, seed=seed)
         shown += table.loc[7, "low"] > 0

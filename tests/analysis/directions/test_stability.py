@@ -114,3 +114,17 @@ def test_step_cosines_tell_levels_that_share_a_direction():
     assert [direction.sigma for direction in by_level] == [4.0, 2.0, 1.0]
     angles = direction_angles(by_level).set_index(["sigma_a", "sigma_b"])
     assert angles["cosine"][4.0, 2.0] == pytest.approx(table["cosine"][4.0, 2.0], abs=1e-5)
+
+
+def test_images_of_one_group_are_in_one_half():
+    # both ends of a pair share noise that is in no other: over halves that part a pair it is common, turned over
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(30, 40, generator=generator).repeat_interleave(2, dim=0) * 3
+    y = np.tile([0, 1], 30)
+    values = noise + 0.3 * torch.randn(60, 40, generator=generator)
+    values[:, 0] += torch.from_numpy(y).float()
+    activations = Activations({"h": values[None]}, (1.0,), torch.arange(60), {"h": "mean"}, "uncond")
+    apart = step_cosines(activations, y, site="h").iloc[0]
+    together = step_cosines(activations, y, site="h", groups=np.arange(60) // 2).iloc[0]
+    assert together["crossed"] > 0.6 > apart["crossed"] and (apart["n"], together["n"]) == (60, 30)
+    assert together["cosine"] == apart["cosine"]

@@ -19,6 +19,7 @@ from scorescope.probes.approximations import (
     load_approximation,
     save_approximation,
 )
+from scorescope.probes.approximations.gaussian_fit import ledoit_wolf_weight
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +232,24 @@ def test_half_precision_is_widened(images, kind, dtype):
     if kind != "training set":
         wide = half.to(torch.float32)
         assert torch.equal(wide.mean, half.mean)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_two_samples_are_shrunk_by_nothing(seed):
+    """Their fourth moment is the square of their covariance: rounding may not make the weight negative."""
+    pair = torch.randn(2, 64, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    law = fit_gaussian(pair)
+    assert law.residual == pytest.approx(0, abs=1e-12) and law.residual >= 0
+    total = float((pair[0] - pair[1]).square().sum()) / 4
+    assert float(law.eigenvalues[0]) == pytest.approx(total)
+
+
+def test_the_ledoit_wolf_weight_is_a_share():
+    assert ledoit_wolf_weight(5.0, 2.0, 5.0 - 1e-15, 2, 64) == 0
+    assert ledoit_wolf_weight(5.0, 2.0, 1e9, 2, 64) == 1
+
+
+@pytest.mark.parametrize("seed", [4, 5, 6])
+def test_clusters_of_two_samples_can_be_fitted(seed):
+    images = torch.randn(20, 4, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    assert fit_kmeans(images, clusters=10).sample(3, generator=torch.Generator().manual_seed(0)).isfinite().all()

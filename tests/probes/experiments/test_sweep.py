@@ -12,8 +12,9 @@ import torch
 from tests.oracles import random_pair
 
 from scorescope.data import InputError, IntegrityWarning
+from scorescope.data.written_files import write_json
 from scorescope.probes import APG, CFG, Interval, Recording, sweep
-from scorescope.probes.experiments import with_fields, with_weight
+from scorescope.probes.experiments import read_sweep, with_fields, with_weight
 from scorescope.probes.guidance import CFGPP, TSG, FrequencyDecoupled, Rescaled, Scheduled, describe
 from scorescope.probes.models.fingerprint import fingerprint
 
@@ -66,6 +67,26 @@ def test_a_sweep_cut_off_goes_on_with_the_first_unfinished_setting(tmp_path, mon
     assert [s.name for s in found] == list(RULES) and all(same(a, b) for a, b in zip(whole, found, strict=True))
     again = Counting()
     assert all(same(a, b) for a, b in zip(whole, run(again, tmp_path), strict=True)) and again.calls == 0
+
+
+def test_a_sweep_is_read_from_its_folder_by_the_names_of_its_settings(tmp_path):
+    whole = run(Counting(), tmp_path, rules={"APG": APG(4.0)}, over={"eta": (0.0, 1.0)})
+    found = read_sweep(tmp_path)
+    assert set(found) == {"APG, eta = 0", "APG, eta = 1"}
+    for setting in whole:
+        read = found[setting.name]
+        assert torch.equal(read.samples, setting.run.samples) and read.trace.manifest["swept"] == setting.swept
+        assert read.trace.scalars["update_sq"].equals(setting.run.trace.scalars["update_sq"])
+    files = sorted(tmp_path.glob("*.json"))
+    assert [list(read_sweep(file)) for file in files] == [[name] for name in found]
+    said = json.loads(files[0].read_text())
+    write_json(files[0], {name: value for name, value in said.items() if name not in ("name", "swept", "seal")})
+    assert files[0].stem in read_sweep(tmp_path)  # as an earlier version wrote it
+    with pytest.raises(InputError, match="which has none"):
+        read_sweep(tmp_path / "none")
+    files[1].with_suffix(".safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="does not match its hash"):
+        read_sweep(tmp_path)
 
 
 def test_a_folder_of_another_sweep_is_refused(tmp_path):

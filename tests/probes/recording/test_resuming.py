@@ -89,7 +89,7 @@ def test_what_is_kept_in_memory_is_what_is_kept_on_disk(
 SPECS = [{"seed": 0}, {"seed": 1}, {"seed": 2}]
 
 
-def record_runs(path: Path, *, resume: bool = False, stop_after: int | None = None) -> Trace:
+def record_runs(path: Path, *, resume: bool = False, overwrite: bool = False, stop_after: int | None = None) -> Trace:
     """Runs of the toy; interrupted, as by Ctrl-C, after so many of its steps."""
     pipe, left = toy(), iter(range(10**6 if stop_after is None else stop_after))
 
@@ -98,7 +98,7 @@ def record_runs(path: Path, *, resume: bool = False, stop_after: int | None = No
             raise KeyboardInterrupt
 
     pipe.net.register_forward_pre_hook(count)
-    with record(pipe, keep="latents", path=path, resume=resume, progress=False) as trace:
+    with record(pipe, keep="latents", path=path, resume=resume, overwrite=overwrite, progress=False) as trace:
         for spec in trace.runs(SPECS, progress=False):
             run(pipe, spec["seed"])
     return trace
@@ -150,6 +150,45 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(
         assert link.is_symlink() and name in ("manifest.json", "steps.jsonl", "shards")
     assert sorted(outside.rglob("*")) == [outside / "file", outside / "folder"]
     assert (outside / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("state", ["new", "complete", "cut off", "half removed"])
+def test_a_cell_that_is_run_again_replaces_its_trace(state: str, broken_off: Path, tmp_path: Path) -> None:
+    if state != "new":
+        shutil.copytree(broken_off, tmp_path / "a")
+    if state == "complete":
+        record_runs(tmp_path / "a", resume=True)
+    if state == "half removed":
+        (tmp_path / "a/steps.jsonl").unlink()
+        (tmp_path / "a/shards/00000000.safetensors").unlink()
+    made = record_runs(tmp_path / "a", overwrite=True)
+    assert made.status == "complete" and list(verify(tmp_path / "a")) == []
+    pd.testing.assert_frame_equal(made.scalars, record_runs(tmp_path / "whole").scalars)
+    assert len(list((tmp_path / "a/shards").iterdir())) == len(list((tmp_path / "whole/shards").iterdir()))
+
+
+@pytest.mark.parametrize("strange", ["a", "a/notes.txt", "a/shards/mine", "a/manifest.json", "a/shards"])
+def test_nothing_but_a_trace_is_replaced(strange: str, broken_off: Path, tmp_path: Path) -> None:
+    path, outside = tmp_path / strange, tmp_path / "outside"
+    outside.mkdir()
+    if strange != "a":
+        shutil.copytree(broken_off, tmp_path / "a")
+    if strange == "a/shards":
+        shutil.rmtree(path)
+        path.symlink_to(outside)
+    else:
+        path.write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(TraceError, match="path"):
+        record_runs(tmp_path / "a", overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_to_overwrite_and_to_resume_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="overwrite"):
+        record_runs(tmp_path / "a", overwrite=True, resume=True)
+    with pytest.raises(InputError, match="overwrite"):
+        record(toy(), overwrite=True)
 
 
 def test_a_new_trace_is_not_made_through_a_link(tmp_path: Path) -> None:

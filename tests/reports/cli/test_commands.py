@@ -20,7 +20,7 @@ def test_version_is_that_of_the_installed_package(monkeypatch, capsys):
     assert capsys.readouterr().out == f"scorescope {metadata.version('scorescope')}\n"
 
 
-def test_report_guidance_of_a_factory(tmp_path, monkeypatch, unrendered):
+def test_report_guidance_of_a_factory(tmp_path, monkeypatch, unrendered, capsys):
     (tmp_path / "mine.py").write_text(
         "class Net:\n"
         "    shape, classes, value_range = (1, 4, 4), 3, (-1, 1)\n"
@@ -36,6 +36,7 @@ def test_report_guidance_of_a_factory(tmp_path, monkeypatch, unrendered):
         run(monkeypatch, "report", "guidance", "--denoiser", "mine:make", "--count", 6, "--out", tmp_path / "out") == 0
     )
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert "guidance: 6 samples a setting, about " in capsys.readouterr().err
     assert manifest["model"] == "mine:make" and "--denoiser mine:make" in manifest["command"]
 
 
@@ -85,6 +86,7 @@ def test_report_without_a_name_makes_all_with_an_index(tmp_path, monkeypatch):
 def test_card_measures_quality(tmp_path, monkeypatch, capsys):
     from scorescope.data import EDMDenoiser, UNetConfig, save_denoiser
 
+    monkeypatch.setattr("scorescope.reports.cli.card.SAMPLES", 200)
     path = tmp_path / "net.safetensors"
     save_denoiser(path, EDMDenoiser(UNetConfig(channels=(8, 8), embedding=16), 0.75), {"seed": 1})
     assert run(monkeypatch, "card", path) == 0
@@ -92,3 +94,65 @@ def test_card_measures_quality(tmp_path, monkeypatch, capsys):
     # an untrained network: samples have nothing to do with their labels
     assert card["quality"]["class_agreement"][0]["agreement"] < 0.3 and card["seed"] == 1
     assert "samples" in capsys.readouterr().out
+    written = path.with_suffix(".json").stat()
+    assert run(monkeypatch, "card", path) == 0 and path.with_suffix(".json").stat() == written  # nothing changed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pairs", "pairs.txt"], "--pipeline, --pairs, --score: found --pairs alone; expected all three of them"),
+        (["--pipeline", "x", "--score", "m:make"], "found --pipeline, --score alone"),
+        (["--pipeline", "x", "--pairs", "pairs.txt", "--score", "my.py:make"], "package.module:factory, as my:make"),
+        (["--pipeline", "x", "--pairs", "none.txt", "--score", "m:make"], "none.txt: found no such file"),
+        (["--subject", "digits", "--count", 9999], "count, seed: found 9999, 0; expected an image or more of 1797"),
+    ],
+)  # fmt: skip
+def test_directions_options_that_do_not_fit_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.txt").write_text("a red car | a blue car\n")
+    assert run(monkeypatch, "report", "directions", "--out", tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_pairs_options_reach_the_report(tmp_path, monkeypatch):
+    from scorescope.reports import directions
+    from scorescope.reports.cli.pipeline_inputs import PipelineOptions
+    from scorescope.reports.page.pages import Outcome
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "pairs.txt").write_text("a red car | a blue car\n")
+    (tmp_path / "judging.py").write_text("def make():\n    return len\n")
+    heard = {}
+
+    def build(out, pipe, pairs, score, **given):
+        heard.update(given, pairs=pairs, score=score)
+        return Outcome("directions", "", "", "complete", tmp_path, {}, [], 0.0)
+
+    monkeypatch.setattr(PipelineOptions, "load", lambda self: object())
+    monkeypatch.setattr(PipelineOptions, "arguments", lambda self, pipe: {"scale": self.scale, "steps": self.steps})
+    monkeypatch.setattr(directions, "build_from_pipeline", build)
+    options = [
+        "--sites",
+        "mid_block, up_blocks.1",
+        "--steps",
+        3,
+        "--scale",
+        2,
+        "--count",
+        40,
+        "--seed",
+        7,
+        "--batch",
+        5,
+    ]
+    given = ["--pipeline", "a/sd15", "--pairs", "pairs.txt", "--score", "judging:make", "--quick", *options]
+    assert run(monkeypatch, "report", "directions", "--out", tmp_path / "out", *given) == 0
+    assert heard.pop("pairs")[0].attribute == "red/blue" and heard.pop("score") is len
+    assert heard.pop("command").startswith("scorescope report directions")
+    assert heard == {
+        "sites": ["mid_block", "up_blocks.1"], "arguments": {"scale": 2.0, "steps": 3}, "images": 40, "seed": 7,
+        "batch": 5, "quick": True, "name": "sd15",
+    }  # fmt: skip

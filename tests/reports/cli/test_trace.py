@@ -1,3 +1,4 @@
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,10 +77,11 @@ def test_verify_of_a_sound_and_of_a_damaged_trace(folder: Path) -> None:
     result = CliRunner().invoke(trace_app, ["verify", str(folder)])
     assert (result.exit_code, "sound, complete" in result.output) == (0, True)
     shard = folder / "shards" / "00000001.safetensors"
+    shutil.copytree(folder, folder.parent / "sound")
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    result = CliRunner().invoke(trace_app, ["verify", str(folder)])
+    result = CliRunner().invoke(trace_app, ["verify", str(folder), str(folder.parent / "sound")])
     assert result.exit_code == 1
-    assert "00000001.safetensors" in result.output
+    assert "00000001.safetensors" in result.output and f"{folder.parent / 'sound'}: sound" in result.output
 
 
 def test_a_folder_that_is_no_trace(tmp_path: Path) -> None:

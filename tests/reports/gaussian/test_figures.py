@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -49,3 +50,16 @@ def test_gains_are_drawn_in_per_cent():
     (ax,) = figures.gains(table).axes
     line = next(line for line in ax.get_lines() if line.get_label().startswith("Heun"))
     np.testing.assert_allclose(line.get_ydata(), [6.35, 4.48], atol=0.02)
+
+
+@pytest.mark.parametrize("known", [0, 1, 2])
+def test_emergence_is_drawn_where_the_place_of_no_mode_is_known(known, tmp_path):
+    """A network that learned nothing: its predictions have no modes that appear."""
+    levels = [0.7] * known + [np.nan] * (3 - known)
+    table = pd.DataFrame({"mode": range(3), "sqrt_eigenvalue": [1.0, 0.5, 0.25], "sigma_network": levels})
+    table = table.assign(low=0.9 * table["sigma_network"], high=1.1 * table["sigma_network"])
+    sizes = {"sigma": [1.0, 2.0] * 3, "network": 0.4, "gaussian": 0.5}
+    figure = figures.emergence(pd.DataFrame({"mode": np.repeat(range(3), 2), **sizes}), table)
+    figure.savefig(tmp_path / "emergence.png")
+    low, high = figure.axes[1].get_xlim()
+    assert 0 < low <= 0.25 and high >= 1

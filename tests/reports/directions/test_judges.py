@@ -1,0 +1,88 @@
+"""Judges of decoded images: whatever they give becomes log-probabilities of latents, or one sentence."""
+
+import sys
+
+import pytest
+import torch
+
+from scorescope.data import InputError, PromptPair
+from scorescope.reports.directions import load_judge
+from scorescope.reports.directions.judges import scorer_of, texts_of
+
+PAIRS = [PromptPair("colour", "a", "b", "a", "b"), PromptPair("colour", "c", "d", "a", "b"),
+         PromptPair("time", "e", "f", "e", "f")]  # fmt: skip
+
+
+def decoder(latents):
+    return latents.repeat(1, 3, 1, 1) * 2
+
+
+def odds(images):
+    return images.mean((1, 2, 3))
+
+
+def test_log_odds_and_log_probabilities_are_the_same():
+    latents = torch.randn(11, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    shown = decoder(latents).clamp(-1, 1)  # a judge sees what a picture holds
+    for judge in (
+        odds,
+        lambda images: {"colour": odds(images)},
+        lambda images: {"colour": torch.stack([-odds(images) / 2, odds(images) / 2], 1).log_softmax(1)},
+    ):
+        found = scorer_of(judge, decoder, ["colour"], chunk=4)(latents)["colour"]
+        torch.testing.assert_close(found[:, 1] - found[:, 0], odds(shown))
+        torch.testing.assert_close(found.exp().sum(1), torch.ones(11))
+
+
+def test_a_judge_may_know_more_than_it_is_asked():
+    judge = lambda images: {"colour": odds(images), "noise": odds(images) * 2}  # noqa: E731
+    assert set(scorer_of(judge, decoder, ["colour"])(torch.zeros(2, 1, 2, 2))) == {"colour", "noise"}
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        (lambda images: images, r"shape \(3, 3, 2, 2\) of 'colour' for 3 images; expected \(3,\) or \(3, 2\)"),
+        (lambda images: odds(images)[:2], r"shape \(2,\)"),
+        (lambda images: odds(images).numpy(), "a ndarray; expected log-odds"),
+        (lambda images: {"color": odds(images)}, "a mapping without 'colour'"),
+        (lambda images: {"colour": 3.0}, "a float of 'colour'"),
+        (lambda images: odds(images) / 0, "values of 'colour' that are not finite"),
+        (lambda images: odds(images)[:, None].repeat(1, 2).softmax(1), "probabilities of 'colour'; expected their log"),
+        (lambda images: images[99], "a judge that failed with IndexError"),
+    ],
+)
+def test_judges_that_give_something_else(judge, said):
+    with pytest.raises(InputError, match=f"score: found {said}"):
+        scorer_of(judge, decoder, ["colour"])(torch.zeros(3, 1, 2, 2))
+
+
+def test_one_tensor_is_not_two_attributes():
+    with pytest.raises(InputError, match=r"a Tensor; expected .*: colour, time"):
+        scorer_of(odds, decoder, ["colour", "time"])(torch.zeros(3, 1, 2, 2))
+
+
+def test_judges_by_name(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "def make():\n    return lambda images: images.mean((1, 2, 3))\n"
+        "def broken():\n    raise OSError('no file')\n"
+        "def number():\n    return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert load_judge("mine:make", PAIRS)(torch.ones(2, 3, 1, 1)).tolist() == [1, 1]
+    for name, said in {
+        "mine.py:make": "'mine.py:make'; expected package.module:factory, as mine:make",
+        "mine:broken": "failed with OSError: no file",
+        "mine:number": "a int from 'mine:number'",
+        "mine": r"'mine'; expected one of \['clip:FOLDER'\], or package.module:factory",
+        "mine:absent": "no attribute 'absent'",
+    }.items():
+        with pytest.raises(InputError, match=f"score: found .*{said}"):
+            load_judge(name, PAIRS)
+    with pytest.raises(InputError, match=r"none: found .*a folder that save_pretrained wrote"):
+        load_judge(f"clip:{tmp_path}/none", PAIRS)
+
+
+def test_prompts_of_both_ends_are_the_texts_of_clip():
+    assert texts_of(PAIRS) == {"colour": (["a", "c"], ["b", "d"]), "time": (["e"], ["f"])}
