@@ -22,7 +22,7 @@ from scorescope.reports.changes import figures, readings
 from scorescope.reports.changes.recorded import Source, open_run, trace_folder
 from scorescope.reports.changes.sections_runs import HOW, compare_section
 from scorescope.reports.page.pages import Outcome, ReportFigure, ReportTable, ReportWriter, Section
-from scorescope.reports.page.requests import by_call
+from scorescope.reports.page.requests import Request, by_call
 
 LEVELS = log_snr_grid(-8, 6, 15)  # sigma from 0.05 to 55
 
@@ -165,7 +165,7 @@ def _losses_section(bank: Bank, denoisers: Mapping[str, Denoiser], condition: Co
     )  # fmt: skip
 
 
-def _request(sources: list[Any]) -> dict[str, Any] | str:
+def _request(sources: list[Any]) -> Request | str:
     """How the comparison is asked for again, where runs are named by their folders."""
     if all(isinstance(source, str | Path) for source in sources):
         return by_call("compare", names=[str(source) for source in sources])

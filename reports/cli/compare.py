@@ -35,7 +35,7 @@ def compare(
     *,
     images: Path | None,
     size: int | None,
-    factory: str | None,
+    factory: str | None = None,
     device: str,
     command: str,
 ) -> Outcome:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.reports.studies.made import MadeReport
 
@@ -17,6 +18,7 @@ _OF_ONE_RUN = ("status", "failures", "finished", "seconds", "command", "request"
 COLUMNS = ("table", "column", "largest", "cells", "words")
 
 
+@checked
 def changed_facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """A line for each fact of two manifests that is not the same: versions, platform, model, seeds, arguments."""
     pairs = [(_flat(facts), facts) for facts in (then, now)]
@@ -28,6 +30,7 @@ def changed_facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
+@checked
 def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """A line for each file of two requests that is not the same."""
     lines = []
@@ -37,6 +40,7 @@ def changed_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     return lines
 
 
+@checked
 def changed_tables(then: MadeReport, now: MadeReport) -> pd.DataFrame:
     """Tables that are not the same, value by value.
 
