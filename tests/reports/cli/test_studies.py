@@ -182,7 +182,7 @@ def test_a_study_that_cannot_be_meant_is_one_error(tmp_path, text, said):
 
 def test_keys_are_those_of_the_command_line(tmp_path):
     (tmp_path / "s.toml").write_text(
-        "subjects.a = {pipeline = 'p/q', set = {height = 16}, steps = 3}\nreports = ['guidance', 'fid']\n"
+        "subjects.a = {pipeline = 'p/q', set = {height = 16}, steps = 3}\nreports = ['guidance', 'directions', 'fid']\n"
         "subjects.b = {subject = 'shapes', denoiser = 'digits'}\n"
     )
     with pytest.raises(InputError, match="a / fid: found none of pipeline, set, steps"):
