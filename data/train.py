@@ -272,6 +272,13 @@ def training_card(
     }
 
 
+def what_is_kept(folder: Path, recipe: Recipe) -> str:
+    """What a run that was cut off goes on from, in words."""
+    if (folder / "state.json").is_file():
+        return f"cut off; the same command goes on from step {read_json(folder / 'state.json')['step']}"
+    return f"cut off before its first checkpoint, after step {recipe.check_every}: nothing is kept"
+
+
 def main() -> None:
     """Command line: train one of `RECIPES` and write its weights and card."""
     parser = argparse.ArgumentParser(description="Train a shipped denoiser (seeded, resumable).")
@@ -291,7 +298,11 @@ def main() -> None:
     recipe = RECIPES[arguments.name]
     images = training_images(recipe.data)
     folder = arguments.out / arguments.name
-    denoiser, curve = train(recipe, images, folder, snapshots=arguments.snapshots, ema=arguments.ema)
+    try:
+        denoiser, curve = train(recipe, images, folder, snapshots=arguments.snapshots, ema=arguments.ema)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{what_is_kept(folder, recipe)}\n")
+        raise SystemExit(130) from None
     path = arguments.out / f"{arguments.name}.safetensors"
     save_denoiser(path, denoiser, training_card(arguments.name, recipe, images, denoiser, curve))
     sys.stderr.write(f"wrote {path} and its card\n")

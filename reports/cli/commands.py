@@ -80,7 +80,12 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
 
 
 @report_app.command("guidance")
-@repeatable("report guidance", needs=dict.fromkeys(OF_PIPELINES, "pipeline"))
+@repeatable(
+    "report guidance", needs=dict.fromkeys(OF_PIPELINES, "pipeline"),
+    silences={
+        "trace": ("denoiser", "factory", "pipeline", "quick", "count", "seed"), "pipeline": ("denoiser", "factory"),
+    },
+)  # fmt: skip
 def report_guidance(
     out: Out = Path("report/guidance"),
     denoiser: DenoiserName = "digits",
@@ -95,7 +100,7 @@ def report_guidance(
     prompts: Prompts = None,
     classes: Classes = "",
     seeds: Annotated[str, typer.Option(help="Every prompt with each of these seeds, as 0-3 or 1,7.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first image, where neither says one.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first image, where nothing else says one.")] = 0,
     steps: Steps = None,
     scale: Scale = None,
     settings: Settings = None,
@@ -129,11 +134,14 @@ def report_guidance(
     if trace:
         return finish(guidance.build_from_traces(out, trace, command=this_command()))
     model = load_model(denoiser, device=device, factory=factory)
-    finish(guidance.build(out, model, quick=quick, count=count, device=device, command=this_command()))
+    finish(guidance.build(out, model, quick=quick, count=count, seed=seed, device=device, command=this_command()))
 
 
 @report_app.command("gaussian")
-@repeatable("report gaussian")
+@repeatable(
+    "report gaussian", needs={**dict.fromkeys(OF_PIPELINES, "pipeline"), "size": "data"},
+    silences={"pipeline": ("denoiser", "factory", "data")},
+)  # fmt: skip
 def report_gaussian(
     out: Out = Path("report/gaussian"),
     denoiser: DenoiserName = "digits",
@@ -183,8 +191,6 @@ def report_gaussian(
         return finish(outcome)
     from scorescope.probes.models.model import load_model
 
-    if images is not None or latents is not None:
-        raise InputError("--images, --latents", found="one without --pipeline", expected="--data, for a denoiser")
     model = load_model(denoiser, device=device, factory=factory)
     given = None if data is None else gaussian.from_folder(data, model, size=size, seed=seed)
     finish(
@@ -195,7 +201,7 @@ def report_gaussian(
 
 
 @report_app.command("directions")
-@repeatable("report directions")
+@repeatable("report directions", needs=dict.fromkeys(OF_PIPELINES, "pipeline"), silences={"pipeline": ("subject",)})
 def report_directions(
     out: Out = Path("report/directions"),
     subject: Annotated[
@@ -234,12 +240,12 @@ def report_directions(
     from scorescope.reports.cli.endings import finish, this_command
 
     check_device(device)
-    if pipeline is not None or pairs is not None or score:
+    if pipeline is not None:
         from scorescope.reports.cli.pipeline_inputs import PipelineOptions
         from scorescope.reports.cli.pipeline_report import report_pairs
 
         given = PipelineOptions(
-            pipeline or "", device, dtype, scheduler, config, pickles, None, "", steps, scale, settings or ()
+            pipeline, device, dtype, scheduler, config, pickles, None, "", steps, scale, settings or ()
         )
         outcome = report_pairs(
             out, given, pairs=pairs, score=score, sites=sites, quick=quick, count=count, seed=seed, batch=batch,
@@ -251,7 +257,7 @@ def report_directions(
 
 
 @app.command()
-@repeatable("compare", needs={"size": "images"})
+@repeatable("compare", needs={"size": "images", "at_most": "snapshots"})
 def compare(
     names: Annotated[
         list[str] | None,
@@ -282,7 +288,15 @@ def compare(
     command = this_command()
     if snapshots is not None:
         found = made.compare_ema(
-            out, snapshots, ema, at_most=at_most, images=images, size=size, device=device, command=command
+            out,
+            snapshots,
+            ema,
+            at_most=at_most,
+            images=images,
+            size=size,
+            factory=factory,
+            device=device,
+            command=command,
         )
         return finish(found)
     finish(made.compare(out, names or [], images=images, size=size, factory=factory, device=device, command=command))

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from scorescope.data.checkpoints import load_denoiser
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.sweep import is_setting, read_sweep
 from scorescope.probes.models.denoiser import Denoiser
+from scorescope.probes.models.edm_network import EDMNetwork
 from scorescope.probes.models.model import Model, load_model
 from scorescope.probes.models.posthoc_ema import AT_MOST, find_snapshots
 from scorescope.reports.changes import (
@@ -71,18 +72,17 @@ def compare(
 
 def compare_ema(
     out: Path, folder: Path, ema: str, *, images: Path | None, size: int | None, device: str, command: str,
-    at_most: float = AT_MOST,
+    factory: str | None = None, at_most: float = AT_MOST,
 ) -> Outcome:  # fmt: skip
-    """Compare EMAs of several lengths, made from the snapshots in a folder."""
+    """Compare EMAs of several lengths, made from the snapshots in a folder: of ours, or of a factory's network."""
     snapshots = find_snapshots(folder)
-    path = str(snapshots[0].weights)
-    model = load_model(path, device=device)
-    network, _ = load_denoiser(path, device=device)
+    model = load_model(str(snapshots[0].weights), device=device, factory=factory)
 
     def denoiser_of(weights: Mapping[str, Tensor]) -> Denoiser:
-        made = deepcopy(network)
-        made.load_state_dict(dict(weights))
-        return made
+        made: Any = deepcopy(model.denoiser)
+        (made.network if isinstance(made, EDMNetwork) else made).load_state_dict(dict(weights))
+        denoiser: Denoiser = made
+        return denoiser
 
     held, labels = _images(model, images, size)
     return compare_ema_lengths(

@@ -33,7 +33,7 @@ REFERENCE = "Statistics in place of REAL, so that FAKE is given alone: .npz with
 ReferenceFile = Annotated[Path | None, typer.Option("--reference", help=REFERENCE)]
 
 
-@repeatable("report fid", needs={"reference_images": "reference"})
+@repeatable("report fid", needs={"reference_images": "reference"}, silences={"real": ("quick", "count")})
 def report_fid(
     real: Set = None,
     fake: Set = None,

@@ -32,10 +32,10 @@ Pickles = Annotated[
 ]
 
 OF_PIPELINES = (
-    "prompts", "classes", "seeds", "seed", "steps", "scale", "set", "scheduler", "dtype", "rules", "weights", "keep",
-    "batch", "config", "pickles",
+    "prompts", "classes", "seeds", "steps", "scale", "set", "scheduler", "dtype", "rules", "weights", "keep", "batch",
+    "config", "pickles", "images", "latents", "pairs", "score", "sites",
 )  # fmt: skip
-"""Options of `scorescope report guidance` that say something of a pipeline alone."""
+"""Options of commands that say something of a pipeline alone."""
 
 SPACES = (
     "digits, accessory, subject, inception, efficientnet_lite0, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"

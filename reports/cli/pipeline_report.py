@@ -91,9 +91,9 @@ def report_pairs(
     Raises
     ------
     InputError
-        For a pipeline, pairs or a judge without the other two, and what `directions.build_from_pipeline` refuses.
+        For a pipeline without pairs or a judge, and what `directions.build_from_pipeline` refuses.
     """
-    if pairs is None or not given.source or not score:
+    if pairs is None or not score:
         options = {"--pipeline": given.source, "--pairs": pairs, "--score": score}
         found = f"{', '.join(name for name, value in options.items() if value)} alone"
         raise InputError(", ".join(options), found=found, expected="all three of them")

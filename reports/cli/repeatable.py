@@ -10,7 +10,7 @@ import functools
 import inspect
 import io
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -26,14 +26,16 @@ P = ParamSpec("P")
 COMMANDS: dict[str, Callable[..., None]] = {}
 """By name, as "report guidance"; filled by `commands`."""
 _NEEDS: dict[str, Mapping[str, str]] = {}
+_SILENCES: dict[str, Mapping[str, Sequence[str]]] = {}
 
 
 def repeatable(
-    name: str, *, needs: Mapping[str, str] | None = None
+    name: str, *, needs: Mapping[str, str] | None = None, silences: Mapping[str, Sequence[str]] | None = None
 ) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """Let the manifest of what a command writes say what the command was asked for.
 
-    `needs` are options that say something beside another one alone; without it they are refused.
+    `needs` are options that say something beside another one alone, `silences` those beside which others say nothing:
+    what would say nothing is refused.
     """
 
     def decorate(command: Callable[P, None]) -> Callable[P, None]:
@@ -44,11 +46,11 @@ def repeatable(
             given = inspect.signature(command).bind(*args, **kwargs)
             given.apply_defaults()
             request = _request(name, given.arguments, Path.cwd())
-            _check_needs(request)
+            _check_heard(request)
             with asked(request):
                 command(*args, **kwargs)
 
-        COMMANDS[name], _NEEDS[name] = noted, needs or {}
+        COMMANDS[name], _NEEDS[name], _SILENCES[name] = noted, needs or {}, silences or {}
         return noted
 
     return decorate
@@ -85,7 +87,7 @@ def request_of(command: str, options: Mapping[str, Any], folder: Path, *, source
         check_known(source, name, options_of(command), f"an option of {command}")
     try:
         request = _request(command, _parser(command).make_context(command, _words(command, options)).params, folder)
-        _check_needs(request)
+        _check_heard(request)
     except InputError as error:
         raise InputError(f"{source}, {error.argument}", found=error.found, expected=error.expected) from None
     except Exception as error:  # whatever the parser of the command line raises
@@ -122,14 +124,25 @@ def check_known(source: str, name: object, known: list[str], kind: str) -> None:
         raise InputError(source, found=repr(name), expected=expected)
 
 
-def _check_needs(request: "Request") -> None:
-    """Raise `InputError` for an option that says nothing without another, which is not given."""
-    defaults = {_key(parameter): parameter.default for parameter in _parser(request.command).params}
+def _check_heard(request: "Request") -> None:
+    """Raise `InputError` for an option that says nothing without another, or beside another."""
+    parameters = _parser(request.command).params
+    defaults, words = ({_key(one): get(one) for one in parameters} for get in (lambda one: one.default, _word))
+    given = {name for name, value in request.options.items() if value not in (None, [], defaults[name])}
     for name, needed in _NEEDS[request.command].items():
-        if request.options.get(name) not in (None, [], defaults[name]) and request.options.get(needed) is None:
-            needed = f"--{needed.replace('_', '-')}"
-            expected = f"{needed} beside it: without that it says nothing"
-            raise InputError(f"--{name.replace('_', '-')}", found=f"no {needed}", expected=expected)
+        if name in given and needed not in given:
+            expected = f"{words[needed]} beside it: without that it says nothing"
+            raise InputError(words[name], found=f"no {words[needed]}", expected=expected)
+    for name, silent in _SILENCES[request.command].items():
+        if name in given and (unheard := [other for other in silent if other in given]):
+            found, expected = f"{words[name]} beside it", "one of them: beside that it says nothing"
+            raise InputError(words[unheard[0]], found=found, expected=expected)
+
+
+def _word(parameter: Any) -> str:
+    """How a parameter is written in a message: --dtype, FAKE."""
+    name = _key(parameter)
+    return name.upper() if parameter.param_type_name == "argument" else f"--{name.replace('_', '-')}"
 
 
 def _request(command: str, given: Mapping[str, Any], folder: Path) -> "Request":

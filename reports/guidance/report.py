@@ -22,7 +22,7 @@ from scorescope.reports.guidance.sections_rules import comparison_section, effec
 from scorescope.reports.guidance.sections_traces import recorded_separation_section, trace_section
 from scorescope.reports.guidance.sections_update import gain_section, tables_section, update_section
 from scorescope.reports.guidance.sections_values import samples_section, values_section
-from scorescope.reports.guidance.study import SEED, WEIGHTS, Study
+from scorescope.reports.guidance.study import WEIGHTS, Study
 from scorescope.reports.page.pages import Outcome, ReportWriter
 from scorescope.reports.page.requests import by_call
 from scorescope.reports.page.texts import say
@@ -50,6 +50,7 @@ def build(
     command: str,
     quick: bool = False,
     count: int | None = None,
+    seed: int = 0,
     device: str = "cpu",
     progress: bool = True,
 ) -> Outcome:
@@ -67,6 +68,8 @@ def build(
         96 samples a setting in place of 256: wider intervals, nothing else changed.
     count : int, optional
         Samples a setting, in place of both.
+    seed : int
+        Of the first sample; the next has the next.
     device : str
         Where to sample.
     progress : bool
@@ -85,18 +88,18 @@ def build(
     if model.conditions(1) is None:
         found = f"{model.name}, which has no conditions"
         raise InputError("model", found=found, expected="one that can be guided; `report gaussian` needs none")
-    request = by_call("report guidance", denoiser=model.loaded_as, quick=quick, count=count, device=device)
+    request = by_call("report guidance", denoiser=model.loaded_as, quick=quick, count=count, seed=seed, device=device)
     count = count or (QUICK if quick else FULL)
     manifest = {
         "model": model.name, "model_source": model.source, "device": device, "samples_per_setting": count,
-        "seeds": f"{SEED} to {SEED + count - 1}", "weights": list(WEIGHTS),
+        "seeds": f"{seed} to {seed + count - 1}", "weights": list(WEIGHTS),
         "rules": ["CFG", "APG with eta = 0, no norm clip, no momentum"],
         "sampler": "Heun, 18 steps on the EDM grid from sigma 80 to 0.002",
     }  # fmt: skip
     title, question = f"Guidance: {model.name}", "What does the guidance update do at each noise level?"
     how: dict[str, Any] = {"command": command, "manifest": manifest, "request": request}
     with ReportWriter(out, name="guidance", title=title, question=question, **how) as page:
-        study = Study(model, count, device, progress, page.fail)
+        study = Study(model, count, device, progress, page.fail, seed)
         if progress:
             with suppress(Exception):  # a denoiser that cannot be called is told of where it is sampled
                 say(f"guidance: {study.cost()}", err=True)

@@ -42,7 +42,6 @@ WEIGHTS = (1.0, 2.0, 4.0, 8.0)
 CALLS = 35  # of one branch along a path: Heun with 18 steps
 WEIGHT = 4.0  # of figures that show one run, and of the rules that are compared with each other
 STRONG = 8.0
-SEED = 0
 PAPER_THRESHOLD = 0.991  # of adaptive guidance (arXiv 2312.12487): the one that the claim is tested at
 THRESHOLDS = (0.98, PAPER_THRESHOLD, 0.995, 0.998, 0.9999)
 SAVED = 0.2  # share of the calls that adaptive guidance is said to save
@@ -67,6 +66,8 @@ class Study:
         Show progress bars.
     failed : callable
         Told of a setting that cannot be sampled: its name and the error.
+    seed : int
+        Of the first sample.
     """
 
     model: Model
@@ -74,21 +75,21 @@ class Study:
     device: str
     progress: bool
     failed: Callable[[str, BaseException], None]
+    seed: int = 0
 
     def cost(self) -> str:
         """What it takes to the first figure, and in all, by two calls that are timed here."""
-        rows = min(self.count, 16)
-        x = torch.randn(rows, *self.model.shape, device=self.device)
+        x = torch.randn(self.count, *self.model.shape, device=self.device)
         for _ in range(2):  # the first one may set things up
             started = time.perf_counter()
-            self.model.denoiser(x, torch.ones(rows, device=self.device), self.model.conditions(rows))
+            self.model.denoiser(x, torch.ones(self.count, device=self.device), self.model.conditions(self.count))
             float(x.sum())  # waits for an accelerator
             seconds = time.perf_counter() - started
-        minutes = seconds * self.count / rows * 2 * CALLS / 60  # of one setting: two branches
+        minutes = seconds * 2 * CALLS / 60  # of one setting: two branches
         first, every = 2 * len(WEIGHTS), 2 * len(WEIGHTS) + 14  # about: which others there are depends on the first
         return (
             f"{self.count} samples a setting, about {first * minutes:.2g} minutes to the first figure and "
-            f"{every * minutes:.2g} in all (from {seconds:.2g} s for {rows} samples in one call); fewer with --count"
+            f"{every * minutes:.2g} in all, for the network (from {seconds:.2g} s a call); fewer with --count"
         )
 
     @cached_property
@@ -193,7 +194,7 @@ class Study:
         self, rule: Rule | None, count: int, recording: Recording, sigmas: Sequence[float] | None = None
     ) -> Run:
         return sample(
-            self.model.denoiser, seeds=range(SEED, SEED + count), condition=self.model.conditions(count),
+            self.model.denoiser, seeds=range(self.seed, self.seed + count), condition=self.model.conditions(count),
             shape=self.model.shape, sigmas=sigmas, rule=rule, record=recording, device=self.device,
             progress=False,
         )  # fmt: skip

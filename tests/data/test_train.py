@@ -1,12 +1,15 @@
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from scorescope.data import InputError, UNetConfig, load_denoiser, load_digits
+from scorescope.data import train as train_module
 from scorescope.data.augment import augment
 from scorescope.data.train import Recipe, train
 from scorescope.data.training_images import training_images
+from scorescope.data.written_files import write_json
 from scorescope.probes.models import find_snapshots
 
 TINY = Recipe(network=UNetConfig(channels=(8, 8), embedding=16), steps=12, batch=8, check_every=4, warm_up=2)
@@ -72,3 +75,18 @@ def test_augmentation_is_told_and_leaves_some_images_alone():
     assert torch.equal(moved[untouched], images[untouched]) and not parameters[untouched].any()
     assert (moved[~untouched] != images[~untouched]).flatten(1).any(1).all()
     assert moved.min() >= -1 and moved.max() <= 1 + 1e-6
+
+
+def test_a_run_that_is_cut_off_says_what_is_kept(tmp_path, monkeypatch, capsys):
+    def cut(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_module, "train", cut)
+    monkeypatch.setattr(sys, "argv", ["train", "digits_small", "--out", str(tmp_path)])
+    for state, words in ((False, "before its first checkpoint, after step 100"), (True, "goes on from step 300")):
+        (tmp_path / "digits_small").mkdir(exist_ok=True)
+        if state:
+            write_json(tmp_path / "digits_small/state.json", {"step": 300})
+        with pytest.raises(SystemExit, match="130"):
+            train_module.main()
+        assert words in capsys.readouterr().err

@@ -101,7 +101,7 @@ def test_card_measures_quality(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--pairs", "pairs.txt"], "--pipeline, --pairs, --score: found --pairs alone; expected all three of them"),
+        (["--pairs", "pairs.txt"], "--pairs: found no --pipeline; expected --pipeline beside it"),
         (["--pipeline", "x", "--score", "m:make"], "found --pipeline, --score alone"),
         (["--pipeline", "x", "--pairs", "pairs.txt", "--score", "my.py:make"], "package.module:factory, as my:make"),
         (["--pipeline", "x", "--pairs", "none.txt", "--score", "m:make"], "none.txt: found no such file"),
@@ -156,3 +156,23 @@ def test_pairs_options_reach_the_report(tmp_path, monkeypatch):
         "sites": ["mid_block", "up_blocks.1"], "arguments": {"scale": 2.0, "steps": 3}, "images": 40, "seed": 7,
         "batch": 5, "quick": True, "name": "sd15",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("report gaussian --scale 3", "--scale: found no --pipeline"),
+        ("report gaussian --size 8", "--size: found no --data"),
+        ("report gaussian --pipeline p --images i --data d", "--data: found --pipeline beside it"),
+        ("report directions --sites a", "--sites: found no --pipeline"),
+        ("report directions --pipeline p --subject digits", "--subject: found --pipeline beside it"),
+        ("report guidance --trace t --count 4", "--count: found --trace beside it"),
+        ("report guidance --pipeline p --edm digits_weak", "--denoiser: found --pipeline beside it"),
+        ("report fid a b --quick", "--quick: found REAL beside it"),
+        ("compare digits digits_weak --at-most 0.3", "--at-most: found no --snapshots"),
+    ],
+)
+def test_options_that_would_say_nothing_are_refused(tmp_path, monkeypatch, capsys, arguments, message):
+    assert run(monkeypatch, *arguments.split(), "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
