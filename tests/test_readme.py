@@ -104,6 +104,7 @@ def test_the_story_of_a_checkpoint_on_disk(here: Path, monkeypatch: pytest.Monke
         folder.rename(here / name)
     prompts = [f"a lighthouse {number}" for number in range(8)]
     (here / "prompts.txt").write_text("\n".join(prompts))
+    pictures(here / "photographs", 0)
     (here / "prompts.csv").write_text("\n".join(["prompt,seed", *(f"{p},{n}" for n, p in enumerate(prompts))]))
     for arguments in commands_of(section(STORIES[1])):
         run(monkeypatch, arguments)
