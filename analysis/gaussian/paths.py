@@ -224,14 +224,15 @@ def emergence(pair: PathPair, *, modes: int = 16, resamples: int = 200, seed: in
     Returns
     -------
     DataFrame
-        Columns declared in `EMERGENCE`, one row a mode.
+        Columns declared in `EMERGENCE`, one row a mode. An interval is missing where more resamples than a tail of it
+        holds have no such level: its end would be that of the others alone.
     """
     energy = _mode_energy(pair, modes)
     sigmas = np.array(pair.network.sigmas)
     units = energy.shape[1]
     weights = draw_units(units, resamples=resamples, seed=seed) / units
     drawn = np.stack([_crossings(np.einsum("lsm,s->lm", energy, weight), sigmas) for weight in weights])
-    low, high = np.nanquantile(drawn, TAILS, axis=0)
+    low, high = _known_tails(drawn)
     eigenvalues = pair.gaussian.eigenvalues[:modes].double().numpy()
     table = pd.DataFrame(
         {
@@ -320,6 +321,15 @@ def _mode_energy(pair: PathPair, modes: int) -> Floats:
     coefficients = torch.stack([pair.gaussian.modes(level)[:, :modes] for level in pair.network.denoised])
     energy: Floats = coefficients.double().square().numpy()
     return energy
+
+
+def _known_tails(drawn: Floats) -> Floats:
+    """Ends of 95 % intervals, (2, modes); NaN where more of what was drawn is undefined than lies beyond an end."""
+    ends = np.full((2, drawn.shape[1]), np.nan)
+    known = np.isnan(drawn).mean(0) <= TAILS[0]
+    if known.any():
+        ends[:, known] = np.nanquantile(drawn[:, known], TAILS, axis=0)
+    return ends
 
 
 def _crossings(energy: Floats, sigmas: Floats) -> Floats:

@@ -4,6 +4,7 @@ import torch
 
 from scorescope.analysis.gaussian.far_field import far_field_constant
 from scorescope.analysis.gaussian.paths import (
+    _known_tails,
     emergence,
     end_agreement,
     mode_amplitudes,
@@ -50,6 +51,21 @@ def test_a_gaussian_network_follows_the_closed_form(gaussian):
     ends = end_agreement({"closed form": pair.end}, pair.network.end, gaussian.mean, None)
     assert ends["ratio_of_sums"][0] < 1e-7
     assert np.isnan(ends["flips"][0])
+
+
+def test_a_mode_that_never_appears_has_no_level_and_no_interval(gaussian):
+    at_once = lambda x, sigma, condition: gaussian.mean.to(x) + 0.1 * torch.ones_like(x)  # noqa: E731
+    pair = path_pair(at_once, gaussian, seeds=range(12), sigmas=edm_sigmas(12)[:-1], dtype=torch.float64)
+    table = emergence(pair, modes=3, resamples=20)
+    assert table[["sigma_network", "low", "high"]].isna().all().all()
+
+
+def test_an_interval_takes_nearly_all_resamples():
+    drawn = np.tile(np.linspace(1, 2, 200)[:, None], (1, 3))
+    drawn[:20, 1] = np.nan  # a tenth
+    drawn[:3, 2] = np.nan  # less than a tail
+    low, high = _known_tails(drawn)
+    assert np.isnan([low[1], high[1]]).all() and (low[[0, 2]] < 1.05).all() and (high[[0, 2]] > 1.95).all()
 
 
 def test_flips_are_counted_against_the_reference(mixture, images, digits):
