@@ -242,7 +242,7 @@ def test_the_command(
 
     of_pipe = ("--pipeline", str(folder), "--set", "height=16", "--set", "width=16", "--quick", "--batch", "64")
     assert run(*of_pipe) == 2 and "neither images nor latents" in capsys.readouterr().err
-    assert run("--latents", str(latents)) == 2 and "without --pipeline" in capsys.readouterr().err
+    assert run("--latents", str(latents)) == 2 and "--latents: found no --pipeline" in capsys.readouterr().err
     asked = ("--latents", str(latents), "--count", "25", "--seed", "3", "--scheduler", "EulerDiscreteScheduler")
     assert run(*of_pipe, *asked) == 0
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
