@@ -63,20 +63,20 @@ def test_one_tensor_is_not_two_attributes():
 
 
 def test_judges_by_name(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "my_judges.py").write_text(
         "def make():\n    return lambda images: images.mean((1, 2, 3))\n"
         "def broken():\n    raise OSError('no file')\n"
         "def number():\n    return 3\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    assert load_judge("mine:make", PAIRS)(torch.ones(2, 3, 1, 1)).tolist() == [1, 1]
+    assert load_judge("my_judges:make", PAIRS)(torch.ones(2, 3, 1, 1)).tolist() == [1, 1]
     for name, said in {
-        "mine.py:make": "'mine.py:make'; expected package.module:factory, as mine:make",
-        "mine:broken": "failed with OSError: no file",
-        "mine:number": "a int from 'mine:number'",
-        "mine": r"'mine'; expected one of \['clip:FOLDER'\], or package.module:factory",
-        "mine:absent": "no attribute 'absent'",
+        "my_judges.py:make": "'my_judges.py:make'; expected package.module:factory, as my_judges:make",
+        "my_judges:broken": "failed with OSError: no file",
+        "my_judges:number": "a int from 'mine:number'",
+        "my_judges": r"'my_judges'; expected one of \['clip:FOLDER'\], or package.module:factory",
+        "my_judges:absent": "no attribute 'absent'",
     }.items():
         with pytest.raises(InputError, match=f"score: found .*{said}"):
             load_judge(name, PAIRS)
