@@ -74,7 +74,7 @@ def test_judges_by_name(tmp_path, monkeypatch):
     for name, said in {
         "my_judges.py:make": "'my_judges.py:make'; expected package.module:factory, as my_judges:make",
         "my_judges:broken": "failed with OSError: no file",
-        "my_judges:number": "a int from 'mine:number'",
+        "my_judges:number": "a int from 'my_judges:number'",
         "my_judges": r"'my_judges'; expected one of \['clip:FOLDER'\], or package.module:factory",
         "my_judges:absent": "no attribute 'absent'",
     }.items():
