@@ -15,6 +15,7 @@ A section that fails is named on the page, and the others stand. `theme` says wh
 """
 
 from scorescope.reports.page import theme
+from scorescope.reports.page.findings import Finding
 from scorescope.reports.page.pages import (
     Outcome,
     ReportFigure,
@@ -26,6 +27,7 @@ from scorescope.reports.page.pages import (
 )
 
 __all__ = [
+    "Finding",
     "Outcome",
     "ReportFigure",
     "ReportTable",

@@ -37,6 +37,7 @@ from matplotlib.figure import Figure
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.written_files import alone_in, replace_file, write_json
+from scorescope.reports.page.findings import RULE, Finding, FirstScreen, first_screen
 from scorescope.reports.page.requests import Request, recorded
 from scorescope.reports.page.texts import check_name, clean_texts, csv_bytes, encoded, parquet_bytes, say, writable
 
@@ -115,6 +116,8 @@ class Section:
         Its parts.
     text : str
         Above them.
+    findings : list
+        Of these the first screen of the page is chosen.
     links : dict of str to str
         What links say, and the pages that they lead to, from the folder of this one.
     """
@@ -123,6 +126,7 @@ class Section:
     tables: list[ReportTable] = field(default_factory=list)
     text: str = ""
     links: dict[str, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
 
 
 @checked
@@ -144,6 +148,8 @@ class Outcome:
         Wall time.
     tables : dict
         Its tables by name, as they were written.
+    first : FirstScreen
+        What its page begins with.
     """
 
     name: str
@@ -155,6 +161,7 @@ class Outcome:
     readings: list[str]
     seconds: float
     tables: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
+    first: FirstScreen = FirstScreen((), ())
 
 
 @checked
@@ -195,6 +202,7 @@ class ReportWriter:
         self.manifest: dict[str, Any] = {"command": command, **(manifest or {})}
         self.outcome: Outcome  # on leaving the block
         self._shown: list[dict[str, Any]] = []
+        self._findings: list[Finding] = []
         self.failures: dict[str, str] = {}
         self._files: dict[str, str] = {}
         self._tables: dict[str, pd.DataFrame] = {}
@@ -229,6 +237,7 @@ class ReportWriter:
             return
         links = {words: quote(os.fsencode(page)) for words, page in section.links.items()}
         shown = {"id": name, "title": title, "text": section.text, "links": links}
+        self._findings += section.findings
         self._shown.append({**shown, "figures": figures, "tables": tables})
 
     def fail(self, part: str, error: BaseException | str) -> None:
@@ -270,14 +279,21 @@ class ReportWriter:
         seconds = time.perf_counter() - self._started
         readings = [figure["reading"] for part in self._shown for figure in part["figures"]]
         path = self.out / "index.html"
+        first = first_screen(self._findings)
         self.outcome = Outcome(
-            self.name, self.title, self.question, status, path, dict(self.failures), readings, seconds, self._tables
-        )
+            self.name, self.title, self.question, status, path, dict(self.failures), readings, seconds, self._tables,
+            first,
+        )  # fmt: skip
         facts = {
             "report": self.name, "status": status, "failures": self.failures, "finished": _now(), "seconds": seconds,
             **self.manifest, "request": self._request, **environment(), "files": self._files,
         }  # fmt: skip
-        page = render("report.html.j2", outcome=self.outcome, sections=self._shown, facts=_flat(facts))
+        figures = {figure["name"]: figure for part in self._shown for figure in part["figures"]}
+        key = next((figures[one.figure] for one in first.shown if one.figure in figures), None)
+        page = render(
+            "report.html.j2", outcome=self.outcome, sections=self._shown, facts=_flat(facts), key=key, rule=RULE,
+            figures=figures,
+        )  # fmt: skip
         write_file(path, encoded(page))
         write_json(self.out / "manifest.json", plain(facts), indent=1)
 

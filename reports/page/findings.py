@@ -1,0 +1,122 @@
+"""What a page begins with: at most five findings, chosen by one rule, and what the data do not show.
+
+    finding = Finding(f"Overshoot grows by {told(row)}.", strength_of(row), figure="overshoot", n=row["n"])
+    first_screen([finding, ...]).shown
+
+The rule: a finding is shown if nothing, the value that would say nothing, is outside of its 95 % interval. Those on the
+user's own data come before self-tests, those far from nothing for the width of their interval before those near to it,
+and a figure gives one.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from scorescope.data.doors import checked
+
+MOST = 5
+RULE = (
+    "At most five findings whose 95 % interval excludes that there is nothing, the clearest first: by the distance from "
+    "nothing in half-widths of the interval. At most one a figure; self-tests come last."
+)
+
+
+@checked
+@dataclass(frozen=True)
+class Finding:
+    """One sentence that a page can begin with.
+
+    Attributes
+    ----------
+    text : str
+        The sentence: the number, its interval, and what it means for who reads it.
+    strength : float
+        How far the number is from nothing, in half-widths of its 95 % interval: above 1 it is shown. NaN if there is
+        no number or no interval.
+    figure : str
+        Name of the figure that shows it.
+    n : float
+        Samples, images, pairs, ... that the interval is over; 0 if more of them would not make it narrower.
+    unit : str
+        What these are.
+    doubt : str
+        The sentence if it is not shown; without it `text`.
+    own_data : bool
+        Whether it is about the user's data, not a self-test of the instrument.
+    """
+
+    text: str
+    strength: float
+    figure: str = ""
+    n: float = 0
+    unit: str = "samples"
+    doubt: str = ""
+    own_data: bool = True
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the interval excludes that there is nothing."""
+        return self.strength > 1
+
+    @property
+    def needs(self) -> str:
+        """How much data it would take to show it, or why that cannot be said."""
+        if not self.n:
+            return ""
+        if not self.strength > 0:
+            return f"How many more {self.unit} would show it cannot be said from {self.n:g}."
+        least = self.n / self.strength**2
+        return f"If it is as large as measured, about {_rounded_up(least)} {self.unit} would show it, not {self.n:g}."
+
+
+@dataclass(frozen=True)
+class FirstScreen:
+    """What a page begins with: what is `shown`, at most `MOST` findings, and what is `open`, as many at most."""
+
+    shown: tuple[Finding, ...]
+    open: tuple[Finding, ...]
+
+
+def strength(value: float, low: float, high: float, *, nothing: float = 0.0) -> float:
+    """Distance of a value from nothing, in half-widths of its interval on that side; NaN if there is no interval."""
+    distance = abs(value - nothing)
+    width = value - low if value > nothing else high - value
+    if math.isnan(distance) or math.isnan(width):
+        return math.nan
+    return distance / width if width > 0 else math.inf if distance > 0 else 0.0
+
+
+def strength_of(row: "pd.Series[float]", value: str = "mean", *, of: str = "", nothing: float = 0.0) -> float:
+    """That of a row of a table: `value`, and `<of>_low` to `<of>_high`, without `of` `low` to `high`."""
+    low, high = (float(row[f"{of}_{end}" if of else end]) for end in ("low", "high"))
+    return strength(float(row[value]), low, high, nothing=nothing)
+
+
+@checked
+def first_screen(findings: Iterable[Finding], most: int = MOST) -> FirstScreen:
+    """Choose by the rule that this module states."""
+    ranked = sorted(findings, key=_place)
+    named: set[str] = set()
+    shown, left = [], []
+    for finding in ranked:
+        if not finding.is_shown:
+            left.append(replace(finding, text=finding.doubt or finding.text))
+        elif not finding.figure or finding.figure not in named:
+            named.add(finding.figure)
+            shown.append(finding)
+    return FirstScreen(tuple(shown[:most]), tuple(left[:most]))
+
+
+def _place(finding: Finding) -> tuple[bool, float]:
+    """Own data first, then what is strongest; what has no strength last."""
+    return not finding.own_data, math.inf if math.isnan(finding.strength) else -finding.strength
+
+
+def _rounded_up(number: float) -> str:
+    """With two significant digits, so that no more is said than an estimate of an estimate is worth."""
+    if not math.isfinite(number):
+        return "infinitely many"
+    digits = max(0, math.floor(math.log10(number)) - 1) if number > 0 else 0
+    return f"{math.ceil(number / 10**digits) * 10**digits:,d}".replace(",", " ")

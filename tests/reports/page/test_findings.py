@@ -1,0 +1,55 @@
+"""Which findings a page begins with, by the rule it states."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from scorescope.reports.page.findings import Finding, first_screen, strength, strength_of
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "nothing", "expected"),
+    [
+        (3.0, 2.0, 5.0, 0.0, 3.0),  # the side of nothing counts
+        (-3.0, -5.0, -2.0, 0.0, 3.0),
+        (1.5, 1.0, 2.0, 1.0, 1.0),  # an end that touches is not beyond
+        (0.2, -0.2, 0.6, 0.0, 0.5),
+        (0.0, -1.0, 1.0, 0.0, 0.0),
+        (0.3, 0.3, 0.3, 0.0, math.inf),
+        (0.0, 0.0, 0.0, 0.0, 0.0),
+    ],
+)
+def test_strength_is_the_distance_in_half_widths(value, low, high, nothing, expected):
+    assert strength(value, low, high, nothing=nothing) == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_an_interval_there_is_no_strength():
+    row = pd.Series({"saved": 0.3, "saved_low": math.nan, "saved_high": 0.4})
+    assert math.isnan(strength_of(row, "saved", of="saved"))
+    assert not Finding("", math.nan).is_shown
+
+
+def test_own_data_come_first_then_the_strongest_and_a_figure_gives_one():
+    findings = [
+        Finding("self-test", 90.0, "planted", own_data=False),
+        Finding("weak", 1.5, "a"),
+        Finding("strong", 9.0, "b"),
+        Finding("strong too", 8.0, "b"),
+        Finding("not enough", 0.5, "c", n=50),
+        Finding("no figure", 2.0),
+        Finding("none either", 1.2),
+    ]
+    found = first_screen(findings)
+    assert [one.text for one in found.shown] == ["strong", "no figure", "weak", "none either", "self-test"]
+    assert [one.text for one in found.open] == ["not enough"]
+    assert [one.text for one in first_screen(findings, most=2).shown] == ["strong", "no figure"]
+
+
+def test_what_is_open_is_said_with_its_doubt_and_the_data_it_would_take():
+    (open_,) = first_screen([Finding("It falls.", 0.5, n=96, doubt="It may fall.")]).open
+    assert open_.text == "It may fall."
+    assert open_.needs == "If it is as large as measured, about 390 samples would show it, not 96."  # 96 / 0.5 ** 2
+    assert Finding("", 0.0, n=8, unit="pairs").needs == "How many more pairs would show it cannot be said from 8."
+    assert Finding("", 0.1).needs == ""
+    assert "about 1 000 000 samples" in Finding("", 0.01, n=100).needs
