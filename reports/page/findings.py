@@ -18,8 +18,8 @@ from scorescope.data.doors import checked
 
 MOST = 5
 RULE = (
-    "At most five findings whose 95 % interval excludes that there is nothing, the clearest first: by the distance from "
-    "nothing in half-widths of the interval. At most one a figure; self-tests come last."
+    "At most five findings whose 95 % interval excludes that there is nothing, the clearest first: by the distance "
+    "from nothing in half-widths of the interval. At most one a figure; self-tests come last."
 )
 
 
@@ -75,8 +75,8 @@ class Finding:
 class FirstScreen:
     """What a page begins with: what is `shown`, at most `MOST` findings, and what is `open`, as many at most."""
 
-    shown: tuple[Finding, ...]
-    open: tuple[Finding, ...]
+    shown: tuple[Finding, ...] = ()
+    open: tuple[Finding, ...] = ()
 
 
 def strength(value: float, low: float, high: float, *, nothing: float = 0.0) -> float:
