@@ -87,9 +87,9 @@ def by_choice(audit: pd.DataFrame, *, figure: str = "audit", own_data: bool = Tr
         return []
     second = float(rows[best, "second FD"]["value"] / rows[PLAIN, "second FD"]["value"] - 1)
     text = (
-        f"Choosing among the images alone ({best}, worth {after['effective_size']:.0f} of "
-        f"{before['effective_size']:.0f}) takes FD from {told(before, 'value')} to {told(after, 'value')}, and a second "
-        f"feature space moves by {second:+.0%}"
+        f"{'Choosing' if own_data else 'Self-test: choosing'} among the images alone ({best}, worth "
+        f"{after['effective_size']:.0f} of {before['effective_size']:.0f}) takes FD from {told(before, 'value')} to "
+        f"{told(after, 'value')}, and a second feature space moves by {second:+.0%}"
     )
     doubt = f"{text}: not told from a random choice."
     apart = strength_apart(before, after, "value")
