@@ -13,12 +13,14 @@ from torch import Tensor
 from scorescope.analysis.guidance.run_keys import SWEPT, one_kind, summarise_runs, swept_values
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import interval, sample_and_draws
+from scorescope.analysis.statistics.intervals import agreeing_interval
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import visits
 from scorescope.probes.experiments.sweep import Setting
+from scorescope.probes.guidance.base import RowRule
 from scorescope.probes.models.decoding import Decoder, decode
 from scorescope.probes.recording.trace import Trace
 
@@ -166,6 +168,9 @@ def savings(settings: Sequence[Setting], *, against: str, decoder: Decoder | Non
         calls = _calls(setting)
         sums = sample_and_draws(len(calls), resamples=1000, seed=0) @ np.stack([calls, base_calls], axis=1)
         saved, *ends = interval(1 - sums[:, 0] / sums[:, 1])
+        # each sample has calls of its own under such a rule, so that samples that agree are no certainty
+        if isinstance(setting.rule, RowRule) and ends[0] == ends[1] and len(calls) > 1:
+            ends = list(agreeing_interval(saved, len(calls)))
         rows = pd.DataFrame({"setting": name, "sample": np.arange(len(change)), "change": change})
         found = summarise_by(rows, by=["setting"], quantities=["change"]).drop(columns=["quantity", "median"])
         part = found.rename(columns={"mean": "change"}).assign(calls=calls.mean(), calls_saved=saved)

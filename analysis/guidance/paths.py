@@ -19,7 +19,7 @@ from scorescope.analysis.guidance.run_keys import (
     summarise_runs,
     trace_keys,
 )
-from scorescope.analysis.statistics.intervals import share_interval
+from scorescope.analysis.statistics.intervals import agreeing_interval, share_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -70,7 +70,7 @@ CLIP_SHARE = Schema(
         Column("n", int, "", "samples, of all runs of this rule and weight"),
         RUNS,
         Column("mean", float, "1", "share of a sample's steps at which the clip is active, mean over samples"),
-        *ends("1", "over samples, corrected for skewness"),
+        *ends("1", "over samples, corrected for skewness; where all samples agree, by Clopper and Pearson"),
     ),
 )
 
@@ -185,6 +185,9 @@ def clip_share(table: pd.DataFrame, *, norms: Sequence[float]) -> pd.DataFrame:
         path = rows.groupby(of_path, as_index=False, dropna=False)[["active", "relative_norm"]].mean()
         found = summarise_runs(path, by=by, quantities=["active"]).drop(columns=["median", "quantity"])
         found[["low", "high"]] = found[["low", "high"]].clip(0, 1)  # no share lies beyond
+        alike = (found["low"] == found["high"]) & (found["n"] > 1)  # certainty from samples that agree there is none
+        ends = [agreeing_interval(row["mean"], row["n"]) for _, row in found[alike].iterrows()]
+        found.loc[alike, ["low", "high"]] = np.reshape(ends, (-1, 2))
         relative = path.groupby(by, dropna=False)["relative_norm"].mean().reset_index()
         relative = relative.rename(columns={"path_weight": "weight"})
         parts.append(found.merge(relative, on=[name for name in relative if name != "relative_norm"]))

@@ -137,6 +137,29 @@ def skewed_mean_interval(values: Floats) -> tuple[Floats, Floats]:
     return mean - low, mean - high
 
 
+def agreeing_interval(value: float, n: int, *, low: float = 0.0, high: float = 1.0) -> tuple[float, float]:
+    """95 % interval of the mean of a bounded quantity of which `n` samples all have the same value.
+
+    A further sample has another value with a probability of at most 1 - 0.05 ** (1 / n) (Clopper & Pearson 1934, of no
+    case among n, one-sided), and the mean moves by no more than if that one were at an end of the range.
+
+    Parameters
+    ----------
+    value : float
+        Of every sample.
+    n : int
+        How many there are.
+    low, high : float
+        Range of the quantity.
+
+    Returns
+    -------
+    (float, float)
+    """
+    other = 1 - (1 - LEVEL) ** (1 / n)
+    return value - (value - low) * other, value + (high - value) * other
+
+
 def skewed_t(values: Floats) -> Floats:
     """Hall's t statistic of the hypothesis that the mean over the first axis is 0: see `skewed_mean_interval`."""
     n = len(values)

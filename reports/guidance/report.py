@@ -18,11 +18,12 @@ from scorescope.probes.recording.plan import Keep
 from scorescope.reports.guidance.pipeline_study import PipelineStudy, check_rules
 from scorescope.reports.guidance.sections_paths import separation_section
 from scorescope.reports.guidance.sections_pipeline import pipeline_section, sections
+from scorescope.reports.guidance.sections_recorded import recorded_sections
 from scorescope.reports.guidance.sections_rules import comparison_section, effects_section, information_section
-from scorescope.reports.guidance.sections_traces import recorded_separation_section, trace_section
 from scorescope.reports.guidance.sections_update import gain_section, tables_section, update_section
 from scorescope.reports.guidance.sections_values import samples_section, values_section
 from scorescope.reports.guidance.study import WEIGHTS, Study
+from scorescope.reports.guidance.trace_study import open_traces
 from scorescope.reports.page.pages import Outcome, ReportWriter
 from scorescope.reports.page.requests import by_call
 from scorescope.reports.page.texts import say
@@ -135,10 +136,9 @@ def build_from_traces(out: Path | str, paths: Sequence[Path | str], *, command: 
     how: dict[str, Any] = {"command": command, "manifest": manifest}
     how["request"] = by_call("report guidance", trace=folders)
     with ReportWriter(out, name="guidance", title=title, question=question, **how) as page:
-        for place, path in enumerate(folders):
-            page.section(f"trace{place}", str(path), partial(trace_section, path, str(place)))
-        if len(folders) > 1:
-            page.section("separation", "Where the paths part", partial(recorded_separation_section, folders))
+        study = open_traces(folders, page.fail)
+        for name, heading, make in recorded_sections(study):
+            page.section(name, heading, partial(make, study))
     return page.outcome
 
 

@@ -176,12 +176,13 @@ def _picture(images: Tensor) -> Tensor | None:
     """Pictures of at most `SIDE` pixels; None for what is none."""
     if images.ndim == 5:
         images = images[:, :, images.shape[2] // 2]
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        return None
+    return smaller(images) if images.ndim == 4 and images.shape[1] in (1, 3) else None
+
+
+def smaller(images: Tensor) -> Tensor:
+    """Images, (n, channel, y, x), of at most `SIDE` pixels a side."""
     factor = SIDE / max(images.shape[2:])
-    if factor >= 1:
-        return images
-    return torch.nn.functional.interpolate(images, scale_factor=factor, mode="area")
+    return images if factor >= 1 else torch.nn.functional.interpolate(images, scale_factor=factor, mode="area")
 
 
 def sections(study: PipelineStudy) -> Sequence[tuple[str, str, Callable[[PipelineStudy], Section]]]:

@@ -1,31 +1,25 @@
-"""Sections of the guidance report on recorded traces: what the update did along each, and where their paths part."""
+"""Section of the guidance report on one recorded trace: what the update did along it, and what a clip would do."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from scorescope.analysis.guidance.decomposition import decompose, summarise
-from scorescope.analysis.guidance.paired_runs import separation
 from scorescope.analysis.guidance.run_keys import PATH, run_name
-from scorescope.data.errors import InputError
 from scorescope.probes.recording.trace import Trace
 from scorescope.reports.guidance import findings
 from scorescope.reports.guidance.peaks import any_update
 from scorescope.reports.guidance.runs import of_path
 from scorescope.reports.guidance.sections_paths import (
-    TOLERANCE,
     clip_norms,
     clip_parts,
     gain_parts,
     momentum_parts,
-    separation_parts,
 )
 from scorescope.reports.guidance.sections_update import no_update, update_figures
+from scorescope.reports.guidance.trace_study import MOST
 from scorescope.reports.page.pages import ReportTable, Section
-
-MOST = 8  # rules and weights of one trace that are drawn
 
 
 def trace_section(source: Path | Trace, suffix: str) -> Section:
@@ -81,30 +75,6 @@ def _named(table: pd.DataFrame, key: tuple[str, float, int]) -> str:
     listed = ", ".join(str(run) for run in runs)
     which = f"run {listed}" if len(runs) == 1 else f"mean of runs {listed}"
     return f"{run_name(*key[:2])} ({which}{f', scheduler {key[2]}' if table['stream'].nunique() > 1 else ''})"
-
-
-def recorded_separation_section(folders: Sequence[Path]) -> Section:
-    """Where recorded paths part from that of the first; what cannot be read, or does not pair with it, is named."""
-    traces, missing = {}, []
-    short = len({folder.name for folder in folders}) == len(folders)
-    for folder in folders:
-        try:
-            traces[folder.name if short else str(folder)] = Trace.open(folder)
-        except InputError:
-            missing.append(f"{folder} cannot be read.")
-    if len(traces) < 2:
-        return Section(text=" ".join(["Fewer than two traces can be compared.", *missing]))
-    (base, first), *others = traces.items()
-    tables = {}
-    for name, trace in others:
-        try:
-            tables[name] = separation(first, trace, tolerance=TOLERANCE)
-        except InputError as error:
-            missing.append(f"{name} is not compared with {base}: {error}.")
-    if not tables:
-        return Section(text=" ".join(missing))
-    pairs = max(int(table["n"].max()) for table in tables.values())
-    return separation_parts(tables, base=base, pairs=pairs, text=" ".join(missing))
 
 
 def _said(trace: Trace) -> str:

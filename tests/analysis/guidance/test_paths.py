@@ -158,3 +158,10 @@ def test_a_share_of_clipped_steps_lies_between_none_and_all():
     assert row["mean"] == 0.25 and row["low"] == 0 and row["high"] <= 1
     most = clip_share(table.assign(update_norm=np.where(table["sample"] == 0, 0.5, 2.0)), norms=[1.0]).iloc[0]
     assert most["mean"] == 0.75 and most["high"] == 1
+
+
+def test_samples_that_are_never_clipped_are_no_certainty():
+    table = path_table([[1.0] * 4] * 16).assign(update_ratio=0.1, update_norm=0.5)
+    never, always = (clip_share(table, norms=[norm]).iloc[0] for norm in (1.0, 0.1))
+    assert (never["mean"], never["low"]) == (0, 0) and never["high"] == pytest.approx(1 - 0.05 ** (1 / 16))
+    assert (always["mean"], always["high"]) == (1, 1) and always["low"] == pytest.approx(0.05 ** (1 / 16))

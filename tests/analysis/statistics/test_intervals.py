@@ -1,9 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from scorescope.analysis.statistics.bootstrap import interval
 from scorescope.analysis.statistics.intervals import (
+    agreeing_interval,
     is_binary,
     paired_share_interval,
     pairs_needed,
@@ -11,6 +13,7 @@ from scorescope.analysis.statistics.intervals import (
     share_interval,
     wilson,
 )
+from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.data import InputError
 
 Z2 = stats.norm.ppf(0.975) ** 2
@@ -94,3 +97,24 @@ def test_a_bootstrap_interval_holds_the_value_of_a_biased_statistic():
     value, low, high = interval(np.array([[1.0, 5.0], *([[2.0, 3.0]] * 10)]))
     assert list(value) == [1, 5] and list(low) == [1, 3] and list(high) == [2, 5]
     assert np.isnan(interval(np.array([2.0, np.nan, np.nan]))[1:]).all()
+
+
+@pytest.mark.parametrize("n", [2, 8, 96])
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_samples_that_agree_leave_room_for_others(n, value):
+    """A law beyond the interval, with its other values at an end of the range, agrees in n samples in under 5 %."""
+    low, high = agreeing_interval(value, n)
+    assert low <= value <= high and low >= 0 and high <= 1
+    for end, bound in ((1.0, high), (0.0, low)):
+        if end != value:
+            rare = (bound - value) / (end - value)  # how often other values come, for the mean to reach the bound
+            assert (1 - rare) ** n == pytest.approx(0.05)
+
+
+def test_intervals_of_shares_and_norms_do_not_leave_their_range():
+    values = [0.0, 0.0, 0.0, 0.0, 0.02, 0.9]
+    rows = pd.DataFrame({"sample": range(6), "parallel_share": values, "update_norm": values, "applied_gain": values})
+    found = summarise_by(rows.assign(g=0), by=["g"]).set_index("quantity")
+    assert found.loc["parallel_share", "low"] == found.loc["update_norm", "low"] == 0
+    assert found.loc["applied_gain", "low"] < 0  # which may lie there
+    assert found.loc["parallel_share", "high"] <= 1

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from contextlib import ExitStack
 
@@ -26,7 +27,8 @@ def trace_folder(tmp_path_factory):
 def test_report_on_a_recorded_pipeline(trace_folder, tmp_path):
     path, _, weight = trace_folder
     outcome = guidance.build_from_traces(tmp_path, [path], command="test")
-    assert outcome.status == "complete" and len(outcome.readings) == 4
+    assert outcome.status == "complete" and len(outcome.readings) == 5
+    assert re.match(r"At the states .*: APG for run by .* at σ = [\d.]+\.$", outcome.readings[-1])
     table = pd.read_parquet(tmp_path / "tables/decomposition0.parquet")
     assert table["update_norm"].notna().all() and table["weight"].to_numpy() == pytest.approx(weight, rel=1e-5)
     assert (tmp_path / "figures/update_parts0.svg").exists()
