@@ -5,8 +5,10 @@ from typing import Any
 import pandas as pd
 
 from scorescope.probes.recording.trace import Trace
+from scorescope.reports.page.numbers import between
 
 MOST = 3  # quantities that are named
+DEFAULT = "the pipeline's default"
 
 
 def read_runs(table: pd.DataFrame, ranges: pd.DataFrame) -> str:
@@ -31,7 +33,9 @@ def read_runs(table: pd.DataFrame, ranges: pd.DataFrame) -> str:
     told = []
     for name in names[:MOST]:
         rows = ranges[ranges["quantity"] == name]
-        where = " and ".join(f"σ = {row.from_sigma:.3g} to {row.to_sigma:.3g}{of(row)}" for row in rows.itertuples())
+        where = " and ".join(
+            f"σ = {between(row.from_sigma, row.to_sigma, digits=3)}{of(row)}" for row in rows.itertuples()
+        )
         peak = table[(table["quantity"] == name) & table["shown"]].iloc[0]
         told.append(
             f"{name.replace('_', ' ')} at {where} (at σ = {peak['sigma']:.3g} by {peak['value']:.3g}, "
@@ -68,9 +72,7 @@ def read_arguments(first: Trace, second: Trace) -> str:
     """Arguments of the calls that all images of a run share, where the runs were given different ones."""
     given = [next((spec.get("shared") or {} for spec in trace.specs.values()), {}) for trace in (first, second)]
     names = [name for name in {**given[0], **given[1]} if given[0].get(name) != given[1].get(name)]
-    told = ", ".join(
-        f"{name} {given[0].get(name, 'not given')} and {given[1].get(name, 'not given')}" for name in names
-    )
+    told = ", ".join(f"{name} {given[0].get(name, DEFAULT)} and {given[1].get(name, DEFAULT)}" for name in names)
     return f"Their arguments differ: {told}." if told else ""
 
 

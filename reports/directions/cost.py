@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from scorescope.probes.experiments.pipeline_description import PipelineDescription
 from scorescope.reports.directions.workbench import LAW
+from scorescope.reports.page.numbers import duration
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class Cost:
         """What is going to be made, and what it takes."""
         images = self.contrasts * self.images
         calls = described.denoisers["calls_a_step"].sum()
-        minutes = images * steps * described.seconds / 60
+        needed = duration(images * steps * described.seconds)
         return (
             f"{images} images of {steps} steps by the pipeline itself (about {images * steps * calls:.0f} calls of its "
-            f"network, {minutes:.2g} minutes of them from {described.seconds:.2g} s a step), then about "
+            f"network, {needed} of them from {described.seconds:.2g} s a step), then about "
             f"{self.evaluations} latents through the network, one branch each, and about {self.judged} decoded images "
             "before the judge"
         )

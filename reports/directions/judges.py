@@ -118,6 +118,8 @@ def _judged(judge: Judge, images: Tensor, attributes: Sequence[str]) -> dict[str
 
 
 def _log_probabilities(name: str, values: Any, count: int) -> Tensor:
+    if isinstance(values, Tensor) and tuple(values.shape) == (count, 1):  # what a linear head of one output gives
+        values = values[:, 0]
     if not isinstance(values, Tensor) or tuple(values.shape) not in ((count,), (count, 2)):
         found = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
         expected = f"({count},) or ({count}, 2)"

@@ -23,12 +23,13 @@ def as_good(levels: pd.DataFrame) -> list[Finding]:
         return []
     row = top if np.isnan(limit) else levels[levels["sigma"] == limit].iloc[0]
     ends = float(row["gaussian_excess"]), float(row["gaussian_excess_low"]), float(row["gaussian_excess_high"])
+    clear = strength(*ends, nothing=row["margin"]) if ends[0] < row["margin"] else 0.0
     return [
         Finding(
             f"From σ = {row['sigma']:g} up a Gaussian fitted to the data predicts as well as any of the laws compared, "
             f"to {row['margin']:g} of what is to be explained: the network's predictions ask for no finer law there.",
-            strength(*ends, nothing=row["margin"]), "laws",
-            doubt="It is at no noise level shown that the Gaussian is as good as every other law.",
+            clear, "laws",
+            doubt="At the highest noise level it is not shown that the Gaussian is as good as every other law.",
         )
     ]  # fmt: skip
 
@@ -42,6 +43,8 @@ def unexplained(scores: pd.DataFrame, gaussian: str) -> list[Finding]:
         "the network's prediction unexplained"
     )
     found = strength_of(row, "ratio_of_sums", of="ratio_of_sums")
+    if row["ratio_of_sums"] > 1:
+        text += ": it is farther from the network than the mean of the data is"
     return [Finding(f"{text}.", found, "metrics", n=row["n"], unit="images")]
 
 

@@ -38,6 +38,7 @@ from scorescope.probes.guidance import (
 from scorescope.probes.recording.estimate import in_words
 from scorescope.probes.recording.plan import Keep
 from scorescope.probes.recording.trace import Recording, Trace
+from scorescope.reports.page.numbers import duration
 
 RULES: dict[str, Callable[[float], Rule]] = {
     "cfg": CFG,
@@ -112,10 +113,10 @@ class PipelineStudy:
         size = memory.get(str(self.keep), memory["all"]) * sum(each)
         steps = sum(each) * (1 + self.settings_asked)
         calls = self.described.denoisers["calls_a_step"].sum() * steps
-        minutes = self.described.seconds * steps / 60
+        needed = duration(self.described.seconds * steps)
         return (
-            f"{images} images of {told_range(each)} steps, about {calls:.0f} denoiser calls and {minutes:.2g} minutes "
-            f"of them (from {self.described.seconds:.2g} s a step), {in_words(size)} of arrays on disk"
+            f"{images} images of {told_range(each)} steps, about {calls:.0f} denoiser calls that take {needed} "
+            f"(from {self.described.seconds:.2g} s a step), {in_words(size)} of arrays on disk"
         )
 
     @cached_property

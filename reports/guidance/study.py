@@ -37,6 +37,7 @@ from scorescope.probes.models.model import Model
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.recording.trace import Recording, Trace
 from scorescope.probes.sampling.sample import Run, sample
+from scorescope.reports.page.numbers import duration
 
 WEIGHTS = (1.0, 2.0, 4.0, 8.0)
 CALLS = 35  # of one branch along a path: Heun with 18 steps
@@ -85,11 +86,12 @@ class Study:
             self.model.denoiser(x, torch.ones(self.count, device=self.device), self.model.conditions(self.count))
             float(x.sum())  # waits for an accelerator
             seconds = time.perf_counter() - started
-        minutes = seconds * 2 * CALLS / 60  # of one setting: two branches
+        one = seconds * 2 * CALLS  # of one setting: two branches
         first, every = 2 * len(WEIGHTS), 2 * len(WEIGHTS) + 14  # about: which others there are depends on the first
         return (
-            f"{self.count} samples a setting, about {first * minutes:.2g} minutes to the first figure and "
-            f"{every * minutes:.2g} in all, for the network (from {seconds:.2g} s a call); fewer with --count"
+            f"{self.count} samples a setting: the network takes about {duration(first * one)} to the first figure and "
+            f"{duration(every * one)} in all (from {seconds:.2g} s a call), beside about half a minute of analysis and "
+            "figures; fewer samples with --count"
         )
 
     @cached_property

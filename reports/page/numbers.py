@@ -43,6 +43,14 @@ def told(
     return f"{text} ({interval})" if brackets else f"{text}, {interval}"
 
 
+def duration(seconds: float) -> str:
+    """A time in the unit that people would use, with two digits."""
+    for unit, size in (("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.2g} seconds"
+
+
 def between(first: float, second: float, *, digits: int = 2) -> str:
     """Two ends as words, with as many digits as tell them apart; one number where they are the same."""
     if first == second:

@@ -57,6 +57,12 @@ def test_judges_that_give_something_else(judge, said):
         scorer_of(judge, decoder, ["colour"])(torch.zeros(3, 1, 2, 2))
 
 
+def test_one_column_of_log_odds_is_taken_as_such():
+    images = torch.zeros(3, 1, 2, 2)
+    one, column = (scorer_of(judge, decoder, ["colour"])(images) for judge in (odds, lambda x: odds(x)[:, None]))
+    assert torch.equal(one["colour"], column["colour"])
+
+
 def test_one_tensor_is_not_two_attributes():
     with pytest.raises(InputError, match=r"a Tensor; expected .*: colour, time"):
         scorer_of(odds, decoder, ["colour", "time"])(torch.zeros(3, 1, 2, 2))

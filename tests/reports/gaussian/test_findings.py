@@ -18,7 +18,9 @@ def test_as_good_is_a_claim_of_the_far_end_of_the_interval():
     (found,) = findings.as_good(levels(best=10.0))
     assert found.text.startswith("From σ = 10 up a Gaussian") and found.strength == pytest.approx(0.009 / 0.003)
     (wide,) = findings.as_good(levels(best=1000.0, excess=(0.001, -0.02, 0.02)))
-    assert not wide.is_shown and "at no noise level shown" in wide.doubt
+    assert not wide.is_shown and "it is not shown that the Gaussian" in wide.doubt
+    (worse,) = findings.as_good(levels(best=1000.0, excess=(0.5, 0.4, 0.6)))
+    assert not worse.is_shown  # beyond the margin on the other side
     assert findings.as_good(levels(best=10.0).assign(compared="gaussian")) == []
 
 
