@@ -51,7 +51,7 @@ def run_differences(table: pd.DataFrame, quantities: Sequence[str]) -> Figure:
     if several:
         theme.legend_above(figure, axes[0])
     figure.supxlabel(theme.SIGMA_LABEL)
-    figure.supylabel("second less first\n(% of the first's largest mean)", ha="center")
+    figure.supylabel("second less first\n(% of the first's largest mean)", multialignment="center")
     return figure
 
 

@@ -148,7 +148,7 @@ def dose_response(curve: pd.DataFrame) -> Figure:
     figure.supylabel("change of score (natural SD)")
     for ax, title in zip(axes, ("the target, by arm", "all scores, along the direction"), strict=True):
         theme.reference_line(ax, 0)
-        ax.legend(title=title, ncols=3, columnspacing=1.0, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        theme.key_as_title(ax, title)
     figure.supxlabel("strength (standard deviations of the projection)")
     return figure
 
@@ -248,7 +248,7 @@ def emergence_curves(curves: pd.DataFrame) -> Figure:
         theme.reference_line(ax, 0.5)
         theme.sigma_axis(ax, xlabel="", title=theme.literal(name), ylim=(-0.03, 1.03))
     figure.supxlabel(theme.SIGMA_LABEL)
-    figure.supylabel("balanced accuracy\n(switch: share that follows)", ha="center")
+    figure.supylabel("balanced accuracy\n(switch: share that follows)", multialignment="center")
     theme.legend_above(figure, axes[0])
     return figure
 

@@ -84,7 +84,15 @@ def recovery_map(recovery: pd.DataFrame) -> Figure:
         image = ax.imshow(values, aspect="auto", cmap=MAP, vmin=0, vmax=1)
         for (row, column), value in np.ndenumerate(values):
             color = "black" if value > 0.6 else "white"
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=theme.small(), color=color)
+            ax.text(
+                column,
+                row,
+                f"{round(value, 2) + 0.0:.2f}",
+                ha="center",
+                va="center",
+                fontsize=theme.small(),
+                color=color,
+            )
         ax.set_xticks(range(len(spans)), [f"{low:.2g} to {high:.2g}" for low, high in spans])
         theme.row_names(ax, map(site_name, sites))
         ax.set_title(form)

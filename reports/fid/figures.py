@@ -115,6 +115,7 @@ def class_gaps(table: pd.DataFrame) -> Figure:
         ax.errorbar(rows[value], at, xerr=theme.errors(rows, value), fmt="o", color=theme.PALETTE[0])
         ax.axvline(0, color=theme.REFERENCE, linestyle=":")
         ax.set(xlabel=label)
+        theme.few_ticks(ax)
     theme.row_names(left, (shortened(name, 24) for name in rows["class_name"]))
     return figure
 
@@ -214,6 +215,7 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
             text = "other n" if np.isnan(change) else f"{change:+.0%}"
             ax.annotate(text, (end, place), xytext=(5, 0), textcoords="offset points", va="center")
         ax.set(xlabel=f"Frechet distance, {theme.literal(space)}", xlim=(0, 1.3 * float(ends.max())))
+        theme.few_ticks(ax)
         floor = rows[(rows.index == REAL) & (rows["n"] == rows["n"].max()) & (rows["n"] == rows["n"].min())]
         for value in floor["value"]:  # of the same numbers of images as all arms, or none
             ax.axvline(value, color=theme.REFERENCE, linestyle=":")

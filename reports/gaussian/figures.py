@@ -206,7 +206,7 @@ def skips(table: pd.DataFrame) -> Figure:
                 )  # fmt: skip
         ax.set(xscale=theme.LOG, yscale=theme.LOG, title=theme.literal(str(solver)))
     figure.supxlabel("σ at which the network takes over")
-    figure.supylabel("squared error of end samples,\nmedian, relative", ha="center")
+    figure.supylabel("squared error of end samples,\nmedian, relative", multialignment="center")
     theme.legend_above(figure)
     return figure
 

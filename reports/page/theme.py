@@ -64,15 +64,17 @@ from scorescope.reports.page.ticks import LOG, power
 __all__ = [
     "ALIASES", "BRANCHES", "HIGHLIGHT", "LOG", "OTHER_RULES", "PALETTE", "PARTS", "REAL", "REFERENCE", "RULES",
     "SERIES", "SIGMA", "SIGMA_LABEL", "SPACES", "STYLES", "Look", "Style", "abreast", "band_each", "column_names",
-    "density_axis", "errors", "floor_lines", "folded", "interval_names", "key_above", "label_row", "legend",
-    "legend_above", "literal", "log_if_wide", "looks", "new_figure", "pale", "panels", "reference_key",
-    "reference_line", "row_names", "rows_where", "save", "series", "shades", "show_picture", "sigma_axis",
-    "sigma_ticks", "small", "styled", "styled_pictures", "unit", "weight_axis", "width", "with_band", "without_axes",
+    "density_axis", "errors", "few_ticks", "floor_lines", "folded", "interval_names", "key_above", "key_as_title",
+    "label_row", "legend", "legend_above", "literal", "log_if_wide", "looks", "new_figure", "pale", "panels",
+    "reference_key", "reference_line", "row_names", "rows_where", "save", "series", "shades", "show_picture",
+    "sigma_axis", "sigma_ticks", "small", "styled", "styled_pictures", "unit", "weight_axis", "width", "with_band",
+    "without_axes",
 ]  # fmt: skip
 
 SIGMA = "noise level σ (units of data)"
 SIGMA_LABEL = f"{SIGMA}  ← sampling"  # samples are made from right to left
 WIDE = 1e3  # a ratio of values from which an axis is logarithmic
+BESIDE = 0.6  # inches that an axes leaves to its labels, where text has 8 pt
 BELOW = 1e3  # by how much a floor may lie below all else and be drawn
 
 
@@ -146,9 +148,10 @@ def sigma_axis(ax: Axes, **more: Any) -> None:
 
 
 def log_if_wide(ax: Axes) -> None:
-    """Make the vertical axis logarithmic where all that is drawn is positive and spans three decades."""
-    low, high = ax.dataLim.intervaly
-    if low > 0 and high >= WIDE * low:
+    """Make the vertical axis logarithmic where all lines are positive and span three decades."""
+    lines = [np.asarray(line.get_ydata(), np.float64) for line in ax.lines if line.get_marker() != "_"]  # no bar's end
+    values = np.concatenate([line[np.isfinite(line)] for line in lines]) if lines else np.zeros(1)
+    if values.size and 0 < values.min() <= values.max() / WIDE:
         ax.set_yscale(LOG)
 
 
@@ -251,11 +254,29 @@ def legend_above(figure: Figure, ax: Axes | None = None, **more: Any) -> None:
 
 def key_above(figure: Figure, handles: list[Any], labels: list[str], **more: Any) -> None:
     """The same of any handles."""
+    _fitting_key(figure, handles, labels, width(), loc="outside upper center", **more)
+
+
+def key_as_title(ax: Axes, title: str) -> None:
+    """A title with the legend of its axes below it, both above the axes."""
+    where = {"title": title, "loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    place = ax.get_subplotspec()
+    abreast = place.get_gridspec().ncols if place else 1
+    _fitting_key(ax, *ax.get_legend_handles_labels(), width() / abreast - BESIDE, **where)
+
+
+def _fitting_key(place: Figure | Axes, handles: list[Any], labels: list[str], room: float, **where: Any) -> None:
+    """A legend in as many columns as there is room for, in inches where text has 8 pt."""
     for ncols in range(min(6, len(labels)), 0, -1):
-        key = figure.legend(handles, labels, ncols=ncols, loc="outside upper center", columnspacing=1.0, **more)
-        if ncols == 1 or key.get_window_extent().width <= figure.bbox.width:
+        key = place.legend(handles, labels, ncols=ncols, columnspacing=1.0, **where)
+        if ncols == 1 or key.get_window_extent().width <= room * unit() * key.get_figure(root=True).dpi:
             return
         key.remove()
+
+
+def few_ticks(ax: Axes) -> None:
+    """At most five ticks along the horizontal axis, so that numbers of many digits have room."""
+    ax.locator_params(axis="x", nbins=4)
 
 
 def weight_axis(ax: Axes, weights: Iterable[float]) -> None:
