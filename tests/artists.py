@@ -5,7 +5,6 @@ assert not faults(figure)
 
 import itertools
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.text import Text
@@ -63,8 +62,3 @@ def _box(text: Text) -> Path:
 
 def _frame(bbox) -> Affine2D:
     return Affine2D().scale(bbox.width, bbox.height).translate(bbox.x0, bbox.y0)
-
-
-def drawn(ax: Axes) -> bool:
-    """Whether there is anything in an axes."""
-    return ax.has_data()

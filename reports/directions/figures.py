@@ -205,7 +205,7 @@ def windows_figure(effects: pd.DataFrame, probes: pd.DataFrame) -> Figure:
     _same_limits(axes[1::2].flat)
     for top, bottom in axes[:, 0].reshape(-1, 2):
         top.set_ylabel("probe accuracy\n(dotted: chance)")
-        bottom.set_ylabel("effect beyond\ncontrols (natural SD)")
+        bottom.set_ylabel("effect beyond controls\n(natural SD)")
     for ax in axes[:, 1:].flat:
         ax.tick_params(labelleft=False)
     figure.supxlabel(theme.SIGMA_LABEL)

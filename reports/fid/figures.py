@@ -114,7 +114,7 @@ def class_gaps(table: pd.DataFrame) -> Figure:
     for ax, value, label in ((left, "gap", gap), (right, "removal", removal_label)):
         ax.errorbar(rows[value], at, xerr=theme.errors(rows, value), fmt="o", color=theme.PALETTE[0])
         ax.axvline(0, color=theme.REFERENCE, linestyle=":")
-        ax.set(xlabel=label)
+        ax.set(xlabel=theme.folded(label, 32))
         theme.few_ticks(ax)
     theme.row_names(left, (shortened(name, 24) for name in rows["class_name"]))
     return figure

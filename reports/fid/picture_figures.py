@@ -84,7 +84,7 @@ def heatmaps(pictures: Sequence[Pictures], squared: Floats, signed: Floats, titl
     titles : sequence of str
         One an image.
     """
-    figure, blocks = _blocks(pictures, titles, ["sensi-\ntivity", "raises (red)\nlowers (blue)"])
+    figure, blocks = _blocks(pictures, titles, ["sensi-\ntivity", "raises\n(red)\nlowers\n(blue)"])
     heat, signed_scale = {"cmap": HEAT, "vmin": 0, "vmax": float(squared.max())}, _signed(signed)
     for places, lines in blocks:
         _map_row(figure, lines[1], squared[places], **heat)
@@ -178,7 +178,7 @@ def _blocks(
         for ax, title in zip(lines[0], titles[places], strict=False):
             _head(ax, title, columns)
         for ax, label in zip(lines[:, 0], ("image", *labels), strict=True):
-            theme.label_row(ax, label)
+            theme.label_row(ax, theme.folded(label, 8))
         blocks.append((places, lines))
     return figure, blocks
 

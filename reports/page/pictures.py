@@ -24,8 +24,8 @@ def show_picture(ax: Axes, picture: NDArray[Any]) -> None:
 
 
 def without_axes(ax: Axes) -> None:
-    """No ticks and no frame, but room for a label."""
-    ax.set(xticks=[], yticks=[])
+    """No ticks and no frame, but room for a label, beside which an image stands whatever its shape."""
+    ax.set(xticks=[], yticks=[], anchor="W")
     for side in ax.spines.values():
         side.set_visible(False)
 

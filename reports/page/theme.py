@@ -228,7 +228,7 @@ def floor_lines(ax: Axes, floors: Mapping[str, pd.DataFrame]) -> None:
     ends = max(min((float(values.min()) for values in known.values() if len(values)), default=low), low / BELOW)
     for (name, rows), linestyle in zip(floors.items(), (":", "-."), strict=False):
         top = float(known[name].max()) if len(known[name]) else ends
-        label = name if top >= ends else f"{name}: below {power(10.0 ** np.ceil(np.log10(top)))}"
+        label = name if top >= ends else f"{name}: at most {power(10.0 ** np.ceil(np.log10(top)))}"
         rows = rows.sort_values("sigma")
         ax.plot(rows["sigma"], rows["mean"], color=REFERENCE, linestyle=linestyle, label=label)
     ax.set_ylim(bottom=min(low, ends))

@@ -14,7 +14,8 @@ from matplotlib.scale import LogScale
 from matplotlib.ticker import Formatter, LogLocator, MaxNLocator, NullFormatter
 
 PLAIN = (1e-3, 1e4)  # numbers in this range are written out
-FEW, MANY = 0.8, 5.5  # decades, below which an axis has the ticks of a linear one, and above which no marks between
+FEW = 0.8  # decades, below which an axis has the ticks of a linear one
+SOME, MANY = 2.5, 6.5  # decades, above which there are two marks between decades, and none
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -34,8 +35,11 @@ class _Marks(LogLocator):
     """Marks without labels between decades: each takes time to draw, and on a wide axis they say nothing."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
-        wide = not FEW <= _decades(vmin, vmax) <= MANY
-        return np.array([]) if wide else super().tick_values(vmin, vmax)
+        decades = _decades(vmin, vmax)
+        if not FEW <= decades <= MANY:
+            return np.array([])
+        self.set_params(subs=np.arange(2.0, 10.0) if decades < SOME else (2.0, 5.0))
+        return super().tick_values(vmin, vmax)
 
 
 class _Numbers(Formatter):
@@ -70,7 +74,7 @@ class ReadableLog(LogScale):
         """Called by matplotlib for each axis that takes this scale."""
         axis.set_major_locator(_Ticks())
         axis.set_major_formatter(_Numbers())
-        axis.set_minor_locator(_Marks(subs=np.arange(2.0, 10.0)))
+        axis.set_minor_locator(_Marks())
         axis.set_minor_formatter(NullFormatter())
         axis.set_tick_params(which="minor", label1On=False)  # whose places would be worked out all the same
 
