@@ -258,8 +258,9 @@ def dynamics(table: pd.DataFrame, *, names: Sequence[str], sigmas: Sequence[floa
     centred = theme.rows_where(table, "metric", "centred", argument="table")
     for ax, name in zip(axes, names, strict=True):
         law = theme.rows_where(centred, "approximation", name, argument="names")
-        for sigma, color in zip(sigmas, theme.shades(theme.PALETTE[0], len(sigmas))[::-1], strict=True):
-            look = {"color": color, "marker": "o", "markersize": 3 * theme.unit(), "label": f"σ = {sigma:g}"}
+        for place, color in enumerate(theme.shades(theme.PALETTE[0], len(sigmas))[::-1]):
+            sigma, marker = sigmas[place], theme.series(place).marker
+            look = {"color": color, "marker": marker, "markersize": 3 * theme.unit(), "label": f"σ = {sigma:.3g}"}
             rows = law[np.isclose(law["sigma"], sigma)]
             theme.with_band(ax, rows, y="ratio_of_sums", x="training_step", **look)
         ax.set(xscale=theme.LOG, yscale=theme.LOG, title=theme.literal(name))
@@ -285,7 +286,7 @@ def memorisation(tables: Mapping[str, pd.DataFrame]) -> Figure:
         shown = {name: table[table["quantity"] == quantity] for name, table in tables.items()}
         for place, (name, table) in enumerate(shown.items()):
             for images, rows in table.groupby("images", sort=False):
-                look = {"color": theme.series(place).color, "linestyle": "-" if images == "held out" else ":"}
+                look = vars(theme.series(place)) | {"linestyle": "-" if images == "held out" else ":"}
                 theme.with_band(ax, rows, label=theme.literal(f"{name}, {images}"), **look)
         # on training points the memoriser falls to nothing: that much of the axis says nothing
         top = max(float(table["high"].max()) for table in shown.values())

@@ -1,15 +1,21 @@
 """Every figure function: no text over another in a column, panels abreast on a page, in the user's axes."""
 
 import inspect
+import itertools
 import re
+from colorsys import rgb_to_hls
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from tests.artists import faults
 from tests.figure_tables import CASES as OTHERS
 from tests.reports.directions import test_figures as tables
+from tests.reports.page.test_theme import EYES, seen
 
 from scorescope.data import InputError
 from scorescope.reports import changes, directions, fid, gaussian, guidance, studies, theme
@@ -63,6 +69,27 @@ def test_no_text_meets_another_in_a_column(name):
     assert faults(figure) == []
     assert figure.get_size_inches()[0] == pytest.approx(3.3)
     assert all(ax.has_data() for ax in figure.axes if ax.axison)
+
+
+def keys(ax):
+    """Colour, and dash and marker, of what has a name in an axes."""
+    for handle in ax.get_legend_handles_labels()[0]:
+        artist = handle.lines[0] if hasattr(handle, "lines") else handle
+        if isinstance(artist, Line2D):
+            yield to_hex(artist.get_color()), (str(artist._dash_pattern), artist.get_marker(), artist.get_fillstyle())
+        elif hasattr(artist, "patches"):
+            yield to_hex(artist.patches[0].get_facecolor()), "bar"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_meets_in_an_axes_is_told_apart_by_any_eye(name):
+    """By dash or marker, by a distance of 0.15 in sRGB, or as shades of one colour, which have an order, by 0.05."""
+    for ax in draw(name).axes:
+        for (one, how), (other, also) in itertools.combinations(keys(ax), 2):
+            if how == also:
+                apart = min(np.linalg.norm(seen(one, eye) - seen(other, eye)) for eye in EYES)
+                hues = [rgb_to_hls(*to_rgb(color))[0] for color in (one, other)]
+                assert apart > (0.05 if abs(hues[0] - hues[1]) < 0.04 else 0.15), (one, other)
 
 
 @pytest.mark.parametrize("name", PANELS)
