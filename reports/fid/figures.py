@@ -181,7 +181,7 @@ def region_shares(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
             label=theme.literal(name),
             **_bars(rows, "sensitivity_share"),
         )
-        label = "share of area" if place == 0 else None
+        label = "share of area" if place == 0 else ""
         ax.hlines(rows["area_share"], at - width / 2, at + width / 2, color=theme.REFERENCE, linestyle=":", label=label)
     letters = int(16 * theme.width() / max(3, len(regions)) / 3)
     ax.set_xticks(np.arange(len(regions)), [theme.folded(theme.literal(region), letters) for region in regions])

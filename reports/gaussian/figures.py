@@ -9,6 +9,7 @@ training, memory.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -260,7 +261,12 @@ def dynamics(table: pd.DataFrame, *, names: Sequence[str], sigmas: Sequence[floa
         law = theme.rows_where(centred, "approximation", name, argument="names")
         for place, color in enumerate(theme.shades(theme.PALETTE[0], len(sigmas))[::-1]):
             sigma, marker = sigmas[place], theme.series(place).marker
-            look = {"color": color, "marker": marker, "markersize": 3 * theme.unit(), "label": f"σ = {sigma:.3g}"}
+            look: dict[str, Any] = {
+                "color": color,
+                "marker": marker,
+                "markersize": 3 * theme.unit(),
+                "label": f"σ = {sigma:.3g}",
+            }
             rows = law[np.isclose(law["sigma"], sigma)]
             theme.with_band(ax, rows, y="ratio_of_sums", x="training_step", **look)
         ax.set(xscale=theme.LOG, yscale=theme.LOG, title=theme.literal(name))

@@ -112,7 +112,8 @@ def _cells(table: pd.DataFrame, name: str, ends: tuple[str, str] | None, digits:
         yield from (_cell(value, digits) for value in table[name])
     else:
         for values in zip(table[name], *(table[end] for end in ends), strict=True):
-            yield _with_interval(*map(float, values), digits)
+            value, low, high = map(float, values)
+            yield _with_interval(value, low, high, digits)
 
 
 def _cell(value: Any, digits: int) -> str:

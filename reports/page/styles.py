@@ -118,7 +118,7 @@ def styled(make: Callable[P, R], *, pictures: bool = False) -> Drawn[P, R]:
     shown = inspect.signature(make)
     style = inspect.Parameter("style", inspect.Parameter.KEYWORD_ONLY, default="notebook", annotation=str | Style)
     inside.__signature__ = shown.replace(parameters=[*shown.parameters.values(), style])  # type: ignore[attr-defined]
-    return inside
+    return inside  # type: ignore[return-value]
 
 
 def styled_pictures(make: Callable[P, R]) -> Drawn[P, R]:

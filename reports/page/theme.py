@@ -169,7 +169,7 @@ def rows_where(table: pd.DataFrame, column: str, value: Any, *, argument: str = 
     InputError
         If there are none: a figure of nothing would look like one of a model that does nothing.
     """
-    rows = table[table[column] == value]
+    rows: pd.DataFrame = table[table[column] == value]
     if rows.empty:
         known = ", ".join(map(repr, table[column].unique())) or "rows"
         raise InputError(
@@ -259,7 +259,7 @@ def key_above(figure: Figure, handles: list[Any], labels: list[str], **more: Any
 
 def key_as_title(ax: Axes, title: str) -> None:
     """A title with the legend of its axes below it, both above the axes."""
-    where = {"title": title, "loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    where: dict[str, Any] = {"title": title, "loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
     place = ax.get_subplotspec()
     abreast = place.get_gridspec().ncols if place else 1
     _fitting_key(ax, *ax.get_legend_handles_labels(), width() / abreast - BESIDE, **where)
@@ -269,7 +269,8 @@ def _fitting_key(place: Figure | Axes, handles: list[Any], labels: list[str], ro
     """A legend in as many columns as there is room for, in inches where text has 8 pt."""
     for ncols in range(min(6, len(labels)), 0, -1):
         key = place.legend(handles, labels, ncols=ncols, columnspacing=1.0, **where)
-        if ncols == 1 or key.get_window_extent().width <= room * unit() * key.get_figure(root=True).dpi:
+        drawn = key.get_window_extent().width / key.get_figure(root=True).dpi  # type: ignore[union-attr]
+        if ncols == 1 or drawn <= room * unit():
             return
         key.remove()
 

@@ -38,7 +38,7 @@ class _Marks(LogLocator):
         decades = _decades(vmin, vmax)
         if not FEW <= decades <= MANY:
             return np.array([])
-        self.set_params(subs=np.arange(2.0, 10.0) if decades < SOME else (2.0, 5.0))
+        self.set_params(subs=[2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0] if decades < SOME else [2.0, 5.0])
         return super().tick_values(vmin, vmax)
 
 
