@@ -1,10 +1,12 @@
 """Figures, report pages and the command line: one wing an instrument, and `page`, of which all of them are made.
 
     from scorescope.probes import load_model
-    from scorescope.reports import guidance, page
+    from scorescope.reports import guidance, page, theme, to_latex
 
     outcome = guidance.build(Path("report/guidance"), load_model("digits"), command="my study")
-    guidance.figures.update_parts(steps, rule="CFG", weight=4.0)         # a matplotlib Figure, to save or to change
+    figure = guidance.figures.update_parts(steps, rule="CFG", weight=4.0, style="paper-single")
+    theme.save(figure, "update.pdf")                                     # 3.3 inches wide, its fonts in it
+    to_latex(steps)                                                      # with booktabs, values with intervals
     page.write_index(Path("report"), [outcome])                          # report/index.html links to all
 
 Every instrument has the same files: `report` builds, `study` says what is measured, `sections_*` what is shown of it,
@@ -17,7 +19,8 @@ from scorescope.data.wings import late_face
 
 if TYPE_CHECKING:
     from scorescope.reports import changes, cli, directions, fid, gaussian, guidance, page, studies
+    from scorescope.reports.page import theme, to_latex
 else:
     __getattr__, __dir__ = late_face(__name__)
 
-__all__ = ["changes", "cli", "directions", "fid", "gaussian", "guidance", "page", "studies"]
+__all__ = ["changes", "cli", "directions", "fid", "gaussian", "guidance", "page", "studies", "theme", "to_latex"]

@@ -4,10 +4,11 @@
 
     figures.probe_maps(probe_scan(activations, labels).table)
 
-In this order: probes, steering, sampling, directions, conditions, information, pictures.
+Each takes `style=`, and those of one panel `ax=`: see `theme`. Here are probes, steering, sampling and directions;
+conditions, information and pictures are in a file of their own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from torch import Tensor
 
+from scorescope.data.doors import require_some
+from scorescope.reports.directions.figures_conditions import (
+    MAP,
+    attribute_losses,
+    gap_curves,
+    influence_maps,
+    information_curves,
+    picture_rows,
+    recovery_map,
+    token_matrix,
+    win_rate_curves,
+)
 from scorescope.reports.directions.study import site_name
 from scorescope.reports.page import theme
 
+__all__ = [
+    "attribute_losses", "cosine_matrix", "dose_response", "emergence_curves", "gap_curves", "influence_maps",
+    "information_curves", "landmark_ranges", "picture_rows", "probe_maps", "read_and_steer", "readers_and_movers",
+    "recovery_map", "token_matrix", "win_rate_curves", "windows_figure",
+]  # fmt: skip
+
 MARKS = {"steerable": "o", "reversed": "v", "not steerable": "_", "undecided": "$?$", "breaks the image": "x"}
-MARK: dict[str, Any] = {"color": "black", "markersize": 4.5, "linestyle": "none"}
+MARK: dict[str, Any] = {"color": "black", "linestyle": "none"}
 OUTLINE = [withStroke(linewidth=2.2, foreground="white")]  # legible on dark colours too
 HATCHES = {"steerable": "", "reversed": "xxx", "not steerable": "", "undecided": "////"}
 CURVES = {"probe": "probe", "estimate": "estimate", "agreement": "agreement with the end", "switch": "switch"}
 PALE = 0.3  # opacity of an effect of which neither is shown that it is there nor that it is not
-MAP = "cividis"  # even in lightness, and the same to colour-blind eyes
 
 
 @theme.styled
@@ -41,19 +58,21 @@ def probe_maps(probes: pd.DataFrame, *, quantity: str = "value") -> Figure:
     quantity : str
         "value" or "selectivity".
     """
-    names = list(probes["attribute"].unique())
-    figure, axes = theme.panels(len(names))
+    require_some("probes", probes)
+    names, sites = list(probes["attribute"].unique()), probes["site"].nunique()
+    figure, axes = theme.panels(len(names), height=0.16 * max(sites, 6) + 0.5, more=1.1)
     low, high = (-0.1, 1.0) if quantity == "selectivity" else (0.0, 1.0)
-    for ax, name in zip(axes.flat, names, strict=False):
+    for ax, name in zip(axes, names, strict=True):
         part = probes[probes["attribute"] == name]
         table = part.pivot(index="site", columns="sigma", values=quantity).loc[part["site"].unique()]
         image = ax.imshow(table.to_numpy(), aspect="auto", cmap=MAP, vmin=low, vmax=high, interpolation="nearest")
         theme.sigma_ticks(ax.xaxis, table.columns.to_numpy(float))
-        _rows(ax, map(site_name, table.index))
-        ax.set_title(f"{name} (chance {part['chance'].iloc[0]:.2g})" if quantity == "value" else name)
+        theme.row_names(ax, map(site_name, table.index))
+        chance = f" (chance {part['chance'].iloc[0]:.2g})" if quantity == "value" else ""
+        ax.set_title(theme.folded(theme.literal(name) + chance, 22))
     figure.supxlabel(theme.SIGMA)
     label = "held-out balanced accuracy" if quantity == "value" else "selectivity: accuracy less control task"
-    figure.colorbar(image, ax=axes, label=label, shrink=0.8)
+    figure.colorbar(image, ax=axes, label=label, location="top", shrink=0.8, aspect=30)
     return figure
 
 
@@ -66,9 +85,9 @@ def read_and_steer(table: pd.DataFrame) -> Figure:
     table : DataFrame
         Columns attribute, site, accuracy, effect (in natural standard deviations), verdict and within_budget.
     """
+    require_some("table", table)
     attributes, sites = list(table["attribute"].unique()), list(table["site"].unique())
-    size = {"width": max(0.95 * len(attributes) + 2.2, 4.4), "height": 0.24 * len(sites) + 1.3}
-    figure, axes = theme.new_figure(**size, ncols=2, sharey=True)
+    figure, axes = theme.panels(2, height=0.22 * len(sites) + 0.5, least=2.6, more=0.9)
     accuracy = table.pivot(index="site", columns="attribute", values="accuracy").loc[sites, attributes]
     effect = table.pivot(index="site", columns="attribute", values="effect").loc[sites, attributes].to_numpy(float)
     read = axes[0].imshow(accuracy.to_numpy(float), aspect="auto", cmap=MAP, vmin=0, vmax=1)
@@ -80,12 +99,12 @@ def read_and_steer(table: pd.DataFrame) -> Figure:
         place = attributes.index(row["attribute"]), sites.index(row["site"])
         axes[1].plot(*place, marker=_mark(row), path_effects=OUTLINE, **MARK)
     for ax, title in zip(axes, ("readable", "steerable"), strict=True):
-        _columns(ax, attributes)
-        _rows(ax, map(site_name, sites))
+        theme.column_names(ax, attributes)
+        theme.row_names(ax, map(site_name, sites))
         ax.set_title(title)
     for name, mark in MARKS.items():
         axes[1].plot([], [], marker=mark, label=name, **MARK)
-    theme.legend_above(figure, ncols=5, handletextpad=0.1)
+    theme.legend_above(figure, axes[1], handletextpad=0.1)
     figure.colorbar(read, ax=axes[0], label="probe accuracy", shrink=0.9)
     figure.colorbar(moved, ax=axes[1], label="effect (natural SD)", shrink=0.9, extend="both")
     return figure
@@ -117,19 +136,19 @@ def dose_response(curve: pd.DataFrame) -> Figure:
     curve : DataFrame
         Declared in `STEER_CURVE`, of one interval of noise levels.
     """
-    figure, axes = theme.new_figure(width=6.6, height=2.7, ncols=2, sharex=True)
+    require_some("curve", curve)
+    figure, axes = theme.panels(2, height=2.6, least=2.6, more=0.3, sharey=False)
     target = curve[curve["target"]]
     for arm, part in target[target["arm"] != "none"].groupby("arm", sort=False):
         look, label = _arm(str(arm))
         _dose_line(axes[0], part, look, label)
     own = curve[curve["arm"] == "direction"]
     for place, (score, part) in enumerate(own.groupby("score", sort=False)):
-        _dose_line(axes[1], part, theme.series(place), str(score))
-    axes[0].set(title="the target, by arm", ylabel="change of score (natural SD)")
-    axes[1].set(title="all scores, along the direction")
-    for ax in axes:
+        _dose_line(axes[1], part, theme.series(place), theme.literal(str(score)))
+    figure.supylabel("change of score (natural SD)")
+    for ax, title in zip(axes, ("the target, by arm", "all scores, along the direction"), strict=True):
         theme.reference_line(ax, 0)
-        ax.legend(fontsize=6, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.08))
+        theme.key_as_title(ax, title)
     figure.supxlabel("strength (standard deviations of the projection)")
     return figure
 
@@ -162,37 +181,52 @@ def windows_figure(effects: pd.DataFrame, probes: pd.DataFrame) -> Figure:
     probes : DataFrame
         Declared in `PROBES`, of the same attributes and sites.
     """
+    require_some("effects", effects)
     names = list(effects["attribute"].unique())
-    figure, axes = theme.new_figure(
-        width=2.3 * len(names) + 0.6, height=3.6, nrows=2, ncols=len(names), squeeze=False, sharex=True, sharey="row"
-    )
-    for column, name in enumerate(names):
+    columns = theme.abreast(len(names), 1.7)
+    blocks = -(-len(names) // columns)
+    figure, axes = theme.new_figure(3.2 * blocks + 0.6, nrows=2 * blocks, ncols=columns, squeeze=False, sharex=True)
+    for ax in axes.T.flat[2 * len(names) :] if blocks == 1 else axes[-2:, len(names) - columns * (blocks - 1) :].flat:
+        ax.set_axis_off()
+    for place, name in enumerate(names):
         cells = probes[probes["attribute"] == name]
         rows = effects[effects["attribute"] == name]
-        top, bottom = axes[0, column], axes[1, column]
+        top, bottom = axes[2 * (place // columns) :, place % columns][:2]
         theme.with_band(top, cells, y="value", color=theme.PALETTE[0], label="probe")
         theme.reference_line(top, cells["chance"].iloc[0])
-        top.set(title=f"{name} at {site_name(rows['site'].iloc[0])}", ylim=(0, 1.03))
+        top.set(title=theme.folded(theme.literal(f"{name} at {site_name(rows['site'].iloc[0])}"), 24), ylim=(0, 1.03))
         for _, row in rows.iterrows():
             low, high = max(row["sigma_low"], 1e-3), row["sigma_high"]
             look = _look(row["verdict"])
             bottom.fill_between([low, high], row["low"], row["high"], **look, linewidth=0)
             bottom.plot([low, high], [row["margin"]] * 2, color=look["edgecolor"])
         theme.reference_line(bottom, 0)
-        bottom.set(xscale="log")
-    axes[0, 0].set_ylabel("probe accuracy\n(dotted: chance)")
-    axes[1, 0].set_ylabel("effect beyond controls\n(natural SD)")
+        bottom.set(xscale=theme.LOG)
+    _same_limits(axes[1::2].flat)
+    for top, bottom in axes[:, 0].reshape(-1, 2):
+        top.set_ylabel("probe accuracy\n(dotted: chance)")
+        bottom.set_ylabel("effect beyond controls\n(natural SD)")
+    for ax in axes[:, 1:].flat:
+        ax.tick_params(labelleft=False)
     figure.supxlabel(theme.SIGMA_LABEL)
     shown = [name for name in HATCHES if (effects["verdict"] == name).any()]
     handles = [Patch(label=name, linewidth=0, **_look(name)) for name in shown]
-    figure.legend(handles=handles, ncols=4, loc="outside upper center")
+    theme.key_above(figure, handles, shown)
     return figure
+
+
+def _same_limits(axes: Iterable[Axes]) -> None:
+    """One vertical range for all that are drawn in, the widest."""
+    drawn = [ax for ax in axes if ax.axison]
+    low, high = np.transpose([ax.get_ylim() for ax in drawn])
+    for ax in drawn:
+        ax.set_ylim(low.min(), high.max())
 
 
 def _look(verdict: str) -> dict[str, Any]:
     """Face, edge and hatch of a verdict: what moves has a colour, what is not decided or moves backwards a hatch."""
     color = theme.PALETTE[1] if verdict in ("steerable", "reversed") else theme.REFERENCE
-    return {"facecolor": (color, 0.3), "edgecolor": color, "hatch": HATCHES[verdict]}
+    return {"facecolor": theme.pale(color), "edgecolor": color, "hatch": HATCHES[verdict]}
 
 
 @theme.styled
@@ -204,303 +238,92 @@ def emergence_curves(curves: pd.DataFrame) -> Figure:
     curves : DataFrame
         Declared in `EMERGENCE_CURVES`.
     """
+    require_some("curves", curves)
     names = list(curves["attribute"].unique())
-    figure, axes = theme.panels(len(names))
-    for ax, name in zip(axes.flat, names, strict=False):
+    figure, axes = theme.panels(len(names), more=0.8)
+    for ax, name in zip(axes, names, strict=True):
         part = curves[curves["attribute"] == name]
         for place, (curve, label) in enumerate(CURVES.items()):
             theme.with_band(ax, part[part["curve"] == curve], y="value", label=label, **theme.series(place).line)
         theme.reference_line(ax, 0.5)
-        theme.sigma_axis(ax, xlabel="", title=name, ylim=(-0.03, 1.03))
+        theme.sigma_axis(ax, xlabel="", title=theme.literal(name), ylim=(-0.03, 1.03))
     figure.supxlabel(theme.SIGMA_LABEL)
-    figure.supylabel("balanced accuracy\n(switch: share that follows)")
-    theme.legend_above(figure, axes[0, 0])
+    figure.supylabel("balanced accuracy\n(switch: share that follows)", multialignment="center")
+    theme.legend_above(figure, axes[0])
     return figure
 
 
 @theme.styled
-def landmark_ranges(landmarks: pd.DataFrame) -> Figure:
+def landmark_ranges(landmarks: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     """Noise levels of each attribute's landmarks, with intervals.
 
     Parameters
     ----------
     landmarks : DataFrame
         Declared in `LANDMARKS`.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
     """
+    require_some("landmarks", landmarks)
     attributes, kinds = list(landmarks["attribute"].unique()), list(landmarks["landmark"].unique())
-    figure, ax = theme.new_figure(width=5.6, height=0.42 * len(attributes) + 1.1)
+    figure, ax = theme.new_figure(0.42 * len(attributes) + 1.1, ax=ax)
     for index, kind in enumerate(kinds):
         look, rows = theme.series(index), landmarks[(landmarks["landmark"] == kind) & np.isfinite(landmarks["sigma"])]
         for _, row in rows.iterrows():  # those that were asked and reached
             y = attributes.index(row["attribute"]) + 0.17 * (index - (len(kinds) - 1) / 2)
             ends = np.exp(-np.clip(row[["low", "high"]].to_numpy(float), -12, 12) / 2)
-            ax.plot(ends, [y, y], color=look.color, linewidth=1.2)
-            ax.plot(row["sigma"], y, look.marker, color=look.color, markersize=4)
-        ax.plot([], [], look.marker, color=look.color, markersize=4, label=kind.replace("_", " "))
-    _rows(ax, attributes)
+            ax.plot(ends, [y, y], color=look.color)
+            ax.plot(row["sigma"], y, look.marker, color=look.color)
+        ax.plot([], [], look.marker, color=look.color, label=kind.replace("_", " "))
+    theme.row_names(ax, attributes)
     ax.set_ylim(len(attributes) - 0.5, -0.5)
     theme.sigma_axis(ax)
-    theme.legend_above(figure)
+    theme.legend(ax)
     return figure
 
 
 @theme.styled
-def readers_and_movers(readers: pd.DataFrame) -> Figure:
+def readers_and_movers(readers: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     """How well each direction reads against how purely it moves, with 95 % intervals.
 
     Parameters
     ----------
     readers : DataFrame
         Declared in `READERS`.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
     """
-    figure, ax = theme.new_figure(height=2.7)
+    require_some("readers", readers)
+    figure, ax = theme.new_figure(3.0, ax=ax)
     for place, (method, row) in enumerate(readers.groupby("method", sort=False)):
         look = theme.series(place)
         ax.errorbar(
-            row["auc"], row["purity"], xerr=theme.errors(row, "auc"), yerr=theme.errors(row, "purity"), linewidth=1,
-            fmt=look.marker, color=look.color, label=method, markersize=5,
+            row["auc"], row["purity"], xerr=theme.errors(row, "auc"), yerr=theme.errors(row, "purity"), capsize=0,
+            fmt=look.marker, color=look.color, label=theme.literal(str(method)),
         )  # fmt: skip
     ax.set(xlabel="reads: AUC on held-out images", ylabel="moves: share of change on target")
     ax.set_ylim(0, 1.03)
-    theme.legend_above(figure, handletextpad=0.3)
+    theme.legend(ax)
     return figure
 
 
 @theme.styled
-def cosine_matrix(steps: pd.DataFrame) -> Figure:
+def cosine_matrix(steps: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     """Cosines between the directions of every two noise levels.
 
     Parameters
     ----------
     steps : DataFrame
         Declared in `STEP_COSINES`.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
     """
     table = steps.pivot(index="sigma_a", columns="sigma_b", values="crossed")
     values = table.combine_first(table.T).to_numpy(float)
-    figure, ax = theme.new_figure(height=3.0)
+    figure, ax = theme.new_figure(3.0, ax=ax)
     image = ax.imshow(values, cmap="PuOr", vmin=-1, vmax=1, origin="lower")
     for axis in (ax.xaxis, ax.yaxis):
         theme.sigma_ticks(axis, table.columns.to_numpy(float))
     ax.set(xlabel=theme.SIGMA, ylabel=theme.SIGMA)
     figure.colorbar(image, ax=ax, label="cosine between directions")
     return figure
-
-
-@theme.styled
-def token_matrix(matrix: pd.DataFrame) -> Figure:
-    """Share of each condition token in the change of each score, by noise level.
-
-    Parameters
-    ----------
-    matrix : DataFrame
-        Columns score, sigma, token and share.
-    """
-    sigmas = sorted(matrix["sigma"].unique(), reverse=True)
-    scores, tokens = list(matrix["score"].unique()), list(matrix["token"].unique())
-    size = {"width": 2.2 * len(sigmas) + 0.9, "height": 0.3 * len(scores) + 1.2}
-    figure, axes = theme.new_figure(**size, ncols=len(sigmas), squeeze=False, sharey=True)
-    for ax, sigma in zip(axes[0], sigmas, strict=True):
-        part = matrix[matrix["sigma"] == sigma].pivot(index="score", columns="token", values="share")
-        image = ax.imshow(part.loc[scores, tokens].to_numpy(float), cmap=MAP, vmin=0, vmax=1, aspect="auto")
-        _columns(ax, tokens)
-        _rows(ax, scores)
-        ax.set_title(f"σ = {sigma:g}")
-    axes[0, 0].set_ylabel("score")
-    figure.supxlabel("condition token")
-    figure.colorbar(image, ax=axes, label="share of the change")
-    return figure
-
-
-@theme.styled
-def gap_curves(gaps: pd.DataFrame) -> Figure:
-    """Linearity gap of half and whole shifts against the noise level.
-
-    Parameters
-    ----------
-    gaps : DataFrame
-        Declared in `LINEARITY`, with a column `attribute`.
-    """
-    figure, axes = theme.new_figure(width=5.6, height=2.7, ncols=2, sharex=True, sharey=True)
-    for ax, whole in zip(axes, (False, True), strict=True):
-        theme.band_each(ax, gaps[(gaps["multiple"] > 0.75) == whole], "attribute", y="gap")
-        theme.reference_line(ax, 1)
-        theme.sigma_axis(ax, xlabel="", title="whole difference" if whole else "half of it")
-    axes[0].set_ylabel("linearity gap (1: as no shift)")
-    axes[0].set_ylim(bottom=0)
-    figure.supxlabel(theme.SIGMA_LABEL)
-    theme.legend_above(figure, axes[0], ncols=6)
-    return figure
-
-
-@theme.styled
-def recovery_map(recovery: pd.DataFrame) -> Figure:
-    """Normalised recovery by site and noise levels, patched in and taken out.
-
-    Parameters
-    ----------
-    recovery : DataFrame
-        Declared in `RECOVERY`.
-    """
-    sites = list(recovery["site"].unique())
-    spans = recovery[["sigma_low", "sigma_high"]].drop_duplicates().to_numpy(float)
-    figure, axes = theme.new_figure(width=6.4, height=0.26 * len(sites) + 1.2, ncols=2, sharey=True)
-    for ax, form in zip(axes, ("sufficiency", "necessity"), strict=True):
-        part = recovery[recovery["form"] == form]
-        values = np.array([[_median(part, site, *span) for span in spans] for site in sites])
-        image = ax.imshow(values, aspect="auto", cmap=MAP, vmin=0, vmax=1)
-        for (row, column), value in np.ndenumerate(values):
-            color = "black" if value > 0.6 else "white"
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=color)
-        ax.set_xticks(range(len(spans)), [f"{low:.2g} to {high:.2g}" for low, high in spans])
-        _rows(ax, map(site_name, sites))
-        ax.set_title(form)
-    figure.supxlabel("patched at noise levels σ (units of data)")
-    figure.colorbar(image, ax=axes, label="median recovery", extend="both")
-    return figure
-
-
-def _median(part: pd.DataFrame, site: str, low: float, high: float) -> float:
-    row = part[(part["site"] == site) & (part["sigma_low"] == low) & (part["sigma_high"] == high)]
-    return float(row["median"].iloc[0])
-
-
-@theme.styled
-def attribute_losses(curves: pd.DataFrame, *, metric: str) -> Figure:
-    """Share of reconstructions nearer to the changed image against the noise level, with the floor of any denoiser.
-
-    Parameters
-    ----------
-    curves : DataFrame
-        Declared in `ATTRIBUTE_LOSS`, with a column `attribute`.
-    metric : str
-        The feature metric that is drawn beside pixels.
-    """
-    figure, axes = theme.new_figure(width=6.6, height=2.7, ncols=2, sharey=True, sharex=True)
-    for ax, shown in zip(axes, ("pixels", metric), strict=True):
-        part = curves[curves["metric"] == shown].sort_values("sigma")
-        theme.band_each(ax, part, "attribute", y="error")
-        theme.reference_line(ax, 0.25)
-        theme.sigma_axis(
-            ax, xlabel="", title="by pixel distance" if shown == "pixels" else f"by {shown}", ylim=(0, 0.55)
-        )
-    pixels = curves[curves["metric"] == "pixels"].sort_values("sigma")
-    for place, (_, floor) in enumerate(pixels.groupby("attribute", sort=False)):
-        axes[0].plot(floor["sigma"], floor["floor"], color=theme.series(place).color, linewidth=0.8, linestyle=":")
-    theme.reference_key(axes[0], "floor: ideal two-point denoiser")
-    axes[0].set_ylabel("Err: share taken for the other image")
-    figure.supxlabel(theme.SIGMA_LABEL)
-    theme.legend_above(figure, axes[0])
-    return figure
-
-
-@theme.styled
-def win_rate_curves(rates: pd.DataFrame) -> Figure:
-    """How often the true value denoises best, at each noise level alone.
-
-    Parameters
-    ----------
-    rates : DataFrame
-        Declared in `WIN_RATES`, of one foil, with a column `attribute`.
-    """
-    figure, ax = theme.new_figure(width=4.2, height=2.9)
-    theme.band_each(ax, rates, "attribute", y="rate")
-    theme.sigma_axis(ax, ylabel="win rate of the true value", ylim=(0, 1.02))
-    theme.legend_above(figure, ncols=3)
-    return figure
-
-
-@theme.styled
-def information_curves(integrands: pd.DataFrame, entropies: Mapping[str, float]) -> Figure:
-    """Information about each attribute, integrated from high noise down, by both estimators.
-
-    Parameters
-    ----------
-    integrands : DataFrame
-        Declared in `INTEGRAND`, with a column `attribute`.
-    entropies : mapping of str to float
-        Entropy of each attribute, in nats: what an exact denoiser's curves cannot exceed.
-    """
-    figure, axes = theme.new_figure(width=6.6, height=2.7, ncols=2, sharex=True)
-    different = sorted(set(entropies.values()))
-    titles = {"log_ratio": "log ratio: difference of losses", "influence": "influence: distance of predictions"}
-    for ax, (estimator, title) in zip(axes, titles.items(), strict=True):
-        part = integrands[integrands["estimator"] == estimator]
-        for place, (name, rows) in enumerate(part.sort_values("sigma").groupby("attribute", sort=False)):
-            ax.plot(rows["sigma"], rows["cumulative"], label=str(name), **theme.series(place).line)
-        for entropy in different:
-            theme.reference_line(ax, entropy)
-        theme.sigma_axis(ax, xlabel="", title=title, ylim=(-0.5, max(4.0, 1.2 * max(different))))
-    theme.reference_key(axes[0], "entropy: " + ", ".join(f"{entropy:.2f}" for entropy in different))
-    axes[0].set_ylabel("nats, from high noise down to σ")
-    figure.supxlabel(theme.SIGMA_LABEL)
-    theme.legend_above(figure, axes[0])
-    return figure
-
-
-@theme.styled
-def influence_maps(images: Tensor, maps: Mapping[str, Tensor]) -> Figure:
-    """Where each attribute's condition changes the prediction, image by image, on one colour scale.
-
-    Parameters
-    ----------
-    images : Tensor, shape (n, channel, y, x)
-        In [-1, 1].
-    maps : mapping of str to Tensor, shape (n, y, x)
-        Nats a pixel, by attribute.
-    """
-    count, rows = len(images), len(maps) + 1
-    figure, axes = theme.new_figure(
-        width=0.75 * count + 1.4, height=0.75 * rows + 0.3, nrows=rows, ncols=count, squeeze=False
-    )
-    top = float(np.quantile(np.stack([np.asarray(found) for found in maps.values()]), 0.995))
-    _pictures(axes[0], images, "image")
-    for line, (name, found) in zip(axes[1:], maps.items(), strict=True):
-        for ax, values in zip(line, np.asarray(found), strict=True):
-            drawn = ax.imshow(values, cmap=MAP, vmin=0, vmax=max(top, 1e-9))
-            theme.without_axes(ax)
-        theme.label_row(line[0], name)
-    figure.colorbar(drawn, ax=axes[1:], label="influence (nats a pixel)", shrink=0.7, extend="max")
-    return figure
-
-
-@theme.styled
-def picture_rows(rows: Mapping[str, Tensor], columns: Sequence[str], *, xlabel: str = "") -> Figure:
-    """Strips of images: one row a setting, one column a value.
-
-    Parameters
-    ----------
-    rows : mapping of str to Tensor, shape (columns, channel, y, x)
-        Images in [-1, 1] by the row's label.
-    columns : sequence of str
-        Label of each column.
-    xlabel : str
-        What the columns are.
-    """
-    figure, axes = theme.new_figure(
-        width=0.72 * len(columns) + 1.3, height=0.74 * len(rows) + 0.5, nrows=len(rows), ncols=len(columns),
-        squeeze=False,
-    )  # fmt: skip
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        _pictures(line, images, name)
-    for ax, label in zip(axes[0], columns, strict=True):
-        ax.set_title(label, fontsize=7, pad=2)
-    if xlabel:
-        figure.supxlabel(xlabel)
-    return figure
-
-
-def _pictures(line: Sequence[Axes], images: Tensor, label: str) -> None:
-    for ax, image in zip(line, images, strict=True):
-        theme.show_picture(ax, ((image.float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy())
-    theme.label_row(line[0], label)
-
-
-def _rows(ax: Axes, names: Iterable[str]) -> None:
-    """Names of the rows of a map."""
-    names = list(names)
-    ax.set_yticks(range(len(names)), names)
-
-
-def _columns(ax: Axes, names: Sequence[str]) -> None:
-    """Names of the columns of a map."""
-    ax.set_xticks(range(len(names)), names, rotation=40, ha="right")

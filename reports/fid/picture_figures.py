@@ -18,9 +18,11 @@ Floats = NDArray[np.float64]
 Pictures = NDArray[np.uint8]  # (n, y, x, 3)
 HEAT, SIGNED = "inferno", "RdBu_r"
 OUTLINES = ("#00d5ff", "#ffffff", "#7dff5a", "#ff9df5")
+LABEL, BESIDE = 0.6, 1.2  # inches of a label, and of a label and a bar, beside images, where text has 8 pt
+LONGEST = 12  # letters of a line above an image that are sure to be shown
 
 
-@theme.styled
+@theme.styled_pictures
 def extremes(
     raising: Sequence[Pictures],
     lowering: Sequence[Pictures],
@@ -46,23 +48,30 @@ def extremes(
     form : str
         Format of the numbers.
     """
-    columns = max(len(raising), len(lowering))
-    height = 7.0 / columns * 2 + (0.95 if names else 0.75)
-    figure, axes = theme.new_figure(width=7.0, height=height, nrows=2, ncols=columns, squeeze=False)
-    for ax in axes.flat:
-        theme.without_axes(ax)
     titles = [f"{value:{form}}" for value in (*raised, *lowered)]
     titles = [f"{value}\n{name}" for value, name in zip(titles, names, strict=True)] if names else titles
-    shown = [*axes[0][: len(raising)], *axes[1][: len(lowering)]]
-    for ax, picture, title in zip(shown, (*raising, *lowering), titles, strict=True):
-        theme.show_picture(ax, picture)
-        ax.set_title(_fitting(title, columns), fontsize=6)
-    for line, label in zip(axes, rows, strict=True):
-        line[0].set_ylabel(label)
+    columns = _fitting_columns(max(len(raising), len(lowering)), titles, LABEL)
+    pictures, heads, labels, place = [], [], [], 0
+    for label, group in zip(rows, (raising, lowering), strict=True):
+        for start in range(0, len(group), columns):
+            part = group[start : start + columns]
+            pictures.append(part)
+            heads.append(titles[place : place + len(part)])
+            labels.append("" if start else label)
+            place += len(part)
+    height = _side(columns, LABEL) + 0.16 * (2 if names else 1) + 0.06
+    figure, axes = theme.new_figure(height * len(pictures) + 0.1, nrows=len(pictures), ncols=columns, squeeze=False)
+    for ax in axes.flat:
+        theme.without_axes(ax)
+    for line, part, titled, label in zip(axes, pictures, heads, labels, strict=True):
+        theme.label_row(line[0], theme.folded(label, 6))
+        for ax, picture, title in zip(line, part, titled, strict=False):
+            theme.show_picture(ax, picture)
+            _head(ax, title, columns, LABEL)
     return figure
 
 
-@theme.styled
+@theme.styled_pictures
 def heatmaps(pictures: Sequence[Pictures], squared: Floats, signed: Floats, titles: Sequence[str]) -> Figure:
     """Images with where the distance is sensitive and where each image raises or lowers it; one scale a row.
 
@@ -75,13 +84,15 @@ def heatmaps(pictures: Sequence[Pictures], squared: Floats, signed: Floats, titl
     titles : sequence of str
         One an image.
     """
-    figure, axes = _picture_rows(pictures, titles, ["sensitivity", "raises (red)\nlowers (blue)"])
-    _map_row(figure, axes[1], squared, cmap=HEAT, vmin=0, vmax=float(squared.max()))
-    _signed_row(figure, axes[2], signed)
+    figure, blocks = _blocks(pictures, titles, ["sensi-\ntivity", "raises\n(red)\nlowers\n(blue)"])
+    heat, signed_scale = {"cmap": HEAT, "vmin": 0, "vmax": float(squared.max())}, _signed(signed)
+    for places, lines in blocks:
+        _map_row(figure, lines[1], squared[places], **heat)
+        _map_row(figure, lines[2], signed[places], **signed_scale)
     return figure
 
 
-@theme.styled
+@theme.styled_pictures
 def outlined_maps(
     pictures: Sequence[Pictures],
     outlines: Sequence[Sequence[Floats]],
@@ -104,20 +115,22 @@ def outlined_maps(
     titles : sequence of str
         One an image.
     """
-    figure, axes = _picture_rows(pictures, titles, labels)
-    for column, picture in enumerate(pictures):
-        height, width = picture.shape[:2]
-        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-        for row, found in enumerate(maps, start=1):
-            top = np.quantile(found, 0.999)
-            axes[row, column].imshow(found[column], cmap=HEAT, vmin=0, vmax=top, extent=extent, interpolation="nearest")
-        for ax in axes[:, column]:
-            for masks, color in zip(outlines, OUTLINES, strict=False):
-                _outline(ax, masks[column], extent, color)
+    figure, blocks = _blocks(pictures, titles, labels)
+    tops = [np.quantile(found, 0.999) for found in maps]
+    for places, lines in blocks:
+        for column, place in enumerate(range(len(pictures))[places]):
+            height, width = pictures[place].shape[:2]
+            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+            for line, found, top in zip(lines[1:], maps, tops, strict=True):
+                look: dict[str, Any] = {"vmin": 0, "vmax": top, "extent": extent, "interpolation": "nearest"}
+                line[column].imshow(found[place], cmap=HEAT, **look)
+            for ax in lines[:, column]:
+                for masks, color in zip(outlines, OUTLINES, strict=False):
+                    _outline(ax, masks[place], extent, color)
     return figure
 
 
-@theme.styled
+@theme.styled_pictures
 def occlusions(pictures: Sequence[Pictures], maps: Mapping[str, Floats], titles: Sequence[str]) -> Figure:
     """Images with signed maps, such as that in closed form and that of occlusion; one scale a row.
 
@@ -130,40 +143,74 @@ def occlusions(pictures: Sequence[Pictures], maps: Mapping[str, Floats], titles:
     titles : sequence of str
         One an image.
     """
-    figure, axes = _picture_rows(pictures, titles, list(maps))
-    for line, found in zip(axes[1:], maps.values(), strict=True):
-        bar, reach = _signed_row(figure, line, found), float(np.abs(found).max())
-        bar.set_ticks([-reach, 0, reach], labels=["lowers", "0", "raises"])
+    figure, blocks = _blocks(pictures, titles, list(maps))
+    for places, lines in blocks:
+        for line, found in zip(lines[1:], maps.values(), strict=True):
+            bar, reach = _map_row(figure, line, found[places], **_signed(found)), float(np.abs(found).max())
+            bar.set_ticks([-reach, 0, reach], labels=["lowers", "0", "raises"])
     return figure
 
 
-def _picture_rows(
+def _blocks(
     pictures: Sequence[Pictures], titles: Sequence[str], labels: Sequence[str]
-) -> tuple[Figure, NDArray[np.object_]]:
-    """A row of images with their titles, and an empty row below it for each label."""
-    rows, columns = 1 + len(labels), len(pictures)
-    height = 7.0 / columns * rows * 0.92 + 0.35 + 0.12 * any("\n" in title for title in titles)
-    figure, axes = theme.new_figure(width=7.0, height=height, nrows=rows, ncols=columns, squeeze=False)
+) -> tuple[Figure, list[tuple[slice, NDArray[np.object_]]]]:
+    """Rows of images with their titles, each above an empty row for every label, as many images abreast as fit.
+
+    Returns
+    -------
+    Figure
+    list of (slice, ndarray of Axes)
+        Which images stand in a block of rows, and its axes, shape (1 + labels, images).
+    """
+    columns = _fitting_columns(len(pictures), titles)
+    starts, rows = range(0, len(pictures), columns), 1 + len(labels)
+    head = 0.16 * max((1 + title.count("\n") for title in titles), default=0)
+    height = (rows * (_side(columns) + 0.05) + head + 0.1) * len(starts)
+    figure, axes = theme.new_figure(height, nrows=rows * len(starts), ncols=columns, squeeze=False)
     for ax in axes.flat:
         theme.without_axes(ax)
-    for ax, picture in zip(axes[0], pictures, strict=True):
-        theme.show_picture(ax, picture)
-    for ax, title in zip(axes[0], titles, strict=False):
-        ax.set_title(_fitting(title, columns), fontsize=7)
-    for ax, label in zip(axes[:, 0], ("image", *labels), strict=True):
-        theme.label_row(ax, label)
-    return figure, axes
+    blocks = []
+    for block, start in enumerate(starts):
+        places = slice(start, start + columns)
+        lines = axes[block * rows : (block + 1) * rows, : len(pictures[places])]
+        for ax, picture in zip(lines[0], pictures[places], strict=True):
+            theme.show_picture(ax, picture)
+        for ax, title in zip(lines[0], titles[places], strict=False):
+            _head(ax, title, columns)
+        for ax, label in zip(lines[:, 0], ("image", *labels), strict=True):
+            theme.label_row(ax, theme.folded(label, 8))
+        blocks.append((places, lines))
+    return figure, blocks
+
+
+def _fitting_columns(count: int, titles: Sequence[str], beside: float = BESIDE) -> int:
+    """How many of so many images stand abreast: as the lines above them have room."""
+    longest = min(max((len(line) for title in titles for line in title.split("\n")), default=1), LONGEST)
+    return theme.abreast(count, max(0.26, 0.075 * longest) * theme.width() / (theme.width() - beside))
+
+
+def _side(columns: int, beside: float = BESIDE) -> float:
+    """Of an image, in inches where text has 8 pt."""
+    return (theme.width() - beside) / columns
+
+
+def _head(ax: Axes, title: str, columns: int, beside: float = BESIDE) -> None:
+    """Lines above one of so many images in a row, cut to its width."""
+    room = max(4, int(_side(columns, beside) / 0.066))
+    text = theme.literal("\n".join(shortened(line, room) for line in title.split("\n")))
+    ax.set_title(text, fontsize=theme.small(), pad=2)
 
 
 def _map_row(figure: Figure, line: Sequence[Axes], maps: Floats, **scale: Any) -> Colorbar:
     """A row of maps on one scale, with its bar."""
     drawn = [ax.imshow(values, **scale) for ax, values in zip(line, maps, strict=True)]
-    return figure.colorbar(drawn[0], ax=line, fraction=0.015, pad=0.01)
+    return figure.colorbar(drawn[0], ax=line, fraction=0.02, pad=0.01)
 
 
-def _signed_row(figure: Figure, line: Sequence[Axes], maps: Floats) -> Colorbar:
+def _signed(maps: Floats) -> dict[str, Any]:
+    """The scale of maps that have a sign."""
     reach = float(np.abs(maps).max())
-    return _map_row(figure, line, maps, cmap=SIGNED, vmin=-reach, vmax=reach)
+    return {"cmap": SIGNED, "vmin": -reach, "vmax": reach}
 
 
 def _outline(ax: Axes, mask: Floats, extent: tuple[float, float, float, float], color: str) -> None:
@@ -175,11 +222,6 @@ def _outline(ax: Axes, mask: Floats, extent: tuple[float, float, float, float], 
     ax.contour(
         left + x * (right - left), top + y * (bottom - top), mask, levels=[0.5], colors=color, linewidths=0.8
     )  # fmt: skip
-
-
-def _fitting(text: str, columns: int) -> str:
-    """Lines above one of so many images in a row, cut to its width."""
-    return theme.literal("\n".join(shortened(line, 112 // columns) for line in text.split("\n")))
 
 
 def shortened(name: str, length: int) -> str:

@@ -4,10 +4,12 @@
 
     figures.law_fractions(score_table(gaps), regimes(gaps), constant=far_field(train), gaussian="gaussian")
 
-In the order of the report: laws, paths, solvers, training, memory.
+Each takes `style=`, and those of one panel `ax=`: see `theme`. In the order of the report: laws, paths, solvers,
+training, memory.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +18,23 @@ from matplotlib.figure import Figure
 
 from scorescope.analysis.gaussian.far_field import FarField
 from scorescope.analysis.gaussian.scores import lowest_run
+from scorescope.data.doors import require_some
 from scorescope.reports.page import theme
 
 FRACTION = "centred unexplained fraction"
+LEAST = 1e-9  # relative squared errors, below which only rounding is left
+DECADES = (-1000, -100, -10, -1, 0, 1, 10, 100, 1000)
 
 
 @theme.styled
-def law_fractions(scores: pd.DataFrame, regimes: pd.DataFrame, *, constant: float | FarField, gaussian: str) -> Figure:
+def law_fractions(
+    scores: pd.DataFrame,
+    regimes: pd.DataFrame,
+    *,
+    constant: float | FarField,
+    gaussian: str,
+    ax: Axes | None = None,
+) -> Figure:
     """Centred unexplained fraction of every law against sigma, with the far-field line and the floor.
 
     Parameters
@@ -35,12 +47,16 @@ def law_fractions(scores: pd.DataFrame, regimes: pd.DataFrame, *, constant: floa
         From `far_field`, drawn where it holds; a float is c alone.
     gaussian : str
         Name of the Gaussian, which is drawn thicker.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
     """
-    figure, ax = theme.new_figure(width=4.6, height=3.4)
-    centred = scores[scores["metric"] == "centred"]
+    centred = theme.rows_where(scores, "metric", "centred", argument="scores")
+    theme.rows_where(centred, "approximation", gaussian, argument="gaussian")
+    figure, ax = theme.new_figure(3.9, ax=ax)
     for place, (name, rows) in enumerate(centred.groupby("approximation", sort=False)):
-        own = {"linewidth": 2.2} if name == gaussian else {"linewidth": 1.2, "linestyle": ("-", "--")[place % 2]}
-        theme.with_band(ax, rows, y="ratio_of_sums", color=theme.series(place).color, label=str(name), **own)
+        own = {"linewidth": 2.2 * theme.unit(), "linestyle": "-"} if name == gaussian else {}
+        look = theme.series(place).line | own
+        theme.with_band(ax, rows, y="ratio_of_sums", label=theme.literal(str(name)), **look)
     levels = np.sort(centred["sigma"].unique())
     far = constant if isinstance(constant, FarField) else FarField(constant, 0.0, 0.0, constant**0.5)
     levels = levels[levels >= far.lowest]
@@ -52,156 +68,242 @@ def law_fractions(scores: pd.DataFrame, regimes: pd.DataFrame, *, constant: floa
     if np.isfinite(own_error):
         label = "network's error shown"
         ax.axvspan(own_error, centred["sigma"].max(), color=theme.REFERENCE, alpha=0.12, linewidth=0, label=label)
-    theme.sigma_axis(ax, yscale="log", ylabel=FRACTION, ylim=(1e-4, 2))
-    theme.legend_above(figure, ncols=3)
+    theme.sigma_axis(ax, yscale=theme.LOG, ylabel=FRACTION)
+    _at_least(ax)
+    theme.legend(ax)
     return figure
 
 
 @theme.styled
-def metrics(scores: pd.DataFrame, *, gaussian: str) -> Figure:
-    """One disagreement, three metrics, two averages: the Gaussian's unexplained fraction."""
-    figure, ax = theme.new_figure(height=2.9)
-    rows = scores[scores["approximation"] == gaussian]
+def metrics(scores: pd.DataFrame, *, gaussian: str, ax: Axes | None = None) -> Figure:
+    """One disagreement, three metrics, two averages: the Gaussian's unexplained fraction.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `compare_scores`, of every metric.
+    gaussian : str
+        Name of the Gaussian.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
+    """
+    rows = theme.rows_where(scores, "approximation", gaussian, argument="gaussian")
+    figure, ax = theme.new_figure(3.0, ax=ax)
     for place, metric in enumerate(("centred", "denoised", "score")):
-        part, color = rows[rows["metric"] == metric].sort_values("sigma"), theme.series(place).color
-        theme.with_band(ax, part, y="ratio_of_sums", color=color, label=f"{metric}, ratio of sums")
-        ax.plot(part["sigma"], part["mean_of_ratios"], color=color, linestyle=":", linewidth=1)
+        part, look = rows[rows["metric"] == metric].sort_values("sigma"), theme.series(place)
+        theme.with_band(ax, part, y="ratio_of_sums", label=f"{metric}, ratio of sums", **look.line)
+        ax.plot(part["sigma"], part["mean_of_ratios"], color=look.color, linestyle=":", linewidth=theme.unit())
     theme.reference_key(ax, "mean of ratios")
-    theme.sigma_axis(ax, yscale="log", ylabel="unexplained fraction, Gaussian")
-    ax.legend(loc="best")
+    theme.sigma_axis(ax, yscale=theme.LOG, ylabel="unexplained fraction, Gaussian")
+    theme.legend(ax)
     return figure
 
 
 @theme.styled
 def queries(scores: pd.DataFrame, *, names: Sequence[str]) -> Figure:
-    """The same fractions at different points: training, held-out, pure noise, on the path."""
-    figure, axes = theme.new_figure(width=7.0, height=2.6, ncols=len(names), sharey=True, squeeze=False)
+    """The same fractions at different points: training, held-out, pure noise, on the path.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `compare_scores`, of every query.
+    names : sequence of str
+        Laws: one a panel.
+    """
+    require_some("names", names)
+    figure, axes = theme.panels(len(names), least=2.2)
     centred = scores[scores["metric"] == "centred"]
-    for ax, name in zip(axes[0], names, strict=True):
-        theme.band_each(ax, centred[centred["approximation"] == name], "query", y="ratio_of_sums")
-        theme.sigma_axis(ax, yscale="log", title=name, xlabel=theme.SIGMA)
-    axes[0][0].set_ylabel(FRACTION)
-    axes[0][0].legend(loc="best", title="asked at")
+    for ax, name in zip(axes, names, strict=True):
+        rows = theme.rows_where(centred, "approximation", name, argument="names")
+        theme.band_each(ax, rows, "query", y="ratio_of_sums")
+        theme.sigma_axis(ax, yscale=theme.LOG, title=theme.literal(name), xlabel="")
+        _at_least(ax)
+    figure.supylabel(FRACTION)
+    figure.supxlabel(theme.SIGMA)
+    theme.legend_above(figure, axes[0], title="asked at")
     return figure
 
 
 @theme.styled
-def path_errors(table: pd.DataFrame, candidates: pd.DataFrame) -> Figure:
-    """Error of the closed form along the path: state and prediction, and what the data alone predict for the state."""
-    figure, ax = theme.new_figure(height=2.9)
+def path_errors(table: pd.DataFrame, candidates: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """Error of the closed form along the path: state and prediction, and what the data alone predict for the state.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `path_errors`: the first noise level, where nothing is different yet, is left out.
+    candidates : DataFrame
+        The table of `suggest_skip`, of which those in range are drawn.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
+    """
+    figure, ax = theme.new_figure(3.0, ax=ax)
     for place, (quantity, label) in enumerate((("state", "state"), ("denoised", "prediction"))):
-        rows = table[(table["quantity"] == quantity) & (table["sigma"] < table["sigma"].max())]
-        theme.with_band(ax, rows, y="ratio_of_sums", color=theme.series(place).color, label=f"{label}, measured")
+        rows = theme.rows_where(table, "quantity", quantity, argument="table")
+        rows = rows[rows["sigma"] < table["sigma"].max()]
+        theme.with_band(ax, rows, y="ratio_of_sums", label=f"{label}, measured", **theme.series(place).line)
     rows = candidates[candidates["in_range"]].sort_values("sigma")
     ax.plot(rows["sigma"], rows["predicted_error"], color="black", linestyle=":", label="state, from the data alone")
-    theme.sigma_axis(ax, yscale="log", ylabel="relative squared error", ylim=(1e-9, 3))
-    ax.legend(loc="best")
+    theme.sigma_axis(ax, yscale=theme.LOG, ylabel="relative squared error")
+    _at_least(ax)
+    theme.legend(ax)
     return figure
 
 
 @theme.styled
 def emergence(amplitudes: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """How each eigen-mode of the prediction grows, and where it is there against the closed form's place."""
-    figure, (left, right) = theme.new_figure(width=7.0, height=2.8, ncols=2)
+    """How each eigen-mode of the prediction grows, and where it is there against the closed form's place.
+
+    Parameters
+    ----------
+    amplitudes : DataFrame
+        From `mode_amplitudes`.
+    table : DataFrame
+        From `emergence`, of the same modes.
+    """
+    figure, (left, right) = theme.panels(2, height=2.5, least=2.6, sharex=False, sharey=False)
     modes = sorted(amplitudes["mode"].unique())
     for mode, color in zip(modes, theme.shades(theme.PALETTE[0], len(modes))[::-1], strict=True):
         rows = amplitudes[amplitudes["mode"] == mode].sort_values("sigma")
         label = f"mode {mode}" if mode in (modes[0], modes[-1]) else None
         left.plot(rows["sigma"], rows["network"], color=color, label=label)
-        left.plot(rows["sigma"], rows["gaussian"], color=color, linestyle=":", linewidth=1)
+        left.plot(rows["sigma"], rows["gaussian"], color=color, linestyle=":", linewidth=theme.unit())
     theme.reference_key(left, "closed form")
-    left.axhline(0.5**0.5, color=theme.REFERENCE, linewidth=0.7)
-    theme.sigma_axis(left, ylabel="size along the mode / final size", ylim=(0, 1.3))
+    left.axhline(0.5**0.5, color=theme.REFERENCE, linewidth=0.7 * theme.unit())
+    theme.sigma_axis(left, ylabel="size along the mode / final size", ylim=(0, max(1.3, 1.05 * left.dataLim.ymax)))
     left.legend(loc="best")
     known = table.dropna(subset=["sigma_network"])
-    root = known["sqrt_eigenvalue"]
-    right.errorbar(
-        root, known["sigma_network"], yerr=theme.errors(known, "sigma_network"), color=theme.PALETTE[0], fmt="o",
-        markersize=3, capsize=2,
-    )  # fmt: skip
+    root, places = known["sqrt_eigenvalue"], theme.errors(known, "sigma_network")
+    right.errorbar(root, known["sigma_network"], yerr=places, color=theme.PALETTE[0], fmt="o")
     every = table["sqrt_eigenvalue"]  # of modes too whose place is not known: where it is of none, an axis has a range
     ends = [every.min(), every.max()]
     right.plot(ends, ends, color=theme.REFERENCE, linestyle=":", label="closed form: σ = √λ")
-    right.set(xscale="log", yscale="log", xlabel="√λ of the mode (units of data)")
+    right.set(xscale=theme.LOG, yscale=theme.LOG, xlabel="√λ of the mode (units of data)")
     right.set(ylabel="σ at 0.707 of the final size")
-    _plain_ticks(right)
     right.legend(loc="best")
     return figure
 
 
 @theme.styled
 def skips(table: pd.DataFrame) -> Figure:
-    """Error of the end samples against the skip, for both ways to spend it."""
+    """Error of the end samples against the skip, for both ways to spend it.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `skip_table`: one panel a solver.
+    """
+    require_some("table", table)
     solvers = list(table["solver"].unique())
-    figure, axes = theme.new_figure(width=7.0, height=2.9, ncols=len(solvers), sharey=True, squeeze=False)
-    for ax, solver in zip(axes[0], solvers, strict=True):
+    figure, axes = theme.panels(len(solvers), height=2.3, least=2.6, more=0.9)
+    for ax, solver in zip(axes, solvers, strict=True):
         rows = table[table["solver"] == solver]
         for place, (steps, part) in enumerate(rows.groupby("steps")):
             for spent, group in part.sort_values("sigma_skip").groupby("spent"):
+                look = theme.series(place)
                 ax.plot(
-                    group["sigma_skip"], group["median"], marker="o", markersize=3, color=theme.series(place).color,
+                    group["sigma_skip"], group["median"], marker=look.marker, color=look.color,
                     linestyle="-" if str(spent).startswith("same calls") else "--", label=f"{steps} steps: {spent}",
                 )  # fmt: skip
-        ax.set(xscale="log", yscale="log", title=solver, xlabel="σ at which the network takes over")
-    axes[0][0].set_ylabel("squared error of end samples,\nmedian, relative")
-    theme.legend_above(figure, axes[0][0], ncols=2)
+        ax.set(xscale=theme.LOG, yscale=theme.LOG, title=theme.literal(str(solver)))
+    figure.supxlabel("σ at which the network takes over")
+    figure.supylabel("squared error of end samples,\nmedian, relative", multialignment="center")
+    theme.legend_above(figure)
     return figure
 
 
 @theme.styled
-def gains(table: pd.DataFrame) -> Figure:
-    """By how much a schedule inflates each mode's standard deviation, no network needed."""
-    figure, ax = theme.new_figure()
+def gains(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """By how much a schedule inflates each mode's standard deviation, no network needed.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `solver_gains`, of one or more schedules.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
+    """
+    require_some("table", table)
+    figure, ax = theme.new_figure(2.9, ax=ax)
     schedules = table.sort_values("eigenvalue", kind="stable").groupby(["solver", "calls"], sort=False)
     for place, ((solver, calls), rows) in enumerate(schedules):
-        label = f"{solver}, {calls} calls"
-        ax.plot(rows["eigenvalue"], 100 * rows["relative_error"], color=theme.series(place).color, label=label)
+        label = theme.literal(f"{solver}, {calls} calls")
+        ax.plot(rows["eigenvalue"], 100 * rows["relative_error"], label=label, **theme.series(place).line)
     theme.reference_line(ax, 0)
-    ax.set(xscale="log", xlabel="variance of the mode (units of data²)", ylabel="error of its standard deviation, %")
+    ax.set(
+        xscale=theme.LOG, xlabel="variance of the mode (units of data²)", ylabel="error of its standard deviation, %"
+    )
     ax.set_yscale("symlog", linthresh=1)
-    ax.set_yticks([-10, -1, 0, 1, 10], ["−10", "−1", "0", "1", "10"])
-    theme.legend_above(figure, ncols=2)
+    low, high = ax.get_ylim()
+    ticks = [tick for tick in DECADES if low <= tick <= high]
+    ax.set_yticks(ticks, [f"{tick}".replace("-", "−") for tick in ticks])
+    theme.legend(ax)
     return figure
 
 
 @theme.styled
 def dynamics(table: pd.DataFrame, *, names: Sequence[str], sigmas: Sequence[float]) -> Figure:
-    """Centred unexplained fraction against the training step, a line a noise level, a panel a law."""
-    figure, axes = theme.new_figure(width=7.0, height=2.7, ncols=len(names), sharey=True, squeeze=False)
-    centred = table[table["metric"] == "centred"]
-    for ax, name in zip(axes[0], names, strict=True):
-        for sigma, color in zip(sigmas, theme.shades(theme.PALETTE[0], len(sigmas))[::-1], strict=True):
-            rows = centred[(centred["approximation"] == name) & np.isclose(centred["sigma"], sigma)]
-            theme.with_band(
-                ax, rows, y="ratio_of_sums", x="training_step", color=color, label=f"σ = {sigma:g}", marker="o",
-                markersize=3,
-            )  # fmt: skip
-        ax.set(xscale="log", yscale="log", title=name, xlabel="training step")
-    axes[0][0].set_ylabel(FRACTION)
-    axes[0][-1].legend(loc="best")
+    """Centred unexplained fraction against the training step, a line a noise level, a panel a law.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `training_dynamics`.
+    names : sequence of str
+        Laws: one a panel.
+    sigmas : sequence of float
+        Noise levels: one a line.
+    """
+    require_some("names", names)
+    figure, axes = theme.panels(len(names), height=2.1, more=0.9)
+    centred = theme.rows_where(table, "metric", "centred", argument="table")
+    for ax, name in zip(axes, names, strict=True):
+        law = theme.rows_where(centred, "approximation", name, argument="names")
+        for place, color in enumerate(theme.shades(theme.PALETTE[0], len(sigmas))[::-1]):
+            sigma, marker = sigmas[place], theme.series(place).marker
+            look: dict[str, Any] = {
+                "color": color,
+                "marker": marker,
+                "markersize": 3 * theme.unit(),
+                "label": f"σ = {sigma:.3g}",
+            }
+            rows = law[np.isclose(law["sigma"], sigma)]
+            theme.with_band(ax, rows, y="ratio_of_sums", x="training_step", **look)
+        ax.set(xscale=theme.LOG, yscale=theme.LOG, title=theme.literal(name))
+    figure.supxlabel("training step")
+    figure.supylabel(FRACTION)
+    theme.legend_above(figure, axes[0])
     return figure
 
 
 @theme.styled
 def memorisation(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Error and trace of the Jacobian on training and held-out points, for each denoiser."""
-    figure, axes = theme.new_figure(width=7.0, height=2.8, ncols=2)
+    """Error and trace of the Jacobian on training and held-out points, for each denoiser.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        From `memorisation`, by the denoiser's name.
+    """
+    require_some("tables", tables)
+    figure, axes = theme.panels(2, height=2.3, least=2.6, more=0.9, sharey=False)
     labels = {"error": "squared error an element (units of data²)", "trace": "trace of dD/dx"}
     for ax, (quantity, label) in zip(axes, labels.items(), strict=True):
         shown = {name: table[table["quantity"] == quantity] for name, table in tables.items()}
         for place, (name, table) in enumerate(shown.items()):
             for images, rows in table.groupby("images", sort=False):
-                look = {"color": theme.series(place).color, "linestyle": "-" if images == "held out" else ":"}
-                theme.with_band(ax, rows, label=f"{name}, {images}", **look)
+                look = vars(theme.series(place)) | {"linestyle": "-" if images == "held out" else ":"}
+                theme.with_band(ax, rows, label=theme.literal(f"{name}, {images}"), **look)
         # on training points the memoriser falls to nothing: that much of the axis says nothing
         top = max(float(table["high"].max()) for table in shown.values())
-        theme.sigma_axis(ax, yscale="log", ylabel=label, ylim=(1e-4 * top, 2 * top))
-    theme.legend_above(figure, axes[0], ncols=3)
+        theme.sigma_axis(ax, yscale=theme.LOG, xlabel="", ylabel=theme.folded(label, 28), ylim=(1e-4 * top, 2 * top))
+    figure.supxlabel(theme.SIGMA)
+    theme.legend_above(figure, axes[0])
     return figure
 
 
-def _plain_ticks(ax: Axes) -> None:
-    """Numbers such as 0.5 in place of powers of ten on a log axis of less than a decade."""
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("{x:.2g}")
+def _at_least(ax: Axes) -> None:
+    """Let a logarithmic axis hold all that is drawn down to a value, below which nothing is meant."""
+    low, high = ax.get_ylim()
+    if low < LEAST < high:
+        ax.set_ylim(bottom=LEAST)

@@ -11,11 +11,13 @@
         page.section("norms", "Norms at each noise level", norm_section)
     page.outcome.status                                     # "complete"; the page is report/index.html
 
-A section that fails is named on the page, and the others stand. `theme` says what a colour means.
+A section that fails is named on the page, and the others stand. `theme` says what a colour means and how large a figure
+is; `to_latex` writes a table for a paper.
 """
 
 from scorescope.reports.page import theme
 from scorescope.reports.page.findings import Finding
+from scorescope.reports.page.latex import to_latex
 from scorescope.reports.page.pages import (
     Outcome,
     ReportFigure,
@@ -34,6 +36,7 @@ __all__ = [
     "ReportWriter",
     "Section",
     "theme",
+    "to_latex",
     "write_index",
     "write_report",
 ]

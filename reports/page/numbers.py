@@ -58,3 +58,8 @@ def between(first: float, second: float, *, digits: int = 2) -> str:
     while f"{first:.{digits}g}" == f"{second:.{digits}g}" and digits < 17:
         digits += 1
     return f"{first:.{digits}g} to {second:.{digits}g}"
+
+
+def plain(value: float, digits: int = 2) -> str:
+    """A number as one writes it, at so many significant digits: 500 and not 5e+02, 0.034."""
+    return f"{float(f'{value:.{digits}g}'):.15g}"

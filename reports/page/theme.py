@@ -1,155 +1,181 @@
-"""One look for all figures: column width, colour-blind-safe colours that mean one thing, small marks of measurement.
+"""One look for all figures: sizes by where they are to stand, colours that mean one thing to any eye, readable axes.
 
-    from scorescope.reports.page import theme
+    from scorescope.reports import theme
 
     @theme.styled
-    def norms(table):
-        figure, ax = theme.new_figure()
+    def norms(table, ax=None):
+        figure, ax = theme.new_figure(ax=ax)
         for rule, look in theme.looks(table["rule"].unique()).items():
             theme.with_band(ax, table[table["rule"] == rule], label=rule, **look.line)
-        theme.sigma_axis(ax, yscale="log", ylabel="L2 norm (units of data)")
-        theme.legend_above(figure)
+        theme.sigma_axis(ax, yscale=theme.LOG, ylabel="L2 norm (units of data)")
+        theme.legend(ax)
         return figure
 
-Nothing global is set: figures are made inside `styled`, and pyplot holds none of them.
+    theme.save(norms(table, style="paper-single"), "norms.pdf")
+
+Every figure function of the reports takes `style=`, a name in `STYLES` or a `Style` of one's own; those of one panel
+take `ax=` and draw there. Nothing global is set, and pyplot holds none of the figures.
 """
 
-import functools
-import itertools
-import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-COLUMN = 3.5  # inches: the width of a column in most papers
-PALETTE = sns.color_palette("colorblind").as_hex()
-REFERENCE = "#6b7280"  # floors, chance levels and other lines to compare with
-HIGHLIGHT = "#882255"  # what a figure is about, where that is no rule, part or space
-REAL = "#222222"  # real data
-RC: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "figure.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "lines.linewidth": 1.4,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.constrained_layout.use": True,
-}
-SIGMA = "noise level σ (units of data)"
-SIGMA_LABEL = f"{SIGMA[:-1]}; sampling runs right to left)"
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one thing is drawn: with this colour, marker and dash, in every figure."""
-
-    color: str
-    marker: str
-    linestyle: Any = "-"
-
-    @property
-    def line(self) -> dict[str, Any]:
-        """Colour and dash, for a line without marks."""
-        return {"color": self.color, "linestyle": self.linestyle}
-
-
-# what a colour means in the figures of guidance: rules, by the first words of a name, parts of an update, and spaces
-RULES = {
-    "cfg": Look(PALETTE[0], "o", "-"),
-    "apg": Look(PALETTE[1], "s", "--"),
-    "interval": Look(PALETTE[4], "^", "-."),
-    "adaptive": Look("#aa4499", "v", ":"),
-    "no guidance": Look(PALETTE[9], "D", ":"),
-}
-ALIASES = {"negated cfg": "cfg", "adaptiveguidance": "adaptive"}
-OTHER_RULES = (Look(PALETTE[5], "D", "-."), Look("#999933", "v", ":"), Look("#661100", "P", "--"))
-PARTS = {
-    "update": Look("#444444", ""),
-    "orthogonal": Look(PALETTE[2], ""),
-    "parallel": Look(PALETTE[3], ""),
-    "mean removed": Look("#117733", "", "-."),
-}
-SPACES = {"denoised": Look("#332288", ""), "eps": Look("#44aa99", "", "--")}
-# what has no meaning of its own, such as attributes and laws, in the order in which it comes; neighbours far apart
-SERIES = tuple(
-    Look(PALETTE[place], marker, style)
-    for place, marker, style in zip(
-        (0, 1, 2, 3, 4, 9, 5, 7, 6, 8),
-        "os^DvPXos^",
-        ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), "-", "--", "-.", ":"),
-        strict=True,
-    )
+from scorescope.data.errors import InputError
+from scorescope.reports.page.colours import (
+    ALIASES,
+    BRANCHES,
+    HIGHLIGHT,
+    OTHER_RULES,
+    PALETTE,
+    PARTS,
+    REAL,
+    REFERENCE,
+    RULES,
+    SERIES,
+    SPACES,
+    Look,
+    looks,
+    pale,
+    series,
+    shades,
 )
+from scorescope.reports.page.pictures import (
+    column_names,
+    folded,
+    label_row,
+    literal,
+    row_names,
+    show_picture,
+    sigma_ticks,
+    small,
+    without_axes,
+)
+from scorescope.reports.page.styles import STYLES, TEXT, Style, save, styled, styled_pictures
+from scorescope.reports.page.ticks import LOG, power
+
+__all__ = [
+    "ALIASES", "BRANCHES", "HIGHLIGHT", "LOG", "OTHER_RULES", "PALETTE", "PARTS", "REAL", "REFERENCE", "RULES",
+    "SERIES", "SIGMA", "SIGMA_LABEL", "SPACES", "STYLES", "Look", "Style", "abreast", "band_each", "column_names",
+    "density_axis", "errors", "few_ticks", "floor_lines", "folded", "interval_names", "key_above", "key_as_title",
+    "label_row", "legend", "legend_above", "literal", "log_if_wide", "looks", "new_figure", "pale", "panels",
+    "reference_key", "reference_line", "row_names", "rows_where", "save", "series", "shades", "show_picture",
+    "sigma_axis", "sigma_ticks", "small", "styled", "styled_pictures", "unit", "weight_axis", "width", "with_band",
+    "without_axes",
+]  # fmt: skip
+
+SIGMA = "noise level σ (units of data)"
+SIGMA_LABEL = f"{SIGMA}  ← sampling"  # samples are made from right to left
+WIDE = 1e3  # a ratio of values from which an axis is logarithmic
+BESIDE = 0.6  # inches that an axes leaves to its labels, where text has 8 pt
+BELOW = 1e3  # by how much a floor may lie below all else and be drawn
 
 
-def looks(names: Iterable[str]) -> dict[str, Look]:
-    """The look of each guidance rule of a figure, by its name; rules without one of their own get different ones.
+def unit() -> float:
+    """Inches on a figure of the style that is in use, for an inch where text has 8 pt."""
+    return float(mpl.rcParams["font.size"]) / TEXT
 
-    Samplers write 'CFG' or 'Interval[CFG]', recorded runs 'cfg', settings 'CFG, w = 4': the first words count.
+
+def width() -> float:
+    """Of a figure of the style that is in use, in inches where text has 8 pt."""
+    return float(mpl.rcParams["figure.figsize"][0]) / unit()
+
+
+def new_figure(height: float = 2.6, *, ax: Axes | None = None, **grid: Any) -> tuple[Figure, Any]:
+    """An empty figure as wide as the style says, with one axes, or an array of axes for `nrows`, `ncols`.
+
+    Parameters
+    ----------
+    height : float
+        In inches where text has 8 pt.
+    ax : Axes, optional
+        Of a figure of the user's: it is given back with its figure.
     """
-    others, found = itertools.cycle(OTHER_RULES), dict[str, Look]()
-    for name in names:
-        key = re.split(r"[\[(,]", name.casefold())[0].strip()
-        key = ALIASES.get(key, key)
-        found[name] = RULES.get(key) or RULES.get(key.partition(" ")[0]) or next(others)
-    return found
-
-
-def series(place: int) -> Look:
-    """The look of one of several things that have no meaning of their own, such as attributes or laws."""
-    return SERIES[place % len(SERIES)]
-
-
-def styled(make: Callable[P, R]) -> Callable[P, R]:
-    """Run a figure function under the house style, and leave matplotlib's settings as they were."""
-
-    @functools.wraps(make)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-        with mpl.rc_context(RC):
-            return make(*args, **kwargs)
-
-    return inside
-
-
-def new_figure(width: float = COLUMN, height: float = 2.6, **grid: Any) -> tuple[Figure, Any]:
-    """An empty figure with one axes, or an array of axes for `nrows`, `ncols`."""
-    figure = Figure(figsize=(width, height))
+    if ax is not None:
+        return ax.get_figure(root=True), ax  # type: ignore[return-value]
+    figure = Figure(figsize=(width() * unit(), height * unit()))
     return figure, figure.subplots(**grid)
 
 
-def panels(count: int) -> tuple[Figure, NDArray[Any]]:
-    """A figure of `count` small panels in rows of three, with common axes; the rest of the grid is hidden."""
-    columns = min(3, count)
+def panels(
+    count: int, *, height: float = 1.9, least: float = 1.7, more: float = 0.6, **shared: Any
+) -> tuple[Figure, Any]:
+    """A figure of `count` panels, as many abreast as the style has room for; the rest of the grid is hidden.
+
+    Parameters
+    ----------
+    count : int
+        At least one.
+    height, least : float
+        Height of a panel, and the width that it needs, in inches where text has 8 pt.
+    more : float
+        Height of what all panels share.
+    **shared
+        `sharex`, `sharey`: both if they are not given.
+
+    Returns
+    -------
+    Figure
+    ndarray of Axes, shape (count,)
+    """
+    columns = abreast(count, least)
     rows = -(-count // columns)
-    size = {"width": max(2.2 * columns + 0.9, 4.6), "height": max(1.85 * rows + 0.5, 2.6)}
-    figure, axes = new_figure(**size, nrows=rows, ncols=columns, squeeze=False, sharex=True, sharey=True)
+    shared = {"sharex": True, "sharey": True} | shared
+    figure, axes = new_figure(height * rows + more, nrows=rows, ncols=columns, squeeze=False, **shared)
     for ax in axes.flat[count:]:
         ax.set_axis_off()
     for ax in axes.flat[max(0, count - columns) : count]:  # the last of its column, perhaps above a hidden one
         ax.tick_params(labelbottom=True)
-    return figure, axes
+    return figure, axes.flat[:count]
+
+
+def abreast(count: int, least: float) -> int:
+    """How many of `count` panels of a width stand beside each other, as evenly filled as can be."""
+    most = max(1, int(width() / least))
+    return -(-count // -(-count // most))
 
 
 def sigma_axis(ax: Axes, **more: Any) -> None:
     """The usual axis of noise levels, and what else is to be set."""
-    ax.set(**{"xscale": "log", "xlabel": SIGMA_LABEL, **more})
+    ax.set(**{"xscale": LOG, "xlabel": SIGMA_LABEL, **more})
+
+
+def log_if_wide(ax: Axes) -> None:
+    """Make the vertical axis logarithmic where all lines are positive and span three decades."""
+    lines = [np.asarray(line.get_ydata(), np.float64) for line in ax.lines if line.get_marker() != "_"]  # no bar's end
+    values = np.concatenate([line[np.isfinite(line)] for line in lines]) if lines else np.zeros(1)
+    if values.size and 0 < values.min() <= values.max() / WIDE:
+        ax.set_yscale(LOG)
+
+
+def density_axis(ax: Axes) -> None:
+    """A vertical axis of densities that shows the peak and, in the tails, a thousandth of it."""
+    top = ax.dataLim.ymax
+    ax.set(yscale=LOG, ylim=(top / WIDE, 1.3 * top))
+
+
+def rows_where(table: pd.DataFrame, column: str, value: Any, *, argument: str = "") -> pd.DataFrame:
+    """Rows of one value of a column.
+
+    Raises
+    ------
+    InputError
+        If there are none: a figure of nothing would look like one of a model that does nothing.
+    """
+    rows: pd.DataFrame = table[table[column] == value]
+    if rows.empty:
+        known = ", ".join(map(repr, table[column].unique())) or "rows"
+        raise InputError(
+            argument or column, found=f"{value!r}, of which the table has no row", expected=f"one of {known}"
+        )
+    return rows
 
 
 def with_band(
@@ -184,18 +210,74 @@ def errors(rows: pd.DataFrame, y: str) -> NDArray[np.float64]:
 
 def reference_line(ax: Axes, value: float, label: str | None = None) -> None:
     """A dotted line to compare with: a floor, a chance level, the real data."""
-    ax.axhline(value, color=REFERENCE, linestyle=":", linewidth=1.0, label=label)
+    ax.axhline(value, color=REFERENCE, linestyle=":", linewidth=0.7 * mpl.rcParams["lines.linewidth"], label=label)
 
 
 def reference_key(ax: Axes, label: str) -> None:
     """An entry of the legend for dotted lines in many colours."""
-    ax.plot([], [], color=REFERENCE, linestyle=":", linewidth=1.0, label=label)
+    ax.plot([], [], color=REFERENCE, linestyle=":", linewidth=0.7 * mpl.rcParams["lines.linewidth"], label=label)
 
 
-def legend_above(figure: Figure, ax: Axes | None = None, *, ncols: int = 4, **more: Any) -> None:
-    """A legend over the whole figure: of one axes, or of all of them."""
-    entries = () if ax is None else ax.get_legend_handles_labels()
-    figure.legend(*entries, ncols=ncols, loc="outside upper center", columnspacing=1.0, **more)
+def floor_lines(ax: Axes, floors: Mapping[str, pd.DataFrame]) -> None:
+    """Floors by their names, on a logarithmic axis on which all else is drawn: it ends where they are lowest.
+
+    Of floors that lie far below all else the lowest part is left out, and so the axis is for what was measured.
+    """
+    low = ax.get_ylim()[0]
+    known = {name: rows["mean"][rows["mean"] > 0] for name, rows in floors.items()}
+    ends = max(min((float(values.min()) for values in known.values() if len(values)), default=low), low / BELOW)
+    for (name, rows), linestyle in zip(floors.items(), (":", "-."), strict=False):
+        top = float(known[name].max()) if len(known[name]) else ends
+        label = name if top >= ends else f"{name}: at most {power(10.0 ** np.ceil(np.log10(top)))}"
+        rows = rows.sort_values("sigma")
+        ax.plot(rows["sigma"], rows["mean"], color=REFERENCE, linestyle=linestyle, label=label)
+    ax.set_ylim(bottom=min(low, ends))
+
+
+def legend(ax: Axes) -> None:
+    """A legend of one axes: above it where it is alone in its figure, else inside."""
+    figure = ax.get_figure(root=True)
+    if figure is not None and figure.axes == [ax] and isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        legend_above(figure, ax)
+    else:
+        ax.legend(loc="best")
+
+
+def legend_above(figure: Figure, ax: Axes | None = None, **more: Any) -> None:
+    """A legend over the whole figure, of one axes or of all of them, in as many columns as fit."""
+    handles, labels = (ax or figure.axes[0]).get_legend_handles_labels()
+    for other in () if ax else figure.axes[1:]:
+        for handle, label in zip(*other.get_legend_handles_labels(), strict=True):
+            handles, labels = (handles, labels) if label in labels else ([*handles, handle], [*labels, label])
+    key_above(figure, handles, labels, **more)
+
+
+def key_above(figure: Figure, handles: list[Any], labels: list[str], **more: Any) -> None:
+    """The same of any handles."""
+    _fitting_key(figure, handles, labels, width(), loc="outside upper center", **more)
+
+
+def key_as_title(ax: Axes, title: str) -> None:
+    """A title with the legend of its axes below it, both above the axes."""
+    where: dict[str, Any] = {"title": title, "loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    place = ax.get_subplotspec()
+    abreast = place.get_gridspec().ncols if place else 1
+    _fitting_key(ax, *ax.get_legend_handles_labels(), width() / abreast - BESIDE, **where)
+
+
+def _fitting_key(place: Figure | Axes, handles: list[Any], labels: list[str], room: float, **where: Any) -> None:
+    """A legend in as many columns as there is room for, in inches where text has 8 pt."""
+    for ncols in range(min(6, len(labels)), 0, -1):
+        key = place.legend(handles, labels, ncols=ncols, columnspacing=1.0, **where)
+        drawn = key.get_window_extent().width / key.get_figure(root=True).dpi  # type: ignore[union-attr]
+        if ncols == 1 or drawn <= room * unit():
+            return
+        key.remove()
+
+
+def few_ticks(ax: Axes) -> None:
+    """At most five ticks along the horizontal axis, so that numbers of many digits have room."""
+    ax.locator_params(axis="x", nbins=4)
 
 
 def weight_axis(ax: Axes, weights: Iterable[float]) -> None:
@@ -204,41 +286,3 @@ def weight_axis(ax: Axes, weights: Iterable[float]) -> None:
     ax.set_xscale("log", base=2)
     ax.set_xticks(ticks, [f"{w:g}" for w in ticks])
     ax.set_xlabel("guidance weight w")
-
-
-def sigma_ticks(axis: Any, sigmas: NDArray[np.float64]) -> None:
-    """A few noise levels along the columns or rows of a map."""
-    places = np.unique(np.linspace(0, len(sigmas) - 1, 4).round().astype(int))
-    axis.set_ticks(places, [f"{sigmas[i]:.2g}" for i in places])
-
-
-def show_picture(ax: Axes, picture: NDArray[Any]) -> None:
-    """An image, (y, x) or (y, x, 1 or 3), in [0, 1] or 8 bits, without axes."""
-    if picture.ndim == 3 and picture.shape[2] == 1:
-        picture = picture[..., 0]
-    top = 255 if picture.dtype == np.uint8 else 1
-    ax.imshow(picture, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
-    without_axes(ax)
-
-
-def without_axes(ax: Axes) -> None:
-    """No ticks and no frame, but room for a label."""
-    ax.set(xticks=[], yticks=[])
-    for side in ax.spines.values():
-        side.set_visible(False)
-
-
-def literal(name: str) -> str:
-    """A name that a figure shows letter by letter: its dollars are no formula, and no `_` hides it from a legend."""
-    text = name.replace("$", r"\$")
-    return f"\u200b{text}" if text.startswith("_") else text
-
-
-def label_row(ax: Axes, label: str) -> None:
-    """A label left of a row of images."""
-    ax.set_ylabel(literal(label), rotation=0, ha="right", va="center", fontsize=7)
-
-
-def shades(color: str, count: int) -> list[str]:
-    """`count` shades of one colour, light to full, for an ordered quantity."""
-    return list(sns.light_palette(color, count + 2).as_hex())[2:]

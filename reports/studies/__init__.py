@@ -7,7 +7,8 @@ made.table("steps")
 changed_tables(made, read_made("again/guidance"))     # a row each table that differs
 """
 
+from scorescope.reports.studies import figures
 from scorescope.reports.studies.differences import changed_facts, changed_inputs, changed_tables
 from scorescope.reports.studies.made import MadeReport, read_made
 
-__all__ = ["MadeReport", "changed_facts", "changed_inputs", "changed_tables", "read_made"]
+__all__ = ["MadeReport", "changed_facts", "changed_inputs", "changed_tables", "figures", "read_made"]

@@ -39,8 +39,8 @@ def test_metrics_are_told_apart(gaps):
     table = score_table(gaps)
     text = readings.read_metrics(table, "gaussian")
     assert "centred" in text and "at σ = 40" in text and "at σ = 0.1" in text
-    (ax,) = figures.metrics(table, gaussian="gaussian").axes
-    assert [t.get_text() for t in ax.get_legend().get_texts()][:3] == [
+    (key,) = figures.metrics(table, gaussian="gaussian").legends
+    assert [t.get_text() for t in key.get_texts()][:3] == [
         f"{metric}, ratio of sums" for metric in ("centred", "denoised", "score")
     ]
 

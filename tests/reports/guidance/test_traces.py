@@ -13,6 +13,7 @@ from scorescope.probes import APG, CFG, FrequencyDecoupled, Trace, guide, record
 from scorescope.probes.experiments import replay_all
 from scorescope.reports import guidance
 from scorescope.reports.guidance import figures
+from scorescope.reports.page.texts import writable
 
 
 @pytest.fixture(scope="module")
@@ -157,5 +158,5 @@ def test_folders_of_any_name_are_reported(trace_folder, other_folders, tmp_path)
     assert [traced.rpartition("/")[2] for traced in manifest["traces"]] == shown
     assert all(name in (tmp_path / "out/index.html").read_text() for name in shown)
     tables = {name: separation(Trace.open(folders[0]), Trace.open(folders[1]), tolerance=0.01) for name in names}
-    legend = figures.separation(tables, tolerance=0.01).axes[0].get_legend().get_texts()
-    assert [text.get_text() for text in legend][:2] == ["\u200b_cost \\$5 and \\$x^", names[1]]
+    legend = figures.separation(tables, tolerance=0.01).legends[0].get_texts()
+    assert [text.get_text() for text in legend][:2] == ["\u200b_cost \\$5 and \\$x^", writable(names[1])]

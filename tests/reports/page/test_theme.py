@@ -15,6 +15,7 @@ SIGMAS = [10.0, 1.0, 0.1]
 EYES = {
     "all cones": np.eye(3),
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
 }  # fmt: skip
 
@@ -34,6 +35,7 @@ def test_rules_are_known_by_their_first_words():
 
 def test_no_colour_means_two_things():
     tables = [theme.RULES.values(), theme.OTHER_RULES, theme.PARTS.values(), theme.SPACES.values()]
+    tables.append(theme.BRANCHES.values())
     colors = [look.color.lower() for look in itertools.chain(*tables)] + [theme.HIGHLIGHT, theme.REAL, theme.REFERENCE]
     assert len(set(colors)) == len(colors)
     assert len({look.color for look in theme.SERIES}) == len(theme.SERIES)
@@ -52,13 +54,14 @@ FIGURES = {
     "spaces": ["denoised", "eps"],
     "paths": ["apg", "interval", "no guidance"],
     "recorded": ["cfg", "apg", "unknown"],
+    "branches": ["cond", "uncond", "guided", "weak", "perturbed"],
 }
 
 
 @pytest.mark.parametrize("eye", EYES)
 @pytest.mark.parametrize("figure", FIGURES)
 def test_what_is_in_one_figure_is_told_apart(figure, eye):
-    known = theme.RULES | theme.PARTS | theme.SPACES | theme.looks(["unknown"])
+    known = theme.RULES | theme.PARTS | theme.SPACES | theme.BRANCHES | theme.looks(["unknown"])
     for one, other in itertools.combinations(FIGURES[figure], 2):
         distance = np.linalg.norm(seen(known[one].color, eye) - seen(known[other].color, eye))
         assert distance > 0.15 or known[one].linestyle != known[other].linestyle, (one, other, distance)

@@ -1,0 +1,264 @@
+"""Small tables for the figure functions, but those of directions: curves, and points and names that are hard to label.
+
+name, arguments = CASES["guidance.update_parts"]
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scorescope.reports.studies.headlines import Curve
+
+SIGMAS = np.geomspace(80.0, 0.002, 9)
+RISE = SIGMAS / (SIGMAS + 1)  # from 1 at high noise to 0
+WEIGHTS = (1.0, 2.0, 4.0, 8.0)
+LABEL = "Frechet distance to the real data, pixels"
+
+
+def with_ends(table, value="mean", share=0.1, of=""):
+    low, high = (f"{of}_low", f"{of}_high") if of else ("low", "high")
+    return table.assign(**{low: (1 - share) * table[value], high: (1 + share) * table[value]})
+
+
+def summary():
+    """Every quantity of every run, as `summarise` has them."""
+    curves = {
+        "update_norm": 3 * RISE, "orthogonal_norm": 2.9 * RISE, "parallel_norm": RISE,
+        "norm_floor": 1e-7 * RISE + 1e-10,
+        "one_minus_cos_denoised": 0.1 * RISE**2, "one_minus_cos_eps": 1e-3 + 0 * RISE, "cos_floor": 1e-15 * RISE,
+        "cos_eps_floor": 1e-16 + 0 * RISE, "parallel_share": 0.3 * RISE, "chance_share": 0.02 + 0 * RISE,
+        "applied_gain": 1 + RISE, "centred_parallel_share": 0.4 * RISE,
+    }  # fmt: skip
+    parts = [
+        pd.DataFrame({"rule": rule, "weight": weight, "call": 0, "sigma": SIGMAS, "quantity": name, "mean": mean})
+        for rule in ("CFG", "APG") for weight in WEIGHTS for name, mean in curves.items()
+    ]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True))
+
+
+def runs_table(quantities, means):
+    parts = [
+        pd.DataFrame({"rule": rule, "weight": weight, "quantity": name, "sigma": SIGMAS, "mean": means})
+        for rule in ("CFG", "APG") for weight in WEIGHTS for name in quantities
+    ]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True))
+
+
+def bands():
+    edges = [(0.0, 0.12), (0.12, 0.3), (0.3, np.inf)]
+    parts = [
+        pd.DataFrame({"band": k, "low_frequency": low, "high_frequency": high, "call": 0, "sigma": SIGMAS,
+                      "quantity": "update_norm", "mean": 10.0**-k * RISE})
+        for k, (low, high) in enumerate(edges)
+    ]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True))
+
+
+def information():
+    curve = pd.DataFrame({"sigma": SIGMAS, "density": 1 - RISE, "information": 13 * (1 - RISE), "bound": 2.3})
+    curve = with_ends(with_ends(curve, "density"), "information", of="information")
+    return curve, pd.DataFrame({"share": [0.9], "low": [0.95], "high": [5.9]})
+
+
+def sweep():
+    """A front of near points, as it was when their names were printed over each other."""
+    names = ["CFG, w = 1", "APG, w = 1", "interval, w = 4", "magnitude-aware, w = 4", "frequency-decoupled, w = 1, 4",
+             "CFG, w = 2", "tangential, w = 4", "autoguidance, w = 2", "CFG, w = 8"]  # fmt: skip
+    calls = [35, 35, 43, 59, 60, 70, 70, 70, 70]
+    frechet = [11.2, 11.2, 11.15, 11.1, 11.1, 10.9, 11.0, 12.2, 14.2]
+    common = {"setting": names, "rule": [name.split(",")[0] for name in names], "weight": 4.0}
+    table = pd.concat([pd.DataFrame(common | {"metric": metric, "value": values})
+                       for metric, values in (("calls", calls), ("frechet", frechet))], ignore_index=True)  # fmt: skip
+    return with_ends(table, "value"), pd.DataFrame({"setting": names, "pareto": [True] * 8 + [False]})
+
+
+def by_weight():
+    rows = [(rule, weight, 11 + k * weight) for k, rule in enumerate(("CFG", "APG")) for weight in WEIGHTS]
+    table = pd.DataFrame(rows, columns=["rule", "weight", "mean"])
+    return with_ends(table.assign(quantity="contrast", n=9))
+
+
+def thresholds():
+    """Five thresholds of which four save nearly the same."""
+    saved = [0.0, 0.1, 0.145, 0.152, 0.155]
+    names = [f"threshold {value}" for value in (0.9999, 0.998, 0.995, 0.991, 0.98)]
+    table = pd.DataFrame({"setting": names, "calls_saved": saved, "change": [0.0, 0.02, 0.035, 0.036, 0.04]})
+    return with_ends(table, "change").assign(
+        saved_low=0.9 * table["calls_saved"], saved_high=1.1 * table["calls_saved"]
+    )
+
+
+def densities():
+    grid = np.linspace(-1.5, 1.5, 40)
+    heights = 0.2 + 5 * np.exp(-50 * (grid + 1) ** 2)
+    runs = [("data", np.nan), *((rule, weight) for rule in ("CFG", "APG") for weight in WEIGHTS)]
+    parts = [pd.DataFrame({"rule": rule, "weight": weight, "value": grid, "density": heights}) for rule, weight in runs]
+    return pd.concat(parts, ignore_index=True)
+
+
+def laws(queries=("held out",)):
+    names = ["isotropic", "gaussian", "ppca 16", "per class", "k-means 50 ppca 8", "training set"]
+    parts = [
+        pd.DataFrame({"query": query, "sigma": SIGMAS, "approximation": name, "metric": metric, "training_step": step,
+                      "ratio_of_sums": 0.9 * RISE**k + 1e-4, "mean_of_ratios": RISE**k + 1e-4,
+                      "floor_high": 0.1 * RISE})
+        for query in queries for k, name in enumerate(names) for metric in ("centred", "denoised", "score")
+        for step in (100, 400, 2000)
+    ]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True), "ratio_of_sums", of="ratio_of_sums")
+
+
+def regimes():
+    return pd.DataFrame({"sigma": SIGMAS, "network_error": SIGMAS > 10})
+
+
+def distances():
+    sets = ["w = 1", "w = 2", "w = 4", "other real"]
+    parts = [
+        pd.DataFrame({"set": sets, "space": space, "metric": metric, "value": [0.4, 0.7, 1.4, 0.2], "floor": 0.4,
+                      "n_fake": 50000, "n_real": 50000})
+        for space in ("digits classifier", "gray pixels 8 x 8") for metric in ("FD", "FD without bias")
+    ]  # fmt: skip
+    table = with_ends(pd.concat(parts, ignore_index=True), "value")
+    return table.assign(scatter_low=table["low"], scatter_high=table["high"])
+
+
+def classes():
+    names = [f"class {'of a long name ' * (k % 3)}{k}" for k in range(10)]
+    return pd.DataFrame({"class_index": range(10), "class_name": names, "n_fake": 34, "gap": 0.01, "gap_low": -0.04,
+                         "gap_high": 0.05, "removal_change": -0.01, "influence_low": 0.0,
+                         "influence_high": 9.0})  # fmt: skip
+
+
+def class_shares():
+    parts = [pd.DataFrame({"class_index": range(10), "class_name": [f"class {k}" for k in range(10)], "series": kind,
+                           "share": 0.1, "low": 0.07, "high": 0.14})
+             for kind in ("real", "generated", "top-1 matched", "top-2 matched", "weights optimised")]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def audit():
+    arms = ["random choice", "top-1 matched", "top-2 matched", "weights optimised", "other real images"]
+    parts = [pd.DataFrame({"arm": arms, "metric": metric, "value": [2.2, 2.1, 2.2, 1.2, 1.1], "n": 114, "n_real": 360,
+                           "change": [0, -0.04, 0.01, -0.45, -0.52], "effective_size": [114, 340, 305, 70, 114]})
+             for metric in ("FD", "second FD")]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True), "value", 0.3)
+
+
+def runs_changed():
+    names = ("applied_norm", "applied_gain", "one_minus_cos_denoised", "update_ratio", "contrast")
+    parts = [pd.DataFrame({"quantity": name, "stream": 0, "schedule": 0, "sigma": SIGMAS, "first": 1.0, "value": RISE,
+                           "shown": RISE > 0.5}) for name in names]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True), "value")
+
+
+def pair_changed():
+    table = pd.DataFrame({"first": "before", "second": "after", "sigma": SIGMAS, "loss": 1.0, "value": RISE})
+    return with_ends(table.assign(shown=True), "value")
+
+
+def ema():
+    parts = [pd.DataFrame({"length": length, "sigma": SIGMAS, "value": length * RISE, "lowest": 1.0, "shown": True})
+             for length in (0.05, 0.1, 0.2)]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True), "value")
+
+
+def checkpoints():
+    names, quantities = ("step 1000", "step 20000", "final, with a long name"), ("overshoot share, CFG at w = 4", "FID")
+    rows = [(name, setting, quantity, 1.0) for name in names for setting in ("weak", "strong")
+            for quantity in quantities]  # fmt: skip
+    return with_ends(pd.DataFrame(rows, columns=["subject", "setting", "quantity", "value"]), "value")
+
+
+def checkpoint_curves():
+    rows = pd.DataFrame({"line": "gaussian", "x": SIGMAS, "value": RISE, "low": RISE, "high": RISE})
+    asked = Curve("laws", "sigma", "value", "noise level σ", "unexplained fraction", line="line", yscale="log")
+    return {name: rows for name in ("step 1000", "step 20000", "final")}, asked
+
+
+def pictures(count, channels=1):
+    return torch.linspace(-1, 1, count * channels * 16).reshape(count, channels, 4, 4)
+
+
+IMAGES = [np.full((8, 8, 3), 40 * k, np.uint8) for k in range(6)]
+MAPS = np.linspace(-1, 1, 6 * 64).reshape(6, 8, 8)
+HEADS = [f"{0.0123 * k - 0.03:+.3g}\nlong class name" for k in range(6)]
+MODES = pd.DataFrame({"mode": range(3), "sqrt_eigenvalue": [2.0, 1.0, 0.5], "sigma_network": [2.1, 1.3, 0.8]})
+SIZES = pd.concat(
+    [pd.DataFrame({"mode": k, "sigma": SIGMAS, "network": 1 - RISE, "gaussian": 1 - RISE}) for k in range(3)]
+)
+SKIPS = pd.concat([pd.DataFrame({"solver": "Heun", "steps": steps, "spent": spent, "sigma_skip": [1, 5, 80.0],
+                                 "median": [1e-4, 1e-3, 1e-2]})
+                   for steps in (8, 18)
+                   for spent in ("same calls, finer steps", "same steps, fewer calls")])  # fmt: skip
+GAINS = pd.concat([pd.DataFrame({"solver": solver, "calls": 34, "eigenvalue": [1e-4, 1.0, 50.0],
+                                 "relative_error": [0.2, 0.02, -0.3]})
+                   for solver in ("Euler", "DPMSolverPP2M")])  # fmt: skip
+PATH = pd.concat([pd.DataFrame({"quantity": name, "sigma": SIGMAS, "ratio_of_sums": 0.5 * (1.01 - RISE)})
+                  for name in ("state", "denoised")])  # fmt: skip
+SKIP_AT = pd.DataFrame({"sigma": SIGMAS, "predicted_error": 1e-4 / SIGMAS, "in_range": SIGMAS > 1})
+MEMORY = pd.concat([with_ends(pd.DataFrame({"images": images, "quantity": name, "sigma": SIGMAS, "mean": RISE}))
+                    for images in ("train", "held out") for name in ("error", "trace")])  # fmt: skip
+FEATURES = pd.DataFrame({"feature": range(100, 120), "mean_part": 0.1, "covariance_part": 0.2})
+SPECTRUM = pd.DataFrame({"direction": range(32), "cumulative": np.linspace(0.4, 1, 32)})
+REGIONS = pd.DataFrame({"region": ["accessory", "subject"] * 2, "area_share": 0.16,
+                        "series": ["one network", "one network", "the other network", "the other network"],
+                        "sensitivity_share": [0.9, 0.1, 0.2, 0.8]})  # fmt: skip
+GAIN_RUNS = [("CFG", 2.0), ("CFG", 4.0), ("CFG", 8.0), ("APG", 8.0)]
+CLIPPED = with_ends(pd.concat([pd.DataFrame({"quantity": name, "sigma": SIGMAS, "mean": RISE})
+                               for name in ("active", "relative_norm")]))  # fmt: skip
+MOVED = with_ends(pd.DataFrame({"sigma": SIGMAS, "mean": 1 / SIGMAS, "separated": SIGMAS < 9}))
+RATIO = with_ends(pd.DataFrame({"sigma": SIGMAS, "mean": RISE}))
+
+ETAS = by_weight().assign(rule_eta=[0.0, 0.5] * 4)
+SETTINGS = summary().assign(setting=lambda table: table["rule"] + ", w = " + table["weight"].astype(str))
+PAIRS = [(f"seed {k}: 0.043", IMAGES[k] / 255, IMAGES[k] / 255) for k in range(6)]
+
+# arguments by place and by name, for `wing.function`
+CASES = {
+    "guidance.update_parts": ((summary(),), {"rule": "CFG", "weight": 4.0}),
+    "guidance.parallel_share": ((summary(), summary()), {"weights": WEIGHTS, "centred_weight": 4.0}),
+    "guidance.branch_cosine": ((summary(),), {"rule": "CFG", "weight": 4.0}),
+    "guidance.applied_gain": ((summary(),), {"weights": WEIGHTS}),
+    "guidance.band_norms": ((bands(),), {}),
+    "guidance.information": (information(), {}),
+    "guidance.gain_path": ((runs_table(("step_gain", "path_gain"), 1 + 3e4 * (1 - RISE)),), {"runs": GAIN_RUNS}),
+    "guidance.clip": (({0.34: CLIPPED, 1.4: CLIPPED, 487.0: CLIPPED}, RATIO), {}),
+    "guidance.separation": (({"APG, w = 4": MOVED, "no guidance": MOVED},), {"tolerance": 0.01}),
+    "guidance.value_densities": ((densities(),), {"weights": WEIGHTS, "value_range": (-1.0, 1.0)}),
+    "guidance.sample_grid": (({("CFG", 1.0): pictures(16), ("adaptive guidance", 7.5): pictures(16)},),
+                             {"columns": 16, "value_range": (-1.0, 1.0)}),
+    "guidance.against_weight": ((by_weight(), "contrast"), {"label": LABEL, "reference": 12.0}),
+    "guidance.against_field": ((ETAS, "contrast"), {"x": "rule_eta", "label": LABEL}),
+    "guidance.cost_and_quality": (sweep(), {"metric": "frechet", "label": LABEL}),
+    "guidance.threshold_curve": ((thresholds(),), {}),
+    "guidance.replayed_rules": ((SETTINGS,), {}),
+    "guidance.set_densities": ((densities(), (-1.0, 1.0)), {}),
+    "guidance.image_statistic": ((by_weight(), "contrast"), {"label": "contrast: std within an image (units of data)"}),
+    "gaussian.law_fractions": ((laws(), regimes()), {"constant": 1.6, "gaussian": "gaussian"}),
+    "gaussian.metrics": ((laws(),), {"gaussian": "gaussian"}),
+    "gaussian.queries": ((laws(("held out", "train")),), {"names": ["gaussian", "training set"]}),
+    "gaussian.path_errors": ((with_ends(PATH, "ratio_of_sums"), SKIP_AT), {}),
+    "gaussian.emergence": ((SIZES, with_ends(MODES, "sigma_network")), {}),
+    "gaussian.skips": ((SKIPS,), {}),
+    "gaussian.gains": ((GAINS,), {}),
+    "gaussian.dynamics": ((laws(),), {"names": ["gaussian", "per class", "training set"], "sigmas": list(SIGMAS[:7])}),
+    "gaussian.memorisation": (({name: MEMORY for name in ("digits", "Gaussian", "memoriser")},), {}),
+    "fid.distances": ((distances(),), {}),
+    "fid.contributions": ((FEATURES, SPECTRUM), {}),
+    "fid.class_gaps": ((classes(),), {}),
+    "fid.class_shares": ((class_shares(),), {}),
+    "fid.region_shares": ((with_ends(REGIONS, "sensitivity_share"),), {}),
+    "fid.audit": ((audit(), ("digits classifier", "gray pixels 8 x 8")), {}),
+    "fid.extremes": ((IMAGES, IMAGES, [0.0123] * 6, [-0.0456] * 6), {"names": ["a long class name"] * 12}),
+    "fid.heatmaps": ((IMAGES, MAPS**2, MAPS, HEADS), {}),
+    "fid.outlined_maps": ((IMAGES, [MAPS > 0.5], [MAPS**2], ["accessory\nnetwork"], HEADS), {}),
+    "fid.occlusions": ((IMAGES, {"closed form": MAPS, "occlusion": MAPS}, HEADS), {}),
+    "changes.run_differences": ((runs_changed(), ["applied_norm", "one_minus_cos_denoised", "update_ratio"]), {}),
+    "changes.loss_differences": ((pair_changed(),), {}),
+    "changes.ema_losses": ((ema(),), {}),
+    "changes.ema_lowest": ((ema(),), {}),
+    "changes.image_pairs": ((PAIRS, ("before", "CFG-4-28fc757f")), {}),
+    "studies.over_checkpoints": ((checkpoints(),), {}),
+    "studies.curves": (checkpoint_curves(), {}),
+}  # fmt: skip

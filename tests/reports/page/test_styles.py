@@ -1,0 +1,64 @@
+"""Files for papers are read back: fonts are TrueType, text is text, sizes are as asked."""
+
+import re
+import zlib
+
+import pytest
+from matplotlib.figure import Figure
+
+from scorescope.data import InputError
+from scorescope.reports import theme
+
+
+@pytest.fixture
+def figure():
+    @theme.styled
+    def drawn():
+        figure, ax = theme.new_figure()
+        ax.plot([1, 100], [1, 2], label="σ and $D_c$, ⟨a, b⟩ ← 10⁻³")
+        theme.sigma_axis(ax)
+        theme.legend(ax)
+        return figure
+
+    return drawn(style="paper-single")
+
+
+def pdf_objects(content):
+    """The objects of a PDF as text, streams unpacked where they can be."""
+    packed = [found[1] for found in re.finditer(rb"stream\r?\n(.*?)\r?\nendstream", content, flags=re.DOTALL)]
+    unpacked = []
+    for stream in packed:
+        try:
+            unpacked.append(zlib.decompress(stream))
+        except zlib.error:
+            continue
+    return content + b"".join(unpacked)
+
+
+def test_fonts_of_a_pdf_are_truetype(figure, tmp_path):
+    found = pdf_objects(theme.save(figure, tmp_path / "a.pdf").read_bytes())
+    kinds = set(re.findall(rb"/Subtype /(Type\w+|CIDFontType\w+|TrueType)", found))
+    assert kinds == {b"Type0", b"CIDFontType2"} and b"/FontFile2" in found and b"/Type3" not in found
+    (box,) = re.findall(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+)", found)
+    assert [float(end) / 72 for end in box] == pytest.approx([3.3, 2.6])
+
+
+def test_text_of_an_svg_is_text_and_a_file_is_made_again_the_same(figure, tmp_path):
+    text = theme.save(figure, tmp_path / "a.svg").read_text()
+    assert "noise level σ (units of data)" in re.sub(r"<[^>]+>", "", text) and "<text" in text
+    assert theme.save(figure, tmp_path / "a.svg").read_text() == text and "<dc:date>" not in text
+    assert theme.save(figure, tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pgf_asks_for_latex_in_one_sentence(figure, tmp_path, monkeypatch):
+    monkeypatch.setattr("scorescope.reports.page.styles.shutil.which", lambda name: None)
+    with pytest.raises(InputError, match=r"^path: found a \.pgf file to be written, and no LaTeX; expected xelatex"):
+        theme.save(figure, tmp_path / "a.pgf")
+
+
+@pytest.mark.parametrize(("path", "message"), [
+    ("a.jpg", r"a\.jpg; expected a name that ends in \.pdf, \.svg, \.pgf, \.png"), ("no/a.pdf", "in no folder")
+])  # fmt: skip
+def test_other_paths_are_refused(path, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        theme.save(Figure(), tmp_path / path)
