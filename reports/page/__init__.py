@@ -16,13 +16,13 @@ A section that fails is named on the page, and the others stand. `theme` says wh
 
 from scorescope.reports.page import theme
 from scorescope.reports.page.findings import Finding
+from scorescope.reports.page.index import write_index
 from scorescope.reports.page.pages import (
     Outcome,
     ReportFigure,
     ReportTable,
     ReportWriter,
     Section,
-    write_index,
     write_report,
 )
 

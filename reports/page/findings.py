@@ -18,8 +18,8 @@ from scorescope.data.doors import checked
 
 MOST = 5
 RULE = (
-    "At most five findings whose 95 % interval excludes that there is nothing, the clearest first: by the distance from "
-    "nothing in half-widths of the interval. At most one a figure; self-tests come last."
+    "At most five findings whose 95 % interval excludes that there is nothing, the clearest first: by the distance "
+    "from nothing in half-widths of the interval. At most one a figure; self-tests come last."
 )
 
 

@@ -7,17 +7,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from scorescope.data import InputError
-from scorescope.reports.page import pages
-from scorescope.reports.page.pages import (
-    ReportFigure,
-    ReportTable,
-    ReportWriter,
-    Section,
-    format_cell,
-    make_folder,
-    plain,
-    write_index,
-)
+from scorescope.reports.page import pictures
+from scorescope.reports.page.facts import plain
+from scorescope.reports.page.files import make_folder
+from scorescope.reports.page.index import write_index
+from scorescope.reports.page.pages import ReportFigure, ReportTable, ReportWriter, Section
+from scorescope.reports.page.tables import format_cell
 
 
 def figure():
@@ -56,7 +51,9 @@ def test_a_figure_is_laid_out_once_for_both_pictures_and_keeps_its_layout(tmp_pa
     monkeypatch.setattr(
         ConstrainedLayoutEngine, "execute", lambda self, figure: (laid_out.append(self), execute(self, figure))
     )
-    monkeypatch.setattr(pages, "_render", lambda figure, kind, **options: figure.draw_without_rendering() or b"")
+    monkeypatch.setattr(
+        pictures, "render_figure", lambda figure, kind, **options: figure.draw_without_rendering() or b""
+    )
     with writer(tmp_path) as report:
         report.section("one", "One", lambda: Section([ReportFigure("one", shown, "It rises.")], []))
     assert len(laid_out) == 1 and shown.get_layout_engine() is engine
