@@ -27,6 +27,7 @@ from scorescope.data.written_files import alone_in, write_json
 from scorescope.reports.page.facts import environment, now, plain, told_facts
 from scorescope.reports.page.files import make_folder, write_file
 from scorescope.reports.page.findings import RULE, Finding, FirstScreen, first_screen
+from scorescope.reports.page.hover import spots
 from scorescope.reports.page.pictures import data_uri, frame_file, picture_files, smaller_uri
 from scorescope.reports.page.rendering import render
 from scorescope.reports.page.requests import Request, recorded
@@ -252,13 +253,13 @@ class ReportWriter:
         say(f"{self.name}: {part} is missing: {self.failures[part]}", err=True)
 
     def _write_figure(self, item: ReportFigure) -> dict[str, Any]:
-        svg, png = picture_files(item.figure, item.name)
+        svg, png, box = picture_files(item.figure, item.name)
         self._write(f"figures/{item.name}.svg", svg)
         self._write(f"figures/{item.name}.png", png)
         frames = [self._write_frame(item, place) for place in range(len(item.frames))]
         return {
-            "uri": smaller_uri(svg, png), "reading": item.reading, "caption": item.caption, "wide": item.wide,
-            "name": item.name, "frames": frames,
+            "name": item.name, "uri": smaller_uri(svg, png), "spots": spots(item.figure, box), "frames": frames,
+            "reading": item.reading, "caption": item.caption, "wide": item.wide,
         }  # fmt: skip
 
     def _write_frame(self, item: ReportFigure, place: int) -> dict[str, str]:

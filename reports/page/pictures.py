@@ -1,7 +1,7 @@
 """Pictures of figures: SVG and PNG of one layout, and which of the two a page holds.
 
-svg, png = picture_files(figure, "norms")
-smaller_uri(svg, png)                  # "data:image/svg+xml;base64,..."
+svg, png, box = picture_files(figure, "norms")
+smaller_uri(svg, png)                          # "data:image/svg+xml;base64,..."
 """
 
 import base64
@@ -12,19 +12,21 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from scorescope.reports.page.texts import clean_texts
 
 FRAME_DPI = 150
 
 
-def picture_files(figure: Figure, name: str) -> tuple[bytes, bytes]:
-    """SVG and PNG of a figure; the same figure and name make the same bytes."""
+def picture_files(figure: Figure, name: str) -> tuple[bytes, bytes, Bbox]:
+    """SVG and PNG of a figure, and the part of it that they show, in inches; the same figure makes the same bytes."""
     clean_texts(figure)
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         svg = render_figure(figure, "svg", metadata={"Date": None})
     with _layout_kept(figure):
-        return svg, render_figure(figure, "png", dpi=200)
+        box = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])  # once, for it takes long
+        return svg, render_figure(figure, "png", dpi=200, bbox_inches=box), box
 
 
 def frame_file(figure: Figure) -> bytes:
@@ -36,7 +38,7 @@ def frame_file(figure: Figure) -> bytes:
 def render_figure(figure: Figure, kind: str, **options: Any) -> bytes:
     """A figure as a file of one kind."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, bbox_inches="tight", **options)
+    figure.savefig(buffer, format=kind, **{"bbox_inches": "tight", **options})
     return buffer.getvalue()
 
 

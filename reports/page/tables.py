@@ -75,8 +75,8 @@ def shown_table(table: pd.DataFrame, *, first: Sequence[str] = (), room: int) ->
 def first_columns(table: pd.DataFrame, asked: Sequence[str] = ()) -> list[int]:
     """Places of the columns that are not folded away, in the order in which they are shown.
 
-    Those asked for; of a table of up to `MOST_COLUMNS` all; else what tells its rows apart, verdicts, values with their
-    ends, and as many others as there is place for.
+    Those asked for; of a table of up to `MOST_COLUMNS` all; else the texts that tell its rows apart, verdicts, then
+    values with their ends and as many others as there is place for, in their own order.
     """
     names = [str(name) for name in table]
     if asked:
@@ -84,10 +84,13 @@ def first_columns(table: pd.DataFrame, asked: Sequence[str] = ()) -> list[int]:
     everything = range(len(names))
     if len(names) <= MOST_COLUMNS:
         return list(everything)
-    keys = [place for place in everything if _tells_rows_apart(table.iloc[:, place])][:3]
-    told = [place for place in everything if names[place] in VERDICTS]
-    values = [names.index(name) for name in VALUES if name in names]
-    return list(dict.fromkeys([*keys, *told, *values, *everything]))[:MOST_COLUMNS]
+    head = [*_keys(table), *(place for place in everything if names[place] in VERDICTS)]
+    vary = [name for place, name in enumerate(names) if table.iloc[:, place].astype(str).nunique() > 1]
+    chosen = set(head)
+    for name in (*(name for name in VALUES if name in names), *vary, *names):
+        if len(more := chosen | _with_ends(names, name)) <= MOST_COLUMNS:
+            chosen = more
+    return [*head, *sorted(chosen - set(head))]
 
 
 def format_cell(value: Any) -> str:
@@ -97,12 +100,19 @@ def format_cell(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _tells_rows_apart(column: "pd.Series[Any]") -> bool:
-    """Whether it holds short texts that are not all the same."""
-    if _kind(column) != "text" or column.name in VERDICTS:
-        return False
-    texts = set(map(str, column))
-    return len(texts) > 1 and max(map(len, texts)) <= LONGEST_KEY
+def _keys(table: pd.DataFrame) -> list[int]:
+    """Places of the short texts that tell the rows apart, of those before the first number with a fraction."""
+    kinds = [_kind(column) for _, column in table.items()]
+    before = kinds.index("float") if "float" in kinds else len(kinds)
+    texts = [place for place in range(before) if kinds[place] == "text" and table.columns[place] not in VERDICTS]
+    found = {place: set(map(str, table.iloc[:, place])) - {"True", "False"} for place in texts}
+    return [place for place in texts if len(found[place]) > 1 and max(map(len, found[place])) <= LONGEST_KEY][:3]
+
+
+def _with_ends(names: list[str], name: str) -> set[int]:
+    """A column and those of its interval, of which none is shown without the others."""
+    value = name.removesuffix("_low").removesuffix("_high")
+    return {names.index(one) for one in (value, f"{value}_low", f"{value}_high") if one in names}
 
 
 def _kind(column: "pd.Series[Any]") -> str:

@@ -35,10 +35,10 @@ if (contents) {
 }
 
 // figures open large; a slider shows their frames
-for (const image of every(".figures img")) {
-  const open = make("button", { type: "button", className: "open", title: "Open large" });
-  image.replaceWith(open);
-  open.append(image);
+for (const picture of every(".figures .picture")) {
+  const open = make("button", { type: "button", className: "open" }), image = picture.querySelector("img");
+  picture.replaceWith(open);
+  open.append(picture);
   open.onclick = () => enlarge(make("img", { src: image.src, alt: image.alt }));
 }
 for (const data of every("script.frames")) {
@@ -48,6 +48,7 @@ for (const data of every("script.frames")) {
   slider.oninput = () => {
     const frame = frames[slider.value];
     Object.assign(image, { src: frame.uri, alt: slider.value > 0 ? `${reading} Here: ${frame.label}.` : reading });
+    image.nextElementSibling.hidden = slider.value > 0;  // values under the pointer are those of the first
     label.textContent = slider.ariaValueText = frame.label;
   };
   slider.oninput();
