@@ -17,6 +17,7 @@ from scorescope.probes.bank import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.posthoc_ema import AT_MOST, PosthocEMA, Snapshot, posthoc_ema
 from scorescope.reports.changes import figures, readings
+from scorescope.reports.changes.findings import difference
 from scorescope.reports.changes.report import LEVELS
 from scorescope.reports.page.pages import Outcome, ReportFigure, ReportTable, ReportWriter, Section
 
@@ -115,4 +116,5 @@ def _losses_section(bank: Bank, denoisers: Mapping[str, Denoiser], condition: Co
             ReportTable("above_lowest", above, "One row a (length, noise level).", shown=False),
             ReportTable("loss_differences", table, "One row a (pair, noise level).", shown=False),
         ],
+        findings=difference(reading, table, "ema_losses") + (difference(largest, table, "ema_lowest") if told else []),
     )  # fmt: skip

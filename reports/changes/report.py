@@ -19,6 +19,7 @@ from scorescope.probes.bank import Bank, log_snr_grid
 from scorescope.probes.experiments.sweep import read_sweep
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.reports.changes import figures, readings
+from scorescope.reports.changes.findings import difference
 from scorescope.reports.changes.recorded import Source, open_run, trace_folder
 from scorescope.reports.changes.sections_runs import HOW, compare_section
 from scorescope.reports.page.pages import Outcome, ReportFigure, ReportTable, ReportWriter, Section
@@ -162,6 +163,7 @@ def _losses_section(bank: Bank, denoisers: Mapping[str, Denoiser], condition: Co
             ReportTable("lowest", best, "The lowest loss at each noise level, and what it is not told from."),
             ReportTable("loss_differences", table, "One row a (pair, noise level)."),
         ],
+        findings=difference(reading, table, "losses"),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from scorescope.analysis.changes import RunChanges, end_changes, image_distances
 from scorescope.analysis.changes.pairing import pair_samples
 from scorescope.data.errors import InputError
 from scorescope.reports.changes import figures, readings
+from scorescope.reports.changes.findings import difference
 from scorescope.reports.changes.recorded import Recorded
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -39,14 +40,16 @@ def compare_section(first: Recorded, second: Recorded, suffix: str = "") -> Sect
             ReportTable(f"pairing{suffix}", pairing, "Samples of both runs; -1: in the other.", shown=False),
             ReportTable(f"image_distances{suffix}", distances, "One row a pair of images.", shown=False),
         ],
+        findings=[*steps.findings, *difference(readings.read_ends(ends), ends)],
     )  # fmt: skip
 
 
 def _steps(found: RunChanges, suffix: str) -> Section:
     table, ranges = found.table, shown_ranges(found.table)
     drawn = list(dict.fromkeys(table["quantity"]))[:PANELS]
+    reading = readings.read_runs(table, ranges)
     figure = ReportFigure(
-        f"differences{suffix}", figures.run_differences(table, drawn), readings.read_runs(table, ranges),
+        f"differences{suffix}", figures.run_differences(table, drawn), reading,
         f"{HOW} Along a path a difference is carried on to the steps that follow.", wide=True,
     )  # fmt: skip
     tables = [
@@ -54,7 +57,8 @@ def _steps(found: RunChanges, suffix: str) -> Section:
         ReportTable(f"differences{suffix}", table, "One row a (quantity, step), largest first."),
     ]
     text = f"Not compared step by step: {found.left_out}, which the other has not." if found.left_out else ""
-    return Section(text=text, figures=[figure], tables=tables)
+    found = difference(reading, table, f"differences{suffix}")
+    return Section(text=text, figures=[figure], tables=tables, findings=found)
 
 
 def _pictures(first: Recorded, second: Recorded, distances: pd.DataFrame, suffix: str) -> list[ReportFigure]:

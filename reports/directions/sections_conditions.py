@@ -15,7 +15,7 @@ from scorescope.probes.bank.points import Bank
 from scorescope.probes.gradients.heads import attribute_score
 from scorescope.probes.gradients.step import make_step
 from scorescope.probes.gradients.step_attribution import attribute_step
-from scorescope.reports.directions import figures, readings
+from scorescope.reports.directions import figures, findings, readings
 from scorescope.reports.directions.study import Contrast, Subject
 from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
@@ -134,6 +134,7 @@ def patch_section(bench: Workbench) -> Section:
             )
         ],
         tables=[ReportTable("recovery", found.recovery, "Normalised recovery by site and noise levels.")],
+        findings=findings.carried(found.recovery),
     )  # fmt: skip
 
 

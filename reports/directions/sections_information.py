@@ -14,7 +14,7 @@ from scorescope.analysis.information.loss_tables import EVERY
 from scorescope.analysis.information.pairwise import PairwiseInformation, pairwise_information
 from scorescope.analysis.information.partial_information import overlap
 from scorescope.probes.bank.points import Bank
-from scorescope.reports.directions import figures, readings
+from scorescope.reports.directions import figures, findings, readings
 from scorescope.reports.directions.study import Contrast
 from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
@@ -44,6 +44,7 @@ def attribute_loss_section(bench: Workbench) -> Section:
             ReportTable("half_loss", half, "Noise level at which Err reaches 1/4."),
             ReportTable("attribute_loss", curve, shown=False),
         ],
+        findings=findings.lost_first(half),
     )  # fmt: skip
 
 
@@ -99,6 +100,7 @@ def information_section(bench: Workbench) -> Section:
             *([] if shared.empty else [ReportTable("overlap", shared, "Overlap of influence of two attributes.")]),
             ReportTable("information_density", integrand, shown=False),
         ],
+        findings=findings.contradiction(expected),
     )  # fmt: skip
 
 

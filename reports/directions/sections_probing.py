@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scorescope.analysis.guidance.quality import attribute_agreement
 from scorescope.probes.sampling.sample import sample
-from scorescope.reports.directions import figures, readings
+from scorescope.reports.directions import figures, findings, readings
 from scorescope.reports.directions.study import Subject
 from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
@@ -89,4 +89,5 @@ def probe_section(bench: Workbench) -> Section:
             ReportTable("probes_final", scan.final, "The best cell on validation, scored once on test images."),
             ReportTable("probes", scan.table, shown=False),
         ],
+        findings=findings.readable(scan.final),
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Section of the directions report on a pipeline: what its labelled images are, and whether the judge can judge."""
 
-from scorescope.reports.directions import figures, readings
+from scorescope.reports.directions import figures, findings, readings
 from scorescope.reports.directions.prompt_subject import PromptSubject
 from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
@@ -34,4 +34,5 @@ def prompt_section(bench: Workbench) -> Section:
             )
         ],
         text=" ".join([*subject.doubts, subject.about]),
+        findings=findings.told_apart(subject.judged),
     )  # fmt: skip

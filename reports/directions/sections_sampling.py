@@ -12,7 +12,7 @@ from scorescope.analysis.directions.probing import ProbeScan
 from scorescope.data.errors import InputError
 from scorescope.probes.sampling.condition_switch import SwitchingDenoiser
 from scorescope.probes.sampling.solvers import Euler
-from scorescope.reports.directions import figures, readings
+from scorescope.reports.directions import figures, findings, readings
 from scorescope.reports.directions.study import Contrast
 from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
@@ -47,6 +47,7 @@ def emergence_section(bench: Workbench) -> Section:
             ReportTable("gaps", gaps, "Distances between them in log-SNR, from the same bootstrap draws."),
             ReportTable("emergence", curves, shown=False),
         ],
+        findings=findings.earlier(gaps),
         text=left_out,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from scorescope.probes.sampling.arm_rows import RunArm
 from scorescope.probes.sampling.arms import sample_arms
 from scorescope.probes.sites.direction import Direction
 from scorescope.probes.sites.interventions import Intervention
-from scorescope.reports.directions import figures, readings
+from scorescope.reports.directions import figures, findings, readings
 from scorescope.reports.directions.study import Contrast
 from scorescope.reports.directions.workbench import (
     ALONE,
@@ -91,6 +91,7 @@ def steering_section(bench: Workbench) -> Section:
                 first=("attribute", "site", "verdict", *EFFECT, "margin", "low", "high"),
             ),
         ],
+        findings=findings.steered(found, labels),
     )  # fmt: skip
 
 

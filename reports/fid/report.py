@@ -77,7 +77,7 @@ def build(
     if shipped:
         scenes = PLANTED_QUICK if quick else PLANTED_FULL
         title, make = "A planted fringe: the answer is known", lambda view: planted_section(scenes, progress=progress)
-        sections = [("planted", title, make), *sections]
+        sections = [*sections, ("planted", title, make)]
     manifest = {
         **study.facts, "feature_space": study.extractor.name, "preprocessing": study.extractor.preprocessing,
         "second_space": study.spaces[1], "device": device,

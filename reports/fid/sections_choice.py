@@ -18,7 +18,7 @@ from scorescope.analysis.fid.verdicts import Verdict, verdict
 from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments
-from scorescope.reports.fid import figures, readings
+from scorescope.reports.fid import figures, findings, readings
 from scorescope.reports.fid.study import ImageSet, Reference, View, pictures
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -153,6 +153,7 @@ def audit_section(view: View) -> Section:
         text=" ".join([*notes, *(v.text for v in said[:-1])]),
         figures=[ReportFigure("audit", figures.audit(table, study.spaces), said[-1].text, caption, wide=True)],
         tables=[ReportTable("audit", table, "Every arm and metric: " + meaning)],
+        findings=findings.by_choice(table),
     )
 
 

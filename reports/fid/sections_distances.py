@@ -15,7 +15,7 @@ from scorescope.analysis.fid.companions import COMPANIONS, companion_table
 from scorescope.analysis.fid.kernels import cmmd
 from scorescope.probes.features.extraction import extract_spatial
 from scorescope.probes.features.extractors import spatial_readings
-from scorescope.reports.fid import figures, readings
+from scorescope.reports.fid import figures, findings, readings
 from scorescope.reports.fid.comparisons import OTHER_REAL
 from scorescope.reports.fid.study import ImageSet, Reference, Study, View, reading_table
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
@@ -44,6 +44,7 @@ def distances_section(view: View) -> Section:
             ReportTable("companions", table, "Every metric of every set, with 95 % intervals."),
             ReportTable("companion_columns", COMPANIONS.describe(), "Columns of the table above.", shown=False),
         ],
+        findings=findings.distances(frechet, study.spaces[0], view.fake.name),
     )
 
 

@@ -20,7 +20,7 @@ from scorescope.data.scenes import Scenes, render_scenes
 from scorescope.probes.features.extraction import extract, extract_maps
 from scorescope.probes.features.extractors import Extractor, classifier_extractor
 from scorescope.probes.features.images import ImageSource, tensor_images
-from scorescope.reports.fid import figures, readings
+from scorescope.reports.fid import figures, findings, readings
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 SKEWED = (0.55, 0.15, 0.15, 0.15)  # accessories of the generated scenes; the real ones have 1/4 each
@@ -94,6 +94,7 @@ def planted_section(count: int, *, progress: bool = True) -> Section:
             ReportTable("planted_audit", audit, "The audit of the planted scenes.", shown=False),
             ReportTable("planted_shares", shares, "Sensitivity by region and network."),
         ],
+        findings=[*findings.planted(shares), *findings.by_choice(audit, figure="planted_audit", own_data=False)],
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from scorescope.analysis.statistics.tables import Column, Schema
 from scorescope.probes.features.captum_maps import occlusion_maps
 from scorescope.probes.features.extraction import extract_maps, stream_maps
 from scorescope.probes.features.extractors import Extractor
-from scorescope.reports.fid import figures, readings
+from scorescope.reports.fid import figures, findings, readings
 from scorescope.reports.fid.study import View, pictures
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -98,6 +98,7 @@ def masks_section(view: View) -> Section:
             ReportTable("mask_shares", table, "; ".join(f"{c.name}: {c.meaning}" for c in REGIONS.columns)),
             ReportTable("mask_images", single, "Shares of every image.", shown=False),
         ],
+        findings=findings.inside_mask(plain),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scorescope.analysis.fid.contributions import direction_spectrum, feature_contributions, visible_share
 from scorescope.analysis.fid.influence_tables import CLASSES, class_table, group_table, influence_table, leave_one_out
 from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWarning
-from scorescope.reports.fid import figures, readings
+from scorescope.reports.fid import figures, findings, readings
 from scorescope.reports.fid.study import ImageSet, View, pictures
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 from scorescope.reports.page.texts import as_name
@@ -56,14 +56,17 @@ def images_section(view: View) -> Section:
         ReportTable("influence", table, "Influence of every image, largest first.", shown=False),
         ReportTable("left_out", checked, "The images shown, left out exactly, beside the first order.", shown=False),
     ]
+    found = []
     for kind, labels in view.study.groups.items():
         groups = group_table(values, labels, distance=view.distance())
         caption = f"Mean influence by {kind}, with 95 % intervals; removal_change is that of one image of the group."
         tables.append(ReportTable(f"groups_{as_name(kind)}", groups, caption))
+        found += findings.strongest_group(groups, kind)
     classes = _classes(view, values)
     rough = f"{n} images of {d} features are fewer than ten a feature: first order is rough."
     texts = [classes.text] if n >= FIRST_ORDER * d else [rough, classes.text]
-    return Section([*shown, *classes.figures], [*tables, *classes.tables], text=" ".join(texts).strip())
+    text, told = " ".join(texts).strip(), [*classes.findings, *found]
+    return Section([*shown, *classes.figures], [*tables, *classes.tables], text=text, findings=told)
 
 
 def _few_images(view: View) -> Section:
@@ -113,4 +116,5 @@ def _classes(view: View, values: Floats) -> Section:
     return Section(
         [ReportFigure("classes", figures.class_gaps(table), readings.read_classes(table), how, wide=True)],
         [ReportTable("classes", table, meaning)],
+        findings=findings.largest_gap(table),
     )

@@ -15,7 +15,7 @@ from scorescope.analysis.gaussian.paths import (
 from scorescope.analysis.gaussian.skip import skip_table
 from scorescope.analysis.gaussian.solver_errors import linear_error, solver_gains
 from scorescope.probes.sampling.solvers import DPMSolverPP2M, Euler, Heun, Solver
-from scorescope.reports.gaussian import figures, readings
+from scorescope.reports.gaussian import figures, findings, readings
 from scorescope.reports.gaussian.study import INTERVALS, TOLERANCE, Study
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -51,6 +51,7 @@ def paths_section(study: Study) -> Section:
             ReportTable("path_errors", errors, "One row a (quantity, sigma).", shown=False),
             ReportTable("mode_amplitudes", amplitudes, "One row a (mode, sigma).", shown=False),
         ],
+        findings=findings.order_of_modes(table),
     )  # fmt: skip
 
 
@@ -87,6 +88,7 @@ def skip_section(study: Study) -> Section:
             ReportTable("skips", table, "One row a (solver, steps, how the skip is spent, sigma_skip)."),
             ReportTable("skip_candidates", advice.table, "Error of the state at each candidate.", shown=False),
         ],
+        findings=findings.calls_saved(table),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from scorescope.analysis.gaussian.scores import SCORES, regimes, score_table
 from scorescope.analysis.gaussian.training import memorisation, nearest_step, training_dynamics
 from scorescope.data.checkpoints import load_snapshots
 from scorescope.probes.approximations import Approximation, TrainingSet
-from scorescope.reports.gaussian import figures, readings
+from scorescope.reports.gaussian import figures, findings, readings
 from scorescope.reports.gaussian.study import INTERVALS, Study
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -63,6 +63,7 @@ def laws_section(study: Study) -> Section:
             ReportTable("scores", every, "One row a (query, sigma, approximation, metric).", shown=False),
             ReportTable("scores_columns", SCORES.describe(), "Columns of that table.", shown=False),
         ],
+        findings=[*findings.as_good(levels), *findings.unexplained(held_out, name)],
     )
 
 
@@ -115,6 +116,7 @@ def memory_section(study: Study) -> Section:
             )
         ],
         tables=[ReportTable("memorisation", whole, "One row a (denoiser, set, sigma, quantity).", shown=False)],
+        findings=findings.remembered(tables, study.model.name, trained=study.model.digits is not None),
     )  # fmt: skip
 
 

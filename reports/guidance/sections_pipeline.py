@@ -8,11 +8,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from scorescope.analysis.guidance.decomposition import decompose
 from scorescope.analysis.guidance.images import image_table, value_density
 from scorescope.analysis.guidance.information import guidance_information, suggest_interval
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.probes.recording.trace import Trace
-from scorescope.reports.guidance import figures, readings, readings_pipeline
+from scorescope.reports.guidance import figures, findings, readings, readings_pipeline
 from scorescope.reports.guidance.figures_pipeline import image_statistic, replayed_rules, set_densities
 from scorescope.reports.guidance.pipeline_study import RANGE, PipelineStudy
 from scorescope.reports.guidance.sections_traces import trace_section
@@ -109,6 +110,7 @@ def information_section(study: PipelineStudy) -> Section:
             ReportTable("suggested_interval", interval, "Noise levels that hold the central share of the information."),
             ReportTable("information", curve, "One row a noise level.", shown=False),
         ],
+        findings=findings.where_to_guide(curve, interval, decompose(trace)),
     )
 
 
@@ -141,6 +143,11 @@ def images_section(study: PipelineStudy) -> Section:
         tables=[
             ReportTable("images", images, "One row a (setting, statistic of its images), with intervals."),
             ReportTable("value_density", density, "Densities as drawn.", shown=False),
+        ],
+        findings=[
+            one
+            for quantity, label in STATISTICS.items()
+            for one in findings.between_settings(images, quantity, label, figure=quantity)
         ],
     )
 

@@ -11,7 +11,8 @@ from scorescope.analysis.guidance.paired_runs import savings
 from scorescope.analysis.guidance.run_keys import PATH, summarise_runs
 from scorescope.analysis.guidance.setting_comparisons import pareto
 from scorescope.analysis.guidance.sweeps import METRICS, measure_sweep
-from scorescope.reports.guidance import figures, readings
+from scorescope.reports.guidance import figures, findings, readings
+from scorescope.reports.guidance.runs import of_run
 from scorescope.reports.guidance.study import (
     INFORMATION_STEPS,
     KEPT,
@@ -41,6 +42,7 @@ def information_section(study: Study) -> Section:
     )
     figure, reading = figures.information(curve, interval), readings.read_information(curve, interval)
     bands = _bands(study)
+    calls = of_run(study.rows, "CFG", WEIGHT)
     return Section(
         [ReportFigure("information", figure, reading, how), *bands.figures],
         [
@@ -49,6 +51,7 @@ def information_section(study: Study) -> Section:
             *bands.tables,
         ],
         bands.text,
+        findings=findings.where_to_guide(curve, interval, calls),
     )
 
 
@@ -128,6 +131,11 @@ def effects_section(study: Study) -> Section:
             ReportTable("conclusions", conclusions(found), "An effect is shown only if all its parts are."),
             ReportTable("effects", found, parts),
             ReportTable("savings", saved, "Calls saved by adaptive guidance, and the change of the final sample."),
+        ],
+        findings=[
+            *findings.out_of_range(found, STRONG),
+            *findings.diversity(found),
+            *findings.cheaper(saved, f"adaptive, threshold {PAPER_THRESHOLD:g}"),
         ],
     )
 

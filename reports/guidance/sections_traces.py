@@ -11,6 +11,7 @@ from scorescope.analysis.guidance.paired_runs import separation
 from scorescope.analysis.guidance.run_keys import PATH, run_name
 from scorescope.data.errors import InputError
 from scorescope.probes.recording.trace import Trace
+from scorescope.reports.guidance import findings
 from scorescope.reports.guidance.peaks import any_update
 from scorescope.reports.guidance.runs import of_path
 from scorescope.reports.guidance.sections_paths import (
@@ -48,7 +49,9 @@ def trace_section(source: Path | Trace, suffix: str) -> Section:
         part = _path_section(trace, table, steps, key, suffix if not number else f"{suffix}_{number}")
         name = "" if len(paths) == 1 and table["run"].nunique() == 1 else f"{_named(table, key)}: "
         texts.append(f"{name}{part.text}")
-        whole = Section([*whole.figures, *part.figures], [*whole.tables, *part.tables])
+        whole = Section(
+            [*whole.figures, *part.figures], [*whole.tables, *part.tables], findings=[*whole.findings, *part.findings]
+        )
     if len(paths) > MOST:
         texts.append(f"{len(paths) - MOST} more rules and weights are in the tables alone.")
     return replace(whole, text=" ".join(texts))
@@ -68,6 +71,7 @@ def _path_section(
         figures=[*update_figures(steps, *run, suffix=suffix), gain, clip],
         tables=[gain_table, *clip_tables, *momentum_tables],
         text=momentum,
+        findings=findings.rescaling(steps, *run, figure=f"update_parts{suffix}"),
     )
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from scorescope.analysis.guidance.decomposition import DECOMPOSITION
-from scorescope.reports.guidance import figures, readings
+from scorescope.reports.guidance import figures, findings, readings
 from scorescope.reports.guidance.peaks import any_update, why_none
 from scorescope.reports.guidance.sections_paths import clip_parts, gain_parts
 from scorescope.reports.guidance.study import WEIGHT, WEIGHTS, Study
@@ -28,7 +28,8 @@ def update_section(study: Study) -> Section:
         readings.read_share(steps, study.centred, WEIGHT),
         HOW + "1/N: a random direction in N dimensions. Mean removed: without the brightness offset.",
     )
-    return Section(text=text, figures=[parts, share, cosine])
+    found = findings.rescaling(steps, "CFG", WEIGHT, figure="parallel_share")
+    return Section(text=text, figures=[parts, share, cosine], findings=found)
 
 
 def no_update(steps: pd.DataFrame) -> str:

@@ -11,15 +11,18 @@ and a figure gives one.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
+import scipy
 
 from scorescope.data.doors import checked
 
 MOST = 5
 RULE = (
     "At most five findings whose 95 % interval excludes that there is nothing, the clearest first: by the distance "
-    "from nothing in half-widths of the interval. At most one a figure; self-tests come last."
+    "from nothing in half-widths of the interval, which is widened where the number is the largest of several. At most "
+    "one a figure; self-tests come last."
 )
 
 
@@ -75,23 +78,50 @@ class Finding:
 class FirstScreen:
     """What a page begins with: what is `shown`, at most `MOST` findings, and what is `open`, as many at most."""
 
-    shown: tuple[Finding, ...]
-    open: tuple[Finding, ...]
+    shown: tuple[Finding, ...] = ()
+    open: tuple[Finding, ...] = ()
 
 
-def strength(value: float, low: float, high: float, *, nothing: float = 0.0) -> float:
-    """Distance of a value from nothing, in half-widths of its interval on that side; NaN if there is no interval."""
+def strength(value: float, low: float, high: float, *, nothing: float = 0.0, of_several: int = 1) -> float:
+    """Distance of a value from nothing, in half-widths of its 95 % interval on that side; NaN if there is no interval.
+
+    Where the value is the largest `of_several`, the interval is widened for their number, as Bonferroni's correction
+    widens one of a normal law.
+    """
     distance = abs(value - nothing)
     width = value - low if value > nothing else high - value
     if math.isnan(distance) or math.isnan(width):
         return math.nan
-    return distance / width if width > 0 else math.inf if distance > 0 else 0.0
+    widened = width * _half_width(0.05 / of_several) / _half_width(0.05)
+    return distance / widened if widened > 0 else math.inf if distance > 0 else 0.0
 
 
-def strength_of(row: "pd.Series[float]", value: str = "mean", *, of: str = "", nothing: float = 0.0) -> float:
+def strength_of(
+    row: "pd.Series[Any]", value: str = "mean", *, of: str = "", nothing: float = 0.0, of_several: int = 1
+) -> float:
     """That of a row of a table: `value`, and `<of>_low` to `<of>_high`, without `of` `low` to `high`."""
     low, high = (float(row[f"{of}_{end}" if of else end]) for end in ("low", "high"))
-    return strength(float(row[value]), low, high, nothing=nothing)
+    return strength(float(row[value]), low, high, nothing=nothing, of_several=of_several)
+
+
+def strength_of_p(p: float, *, of_several: int = 1) -> float:
+    """That of a two-sided p value, of the smallest of several: above 1 where the corrected one is below 0.05."""
+    corrected = min(1.0, p * of_several)
+    return math.inf if corrected == 0 else _half_width(corrected) / _half_width(0.05)
+
+
+def strength_apart(one: "pd.Series[Any]", other: "pd.Series[Any]", value: str = "mean", *, of: str = "") -> float:
+    """That of the gap between two numbers: above 1 where their two intervals do not meet."""
+    low, high = sorted((one, other), key=lambda row: float(row[value]))
+    ends = [f"{of}_{end}" if of else end for end in ("low", "high")]
+    gap = float(high[value] - low[value])
+    width = float(low[ends[1]] - low[value] + high[value] - high[ends[0]])
+    return math.nan if math.isnan(gap + width) else gap / width if width > 0 else math.inf if gap > 0 else 0.0
+
+
+def _half_width(error: float) -> float:
+    """Of an interval of a standard normal law that leaves out `error`."""
+    return float(scipy.special.ndtri(1 - error / 2))
 
 
 @checked

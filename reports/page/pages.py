@@ -162,7 +162,7 @@ class Outcome:
     readings: list[str]
     seconds: float
     tables: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
-    first: FirstScreen = field(default_factory=lambda: FirstScreen((), ()))
+    first: FirstScreen = field(default_factory=FirstScreen)
 
 
 @checked

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from scorescope.data import InputError
 from scorescope.reports.page import pictures
 from scorescope.reports.page.facts import plain
 from scorescope.reports.page.files import make_folder
+from scorescope.reports.page.findings import Finding
 from scorescope.reports.page.index import write_index
 from scorescope.reports.page.pages import ReportFigure, ReportTable, ReportWriter, Section
 from scorescope.reports.page.tables import format_cell
@@ -117,11 +119,26 @@ def test_long_tables_are_cut_on_the_page_but_not_on_disk(tmp_path):
     assert len(pd.read_csv(tmp_path / "tables/long.csv")) == 100
 
 
-def test_index_links_to_reports(tmp_path):
+def test_index_links_to_reports_and_says_what_they_found(tmp_path):
     with writer(tmp_path / "demo") as report:
-        report.section("one", "One", section)
+        report.section("one", "One", lambda: replace(section(), findings=[Finding("It <rises> & rises.", 2.0)]))
     page = write_index(tmp_path, [report.outcome]).read_text()
     assert 'href="demo/index.html"' in page and "It &lt;rises&gt; &amp; rises." in page
+
+
+def test_the_first_screen_links_to_its_figures(tmp_path):
+    found = [
+        Finding("Twice as <large>.", 3.0, "one"),
+        Finding("Perhaps.", 0.5, "one", n=10, unit="images"),
+        Finding("Elsewhere.", 2.0, "none"),
+    ]
+    with writer(tmp_path) as report:
+        report.section("one", "One", lambda: replace(section(), findings=found))
+    page = (tmp_path / "index.html").read_text()
+    first = re.search(r'<section id="findings".*?</section>', page, re.DOTALL)[0]
+    assert [one.text for one in report.outcome.first.shown] == ["Twice as <large>.", "Elsewhere."]
+    assert "Twice as &lt;large&gt;." in first and first.count('href="#figure-one"') == 3 and 'id="figure-one"' in page
+    assert "about 40 images would show it, not 10" in first and "<img" in first and 'href="#figure-none"' not in first
 
 
 def test_cells_and_plain_values():

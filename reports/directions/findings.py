@@ -1,0 +1,132 @@
+"""What a directions report can begin with: one function a finding, from the tables of its sections.
+
+Each says a number with its interval and what it means for who reads or steers; `page.findings` chooses among them.
+"""
+
+import numpy as np
+import pandas as pd
+
+from scorescope.analysis.directions.steering import SteerCurve
+from scorescope.reports.directions.study import site_name
+from scorescope.reports.page.findings import Finding, strength_apart, strength_of
+from scorescope.reports.page.numbers import told
+
+_LATER = {
+    "visible_from": "it can be seen in the estimate",
+    "committed_at": "it is settled",
+    "steerable_until": "it follows a switched condition no longer",
+}
+
+
+def readable(final: pd.DataFrame) -> list[Finding]:
+    """The attributes that are read better than chance, each at its best cell, on test images."""
+    rows = final.dropna(subset=["value", "low"])
+    if rows.empty:
+        return []
+    beyond = [strength_of(row, "value", nothing=row["chance"]) for _, row in rows.iterrows()]
+    shown = rows[np.array(beyond) > 1]
+    texts = [
+        f"{row['attribute']} with {told(row, 'value', form='.0%')} at {site_name(row['site'])}, σ = {row['sigma']:.2g}"
+        for _, row in (shown if len(shown) else rows).iterrows()
+    ]
+    text = f"A linear probe reads {', '.join(texts)} of the test images"
+    weakest = min(value for value in beyond if value > 1) if len(shown) else max(beyond)
+    found = Finding(f"{text} right.", weakest, "probe_map", n=rows["n"].min(), unit="images", doubt=f"{text}: chance.")
+    return [found]
+
+
+def steered(found: SteerCurve, label: str) -> list[Finding]:
+    """Whether the direction moves its attribute by more than every control, on seeds that had no part in the choice."""
+    row = found.verdicts.iloc[0]
+    text = (
+        f"Adding the direction of {label} moves the attribute by {told(row, 'effect', of='effect', form='.2g')} "
+        f"standard deviations, {told(row, 'margin', form='.2g')} more than the largest control"
+    )
+    clear = strength_of(row, "margin") if row["margin"] > 0 else 0.0
+    shown = row["verdict"] == "steerable"
+    return [
+        Finding(
+            f"{text}: it can be steered there.", clear if shown else min(clear, 1.0), "dose_response", n=row["n"],
+            unit="seeds", doubt=f"{text}: {row['verdict']}.",
+        )
+    ]  # fmt: skip
+
+
+def earlier(gaps: pd.DataFrame) -> list[Finding]:
+    """The landmark that an attribute is read before by most, for the width of its interval."""
+    rows = gaps[(gaps["earlier"] == "readable_from") & (gaps["defined"] > 0.95) & np.isfinite(gaps["gap"])]
+    found = [(strength_of(row, "gap", of_several=len(rows)), row) for _, row in rows[rows["gap"] > 0].iterrows()]
+    if not found:
+        return []
+    clear, row = max(found, key=lambda one: one[0])
+    text = f"{row['attribute']} is readable {told(row, 'gap', form='.2g')} log-SNR before {_LATER[row['later']]}"
+    text += ": what a probe reads is not what one can still change or see."
+    return [
+        Finding(text, clear, "emergence", n=row["n"], unit="seeds", doubt="No attribute is shown to be readable before "
+        "it is visible, settled or steerable no longer.")
+    ]  # fmt: skip
+
+
+def lost_first(half: pd.DataFrame) -> list[Finding]:
+    """Which attribute is lost first as noise grows, of those whose error reaches 1/4 in all draws."""
+    rows = half[half["metric"] == "attribute score"].dropna(subset=["sigma", "low", "high"])
+    ranked = rows[rows["reached"] > 0.975].sort_values("sigma")
+    if len(ranked) < 2:
+        return []
+    first, second = ranked.iloc[0], ranked.iloc[1]
+    texts = [f"{row['attribute']} at σ = {told(row, 'sigma', form='.2g')}" for row in (first, second)]
+    text = f"As noise grows {texts[0]} is lost first, before {texts[1]}"
+    logs = [np.log(row[["sigma", "low", "high"]].astype(float)) for row in (first, second)]
+    found = strength_apart(*logs, "sigma")
+    doubt = f"Which attribute is lost first as noise grows: {', '.join(texts)}."
+    return [Finding(f"{text}.", found, "attribute_loss", n=min(first["n"], second["n"]), unit="pairs", doubt=doubt)]
+
+
+def contradiction(expected: pd.DataFrame) -> list[Finding]:
+    """Attributes of which the condition tells more than there is to know: the two branches contradict each other."""
+    rows = expected[(expected["estimator"] == "log_ratio")].dropna(subset=["nats", "low"])
+    beyond = {
+        name: strength_of(row, "nats", nothing=row["entropy_nats"], of_several=len(rows))
+        for name, row in rows.set_index("attribute").iterrows()
+        if row["nats"] > row["entropy_nats"]
+    }
+    shown = rows[[beyond.get(name, 0.0) > 1 for name in rows["attribute"]]]
+    if shown.empty:
+        return []
+    parts = [
+        f"{row['attribute']} {told(row, 'nats', form='.2g')} nats where {row['entropy_nats']:.2g} are to be known"
+        for _, row in shown.iterrows()
+    ]
+    text = f"The guided and the open branch contradict each other: {', '.join(parts)}"
+    least = min(beyond[name] for name in shown["attribute"])
+    return [Finding(f"{text}. Take amounts of information from this network as upper bounds.", least, "information")]
+
+
+def carried(recovery: pd.DataFrame) -> list[Finding]:
+    """The site that alone carries most of the condition's effect, over all noise levels."""
+    rows = recovery[(recovery["form"] == "sufficiency") & (recovery["sigma_low"] == 0)].dropna(subset="median_low")
+    rows = rows[rows["sigma_high"] == rows["sigma_high"].max()]
+    if rows.empty:
+        return []
+    row = rows.loc[rows["median"].idxmax()]
+    share = told(row, "median", of="median", form=".0%")
+    text = f"{site_name(row['site'])} alone carries {share} of the condition's effect"
+    found = strength_of(row, "median", of="median", of_several=len(rows))
+    doubt = f"No site is shown to carry the condition's effect; {text}."
+    return [
+        Finding(f"{text}, the most of {len(rows)} sites.", found, "recovery", n=row["n"], unit="seeds", doubt=doubt)
+    ]
+
+
+def told_apart(judged: pd.DataFrame) -> list[Finding]:
+    """How often the judge tells the ends of its prompts apart, where it does so least."""
+    if judged.empty:
+        return []
+    row = judged.loc[judged["share"].idxmin()]
+    text = f"The judge tells the ends of {row['attribute']} apart in {told(row, 'share', form='.0%')} of the pairs"
+    return [
+        Finding(
+            f"{text}; half is chance.", strength_of(row, "share", nothing=0.5), "prompt_images", n=row["pairs"],
+            unit="pairs", doubt=f"{text}: not told from chance, so that what is said of it by scores means no more.",
+        )
+    ]  # fmt: skip
