@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.category import StrCategoryFormatter
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
@@ -90,17 +91,14 @@ def _percent(ax: Axes, box: Bbox, place: Any) -> Floats:
 
 
 def _has_names(axis: Axis) -> bool:
-    return isinstance(axis.get_major_formatter(), FixedFormatter)
+    """Whether its ticks were given names."""
+    return isinstance(axis.get_major_formatter(), FuncFormatter | StrCategoryFormatter)
 
 
 def _said(axis: Axis, value: float) -> str:
     """A value with what its axis is called; by its name where the axis has names."""
-    formatter = axis.get_major_formatter()
-    if isinstance(formatter, FixedFormatter):
-        names = dict(zip(map(float, axis.get_majorticklocs()), formatter.seq, strict=False))
-        if value in names:
-            return _plain(names[value])
-    return f"{_name(axis.get_label_text())} {value:.4g}".strip()
+    named = _plain(axis.get_major_formatter()(value)) if _has_names(axis) else ""
+    return f"{_name(axis.get_label_text())} {named or format(value, '.4g')}".strip()
 
 
 def _name(label: object) -> str:

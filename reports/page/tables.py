@@ -84,7 +84,8 @@ def first_columns(table: pd.DataFrame, asked: Sequence[str] = ()) -> list[int]:
     everything = range(len(names))
     if len(names) <= MOST_COLUMNS:
         return list(everything)
-    head = [*_keys(table), *(place for place in everything if names[place] in VERDICTS)]
+    told = [place for place in everything if names[place] in VERDICTS and any(map(str, table.iloc[:, place]))]
+    head = [*_keys(table), *told]
     vary = [name for place, name in enumerate(names) if table.iloc[:, place].astype(str).nunique() > 1]
     chosen = set(head)
     for name in (*(name for name in VALUES if name in names), *vary, *names):
