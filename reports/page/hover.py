@@ -60,7 +60,8 @@ def _series(ax: Axes) -> Iterator[tuple[str, Floats]]:
             yield _name(bars.get(line) or line.get_label()), np.asarray(line.get_xydata(), np.float64)
     for scatter in ax.collections:
         if scatter.get_offset_transform() == ax.transData:
-            yield _name(scatter.get_label()), np.ma.filled(scatter.get_offsets().astype(np.float64), np.nan)
+            places = np.ma.asarray(scatter.get_offsets(), np.float64)
+            yield _name(scatter.get_label()), np.ma.filled(places, np.nan)
 
 
 def _cells(ax: Axes, box: Bbox) -> Iterator[Spot]:
@@ -77,11 +78,12 @@ def _cell(ax: Axes, box: Bbox, image: AxesImage, row: int, column: int, value: f
     rows, columns = image.get_array().shape  # type: ignore[union-attr]  # it is there
     x, y = (np.linspace(left, right, columns + 1), np.linspace(top, bottom, rows + 1))
     corners = np.asarray([(x[column + end], y[row + end]) for end in (0, 1)])
-    ends = np.sort([_percent(ax, box, corner) for corner in corners], axis=0)
+    (left, top), (right, bottom) = np.sort([_percent(ax, box, corner) for corner in corners], axis=0)
     middle = corners.mean(axis=0)
     where = [_said(axis, at) for axis, at in zip((ax.yaxis, ax.xaxis), middle[::-1], strict=True) if _has_names(axis)]
     told = "missing" if np.isnan(value) else f"{value:.4g}"
-    return Spot(*ends[0], *(ends[1] - ends[0]), ": ".join([", ".join(where), told] if where else [told]))
+    named = f"{', '.join(where)}: {told}" if where else told
+    return Spot(float(left), float(top), float(right - left), float(bottom - top), named)
 
 
 def _percent(ax: Axes, box: Bbox, place: Any) -> Floats:
