@@ -273,6 +273,7 @@ def test_wheel_installs_and_imports_outside_the_checkout(tmp_path):
         assert f"scorescope/{room}/py.typed" in names and f"scorescope/{room}/__init__.py" in names
     assert "scorescope/data/weights/digits.safetensors" in names
     assert "scorescope/reports/page/templates/report.html.j2" in names
+    assert "scorescope/reports/page/vendored/LICENSE-tabulator" in names
     assert "scorescope/__init__.py" not in names and not any(name.startswith("tests") for name in names)
     site = tmp_path / "env/lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     venv.create(tmp_path / "env", with_pip=False)

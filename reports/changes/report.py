@@ -101,6 +101,10 @@ def compare_sweeps(out: Path | str, sweeps: Mapping[str, Path | str], *, command
             runs = open_run(base, mine[setting]), open_run(name, theirs[setting])
             make = partial(compare_section, *runs, str(place))
             page.section(f"setting{place}", f"{setting}: {name} beside {base}", make)
+        for place, (name, settings) in enumerate(alone.items()):
+            if settings:
+                title = f"Settings that {base} or {name} has alone"
+                page.absent(f"alone{place}", title, f"Compared with none: {', '.join(settings)}.")
     return page.outcome
 
 

@@ -8,7 +8,9 @@ from scorescope.probes.models.model import load_model
 from scorescope.reports import directions, fid, gaussian, guidance
 from scorescope.reports.cli.endings import this_command
 from scorescope.reports.directions import load_subject
-from scorescope.reports.page.pages import Outcome, make_folder, write_index
+from scorescope.reports.page.files import make_folder
+from scorescope.reports.page.index import write_index
+from scorescope.reports.page.pages import Outcome
 
 # in the order of the index page
 REPORTS: dict[str, Callable[[Path], Outcome]] = {

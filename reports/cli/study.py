@@ -17,7 +17,9 @@ from scorescope.data.written_files import read_json, write_json
 from scorescope.reports.cli.endings import this_command
 from scorescope.reports.cli.repeatable import run
 from scorescope.reports.cli.study_file import Part, Study, read_study
-from scorescope.reports.page.pages import Outcome, ReportWriter, make_folder
+from scorescope.reports.page.files import make_folder
+from scorescope.reports.page.index import link_pages
+from scorescope.reports.page.pages import Outcome, ReportWriter
 from scorescope.reports.page.requests import Request, same_question
 from scorescope.reports.page.texts import say
 from scorescope.reports.studies.made import MANIFEST, read_made
@@ -85,7 +87,12 @@ def run_study(study: Study | Path | str) -> StudyOutcome:
             table = headline_table(makings)
             for name, heading, make in sections(makings, table):
                 page.section(name, heading, make)
+    link_pages(study.out / "index.html", title, {study.out / one.folder / "index.html": _title(one) for one in makings})
     return StudyOutcome(page.outcome, table, kept)
+
+
+def _title(one: Making) -> str:
+    return f"{one.report} of {one.name}"
 
 
 def _making(part: Part, out: Path, kept: list[str]) -> Making:

@@ -51,7 +51,10 @@ def direction_section(bench: Workbench) -> Section:
             ),
         ],
         tables=[
-            ReportTable("readers", readers, "Which direction reads best, which moves best, and the angle between."),
+            ReportTable(
+                "readers", readers, "Which direction reads best, which moves best, and the angle between.",
+                first=("attribute", "method", "control", "auc", "reads_best", "effect", "moves_best"),
+            ),
             ReportTable("stability", stability, "Cosines between halves, bootstrap draws and shuffled labels."),
             ReportTable("transport", transported, "Ways to carry the direction over noise levels, by their effect."),
             ReportTable("step_cosines", cosines, shown=False),

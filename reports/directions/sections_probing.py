@@ -1,26 +1,39 @@
 """Sections of the directions report that read: what the model makes, and where attributes are readable."""
 
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scorescope.analysis.guidance.quality import attribute_agreement
+from scorescope.probes.guidance.base import GuidanceState
+from scorescope.probes.sampling.guided_denoiser import GUIDED
 from scorescope.probes.sampling.sample import sample
 from scorescope.reports.directions import figures, findings, readings
 from scorescope.reports.directions.study import Subject
 from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+from scorescope.reports.page.strips import strips
+
+STEPPED = 8  # samples that one steps through, and at how many noise levels at most
+FRAMES = 8
 
 
 def model_section(bench: Workbench) -> Section:
     """Samples, and how often they show what was asked for."""
     subject, count = bench.subject, bench.size(256, 64)
     labels = subject.draw_labels(count)
+    estimates: dict[float, list[Tensor]] = {}
     run = sample(
         subject.denoiser, seeds=bench.seeds(count), sigmas=bench.steps(18), condition=subject.conditions(labels),
         shape=tuple(subject.images.shape[1:]), device=subject.images.device, batch=subject.batch,
-        progress=bench.progress,
+        progress=bench.progress, watch=partial(_keep, estimates),
     )  # fmt: skip
     table = _agreement(subject, run.samples, labels)
     shares = ReportTable("agreement", table, "Share of images that show what was asked for.")
@@ -30,11 +43,35 @@ def model_section(bench: Workbench) -> Section:
             ReportFigure(
                 "samples", figures.picture_rows({"": shown[0], " ": shown[1]}, [""] * 12),
                 readings.read_agreement(table),
-                "Samples at guidance weight 1, Heun with 18 steps; conditions in a mixed order.", wide=True,
+                "Samples at guidance weight 1, Heun with 18 steps; conditions in a mixed order. By the slider what the "
+                f"denoiser estimates of the first {STEPPED} at falling noise levels, above the samples.",
+                wide=True, frames=_frames(subject, estimates, run.samples),
             )
         ],
         tables=[] if table.empty else [shares],
     )  # fmt: skip
+
+
+def _keep(
+    estimates: dict[float, list[Tensor]], branch: str, state: GuidanceState, rows: Tensor, prediction: Tensor
+) -> None:
+    """Keep what is predicted of the first samples at the first call of each step."""
+    if branch == GUIDED and state.call == 0 and int(rows[0]) < STEPPED:
+        estimates.setdefault(state.sigma, []).append(prediction[rows.to(prediction.device) < STEPPED].clone())
+
+
+def _frames(subject: Subject, estimates: Mapping[float, list[Tensor]], samples: Tensor) -> dict[str, Figure]:
+    """Estimates of the first samples above what they became, at noise levels spread over the path."""
+    levels = list(estimates)
+    chosen = np.unique(np.linspace(0, len(levels) - 1, FRAMES).round().astype(int))
+    ends = _pictures(subject, samples[:STEPPED])
+    shown = {levels[place]: _pictures(subject, torch.cat(estimates[levels[place]])) for place in chosen}
+    return {f"σ = {sigma:.3g}": strips({"estimate": now, "sample": ends}) for sigma, now in shown.items()}
+
+
+def _pictures(subject: Subject, images: Tensor) -> NDArray[Any]:
+    pictures: NDArray[Any] = ((subject.pictures(images).float().clamp(-1, 1) + 1) / 2).movedim(1, -1).cpu().numpy()
+    return pictures
 
 
 def _agreement(subject: Subject, samples: Tensor, labels: Tensor) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from scorescope.reports.directions.workbench import (
 )
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
+EFFECT = ("effect", "effect_low", "effect_high")
 DOSES = (-6.0, -4.0, -2.0, 2.0, 4.0, 6.0)
 CONFIRMED = (
     "The pair that the map shows most clearly as readable and not steerable, once more on test images and on other "
@@ -78,11 +79,17 @@ def steering_section(bench: Workbench) -> Section:
             ),
         ],
         tables=[
-            ReportTable("steer_map", bench.steered, f"Readable and steerable, by attribute and site. {SCREENING}"),
+            ReportTable(
+                "steer_map", bench.steered, f"Readable and steerable, by attribute and site. {SCREENING}",
+                first=("attribute", "site", "finding", "accuracy", "accuracy_low", "accuracy_high", *EFFECT),
+            ),
             *([] if confirmed.empty else [ReportTable("confirmed", confirmed, CONFIRMED)]),
             ReportTable("dose_response", found.curve, shown=False),
             ReportTable("dose_arms", found.arms, shown=False),
-            ReportTable("dose_verdict", found.verdicts, "The direction against its controls."),
+            ReportTable(
+                "dose_verdict", found.verdicts, "The direction against its controls.",
+                first=("attribute", "site", "verdict", *EFFECT, "margin", "low", "high"),
+            ),
         ],
         findings=findings.steered(found, labels),
     )  # fmt: skip
@@ -160,5 +167,10 @@ def window_section(bench: Workbench) -> Section:
                 wide=True,
             )
         ],
-        tables=[ReportTable("windows", effects, "Effect of the direction within each window of noise levels.")],
+        tables=[
+            ReportTable(
+                "windows", effects, "Effect of the direction within each window of noise levels.",
+                first=("attribute", "site", "sigma_low", "sigma_high", "verdict", *EFFECT, "margin", "low", "high"),
+            )
+        ],
     )  # fmt: skip

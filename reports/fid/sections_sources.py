@@ -1,11 +1,16 @@
 """Sections of the FID report on where the distance comes from: features, images, groups and classes."""
 
+import itertools
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from scorescope.analysis.fid.contributions import direction_spectrum, feature_contributions, visible_share
 from scorescope.analysis.fid.influence_tables import CLASSES, class_table, group_table, influence_table, leave_one_out
@@ -13,9 +18,12 @@ from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWar
 from scorescope.reports.fid import figures, findings, readings
 from scorescope.reports.fid.study import ImageSet, View, pictures
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+from scorescope.reports.page.strips import strips
 from scorescope.reports.page.texts import as_name
 
 EXTREMES = 10
+RANKS = 7  # groups of images that one steps through
+SIDE = 160  # pixels of an image there
 LEFT_OUT = 256  # images that are left out one by one where n <= d
 Floats = NDArray[np.float64]
 
@@ -51,7 +59,7 @@ def images_section(view: View) -> Section:
     checked = exact.merge(table[["image", "influence", "removal_change"]], on="image")
     agreement = float(np.corrcoef(checked["change"], checked["removal_change"])[0, 1])
     note = f"Correlation with the first order, -influence / n: {agreement:.4f}."
-    shown = [_extremes(view, chosen, exact, note)]
+    shown = [_extremes(view, chosen, exact, note, _ranks(view, table))]
     tables = [
         ReportTable("influence", table, "Influence of every image, largest first.", shown=False),
         ReportTable("left_out", checked, "The images shown, left out exactly, beside the first order.", shown=False),
@@ -92,14 +100,43 @@ def _both_ends(table: pd.DataFrame) -> NDArray[np.int64]:
     return ends
 
 
-def _extremes(view: View, chosen: NDArray[np.int64], exact: pd.DataFrame, note: str = "") -> ReportFigure:
+def _ranks(view: View, table: pd.DataFrame) -> dict[str, Figure]:
+    """Images from the one end to the other, ten at a time, each with its first-order change."""
+    starts = np.unique(np.linspace(0, max(0, len(table) - EXTREMES), RANKS).round().astype(int))
+    parts = [table.iloc[start : start + EXTREMES] for start in starts]
+    rows = np.concatenate([part["image"].to_numpy() for part in parts])
+    images = iter(pictures(view.fake.source, rows))
+    return {
+        f"rank {start + 1} to {start + len(part)} of {len(table)}": strips(
+            {"image": _squares(list(itertools.islice(images, len(part))))},
+            [f"{change:+.2g}" for change in part["removal_change"]],
+        )
+        for start, part in zip(starts, parts, strict=True)
+    }
+
+
+def _squares(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Images of any sizes as squares of one size."""
+    size = min(SIDE, max(max(image.shape[:2]) for image in images))
+    fitted = [ImageOps.pad(Image.fromarray(image), (size, size), Image.Resampling.NEAREST) for image in images]
+    return np.stack([np.asarray(image) for image in fitted])
+
+
+def _extremes(
+    view: View,
+    chosen: NDArray[np.int64],
+    exact: pd.DataFrame,
+    note: str = "",
+    ranks: Mapping[str, Figure] = MappingProxyType({}),
+) -> ReportFigure:
     """The images at both ends, each with what leaving it out does to the distance; `exact` in their order."""
     shown, half, values = pictures(view.fake.source, chosen), len(chosen) // 2, exact["change"].to_numpy(np.float64)
     up, down = values[:half].tolist(), values[half:].tolist()
     figure = figures.extremes(shown[:half], shown[half:], up, down, names=view.labels(chosen))
     reading = readings.read_extremes(values, float((exact["fd_without"] - exact["change"]).iloc[0]))
-    how = f"Numbers: change of FD when the image is left out, exactly. {note}".strip()
-    return ReportFigure("extremes", figure, reading, how, wide=True)
+    slider = "By the slider images of all ranks, with the change in first order." if ranks else ""
+    how = f"Numbers: change of FD when the image is left out, exactly. {note} {slider}".strip()
+    return ReportFigure("extremes", figure, reading, how, wide=True, frames=ranks)
 
 
 def _classes(view: View, values: Floats) -> Section:

@@ -55,7 +55,10 @@ def laws_section(study: Study) -> Section:
         ],
         tables=[
             ReportTable(
-                "regimes", levels, "One row a noise level, held-out queries; `reason` says what is not shown, and why."
+                "regimes",
+                levels,
+                "One row a noise level, held-out queries; `reason` says what is not shown, and why.",
+                first=("sigma", "best", "best_fraction", "best_fraction_low", "best_fraction_high", "reason"),
             ),
             ReportTable("scores", every, "One row a (query, sigma, approximation, metric).", shown=False),
             ReportTable("scores_columns", SCORES.describe(), "Columns of that table.", shown=False),

@@ -107,8 +107,14 @@ def build(
         if not study.swept:
             cause = next(iter(page.failures.values()))
             raise InputError("model", found=f"no setting that could be sampled ({cause})", expected="at least one")
-        for name, heading, make in (*SWEPT, *(COMPARED if _comparable(study) else ())):
+        for name, heading, make in SWEPT:
             page.section(name, heading, partial(make, study))
+        comparable = _comparable(study)
+        for name, heading, make in COMPARED:
+            if comparable:
+                page.section(name, heading, partial(make, study))
+            else:
+                page.absent(name, heading, "It needs an unguided run, which failed: see the top of the page.")
         page.section("tables", "Tables", partial(tables_section, study))
     return page.outcome
 
@@ -226,7 +232,10 @@ def build_from_pipeline(
         study.recorded  # noqa: B018  first of all, so that what fails later loses no image
         page.section("pipeline", "The pipeline", partial(pipeline_section, study))
         for part, heading, make in sections(study):
-            page.section(part, heading, partial(make, study))
+            if isinstance(make, str):
+                page.absent(part, heading, make)
+            else:
+                page.section(part, heading, partial(make, study))
     return page.outcome
 
 

@@ -1,6 +1,7 @@
 """Parts and sections of the guidance report on whole paths: gains, norm clips, and where the paths of two runs part."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ from scorescope.probes.guidance import APG, CFG, Interval, Rule
 from scorescope.probes.models.model import Model
 from scorescope.probes.recording.trace import Trace
 from scorescope.reports.guidance import figures, readings
+from scorescope.reports.guidance.along_path import along_path
 from scorescope.reports.guidance.runs import of_path, of_run
+from scorescope.reports.guidance.sections_values import spread
 from scorescope.reports.guidance.study import WEIGHT, Study
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -93,7 +96,17 @@ def separation_section(study: Study) -> Section:
     count = min(study.count, _pairs(study.model))
     base = study.path(CFG(WEIGHT), count)
     tables = {name: separation(base, study.path(rule, count), tolerance=TOLERANCE) for name, rule in rules.items()}
-    return separation_parts(tables, base=f"CFG at w = {WEIGHT:g}", pairs=count)
+    section = separation_parts(tables, base=f"CFG at w = {WEIGHT:g}", pairs=count)
+    return replace(section, figures=[*section.figures, *_images_along(study, base)])
+
+
+def _images_along(study: Study, base: Trace) -> list[ReportFigure]:
+    """What the branches of a path predict, of samples that are pictures."""
+    shape = study.model.shape
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        return []
+    value_range = study.model.value_range or spread([run.samples for run in study.runs.values()])
+    return [along_path(base, value_range=value_range, name=f"CFG at w = {WEIGHT:g}")]
 
 
 def separation_parts(tables: Mapping[str, pd.DataFrame], *, base: str, pairs: int, text: str = "") -> Section:

@@ -48,16 +48,12 @@ def pipeline_section(study: PipelineStudy) -> Section:
 
 
 def absent(study: PipelineStudy) -> list[str]:
-    """One sentence for each section of the guidance report that this one has not."""
+    """What this report has not, of what has no place of its own on the page."""
     told = []
     if not study.guided:
         told.append(f"The update, its gains and replayed rules are missing: {study.why_not}.")
-    elif why := why_not_replayed(study):
-        told.append(f"Replayed rules are missing: {why}.")
     if not study.settings_asked:
         told.append("Rules are not sampled: name them, and weights, to compare images (--rules, --weights).")
-    if unguided_run(study) is None:
-        told.append("Where the condition tells is missing: it needs an unguided run (--rules cfg --weights 1).")
     told.append("Frechet distances and class agreement are missing: a pipeline brings no real images and no judge.")
     return told
 
@@ -185,11 +181,19 @@ def smaller(images: Tensor) -> Tensor:
     return images if factor >= 1 else torch.nn.functional.interpolate(images, scale_factor=factor, mode="area")
 
 
-def sections(study: PipelineStudy) -> Sequence[tuple[str, str, Callable[[PipelineStudy], Section]]]:
-    """Name, heading and maker of every section that there is."""
-    made = [("update", "The update along its own runs", own_section)]
-    if study.guided and not why_not_replayed(study):
-        made.append(("replayed", "Other rules at the same states", replayed_section))
-    if unguided_run(study) is not None:
-        made.append(("information", "Where the condition tells", information_section))
-    return [*made, ("images", "What the images are like", images_section)]
+def sections(study: PipelineStudy) -> Sequence[tuple[str, str, Callable[[PipelineStudy], Section] | str]]:
+    """Name, heading and maker of every section, or why there is none."""
+    why = why_not_replayed(study) if study.guided else study.why_not
+    untold = "Where the condition tells is missing: it needs an unguided run (--rules cfg --weights 1)."
+    return [
+        ("update", "The update along its own runs", own_section),
+        (
+            "replayed", "Other rules at the same states",
+            f"Replayed rules are missing: {why}." if why else replayed_section,
+        ),
+        (
+            "information", "Where the condition tells",
+            untold if unguided_run(study) is None else information_section,
+        ),
+        ("images", "What the images are like", images_section),
+    ]  # fmt: skip

@@ -38,7 +38,7 @@ def samples_section(study: Study) -> Section:
         return Section(text=f"Samples of shape {shape} are no pictures of one or three channels: none shown.")
     shown = {key: run.samples for key, run in study.runs.items()}
     columns = min(20, study.count)
-    value_range = study.model.value_range or _spread(list(shown.values()))
+    value_range = study.model.value_range or spread(list(shown.values()))
     grid = figures.sample_grid(shown, columns=columns, value_range=value_range)
     reading = readings.read_samples(shown, min(WEIGHTS), max(WEIGHTS))
     how = f"The first {columns} seeds, one column a seed, clipped to the range."
@@ -71,7 +71,7 @@ def _value_figures(study: Study, images: pd.DataFrame, density: pd.DataFrame) ->
 
 
 def _densities(sets: dict[tuple[str, float], Tensor], value_range: tuple[float, float] | None) -> pd.DataFrame:
-    low, high = value_range or _spread(list(sets.values()))
+    low, high = value_range or spread(list(sets.values()))
     margin = 0.6 * (high - low) / 2
     grid = np.linspace(low - margin, high + margin, 321)
     parts = [value_density(images, rule=rule, weight=weight, grid=grid) for (rule, weight), images in sets.items()]
@@ -97,7 +97,7 @@ def _headline(study: Study, images: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _spread(sets: Sequence[Tensor]) -> tuple[float, float]:
+def spread(sets: Sequence[Tensor]) -> tuple[float, float]:
     """Range of unbounded data for drawing: the 1 % and 99 % quantiles of the first set."""
     values = sets[0].double().flatten().cpu().numpy()
     low, high = np.quantile(values, [0.01, 0.99])

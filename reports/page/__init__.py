@@ -17,6 +17,7 @@ is; `to_latex` writes a table for a paper.
 
 from scorescope.reports.page import theme
 from scorescope.reports.page.findings import Finding
+from scorescope.reports.page.index import write_index
 from scorescope.reports.page.latex import to_latex
 from scorescope.reports.page.pages import (
     Outcome,
@@ -24,7 +25,6 @@ from scorescope.reports.page.pages import (
     ReportTable,
     ReportWriter,
     Section,
-    write_index,
     write_report,
 )
 

@@ -7,42 +7,34 @@ Each section's tables and figures are on disk before the next section starts. A 
 the page, and the others stand. Leaving the block writes one self-contained `index.html` and `manifest.json`.
 """
 
-import base64
 import hashlib
-import io
-import json
-import math
 import os
-import platform
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import jinja2
-import matplotlib as mpl
 import pandas as pd
-import torch
-from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.data.written_files import alone_in, replace_file, write_json
+from scorescope.data.written_files import alone_in, write_json
+from scorescope.reports.page.facts import environment, now, plain, told_facts
+from scorescope.reports.page.files import make_folder, write_file
 from scorescope.reports.page.findings import RULE, Finding, FirstScreen, first_screen
+from scorescope.reports.page.hover import spots
+from scorescope.reports.page.rendered import data_uri, frame_file, picture_files, smaller_uri
+from scorescope.reports.page.rendering import render
 from scorescope.reports.page.requests import Request, recorded
-from scorescope.reports.page.texts import check_name, clean_texts, csv_bytes, encoded, parquet_bytes, say, writable
+from scorescope.reports.page.tables import shown_table
+from scorescope.reports.page.texts import check_name, csv_bytes, encoded, parquet_bytes, say, writable
 
-PACKAGES = ("scorescope", "torch", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn")
-MOST_ROWS = 40
+ROOM = 2_500_000  # bytes of a page for the data of its tables
 UNASKED = "it was made in Python, by no command"
 T = TypeVar("T")
 
@@ -64,6 +56,9 @@ class ReportFigure:
         What is drawn, and how it was measured.
     wide : bool
         Take the whole width of the page.
+    frames : mapping of str to Figure
+        More figures that take its place one after the other, by what a slider says of each: "σ = 0.32". Where scripts
+        are off the figure stands alone.
     """
 
     name: str
@@ -71,6 +66,7 @@ class ReportFigure:
     reading: str
     caption: str = ""
     wide: bool = False
+    frames: Mapping[str, Figure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_name("ReportFigure.name", self.name)
@@ -93,16 +89,21 @@ class ReportTable:
     caption : str
         What a row is.
     shown : bool
-        Show it on the page; at most the first `MOST_ROWS` rows.
+        Show it on the page: whole, where the page has room for it.
+    first : tuple of str
+        Columns that are shown before any is asked for; by default see `tables.first_columns`.
     """
 
     name: str
     table: pd.DataFrame
     caption: str = ""
     shown: bool = True
+    first: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name("ReportTable.name", self.name)
+        if unknown := sorted(set(self.first) - {str(name) for name in self.table}):
+            raise InputError("ReportTable.first", found=str(unknown), expected=f"columns of {list(self.table)}")
 
 
 @checked
@@ -203,6 +204,7 @@ class ReportWriter:
         self.outcome: Outcome  # on leaving the block
         self._shown: list[dict[str, Any]] = []
         self._findings: list[Finding] = []
+        self._room = ROOM
         self.failures: dict[str, str] = {}
         self._files: dict[str, str] = {}
         self._tables: dict[str, pd.DataFrame] = {}
@@ -236,9 +238,14 @@ class ReportWriter:
             self.fail(title, error)
             return
         links = {words: quote(os.fsencode(page)) for words, page in section.links.items()}
-        shown = {"id": name, "title": title, "text": section.text, "links": links}
+        bare = not (figures or tables or links)  # one line alone
+        shown = {"id": name, "title": title, "text": section.text, "links": links, "bare": bare}
         self._findings += section.findings
         self._shown.append({**shown, "figures": figures, "tables": tables})
+
+    def absent(self, name: str, title: str, why: str) -> None:
+        """Put one line in the place of a section that cannot be made, or was not asked for: the reason."""
+        self.section(name, title, lambda: Section(text=why))
 
     def fail(self, part: str, error: BaseException | str) -> None:
         """Note that a part is missing, and why."""
@@ -246,28 +253,31 @@ class ReportWriter:
         say(f"{self.name}: {part} is missing: {self.failures[part]}", err=True)
 
     def _write_figure(self, item: ReportFigure) -> dict[str, Any]:
-        clean_texts(item.figure)
-        with mpl.rc_context({"svg.hashsalt": item.name, "svg.fonttype": "path"}):
-            svg = _render(item.figure, "svg", metadata={"Date": None})
-        with _layout_kept(item.figure):
-            png = _render(item.figure, "png", dpi=200)
+        svg, png, box = picture_files(item.figure, item.name)
         self._write(f"figures/{item.name}.svg", svg)
         self._write(f"figures/{item.name}.png", png)
-        # an image element keeps one figure's ids from meeting another's; pictures of many cells are smaller as PNG
-        kind, data = ("svg+xml", svg) if len(svg) < len(png) else ("png", png)
-        uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-        return {"uri": uri, "reading": item.reading, "caption": item.caption, "wide": item.wide, "name": item.name}
+        frames = [self._write_frame(item, place) for place in range(len(item.frames))]
+        return {
+            "name": item.name, "uri": smaller_uri(svg, png), "spots": spots(item.figure, box), "frames": frames,
+            "reading": item.reading, "caption": item.caption, "wide": item.wide,
+        }  # fmt: skip
+
+    def _write_frame(self, item: ReportFigure, place: int) -> dict[str, str]:
+        label, figure = list(item.frames.items())[place]
+        png = frame_file(figure)
+        self._write(f"figures/{item.name}.{place}.png", png)
+        return {"label": writable(label), "uri": data_uri("png", png)}
 
     def _write_table(self, item: ReportTable) -> dict[str, Any]:
         self._write(f"tables/{item.name}.csv", csv_bytes(item.table))
         self._write(f"tables/{item.name}.parquet", parquet_bytes(item.table))
         self._tables[item.name] = item.table
-        head = item.table.head(MOST_ROWS) if item.shown else item.table.head(0)
-        rows = [[_cell(value) for value in row] for row in head.itertuples(index=False)]
-        return {
-            "name": item.name, "caption": item.caption, "shown": item.shown, "count": len(item.table),
-            "columns": [(name, pd.api.types.is_numeric_dtype(item.table[name])) for name in item.table], "rows": rows,
-        }  # fmt: skip
+        about = {"name": item.name, "caption": item.caption, "shown": item.shown, "count": len(item.table)}
+        if not item.shown:
+            return about
+        shown = shown_table(item.table, first=item.first, room=self._room)
+        self._room -= len(shown.data)
+        return {**about, **vars(shown)}
 
     def _write(self, relative: str, content: bytes) -> None:
         if relative.casefold() in map(str.casefold, self._files):
@@ -285,14 +295,14 @@ class ReportWriter:
             first,
         )  # fmt: skip
         facts = {
-            "report": self.name, "status": status, "failures": self.failures, "finished": _now(), "seconds": seconds,
+            "report": self.name, "status": status, "failures": self.failures, "finished": now(), "seconds": seconds,
             **self.manifest, "request": self._request, **environment(), "files": self._files,
         }  # fmt: skip
         figures = {figure["name"]: figure for part in self._shown for figure in part["figures"]}
         key = next((figures[one.figure] for one in first.shown if one.figure in figures), None)
         page = render(
-            "report.html.j2", outcome=self.outcome, sections=self._shown, facts=_flat(facts), key=key, rule=RULE,
-            figures=figures,
+            "report.html.j2", tables=any(table["shown"] for part in self._shown for table in part["tables"]),
+            outcome=self.outcome, sections=self._shown, facts=told_facts(facts), key=key, rule=RULE, figures=figures,
         )  # fmt: skip
         write_file(path, encoded(page))
         write_json(self.out / "manifest.json", plain(facts), indent=1)
@@ -301,7 +311,7 @@ class ReportWriter:
 @checked
 def write_report(
     out: Path | str,
-    sections: Sequence[tuple[str, str, Callable[[T], Section]]],
+    sections: Sequence[tuple[str, str, Callable[[T], Section] | str]],
     study: T,
     *,
     name: str,
@@ -313,122 +323,14 @@ def write_report(
 ) -> Outcome:
     """Write a report whose sections are functions of one study: (name, heading, function), in order.
 
-    Other parameters are those of `ReportWriter`.
+    In place of a function may stand why there is no such section: one line on the page. Other parameters are those of
+    `ReportWriter`.
     """
     how: dict[str, Any] = {"command": command, "manifest": manifest, "request": request}
     with ReportWriter(out, name=name, title=title, question=question, **how) as writer:
         for part, heading, make in sections:
-            writer.section(part, heading, partial(make, study))
+            if isinstance(make, str):
+                writer.absent(part, heading, make)
+            else:
+                writer.section(part, heading, partial(make, study))
     return writer.outcome
-
-
-@checked
-def write_index(out: Path | str, outcomes: list[Outcome]) -> Path:
-    """Write a page that links to several reports below `out`."""
-    out = Path(out)
-    make_folder(out)
-    rows = [{**vars(o), "href": _href(o.path, out)} for o in outcomes]
-    page = render("index.html.j2", reports=rows, facts=_flat(environment()))
-    write_file(out / "index.html", encoded(page))
-    return out / "index.html"
-
-
-def render(template: str, **values: Any) -> str:
-    """Fill a template of this package; all text is escaped."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    templates.filters["subscripts"] = _subscripts
-    return templates.get_template(template).render(**values)
-
-
-def format_cell(value: Any) -> str:
-    """A table cell as text: four significant digits, an en dash for what is missing."""
-    if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.4g}"
-    return "–" if value is None else str(value)
-
-
-def environment() -> dict[str, Any]:
-    """Versions, platform and what the order of sums depends on, for manifests."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed as a package"
-    return {
-        "python": platform.python_version(), "platform": platform.platform(), "threads": torch.get_num_threads(),
-        "versions": versions,
-    }  # fmt: skip
-
-
-def plain(value: Any) -> Any:
-    """A value as strict JSON holds it: tuples as lists, infinite and missing numbers as text, text as UTF-8 has it."""
-    if isinstance(value, dict):
-        return {writable(str(key)): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, int | float | bool | None) else writable(str(value))
-
-
-def make_folder(out: Path) -> None:
-    """Make a folder, and raise `InputError` if it cannot be made or written to."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_file(out / ".writable", b"")
-        (out / ".writable").unlink(missing_ok=True)  # by whoever else asks
-    except OSError as error:
-        raise InputError("out", found=f"{out} ({error.strerror})", expected="a folder that can be written to") from None
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file, in a folder made if needed: it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda temporary: temporary.write_bytes(content))
-
-
-def _href(path: Path, out: Path) -> str:
-    """The link from a page in `out`."""
-    if not path.is_relative_to(out):
-        raise InputError("outcomes", found=f"a report at {path}", expected=f"reports below {out}")
-    return quote(os.fsencode(path.relative_to(out).as_posix()))
-
-
-def _cell(value: Any) -> tuple[str, Any]:
-    """A cell's text, and its number for sorting ("" where it is text)."""
-    return format_cell(value), value if isinstance(value, int | float) else ""
-
-
-def _subscripts(text: str) -> Markup:
-    """Escaped text with D_c and D_u as subscripts."""
-    return Markup(re.sub(r"D_([cu])\b", r"D<sub>\1</sub>", str(escape(text))))
-
-
-def _render(figure: Figure, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, bbox_inches="tight", **options)
-    return buffer.getvalue()
-
-
-@contextmanager
-def _layout_kept(figure: Figure) -> Iterator[None]:
-    """Leave all where it stands: to lay a figure out takes as long as to draw it, and once is enough."""
-    engine = figure.get_layout_engine()
-    figure.set_layout_engine("none")
-    try:
-        yield
-    finally:
-        figure.set_layout_engine(engine or "none")
-
-
-def _flat(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Facts for the foot of the page: one line each, without the files and what was asked for."""
-    left_out = ("files", "request")
-    texts = {key: value for key, value in plain(facts).items() if key not in left_out and value not in ({}, [])}
-    return [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in texts.items()]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

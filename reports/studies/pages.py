@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scorescope.reports.page.pages import ReportFigure, ReportTable, Section, format_cell
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+from scorescope.reports.page.tables import format_cell
 from scorescope.reports.studies import figures
 from scorescope.reports.studies.headlines import COLUMNS, curve, curve_of, headlines
 from scorescope.reports.studies.made import MadeReport

@@ -8,18 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from scorescope.data import InputError
-from scorescope.reports.page import pages
+from scorescope.reports.page import rendered
+from scorescope.reports.page.facts import plain
+from scorescope.reports.page.files import make_folder
 from scorescope.reports.page.findings import Finding
-from scorescope.reports.page.pages import (
-    ReportFigure,
-    ReportTable,
-    ReportWriter,
-    Section,
-    format_cell,
-    make_folder,
-    plain,
-    write_index,
-)
+from scorescope.reports.page.index import write_index
+from scorescope.reports.page.pages import ReportFigure, ReportTable, ReportWriter, Section
+from scorescope.reports.page.tables import format_cell
 
 
 def figure():
@@ -58,7 +53,9 @@ def test_a_figure_is_laid_out_once_for_both_pictures_and_keeps_its_layout(tmp_pa
     monkeypatch.setattr(
         ConstrainedLayoutEngine, "execute", lambda self, figure: (laid_out.append(self), execute(self, figure))
     )
-    monkeypatch.setattr(pages, "_render", lambda figure, kind, **options: figure.draw_without_rendering() or b"")
+    monkeypatch.setattr(
+        rendered, "render_figure", lambda figure, kind, **options: figure.draw_without_rendering() or b""
+    )
     with writer(tmp_path) as report:
         report.section("one", "One", lambda: Section([ReportFigure("one", shown, "It rises.")], []))
     assert len(laid_out) == 1 and shown.get_layout_engine() is engine
@@ -170,3 +167,37 @@ def test_two_reports_into_one_folder_are_not_mixed(tmp_path):
         "index.html",
         "manifest.json",
     }
+
+
+def test_a_section_that_is_not_there_is_a_line_in_its_place(tmp_path):
+    with writer(tmp_path) as report:
+        report.section("one", "One", section)
+        report.absent("two", "Two", "Not asked for (--two).")
+        report.section("three", "Three", lambda: section("three"))
+    page = (tmp_path / "index.html").read_text()
+    assert report.outcome.status == "complete"
+    assert page.index('id="one"') < page.index('<section id="two" class="bare">') < page.index('id="three"')
+    assert "<p>Not asked for (--two).</p>" in page
+
+
+def test_frames_are_files_and_the_figure_stands_without_them(tmp_path):
+    frames = {"σ = 2": figure(), "σ = 1": figure()}
+    with writer(tmp_path) as report:
+        report.section("one", "One", lambda: Section([ReportFigure("one", figure(), "It rises.", frames=frames)]))
+    files = json.loads((tmp_path / "manifest.json").read_text())["files"]
+    assert set(files) == {"figures/one.svg", "figures/one.png", "figures/one.0.png", "figures/one.1.png"}
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("<img src=") == 1 and '"label":"σ = 2"' in page
+
+
+def test_pages_below_an_index_link_to_it_and_to_each_other_however_often_it_is_written(tmp_path):
+    outcomes = []
+    for name in ("a b", "c"):
+        with writer(tmp_path / name) as report:
+            report.section("one", "One", section)
+        outcomes.append(report.outcome)
+        assert "../index.html" not in report.outcome.path.read_text()  # by itself it has no index
+        write_index(tmp_path, outcomes)
+    first, second = (outcome.path.read_text() for outcome in outcomes)
+    assert first.count('href="../index.html"') == 1 and first.count('href="../c/index.html"') == 1
+    assert second.count('href="../index.html"') == 1 and second.count('href="../a%20b/index.html"') == 1

@@ -1,0 +1,63 @@
+"""Pictures of figures: SVG and PNG of one layout, and which of the two a page holds.
+
+svg, png, box = picture_files(figure, "norms")
+smaller_uri(svg, png)                          # "data:image/svg+xml;base64,..."
+"""
+
+import base64
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from scorescope.reports.page.texts import clean_texts
+
+FRAME_DPI = 150
+
+
+def picture_files(figure: Figure, name: str) -> tuple[bytes, bytes, Bbox]:
+    """SVG and PNG of a figure, and the part of it that they show, in inches; the same figure makes the same bytes."""
+    clean_texts(figure)
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        svg = render_figure(figure, "svg", metadata={"Date": None})
+    with _layout_kept(figure):
+        box = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])  # once, for it takes long
+        return svg, render_figure(figure, "png", dpi=200, bbox_inches=box), box
+
+
+def frame_file(figure: Figure) -> bytes:
+    """PNG of a figure that is one of many."""
+    clean_texts(figure)
+    return render_figure(figure, "png", dpi=FRAME_DPI)
+
+
+def render_figure(figure: Figure, kind: str, **options: Any) -> bytes:
+    """A figure as a file of one kind."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, **{"bbox_inches": "tight", **options})
+    return buffer.getvalue()
+
+
+def smaller_uri(svg: bytes, png: bytes) -> str:
+    """The smaller one as a page holds it: an image element keeps the ids of figures apart; maps are smaller as PNG."""
+    return data_uri("svg+xml", svg) if len(svg) < len(png) else data_uri("png", png)
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A picture inside a page."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+@contextmanager
+def _layout_kept(figure: Figure) -> Iterator[None]:
+    """Leave all where it stands: to lay a figure out takes as long as to draw it, and once is enough."""
+    engine = figure.get_layout_engine()
+    figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine or "none")
