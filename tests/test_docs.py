@@ -1,0 +1,107 @@
+"""The documentation: what is public or declared has an entry, links lead somewhere, and it builds without a warning."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scorescope.analysis import find_column
+from tests.docs_pages import INSTRUMENTS, escape, members, pages, plain, schemas
+from tests.house import ROOT, read_house
+
+DOCS = ROOT / "docs"
+WRITTEN = [page for page in sorted(DOCS.rglob("*.md")) if "generated" not in page.parts]
+
+
+@pytest.fixture(scope="module")
+def generated() -> dict[str, str]:
+    return pages()
+
+
+def rows_of(text: str) -> set[str]:
+    """First cells of the tables of a page."""
+    return set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
+
+
+def test_every_public_name_has_an_entry_and_a_docstring_page(generated: dict[str, str]) -> None:
+    listed = rows_of(generated["names.md"])
+    for wing in read_house().in_order():
+        page = generated[f"api/{wing.name}.rst"]
+        for name in wing.face.public:
+            assert name in listed, f"{wing.name}.{name}"
+            assert re.search(rf"(^|[ .]){name}$", page, re.MULTILINE), f"{wing.name}.{name}"
+
+
+def test_functions_of_a_listed_module_have_entries(generated: dict[str, str]) -> None:
+    house, listed = read_house(), rows_of(generated["names.md"])
+    for instrument in INSTRUMENTS:
+        assert set(members(house.files[f"reports.{instrument}.figures"])) <= listed
+
+
+def test_every_declared_column_has_an_entry_with_its_meaning(generated: dict[str, str]) -> None:
+    listed = rows_of(generated["columns.md"])
+    parts = "".join(generated[f"parts/columns_{name}.md"] for name in INSTRUMENTS)
+    for row in find_column("*").itertuples():
+        assert row.column in listed
+        assert f"(table-{row.table})=" in parts
+        assert f"| `{row.column}` | {escape(row.unit) or '–'} |" in parts
+        assert escape(row.meaning) in parts
+
+
+def test_every_declared_table_stands_on_an_instruments_page() -> None:
+    placed = {wing for wings in INSTRUMENTS.values() for wing in wings}
+    assert set(schemas()) <= placed
+    for name in INSTRUMENTS:
+        assert f"generated/parts/columns_{name}.md" in (DOCS / f"instruments/{name}.md").read_text()
+
+
+def test_a_column_of_the_columns_page_leads_to_a_table_that_is_there(generated: dict[str, str]) -> None:
+    links = set(re.findall(r"\(#(table-[\w-]+)\)", generated["columns.md"]))
+    parts = "".join(generated[f"parts/columns_{name}.md"] for name in INSTRUMENTS)
+    assert links == set(re.findall(r"^\((table-[\w-]+)\)=", parts, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", [*WRITTEN, ROOT / "README.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path, generated: dict[str, str]) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        found = (page.parent / target).resolve()
+        made = found.is_relative_to(DOCS / "generated") and str(found.relative_to(DOCS / "generated")) in generated
+        assert made or found.exists(), target
+
+
+def test_every_page_is_in_the_contents() -> None:
+    listed = set(re.findall(r"^[\w/]+$", (DOCS / "index.md").read_text(), re.MULTILINE))
+    assert {str(page.relative_to(DOCS).with_suffix("")) for page in WRITTEN} - {"index"} <= listed
+
+
+def test_foreign_signs_of_docstrings_and_columns_stand_as_they_are() -> None:
+    assert escape("|D|^2 of `a_b*`, a_b*") == r"\|D\|\^2 of `a_b*`, a\_b\*"
+    assert (
+        plain("`(n, *shape)` and (n, *shape), D_ of `Denoiser`s")
+        == r"`(n, *shape)` and (n, \*shape), D\_ of `Denoiser`\ s"
+    )
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx", reason="needs the extra docs")
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-b",
+        "html",
+        str(DOCS),
+        str(tmp_path / "html"),
+    ]
+    done = subprocess.run([*command, "-d", str(tmp_path / "trees")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for page in (tmp_path / "html").rglob("*.html"):
+        fetched = re.findall(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"(https?:)?//", page.read_text())
+        assert not fetched, page
+    assert "norm_floor" in (tmp_path / "html/searchindex.js").read_text()
