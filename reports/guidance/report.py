@@ -15,6 +15,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_calls import plan_calls
 from scorescope.probes.models.model import Model
 from scorescope.probes.recording.plan import Keep
+from scorescope.reports.guidance.methods import SPLIT, methods_of
 from scorescope.reports.guidance.pipeline_study import PipelineStudy, check_rules
 from scorescope.reports.guidance.sections_paths import separation_section
 from scorescope.reports.guidance.sections_pipeline import pipeline_section, sections
@@ -109,6 +110,7 @@ def build(
         for name, heading, make in (*SWEPT, *(COMPARED if _comparable(study) else ())):
             page.section(name, heading, partial(make, study))
         page.section("tables", "Tables", partial(tables_section, study))
+        page.manifest["methods"] = ["karras2022elucidating", *methods_of(one.rule for one in study.sampled)]
     return page.outcome
 
 
@@ -137,6 +139,7 @@ def build_from_traces(out: Path | str, paths: Sequence[Path | str], *, command: 
     with ReportWriter(out, name="guidance", title=title, question=question, **how) as page:
         for place, path in enumerate(folders):
             page.section(f"trace{place}", str(path), partial(trace_section, path, str(place)))
+        page.manifest["methods"] = list(SPLIT)
         if len(folders) > 1:
             page.section("separation", "Where the paths part", partial(recorded_separation_section, folders))
     return page.outcome
@@ -227,6 +230,7 @@ def build_from_pipeline(
         page.section("pipeline", "The pipeline", partial(pipeline_section, study))
         for part, heading, make in sections(study):
             page.section(part, heading, partial(make, study))
+        page.manifest["methods"] = methods_of(study.other_rules)
     return page.outcome
 
 
