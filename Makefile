@@ -6,7 +6,7 @@ OUT ?= report
 # one worker a core with one thread each: several threads a worker would only wait for each other
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
-.PHONY: setup report docs test test-slow lint types bench map clean
+.PHONY: setup report gallery docs test test-slow lint types bench map clean
 
 # torch goes first and alone: its pin must be settled before another package asks for a torch of its own
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -24,6 +24,10 @@ setup: $(VENV)/.ready
 
 report: setup
 	$(BIN)/scorescope report --out $(OUT)
+
+gallery: setup
+	test -f $(OUT)/guidance/manifest.json || $(BIN)/scorescope report --out $(OUT)
+	$(BIN)/python -m tests.docs_gallery $(OUT)
 
 docs: setup
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs

@@ -4,12 +4,11 @@
 """
 
 import ast
-import json
 import re
 import textwrap
 from functools import cache
 from importlib import import_module
-from inspect import isfunction
+from inspect import getdoc, isfunction
 from pathlib import Path
 
 from scorescope.analysis.statistics import Schema
@@ -24,6 +23,45 @@ INSTRUMENTS = {
     "gaussian": ("analysis.gaussian",),
     "directions": ("analysis.directions", "analysis.information"),
     "changes": ("analysis.changes",),
+}
+
+# pictures of reports that another function than that of their name draws
+DRAWN_BY = {
+    "guidance/value_density": "value_densities",
+    "guidance/overshoot": "against_weight",
+    "guidance/contrast": "against_weight",
+    "guidance/frechet": "against_weight",
+    "guidance/diversity": "against_weight",
+    "guidance/samples": "sample_grid",
+    "guidance/bands": "band_norms",
+    "guidance/calls_quality": "cost_and_quality",
+    "guidance/thresholds": "threshold_curve",
+    "fid/planted_maps": "outlined_maps",
+    "fid/planted_shares": "region_shares",
+    "fid/planted_audit": "audit",
+    "fid/sfid": "distances",
+    "fid/classes": "class_gaps",
+    "fid/occlusion": "occlusions",
+    "fid/choice": "extremes",
+    "gaussian/laws": "law_fractions",
+    "directions/samples": "picture_rows",
+    "directions/probe_map": "probe_maps",
+    "directions/probe_selectivity": "probe_maps",
+    "directions/steer_map": "read_and_steer",
+    "directions/strength_strip": "picture_rows",
+    "directions/windows": "windows_figure",
+    "directions/emergence": "emergence_curves",
+    "directions/landmarks": "landmark_ranges",
+    "directions/switch_strip": "picture_rows",
+    "directions/readers": "readers_and_movers",
+    "directions/step_cosines": "cosine_matrix",
+    "directions/token_attribution": "token_matrix",
+    "directions/linearity": "gap_curves",
+    "directions/recovery": "recovery_map",
+    "directions/attribute_loss": "attribute_losses",
+    "directions/information": "information_curves",
+    "directions/win_rates": "win_rate_curves",
+    "changes/losses": "loss_differences",
 }
 
 
@@ -209,14 +247,30 @@ def columns_page() -> str:
 
 
 def gallery_part(instrument: str) -> str:
-    """The pictures of one instrument's report: what is drawn, and what the numbers say."""
-    file = GALLERY / f"{instrument}.json"
-    entries = json.loads(file.read_text()) if file.is_file() else []
+    """The pictures of one instrument's report with the functions that draw them, and functions without a picture."""
+    figures = import_module(f"scorescope.reports.{instrument}.figures")
     lines: list[str] = []
-    for entry in entries:
-        picture = f"![{escape(entry['reading'])}](../gallery/{entry['picture']})"
-        lines += [f"### `{entry['name']}`", "", picture, "", escape(entry["reading"]), "", escape(entry["caption"]), ""]
-    return "\n".join(lines)
+    shown = set()
+    for picture in sorted((GALLERY / instrument).glob("*.png")):
+        name = picture.stem.partition("-")[2]
+        function = DRAWN_BY.get(f"{instrument}/{name}", name)
+        drawn = _first_line(getattr(figures, function, None))
+        shown.add(function)
+        image = f"![{escape(drawn or name)}](gallery/{instrument}/{picture.name})"
+        lines += [f"### `{name}`", "", *([f"{escape(drawn)} {_function(instrument, function)}", ""] if drawn else []), image, ""]
+    others = [name for name in members(read_house().files[f"reports.{instrument}.figures"]) if name not in shown]
+    more = [f"- {_function(instrument, name)} {escape(_first_line(getattr(figures, name)))}" for name in others]
+    return "\n".join([*lines, *(["Without a picture here:", "", *more, ""] if more else [])])
+
+
+def _function(instrument: str, name: str) -> str:
+    full = f"scorescope.reports.{instrument}.figures.{name}"
+    known = name in members(read_house().files[f"reports.{instrument}.figures"])
+    return f"[`figures.{name}`](api/reports.{instrument}.rst#{full})" if known else f"`{name}`"
+
+
+def _first_line(function: object) -> str:
+    return (getdoc(function) or "").split("\n\n")[0].replace("\n", " ") if function else ""
 
 
 # texts

@@ -125,6 +125,7 @@ METHODS: dict[str, Keys] = {
     "sfid": ["nash2021generating"],
     "heatmaps": ["kynkaanniemi2023role"],
     "planted_maps": ["kynkaanniemi2023role"],
+    "occlusion": ["kokhlikyan2020captum"],
     "class_shares": ["kynkaanniemi2023role"],
     "optimised_value": ["kynkaanniemi2023role"],
     "audit": ["kynkaanniemi2023role"],
