@@ -76,7 +76,7 @@ def write_pages(folder: Path) -> None:
 
 def pages() -> dict[str, str]:
     """Text by file name."""
-    house = read_house()
+    house = the_house()
     wings = {f"api/{wing.name}.rst": wing_page(house, wing) for wing in house.in_order()}
     parts = {f"parts/columns_{name}.md": columns_part(name) for name in INSTRUMENTS}
     figures = {f"parts/gallery_{name}.md": gallery_part(name) for name in INSTRUMENTS}
@@ -88,6 +88,12 @@ def pages() -> dict[str, str]:
         "names.md": names_page(house),
         "columns.md": columns_page(),
     }
+
+
+@cache
+def the_house() -> House:
+    """The code, read once."""
+    return read_house()
 
 
 # names
@@ -178,8 +184,10 @@ def members(file: File) -> list[str]:
 
 def _home(name: str, home: str) -> str:
     wing, _, module = home.partition(":")
-    full = ".".join(["scorescope", wing, *filter(None, [module]), name])
-    return f"[`{full.rpartition('.')[0].removeprefix('scorescope.')}`](api/{wing}.rst#{full})"
+    place = f"{wing}.{module}" if module else wing
+    if f"{wing}.{name}" in the_house().files and name not in the_house().wings[wing].face.taken:
+        return f"[`{place}`](api/{wing}.rst)"  # a module
+    return f"{{py:obj}}`{place} <scorescope.{place}.{name}>`"
 
 
 # columns
@@ -190,7 +198,7 @@ def schemas() -> dict[str, list[tuple[str, Schema]]]:
     """Every declared table with the name of its constant, by wing: that which declares it, not those that import it."""
     found: dict[int, str] = {}
     tables: dict[str, list[tuple[str, Schema]]] = {}
-    for wing in read_house().in_order():
+    for wing in the_house().in_order():
         for file in wing.files:
             for name, node in file.defined.items():
                 value = (
@@ -257,16 +265,22 @@ def gallery_part(instrument: str) -> str:
         drawn = _first_line(getattr(figures, function, None))
         shown.add(function)
         image = f"![{escape(drawn or name)}](gallery/{instrument}/{picture.name})"
-        lines += [f"### `{name}`", "", *([f"{escape(drawn)} {_function(instrument, function)}", ""] if drawn else []), image, ""]
-    others = [name for name in members(read_house().files[f"reports.{instrument}.figures"]) if name not in shown]
+        lines += [
+            f"### `{name}`",
+            "",
+            *([f"{escape(drawn)} {_function(instrument, function)}", ""] if drawn else []),
+            image,
+            "",
+        ]
+    others = [name for name in members(the_house().files[f"reports.{instrument}.figures"]) if name not in shown]
     more = [f"- {_function(instrument, name)} {escape(_first_line(getattr(figures, name)))}" for name in others]
     return "\n".join([*lines, *(["Without a picture here:", "", *more, ""] if more else [])])
 
 
 def _function(instrument: str, name: str) -> str:
+    known = name in members(the_house().files[f"reports.{instrument}.figures"])
     full = f"scorescope.reports.{instrument}.figures.{name}"
-    known = name in members(read_house().files[f"reports.{instrument}.figures"])
-    return f"[`figures.{name}`](api/reports.{instrument}.rst#{full})" if known else f"`{name}`"
+    return f"{{py:func}}`figures.{name} <{full}>`" if known else f"`{name}`"
 
 
 def _first_line(function: object) -> str:

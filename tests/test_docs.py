@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from scorescope.analysis import find_column
-from tests.docs_pages import INSTRUMENTS, escape, members, pages, plain, schemas
+from tests.docs_pages import DRAWN_BY, INSTRUMENTS, escape, members, pages, plain, schemas
 from tests.house import ROOT, read_house
 
 DOCS = ROOT / "docs"
@@ -84,6 +85,22 @@ def test_foreign_signs_of_docstrings_and_columns_stand_as_they_are() -> None:
     )
 
 
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.stem)
+def test_formulas_can_be_written(page: Path) -> None:
+    latex2mathml = pytest.importorskip("docutils.utils.math.latex2mathml", reason="needs the extra docs")
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
+    for block, inline in re.findall(r"\$\$(.*?)\$\$|\$([^$]+)\$", text, flags=re.DOTALL):
+        latex2mathml.tex2mathml(block or inline, as_block=bool(block))
+
+
+def test_pictures_of_the_gallery_name_functions_that_are_there() -> None:
+    for instrument in INSTRUMENTS:
+        figures = import_module(f"scorescope.reports.{instrument}.figures")
+        for picture in (DOCS / "gallery" / instrument).glob("*.png"):
+            name = picture.stem.partition("-")[2]
+            assert hasattr(figures, DRAWN_BY.get(f"{instrument}/{name}", name)), picture.name
+
+
 @pytest.mark.slow
 def test_the_documentation_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
     pytest.importorskip("sphinx", reason="needs the extra docs")
@@ -104,4 +121,6 @@ def test_the_documentation_builds_without_a_warning_and_needs_no_network(tmp_pat
     for page in (tmp_path / "html").rglob("*.html"):
         fetched = re.findall(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"(https?:)?//", page.read_text())
         assert not fetched, page
+    names = re.findall(r"<tr.*?</tr>", (tmp_path / "html/generated/names.html").read_text(), re.DOTALL)
+    assert len(names) > 400 and all("href=" in row for row in names if "<td" in row)
     assert "norm_floor" in (tmp_path / "html/searchindex.js").read_text()
