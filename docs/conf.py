@@ -13,7 +13,8 @@ from sphinx.writers.html5 import HTML5Translator
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.docs_pages import plain, write_pages  # noqa: E402
+from tests.docs_pages import write_pages  # noqa: E402
+from tests.docs_texts import plain  # noqa: E402
 
 project = "Scorescope"
 author = "The Scorescope developers"

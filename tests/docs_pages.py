@@ -4,17 +4,15 @@
 """
 
 import ast
-import re
-import textwrap
 from functools import cache
 from importlib import import_module
-from inspect import getdoc, isfunction
+from inspect import isfunction
 from pathlib import Path
 
 from scorescope.analysis.statistics import Schema
-from tests.house import ROOMS, ROOT, File, House, Wing, read_house
-
-GALLERY = ROOT / "docs/gallery"
+from tests.docs_gallery import gallery_part, members
+from tests.docs_texts import escape, plain, rst
+from tests.house import ROOMS, File, House, Wing, read_house
 
 # whose tables stand on which page
 INSTRUMENTS = {
@@ -23,45 +21,6 @@ INSTRUMENTS = {
     "gaussian": ("analysis.gaussian",),
     "directions": ("analysis.directions", "analysis.information"),
     "changes": ("analysis.changes",),
-}
-
-# pictures of reports that another function than that of their name draws
-DRAWN_BY = {
-    "guidance/value_density": "value_densities",
-    "guidance/overshoot": "against_weight",
-    "guidance/contrast": "against_weight",
-    "guidance/frechet": "against_weight",
-    "guidance/diversity": "against_weight",
-    "guidance/samples": "sample_grid",
-    "guidance/bands": "band_norms",
-    "guidance/calls_quality": "cost_and_quality",
-    "guidance/thresholds": "threshold_curve",
-    "fid/planted_maps": "outlined_maps",
-    "fid/planted_shares": "region_shares",
-    "fid/planted_audit": "audit",
-    "fid/sfid": "distances",
-    "fid/classes": "class_gaps",
-    "fid/occlusion": "occlusions",
-    "fid/choice": "extremes",
-    "gaussian/laws": "law_fractions",
-    "directions/samples": "picture_rows",
-    "directions/probe_map": "probe_maps",
-    "directions/probe_selectivity": "probe_maps",
-    "directions/steer_map": "read_and_steer",
-    "directions/strength_strip": "picture_rows",
-    "directions/windows": "windows_figure",
-    "directions/emergence": "emergence_curves",
-    "directions/landmarks": "landmark_ranges",
-    "directions/switch_strip": "picture_rows",
-    "directions/readers": "readers_and_movers",
-    "directions/step_cosines": "cosine_matrix",
-    "directions/token_attribution": "token_matrix",
-    "directions/linearity": "gap_curves",
-    "directions/recovery": "recovery_map",
-    "directions/attribute_loss": "attribute_losses",
-    "directions/information": "information_curves",
-    "directions/win_rates": "win_rate_curves",
-    "changes/losses": "loss_differences",
 }
 
 
@@ -79,7 +38,7 @@ def pages() -> dict[str, str]:
     house = the_house()
     wings = {f"api/{wing.name}.rst": wing_page(house, wing) for wing in house.in_order()}
     parts = {f"parts/columns_{name}.md": columns_part(name) for name in INSTRUMENTS}
-    figures = {f"parts/gallery_{name}.md": gallery_part(name) for name in INSTRUMENTS}
+    figures = {f"parts/gallery_{name}.md": gallery_part(house, name) for name in INSTRUMENTS}
     return {
         **wings,
         **parts,
@@ -171,15 +130,9 @@ def names_page(house: House) -> str:
     for name in sorted(homes, key=lambda name: (name.lower(), name)):
         if name[0].upper() != letter:
             letter = name[0].upper()
-            lines += ["", f"## {letter}", "", "| name | wing |", "|---|---|"]
-        lines.append(f"| `{name}` | {', '.join(_home(name, home) for home in homes[name])} |")
+            lines += ["", f"## {letter}", ""]
+        lines.append(f"- `{name}` in {', '.join(_home(name, home) for home in homes[name])}")
     return "\n".join([*lines, ""])
-
-
-def members(file: File) -> list[str]:
-    """The public functions and classes that a file defines."""
-    kinds = (ast.FunctionDef, ast.ClassDef)
-    return [name for name, node in file.defined.items() if isinstance(node, kinds) and not name.startswith("_")]
 
 
 def _home(name: str, home: str) -> str:
@@ -194,140 +147,46 @@ def _home(name: str, home: str) -> str:
 
 
 @cache
-def schemas() -> dict[str, list[tuple[str, Schema]]]:
-    """Every declared table with the name of its constant, by wing: that which declares it, not those that import it."""
-    found: dict[int, str] = {}
-    tables: dict[str, list[tuple[str, Schema]]] = {}
+def schemas() -> dict[str, list[Schema]]:
+    """Every declared table by the wing that declares it."""
+    tables: dict[str, list[Schema]] = {}
     for wing in the_house().in_order():
         for file in wing.files:
-            for name, node in file.defined.items():
-                value = (
-                    getattr(import_module(f"scorescope.{file.name}"), name, None)
-                    if isinstance(node, ast.Assign)
-                    else None
-                )
-                if isinstance(value, Schema) and id(value) not in found:
-                    found[id(value)] = wing.name
-                    tables.setdefault(wing.name, []).append((name, value))
-    return tables
+            assigned = [name for name, node in file.defined.items() if isinstance(node, ast.Assign)]
+            values = [getattr(import_module(f"scorescope.{file.name}"), name) for name in assigned]
+            tables.setdefault(wing.name, []).extend(value for value in values if isinstance(value, Schema))
+    return {wing: found for wing, found in tables.items() if found}
 
 
 def columns_part(instrument: str) -> str:
     """The tables of one instrument with all of their columns."""
-    tables = [schema for wing in INSTRUMENTS[instrument] for _, schema in schemas().get(wing, [])]
+    tables = [schema for wing in INSTRUMENTS[instrument] for schema in schemas().get(wing, [])]
     return "\n".join(line for schema in sorted(tables, key=lambda one: one.name) for line in table_lines(schema))
 
 
 def table_lines(schema: Schema) -> list[str]:
     """One table: a target for links, a heading, a row a column."""
+    heading = [f"(table-{schema.name})=", f"### `{schema.name}`", ""]
+    head = ["| column | meaning | unit | kind |", "|---|---|---|---|"]
     rows = [
-        f"| `{c.name}` | {escape(c.unit) or '–'} | {c.kind.__name__} | {escape(c.meaning)} |" for c in schema.columns
+        f"| `{c.name}` | {escape(c.meaning)} | {escape(c.unit) or '–'} | {c.kind.__name__} |" for c in schema.columns
     ]
-    heading = [
-        f"(table-{schema.name})=",
-        f"### `{schema.name}`",
-        "",
-        "| column | unit | kind | meaning |",
-        "|---|---|---|---|",
-    ]
-    return [*heading, *rows, ""]
+    return [*heading, *head, *rows, ""]
 
 
 def columns_page() -> str:
     """Every column with the tables that have it, by letter."""
     homes: dict[str, list[str]] = {}
     for tables in schemas().values():
-        for _, schema in tables:
+        for schema in tables:
             for column in schema.columns:
                 homes.setdefault(column.name, []).append(schema.name)
     lines = [
         "# Every column", "",
         "A table's name leads to its columns with unit and meaning; in Python `find_column` says the same. A name",
-        "that ends in `*` stands for every column that begins so.", "", "| column | tables |", "|---|---|",
+        "that ends in `*` stands for every column that begins so.", "",
     ]  # fmt: skip
     for name in sorted(homes, key=str.lower):
         links = ", ".join(f"[`{table}`](#table-{table})" for table in sorted(homes[name]))
-        lines.append(f"| `{name}` | {links} |")
+        lines.append(f"- `{name}` in {links}")
     return "\n".join([*lines, ""])
-
-
-# the gallery
-
-
-def gallery_part(instrument: str) -> str:
-    """The pictures of one instrument's report with the functions that draw them, and functions without a picture."""
-    figures = import_module(f"scorescope.reports.{instrument}.figures")
-    lines: list[str] = []
-    shown = set()
-    for picture in sorted((GALLERY / instrument).glob("*.png")):
-        name = picture.stem.partition("-")[2]
-        function = DRAWN_BY.get(f"{instrument}/{name}", name)
-        drawn = _first_line(getattr(figures, function, None))
-        shown.add(function)
-        image = f"![{escape(drawn or name)}](gallery/{instrument}/{picture.name})"
-        lines += [
-            f"### `{name}`",
-            "",
-            *([f"{escape(drawn)} {_function(instrument, function)}", ""] if drawn else []),
-            image,
-            "",
-        ]
-    others = [name for name in members(the_house().files[f"reports.{instrument}.figures"]) if name not in shown]
-    more = [f"- {_function(instrument, name)} {escape(_first_line(getattr(figures, name)))}" for name in others]
-    return "\n".join([*lines, *(["Without a picture here:", "", *more, ""] if more else [])])
-
-
-def _function(instrument: str, name: str) -> str:
-    known = name in members(the_house().files[f"reports.{instrument}.figures"])
-    full = f"scorescope.reports.{instrument}.figures.{name}"
-    return f"{{py:func}}`figures.{name} <{full}>`" if known else f"`{name}`"
-
-
-def _first_line(function: object) -> str:
-    return (getdoc(function) or "").split("\n\n")[0].replace("\n", " ") if function else ""
-
-
-# texts
-
-
-def escape(text: str) -> str:
-    """Plain text as Markdown, with code in backticks as it is."""
-    parts = re.split(r"(`[^`]+`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([\\*_{}\[\]<>#|$~^])", r"\\\1", part) for part in parts)
-
-
-def plain(text: str) -> str:
-    """Text as reStructuredText in which backticks alone mean anything: `(n, *shape)` and `|D|` stand as they are."""
-    parts = re.split(r"((?:``.+?``|`[^`]+`)(?:\w*))", text, flags=re.DOTALL)
-    signs = r"[*|]|(?<=\w)_(?!\w)"
-    return "".join(_code_apart(part) if part.startswith("`") else re.sub(signs, r"\\\g<0>", part) for part in parts)
-
-
-def _code_apart(text: str) -> str:
-    """Code and the letters that follow it without a space, as in `Denoiser`s."""
-    code, letters = text[: text.rindex("`") + 1], text[text.rindex("`") + 1 :]
-    return f"{code}\\ {letters}" if letters else code
-
-
-def rst(docstring: str) -> str:
-    """A module's docstring as reStructuredText: indented blocks are code, and so is a rest that parses as code."""
-    first, _, rest = docstring.partition("\n\n")
-    if _is_code(rest):
-        return f"{plain(first)}\n\n{_code(rest)}"
-    blocks = re.split(r"\n\s*\n", rest)
-    shown = [
-        _code(textwrap.dedent(block)) if block.startswith("    ") else plain(block) + "\n" for block in blocks if block
-    ]
-    return "\n".join([f"{plain(first)}\n", *shown])
-
-
-def _is_code(text: str) -> bool:
-    try:
-        return bool(ast.parse(text).body)
-    except SyntaxError:
-        return False
-
-
-def _code(text: str) -> str:
-    language = "python" if _is_code(text) else "none"
-    return f".. code-block:: {language}\n\n{textwrap.indent(text, '   ')}\n"

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from scorescope.analysis import find_column
-from tests.docs_pages import DRAWN_BY, INSTRUMENTS, escape, members, pages, plain, schemas
+from tests.docs_gallery import DRAWN_BY, members
+from tests.docs_pages import INSTRUMENTS, pages, schemas
+from tests.docs_texts import escape, plain
 from tests.house import ROOT, read_house
 
 DOCS = ROOT / "docs"
@@ -21,13 +23,13 @@ def generated() -> dict[str, str]:
     return pages()
 
 
-def rows_of(text: str) -> set[str]:
-    """First cells of the tables of a page."""
-    return set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
+def listed_on(text: str) -> set[str]:
+    """What an index page lists."""
+    return set(re.findall(r"^- `([^`]+)` in ", text, re.MULTILINE))
 
 
 def test_every_public_name_has_an_entry_and_a_docstring_page(generated: dict[str, str]) -> None:
-    listed = rows_of(generated["names.md"])
+    listed = listed_on(generated["names.md"])
     for wing in read_house().in_order():
         page = generated[f"api/{wing.name}.rst"]
         for name in wing.face.public:
@@ -36,19 +38,18 @@ def test_every_public_name_has_an_entry_and_a_docstring_page(generated: dict[str
 
 
 def test_functions_of_a_listed_module_have_entries(generated: dict[str, str]) -> None:
-    house, listed = read_house(), rows_of(generated["names.md"])
+    house, listed = read_house(), listed_on(generated["names.md"])
     for instrument in INSTRUMENTS:
         assert set(members(house.files[f"reports.{instrument}.figures"])) <= listed
 
 
 def test_every_declared_column_has_an_entry_with_its_meaning(generated: dict[str, str]) -> None:
-    listed = rows_of(generated["columns.md"])
+    listed = listed_on(generated["columns.md"])
     parts = "".join(generated[f"parts/columns_{name}.md"] for name in INSTRUMENTS)
     for row in find_column("*").itertuples():
         assert row.column in listed
         assert f"(table-{row.table})=" in parts
-        assert f"| `{row.column}` | {escape(row.unit) or '–'} |" in parts
-        assert escape(row.meaning) in parts
+        assert f"| `{row.column}` | {escape(row.meaning)} | {escape(row.unit) or '–'} |" in parts
 
 
 def test_every_declared_table_stands_on_an_instruments_page() -> None:
@@ -121,6 +122,6 @@ def test_the_documentation_builds_without_a_warning_and_needs_no_network(tmp_pat
     for page in (tmp_path / "html").rglob("*.html"):
         fetched = re.findall(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"(https?:)?//", page.read_text())
         assert not fetched, page
-    names = re.findall(r"<tr.*?</tr>", (tmp_path / "html/generated/names.html").read_text(), re.DOTALL)
-    assert len(names) > 400 and all("href=" in row for row in names if "<td" in row)
+    names = re.findall(r"<li><p><code.*?</li>", (tmp_path / "html/generated/names.html").read_text(), re.DOTALL)
+    assert len(names) > 400 and all("href=" in entry for entry in names)
     assert "norm_floor" in (tmp_path / "html/searchindex.js").read_text()
