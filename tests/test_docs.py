@@ -94,6 +94,24 @@ def test_formulas_can_be_written(page: Path) -> None:
         latex2mathml.tex2mathml(block or inline, as_block=bool(block))
 
 
+def python_of(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_of_the_first_page_runs() -> None:
+    (code,) = python_of("start.md")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert len(names["table"]) and len(names["table"]["sample"].unique()) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_examples_in_python_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(python_of("python.md")[number], {})
+
+
 def test_pictures_of_the_gallery_name_functions_that_are_there() -> None:
     for instrument in INSTRUMENTS:
         figures = import_module(f"scorescope.reports.{instrument}.figures")
