@@ -105,13 +105,6 @@ def test_the_example_of_the_first_page_runs() -> None:
     assert len(names["table"]) and len(names["table"]["sample"].unique()) == 8
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [0, 1])
-def test_the_examples_in_python_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    exec(python_of("python.md")[number], {})
-
-
 def test_pictures_of_the_gallery_name_functions_that_are_there() -> None:
     for instrument in INSTRUMENTS:
         figures = import_module(f"scorescope.reports.{instrument}.figures")
