@@ -6,14 +6,14 @@ OUT ?= report
 # one worker a core with one thread each: several threads a worker would only wait for each other
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
-.PHONY: setup report test test-slow lint types bench map clean
+.PHONY: setup report gallery docs test test-slow lint types bench map clean
 
 # torch goes first and alone: its pin must be settled before another package asks for a torch of its own
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,diffusers,imagenet,notebooks]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,diffusers,docs,imagenet,notebooks]'
 	touch $@
 
 build/types/scorescope:
@@ -24,6 +24,14 @@ setup: $(VENV)/.ready
 
 report: setup
 	$(BIN)/scorescope report --out $(OUT)
+
+gallery: setup
+	test -f $(OUT)/guidance/manifest.json || $(BIN)/scorescope report --out $(OUT)
+	$(BIN)/python -m tests.docs_gallery $(OUT)
+
+docs: setup
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html
 
 test: setup
 	$(PYTEST) -m 'not slow'
@@ -45,5 +53,5 @@ map: setup
 	$(BIN)/python -m tests.house_map
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist docs/generated *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

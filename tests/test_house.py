@@ -145,6 +145,13 @@ def code_of(docstring):
 # what is shown to users uses public names only
 
 
+HAND_WRITTEN = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")) if "generated" not in path.parts),
+)
+
+
 def notebook_code(path):
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     return ["".join(line for line in cell["source"] if not line.startswith("%")) for cell in cells]
@@ -154,7 +161,7 @@ def shown():
     """Code by where it is shown."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         yield path.name, notebook_code(path)
-    for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
+    for name in HAND_WRITTEN:
         yield name, re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), flags=re.DOTALL | re.MULTILINE)
     yield from ((wing.name, [code_of(wing.face.docstring)]) for wing in WINGS if wing.name != "reports.cli")
 
@@ -196,9 +203,6 @@ def test_the_map_is_that_of_the_code():
     assert drawing(HOUSE) == DRAWING.read_text(), "run `make map`"
 
 
-HAND_WRITTEN = ("docs/architecture.md", "CONTRIBUTING.md", "README.md")
-
-
 @each(HAND_WRITTEN)
 def test_what_hand_written_text_names_exists(one):
     text = re.sub(r"<!-- (\w+) -->.*?<!-- end \1 -->", "", (ROOT / one).read_text(), flags=re.DOTALL)
@@ -228,7 +232,7 @@ def test_constraints_pin_what_pyproject_asks_for():
     constraints = {normal(name): version for name, version in pins((ROOT / "constraints.txt").read_text()).items()}
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    installed = ("dev", "diffusers", "imagenet", "notebooks")
+    installed = ("dev", "diffusers", "docs", "imagenet", "notebooks")
     asked = project["dependencies"] + [line for name in installed for line in extras[name]]
     for line in asked:
         requirement = Requirement(line)

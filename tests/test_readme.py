@@ -1,4 +1,4 @@
-"""The README's commands: every one is understood, and its three stories are run as they stand there."""
+"""Commands of the README and of the documentation are understood, and the three stories are run as they stand."""
 
 import re
 import shlex
@@ -13,7 +13,9 @@ from PIL import Image
 from scorescope.reports.cli import commands
 from tests.saved_pipelines import saved
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if "generated" not in page.parts)]
 STORIES = ("Your own denoiser in two minutes", "A diffusers checkpoint on disk", "Two image folders")
 
 
@@ -30,8 +32,14 @@ def section(heading: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("arguments", commands_of(README), ids=" ".join)
-def test_every_command_of_the_readme_is_understood(arguments: list[str]) -> None:
+def every_command() -> list[list[str]]:
+    """Of all pages, each once."""
+    found = {tuple(arguments) for page in PAGES for arguments in commands_of(page.read_text())}
+    return [list(arguments) for arguments in sorted(found)]
+
+
+@pytest.mark.parametrize("arguments", every_command(), ids=" ".join)
+def test_every_command_is_understood(arguments: list[str]) -> None:
     command = typer.main.get_command(commands.app)
     rest = list(arguments)
     while hasattr(command, "commands") and rest and rest[0] in command.commands:

@@ -18,7 +18,7 @@ from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.posthoc_ema import AT_MOST, PosthocEMA, Snapshot, posthoc_ema
 from scorescope.reports.changes import figures, readings
 from scorescope.reports.changes.findings import difference
-from scorescope.reports.changes.report import LEVELS
+from scorescope.reports.changes.report import CORRECTED, LEVELS
 from scorescope.reports.page.pages import Outcome, ReportFigure, ReportTable, ReportWriter, Section
 
 
@@ -69,7 +69,10 @@ def compare_ema_lengths(
     made = {name: posthoc_ema(snapshots, length, at_most=at_most) for name, length in zip(names, lengths, strict=True)}
     denoisers = {name: denoiser_of(one.weights) for name, one in made.items()}
     title, question = "EMA length", "Which EMA length has the lowest loss at which noise level?"
-    manifest = {"snapshots": [one.name for one in snapshots], "lengths": list(lengths), "images": len(images)}
+    manifest = {
+        "snapshots": [one.name for one in snapshots], "lengths": list(lengths), "images": len(images),
+        "methods": ["karras2024analyzing", *CORRECTED],
+    }  # fmt: skip
     with ReportWriter(out, name="changes", title=title, question=question, command=command, manifest=manifest) as page:
         page.section("made", "How the averages were made", partial(_made_section, made, len(snapshots)))
         bank = Bank(images, LEVELS, draws=2)

@@ -26,6 +26,7 @@ from scorescope.reports.page.pages import Outcome, ReportFigure, ReportTable, Re
 from scorescope.reports.page.requests import Request, by_call
 
 LEVELS = log_snr_grid(-8, 6, 15)  # sigma from 0.05 to 55
+CORRECTED = ["westfall1993resampling"]  # keys of references.bib: chances and intervals that hold over all rows
 
 
 @checked
@@ -56,7 +57,7 @@ def compare_runs(out: Path | str, runs: Mapping[str, Source], *, command: str) -
         f"What changed since {base.name}?",
         "Which quantities differ, at which noise levels, in which images?",
     )
-    manifest = {"runs": {name: _told(source) for name, source in runs.items()}}
+    manifest = {"runs": {name: _told(source) for name, source in runs.items()}, "methods": CORRECTED}
     how: dict[str, Any] = {"command": command, "manifest": manifest, "request": _request(list(runs.values()))}
     with ReportWriter(out, name="changes", title=title, question=question, **how) as page:
         for place, other in enumerate(others):
@@ -96,6 +97,7 @@ def compare_sweeps(out: Path | str, sweeps: Mapping[str, Path | str], *, command
         found = f"no common one among {', '.join(sorted(mine))}"
         raise InputError("sweeps", found=found, expected="settings of the same names")
     manifest = {"sweeps": {name: str(folder) for name, folder in sweeps.items()}, "settings_in_one_alone": alone}
+    manifest["methods"] = CORRECTED
     with ReportWriter(out, name="changes", title=title, question=question, command=command, manifest=manifest) as page:
         for place, (name, setting, theirs) in enumerate(common):
             runs = open_run(base, mine[setting]), open_run(name, theirs[setting])
@@ -148,7 +150,7 @@ def compare_denoisers(
         raise InputError("denoisers", found=f"{len(denoisers)} of them", expected="at least two")
     title = "What changed between " + ", ".join(denoisers)
     question = "Whose loss is lowest at which noise level?"
-    manifest = {"denoisers": list(denoisers), "images": len(images), "levels": list(LEVELS)}
+    manifest = {"denoisers": list(denoisers), "images": len(images), "levels": list(LEVELS), "methods": CORRECTED}
     how: dict[str, Any] = {"command": command, "manifest": manifest}
     how["request"] = "it was made in Python of denoisers and images, and no command names those"
     with ReportWriter(out, name="changes", title=title, question=question, **how) as page:

@@ -6,6 +6,8 @@ outcome = build(Path("report/directions"), load_subject("shapes"), command="..."
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.reports.directions.prompt_subject import PromptSubject
@@ -22,6 +24,7 @@ from scorescope.reports.directions.sections_sampling import emergence_section
 from scorescope.reports.directions.sections_steering import steering_section, window_section
 from scorescope.reports.directions.study import Subject
 from scorescope.reports.directions.workbench import Workbench
+from scorescope.reports.page.methods import Keys, noting
 from scorescope.reports.page.pages import Outcome, Section, write_report
 from scorescope.reports.page.requests import by_call
 
@@ -85,7 +88,9 @@ def build(
         expected = f"an image or more of {len(subject.images)}, a seed from 0"
         raise InputError("count, seed", found=f"{count}, {seed}", expected=expected)
     bench = Workbench(subject, quick, progress, count, seed)
+    methods: list[str] = []
     manifest = {
+        "methods": methods,
         "model": subject.name, "model_source": subject.source, "images": len(bench.images),
         "contrasts": [str(contrast) for contrast in bench.contrasts], "sites": list(subject.sites), "quick": quick,
         "seed": seed, "prompts": [str(pair) for pair in subject.prompts] if isinstance(subject, PromptSubject) else [],
@@ -95,9 +100,26 @@ def build(
     question = "Where is an attribute readable, where is it steerable, and how does its direction travel?"
     asked = by_call("report directions", subject=subject.loaded_as, quick=quick, count=count, seed=seed)
     return write_report(
-        out, sections_of(subject), bench, name="directions", title=title, question=question, command=command,
-        manifest=manifest, request=asked,
+        out, noting(methods, sections_of(subject), METHODS), bench, name="directions", title=title, question=question,
+        command=command, manifest=manifest, request=asked,
     )  # fmt: skip
+
+
+def _of_transports(table: pd.DataFrame) -> list[str]:
+    return ["park2023understanding"] if (table["transport"] == "jacobian").any() else []
+
+
+METHODS: dict[str, Keys] = {
+    "probes": ["hewitt2019designing"],
+    "readers": ["marks2024geometry"],
+    "transport": _of_transports,
+    "token_attribution": ["kokhlikyan2020captum", "sundararajan2017axiomatic"],
+    "linearity": ["baumann2025continuous"],
+    "attribute_loss": ["yue2024exploring"],
+    "information": ["kong2024interpretable"],
+    "classification": ["li2023your"],
+}
+"""Keys by the table that shows the method."""
 
 
 def sections_of(subject: Subject) -> list[tuple[str, str, Callable[[Workbench], Section]]]:

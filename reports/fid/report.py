@@ -8,6 +8,8 @@ build(Path("report/fid"), study=study, command="...")
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from scorescope.data.doors import checked
 from scorescope.reports.fid.comparisons import shipped_study
 from scorescope.reports.fid.sections_choice import audit_section, choice_section, classes_section
@@ -16,6 +18,7 @@ from scorescope.reports.fid.sections_planted import planted_section
 from scorescope.reports.fid.sections_regions import maps_section, masks_section, occlusion_section
 from scorescope.reports.fid.sections_sources import features_section, images_section
 from scorescope.reports.fid.study import Study, View
+from scorescope.reports.page.methods import Keys, noting
 from scorescope.reports.page.pages import Outcome, Section, write_report
 from scorescope.reports.page.requests import Request, by_call
 
@@ -79,17 +82,56 @@ def build(
     if shipped:
         make = lambda view: planted_section(scenes, progress=progress)  # noqa: E731
     sections = [*sections, ("planted", "A planted fringe: the answer is known", make)]
+    methods: list[str] = _of_networks(study)
     manifest = {
         **study.facts, "feature_space": study.extractor.name, "preprocessing": study.extractor.preprocessing,
-        "second_space": study.spaces[1], "device": device,
+        "second_space": study.spaces[1], "device": device, "methods": methods,
         "weights_sha256": {e.name: e.weights_sha256 for e in (study.extractor, study.second) if e and e.weights_sha256},
         "images": {item.name: len(item.first.features) for item in study.image_sets if item is not study.spare},
     }  # fmt: skip
     question = "Which features, classes, regions and images does this FID difference come from, and can it be trusted?"
     return write_report(
-        out, sections, view, name="fid", title=study.title, question=question, command=command, manifest=manifest,
-        request=request,
+        out, noting(methods, sections, METHODS), view, name="fid", title=study.title, question=question,
+        command=command, manifest=manifest, request=request,
     )  # fmt: skip
+
+
+def _of_metrics(table: pd.DataFrame) -> list[str]:
+    """Where the metrics come from that have a value."""
+    measured = set(table.loc[table["value"].notna(), "metric"])
+    return [key for metric, key in METRICS.items() if metric in measured]
+
+
+def _of_networks(study: Study) -> list[str]:
+    """Where the feature spaces come from, and the way of the images to them."""
+    names = " ".join(one.name for one in (study.extractor, study.second) if one).lower()
+    cleaned = ["parmar2022aliased"] if study.extractor.preprocessing == "clean_fid" else []
+    return [*(key for network, key in NETWORKS.items() if network in names), *cleaned]
+
+
+METRICS = {
+    "FD": "heusel2017gans",
+    "FID_infinity": "chong2020effectively",
+    "KID x 1000": "binkowski2018demystifying",
+    "CMMD": "jayasumana2024rethinking",
+    "precision": "kynkaanniemi2019improved",
+    "density": "naeem2020reliable",
+    "Inception Score": "salimans2016improved",
+}
+NETWORKS = {
+    "efficientnet": "tan2019efficientnet", "dinov2": "stein2023exposing", "clip": "radford2021learning",
+}  # fmt: skip
+METHODS: dict[str, Keys] = {
+    "companions": _of_metrics,
+    "sfid": ["nash2021generating"],
+    "heatmaps": ["kynkaanniemi2023role"],
+    "planted_maps": ["kynkaanniemi2023role"],
+    "occlusion": ["kokhlikyan2020captum"],
+    "class_shares": ["kynkaanniemi2023role"],
+    "optimised_value": ["kynkaanniemi2023role"],
+    "audit": ["kynkaanniemi2023role"],
+}
+"""Keys by the table, or the figure, that shows the method."""
 
 
 def _sections(view: View, *, sfid: bool, occlusion: bool) -> list[tuple[str, str, Make | str]]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_calls import example_row
@@ -18,6 +20,7 @@ from scorescope.reports.gaussian.pipeline_data import check_one_source, folder_l
 from scorescope.reports.gaussian.sections_paths import paths_section, skip_section, solver_section
 from scorescope.reports.gaussian.sections_scores import laws_section, memory_section, training_section
 from scorescope.reports.gaussian.study import Data, Study, digits_of, split
+from scorescope.reports.page.methods import Keys, noting
 from scorescope.reports.page.pages import Outcome, write_report
 from scorescope.reports.page.requests import by_call
 
@@ -31,6 +34,21 @@ SECTIONS = (
     ("training", "Over training: distance from each law", training_section),
     ("memory", "Training points against held-out points", memory_section),
 )
+
+
+def _of_laws(table: pd.DataFrame) -> list[str]:
+    """Where the laws come from, and what their fits say that they had to do."""
+    shrunk = table["note"].str.contains("Ledoit-Wolf").any()
+    return ["wang2024unreasonable", *(["ledoit2004well"] if shrunk else [])]
+
+
+METHODS: dict[str, Keys] = {
+    "scores": _of_laws,
+    "ends": ["wang2024unreasonable", "karras2022elucidating"],
+    "skips": ["wang2024unreasonable", "karras2022elucidating"],
+    "gains": ["pierret2025diffusion", "karras2022elucidating"],
+    "dynamics": ["wang2024unreasonable"],
+}
 
 
 @checked
@@ -82,16 +100,17 @@ def build(
     asked = by_call("report gaussian", denoiser=model.loaded_as, quick=quick, count=count, seed=seed, device=device)
     request = asked if data is None else "it was made in Python of images, and no command names those"
     study = Study(model, (data or digits_of(model)).limited(count, seed=seed), quick, progress, seed, device)
+    methods: list[str] = []
     manifest = {
         "model": model.name, "model_source": model.source, "data": study.data.name, "train": len(study.train),
         "held_out": len(study.held_out), "seeds": len(study.seeds), "branch": "unconditional", "quick": quick,
-        "seed": seed, "device": device, "sigma_range": list(study.span),
+        "seed": seed, "device": device, "sigma_range": list(study.span), "methods": methods,
     }  # fmt: skip
     title = f"Gaussian score: {model.name}"
     question = "Where is the learned score a Gaussian's, and what does that save?"
     return write_report(
-        out, SECTIONS, study, name="gaussian", title=title, question=question, command=command, manifest=manifest,
-        request=request,
+        out, noting(methods, SECTIONS, METHODS), study, name="gaussian", title=title, question=question,
+        command=command, manifest=manifest, request=request,
     )  # fmt: skip
 
 

@@ -184,6 +184,12 @@ class PipelineStudy:
                 progress=self.progress,
             )  # fmt: skip
 
+    @property
+    def other_rules(self) -> list[Rule]:
+        """Rules that were replayed or sampled so far."""
+        made = vars(self)
+        return [*(RULES[name](1.0) for name in made.get("replayed", ())), *(one.rule for one in made.get("swept", ()))]
+
     @cached_property
     def sets(self) -> dict[tuple[str, float], Tensor]:
         """Decoded images by rule and weight; empty where the calls made images of several shapes."""

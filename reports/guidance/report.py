@@ -15,6 +15,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_calls import plan_calls
 from scorescope.probes.models.model import Model
 from scorescope.probes.recording.plan import Keep
+from scorescope.reports.guidance.methods import SPLIT, methods_of
 from scorescope.reports.guidance.pipeline_study import PipelineStudy, check_rules
 from scorescope.reports.guidance.sections_paths import separation_section
 from scorescope.reports.guidance.sections_pipeline import pipeline_section, sections
@@ -116,6 +117,7 @@ def build(
             else:
                 page.absent(name, heading, "It needs an unguided run, which failed: see the top of the page.")
         page.section("tables", "Tables", partial(tables_section, study))
+        page.manifest["methods"] = ["karras2022elucidating", *methods_of(one.rule for one in study.sampled)]
     return page.outcome
 
 
@@ -145,6 +147,7 @@ def build_from_traces(out: Path | str, paths: Sequence[Path | str], *, command: 
         study = open_traces(folders, page.fail)
         for name, heading, make in recorded_sections(study):
             page.section(name, heading, partial(make, study))
+        page.manifest["methods"] = list(SPLIT)
     return page.outcome
 
 
@@ -236,6 +239,7 @@ def build_from_pipeline(
                 page.absent(part, heading, make)
             else:
                 page.section(part, heading, partial(make, study))
+        page.manifest["methods"] = methods_of(study.other_rules)
     return page.outcome
 
 

@@ -142,6 +142,12 @@ class Study:
         """Settings that are compared with each other: the swept ones, and other rules."""
         return self.swept + self._record(compared_rules(self.model, self.interval, below=self.below))
 
+    @property
+    def sampled(self) -> list[Setting]:
+        """Settings that were sampled so far."""
+        made: list[Setting] = vars(self).get("compared", self.swept)
+        return made
+
     @cached_property
     def labels(self) -> Tensor | None:
         """Class of every sample, where the condition is one."""

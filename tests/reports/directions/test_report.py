@@ -26,6 +26,7 @@ from scorescope.reports.directions.sections_probing import model_section
 from scorescope.reports.directions.sections_sampling import emergence_section
 from scorescope.reports.directions.sections_steering import confirm, steering_section, window_section
 from scorescope.reports.directions.workbench import Workbench
+from scorescope.reports.studies import bibtex
 
 SIZES = (2, 3)
 ATTRIBUTES = {"size": ("small", "large"), "hue": ("red", "green", "blue")}
@@ -113,6 +114,11 @@ def report(tmp_path_factory):
 
 def table(out, name):
     return pd.read_parquet(out / f"tables/{name}.parquet")
+
+
+def test_the_methods_of_its_sections_are_cited(report):
+    entries = bibtex(report[1])
+    assert "{hewitt2019designing," in entries and "{kong2024interpretable," in entries
 
 
 def test_sentences_hold_what_they_owe(report):

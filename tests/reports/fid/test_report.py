@@ -17,6 +17,7 @@ from scorescope.probes.features.extractors import classifier_extractor, pixel_ex
 from scorescope.reports.cli.commands import app
 from scorescope.reports.fid import folder_study
 from scorescope.reports.fid import report as fid
+from scorescope.reports.studies import bibtex
 
 
 def save(images, folder):
@@ -35,6 +36,12 @@ def shipped(tmp_path_factory):
         patch.setattr("scorescope.reports.fid.comparisons.WEIGHTS", (1.0, 4.0))
         outcome = fid.build(out, command="test", quick=True, count=72, progress=False)
     return out, outcome
+
+
+def test_metrics_that_have_a_value_are_cited(shipped):
+    entries = bibtex(shipped[1])
+    assert "{heusel2017gans," in entries and "{binkowski2018demystifying," in entries
+    assert "{parmar2022aliased," not in entries and "{tan2019efficientnet," not in entries
 
 
 def test_sentences_hold_what_they_owe(shipped):

@@ -12,12 +12,18 @@ from scorescope.probes import Model, load_model
 from scorescope.probes.approximations import fit_gaussian
 from scorescope.reports import gaussian
 from scorescope.reports.gaussian import from_folder, split
+from scorescope.reports.studies import bibtex
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     return out, gaussian.build(out, load_model("digits_weak"), command="test", quick=True, progress=False)
+
+
+def test_the_methods_of_its_sections_are_cited(report):
+    entries = bibtex(report[1])
+    assert "{wang2024unreasonable," in entries and "{pierret2025diffusion," in entries
 
 
 def test_sentences_hold_what_they_owe(report):

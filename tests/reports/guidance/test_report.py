@@ -10,6 +10,7 @@ from scorescope.data import InputError
 from scorescope.probes import APG, Model, load_model, sample
 from scorescope.reports import guidance
 from scorescope.reports.guidance import study
+from scorescope.reports.studies import bibtex
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +18,18 @@ def report(tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     outcome = guidance.build(out, load_model("digits"), command="test", count=24, progress=False)
     return out, outcome
+
+
+def test_the_rules_that_were_sampled_are_cited(report):
+    entries = bibtex(report[1])
+    for key in (
+        "ho2022classifier",
+        "sadat2025eliminating",
+        "castillo2025adaptive",
+        "kwon2025tcfg",
+        "karras2024guiding",
+    ):
+        assert f"{{{key}," in entries
 
 
 def test_report_is_complete(report):
