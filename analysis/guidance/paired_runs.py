@@ -167,7 +167,7 @@ def savings(settings: Sequence[Setting], *, against: str, decoder: Decoder | Non
         change = np.sqrt(((_flat(setting.run.samples, decoder) - base) ** 2).mean(1))
         calls = _calls(setting)
         sums = sample_and_draws(len(calls), resamples=1000, seed=0) @ np.stack([calls, base_calls], axis=1)
-        saved, *ends = interval(1 - sums[:, 0] / sums[:, 1])
+        saved, *ends = (float(number) for number in interval(1 - sums[:, 0] / sums[:, 1]))
         # each sample has calls of its own under such a rule, so that samples that agree are no certainty
         if isinstance(setting.rule, RowRule) and ends[0] == ends[1] and len(calls) > 1:
             ends = list(agreeing_interval(saved, len(calls)))

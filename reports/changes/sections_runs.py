@@ -57,8 +57,8 @@ def _steps(found: RunChanges, suffix: str) -> Section:
         ReportTable(f"differences{suffix}", table, "One row a (quantity, step), largest first."),
     ]
     text = f"Not compared step by step: {found.left_out}, which the other has not." if found.left_out else ""
-    found = difference(reading, table, f"differences{suffix}")
-    return Section(text=text, figures=[figure], tables=tables, findings=found)
+    said = difference(reading, table, f"differences{suffix}")
+    return Section(text=text, figures=[figure], tables=tables, findings=said)
 
 
 def _pictures(first: Recorded, second: Recorded, distances: pd.DataFrame, suffix: str) -> list[ReportFigure]:

@@ -76,8 +76,8 @@ def lost_first(half: pd.DataFrame) -> list[Finding]:
     first, second = ranked.iloc[0], ranked.iloc[1]
     texts = [f"{row['attribute']} at σ = {told(row, 'sigma', form='.2g')}" for row in (first, second)]
     text = f"As noise grows {texts[0]} is lost first, before {texts[1]}"
-    logs = [np.log(row[["sigma", "low", "high"]].astype(float)) for row in (first, second)]
-    found = strength_apart(*logs, "sigma")
+    logs = [pd.Series({end: np.log(row[end]) for end in ("sigma", "low", "high")}) for row in (first, second)]
+    found = strength_apart(logs[0], logs[1], "sigma")
     doubt = f"Which attribute is lost first as noise grows: {', '.join(texts)}."
     return [Finding(f"{text}.", found, "attribute_loss", n=min(first["n"], second["n"]), unit="pairs", doubt=doubt)]
 
@@ -122,7 +122,7 @@ def told_apart(judged: pd.DataFrame) -> list[Finding]:
     """How often the judge tells the ends of its prompts apart, where it does so least."""
     if judged.empty:
         return []
-    row = judged.loc[judged["share"].idxmin()]
+    row = judged.iloc[int(judged["share"].to_numpy().argmin())]
     text = f"The judge tells the ends of {row['attribute']} apart in {told(row, 'share', form='.0%')} of the pairs"
     return [
         Finding(

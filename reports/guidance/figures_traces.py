@@ -32,7 +32,7 @@ def quantity_by_line(
     yscale : str
         Of the axis.
     """
-    figure, ax = theme.new_figure(width=theme.COLUMN * 1.3, height=3.2)
+    figure, ax = theme.new_figure(3.2)
     steps = steps[steps["call"] == 0]
     for place, (line, rows) in enumerate(steps.groupby("line", sort=False)):
         look = theme.series(place)
@@ -46,7 +46,7 @@ def quantity_by_line(
     if reference is not None:
         theme.reference_line(ax, reference, floor_label)
     theme.sigma_axis(ax, ylabel=label, yscale=yscale, **({"ylim": (0, None)} if yscale == "linear" and floor else {}))
-    theme.legend_above(figure, ax, ncols=2)
+    theme.legend_above(figure, ax)
     return figure
 
 
@@ -61,17 +61,17 @@ def parts_by_line(steps: pd.DataFrame) -> Figure:
         for part in ("update", "orthogonal", "parallel"):
             drawn = rows[rows["quantity"] == f"{part}_norm"]
             theme.with_band(ax, drawn, label=part, **theme.PARTS[part].line)
-        ax.set(xscale="log", yscale="log", title=theme.literal(line))
+        ax.set(xscale=theme.LOG, yscale=theme.LOG, title=theme.literal(line))
     figure.supxlabel(theme.SIGMA)
     figure.supylabel("L2 norm (units of data)")
-    theme.legend_above(figure, axes.flat[0], ncols=3)
+    theme.legend_above(figure, axes.flat[0])
     return figure
 
 
 @theme.styled
 def replayed_by_trace(table: pd.DataFrame) -> Figure:
     """How far another rule of the same weight would have moved each prediction, a line a (trace, rule)."""
-    figure, ax = theme.new_figure(width=theme.COLUMN * 1.3, height=3.2)
+    figure, ax = theme.new_figure(3.2)
     places = {name: place for place, name in enumerate(dict.fromkeys(table["trace"]))}
     for (trace, setting), rows in table.groupby(["trace", "setting"], sort=False):
         look = theme.series(places[trace])
@@ -79,5 +79,5 @@ def replayed_by_trace(table: pd.DataFrame) -> Figure:
         label = theme.literal(f"{trace}: {setting}")
         theme.with_band(ax, rows, label=label, color=look.color, linestyle=style)
     theme.sigma_axis(ax, ylabel="|other rule − own| / |own|, guided prediction", ylim=(0, None))
-    theme.legend_above(figure, ax, ncols=2)
+    theme.legend_above(figure, ax)
     return figure

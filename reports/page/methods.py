@@ -24,8 +24,8 @@ def noting(
 ) -> list[tuple[str, str, Callable[[T], Section] | str]]:
     """The sections (name, heading, function), of which each adds to `used` what it used, once it is made.
 
-    `methods` has keys by the name of a table, or of a figure without a table of its own. A section that is not made, and
-    only says why, uses none.
+    `methods` has keys by the name of a table, or of a figure without a table of its own. A section that only says
+    why it is not made uses none.
     """
     return [
         (name, heading, make if isinstance(make, str) else _noting(used, make, methods))

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from scorescope.reports.page import theme
 
-WIDTH = 7.0  # inches
 
 
 @theme.styled
@@ -27,8 +26,9 @@ def strips(rows: Mapping[str, NDArray[Any]], marks: Sequence[str] = ()) -> Figur
         What stands above each column.
     """
     count, height, width = next(iter(rows.values())).shape[:3]
-    tall = WIDTH / count * height / width
-    figure, axes = theme.new_figure(WIDTH, tall * len(rows) + 0.35, nrows=len(rows), ncols=1, squeeze=False)
+    figure, axes = theme.new_figure(nrows=len(rows), ncols=1, squeeze=False)
+    tall = figure.get_figwidth() / count * height / width
+    figure.set_figheight(tall * len(rows) + 0.35)
     for ax, (label, pictures) in zip(axes[:, 0], rows.items(), strict=True):
         theme.show_picture(ax, _side_by_side(pictures))
         theme.label_row(ax, label)
