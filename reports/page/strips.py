@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scorescope.reports.page import theme
 
 
-
 @theme.styled
 def strips(rows: Mapping[str, NDArray[Any]], marks: Sequence[str] = ()) -> Figure:
     """Rows of as many pictures each.
