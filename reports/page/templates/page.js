@@ -56,7 +56,7 @@ for (const data of every("script.frames")) {
 }
 
 // tables: all rows, sorted and filtered, columns to choose, all digits, and copies of what is seen
-const number = cell => /^-?inf$/.test(cell) ? Number(`${cell}inity`.replace("inf", "Inf")) : cell;
+const number = cell => /^-?(inf|\d{16,})$/.test(cell) ? Number(String(cell).replace("inf", "Infinity")) : cell;
 const short = value => value.toPrecision(4).replace(/^[^e]+/, digits => Number(digits));
 const text = (cell, kind) => cell === null ? "–" : kind === "float" && cell.toPrecision ? short(cell) : String(cell);
 const compare = (a, b) => a.toPrecision && b.toPrecision ? a - b : String(a).localeCompare(String(b));

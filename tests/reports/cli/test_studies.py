@@ -116,6 +116,8 @@ def test_what_is_made_is_not_made_again(folder, made):
     again = run_study(Study(folder / "s", subjects, reports))
     assert len(made) == 2 and again.kept == ["a/guidance", "b/guidance"]
     pd.testing.assert_frame_equal(first.table, again.table)
+    below = (folder / "s/a/guidance/index.html").read_text()
+    assert below.count('href="../../index.html"') == 1 and 'href="../../b/guidance/index.html"' in below
     (folder / "s/b/guidance/tables/sweep.csv").write_text("damaged")
     assert run_study(Study(folder / "s", subjects, reports)).kept == ["a/guidance"] and len(made) == 3
     assert not run_study(Study(folder / "s", subjects, {"guidance": {"count": 5}})).kept and len(made) == 5
