@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -97,7 +97,8 @@ class Study:
     @cached_property
     def swept(self) -> list[Setting]:
         """CFG and APG at every weight."""
-        return self._record({f"{kind.__name__}, w = {w:g}": kind(w) for kind in (CFG, APG) for w in WEIGHTS})
+        recording = replace(self._counting, all_branches=True, centred=True, band_edges=self._edges)
+        return self._record({f"{kind.__name__}, w = {w:g}": kind(w) for kind in (CFG, APG) for w in WEIGHTS}, recording)
 
     @property
     def runs(self) -> dict[tuple[str, float], Run]:
@@ -140,7 +141,8 @@ class Study:
     @cached_property
     def compared(self) -> list[Setting]:
         """Settings that are compared with each other: the swept ones, and other rules."""
-        return self.swept + self._record(compared_rules(self.model, self.interval, below=self.below))
+        # of these only samples and needed calls are asked about: no branch is computed to be looked at alone
+        return self.swept + self._record(compared_rules(self.model, self.interval, below=self.below), self._counting)
 
     @property
     def sampled(self) -> list[Setting]:
@@ -178,12 +180,13 @@ class Study:
     def _traces(self) -> list[Trace]:
         return [run.trace for run in self.runs.values() if run.trace is not None]
 
-    def _record(self, rules: Mapping[str, Rule]) -> list[Setting]:
+    @property
+    def _counting(self) -> Recording:
+        return Recording(value_range=self.model.value_range)
+
+    def _record(self, rules: Mapping[str, Rule], recording: Recording) -> list[Setting]:
         """Sample every setting; one that fails is noted, and the others go on."""
         settings: list[Setting] = []
-        recording = Recording(
-            value_range=self.model.value_range, all_branches=True, centred=True, band_edges=self._edges
-        )
         for name, rule in tqdm(rules.items(), desc="recording guidance", disable=not self.progress):
             try:
                 settings.append(Setting(name, rule, self._sample(rule, self.count, recording)))

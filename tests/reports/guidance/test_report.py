@@ -7,7 +7,7 @@ import torch
 from tests.claims import check_page
 
 from scorescope.data import InputError
-from scorescope.probes import APG, Model, load_model, sample
+from scorescope.probes import APG, Model, Recording, load_model, sample
 from scorescope.reports import guidance
 from scorescope.reports.guidance import study
 from scorescope.reports.studies import bibtex
@@ -179,3 +179,18 @@ def test_a_setting_that_fails_is_named_and_the_others_are_reported(tmp_path, mon
     rows = pd.read_parquet(tmp_path / "tables/decomposition.parquet")
     assert len(rows[["rule", "weight"]].drop_duplicates()) == 7
     assert "APG, w = 8 is missing" in capsys.readouterr().err
+
+
+def test_rules_that_are_compared_cost_no_calls_of_their_recording():
+    """Of them the needed calls and the samples are asked about, which are the same where every branch is looked at."""
+    small = study.Study(ROWS, 4, "cpu", False, print)
+    others = small.compared[len(small.swept) :]
+    for setting in others:
+        seen = sample(
+            ROWS.denoiser, seeds=range(4), condition=ROWS.conditions(4), shape=ROWS.shape, rule=setting.rule,
+            record=Recording(all_branches=True), progress=False,
+        )  # fmt: skip
+        assert not setting.run.trace.scalars["observed"].any(), setting.name
+        assert torch.equal(setting.run.samples, seen.samples)
+        assert setting.run.trace.scalars["needed"].equals(seen.trace.scalars["needed"])
+    assert any((setting.run.trace.scalars["needed"] == 1).any() for setting in others)
