@@ -18,7 +18,7 @@ import pandas as pd
 import scipy
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.directions.linear_probes import LinearProbe, Path, ProbeMethod, Target, fit_paths
 from scorescope.analysis.statistics.arrays import Floats, Integers, host_array

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.gaussian.floors import fit_of, moment_floor
 from scorescope.analysis.statistics.arrays import Floats, Integers

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.gaussian.far_field import FarField, in_range, predicted_state_error, skip_level

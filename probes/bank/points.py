@@ -16,7 +16,7 @@ from hashlib import blake2b
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.data.checkpoints import sha256
 from scorescope.data.doors import checked
