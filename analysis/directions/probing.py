@@ -34,6 +34,7 @@ from scorescope.analysis.statistics.splits import (
     recall_interval,
 )
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
@@ -68,6 +69,7 @@ FINAL = Schema(
 )
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class ProbeScan:
     """What `probe_scan` gives.

@@ -24,6 +24,7 @@ from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.studentised import studentised
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
@@ -74,6 +75,7 @@ SKIPS = Schema(
 )
 
 
+@displayed
 @dataclass(frozen=True)
 class Suggestion:
     """Where to jump to.

@@ -34,6 +34,7 @@ import torch
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.written_files import alone_in, replace_file, write_json
@@ -47,6 +48,7 @@ UNASKED = "it was made in Python, by no command"
 T = TypeVar("T")
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class ReportFigure:
@@ -76,6 +78,7 @@ class ReportFigure:
         check_name("ReportFigure.name", self.name)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class ReportTable:
@@ -105,6 +108,7 @@ class ReportTable:
         check_name("ReportTable.name", self.name)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Section:
@@ -129,6 +133,7 @@ class Section:
     findings: list[Finding] = field(default_factory=list)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Outcome:
