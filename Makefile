@@ -6,7 +6,7 @@ OUT ?= report
 # one worker a core with one thread each: several threads a worker would only wait for each other
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
-.PHONY: setup report test test-slow lint types bench map clean
+.PHONY: setup report notebooks lab test test-slow lint types bench map clean
 
 # torch goes first and alone: its pin must be settled before another package asks for a torch of its own
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -24,6 +24,13 @@ setup: $(VENV)/.ready
 
 report: setup
 	$(BIN)/scorescope report --out $(OUT)
+
+# runs every notebook and keeps its outputs
+notebooks: setup
+	OMP_NUM_THREADS=1 $(BIN)/python notebooks/run.py
+
+lab: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks
 
 test: setup
 	$(PYTEST) -m 'not slow'
