@@ -33,7 +33,7 @@ IGNORED = "tex2jax_ignore mathjax_ignore"  # dollars in foreign text are no form
 def displayed(kind: Shown) -> Shown:
     """Give a class `__repr__` of one line and `_repr_html_`, from its fields or from its own `shown_facts()`."""
     kind.__repr__ = _line  # type: ignore[assignment]
-    kind._repr_html_ = _html
+    kind._repr_html_ = _html  # type: ignore[attr-defined]
     return kind
 
 
