@@ -6,7 +6,7 @@ OUT ?= report
 # one worker a core with one thread each: several threads a worker would only wait for each other
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
-.PHONY: setup report gallery docs test test-slow lint types bench map clean
+.PHONY: setup report gallery docs notebooks lab test test-slow lint types bench map clean
 
 # torch goes first and alone: its pin must be settled before another package asks for a torch of its own
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -32,6 +32,13 @@ gallery: setup
 docs: setup
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo build/docs/index.html
+
+# runs every notebook and keeps its outputs
+notebooks: setup
+	OMP_NUM_THREADS=1 $(BIN)/python notebooks/run.py
+
+lab: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks
 
 test: setup
 	$(PYTEST) -m 'not slow'

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorescope.data.checkpoints import SHIPPED, Card, load_network, save_network
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import parse_json
@@ -26,6 +27,7 @@ FOLDER = SHIPPED / "scorers"
 Scores = Callable[[Tensor], dict[str, Tensor]]
 
 
+@displayed
 @dataclass(frozen=True)
 class ScorerConfig:
     """Size of a scorer and what it names; stored beside its weights.

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
+
 CHUNK = 1024  # rows in one call of a denoiser
 
 
+@displayed
 @dataclass(frozen=True)
 class ErrorBank:
     """Clean images with the label, noise level and noise of each, one row a point."""

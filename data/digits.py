@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 
 CLASSES = 10
@@ -22,6 +23,7 @@ SHAPE = (1, 8, 8)
 HELD_OUT = 360
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Labelled:
@@ -39,6 +41,7 @@ class Labelled:
     labels: Tensor
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Digits:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
@@ -30,6 +31,7 @@ ROTATION = 0x0112  # the EXIF tag
 Pixels = NDArray[np.uint8]  # (y, x, 3)
 
 
+@displayed
 @dataclass(frozen=True)
 class Listing:
     """The images of a folder.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.prompts import numbered_lines, read_rows
@@ -19,6 +20,7 @@ _TEXTS = ("attribute", "low", "high", "low_name", "high_name", "open")
 _OURS = ("prompt", "seed")  # what is set for each image
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class PromptPair:

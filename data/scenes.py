@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.drawing import coverage, distance, paint, soft_edge
 from scorescope.data.errors import InputError
@@ -26,6 +27,7 @@ ACCESSORIES = ("ring", "bar", "plus", "wedge")
 """Names of the accessories, in the order of their labels."""
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Scenes:

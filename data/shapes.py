@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.drawing import coverage, paint
 from scorescope.data.errors import InputError
@@ -38,6 +39,7 @@ HUES = torch.tensor([0.0, 1 / 6, 1 / 3, 2 / 3])  # turns
 CHUNK = 2048  # images rendered together
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Shapes:

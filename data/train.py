@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.data.augment import augment
 from scorescope.data.checkpoints import Card, read_weights, save_denoiser

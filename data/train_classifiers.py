@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.data.augment import augment
 from scorescope.data.checkpoints import Card

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.data.attribute_scorer import AttributeScorer, ScorerConfig, save_scorer
 from scorescope.data.checkpoints import Card

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from scorescope.data.digits import load_digits
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.data.shapes import FRAME_SHARES, render_shapes
 
 SHAPES_TRAIN, SHAPES_HELD_OUT = 20_000, 2_000
 
 
+@displayed
 @dataclass(frozen=True)
 class TrainingImages:
     """A training set and its held-out part.

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 
 ALWAYS = 256 * 2**20
@@ -128,6 +129,7 @@ def _parts(item: dict[str, Any] | list[Any]) -> list[Any]:
     return list(item.values()) if isinstance(item, dict) else item
 
 
+@displayed
 @dataclass(frozen=True)
 class ArrayHeader:
     """One array of an npz, as its header says and its size confirms.

@@ -17,6 +17,7 @@ from scorescope.analysis.changes.schedules import PLACE, left_out, level_of, pla
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.simultaneous import COLUMNS, paired_means, unpaired_means
 from scorescope.analysis.statistics.tables import Column, Schema, require_columns
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.recording.trace import Trace
@@ -43,6 +44,7 @@ RUN_CHANGES = Schema(
 )
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class RunChanges:

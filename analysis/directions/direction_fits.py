@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 
 Method = Literal["difference", "lda", "logistic", "svm", "pca"]
 METHODS: tuple[Method, ...] = ("difference", "lda", "logistic", "svm", "pca")
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Options:
     """How to fit; the meaning of each is that of `find_direction`. `pairs` and `nuisance` are codes from 0."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.directions.landmarks import (
     Curve,
@@ -36,6 +36,7 @@ from scorescope.analysis.directions.landmarks import (
 )
 from scorescope.analysis.directions.probing import ProbeScan
 from scorescope.analysis.statistics.arrays import Bools, Floats, finite_numbers
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.along_sampling import SampleTaps, sample_with_sites
@@ -74,6 +75,7 @@ class Thresholds:
     steerable: float = 0.5
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Emergence:
     """What `trace_direction` gives: tables declared in `CURVES`, `LANDMARKS` and `GAPS`."""

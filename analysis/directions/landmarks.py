@@ -16,6 +16,7 @@ from scorescope.analysis.statistics.arrays import Bools, Floats
 from scorescope.analysis.statistics.bootstrap import percentile_interval
 from scorescope.analysis.statistics.intervals import with_width
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 
 EMERGENCE_CURVES = Schema(
     "emergence_curves",
@@ -66,6 +67,7 @@ ORDER = ("readable_from", "visible_from", "steerable_until", "committed_at")
 """Landmarks, in the order in which gaps between them are taken."""
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Shares:
     """What a curve is made of: at each point, the mean over its groups of the share of right seeds.
@@ -146,6 +148,7 @@ def _rise(log_snr: Floats, curve: Floats, index: int, threshold: float) -> float
     return float(log_snr[index - 1] + share * (log_snr[index] - log_snr[index - 1]))
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Curve:
     """Values of a curve in every bootstrap draw, (draw, point); the first draw is the sample itself."""

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Integers
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 
 ProbeMethod = Literal["ridge", "lda", "logistic"]
 PROBE_METHODS: tuple[ProbeMethod, ...] = ("ridge", "lda", "logistic")
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Target:
     """What a probe is to predict, one value a row.
@@ -61,6 +63,7 @@ class Target:
         return torch.from_numpy(2.0 * (self.values[:, None] == self.classes) - 1)
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class LinearProbe:
     """A fitted probe: outputs are (values - mean) / scale @ weights + bias.
@@ -100,6 +103,7 @@ class LinearProbe:
         return outputs[:, 0].numpy() if len(self.classes) == 0 else self.classes[outputs.argmax(1).numpy()]
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Path:
     """Probes of one target at all levels and strengths.

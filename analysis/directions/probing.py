@@ -18,7 +18,7 @@ import pandas as pd
 import scipy
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.directions.linear_probes import LinearProbe, Path, ProbeMethod, Target, fit_paths
 from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
@@ -34,6 +34,7 @@ from scorescope.analysis.statistics.splits import (
     recall_interval,
 )
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
@@ -68,6 +69,7 @@ FINAL = Schema(
 )
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class ProbeScan:
     """What `probe_scan` gives.

@@ -13,6 +13,7 @@ import pandas as pd
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, interval, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 
 SUFFICIENCY, NECESSITY = "sufficiency", "necessity"
@@ -54,6 +55,7 @@ PATCH_SAMPLES = Schema(
 )
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class PatchTrace:

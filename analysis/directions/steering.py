@@ -28,6 +28,7 @@ from scorescope.analysis.directions.steering_tables import (
 )
 from scorescope.analysis.directions.verdicts import judge_together, verdict_table
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, SeedDraws, check_seeds
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -42,6 +43,7 @@ Shuffled = Direction | Sequence[Direction] | None
 STRENGTHS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class SteerCurve:

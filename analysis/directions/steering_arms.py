@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scorescope.analysis.directions.steering_tables import NONE
 from scorescope.analysis.statistics.arrays import Floats, finite_numbers
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.sampling.arm_rows import RunArm
 from scorescope.probes.sampling.arms import ArmBatch
@@ -26,6 +27,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """Two batches of images -> (n,) distances."""
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Arms, the bare one first, and which each other is: (interval, direction, strength)."""
@@ -51,6 +53,7 @@ def plan_arms(
     return Plan(arms, places, (len(intervals), len(directions), len(doses)), doses.index(0.0))
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Measured:
     """What the arms came to.

@@ -15,6 +15,7 @@ import scipy
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 
 WHERE = (
     Column("attribute", str, "", "what the direction is a direction of"),
@@ -86,6 +87,7 @@ DIRECTION, SHUFFLED, NONE = "direction", "shuffled", "none"
 GROWTH = 0.1  # of the largest change: less than that is saturation
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Responses:
     """Scores of one interval of noise levels.

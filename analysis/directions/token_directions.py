@@ -26,6 +26,7 @@ from torch import Tensor
 from scorescope.analysis.directions.token_fits import Piece, find_pieces, learn, linearise, squared_errors
 from scorescope.analysis.statistics.bootstrap import ratios
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
@@ -70,6 +71,7 @@ LINEARITY = Schema(
 )
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class TokenDirection:

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.gradients.jacobian_products import pull_back, push_forward
@@ -32,6 +33,7 @@ Integers = NDArray[np.integer[Any]]
 _USES_TOKENS = "a denoiser that uses its condition tokens and does not run under no_grad"
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Piece:
     """Some points of the bank at one level, with what does not depend on the direction."""

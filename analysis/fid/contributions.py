@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from scorescope.analysis.fid.optimal_transport import Transport
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.tables import Column, Schema
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
@@ -48,6 +49,7 @@ SPECTRUM = Schema(
 )
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Spectrum:
     """Principal discrepancy directions.

@@ -13,11 +13,13 @@ from numpy.typing import ArrayLike
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, frechet_distance
 from scorescope.analysis.fid.frechet_error import side_error
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features
 
 
+@displayed
 @dataclass(frozen=True)
 class Extrapolated:
     """FID_infinity: the distance extrapolated to infinitely many generated images.

@@ -25,6 +25,7 @@ from scorescope.analysis.fid.weights import effective_size
 from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.analysis.statistics.intervals import mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features
@@ -52,6 +53,7 @@ GAMING_AUDIT = Schema(
 )
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class FeaturePair:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.fid.contributions import class_scores
 from scorescope.analysis.fid.floors import fourth_moment_floor

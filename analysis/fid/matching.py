@@ -20,6 +20,7 @@ from scorescope.analysis.fid.weights import effective_size
 from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.analysis.statistics.intervals import wilson
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
@@ -38,6 +39,7 @@ CLASS_SHARES = Schema(
 )
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class HistogramMatch:
     """How to choose candidates so that their classes match the real ones.

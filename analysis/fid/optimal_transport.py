@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, cholesky_factor, congruence, pivoted_factor
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import Moments, check_features, check_same_dimension
@@ -31,6 +32,7 @@ class FirstOrderWarning(UserWarning):
     """A first-order quantity was asked for with too few samples for each feature to be trusted."""
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Transport:
     """The map from set 1 (generated) to set 2 (real).

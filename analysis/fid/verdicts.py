@@ -11,10 +11,12 @@ import pandas as pd
 
 from scorescope.analysis.fid.gaming import GAMING_AUDIT, PLAIN, REAL
 from scorescope.analysis.statistics.tables import require_columns
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 
+@displayed
 @dataclass(frozen=True)
 class Verdict:
     """What an audit says in one sentence, and the numbers in it.

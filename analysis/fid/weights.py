@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import scipy
 from numpy.typing import ArrayLike
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, cholesky_factor, congruence, pivoted_factor
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.moments import check_features, check_same_dimension
@@ -25,6 +26,7 @@ from scorescope.probes.features.moments import check_features, check_same_dimens
 CHUNK = 4096
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class OptimisedWeights:
     """Result of `optimise_weights`.

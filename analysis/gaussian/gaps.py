@@ -14,10 +14,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.gaussian.floors import fit_of, moment_floor
 from scorescope.analysis.statistics.arrays import Floats, Integers
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation, Gaussian, TrainingSet
@@ -37,6 +38,7 @@ QUERIES = {
 SCORE_METRICS = ("centred", "denoised", "score")
 
 
+@displayed
 @dataclass(frozen=True)
 class ScoreGaps:
     """Squared norms at every point; what the tables are made from.

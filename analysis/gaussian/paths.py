@@ -20,6 +20,7 @@ from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
 from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.studentised import studentised
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian, Mixture
@@ -79,6 +80,7 @@ ENDS = Schema(
 )
 
 
+@displayed
 @dataclass(frozen=True)
 class PathPair:
     """The two paths of every seed.

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.gaussian.far_field import FarField, in_range, predicted_state_error, skip_level
@@ -24,6 +24,7 @@ from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.studentised import studentised
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
@@ -74,6 +75,7 @@ SKIPS = Schema(
 )
 
 
+@displayed
 @dataclass(frozen=True)
 class Suggestion:
     """Where to jump to.

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.gaussian.gaps import score_gaps
 from scorescope.analysis.gaussian.scores import SCORES, score_table

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.guidance.decomposition import SAME
 from scorescope.analysis.guidance.guider_answers import (

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.fid.classes import suspiciously_even
 from scorescope.analysis.fid.frechet import frechet_distance

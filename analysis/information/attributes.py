@@ -25,6 +25,7 @@ from torch import Tensor
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank, Point
@@ -73,6 +74,7 @@ HALF_LOSS = Schema(
 )
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class AttributeLoss:

@@ -25,6 +25,7 @@ from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.intervals import wilson
 from scorescope.analysis.statistics.splits import split_rows
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.candidate_losses import CandidateLosses
@@ -73,6 +74,7 @@ SUMMARY = Schema(
 )
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Classification:

@@ -16,12 +16,14 @@ import scipy
 from numpy.typing import ArrayLike
 
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 END_LEVELS = 3  # levels whose slope says how the integrand goes on outside
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class LogSNRLevels:

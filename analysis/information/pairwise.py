@@ -31,6 +31,7 @@ from scorescope.analysis.information.log_snr import LogSNRLevels, extrapolate, g
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.compare import Arm, compare_arms
@@ -101,6 +102,7 @@ INFORMATION_TAILS = Schema(
 )
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class PairwiseInformation:

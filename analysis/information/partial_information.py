@@ -23,6 +23,7 @@ from scorescope.analysis.information.pairwise import PairwiseInformation, inform
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank
@@ -55,6 +56,7 @@ OVERLAP_SUMMARY = Schema(
 )
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Overlap:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scorescope.analysis.statistics.arrays import Floats
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 
 TAILS = (0.025, 0.975)
@@ -45,6 +46,7 @@ def percentile_interval(draws: Floats) -> tuple[Floats, Floats]:
     return low, high
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class SeedDraws:
     """Weights of `count` seeds: the sample itself first, then its bootstrap draws.
@@ -96,6 +98,7 @@ def check_seeds(seeds: Sequence[int], least: int) -> list[int]:
     return found
 
 
+@displayed
 @dataclass(frozen=True)
 class Ratios:
     """Ratios of each row, all of shape (rows,).

@@ -19,6 +19,7 @@ from torch import Tensor
 from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.bootstrap import sample_and_draws
 from scorescope.analysis.statistics.intervals import wilson
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.compare import checked_rows
@@ -101,6 +102,7 @@ def grouped_split(
     return Split(*(np.flatnonzero(part == number) for number in range(3)))
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Part:
     """Rows of one part, with the bootstrap draws of its clusters.

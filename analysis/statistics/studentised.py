@@ -14,11 +14,13 @@ import numpy as np
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import TAILS
+from scorescope.data.display import displayed
 
 LEAST_UNITS = 16
 """Fewest units for which an interval is given: with 8 it covers 0.90 to 0.94."""
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Studentised:
     """Ratios with intervals, all of shape (rows,).

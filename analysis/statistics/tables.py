@@ -121,7 +121,7 @@ def find_column(name: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `table`, `column`, `unit` and `meaning`, one row a (table, column), tables by name.
+        `table`, `column`, `unit` and `meaning`, one row a (table, column), tables by name; printed whole.
 
     Raises
     ------
@@ -136,7 +136,22 @@ def find_column(name: str) -> pd.DataFrame:
     ]
     if not rows:
         raise InputError("name", found=repr(name), expected='a column of some table; "*" lists them all')
-    return pd.DataFrame(rows, columns=["table", "column", "unit", "meaning"])
+    return _Meanings(rows, columns=["table", "column", "unit", "meaning"])
+
+
+class _Meanings(pd.DataFrame):
+    """A table that is shown with whole sentences, and so are rows and columns chosen of it."""
+
+    @property
+    def _constructor(self) -> "type[_Meanings]":
+        return _Meanings
+
+    def __repr__(self) -> str:
+        return self.to_string()
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return self.to_html(border=0)
 
 
 def _declared() -> set[Schema]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import COND
@@ -21,6 +22,7 @@ from scorescope.probes.sites.modules import Pool
 from scorescope.probes.sites.outputs import Output
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Activations:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
@@ -25,6 +26,7 @@ from scorescope.probes.sites.outputs import Output, Outputs, OutputsRead
 Key = tuple[str, int, int, str]
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class SampleTaps:

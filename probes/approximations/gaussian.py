@@ -18,6 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.layout import flatten, outside_inference, restore, variances, working
@@ -45,6 +46,7 @@ class Fit:
     shrinkage: float = 0.0
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Gaussian:

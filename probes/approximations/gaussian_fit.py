@@ -16,8 +16,9 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.gaussian import Fit, Gaussian, isotropic
@@ -29,6 +30,7 @@ EIGH_LIMIT = 4096  # features up to which a d x d matrix is formed for a low ran
 FLOAT64_LIMIT = 1024  # features up to which products are float64 by default
 
 
+@displayed
 @dataclass(frozen=True)
 class Totals:
     """What the first pass finds."""
@@ -37,6 +39,7 @@ class Totals:
     mean: Tensor  # (d,), float64
 
 
+@displayed
 @dataclass(frozen=True)
 class Spectrum:
     """Eigenpairs of the sample covariance, the largest first, and what the passes for them summed up."""

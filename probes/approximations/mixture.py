@@ -17,6 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.gaussian import Gaussian
@@ -26,6 +27,7 @@ from scorescope.probes.models.denoiser import Condition
 _CHUNK_ELEMENTS = 2**23  # coefficients held at once: 64 MB of float64
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Mixture:

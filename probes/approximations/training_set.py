@@ -17,12 +17,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.layout import flatten, outside_inference, restore, variances, working
 from scorescope.probes.models.denoiser import Condition
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class TrainingSet:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.comparison import Comparison, Sums
@@ -24,6 +25,7 @@ from scorescope.probes.models.conditions import ConditionRows, kind_of, to_devic
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Arm:

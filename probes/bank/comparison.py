@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.bank.points import Bank, Point
@@ -26,6 +27,7 @@ Floats = NDArray[np.float64]
 LossSpace = Literal["eps", "denoised"]
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Comparison:

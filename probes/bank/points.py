@@ -16,12 +16,14 @@ from hashlib import blake2b
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Point:
@@ -50,6 +52,7 @@ class Point:
     draw: int
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Bank:

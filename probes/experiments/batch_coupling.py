@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
@@ -31,6 +32,7 @@ Batches = Callable[[list[int], list[bool]], Sequence[Tensor]]
 """(samples in their order, which are exchanged) to results, each with one row a sample."""
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Coupling:

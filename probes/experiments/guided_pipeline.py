@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.diffusers_guider import RuleGuider
@@ -133,6 +134,7 @@ def _guider_name(pipe: Any) -> str | None:
     return next((name for name, part in parts.items() if "guider" in name and hasattr(part, "prepare_inputs")), None)
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Evaluations:
     """Denoiser evaluations of one scheduler step, by their number.

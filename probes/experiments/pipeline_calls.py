@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, read_tensors, reason
@@ -39,6 +40,7 @@ SEVERAL = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_
 STEPS = "num_inference_steps"
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class RecordedCalls:

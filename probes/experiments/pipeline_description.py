@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_calls import STEPS, call_arguments, call_told, check_arguments, takes
@@ -33,6 +34,7 @@ LEAST_STEPS = 2  # of the run: the least that has one step after another
 OF_STATE = ("x", "x_prev", "x0", "guided")  # arrays that are no branch
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class PipelineDescription:

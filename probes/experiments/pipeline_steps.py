@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_calls import STEPS, call_arguments, call_told, takes
 from scorescope.probes.experiments.pipeline_runs import seeded
@@ -23,6 +24,7 @@ from scorescope.probes.pipelines.separator import Separated, Separator
 LENGTH = 5  # steps of a call that is watched to its end
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class PipelineStep:
     """One step of a call that makes one sample, in the variance-exploding convention.

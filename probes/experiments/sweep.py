@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.data.checkpoints import sha256
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, read_parquet, read_tensors
@@ -39,6 +40,7 @@ from scorescope.probes.sampling.sample import Run, parameters_of, sample
 from scorescope.probes.sampling.solvers import Heun
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Setting:

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.extractors import Extractor, spatial_extractor, spatial_readings
@@ -27,6 +28,7 @@ from scorescope.probes.features.moments import Moments, RunningMoments
 Singles = NDArray[np.float32]
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Features:

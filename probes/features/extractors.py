@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from scorescope.data.checkpoints import sha256
 from scorescope.data.classifiers import load_classifier
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.features.class_names import load_class_names
@@ -26,6 +27,7 @@ from scorescope.probes.features.inception_weights import STATE_DICT, load_incept
 from scorescope.probes.features.preprocessing import prepare, resize_pillow
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Extractor:

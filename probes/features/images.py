@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.image_files import Pixels, check_any, decode_image, list_images, why_passed_over
@@ -39,6 +40,7 @@ Decode = Callable[[], tuple[Pixels, tuple[str, ...]]]  # pixels, and how they we
 Item = tuple[str, Decode]
 
 
+@displayed
 @dataclass
 class ReadLog:
     """What was read: filled while a source is read.

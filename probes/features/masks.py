@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.image_files import list_images, open_picture
@@ -33,6 +34,7 @@ Size = tuple[int, int]
 BOX = ("left", "top", "right", "bottom")
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class MaskSource:
     """One region of every image of a set.

@@ -19,6 +19,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import array_headers, check_file, read_array, reason
@@ -31,6 +32,7 @@ NEGATIVE = 1e-5  # of the covariance's norm: what rounding to single precision m
 _SIZES = f"numbers from {1 / LARGEST:g} to {LARGEST:g}: their fourth powers have to fit into double precision"
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Moments:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 
 _RULES = "its rules do not cover SiLU, GroupNorm and attention: it runs, and misses 40 to 80 % of the effect"
@@ -30,6 +31,7 @@ REFUSED = {
 """Methods of captum that are not offered, and why."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Job:
     """What captum is given for some samples.

@@ -10,6 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
@@ -17,6 +18,7 @@ Scores = Callable[[Tensor], Mapping[str, Tensor]]
 Component = Literal["parallel", "orthogonal", "total"]
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Prediction:
@@ -41,6 +43,7 @@ class Prediction:
     sigma: float
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Head:

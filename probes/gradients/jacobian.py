@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.gradients.jacobian_products import Function, check_call, differential, like
@@ -23,6 +24,7 @@ from scorescope.probes.gradients.step import condition_tokens
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class JacobianDirections:
@@ -146,6 +148,7 @@ def jacobian_directions(
     return JacobianDirections(right, left, values, residual, used, tolerance, of, to, float(sigma))
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Transported:

@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.gradients.differentiable_sites import edit_site
@@ -28,6 +29,7 @@ from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 PURITY = 1e-4
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Step:

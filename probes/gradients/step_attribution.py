@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.gradients.captum_methods import INPUT_METHODS, LAYER_METHODS, REFUSED, Job
@@ -37,6 +38,7 @@ class CompletenessWarning(UserWarning):
     """Attributions that do not add up to the effect."""
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Attribution:

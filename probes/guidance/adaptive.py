@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import (
@@ -24,6 +25,7 @@ from scorescope.probes.guidance.linear import CFG
 from scorescope.probes.guidance.wrappers import Wrapper
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class AdaptiveGuidance(Wrapper):
@@ -119,6 +121,7 @@ class AdaptiveGuidance(Wrapper):
         state.memory["ag"] = (state.step, rows, rows & ~alike)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class LinearAG:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import projection_products, rows_a_block
@@ -14,6 +15,7 @@ from scorescope.probes.guidance.base import COND, UNCOND, GuidanceState, combine
 from scorescope.probes.guidance.linear import CFG
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class FrequencyDecoupled:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import chosen_products
@@ -55,6 +56,7 @@ class Products:
         return [self._known[name] for name in names]
 
 
+@displayed
 @dataclass
 class GuidanceState:
     """Where on its path a run is when a rule is called.
@@ -117,6 +119,7 @@ class Rule(Protocol):
         ...
 
 
+@displayed
 @dataclass(frozen=True)
 class WeightedRule:
     """What most rules share: one weight w, and no other branch than `cond` at w = 1. They say what they predict."""

@@ -7,6 +7,7 @@ perturbed ones of `TSG` and `PAG` were perturbed in different places.
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import COND, UNCOND, BranchRule, Rule, describe
 from scorescope.probes.guidance.perturbed import Perturbing
@@ -15,6 +16,7 @@ from scorescope.probes.guidance.wrappers import Wrapper
 from scorescope.probes.models.fingerprint import fingerprint
 
 
+@displayed
 @dataclass(frozen=True)
 class Maker:
     """The rule that made a branch.

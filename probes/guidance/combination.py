@@ -10,9 +10,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.probes.guidance.base import GuidanceState, Products, Rule
 
 
+@displayed
 @dataclass(frozen=True)
 class Combination:
     """g = D_c + cond D_c + update (D_c - D_u) + noise (x - D_c).

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import rows_a_block
@@ -23,6 +24,7 @@ _PIECE = 4096  # elements that are summed up in the type of the data, before flo
 RescaleSpace = Literal["denoised", "eps", "v", "flow"]
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Rescaled(Wrapper):
@@ -81,6 +83,7 @@ class Rescaled(Wrapper):
         return 1 + self.phi * (torch.where(found > _CONSTANT * target, target / found, 1.0) - 1)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class DynamicThreshold(Wrapper):

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import per_sample
 from scorescope.probes.models.denoiser import Condition
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class RandomLabels:
@@ -41,6 +43,7 @@ class RandomLabels:
         return labels.to(condition.device)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class GaussianEmbeddings:
@@ -67,6 +70,7 @@ class GaussianEmbeddings:
         return _gaussian(generators, condition)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class RandomRows:

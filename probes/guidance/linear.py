@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import (
@@ -26,6 +27,7 @@ from scorescope.probes.guidance.combination import Combination, factors
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class CFG(WeightedRule):
@@ -48,6 +50,7 @@ class CFG(WeightedRule):
         return factors(state, update=self.weight - 1)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Autoguidance(WeightedRule):
@@ -93,6 +96,7 @@ class Autoguidance(WeightedRule):
         return torch.lerp(required(state.others.get(WEAK), cond, name=WEAK), cond, self.weight)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class ICG(CFG):
@@ -122,6 +126,7 @@ class ICG(CFG):
         return denoiser(x, sigma, self.draw(sample_generators(state, 1), condition)) if branch == UNCOND else None
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class CFGPP:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import (
@@ -37,6 +38,7 @@ class SiteHook(NamedTuple):
     does: Callable[[ModuleCall], Any]
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class TimePower:
@@ -75,6 +77,7 @@ class TimePower:
         return float(time**self.exponent)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class TSG:
@@ -156,6 +159,7 @@ class TSG:
         return torch.lerp(required(state.others.get(PERTURBED), cond, name=PERTURBED), cond, self.weight)
 
 
+@displayed
 @dataclass(frozen=True)
 class Perturbing:
     """What rules of a perturbed branch beside CFG share: D_c + (w - 1) (D_c - D_u) + s (D_c - D_p).
@@ -216,6 +220,7 @@ class Perturbing:
         return away.mul_(self.scale).add_(guided)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class PAG(Perturbing):

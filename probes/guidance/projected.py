@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition.products import projection_products
@@ -27,6 +28,7 @@ from scorescope.probes.guidance.combination import Combination, factors
 from scorescope.probes.guidance.linear import CFG
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class APG(WeightedRule):
@@ -98,6 +100,7 @@ class APG(WeightedRule):
         return 1 - keep * (1 - self.eta) * coefficient, keep
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class APGMix(APG):
@@ -154,6 +157,7 @@ class APGMix(APG):
         return bool(self.momentum) and self.weight != 1
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class TangentialCFG(WeightedRule):
@@ -199,6 +203,7 @@ class TangentialCFG(WeightedRule):
         return (1 + turn.cos()) / 2, turn.sin() / 2
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class CFGZeroStar(WeightedRule):
@@ -258,6 +263,7 @@ class CFGZeroStar(WeightedRule):
         return torch.where(uu > 0, 1 + du / uu, 1.0)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class MagnitudeAware(WeightedRule):

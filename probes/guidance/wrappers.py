@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import (
@@ -28,6 +29,7 @@ from scorescope.probes.guidance.combination import Combination, combination_of, 
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
 
+@displayed
 @dataclass(frozen=True)
 class Wrapper:
     """Hands everything on to `rule`; the rules of this module change one thing each."""
@@ -74,6 +76,7 @@ class Wrapper:
         return self.rule
 
 
+@displayed
 @dataclass(frozen=True)
 class Window(Wrapper):
     """The inner rule where `inside` says so; elsewhere `cond` stands and no other branch is computed."""
@@ -95,6 +98,7 @@ class Window(Wrapper):
         return combination_of(self.rule, products, state) if self.inside(state) else factors(state)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Interval(Window):
@@ -123,6 +127,7 @@ class Interval(Window):
         return self.low < state.sigma <= self.high
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class StepInterval(Window):
@@ -152,6 +157,7 @@ class StepInterval(Window):
         return self.first <= state.step <= self.last
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class LinearWeight:
@@ -188,6 +194,7 @@ class LinearWeight:
         return math.log(clamped / self.low) / math.log(self.high / self.low)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class CosineWeight(LinearWeight):
@@ -199,6 +206,7 @@ class CosineWeight(LinearWeight):
         return self.at_low + (self.at_high - self.at_low) * turn
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Scheduled(Wrapper):

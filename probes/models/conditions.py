@@ -15,11 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked, describe_value
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition
 
 
+@displayed
 @dataclass(frozen=True)
 class ConditionRows:
     """The rows of several conditions, one under the other.

@@ -13,6 +13,7 @@ import torch
 
 from scorescope.data.checkpoints import load_denoiser, sha256, shipped_denoisers
 from scorescope.data.digits import Digits, load_digits
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -20,6 +21,7 @@ from scorescope.probes.models.edm_network import denoiser_of_file
 from scorescope.probes.models.factories import call_factory, import_factory
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Model:

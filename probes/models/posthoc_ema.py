@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked, require_some
 from scorescope.data.errors import InputError
 from scorescope.data.power_ema import sigma_rel_to_gamma
@@ -36,6 +37,7 @@ _Read = Callable[[str], Tensor]
 _Profile = tuple[float, float]  # step, gamma
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Snapshot:
@@ -72,6 +74,7 @@ class Snapshot:
         return f"{of}step {self.step:g}, length {self.length:g}"
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class PosthocEMA:

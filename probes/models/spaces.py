@@ -21,6 +21,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
@@ -31,6 +32,7 @@ SPACES: tuple[str, ...] = get_args(Space)
 """The names of all prediction spaces."""
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class NoiseLevel:

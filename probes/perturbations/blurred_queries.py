@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.perturbed import Perturbing, SiteHook
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class SEG(Perturbing):

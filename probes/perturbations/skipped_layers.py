@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import GuidanceState, sample_generators
@@ -14,6 +15,7 @@ from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.outputs import ModuleCall
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class SLG(Perturbing):
@@ -43,6 +45,7 @@ class SLG(Perturbing):
         return SiteHook(module, ModuleCall.passed_on)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class SkippedLayers:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.probes.decomposition.gram import gram
 from scorescope.probes.pipelines.call import Call
 
@@ -44,6 +45,7 @@ class Layout:
     parts: tuple[int, ...]
 
 
+@displayed
 @dataclass
 class Hypothesis:
     """One way of cutting, with the inner products that judge it, and the calls where their inputs are cut alike."""
@@ -72,6 +74,7 @@ class Hypothesis:
         return [tensor.reshape(len(tensor), -1) for tensor in (*branches, target, state)]
 
 
+@displayed
 @dataclass(frozen=True)
 class Aligned:
     """One output of one call, brought to rows shaped like the target.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 
 _STATES = ("sample", "hidden_states", "latents", "x")
@@ -17,6 +18,7 @@ TIME_ARGUMENTS = ("timestep", "timesteps", "t", "time", "sigma", "timestep_ratio
 _NO_CONDITIONS = (*TIME_ARGUMENTS, "timestep_cond", "guidance")
 
 
+@displayed
 @dataclass
 class Call:
     """One call of a denoiser module.

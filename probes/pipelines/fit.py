@@ -5,12 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scorescope.data.display import displayed
+
 Array = NDArray[np.float64]
 
 _SURE = 4.0  # standard errors
 _PRODUCTS = 3e-8  # a residual is the root of a difference of inner products, which are good to 1e-16
 
 
+@displayed
 @dataclass(frozen=True)
 class Fit:
     """g as a combination of branches, for one sample or one position of it.

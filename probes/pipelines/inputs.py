@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.probes.pipelines.branches import Hypothesis
 from scorescope.probes.pipelines.call import TIME_ARGUMENTS, state_name
 
@@ -124,6 +125,7 @@ def squares(pairs: Sequence[Sequence[float]], branches: int) -> list[list[list[f
     return found
 
 
+@displayed
 @dataclass(frozen=True)
 class Given:
     """What the branches of a step were given.

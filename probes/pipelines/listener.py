@@ -6,12 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.probes.pipelines.branches import Layout
 from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.naming import Verdict
 from scorescope.probes.pipelines.step_arguments import StepArguments
 
 
+@displayed
 @dataclass(frozen=True)
 class Made:
     """What a listener says of a prediction that it gave in place of another one.
@@ -37,6 +39,7 @@ class Made:
     verdicts: Sequence[Verdict]
 
 
+@displayed
 @dataclass(frozen=True)
 class StepEvent:
     """A step that a scheduler is about to make.

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.fit import Fit
 from scorescope.probes.pipelines.inputs import Given
@@ -53,6 +54,7 @@ def contradict(proved: Sequence[str], told: Sequence[str]) -> bool:
     return any(name != other and (name != "" or other in proved) for name, other in pairs)
 
 
+@displayed
 @dataclass
 class Verdict:
     """What was proved about one sample of one step.

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from scorescope.data.display import displayed
 from scorescope.probes.pipelines.fit import Array, Fit, fit, fit_all, negligible
 from scorescope.probes.pipelines.inputs import Given
 from scorescope.probes.pipelines.naming import SAME, Verdict, name_branches, name_by_labels, roles_of, weight_of
@@ -26,6 +27,7 @@ _MOST_ERROR = 0.02  # of the factor by which branches are scaled, as a share: no
 _SAME_SHARE, _SURE = 0.05, 8.0
 
 
+@displayed
 @dataclass
 class Proved:
     """One step: the layout that fits best, and a verdict for each sample."""

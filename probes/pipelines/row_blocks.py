@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.branches import Layout
 from scorescope.probes.pipelines.call import Call
@@ -38,6 +39,7 @@ class Blocks:
         return contradict(self.by_row(batch), told.by_row(batch))
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class ToldStep:
     """What was told of the calls of a step, and its proof, which later steps of the run may settle.

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
+
 LAST_METHOD = "maybe_free_model_hooks"  # what diffusers' pipelines call when they are done
 
 
@@ -18,6 +20,7 @@ def _is_same(grid: Any, seen: Any) -> bool:
     return grid is seen or (isinstance(grid, Tensor) and isinstance(seen, Tensor) and torch.equal(grid, seen))
 
 
+@displayed
 @dataclass
 class Stream:
     """One scheduler in one run."""

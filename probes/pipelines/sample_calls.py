@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.call import Call, leaves, repeating
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class OneRow:
     """The row of one sample, shape (1, *shape), of an argument that has one for each."""
@@ -23,6 +25,7 @@ class OneRow:
     value: Tensor
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class SampleCall:
     """What a network was called with for one sample.

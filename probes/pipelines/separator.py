@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import working_dtype
 from scorescope.probes.pipelines.branches import Hypothesis, Layout, align, cut, without_variance
@@ -21,6 +22,7 @@ from scorescope.probes.pipelines.proof import Proved, prove
 from scorescope.probes.pipelines.settling import settle
 
 
+@displayed
 @dataclass(frozen=True)
 class Given:
     """What `scheduler.step` received: prediction and state, the prediction shaped like it, and how many steps the
@@ -33,6 +35,7 @@ class Given:
     place: int
 
 
+@displayed
 @dataclass(frozen=True)
 class Separated:
     """The branches of one step, in the space and convention of the scheduler's input, float64.
@@ -130,6 +133,7 @@ class Separated:
         return _scaled(self.verdicts, branch.to(self.cond.dtype), self.state.to(self.cond.dtype))
 
 
+@displayed
 @dataclass(frozen=True)
 class Judged:
     """The proof of one step.
@@ -152,6 +156,7 @@ class Judged:
     given: Given
 
 
+@displayed
 @dataclass
 class Separator:
     """Tells the branches of each step apart, with what earlier steps of the run have proved.

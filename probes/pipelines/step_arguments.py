@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.call import leaves
 
@@ -16,6 +17,7 @@ _STATE = ("sample", "latents", "latent", "x", "x_t", "xt", "sample_hat", "state"
 _TIME = ("timestep", "timesteps", "t", "sigma", "sigma_hat", "time")
 
 
+@displayed
 @dataclass(frozen=True)
 class StepArguments:
     """The arguments of one `step`, by meaning."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.taps import ModuleHook
@@ -22,6 +23,7 @@ from scorescope.probes.sites.pipeline_sites import site_in
 Reduce = Literal["whole", "space", "tokens"]
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Site:

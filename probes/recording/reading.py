@@ -14,6 +14,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import read_parquet
 from scorescope.probes.recording.fields import wrong_in_line, wrong_in_manifest
@@ -36,6 +37,7 @@ _LINE = re.compile(rb'\{"check":"([0-9a-f]{64})","record":(.*)\}\n', re.DOTALL)
 _MANIFEST_BYTES = 64 * 2**20
 
 
+@displayed
 @dataclass
 class Contents:
     """What could be read of a trace folder.

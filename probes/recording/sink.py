@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.measure import Packed, unread
@@ -23,6 +24,7 @@ from scorescope.probes.recording.under_way import OneProcess
 _HELD = 256  # steps whose numbers may wait on the device before they are read back
 
 
+@displayed
 @dataclass
 class Step:
     """One recorded step on its way to the host.
@@ -55,6 +57,7 @@ class Step:
         return self.record | unread(self.record, self.packed.read(vector), self.described, self.level)
 
 
+@displayed
 @dataclass
 class Memory:
     """Lines and arrays of a trace that is not on disk."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.probes.pipelines.branches import Aligned, align, without_variance
 from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level import Level
@@ -28,6 +29,7 @@ from scorescope.probes.recording.under_way import Unreturned
 _REMEMBERED = 8  # earlier states of one scheduler that a new state is compared with
 
 
+@displayed
 @dataclass(frozen=True)
 class Returned:
     """A state that a scheduler returned: the object itself, and a copy of what it held then."""
@@ -44,6 +46,7 @@ class RecordedStream(Stream):
     returned: deque[Returned] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
 
+@displayed
 @dataclass
 class Begun:
     """A step that the scheduler is busy with."""

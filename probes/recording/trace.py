@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors
@@ -106,6 +107,7 @@ class Recording:
         )
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Visit:
@@ -148,6 +150,7 @@ class Visit:
     why: str = ""
 
 
+@displayed
 @checked
 class Trace:
     """A record of one or more runs.
@@ -184,8 +187,10 @@ class Trace:
         self._recorded: Recorded | None = None
         self._runs: Callable[..., Iterator[Mapping[str, Any]]] | None = None
 
-    def __repr__(self) -> str:
-        return f"<Trace: {self.status}, {len(self.samples)} samples, {len(self.scalars)} rows>"
+    def shown_facts(self) -> dict[str, Any]:
+        """What a prompt and a notebook show of it."""
+        found: dict[str, Any] = {"status": self.status, "samples": len(self.samples), "rows": len(self.scalars)}
+        return found | ({"problems": self.problems} if self.problems else {})
 
     @classmethod
     def empty(cls) -> "Trace":

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.conditions import select_rows, stack_conditions
@@ -37,6 +38,7 @@ class RunArm:
     source: str = ""
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class ArmRows:
     """The rows of one batch: all samples of the first arm, then all of the second, and so on.

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import Rule
@@ -26,6 +27,7 @@ from scorescope.probes.sampling.solvers import Solver
 from scorescope.probes.sites.on_denoiser import intervened
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Sampling:
@@ -46,6 +48,7 @@ class Sampling:
     dtype: torch.dtype = torch.float32
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class ArmBatch:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -22,6 +23,7 @@ from scorescope.probes.sampling.sample import Run, sample
 ABOVE, BELOW = "above", "below"
 
 
+@displayed
 @checked
 @dataclass
 class SwitchingDenoiser:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
@@ -19,6 +20,7 @@ from scorescope.probes.models.noise import check_sigmas
 from scorescope.probes.sampling.solvers import Heun, Solver
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Path:

@@ -15,8 +15,9 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import Rule, describe
@@ -30,6 +31,7 @@ from scorescope.probes.sampling.guided_denoiser import GuidedDenoiser, Watch
 from scorescope.probes.sampling.solvers import DPMSolverPP2M, Heun, Solver
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Run:

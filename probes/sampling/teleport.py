@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked, require_members
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.gaussian import Gaussian
@@ -131,6 +132,7 @@ def sample_teleported(
     )  # fmt: skip
 
 
+@displayed
 @dataclass(frozen=True)
 class PipelineStart:
     """Where a diffusers pipeline is to start.

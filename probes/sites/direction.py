@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, read_tensors
@@ -31,6 +32,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # those 
 SMALLEST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Direction:

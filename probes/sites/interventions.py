@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.activation_cache import ActivationCache
@@ -28,6 +29,7 @@ INPUT, OUTPUT = "x", "denoised"
 """Sites beside the inner modules: the noisy input, and the prediction."""
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Intervention:

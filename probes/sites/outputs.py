@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.pipelines.call import leaves
@@ -56,6 +57,7 @@ class Output:
         return f"output {self.place} of {self.count}{called}" if self.count > 1 else "its only output"
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class ModuleCall:
     """A call of an inner module that has just returned."""
@@ -161,6 +163,7 @@ class ModuleCall:
         return [same.pop() if len(same := set(alike)) == 1 else "" for alike in zip(*fitting, strict=True)]
 
 
+@displayed
 @dataclass
 class OutputsRead:
     """Which output each site was read from: the same in all calls.

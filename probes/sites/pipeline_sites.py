@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from scorescope.data.display import displayed
 from scorescope.probes.pipelines import find
 from scorescope.probes.pipelines.call import Call, leaves
 from scorescope.probes.pipelines.engine import Engine
@@ -25,6 +26,7 @@ from scorescope.probes.sites.once_a_pass import PassCalls
 from scorescope.probes.sites.outputs import ModuleCall
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class DenoiserCall:
     """A call that is about to be made.

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.interventions import Intervention, token_of
 from scorescope.probes.sites.modules import at_channels, channel_axis
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class RowEdit:
     """An intervention at given noise levels.

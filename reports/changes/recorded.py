@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_calls import decoded_images
 from scorescope.probes.recording.trace import Trace
@@ -14,6 +15,7 @@ from scorescope.probes.sampling.sample import Run
 Source = Path | str | Trace | Run
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Recorded:
     """A run that is compared.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.data.prompts import read_prompts
 from scorescope.probes.experiments.pipeline_calls import STEPS, example_row, takes
@@ -15,6 +16,7 @@ QUICK = 8  # images of a quick report
 SCALES = ("guidance_scale", "true_cfg_scale")
 
 
+@displayed
 @dataclass(frozen=True)
 class PipelineOptions:
     """Options as they were given.

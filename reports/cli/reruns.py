@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.reports.cli.repeatable import request_of, run
@@ -23,6 +24,7 @@ from scorescope.reports.studies.differences import changed_facts, changed_inputs
 from scorescope.reports.studies.made import MadeReport, read_made
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Rerun:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.written_files import read_json, write_json
@@ -29,6 +30,7 @@ ASKED = "asked.json"  # what was asked for in a folder, from before it is made
 RECORDED = "runs"  # of a report's folder: what it goes on from
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class StudyOutcome:

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked, require_some
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, read_text
@@ -38,6 +39,7 @@ OURS = ("index.html", "manifest.json", "tables", "figures")  # of the index page
 Options = Mapping[str, Any]
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Study:

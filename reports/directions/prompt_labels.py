@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.prompt_pairs import PromptPair
 from scorescope.reports.directions.study import Contrast
 
@@ -20,6 +21,7 @@ PAIR = "pair"  # the column after those of the attributes
 OPEN = 2  # the value that leaves an attribute open, after its two ends
 
 
+@displayed
 @dataclass(frozen=True)
 class PromptLabels:
     """Pairs of prompts as the attributes, labels and conditions of a subject.

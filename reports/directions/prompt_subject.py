@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.statistics.intervals import share_interval
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.prompt_pairs import PromptPair, check_pairs
@@ -49,6 +50,7 @@ LEFT_OUT = {
 }
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class PromptSubject(Subject):

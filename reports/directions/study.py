@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -41,6 +42,7 @@ class Contrast:
         return f"{self.attribute}: {self.low} to {self.high}"
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Subject:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.directions.direction_fits import Method
 from scorescope.analysis.directions.finding import find_direction
@@ -18,6 +18,7 @@ from scorescope.analysis.directions.probing import ProbeScan
 from scorescope.analysis.directions.steering import SteerCurve, steer_curve
 from scorescope.analysis.directions.verdicts import judge_together
 from scorescope.analysis.statistics.splits import Split, stratified_halves
+from scorescope.data.display import displayed
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank, log_snr_grid
@@ -41,6 +42,7 @@ LAW = 3  # directions of shuffled labels: the lengths tell labels that mean some
 MOVES = {"steerable": "steerable", "reversed": "moves backwards"}
 
 
+@displayed
 @dataclass(frozen=True)
 class Workbench:
     """A subject, how much is measured of it, and what was measured once for all sections.

@@ -16,6 +16,7 @@ from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.gaming import FeaturePair
 from scorescope.analysis.fid.optimal_transport import Transport, transport
 from scorescope.analysis.fid.weights import OptimisedWeights, optimise_weights
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.image_files import KINDS
@@ -28,6 +29,7 @@ from scorescope.probes.features.moments import Moments
 EVALUATIONS = 80  # of the loss, for optimised weights
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -65,6 +67,7 @@ class ImageSet:
         return self.first.features
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Reference:
@@ -91,6 +94,7 @@ class Reference:
         return self.moments
 
 
+@displayed
 @checked
 @dataclass(frozen=True, eq=False)
 class Study:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import array_headers, check_file, only_input_errors, read_array, read_tensors

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scorescope.analysis.gaussian.far_field import FarField, far_field
 from scorescope.analysis.gaussian.skip import Suggestion, suggest_skip
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import (
@@ -34,6 +35,7 @@ LEAST = 12  # training images: fewer than the clusters of the finest mixture can
 FULL_LIMIT = 2048  # features or samples up to which full covariances are fitted
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Data:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.guidance.decomposition import decompose, summarise
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.encoded_once import encoded_once
 from scorescope.probes.experiments.pipeline_calls import (
@@ -54,6 +55,7 @@ RANGE = (-1.0, 1.0)  # of what decoders of diffusers put out
 OWN = "pipeline"  # the setting of the pipeline's own guidance
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class PipelineStudy:
     """A pipeline, the calls that are made of it, and what was recorded of them once for all sections.

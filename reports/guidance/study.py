@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scorescope.analysis.guidance.decomposition import decompose, decompose_centred, summarise
 from scorescope.analysis.guidance.information import suggest_interval

@@ -21,6 +21,7 @@ from urllib.parse import quote
 import pandas as pd
 from matplotlib.figure import Figure
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.written_files import alone_in, write_json
@@ -39,6 +40,7 @@ UNASKED = "it was made in Python, by no command"
 T = TypeVar("T")
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class ReportFigure:
@@ -72,6 +74,7 @@ class ReportFigure:
         check_name("ReportFigure.name", self.name)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class ReportTable:
@@ -106,6 +109,7 @@ class ReportTable:
             raise InputError("ReportTable.first", found=str(unknown), expected=f"columns of {list(self.table)}")
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Section:
@@ -130,6 +134,7 @@ class Section:
     findings: list[Finding] = field(default_factory=list)
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class Outcome:

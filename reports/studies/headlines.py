@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scorescope.analysis.gaussian.skip import FEWER_CALLS
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.reports.gaussian.readings import AS_GOOD
@@ -23,6 +24,7 @@ Of = Callable[[pd.DataFrame], pd.DataFrame]
 COLUMNS = ("quantity", "value", "low", "high", "n", "table", "missing")
 
 
+@displayed
 @dataclass(frozen=True)
 class Headline:
     """One number of a report: of the one row of a table in which columns are as `where` says.
@@ -53,6 +55,7 @@ class Headline:
     each: str = ""
 
 
+@displayed
 @dataclass(frozen=True)
 class Curve:
     """One curve of a report, or one for each name in a column.

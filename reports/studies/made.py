@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from scorescope.data.checkpoints import sha256
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import read_parquet
@@ -24,6 +25,7 @@ MANIFEST = "manifest.json"
 _TABLE = re.compile(r"tables/(.*)\.parquet")
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class MadeReport:

@@ -1,6 +1,8 @@
 """Nothing of ours stays, however a block is left; what other people put there does."""
 
 import copy
+import signal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
-from scorescope.probes import record
+from scorescope.probes import Trace, record
 from scorescope.probes.pipelines import Level
 from scorescope.probes.pipelines.taps import StepTap
 from tests.pipelines import generator, modular_sdxl, output_of, sd15, wan
@@ -457,3 +459,23 @@ def test_taps_of_a_session_that_has_ended_pass_through() -> None:
     x = torch.ones(1, 4, 8, 8)
     assert torch.equal(kept(x, 1, x)[0], pipe.scheduler.step(x, 1, x)[0])
     assert len(trace.scalars) == 2
+
+
+@pytest.mark.parametrize("keep", ["scalars", "all"])
+def test_a_cell_that_is_interrupted_leaves_a_readable_trace(keep: str, tmp_path: Path) -> None:
+    """As by the stop button of Jupyter, which sends SIGINT to the kernel."""
+    pipe, arguments = sd15(steps=4)
+    calls = iter(range(10))
+    handle = pipe.unet.register_forward_pre_hook(
+        lambda *_: signal.raise_signal(signal.SIGINT) if next(calls) == 2 else None
+    )
+    with pytest.raises(KeyboardInterrupt), record(pipe, keep=keep, path=tmp_path / "a", progress=False) as trace:
+        pipe(**arguments)
+    handle.remove()
+    assert is_clean(pipe)
+    for found in (trace, Trace.open(tmp_path / "a")):
+        assert found.status == "interrupted" and sorted(set(found.scalars["step"])) == [0, 1]
+        assert repr(found).startswith("Trace(status='interrupted'")
+    with record(pipe, path=tmp_path / "b", progress=False) as again:  # the pipeline records as before
+        pipe(**arguments)
+    assert again.status == "complete" and again.scalars["step"].nunique() == 4
