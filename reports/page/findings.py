@@ -90,6 +90,8 @@ def strength(value: float, low: float, high: float, *, nothing: float = 0.0, of_
     """
     distance = abs(value - nothing)
     width = value - low if value > nothing else high - value
+    if low == 0:  # cut there, as that of a share or a norm: its width is the other side's
+        width = max(value - low, high - value)
     if math.isnan(distance) or math.isnan(width):
         return math.nan
     widened = width * _half_width(0.05 / of_several) / _half_width(0.05)

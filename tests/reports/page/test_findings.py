@@ -26,6 +26,7 @@ from scorescope.reports.page.findings import (
         (0.0, -1.0, 1.0, 0.0, 0.0),
         (0.3, 0.3, 0.3, 0.0, math.inf),
         (0.0, 0.0, 0.0, 0.0, 0.0),
+        (0.1, 0.0, 0.5, 0.0, 0.25),  # cut at 0, which tells nothing of its width
     ],
 )
 def test_strength_is_the_distance_in_half_widths(value, low, high, nothing, expected):
