@@ -31,6 +31,7 @@ from scorescope.data.untrusted import check_file, only_input_errors
 from scorescope.data.written_files import check_seal
 
 AT_MOST = 0.1  # predicted error above which a length is not to be trusted
+ROUNDED = 0.01  # error of a weight by the rounding of stored ones, relative to it, above which it is refused
 STEP, LENGTH = "training_step", "sigma_rel"  # keys of a file's metadata
 EXPECTED = f"a safetensors file whose metadata say {STEP} and {LENGTH}"
 _Read = Callable[[str], Tensor]
@@ -169,7 +170,8 @@ def posthoc_ema(
     Raises
     ------
     InputError
-        For a predicted error above `at_most`, snapshots of one step and length, and of other tensors than the first.
+        For a predicted error above `at_most`, coefficients that enlarge the rounding of stored weights to more than 1 %
+        of a weight, snapshots of one step and length, and of other tensors than the first.
 
     Notes
     -----
@@ -183,6 +185,11 @@ def posthoc_ema(
         expected = f"a predicted error of at most {at_most:g}: more snapshots, a length nearer to theirs, or at_most="
         raise InputError("length", found=found, expected=expected)
     last = max(range(len(snapshots)), key=lambda place: snapshots[place].step)
+    enlarged = float(np.linalg.norm(coefficients))
+    if enlarged > 1 and (rounded := enlarged * _unit_rounding(snapshots[last])) > ROUNDED:
+        found = f"length {length:g}, for which the rounding of stored weights grows to {rounded:.2g} of a weight"
+        expected = "a length nearer to those of the snapshots, fewer snapshots, or ones stored in more digits"
+        raise InputError("length", found=found, expected=expected)
     weights = _combined(snapshots, coefficients, last)
     return PosthocEMA(weights, float(length), float(step), tuple(map(float, coefficients)), error)
 
@@ -206,6 +213,14 @@ def posthoc_coefficients(
     used = coefficients * sizes / size
     distance = 1 - 2 * float(used @ along) + float(used @ cosines @ used)
     return coefficients, math.sqrt(max(distance, 0.0))
+
+
+def _unit_rounding(snapshot: Snapshot) -> float:
+    """The largest relative error of a stored weight, by the coarsest type of its tensors."""
+    with ExitStack() as stack:
+        names, read = _opened(snapshot, stack)
+        kinds = {tensor.dtype for name in names if (tensor := read(name)).is_floating_point()}
+    return max((torch.finfo(kind).eps / 2 for kind in kinds), default=0.0)
 
 
 def profile_product(one: _Profile, other: _Profile) -> float:

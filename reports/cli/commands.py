@@ -346,7 +346,9 @@ def verify(
 
 @app.command()
 def study(
-    file: Annotated[Path, typer.Argument(help="A TOML file: out, [subjects], [reports], [settings].")],
+    file: Annotated[
+        Path, typer.Argument(help="A TOML file with out and the tables subjects, reports and, if wanted, settings.")
+    ],
 ) -> None:
     """Make reports of many checkpoints, those made already kept, and one page of all; code 1 where one is missing."""
     from scorescope.reports.cli.endings import finish

@@ -6,6 +6,7 @@ from scorescope.data.errors import InputError
 from scorescope.data.prompt_pairs import read_pairs
 from scorescope.reports import directions, gaussian
 from scorescope.reports.cli.pipeline_inputs import QUICK, PipelineOptions, numbers, weights_of
+from scorescope.reports.directions.prompt_subject import check_images
 from scorescope.reports.gaussian.pipeline_data import check_one_source
 from scorescope.reports.guidance import build_from_pipeline
 from scorescope.reports.page.pages import Outcome
@@ -97,6 +98,8 @@ def report_pairs(
         options = {"--pipeline": given.source, "--pairs": pairs, "--score": score}
         found = f"{', '.join(name for name, value in options.items() if value)} alone"
         raise InputError(", ".join(options), found=found, expected="all three of them")
+    if count is not None:
+        check_images(count, "--count")  # before the pipeline is loaded
     contrasts, named = read_pairs(pairs), [name.strip() for name in sites.split(",")] if sites else None
     judge = directions.load_judge(score, contrasts, device=given.device)
     pipe = given.load()

@@ -57,7 +57,9 @@ def run_study(study: Study | Path | str) -> StudyOutcome:
     """Make every report that is not there as it is asked for, then the page; one that fails is named, and others go on.
 
     A report is there if it is complete, its files are as they were written, and it was asked for the same, of files
-    with the same content. What a report on a pipeline recorded is gone on from.
+    with the same content. What a factory imports or reads, such as weights that its code names, is not compared, and
+    that is said: name weights by `edm` or `denoiser`, or take the report's folder away. What a report on a pipeline
+    recorded is gone on from.
 
     Parameters
     ----------
@@ -102,7 +104,8 @@ def _making(part: Part, out: Path, kept: list[str]) -> Making:
     folder, error = out / part.name, ""
     if _is_made(part.request, folder):
         kept.append(part.name)
-        say(f"{part.name}: made already", err=True)
+        left = "".join(f"; what {name} imports and reads is not compared" for name in part.request.factories())
+        say(f"{part.name}: made already{left}", err=True)
     else:
         say(f"{part.name}: being made", err=True)
         error = _make(part.request, folder)
@@ -135,6 +138,7 @@ def _make(request: Request, folder: Path) -> str:
     error = _ran(request, folder)
     if error and before is not None and not same_question(before, now) and (folder / RECORDED).is_dir():
         shutil.rmtree(folder / RECORDED)
+        write_json(folder / ASKED, now)  # before anything is recorded, lest a kill leave the earlier request beside it
         error = _ran(request, folder)
     write_json(folder / ASKED, now)
     return error

@@ -141,9 +141,9 @@ def pipeline_subject(
         `pipeline_latents` refuse.
     """
     prompts, shared = checked_prompts(pipe, pairs), dict(arguments or {})
-    if images < LEAST_IMAGES or images % 2 or seed < 0 or batch < 1:
-        expected = f"an even number from {LEAST_IMAGES}, one from 0, one from 1"
-        raise InputError("images, seed, batch", found=f"{images}, {seed}, {batch}", expected=expected)
+    check_images(images)
+    if seed < 0 or batch < 1:
+        raise InputError("seed, batch", found=f"{seed}, {batch}", expected="one from 0, one from 1")
     decoder = decoder or vae_decoder(find.components(pipe).get("vae"))
     judge = load_judge(score, pairs, device=_device(pipe)) if isinstance(score, str) else score
     scorer = scorer_of(judge, decoder, prompts.names)
@@ -253,3 +253,9 @@ def guidance(pipe: Any, arguments: Mapping[str, Any]) -> str:
     given = {name: arguments.get(name, known[name].default) for name in SCALES if name in known or name in arguments}
     scales = ", ".join(f"{name} {value:g}" for name, value in given.items() if isinstance(value, int | float))
     return f"its own guidance ({scales})" if scales else "its own guidance"
+
+
+def check_images(images: int, name: str = "images") -> None:
+    """Raise `InputError` for a number of images of each contrast that cannot be split into pairs."""
+    if images < LEAST_IMAGES or images % 2:
+        raise InputError(name, found=str(images), expected=f"an even number from {LEAST_IMAGES}, of each contrast")

@@ -22,8 +22,9 @@ from typing import Any
 from scorescope.data.checkpoints import sha256, shipped_denoisers
 from scorescope.data.doors import checked
 
-NAMES = ("denoiser", "subject", "pipeline", "config", "names", "factory")
+NAMES = ("denoiser", "subject", "pipeline", "config", "names", "factory", "score")
 """Options that are files where there is one of that name."""
+CLIP = "clip:"  # before the folder of a judge
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*")
 
 
@@ -54,11 +55,17 @@ class Request:
     def inputs(self) -> dict[str, str]:
         """Hash of every file and folder that an option names, and of the file with a factory, by name as given.
 
-        What a factory's file imports is not in its hash; the shipped models are not here, nor is what a hub holds.
+        What a factory's file imports or reads is not in its hash, see `factories`; the shipped models are not here, nor
+        is what a hub holds.
         """
         named = [(option, one) for option, value in self.options.items() for one in _each(value)]
         hashes = {str(one): self._hash(option, one) for option, one in named}
         return {name: digest for name, digest in hashes.items() if digest}
+
+    def factories(self) -> list[str]:
+        """Functions that options name: what their files import and read is in no hash."""
+        named = [one for option in NAMES for one in _each(self.options.get(option)) if isinstance(one, str)]
+        return [one for one in named if _FACTORY.fullmatch(one) and not one.startswith(CLIP)]
 
     def recorded(self) -> dict[str, Any]:
         """What a manifest holds."""
@@ -71,6 +78,8 @@ class Request:
             return hash_of(self.folder / value) or "no such file"
         if option not in NAMES or not isinstance(value, str) or value in shipped_denoisers():
             return ""
+        if option == "score" and value.startswith(CLIP):
+            return hash_of(self.folder / value.removeprefix(CLIP))
         factory = _FACTORY.fullmatch(value)
         return hash_of(_source(factory[1], self.folder) if factory else self.folder / value)
 
@@ -113,10 +122,20 @@ def hash_of(path: Path | None) -> str:
     if path.is_file():
         return sha256(path)
     digest = hashlib.sha256()
-    inside = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-    for file in filter(Path.is_file, inside):
+    for file in filter(Path.is_file, sorted(_files_in(path))):
         digest.update(f"{sha256(file)} {file.relative_to(path).as_posix()}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _files_in(path: Path) -> Iterator[Path]:
+    """Files below a folder, also those in folders that it links to; a folder that links lead back to counts once."""
+    seen = set[str]()
+    for folder, inside, names in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            inside.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in names)
 
 
 def _source(module: str, folder: Path) -> Path | None:

@@ -184,3 +184,13 @@ def test_a_trained_network_within_a_hundredth_of_the_tracked_average():
 
 def _flat(weights):
     return torch.cat([value.flatten() for _, value in sorted(weights.items())])
+
+
+def test_weights_of_enlarged_rounding_are_refused():
+    """Coefficients of hundreds on weights in float16 would leave the right profile and no digit of the weights."""
+    steps = range(10, 2010, 10)
+    snapshots = [Snapshot({"w": torch.ones(2).half()}, step, length) for step in steps for length in (0.05, 0.10)]
+    with pytest.raises(InputError, match=r"length: found length 0\.01, for which the rounding of stored weights grows"):
+        posthoc_ema(snapshots, 0.01)
+    doubles = [Snapshot({"w": torch.ones(2).double()}, one.step, one.length) for one in snapshots]
+    assert posthoc_ema(doubles, 0.01).weights["w"].tolist() == pytest.approx([1, 1], abs=1e-9)

@@ -123,6 +123,26 @@ def test_what_is_made_is_not_made_again(folder, made):
     assert not run_study(Study(folder / "s", subjects, {"guidance": {"count": 5}})).kept and len(made) == 5
 
 
+def test_a_kill_after_recordings_were_cleared_leaves_the_request_that_they_are_of(folder, monkeypatch):
+    """Recordings of C beside the request of B would be taken for B's for good."""
+    out, tried = folder / "s", []
+
+    def make(request, where):
+        tried.append(request.options["count"])
+        if len(tried) == 2:  # C does not fit what B recorded
+            return "another"
+        if len(tried) == 3:
+            raise KeyboardInterrupt
+        (where / study.RECORDED).mkdir(exist_ok=True)
+        return "" if len(tried) == 1 else "not reached"
+
+    monkeypatch.setattr(study, "_ran", make)
+    run_study(Study(out, {"a": "digits"}, {"guidance": {"count": 4}}))
+    with pytest.raises(KeyboardInterrupt):
+        run_study(Study(out, {"a": "digits"}, {"guidance": {"count": 5}}))
+    assert json.loads((out / "a/guidance" / study.ASKED).read_text())["options"]["count"] == 5
+
+
 def test_a_study_that_is_stopped_goes_on(folder, made):
     subjects = {"a": {"denoiser": "digits", "count": 4}, "b": {"denoiser": "digits", "count": 13}}
     with pytest.raises(KeyboardInterrupt):
