@@ -19,6 +19,11 @@ from scorescope.analysis.statistics.tables import Column
 from scorescope.probes.recording.trace import Trace
 from scorescope.probes.recording.weights import paths, row_rules, row_weights
 
+# what a mean of a quantity can be, by the last word of its name
+LIMITS = {
+    "share": (0.0, 1.0), "saturation": (0.0, 1.0), "norm": (0.0, np.inf), "ratio": (0.0, np.inf),
+    "contrast": (0.0, np.inf),
+}  # fmt: skip
 SWEPT = Column(
     "rule_*", object, "", "value of the field of the rule that is named behind rule_, where a sweep varied it, in the "
     "unit that the rule's class says; NaN, or an empty text, where the setting's sweep did not",
@@ -99,9 +104,13 @@ def summarise_runs(
 ) -> pd.DataFrame:
     """`summarise_by`, with the weight of the path as `weight`, and in `runs` how many runs each mean is of.
 
-    With `reasons`, `missing` says why a mean is of fewer rows than its group has: what those of `table` say.
+    With `reasons`, `missing` says why a mean is of fewer rows than its group has: what those of `table` say. Intervals
+    are cut at the ends of what a quantity can be, and hold as they did; differences are not summarised here.
     """
     found = summarise_by(table, by=by, quantities=quantities)
+    for word, (least, most) in LIMITS.items():
+        named = found["quantity"].str.endswith(f"_{word}") | (found["quantity"] == word)
+        found.loc[named, ["low", "high"]] = found.loc[named, ["low", "high"]].clip(least, most)
     groups = table.groupby(list(by), sort=False, dropna=False)  # in the order of the summary, once a quantity
     place = list(found).index("n") + 1
     found.insert(place, "runs", list(groups["run"].nunique()) * len(quantities))

@@ -19,12 +19,6 @@ from scorescope.analysis.statistics.tables import require_columns
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
-# what a mean cannot exceed, by the last word of a quantity's name: an interval that holds is cut there and still holds
-LIMITS = {
-    "share": (0.0, 1.0), "saturation": (0.0, 1.0), "norm": (0.0, np.inf), "ratio": (0.0, np.inf),
-    "contrast": (0.0, np.inf),
-}  # fmt: skip
-
 
 @checked
 def summarise_by(
@@ -51,10 +45,9 @@ def summarise_by(
     -------
     DataFrame
         One row a (group, quantity): the columns of `by`, `quantity`, `n` (rows that are finite), `mean`,
-        `median`, and `low`, `high`: the 95 % interval of the mean, of no width where all samples agree, cut at 0 and 1
-        for what is called a share, at 0 for norms, and missing with fewer than two. It covers 92 % or more from 8
-        samples up unless they are more skewed than an exponential or chi-square law; log-normal ones of spread 1 need
-        32.
+        `median`, and `low`, `high`: the 95 % interval of the mean, of no width where all samples agree, and
+        missing with fewer than two. It covers 92 % or more from 8 samples up unless they are more skewed than an
+        exponential or chi-square law; log-normal ones of spread 1 need 32.
 
     Raises
     ------
@@ -76,8 +69,7 @@ def summarise_by(
     for name in quantities:
         values = table[name].to_numpy(np.float64)
         values = np.where(np.isfinite(values), values, np.nan)
-        least, most = LIMITS.get(str(name).rpartition("_")[2], (-np.inf, np.inf))
-        low, high = (ends.clip(least, most) for ends in _intervals(values, unit, code, size))
+        low, high = _intervals(values, unit, code, size)
         found = pd.Series(values).groupby(code).agg(["count", "mean", "median"]).reset_index(drop=True)
         found.columns = pd.Index(["n", "mean", "median"])
         frames.append(pd.concat([keys.assign(quantity=name), found.assign(low=low, high=high)], axis=1))

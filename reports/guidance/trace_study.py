@@ -13,6 +13,7 @@ import pandas as pd
 from scorescope.analysis.guidance.decomposition import decompose, summarise
 from scorescope.analysis.guidance.information import suggest_interval
 from scorescope.analysis.guidance.run_keys import PATH, run_name
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import replay
 from scorescope.probes.guidance import APG, CFG, Interval, Rule
@@ -23,6 +24,7 @@ MOST = 8  # lines that are drawn
 Key = tuple[str, float, int]
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class TraceStudy:
     """Traces by their names on the page, and the folders they are from."""

@@ -7,6 +7,8 @@ from tests.oracles import diagonal_pair
 from scorescope.analysis.guidance.decomposition import decompose
 from scorescope.analysis.guidance.paired_runs import separation
 from scorescope.analysis.guidance.paths import clip_activity, clip_share, decoded_path, gain_path, momentum_updates
+from scorescope.analysis.guidance.run_keys import summarise_runs
+from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.data import InputError
 from scorescope.probes import APG, CFG, Recording, replay, sample
 from scorescope.probes.decomposition import image_statistics
@@ -165,3 +167,13 @@ def test_samples_that_are_never_clipped_are_no_certainty():
     never, always = (clip_share(table, norms=[norm]).iloc[0] for norm in (1.0, 0.1))
     assert (never["mean"], never["low"]) == (0, 0) and never["high"] == pytest.approx(1 - 0.05 ** (1 / 16))
     assert (always["mean"], always["high"]) == (1, 1) and always["low"] == pytest.approx(0.05 ** (1 / 16))
+
+
+def test_intervals_of_shares_and_norms_do_not_leave_their_range_and_those_of_differences_may():
+    values = [0.0, 0.0, 0.0, 0.0, 0.02, 0.9]
+    columns = dict.fromkeys(["parallel_share", "update_norm", "applied_gain", "overshoot_share"], values)
+    rows = pd.DataFrame({"sample": range(6), "run": 0, "g": 0, **columns})
+    found = summarise_runs(rows, by=["g"], quantities=list(columns)).set_index("quantity")
+    assert (found["low"].drop("applied_gain") == 0).all() and found.loc["applied_gain", "low"] < 0
+    lower = rows.assign(overshoot_share=-rows["overshoot_share"])  # a paired difference has the name of its metric
+    assert summarise_by(lower, by=["g"], quantities=["overshoot_share"])["low"].iloc[0] < 0

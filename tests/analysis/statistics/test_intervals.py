@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
@@ -13,7 +12,6 @@ from scorescope.analysis.statistics.intervals import (
     share_interval,
     wilson,
 )
-from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.data import InputError
 
 Z2 = stats.norm.ppf(0.975) ** 2
@@ -109,12 +107,3 @@ def test_samples_that_agree_leave_room_for_others(n, value):
         if end != value:
             rare = (bound - value) / (end - value)  # how often other values come, for the mean to reach the bound
             assert (1 - rare) ** n == pytest.approx(0.05)
-
-
-def test_intervals_of_shares_and_norms_do_not_leave_their_range():
-    values = [0.0, 0.0, 0.0, 0.0, 0.02, 0.9]
-    rows = pd.DataFrame({"sample": range(6), "parallel_share": values, "update_norm": values, "applied_gain": values})
-    found = summarise_by(rows.assign(g=0), by=["g"]).set_index("quantity")
-    assert found.loc["parallel_share", "low"] == found.loc["update_norm", "low"] == 0
-    assert found.loc["applied_gain", "low"] < 0  # which may lie there
-    assert found.loc["parallel_share", "high"] <= 1

@@ -36,7 +36,7 @@ def test_report_guidance_of_a_factory(tmp_path, monkeypatch, unrendered, capsys)
         run(monkeypatch, "report", "guidance", "--denoiser", "mine:make", "--count", 6, "--out", tmp_path / "out") == 0
     )
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
-    assert "guidance: 6 samples a setting, about " in capsys.readouterr().err
+    assert "guidance: 6 samples a setting: the network takes about " in capsys.readouterr().err
     assert manifest["model"] == "mine:make" and "--denoiser mine:make" in manifest["command"]
 
 

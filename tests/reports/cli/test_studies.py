@@ -79,6 +79,7 @@ def run(monkeypatch, *arguments):
     return end.value.code
 
 
+@pytest.mark.slow  # four whole reports; their parts are tested one by one below
 def test_a_study_and_a_rerun_from_the_command_line(folder, monkeypatch, capsys):
     """A checkpoint that fails is named and the others are made, once; each can be made again with the same tables."""
     (folder / "mine.toml").write_text(STUDY)
