@@ -219,7 +219,7 @@ def test_a_whole_report_and_what_it_was_said_to_cost(tmp_path):
         ({"score": lambda images: images.mean((1, 2, 3)) / 0}, "score: found values of 'colour' that are not finite"),
         ({"arguments": {"guidance_scale": 1.0}}, "pipe: found a pipeline that makes no unconditional prediction"),
         ({"arguments": {"gidance_scale": 2.0}}, "guidance_scale"),
-        ({"images": 10}, "images, seed, batch: found 10, 0, 8; expected an even number from 20"),
+        ({"images": 10}, "images: found 10; expected an even number from 20, of each contrast"),
         ({"pairs": []}, "pairs: found none"),
         ({"pairs": [PromptPair("colour", "a", "b", "a", "b", None, {"sed": 3})]}, "pairs: found 'sed'"),
         (
