@@ -55,7 +55,8 @@ def steering_section(bench: Workbench) -> Section:
             ReportFigure(
                 "steer_map", figures.read_and_steer(bench.steered),
                 readings.read_map(bench.steered, confirmed, bench.looked_at),
-                f"Left: validation accuracy of a linear probe at σ = {FOUND_AT:g}. Right: effect of adding the "
+                f"Panel 'readable': validation accuracy of a linear probe at σ = {FOUND_AT:g}. 'Steerable': effect of "
+                "adding the "
                 f"difference of means found there, ±{DOSE:g} standard deviations of its projection at all noise levels "
                 f"and positions, on the log-odds of the attribute, in standard deviations over "
                 f"{bench.subject.images_are}. Steerable: "
@@ -161,7 +162,8 @@ def window_section(bench: Workbench) -> Section:
         figures=[
             ReportFigure(
                 "windows", figures.windows_figure(effects, probes), readings.read_windows(effects, probes),
-                f"Each attribute at the site that moves it most. Top: probe accuracy there. Bottom: margin of the "
+                "Each attribute at the site where its direction outdoes its controls most. "
+                f"Top: probe accuracy there. Bottom: margin of the "
                 f"direction (±{DOSE:g} SD, added only within the window) over its largest random control or "
                 f"{RELEVANT:g} SD, with its interval over seeds, on other seeds than the site was chosen by. {RESULTS}",
                 wide=True,

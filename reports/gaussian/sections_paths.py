@@ -42,7 +42,7 @@ def paths_section(study: Study) -> Section:
             ),
             ReportFigure(
                 "emergence", figures.emergence(amplitudes, table), readings.read_emergence(table),
-                how + "Solid: network; dotted: √(λ / (λ + σ²)). Right: intervals over seeds.", wide=True,
+                how + "Solid: network; dotted: √(λ / (λ + σ²)). Other panel: intervals over seeds.", wide=True,
             ),
         ],
         tables=[
