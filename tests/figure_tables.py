@@ -215,6 +215,14 @@ SETTINGS = summary().assign(setting=lambda table: table["rule"] + ", w = " + tab
 PAIRS = [(f"seed {k}: 0.043", IMAGES[k] / 255, IMAGES[k] / 255) for k in range(6)]
 
 # arguments by place and by name, for `wing.function`
+NAMES = ("before-finetuning", "after-finetuning", "unguided: cfg, w = 1")
+LINES = pd.concat([summary().query("rule == 'CFG' and weight == 4").assign(line=name) for name in NAMES])
+REPLAYED = pd.concat(
+    [
+        with_ends(pd.DataFrame({"sigma": SIGMAS, "mean": share * RISE})).assign(trace=name, setting=rule)
+        for name, share in zip(NAMES, (0.1, 0.2, 0.3), strict=True) for rule in ("APG", "interval")
+    ]
+)  # fmt: skip
 CASES = {
     "guidance.update_parts": ((summary(),), {"rule": "CFG", "weight": 4.0}),
     "guidance.parallel_share": ((summary(), summary()), {"weights": WEIGHTS, "centred_weight": 4.0}),
@@ -233,6 +241,10 @@ CASES = {
     "guidance.cost_and_quality": (sweep(), {"metric": "frechet", "label": LABEL}),
     "guidance.threshold_curve": ((thresholds(),), {}),
     "guidance.replayed_rules": ((SETTINGS,), {}),
+    "guidance.quantity_by_line": ((LINES, "parallel_share"), {
+        "label": "parallel share of the update's energy", "floor": "chance_share", "against": "chance, 1/N"}),
+    "guidance.parts_by_line": ((LINES,), {}),
+    "guidance.replayed_by_trace": ((REPLAYED,), {}),
     "guidance.set_densities": ((densities(), (-1.0, 1.0)), {}),
     "guidance.image_statistic": ((by_weight(), "contrast"), {"label": "contrast: std within an image (units of data)"}),
     "gaussian.law_fractions": ((laws(), regimes()), {"constant": 1.6, "gaussian": "gaussian"}),

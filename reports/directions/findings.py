@@ -99,13 +99,18 @@ def contradiction(expected: pd.DataFrame) -> list[Finding]:
     ]
     text = f"The guided and the open branch contradict each other: {', '.join(parts)}"
     least = min(beyond[name] for name in shown["attribute"])
-    return [Finding(f"{text}. Take amounts of information from this network as upper bounds.", least, "information")]
+    return [Finding(f"{text}. What it says of amounts of information is not so.", least, "information")]
 
 
 def carried(recovery: pd.DataFrame) -> list[Finding]:
-    """The site that alone carries most of the condition's effect, over all noise levels."""
+    """The site that alone carries most of the condition's effect, over all noise levels.
+
+    Those that carry all of it in every seed, as the last one before the output must, are named beside it.
+    """
     rows = recovery[(recovery["form"] == "sufficiency") & (recovery["sigma_low"] == 0)].dropna(subset="median_low")
     rows = rows[rows["sigma_high"] == rows["sigma_high"].max()]
+    whole = [site_name(site) for site in rows.loc[rows["median_low"] == rows["median_high"], "site"]]
+    rows = rows[rows["median_low"] < rows["median_high"]]
     if rows.empty:
         return []
     row = rows.loc[rows["median"].idxmax()]
@@ -113,9 +118,9 @@ def carried(recovery: pd.DataFrame) -> list[Finding]:
     text = f"{site_name(row['site'])} alone carries {share} of the condition's effect"
     found = strength_of(row, "median", of="median", of_several=len(rows))
     doubt = f"No site is shown to carry the condition's effect; {text}."
-    return [
-        Finding(f"{text}, the most of {len(rows)} sites.", found, "recovery", n=row["n"], unit="seeds", doubt=doubt)
-    ]
+    most = f"{text}, the most of {len(rows)} sites"
+    most += f" beside {', '.join(whole)}, which all seeds agree on" if whole else ""
+    return [Finding(f"{most}.", found, "recovery", n=row["n"], unit="seeds", doubt=doubt)]
 
 
 def told_apart(judged: pd.DataFrame) -> list[Finding]:

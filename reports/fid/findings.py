@@ -6,10 +6,11 @@ Each says a number with its interval and what it means for who compares sets of 
 from typing import Any
 
 import pandas as pd
-import scipy
 
 from scorescope.analysis.fid.companion_rows import WITHOUT_BIAS
 from scorescope.analysis.fid.gaming import PLAIN, REAL
+from scorescope.analysis.fid.verdicts import verdict
+from scorescope.reports.fid.readings import largest_gap_by_chance
 from scorescope.reports.page.findings import Finding, strength_apart, strength_of, strength_of_p
 from scorescope.reports.page.numbers import told
 
@@ -61,14 +62,13 @@ def _distance(row: "pd.Series[Any]", rows: pd.DataFrame) -> Finding:
 def largest_gap(classes: pd.DataFrame) -> list[Finding]:
     """The class whose share differs most, by an exact test corrected for the number of classes."""
     row = classes.iloc[0]
-    pair = [[int(row[n]), int(classes[n].sum() - row[n])] for n in ("n_fake", "n_real")]
-    seen = int((classes["n_fake"] + classes["n_real"] > 0).sum())  # a class that neither set has was not compared
+    p, seen = largest_gap_by_chance(classes)
     more = "more" if row["gap"] > 0 else "fewer"
     text = (
         f"{abs(row['gap']):.1%} {more} of the generated images than of the real ones are taken for class "
         f"{row['class_name']} ({row['share_fake']:.1%} against {row['share_real']:.1%})"
     )
-    found = strength_of_p(float(scipy.stats.fisher_exact(pair).pvalue), of_several=seen)
+    found = strength_of_p(p, of_several=seen)
     doubt = f"{text}: the largest gap of {seen} classes, and no more than chance leaves."
     n = float(classes["n_fake"].sum())
     return [Finding(f"{text}: the largest gap of {seen} classes.", found, "classes", n, "images", doubt)]
@@ -85,11 +85,12 @@ def by_choice(audit: pd.DataFrame, *, figure: str = "audit", own_data: bool = Tr
     after = rows[best, "FD"]
     if best == PLAIN or not after["value"] < before["value"]:
         return []
-    second = float(rows[best, "second FD"]["value"] / rows[PLAIN, "second FD"]["value"] - 1)
+    said = verdict(audit, best)
     text = (
         f"{'Choosing' if own_data else 'Self-test: choosing'} among the images alone ({best}, worth "
         f"{after['effective_size']:.0f} of {before['effective_size']:.0f}) takes FD from {told(before, 'value')} to "
-        f"{told(after, 'value')}, and a second feature space moves by {second:+.0%}"
+        f"{told(after, 'value')} in draws of {after['n']}, and a second feature space moves by "
+        f"{said.second_change:+.0%}"
     )
     doubt = f"{text}: not told from a random choice."
     apart = strength_apart(before, after, "value")

@@ -158,15 +158,22 @@ def read_extremes(values: Floats, distance: float) -> str:
 def read_classes(table: pd.DataFrame) -> str:
     """The class with the largest gap of histograms, and whether chance leaves so large a one among so many classes."""
     first = table.iloc[0]
-    pair = [[int(first[n]), int(table[n].sum() - first[n])] for n in ("n_fake", "n_real")]
-    # a class that no image has could not be told, whatever the sets: it is no comparison that was made
-    seen = int((table["n_fake"] + table["n_real"] > 0).sum())
-    clear = scipy.stats.fisher_exact(pair).pvalue * seen < 0.05
+    p, seen = largest_gap_by_chance(table)
+    clear = p * seen < 0.05
     return (
         f"The largest histogram gap is that of class {first['class_name']}: {first['gap']:+.1%} "
         f"({first['gap_low']:+.1%} to {first['gap_high']:+.1%} by itself), {'' if clear else 'not '}clear of what "
         f"chance leaves as the largest of the {seen} classes that either set has (Fisher's exact test, Bonferroni)."
     )
+
+
+def largest_gap_by_chance(table: pd.DataFrame) -> tuple[float, int]:
+    """Exact p value of the first class's gap by itself (Fisher), and of how many classes it is the largest."""
+    first = table.iloc[0]
+    pair = [[int(first[n]), int(table[n].sum() - first[n])] for n in ("n_fake", "n_real")]
+    # a class that no image has could not be told, whatever the sets: it is no comparison that was made
+    seen = int((table["n_fake"] + table["n_real"] > 0).sum())
+    return float(scipy.stats.fisher_exact(pair).pvalue), seen
 
 
 def read_class_shares(table: pd.DataFrame) -> str:

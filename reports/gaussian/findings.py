@@ -7,11 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import scipy
 
 from scorescope.analysis.gaussian.scores import lowest_run
 from scorescope.analysis.gaussian.skip import FEWER_CALLS
-from scorescope.reports.gaussian.readings import AS_GOOD
+from scorescope.reports.gaussian.readings import AS_GOOD, fewest_calls, rank_order
 from scorescope.reports.page.findings import Finding, strength, strength_apart, strength_of, strength_of_p
 from scorescope.reports.page.numbers import told
 
@@ -55,11 +54,10 @@ def calls_saved(skips: pd.DataFrame) -> list[Finding]:
     fewer = rows[(rows["spent"] == FEWER_CALLS) & (rows["sigma_skip"] < none["sigma_skip"])]
     if fewer.empty:
         return []
-    alike = fewer[fewer["against_none_high"] <= 1 + AS_GOOD].sort_values("calls")
-    row = alike.iloc[0] if len(alike) else fewer.sort_values("against_none_high").iloc[0]
+    row, as_good = fewest_calls(fewer)
     error = told(row, "against_none", of="against_none")
     doubt = f"No saving of calls is shown to cost at most {AS_GOOD:.0%} of the median error"
-    if len(alike):
+    if as_good:
         doubt += f" once corrected for the {len(fewer)} jumps that were looked at"
     found = strength_of(row, "against_none", of="against_none", nothing=1 + AS_GOOD, of_several=len(fewer))
     return [
@@ -77,15 +75,15 @@ def order_of_modes(table: pd.DataFrame) -> list[Finding]:
     known = table.dropna(subset=["sigma_network"])
     if len(known) < 3:
         return []
-    order = scipy.stats.kendalltau(known["sqrt_eigenvalue"], known["sigma_network"], alternative="greater")
-    if np.isnan(order.statistic):
+    correlation, p = rank_order(known["sqrt_eigenvalue"], known["sigma_network"])
+    if np.isnan(correlation):
         return []
     text = (
         f"Coarse before fine: of {len(known)} modes those of more variance appear at higher noise (Kendall's rank "
-        f"correlation {order.statistic:.2f}, p = {order.pvalue:.2g})"
+        f"correlation {correlation:.2f}, p = {p:.2g})"
     )
-    doubt = f"Whether modes of more variance appear at higher noise (p = {order.pvalue:.2g})."
-    return [Finding(f"{text}.", strength_of_p(float(order.pvalue)), "emergence", doubt=doubt)]
+    doubt = f"Whether modes of more variance appear at higher noise (p = {p:.2g})."
+    return [Finding(f"{text}.", strength_of_p(p), "emergence", doubt=doubt)]
 
 
 def remembered(tables: Mapping[str, pd.DataFrame], name: str, *, trained: bool) -> list[Finding]:

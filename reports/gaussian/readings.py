@@ -116,11 +116,17 @@ def read_emergence(table: pd.DataFrame) -> str:
 
 
 def _order(sizes: "pd.Series[float]", levels: "pd.Series[float]") -> str:
-    found = scipy.stats.kendalltau(sizes, levels, alternative="greater")
-    if np.isnan(found.statistic):
+    correlation, p = rank_order(sizes, levels)
+    if np.isnan(correlation):
         return "No order by variance is shown, as all variances or levels are the same,"
-    order = "Modes of more variance appear earlier" if found.pvalue < 0.05 else "No order by variance is shown"
-    return f"{order} (Kendall's rank correlation {found.statistic:.2f}, p = {found.pvalue:.2g})"
+    order = "Modes of more variance appear earlier" if p < 0.05 else "No order by variance is shown"
+    return f"{order} (Kendall's rank correlation {correlation:.2f}, p = {p:.2g})"
+
+
+def rank_order(sizes: "pd.Series[float]", levels: "pd.Series[float]") -> tuple[float, float]:
+    """Kendall's rank correlation, and the exact p value of one that is not positive; NaN where all are the same."""
+    found = scipy.stats.kendalltau(sizes, levels, alternative="greater")
+    return float(found.statistic), float(found.pvalue)
 
 
 def read_skips(table: pd.DataFrame, advice: Suggestion, tolerance: float) -> str:
@@ -137,15 +143,19 @@ def read_skips(table: pd.DataFrame, advice: Suggestion, tolerance: float) -> str
 
 def _saving(fewer: pd.DataFrame, none: "pd.Series[Any]") -> str:
     """The fewest calls that are shown to do as well as all of them; else those that come nearest."""
-    alike = fewer[fewer["against_none_high"] <= 1 + AS_GOOD].sort_values("calls")
-    if len(alike):
-        row = alike.iloc[0]
+    row, as_good = fewest_calls(fewer)
+    if as_good:
         return f"{row['calls']} calls do as well as {none['calls']} to {AS_GOOD:.0%}: {_against(row)}"
-    row = fewer.sort_values("against_none_high").iloc[0]
     return (
         f"no saving of calls is shown to cost at most {AS_GOOD:.0%} of the median error; {row['calls']} of "
         f"{none['calls']} calls come nearest: {_against(row)}"
     )
+
+
+def fewest_calls(fewer: pd.DataFrame) -> "tuple[pd.Series[Any], bool]":
+    """The jump with the fewest calls that does as well as none by its own interval, else the one that comes nearest."""
+    alike = fewer[fewer["against_none_high"] <= 1 + AS_GOOD].sort_values("calls")
+    return (alike.iloc[0], True) if len(alike) else (fewer.sort_values("against_none_high").iloc[0], False)
 
 
 def _finer(finer: pd.DataFrame) -> str:

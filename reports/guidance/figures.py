@@ -5,7 +5,7 @@
     figures.update_parts(summarise(decompose(trace)), rule="CFG", weight=4.0)
 
 Each takes `style=`, and those of one panel `ax=`: see `theme`. Here are the update at each noise level and whole paths;
-samples, rules compared, and a pipeline's images are in files of their own.
+samples, rules compared, a pipeline's images, and several traces are in files of their own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,16 @@ from scorescope.reports.guidance.figures_samples import (
     threshold_curve,
     value_densities,
 )
+from scorescope.reports.guidance.figures_traces import parts_by_line, quantity_by_line, replayed_by_trace
 from scorescope.reports.guidance.runs import drawn_run, of_run, pick
 from scorescope.reports.page import theme
 from scorescope.reports.page.numbers import between, plain
 
 __all__ = [
     "against_field", "against_weight", "applied_gain", "band_norms", "branch_cosine", "clip", "cost_and_quality",
-    "gain_path", "image_statistic", "information", "parallel_share", "replayed_rules", "sample_grid", "separation",
-    "set_densities", "threshold_curve", "update_parts", "value_densities",
+    "gain_path", "image_statistic", "information", "parallel_share", "parts_by_line", "quantity_by_line",
+    "replayed_by_trace", "replayed_rules", "sample_grid", "separation", "set_densities", "threshold_curve",
+    "update_parts", "value_densities",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from scorescope.probes.models.model import Model
 from scorescope.probes.recording.trace import Trace
 from scorescope.reports.guidance import figures, readings
 from scorescope.reports.guidance.along_path import along_path
-from scorescope.reports.guidance.runs import of_path, of_run
+from scorescope.reports.guidance.runs import of_path, of_run, pick
 from scorescope.reports.guidance.sections_values import spread
 from scorescope.reports.guidance.study import WEIGHT, Study
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
@@ -27,41 +27,48 @@ PAIRS = 64  # paired samples whose states are held
 HELD_BYTES = 2**29  # for the states and branches of one rule
 
 
-def gain_parts(
-    rows: pd.DataFrame, runs: Sequence[tuple[str, float]], *, suffix: str = ""
-) -> tuple[ReportFigure, ReportTable]:
-    """Gain of each step and its product along the path, of the runs named by (rule, weight)."""
-    path = gain_path(rows)
+def gain_table(rows: pd.DataFrame, *, suffix: str = "") -> ReportTable:
+    """Gain of each step and its product along the path."""
+    caption = "One row a (rule, weight, step, quantity)."
+    return ReportTable(f"gain_path{suffix}", gain_path(rows), caption, shown=False)
+
+
+def gain_figure(path: pd.DataFrame, runs: Sequence[tuple[str, float]], *, suffix: str = "") -> ReportFigure:
+    """That of the runs named by (rule, weight)."""
     how = (
         "A step from σ to σ′ takes over the share 1 − σ′/σ of the prediction, so a gain g acts as 1 + (1 − σ′/σ)(g − "
         "1). The product is what the gains would come to if nothing answered them. First call of each step; bands are "
         "95 % intervals."
     )
     figure, reading = figures.gain_path(path, runs=runs), readings.read_gain_path(path, runs)
-    table = ReportTable(f"gain_path{suffix}", path, "One row a (rule, weight, step, quantity).", shown=False)
-    return ReportFigure(f"gain_path{suffix}", figure, reading, how), table
+    return ReportFigure(f"gain_path{suffix}", figure, reading, how)
 
 
-def clip_parts(
-    rows: pd.DataFrame, steps: pd.DataFrame, run: tuple[str, float], *, suffix: str = ""
-) -> tuple[ReportFigure, list[ReportTable]]:
-    """Where a norm clip r would act along one run, for several r."""
-    chosen, ratio = (of_run(table[table["call"] == 0], *run) for table in (rows, steps))
+def clip_tables(rows: pd.DataFrame, run: tuple[str, float], *, suffix: str = "") -> list[ReportTable]:
+    """Shares of steps at which a norm clip r would act along one run, and where, for several r."""
+    chosen = of_run(rows[rows["call"] == 0], *run)
     norms = clip_norms(chosen)
-    activity = {norm: clip_activity(chosen, norm=norm) for norm in norms}
     shares = clip_share(chosen, norms=norms)
+    activity = _stacked({norm: clip_activity(chosen, norm=norm) for norm in norms}, "norm")
+    caption = "Share of its steps at which a sample's update would be clipped."
+    return [
+        ReportTable(f"clip_share{suffix}", shares, caption),
+        ReportTable(f"clip_activity{suffix}", activity, "One row a (r, step, quantity).", shown=False),
+    ]
+
+
+def clip_figure(
+    tables: Sequence[ReportTable], steps: pd.DataFrame, run: tuple[str, float], *, suffix: str = ""
+) -> ReportFigure:
+    """Where those clips would act."""
+    shares, activity = (one.table for one in tables)
+    ratio = pick(steps, "update_ratio", *run)
     how = (
         f"At the states of {run_name(*run)}: a clip acts where the update's norm exceeds r. r is in units of "
         "the data and grows with the square root of the number of elements; published ones are 4 % to 6 % of ‖D_c‖."
     )
-    figure = figures.clip(activity, ratio[ratio["quantity"] == "update_ratio"])
-    tables = [
-        ReportTable(f"clip_share{suffix}", shares, "Share of its steps at which a sample's update would be clipped."),
-        ReportTable(
-            f"clip_activity{suffix}", _stacked(activity, "norm"), "One row a (r, step, quantity).", shown=False
-        ),
-    ]
-    return ReportFigure(f"clip{suffix}", figure, readings.read_clip(shares), how), tables
+    figure = figures.clip({norm: activity[activity["norm"] == norm] for norm in shares["norm"].tolist()}, ratio)
+    return ReportFigure(f"clip{suffix}", figure, readings.read_clip(shares), how)
 
 
 def clip_norms(rows: pd.DataFrame) -> list[float]:

@@ -73,7 +73,7 @@ def unguided_run(study: PipelineStudy) -> Trace | None:
 
 def own_section(study: PipelineStudy) -> Section:
     """The update along the pipeline's own runs, its gains and clips."""
-    return trace_section(study.recorded.trace, "")
+    return trace_section(study.recorded.trace, study.rows, "")
 
 
 def replayed_section(study: PipelineStudy) -> Section:

@@ -14,7 +14,7 @@ from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_calls import decoded_images
 from scorescope.probes.recording.trace import Trace
-from scorescope.reports.guidance import figures, figures_traces, findings
+from scorescope.reports.guidance import figures, findings
 from scorescope.reports.guidance.figures_pipeline import image_statistic
 from scorescope.reports.guidance.pipeline_study import RANGE
 from scorescope.reports.guidance.readings_pipeline import read_statistic
@@ -58,33 +58,33 @@ def together_section(study: TraceStudy) -> Section:
     """The update of all traces in the same axes: its size, its parts, its parallel share, where the branches part."""
     steps = study.steps[study.steps["line"].isin(study.guided)]
     share = read_peaks(steps, "parallel_share", "the parallel share is", against="chance_share")
-    drawn = figures_traces.quantity_by_line
+    drawn = figures.quantity_by_line
     found = [one for line in study.guided for one in _rescaling(study, line)]
     return Section(
         text="The update is the difference of the conditional and the unconditional denoised prediction, D_c − D_u.",
         figures=[
             ReportFigure(
                 "update_norms", drawn(steps, "update_norm", label="norm of the update (units of data)", yscale="log",
-                floor="norm_floor", floor_label="rounding alone"),
+                floor="norm_floor", against="rounding alone"),
                 read_peaks(steps, "update_norm", "the update is"), HOW,
             ),
             ReportFigure(
                 "parallel_share", drawn(steps, "parallel_share", label="parallel share of the update's energy",
-                floor="chance_share", floor_label="chance, 1/N"), share, HOW + "1/N: a random direction in N "
+                floor="chance_share", against="chance, 1/N"), share, HOW + "1/N: a random direction in N "
                 "dimensions.",
             ),
             ReportFigure(
-                "update_parts", figures_traces.parts_by_line(steps),
+                "update_parts", figures.parts_by_line(steps),
                 read_peaks(steps, "orthogonal_norm", "the orthogonal part is"), HOW, wide=True,
             ),
             ReportFigure(
                 "branch_cosine", drawn(steps, "one_minus_cos_denoised", label="1 − cosine of cond and uncond",
-                yscale="log", floor="cos_floor", floor_label="rounding alone"),
+                yscale="log", floor="cos_floor", against="rounding alone"),
                 read_peaks(steps, "one_minus_cos_denoised", "1 − cosine of the branches, in denoised space, is"), HOW,
             ),
             ReportFigure(
                 "applied_gain", drawn(steps, "applied_gain", label="factor on D_c", reference=1.0,
-                floor_label="no gain"), read_gains(steps), HOW + "Measured on the guided prediction.",
+                against="no gain"), read_gains(steps), HOW + "Measured on the guided prediction.",
             ),
         ],
         findings=found,
@@ -93,8 +93,8 @@ def together_section(study: TraceStudy) -> Section:
 
 def own_section(study: TraceStudy) -> Section:
     """The update of the only trace, its gains and clips, and the columns of its decomposition."""
-    ((_, trace),) = study.traces.items()
-    own = trace_section(trace, "0")
+    ((name, trace),) = study.traces.items()
+    own = trace_section(trace, study.rows[name], "0")
     columns = ReportTable("columns", DECOMPOSITION.describe(), "Columns of the decomposition.", shown=False)
     return replace(own, tables=[*own.tables, columns])
 
@@ -115,7 +115,7 @@ def replayed_section(study: TraceStudy) -> Section:
     reading = read_replayed(steps, missing)
     return Section(
         text=text,
-        figures=[ReportFigure("replayed", figures_traces.replayed_by_trace(steps), reading, how)],
+        figures=[ReportFigure("replayed", figures.replayed_by_trace(steps), reading, how)],
         tables=[ReportTable("replayed", steps, "One row a (trace, rule, step).", shown=False)],
     )
 
@@ -169,7 +169,10 @@ def parting_section(study: TraceStudy) -> Section:
 
 def details_section(study: TraceStudy) -> Section:
     """The tables of every trace: its decomposition, gains, and the steps at which a norm clip would act."""
-    parts = [trace_section(trace, str(place)) for place, trace in enumerate(study.traces.values())]
+    parts = [
+        trace_section(trace, study.rows[name], str(place), drawn=False)
+        for place, (name, trace) in enumerate(study.traces.items())
+    ]
     named = [f"{name}: {part.text}" for name, part in zip(study.traces, parts, strict=True)]
     columns = ReportTable("columns", DECOMPOSITION.describe(), "Columns of the decomposition.")
     return Section(text=" ".join(named), tables=[*(table for part in parts for table in part.tables), columns])

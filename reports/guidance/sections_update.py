@@ -5,7 +5,7 @@ import pandas as pd
 from scorescope.analysis.guidance.decomposition import DECOMPOSITION
 from scorescope.reports.guidance import figures, findings, readings
 from scorescope.reports.guidance.peaks import any_update, why_none
-from scorescope.reports.guidance.sections_paths import clip_parts, gain_parts
+from scorescope.reports.guidance.sections_paths import clip_figure, clip_tables, gain_figure, gain_table
 from scorescope.reports.guidance.study import WEIGHT, WEIGHTS, Study
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -62,13 +62,14 @@ def gain_section(study: Study) -> Section:
     if not any_update(study.steps, "CFG", WEIGHT):
         return Section(text=f"{text} {no_update(study.steps)}")
     strongest = max(WEIGHTS)
-    path, path_table = gain_parts(study.rows, [("CFG", w) for w in WEIGHTS if w != 1] + [("APG", strongest)])
-    clip, clip_tables = clip_parts(study.rows, study.steps, ("CFG", WEIGHT))
+    path, clips = gain_table(study.rows), clip_tables(study.rows, ("CFG", WEIGHT))
+    along = gain_figure(path.table, [("CFG", w) for w in WEIGHTS if w != 1] + [("APG", strongest)])
+    clip = clip_figure(clips, study.steps, ("CFG", WEIGHT))
     gain = ReportFigure(
         "applied_gain", figures.applied_gain(study.steps, weights=WEIGHTS),
         readings.read_gain(study.steps, strongest), HOW + "Measured on the guided prediction.",
     )  # fmt: skip
-    return Section(text=text, figures=[gain, path, clip], tables=[path_table, *clip_tables])
+    return Section(text=text, figures=[gain, along, clip], tables=[path, *clips])
 
 
 def tables_section(study: Study) -> Section:

@@ -90,7 +90,7 @@ class Study:
         first, every = 2 * len(WEIGHTS), 2 * len(WEIGHTS) + 14  # about: which others there are depends on the first
         return (
             f"{self.count} samples a setting: the network takes about {duration(first * one)} to the first figure and "
-            f"{duration(every * one)} in all (from {seconds:.2g} s a call), beside about half a minute of analysis and "
+            f"{duration(every * one)} in all (from {seconds:.2g} s a call), beside about a minute of analysis and "
             "figures; fewer samples with --count"
         )
 

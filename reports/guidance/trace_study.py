@@ -27,15 +27,11 @@ Key = tuple[str, float, int]
 @displayed
 @dataclass(frozen=True, eq=False)
 class TraceStudy:
-    """Traces by their names on the page, and the folders they are from."""
+    """Traces by their names on the page, their decompositions, and the folders they are from."""
 
     traces: Mapping[str, Trace]
+    rows: Mapping[str, pd.DataFrame]
     folders: Mapping[str, Path]
-
-    @cached_property
-    def rows(self) -> dict[str, pd.DataFrame]:
-        """Their decompositions."""
-        return {name: decompose(trace) for name, trace in self.traces.items()}
 
     @cached_property
     def lines(self) -> dict[str, tuple[str, Key]]:
@@ -50,10 +46,9 @@ class TraceStudy:
 
     @cached_property
     def steps(self) -> pd.DataFrame:
-        """Step by step, one group of rows a line, named in `line`; without those that have no update."""
-        parts = [
-            of_path(summarise(self.rows[name]), *key).assign(line=line) for line, (name, key) in self.lines.items()
-        ]
+        """Step by step, one group of rows a line, named in `line`."""
+        whole = {name: summarise(table) for name, table in self.rows.items()}
+        parts = [of_path(whole[name], *key).assign(line=line) for line, (name, key) in self.lines.items()]
         return pd.concat(parts, ignore_index=True)
 
     @cached_property
@@ -113,12 +108,12 @@ def open_traces(folders: Sequence[Path], failed: Callable[[str, BaseException], 
     """The traces that can be read, by the shortest names that tell them apart; `failed` is told of the others."""
     short = len({folder.name for folder in folders}) == len(folders)
     named = {folder.name if short else str(folder): folder for folder in folders}
-    traces: dict[str, Trace] = {}
+    traces, rows = dict[str, Trace](), dict[str, pd.DataFrame]()
     for name, folder in named.items():
         try:
             trace = Trace.open(folder)
-            decompose(trace)  # without it there is nothing to say of a trace
+            rows[name] = decompose(trace)  # without it there is nothing to say of a trace
             traces[name] = trace
         except Exception as error:
             failed(str(folder), error)
-    return TraceStudy(traces, {name: named[name] for name in traces})
+    return TraceStudy(traces, rows, {name: named[name] for name in traces})

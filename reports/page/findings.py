@@ -83,19 +83,17 @@ class FirstScreen:
 
 
 def strength(value: float, low: float, high: float, *, nothing: float = 0.0, of_several: int = 1) -> float:
-    """Distance of a value from nothing, in half-widths of its 95 % interval on that side; NaN if there is no interval.
+    """Distance of a value from nothing, in half-widths of its 95 % interval on that side; NaN if there is no interval,
+    or one of no width: samples that agree are no certainty.
 
     Where the value is the largest `of_several`, the interval is widened for their number, as Bonferroni's correction
     widens one of a normal law.
     """
     distance = abs(value - nothing)
     width = value - low if value > nothing else high - value
-    if low == 0:  # cut there, as that of a share or a norm: its width is the other side's
+    if value > nothing and low == 0:  # cut there, as that of a share or a norm: its width is the other side's
         width = max(value - low, high - value)
-    if math.isnan(distance) or math.isnan(width):
-        return math.nan
-    widened = width * _half_width(0.05 / of_several) / _half_width(0.05)
-    return distance / widened if widened > 0 else math.inf if distance > 0 else 0.0
+    return distance / (width * _half_width(0.05 / of_several) / _half_width(0.05)) if width > 0 else math.nan
 
 
 def strength_of(
@@ -118,7 +116,7 @@ def strength_apart(one: "pd.Series[Any]", other: "pd.Series[Any]", value: str = 
     ends = [f"{of}_{end}" if of else end for end in ("low", "high")]
     gap = float(high[value] - low[value])
     width = float(low[ends[1]] - low[value] + high[value] - high[ends[0]])
-    return math.nan if math.isnan(gap + width) else gap / width if width > 0 else math.inf if gap > 0 else 0.0
+    return gap / width if width > 0 else math.nan
 
 
 def _half_width(error: float) -> float:

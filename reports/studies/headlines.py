@@ -17,7 +17,7 @@ from scorescope.analysis.gaussian.skip import FEWER_CALLS
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.reports.gaussian.readings import AS_GOOD
+from scorescope.reports.gaussian.readings import fewest_calls
 from scorescope.reports.studies.made import MadeReport
 
 Of = Callable[[pd.DataFrame], pd.DataFrame]
@@ -95,9 +95,8 @@ def _saved(skips: pd.DataFrame) -> pd.DataFrame:
     """Calls of a sample that the closed form is shown to save, by the criterion of the report's own sentence."""
     rows = skips[(skips["steps"] == skips["steps"].max()) & (skips["solver"] == skips["solver"].iloc[0])]
     rows = rows[rows["spent"] == FEWER_CALLS]
-    alike = rows[(rows["sigma_skip"] < rows["sigma_skip"].max()) & (rows["against_none_high"] <= 1 + AS_GOOD)]
-    fewest: pd.DataFrame = alike.nsmallest(1, "calls")
-    return fewest.assign(calls=rows["calls"].max() - fewest["calls"])
+    row, as_good = fewest_calls(rows[rows["sigma_skip"] < rows["sigma_skip"].max()])
+    return pd.DataFrame([row]).head(int(as_good)).assign(calls=lambda found: rows["calls"].max() - found["calls"])
 
 
 def _steerable(screened: pd.DataFrame) -> pd.DataFrame:

@@ -81,6 +81,9 @@ def test_the_site_that_carries_the_condition():
     )
     (found,) = findings.carried(table)
     assert found.text == "up.1 alone carries 90% (80% to 100%) of the condition's effect, the most of 2 sites."
+    certain = {**row, "median": 1.0, "median_low": 1.0, "median_high": 1.0, "site": "network.last"}
+    (beside,) = findings.carried(pd.concat([table, pd.DataFrame([certain])]))
+    assert beside.text.endswith("the most of 2 sites beside last, which all seeds agree on.") and beside.is_shown
     assert not findings.carried(table.assign(median_low=-0.1))[0].is_shown
 
 

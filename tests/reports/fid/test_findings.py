@@ -47,7 +47,8 @@ def test_the_largest_gap_of_classes_is_corrected_for_their_number():
 
 def audit(*parts):
     columns = ("arm", "metric", "value", "low", "high", "n", "n_real", "draws", "effective_size")
-    return pd.DataFrame([dict(zip(columns, part, strict=True)) for part in parts])
+    rows = pd.DataFrame([dict(zip(columns, part, strict=True)) for part in parts])
+    return rows.assign(space="s", change=0.0, note="")
 
 
 PLAIN = ("random choice", "FD", 2.0, 1.8, 2.2, 100, 300, 5, 400.0)
@@ -59,8 +60,8 @@ def test_choice_that_lowers_the_distance():
     real = [("other real images", "FD", 0.5, 0.4, 0.6, 100, 300, 5, math.nan)]
     (found,) = findings.by_choice(audit(PLAIN, SECOND, *arm, *real))
     assert found.text.startswith(
-        "Choosing among the images alone (matched, worth 350 of 400) takes FD from 2 (1.8 to 2.2) to 1 (0.9 to 1.1), "
-        "and a second feature space moves by +10%"
+        "Choosing among the images alone (matched, worth 350 of 400) takes FD from 2 (1.8 to 2.2) to 1 (0.9 to 1.1) in "
+        "draws of 100, and a second feature space moves by +10%"
     )
     assert found.strength == pytest.approx(1.0 / 0.3) and found.own_data
     worse = [("matched", "FD", 2.5, 2.4, 2.6, 100, 300, 5, 350.0), arm[1]]

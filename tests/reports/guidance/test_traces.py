@@ -6,11 +6,12 @@ from contextlib import ExitStack
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.pipelines import flux_distilled, generator, rescale, sd15
 
 from scorescope.analysis.guidance import separation
 from scorescope.probes import APG, CFG, FrequencyDecoupled, Trace, guide, record
-from scorescope.probes.experiments import replay_all
+from scorescope.probes.experiments import replay_all, visits
 from scorescope.reports import guidance
 from scorescope.reports.guidance import figures
 from scorescope.reports.page.texts import writable
@@ -160,3 +161,58 @@ def test_folders_of_any_name_are_reported(trace_folder, other_folders, tmp_path)
     tables = {name: separation(Trace.open(folders[0]), Trace.open(folders[1]), tolerance=0.01) for name in names}
     legend = figures.separation(tables, tolerance=0.01).legends[0].get_texts()
     assert [text.get_text() for text in legend][:2] == ["\u200b_cost \\$5 and \\$x^", writable(names[1])]
+
+
+@pytest.fixture(scope="module")
+def side_by_side(trace_folder, other_folders, tmp_path_factory):
+    """A page on three traces: one rule, a stronger weight, and one without guidance that lies beside its images."""
+    place = tmp_path_factory.mktemp("side")
+    (place / "c/decoded").mkdir(parents=True)
+    pipe, arguments = sd15(batch=2)
+    with record(pipe, keep="all", path=place / "c/unguided"):
+        pipe(**arguments | {"guidance_scale": 1.0})
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for number in range(2):
+        save_file({"images": images}, place / f"c/decoded/{number:05d}.safetensors", {"clipped": "False"})
+    folders = [trace_folder[0], other_folders / "stronger", place / "c/unguided"]
+    return folders, guidance.build_from_traces(place / "out", folders, command="test"), place / "out"
+
+
+def test_sentences_on_several_traces_name_each(side_by_side):
+    _, outcome, out = side_by_side
+    assert outcome.status == "complete"
+    shown = [text for text in outcome.readings if text.startswith("In the mean")]
+    assert len(shown) == 5 and all("run " in text and "stronger " in text for text in shown)
+    table = outcome.tables["traces"].set_index("trace")
+    assert list(table.index) == ["run", "stronger", "unguided"] and list(table["weight"]) == pytest.approx([5, 12, 1])
+    assert (table["steps"] > 1).all() and (table["samples"] == 2).all()
+    page = (out / "index.html").read_text()
+    assert "unguided has no update: one prediction a step: no guidance was applied." in page
+    figures_made = {path.stem for path in (out / "figures").glob("*.svg")}
+    assert {"update_norms", "parallel_share", "update_parts", "branch_cosine", "applied_gain"} <= figures_made
+    assert {"clip_share0", "clip_share1", "gain_path0", "decomposition2", "columns"} <= set(outcome.tables)
+
+
+def test_replayed_changes_are_those_of_the_formula(side_by_side):
+    """|D_APG - D| / |D| at every first call, from the arrays that were kept."""
+    folders, outcome, out = side_by_side
+    table = outcome.tables["replayed"]
+    assert set(table["setting"]) == {"APG"} and set(table["trace"]) == {"run", "stronger"}
+    for folder, weight in zip(folders[:2], (5.0, 12.0), strict=True):
+        rows = table[table["trace"] == folder.name].set_index("step")
+        for visit in visits(Trace.open(folder)):
+            cond, update = visit.cond.double(), visit.cond.double() - visit.uncond.double()
+            along = (update * cond).sum((1, 2, 3)) / cond.square().sum((1, 2, 3))
+            other = cond + (weight - 1) * (update - along[:, None, None, None] * cond)
+            size = visit.guided.double().flatten(1).norm(dim=1)
+            apart = (other - visit.guided.double()).flatten(1).norm(dim=1) / size
+            assert rows.loc[visit.step, "mean"] == pytest.approx(apart.mean().item(), rel=1e-3, abs=1e-6)
+    assert "No interval is replayed" in (out / "index.html").read_text()
+
+
+def test_images_beside_a_trace_are_shown_and_others_named(side_by_side):
+    _, outcome, out = side_by_side
+    images = outcome.tables["images"]
+    assert set(images["rule"]) == {"unguided"} and images["weight"].isna().all()
+    assert "No pictures of run, stronger: a trace holds no decoded images." in (out / "index.html").read_text()
+    assert (out / "figures/pictures.svg").exists()

@@ -24,8 +24,7 @@ from scorescope.reports.page.findings import (
         (1.5, 1.0, 2.0, 1.0, 1.0),  # an end that touches is not beyond
         (0.2, -0.2, 0.6, 0.0, 0.5),
         (0.0, -1.0, 1.0, 0.0, 0.0),
-        (0.3, 0.3, 0.3, 0.0, math.inf),
-        (0.0, 0.0, 0.0, 0.0, 0.0),
+        (0.4, 0.0, 0.45, 0.5, 2.0),  # but on the other side of nothing the end that counts is not cut
         (0.1, 0.0, 0.5, 0.0, 0.25),  # cut at 0, which tells nothing of its width
     ],
 )
@@ -37,6 +36,7 @@ def test_without_an_interval_there_is_no_strength():
     row = pd.Series({"saved": 0.3, "saved_low": math.nan, "saved_high": 0.4})
     assert math.isnan(strength_of(row, "saved", of="saved"))
     assert not Finding("", math.nan).is_shown
+    assert math.isnan(strength(0.3, 0.3, 0.3)) and math.isnan(strength(0.0, 0.0, 0.0))  # agreement is no certainty
 
 
 def test_own_data_come_first_then_the_strongest_and_a_figure_gives_one():
