@@ -95,9 +95,7 @@ def by_choice(audit: pd.DataFrame, *, figure: str = "audit", own_data: bool = Tr
     doubt = f"{text}: not told from a random choice."
     apart = strength_apart(before, after, "value")
     meaning = "no image was changed, so that part of FD is about which images there are, not how good one is"
-    return [
-        Finding(f"{text}: {meaning}.", apart, figure, n=after["draws"], unit="draws", doubt=doubt, own_data=own_data)
-    ]
+    return [Finding(f"{text}: {meaning}.", apart, figure, doubt=doubt, own_data=own_data)]
 
 
 def strongest_group(groups: pd.DataFrame, kind: str) -> list[Finding]:

@@ -15,7 +15,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_calls import decoded_images
 from scorescope.probes.recording.trace import Trace
 from scorescope.reports.guidance import figures, findings
-from scorescope.reports.guidance.figures_pipeline import image_statistic
+from scorescope.reports.guidance.figures_pipeline import GAIN, image_statistic
 from scorescope.reports.guidance.pipeline_study import RANGE
 from scorescope.reports.guidance.readings_pipeline import read_statistic
 from scorescope.reports.guidance.readings_traces import read_gains, read_peaks, read_replayed
@@ -83,7 +83,7 @@ def together_section(study: TraceStudy) -> Section:
                 read_peaks(steps, "one_minus_cos_denoised", "1 − cosine of the branches, in denoised space, is"), HOW,
             ),
             ReportFigure(
-                "applied_gain", drawn(steps, "applied_gain", label="factor on D_c", reference=1.0,
+                "applied_gain", drawn(steps, "applied_gain", label=GAIN, reference=1.0,
                 against="no gain"), read_gains(steps), HOW + "Measured on the guided prediction.",
             ),
         ],
