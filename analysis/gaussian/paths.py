@@ -137,10 +137,31 @@ def path_pair(
     """
     start = sigmas[0] * seed_noise(seeds, gaussian.shape, dtype)
     network = run_path(denoiser, start, sigmas, condition=condition, solver=solver)
-    exact = start.to(gaussian.mean.dtype)
-    states = torch.stack([gaussian.flow(exact, sigmas[0], sigma) for sigma in network.sigmas])
-    denoised = torch.stack([gaussian.denoised_on_path(exact, sigmas[0], sigma) for sigma in network.sigmas])
-    return PathPair(gaussian, network, states, denoised, gaussian.flow(exact, sigmas[0], sigmas[-1]))
+    return beside(network, gaussian, end=float(sigmas[-1]))
+
+
+@checked
+def beside(network: Path, gaussian: Gaussian, *, end: float = 0.0) -> PathPair:
+    """The closed form's path beside one that a network has gone.
+
+    Parameters
+    ----------
+    network : Path
+        From `run_path`.
+    gaussian : Gaussian
+        The law.
+    end : float
+        Noise level at which the network's path ends.
+
+    Returns
+    -------
+    PathPair
+        Both paths at every level of the network's, from the same starts.
+    """
+    exact, top = network.states[0].to(gaussian.mean.dtype), network.sigmas[0]
+    states = torch.stack([gaussian.flow(exact, top, sigma) for sigma in network.sigmas])
+    denoised = torch.stack([gaussian.denoised_on_path(exact, top, sigma) for sigma in network.sigmas])
+    return PathPair(gaussian, network, states, denoised, gaussian.flow(exact, top, end))
 
 
 @checked

@@ -30,12 +30,12 @@ from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.noise import edm_sigmas
-from scorescope.probes.sampling.paths import run_path
+from scorescope.probes.sampling.paths import Path, run_path
 from scorescope.probes.sampling.solvers import Solver
 from scorescope.probes.sampling.teleport import Carrier, levels_below, teleport
 
 FEWER_CALLS, FINER_STEPS = "same steps, fewer calls", "same calls, finer steps"
-FINE_STEPS = 120  # of the reference: Heun's own error is then some 1e-6 of the sample's energy
+FINE_STEPS = 120  # of the reference: Heun's own error is then some 1e-6 of the sample's energy; visits an 18-step grid
 
 SKIP_CANDIDATES = Schema(
     "skip_candidates",
@@ -113,6 +113,7 @@ def suggest_skip(
     condition: Condition = None,
     sigma_max: float = 80.0,
     dtype: torch.dtype = torch.float32,
+    path: Path | None = None,
 ) -> Suggestion:
     """The noise level down to which the closed form replaces the network at a given error of the state.
 
@@ -138,6 +139,9 @@ def suggest_skip(
         Where sampling starts.
     dtype : torch.dtype
         Of the states.
+    path : Path, optional
+        The network's fine path from sigma_max times the noise of these seeds, if it has been run: one that visits the
+        candidates. It is not run again.
 
     Returns
     -------
@@ -147,15 +151,18 @@ def suggest_skip(
     Raises
     ------
     InputError
-        For a tolerance or candidates out of range.
+        For a tolerance or candidates out of range, or that the path does not visit.
     """
     levels = sorted({float(s) for s in (candidates or edm_sigmas(18, sigma_max=sigma_max)[1:-1])}, reverse=True)
     if not levels or not 0 < levels[-1] <= levels[0] < sigma_max:
         raise InputError("candidates", found=str(levels), expected=f"levels between 0 and {sigma_max:g}")
     lowest = skip_level(constant, gaussian, tolerance=tolerance)
-    table = _candidates(
-        denoiser, gaussian, constant, levels, sigma_max * seed_noise(seeds, gaussian.shape, dtype), sigma_max, condition
-    )
+    if path is None:
+        start = sigma_max * seed_noise(seeds, gaussian.shape, dtype)
+        fine = edm_sigmas(FINE_STEPS, sigma_min=min(levels[-1], 0.002), sigma_max=sigma_max)[1:-1]
+        grid = sorted({sigma_max, *(s for s in fine if s > levels[-1]), *levels}, reverse=True)
+        path = run_path(denoiser, start, grid, condition=condition)
+    table = _candidates(path, gaussian, constant, levels)
     within = (table["high"] <= tolerance).cummin()
     if not within.any():
         return Suggestion(sigma_max, 0.0, 0.0, 0.0, 0.0, lowest, table)
@@ -166,16 +173,11 @@ def suggest_skip(
     )  # fmt: skip
 
 
-def _candidates(
-    denoiser: Denoiser, gaussian: Gaussian, constant: float | FarField, levels: list[float], start: Tensor,
-    sigma_max: float, condition: Condition,
-) -> pd.DataFrame:  # fmt: skip
+def _candidates(path: Path, gaussian: Gaussian, constant: float | FarField, levels: list[float]) -> pd.DataFrame:
     """Predicted and measured error of the state at each level."""
-    fine = edm_sigmas(FINE_STEPS, sigma_min=min(levels[-1], 0.002), sigma_max=sigma_max)[1:-1]
-    grid = sorted({sigma_max, *(s for s in fine if s > levels[-1]), *levels}, reverse=True)
-    path = run_path(denoiser, start, grid, condition=condition)
+    start, sigma_max = path.states[0], path.sigmas[0]
     exact = torch.stack([gaussian.flow(start, sigma_max, level) for level in levels])
-    network = path.states[[path.sigmas.index(level) for level in levels]].double()
+    network = path.states[[_visited(path, level) for level in levels]].double()
     error = (network - exact.double()).flatten(2).square().sum(2).numpy()
     total = (network - gaussian.mean.double()).flatten(2).square().sum(2).numpy()
     found = studentised(error, total, draw_units(len(start), resamples=1000, seed=0))
@@ -189,6 +191,14 @@ def _candidates(
             }
         )
     )  # fmt: skip
+
+
+def _visited(path: Path, level: float) -> int:
+    """The place of a noise level on a path, up to the rounding of two grids that share it."""
+    place = int(np.argmin(np.abs(np.log(path.sigmas) - np.log(level))))
+    if not np.isclose(path.sigmas[place], level, rtol=1e-9):
+        raise InputError("path", found=f"no state at {level:.6g}", expected="a path that visits all candidates")
+    return place
 
 
 @checked
@@ -205,6 +215,7 @@ def skip_table(
     condition: Condition = None,
     sigma_min: float = 0.002,
     dtype: torch.dtype = torch.float32,
+    reference: Tensor | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """End samples for every skip, solver and number of steps, against a fine reference from the same seeds.
@@ -231,6 +242,8 @@ def skip_table(
         One row a seed.
     sigma_min : float
         Last level before 0.
+    reference : Tensor, shape (seeds, *shape), optional
+        End samples of a fine run from the same noise, if there are any: they are not run again.
 
     Returns
     -------
@@ -239,9 +252,9 @@ def skip_table(
     """
     top = max(skips)
     start = top * seed_noise(seeds, law.shape, dtype)
-    reference = run_path(
-        denoiser, start, edm_sigmas(FINE_STEPS, sigma_min=sigma_min, sigma_max=top), condition=condition
-    ).end
+    if reference is None:
+        grid = edm_sigmas(FINE_STEPS, sigma_min=sigma_min, sigma_max=top)
+        reference = run_path(denoiser, start, grid, condition=condition).end
     rows: dict[tuple[object, ...], dict[str, object]] = {}
     none: dict[tuple[str, int], Floats] = {}  # errors without a skip, which is the first job of each
     jobs = [(name, count, skip) for name in solvers for count in steps for skip in sorted(skips, reverse=True)]

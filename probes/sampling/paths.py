@@ -7,7 +7,7 @@ For analyses of paths: everything is kept, (levels, batch, *shape) twice. `sampl
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,11 @@ class Path:
     denoised: Tensor
     end: Tensor
     calls: int
+
+    def thinned(self, every: int) -> "Path":
+        """The same path at every so many of its levels, from the first on."""
+        part = slice(None, None, every)
+        return replace(self, sigmas=self.sigmas[part], states=self.states[part], denoised=self.denoised[part])
 
 
 @checked

@@ -11,9 +11,11 @@ both}, or to one such tensor where there is one attribute. Attributes that no pa
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
+from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.prompt_pairs import PromptPair
@@ -102,6 +104,61 @@ def scorer_of(
     return score
 
 
+def judge_pairs(
+    scorer: Callable[[Tensor], Mapping[str, Tensor]], latents: Tensor, labels: Tensor, names: Sequence[str]
+) -> pd.DataFrame:
+    """How often a judge scores the high end of a pair of images above the low end, and what parts the two.
+
+    Parameters
+    ----------
+    scorer : callable
+        From `scorer_of`.
+    latents : Tensor, shape (2 n, *shape)
+        Low and high end in turn.
+    labels : Tensor, shape (2 n, attribute)
+        -1 where a pair is not about an attribute.
+    names : sequence of str
+        Attributes, in the order of the columns.
+
+    Returns
+    -------
+    DataFrame
+        attribute, pairs, share with its exact interval (low, high), below (share of pairs the other way round), and
+        zero, in log-odds: the judge's own, 0, where it lies between the medians of the two ends; where it does not and
+        the ends are told apart, the middle of the two.
+    """
+    found, rows = scorer(latents), []
+    for place, name in enumerate(names):
+        odds = (found[name][:, 1] - found[name][:, 0])[labels[:, place].to(latents.device) >= 0].cpu()
+        low, high = odds[::2], odds[1::2]
+        above, below = (high > low).numpy(), (high < low).numpy()
+        ends, (least, most) = sorted((float(low.median()), float(high.median()))), share_interval(above)
+        apart = least > 0.5 and not ends[0] < 0 < ends[1]
+        zero = sum(ends) / 2 if apart else 0.0
+        rows.append((name, len(above), float(above.mean()), least, most, float(below.mean()), zero))
+    return pd.DataFrame(rows, columns=["attribute", "pairs", "share", "low", "high", "below", "zero"])
+
+
+def counted_from(
+    scorer: Callable[[Tensor], Mapping[str, Tensor]], zeros: Mapping[str, float]
+) -> Callable[[Tensor], dict[str, Tensor]]:
+    """A scorer whose log-odds are counted from others than its own zero: {attribute: log-odds that become 0}."""
+
+    def score(latents: Tensor) -> dict[str, Tensor]:
+        found = dict(scorer(latents))
+        for name, zero in zeros.items():
+            if zero:
+                found[name] = _of_odds(found[name][:, 1] - found[name][:, 0] - zero)
+        return found
+
+    return score
+
+
+def _of_odds(odds: Tensor) -> Tensor:
+    """Log-probabilities (n, 2) of log-odds (n,)."""
+    return torch.nn.functional.logsigmoid(torch.stack([-odds, odds], dim=1))
+
+
 def _judged(judge: Judge, images: Tensor, attributes: Sequence[str]) -> dict[str, Tensor]:
     """What the judge says of some images, checked."""
     try:
@@ -130,4 +187,4 @@ def _log_probabilities(name: str, values: Any, count: int) -> Tensor:
     if values.ndim == 2 and (values >= 0).all() and (values.sum(1) - 1).abs().max() < 1e-3:
         raise InputError("score", found=f"probabilities of {name!r}", expected="their logarithms")
     odds = values if values.ndim == 1 else values[:, 1] - values[:, 0]
-    return torch.nn.functional.logsigmoid(torch.stack([-odds, odds], dim=1))
+    return _of_odds(odds)

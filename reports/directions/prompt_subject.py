@@ -33,9 +33,9 @@ from scorescope.probes.models.denoiser import sigma_range
 from scorescope.probes.models.model import Model
 from scorescope.probes.pipelines import find
 from scorescope.probes.sites.modules import capture
-from scorescope.reports.directions.judges import Judge, load_judge, scorer_of
+from scorescope.reports.directions.judges import Judge, counted_from, judge_pairs, load_judge, scorer_of
 from scorescope.reports.directions.prompt_labels import PromptLabels
-from scorescope.reports.directions.study import Scores, Subject
+from scorescope.reports.directions.study import Subject
 
 IMAGES = 200  # of each attribute
 LEAST_IMAGES = 20  # two pairs in each part of a split
@@ -62,7 +62,8 @@ class PromptSubject(Subject):
         Its pairs.
     judged : DataFrame
         How well the judge tells the ends apart: by attribute the share of pairs of images from the same noise in
-        which it scores the high end's above the low end's, with its exact interval, and of those in which below.
+        which it scores the high end's above the low end's, with its exact interval, and of those in which below; and
+        from which of its log-odds its scores are counted, see `judge_pairs`.
     about : str
         Where images and predictions come from, in sentences.
     """
@@ -73,8 +74,12 @@ class PromptSubject(Subject):
 
     @property
     def doubts(self) -> list[str]:
-        """A sentence for each attribute whose ends the judge does not tell apart."""
-        found = []
+        """A sentence for each attribute whose ends the judge does not tell apart, or not by its own zero."""
+        found = [
+            f"Most images of both ends of {row['attribute']} are on one side of the judge's zero: its scores are "
+            f"counted from a log-odds of {row['zero']:.3g}, halfway between the medians of the two."
+            for row in self.judged[self.judged["zero"] != 0].to_dict("records")
+        ]
         for row in self.judged[self.judged["low"] <= 0.5].to_dict("records"):
             turned = share_interval(np.arange(row["pairs"]) < round(row["below"] * row["pairs"]))[0] > 0.5
             which = f"the two ends of {row['attribute']}"
@@ -157,13 +162,15 @@ def pipeline_subject(
     latents = pipeline_latents(pipe, rows, folder=Path(folder) / "latents", arguments=shared, progress=progress)
     latents = latents.to(_device(pipe))
     labels = torch.stack([prompts.label(pair, end) for pair in plan for end in (0, 1)])
+    judged = judge_pairs(scorer, latents, labels, prompts.names)
+    zeros = dict(zip(judged["attribute"], judged["zero"], strict=True))
     return PromptSubject(
-        model.denoiser, model.name, latents, labels, prompts.attributes, scorer,
+        model.denoiser, model.name, latents, labels, prompts.attributes, counted_from(scorer, zeros),
         chosen if sites else called, prompts.contrasts,
         prompts.conditions, prompts.drawn, told=prompts.names, source=model.source,
         groups=torch.arange(len(plan)).repeat_interleave(2),
         pictures=lambda some: decode(decoder, some).clamp(-1, 1), images_are="images of the pipeline",
-        left_out=LEFT_OUT, batch=batch, prompts=list(pairs), judged=_judged(scorer, latents, labels, prompts.names),
+        left_out=LEFT_OUT, batch=batch, prompts=list(pairs), judged=judged,
         about=_about(pipe, shared, model, pairs, latents),
     )  # fmt: skip
 
@@ -220,16 +227,6 @@ def _called_sites(model: Model, sites: Sequence[str], rows: int, device: torch.d
             expected = "guidance that is on, away from one negative prompt for all pairs: (--scale, --set)"
             raise InputError("pipe", found=error.found.removeprefix("None, for "), expected=expected) from None
     return list(taken)
-
-
-def _judged(scorer: Scores, latents: Tensor, labels: Tensor, names: Sequence[str]) -> pd.DataFrame:
-    """How often the judge scores the high end of a pair of images above the low end."""
-    found, rows = scorer(latents), []
-    for place, name in enumerate(names):
-        odds = (found[name][:, 1] - found[name][:, 0])[labels[:, place].to(latents.device) >= 0].cpu()
-        above, below = (odds[1::2] > odds[::2]).numpy(), (odds[1::2] < odds[::2]).numpy()
-        rows.append((name, len(above), float(above.mean()), *share_interval(above), float(below.mean())))
-    return pd.DataFrame(rows, columns=["attribute", "pairs", "share", "low", "high", "below"])
 
 
 def _about(pipe: Any, arguments: Mapping[str, Any], model: Model, pairs: Sequence[PromptPair], latents: Tensor) -> str:

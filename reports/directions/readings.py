@@ -11,6 +11,7 @@ from scorescope.reports.directions.phrases import alike, not_apart, number, span
 from scorescope.reports.directions.study import site_name
 from scorescope.reports.directions.workbench import ALONE, READABLE, RELEVANT
 
+VAGUE = 0.4  # most of the way from chance to perfect: an interval that ends beyond says next to nothing of chance
 LINEAR = 0.05  # share of a change up to which a prediction counts as linear
 
 _BEST = {"reads_best": "auc", "moves_best": "purity"}
@@ -51,10 +52,18 @@ def read_control(table: pd.DataFrame) -> str:
     """How far from chance the control task may be, by the ends of its intervals."""
     far = float((table["control"] - table["chance"]).abs().max())
     ends = table[["control_low", "control_high"]].sub(table["chance"], axis=0).abs()
+    reach = float(ends.max().max())
+    what = "On validation images the control task is"
+    text = (
+        f"{what} within {reach:.2f} of chance, above or below, in all {len(table)} cells by the ends of their "
+        f"intervals of 95 %, within {far:.2f} by its values"
+        if reach < VAGUE
+        else f"{what} not shown to be near chance: of {len(table)} cells, ends of intervals of 95 % are up to "
+        f"{reach:.2f} from it, values up to {far:.2f}"
+    )
     return (
-        f"On validation images the control task is within {ends.max().max():.2f} of chance, above or below, in all "
-        f"{len(table)} cells by the ends of their intervals of 95 %, within {far:.2f} by its values; on its training "
-        f"images it reaches {table['control_train'].max():.2f}: what a probe can learn by heart."
+        f"{text}; on its training images it reaches {table['control_train'].max():.2f}: what a probe can learn by "
+        "heart."
     )
 
 

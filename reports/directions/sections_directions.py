@@ -41,8 +41,7 @@ def direction_section(bench: Workbench) -> Section:
                 f"Directions of {contrast} at {site}, found on half of the images at σ = {FOUND_AT:g}, read on the "
                 "other half, and added to the same seeds; 95 % intervals over images and over seeds. Moves: more than "
                 "random directions do and than the same recipe's of shuffled labels (t, one-sided, 5 %), for each "
-                "direction alone; nothing here is corrected for their number. The nuisance that goes with the "
-                "attribute is among the scores that should not move.",
+                "direction alone; nothing here is corrected for their number. {_others(bench)}",
             ),
             ReportFigure(
                 "step_cosines", figures.cosine_matrix(cosines), readings.read_cosines(cosines),
@@ -60,6 +59,14 @@ def direction_section(bench: Workbench) -> Section:
             ReportTable("step_cosines", cosines, shown=False),
         ],
     )  # fmt: skip
+
+
+def _others(bench: Workbench) -> str:
+    """Which scores should not move when the first contrast's does, in a sentence."""
+    others = [name for name in bench.natural if name != bench.contrasts[0].attribute]
+    if not others:
+        return "The judge has no score but the target's, so that no effect on another one can be seen."
+    return f"Scores that should not move: {', '.join(others)}."
 
 
 def _rows(bench: Workbench) -> Tensor:

@@ -17,12 +17,16 @@ from scorescope.reports.directions.study import Contrast
 from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
+UNDECIDED = ("observed", "condition, other")  # too few samples of one class, or that a condition decides
+
 
 def emergence_section(bench: Workbench) -> Section:
     """Readable from, visible from, committed at and steerable until: one attribute along sampling at a time."""
     site = bench.subject.sites[len(bench.subject.sites) // 2]
     scan = bench.presence_scan(site)
     found, left_out = _traces(bench, site, scan)
+    if not found:
+        return Section(text=f"No attribute can be followed here. {left_out}")
     curves = pd.concat([part.curves for part in found], ignore_index=True)
     landmarks = pd.concat([part.landmarks for part in found], ignore_index=True)
     gaps = pd.concat([part.gaps for part in found], ignore_index=True)
@@ -67,9 +71,9 @@ def _traces(bench: Workbench, site: str, scan: ProbeScan) -> tuple[list[Emergenc
         try:
             found.append(_trace(bench, contrast, site, scan))
         except InputError as error:
+            if error.argument not in UNDECIDED:
+                raise
             errors[contrast.attribute] = error
-    if not found:
-        raise next(iter(errors.values()))
     return found, " ".join(f"Without {name}: {error}." for name, error in errors.items())
 
 

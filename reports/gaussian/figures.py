@@ -8,7 +8,7 @@ Each takes `style=`, and those of one panel `ax=`: see `theme`. In the order of 
 training, memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from scorescope.reports.page import theme
 
 FRACTION = "centred unexplained fraction"
 LEAST = 1e-9  # relative squared errors, below which only rounding is left
+BELOW = "Axes end a decade below the lowest value on held-out points: lower ones, on training points, are not drawn. "
 DECADES = (-1000, -100, -10, -1, 0, 1, 10, 100, 1000)
 
 
@@ -175,12 +176,15 @@ def emergence(amplitudes: pd.DataFrame, table: pd.DataFrame) -> Figure:
     known = table.dropna(subset=["sigma_network"])
     root, places = known["sqrt_eigenvalue"], theme.errors(known, "sigma_network")
     right.errorbar(root, known["sigma_network"], yerr=places, color=theme.PALETTE[0], fmt="o")
+    if known.empty:
+        note = "no mode reaches 0.707\nof its final size within\nthese noise levels"
+        right.text(0.05, 0.95, note, transform=right.transAxes, va="top")
     every = table["sqrt_eigenvalue"]  # of modes too whose place is not known: where it is of none, an axis has a range
     ends = [every.min(), every.max()]
     right.plot(ends, ends, color=theme.REFERENCE, linestyle=":", label="closed form: σ = √λ")
     right.set(xscale=theme.LOG, yscale=theme.LOG, xlabel="√λ of the mode (units of data)")
     right.set(ylabel="σ at 0.707 of the final size")
-    right.legend(loc="best")
+    right.legend(loc="lower right" if known.empty else "best")
     return figure
 
 
@@ -294,12 +298,22 @@ def memorisation(tables: Mapping[str, pd.DataFrame]) -> Figure:
             for images, rows in table.groupby("images", sort=False):
                 look = vars(theme.series(place)) | {"linestyle": "-" if images == "held out" else ":"}
                 theme.with_band(ax, rows, label=theme.literal(f"{name}, {images}"), **look)
-        # on training points the memoriser falls to nothing: that much of the axis says nothing
-        top = max(float(table["high"].max()) for table in shown.values())
-        theme.sigma_axis(ax, yscale=theme.LOG, xlabel="", ylabel=theme.folded(label, 28), ylim=(1e-4 * top, 2 * top))
+        theme.sigma_axis(ax, yscale=theme.LOG, xlabel="", ylabel=theme.folded(label, 28), ylim=_span(shown.values()))
     figure.supxlabel(theme.SIGMA)
     theme.legend_above(figure, axes[0])
     return figure
+
+
+def _span(tables: Iterable[pd.DataFrame]) -> tuple[float, float]:
+    """Ends of an axis for everything on held-out points, and for training points a decade below.
+
+    On those a memoriser falls to nothing: that much of an axis would say nothing of the others.
+    """
+    table = pd.concat(tables)
+    fresh = table[(table["images"] == "held out") & (table["mean"] > 0)]
+    fresh = table[table["mean"] > 0] if fresh.empty else fresh
+    least = fresh["low"].where(fresh["low"] > 0).fillna(fresh["mean"]).min()
+    return 0.1 * float(least), 2 * float(table[["mean", "high"]].max().max())
 
 
 def _at_least(ax: Axes) -> None:

@@ -23,6 +23,7 @@ from scorescope.reports.gaussian.study import Data, Study, digits_of, split
 from scorescope.reports.page.methods import Keys, noting
 from scorescope.reports.page.pages import Outcome, write_report
 from scorescope.reports.page.requests import by_call
+from scorescope.reports.page.texts import say
 
 MOST, QUICK = 1000, 120  # images of a pipeline, where nothing else is asked for
 
@@ -100,6 +101,7 @@ def build(
     asked = by_call("report gaussian", denoiser=model.loaded_as, quick=quick, count=count, seed=seed, device=device)
     request = asked if data is None else "it was made in Python of images, and no command names those"
     study = Study(model, (data or digits_of(model)).limited(count, seed=seed), quick, progress, seed, device)
+    say(f"gaussian: {study.cost()}", err=True)
     methods: list[str] = []
     manifest = {
         "model": model.name, "model_source": model.source, "data": study.data.name, "train": len(study.train),

@@ -1,44 +1,46 @@
 """Sections of the Gaussian report on paths: the closed form's, what skipping by it saves, and the solvers' errors."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import torch
 
 from scorescope.analysis.gaussian.paths import (
+    beside,
     emergence,
     end_agreement,
     mode_amplitudes,
     mode_of,
     path_errors,
-    path_pair,
 )
-from scorescope.analysis.gaussian.skip import skip_table
+from scorescope.analysis.gaussian.skip import FINE_STEPS, Suggestion, skip_table
 from scorescope.analysis.gaussian.solver_errors import linear_error, solver_gains
 from scorescope.probes.sampling.solvers import DPMSolverPP2M, Euler, Heun, Solver
 from scorescope.reports.gaussian import figures, findings, readings
-from scorescope.reports.gaussian.study import INTERVALS, TOLERANCE, Study
+from scorescope.reports.gaussian.study import TOLERANCE, Study, bands
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
+NONE_SHOWN = "no level is shown to keep the error of the state within the tolerance"
 SKIPS = (19.352453, 8.4, 5.3151957, 3.2568218, 2.0, 1.0881714)
 
 
 def paths_section(study: Study) -> Section:
     """The network's paths against the closed form's, from the same starting noise."""
-    steps = 40 if study.quick else 60
-    grid = study.grid(steps)
-    pair = path_pair(study.denoiser, study.gaussian, seeds=study.seeds, sigmas=grid)
+    pair = beside(study.fine.thinned(3 if study.quick else 2), study.gaussian)
     errors, modes = path_errors(pair), min(16, study.gaussian.rank)
     table = emergence(pair, modes=modes)
     amplitudes = mode_amplitudes(pair, modes=min(8, modes))
     ends = end_agreement({"closed form": pair.end}, pair.network.end, study.gaussian.mean, mode_of(study.modes))
-    how = f"{len(study.seeds)} seeds, {steps} Heun steps from σ = {grid[0]:.3g}. "
+    how = f"{len(study.seeds)} seeds, {FINE_STEPS} Heun steps from σ = {study.span[1]:.3g}. "
     return Section(
         text="From the same starting noise, the network's path and the Gaussian's closed-form path: error of the "
         "state, and error of the prediction made from it." + study.limits,
         figures=[
             ReportFigure(
                 "path_errors", figures.path_errors(errors, study.advice.table), readings.read_paths(errors, ends),
-                how + "Relative to the squared distance of the closed form from the mean. " + INTERVALS,
+                how + "Relative to the squared distance of the closed form from the mean. "
+                + bands(len(study.seeds), "seeds"),
             ),
             ReportFigure(
                 "emergence", figures.emergence(amplitudes, table), readings.read_emergence(table),
@@ -63,16 +65,9 @@ def skip_section(study: Study) -> Section:
     table = skip_table(
         study.denoiser, study.gaussian, seeds=study.seeds, skips=(study.span[1], *study.within(SKIPS)),
         solvers=solvers, steps=(8, 18), real=study.data.held_out, classify=mode_of(study.modes),
-        sigma_min=study.span[0], progress=study.progress,
+        sigma_min=study.span[0], reference=study.fine.end, progress=study.progress,
     )  # fmt: skip
     advice = study.advice
-    suggestion = pd.DataFrame(
-        {
-            "tolerance": [TOLERANCE], "sigma_skip": [advice.sigma_skip], "predicted_error": [advice.predicted_error],
-            "measured_error": [advice.measured_error], "low": [advice.measured_low], "high": [advice.measured_high],
-            "sigma_predicted": [advice.sigma_predicted],
-        }
-    )  # fmt: skip
     return Section(
         text="The closed form carries the starting noise to σ_skip, and the network goes on from there. The calls "
         "saved can be kept, or spent on finer steps below.",
@@ -84,12 +79,24 @@ def skip_section(study: Study) -> Section:
             )
         ],
         tables=[
-            ReportTable("suggestion", suggestion, "Lowest level with a relative squared state error within tolerance."),
+            ReportTable("suggestion", _jump(advice), "Lowest level with a squared state error within the tolerance."),
             ReportTable("skips", table, "One row a (solver, steps, how the skip is spent, sigma_skip)."),
             ReportTable("skip_candidates", advice.table, "Error of the state at each candidate.", shown=False),
         ],
         findings=findings.calls_saved(table),
     )  # fmt: skip
+
+
+def _jump(advice: Suggestion) -> pd.DataFrame:
+    """The jump with its errors; missing, with the reason, where none is shown to be within the tolerance."""
+    shown = (advice.table["sigma"] == advice.sigma_skip).any()
+    row = {
+        "sigma_skip": advice.sigma_skip, "predicted_error": advice.predicted_error,
+        "measured_error": advice.measured_error, "low": advice.measured_low, "high": advice.measured_high,
+    }  # fmt: skip
+    found = row if shown else dict.fromkeys(row, math.nan)
+    known = {"sigma_predicted": advice.sigma_predicted, "reason": "" if shown else NONE_SHOWN}
+    return pd.DataFrame([{"tolerance": TOLERANCE, **found, **known}])
 
 
 def solver_section(study: Study) -> Section:

@@ -8,12 +8,10 @@ from scorescope.analysis.gaussian.training import memorisation, nearest_step, tr
 from scorescope.data.checkpoints import load_snapshots
 from scorescope.probes.approximations import Approximation, TrainingSet
 from scorescope.reports.gaussian import figures, findings, readings
-from scorescope.reports.gaussian.study import INTERVALS, Study
+from scorescope.reports.gaussian.study import MEMORY_SIGMAS, SIGMAS, Study, bands
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
-SIGMAS = (80.0, 57.0, 40.0, 28.0, 20.0, 14.0, 10.0, 7.0, 5.0, 3.5, 2.5, 1.8, 1.3, 0.9, 0.6, 0.4, 0.25, 0.15, 0.08, 0.04)
 DYNAMICS_SIGMAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
-MEMORY_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 def laws_section(study: Study) -> Section:
@@ -33,7 +31,8 @@ def laws_section(study: Study) -> Section:
     every = pd.concat([held_out, *(score_table(g) for query, g in gaps.items() if query != "held_out")])
     levels = regimes(gaps["held_out"])
     name = study.gaussian.name
-    how = INTERVALS + f"Asked at {QUERIES['held_out']}, {draws} noise draws an image, unconditional branch. "
+    banded = bands(len(study.held_out))
+    how = f"{banded}Asked at {QUERIES['held_out']}, {draws} noise draws an image, unconditional branch. "
     law_figure = figures.law_fractions(held_out, levels, constant=study.far, gaussian=name)
     return Section(
         text="Each law is fitted to the training images and has a denoiser in closed form. The centred unexplained "
@@ -49,7 +48,7 @@ def laws_section(study: Study) -> Section:
                 "queries",
                 figures.queries(every, names=[name, "training set"]),
                 readings.read_queries(every, "training set"),
-                INTERVALS + "Where a denoiser is asked decides what low noise shows.",
+                banded + "Where a denoiser is asked decides what low noise shows.",
                 wide=True,
             ),
         ],
@@ -84,7 +83,8 @@ def training_section(study: Study) -> Section:
         figures=[
             ReportFigure(
                 "dynamics", figures.dynamics(table, names=names, sigmas=DYNAMICS_SIGMAS),
-                readings.read_dynamics(nearest, study.gaussian.name), INTERVALS + "Held-out queries.", wide=True,
+                readings.read_dynamics(nearest, study.gaussian.name),
+                bands(len(study.held_out)) + "Held-out queries.", wide=True,
             )
         ],
         tables=[
@@ -112,7 +112,8 @@ def memory_section(study: Study) -> Section:
         figures=[
             ReportFigure(
                 "memorisation", figures.memorisation(tables), readings.read_memory(tables, study.model.name),
-                f"{count} images each, one noise draw, 4 Rademacher probes a point. " + INTERVALS, wide=True,
+                f"{count} images each, one noise draw, 4 Rademacher probes a point. {bands(count)}"
+                f"{figures.BELOW}", wide=True,
             )
         ],
         tables=[ReportTable("memorisation", whole, "One row a (denoiser, set, sigma, quantity).", shown=False)],

@@ -1,5 +1,6 @@
 """What the Gaussian report studies: a model, its data, and the laws fitted to them, each made when first needed."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.gaussian.far_field import FarField, far_field
-from scorescope.analysis.gaussian.skip import Suggestion, suggest_skip
+from scorescope.analysis.gaussian.paths import seed_noise
+from scorescope.analysis.gaussian.skip import FINE_STEPS, Suggestion, suggest_skip
+from scorescope.analysis.statistics.studentised import LEAST_UNITS
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -27,10 +30,15 @@ from scorescope.probes.approximations import (
 from scorescope.probes.models.denoiser import Condition, Denoiser, sigma_range
 from scorescope.probes.models.model import Model
 from scorescope.probes.models.noise import edm_sigmas
+from scorescope.probes.sampling.paths import Path as NetworkPath
+from scorescope.probes.sampling.paths import run_path
+from scorescope.reports.page.numbers import duration
 
 TOLERANCE = 1e-3  # relative squared error of the state up to which the closed form may carry
-INTERVALS = "Bands are 95 % bootstrap intervals over images. "
+SIGMAS = (80.0, 57.0, 40.0, 28.0, 20.0, 14.0, 10.0, 7.0, 5.0, 3.5, 2.5, 1.8, 1.3, 0.9, 0.6, 0.4, 0.25, 0.15, 0.08, 0.04)
+MEMORY_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 LOWEST, HIGHEST = 0.002, 80.0  # noise levels of the report, where the model knows them
+CALLS = {True: 770, False: 1048}  # of one seed's paths and samples, by whether the report is quick
 LEAST = 12  # training images: fewer than the clusters of the finest mixture cannot be fitted
 FULL_LIMIT = 2048  # features or samples up to which full covariances are fitted
 
@@ -103,6 +111,27 @@ class Study:
         """Seeds of paths and samples."""
         return range(self.seed, self.seed + (48 if self.quick else 128))
 
+    @property
+    def evaluations(self) -> int:
+        """About how many states the network is asked about in all; a test counts what a report really asks."""
+        count = len(self.held_out)
+        scores = len(SIGMAS) * (2 * count if self.quick else 5 * count)
+        return len(self.seeds) * CALLS[self.quick] + scores + len(MEMORY_SIGMAS) * 2 * count
+
+    def cost(self) -> str:
+        """What it takes, from a call that is timed here."""
+        x = self.train[: len(self.seeds)].float()
+        levels = torch.ones(len(x))
+        for _ in range(2):  # the first one may set things up
+            started = time.perf_counter()
+            float(self.denoiser(x, levels, None).sum())  # waits for an accelerator
+            seconds = time.perf_counter() - started
+        return (
+            f"{self.evaluations} states through the network, its unconditional branch: about "
+            f"{duration(self.evaluations * seconds / len(x))} (from {seconds:.2g} s for {len(x)}), beside half a "
+            "minute of fits and figures"
+        )
+
     @cached_property
     def denoiser(self) -> Denoiser:
         """The model, for tensors on the CPU."""
@@ -126,8 +155,9 @@ class Study:
         """Which noise levels are left out, and why; empty where none are."""
         if self.span == (LOWEST, HIGHEST):
             return ""
-        low, high = self.span
-        return f" All noise levels lie between σ = {low:.3g} and {high:.3g}: the model knows no others."
+        (low, high), (least, most) = self.span, sigma_range(self.model.denoiser)
+        own = "no others" if (low, high) == (least, most) else f"{least:.3g} to {most:.3g}"
+        return f" All noise levels lie between σ = {low:.3g} and {high:.3g}; the model knows {own}."
 
     @cached_property
     def train(self) -> Tensor:
@@ -172,12 +202,25 @@ class Study:
         return far_field(self.train[:5000])
 
     @cached_property
+    def fine(self) -> NetworkPath:
+        """The network's own path from every seed's noise, in steps so fine that their error does not count."""
+        start = self.span[1] * seed_noise(self.seeds, self.gaussian.shape, torch.float32)
+        return run_path(self.denoiser, start, self.grid(FINE_STEPS))
+
+    @cached_property
     def advice(self) -> Suggestion:
         """How far the closed form may carry."""
         return suggest_skip(
             self.denoiser, self.gaussian, self.far, tolerance=TOLERANCE, seeds=self.seeds,
-            candidates=self.grid(18)[1:-1], sigma_max=self.span[1],
+            candidates=self.grid(18)[1:-1], sigma_max=self.span[1], path=self.fine,
         )  # fmt: skip
+
+
+def bands(count: int, units: str = "images") -> str:
+    """What the bands of a figure are, as a sentence; that there are none, where units are too few for one."""
+    if count < LEAST_UNITS:
+        return f"Without bands: {count} {units} are fewer than the {LEAST_UNITS} that an interval takes. "
+    return f"Bands are 95 % bootstrap intervals over {units}. "
 
 
 @checked

@@ -1,23 +1,27 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from scorescope.analysis.gaussian.far_field import far_field_constant
 from scorescope.analysis.gaussian.paths import (
     _known_tails,
+    beside,
     emergence,
     end_agreement,
     mode_amplitudes,
     mode_of,
     path_errors,
     path_pair,
+    seed_noise,
 )
-from scorescope.analysis.gaussian.skip import FEWER_CALLS, FINER_STEPS, skip_table, suggest_skip
+from scorescope.analysis.gaussian.skip import FEWER_CALLS, FINE_STEPS, FINER_STEPS, skip_table, suggest_skip
 from scorescope.analysis.gaussian.solver_errors import linear_error, solver_gains
 from scorescope.data import InputError, load_digits
 from scorescope.probes.approximations import fit_gaussian, fit_per_class
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.sampling import DPMSolverPP2M, Euler, Heun
+from scorescope.probes.sampling.paths import run_path
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +129,38 @@ def test_suggested_skip_is_the_lowest_within_tolerance(gaussian, mixture, images
     assert none.sigma_skip == 80.0
     with pytest.raises(InputError, match="candidates"):
         suggest_skip(mixture, gaussian, constant, candidates=[100.0])
+
+
+def test_a_path_that_was_run_is_not_run_again(gaussian, mixture, images):
+    """One fine path serves the suggestion, the reference of the skips and the comparison with the closed form."""
+    seeds, constant = range(20), far_field_constant(images)
+    start = 80.0 * seed_noise(seeds, gaussian.shape, torch.float64)
+    fine, calls = run_path(mixture, start, edm_sigmas(FINE_STEPS)), []
+
+    def counted(x, sigma, condition):
+        calls.append(float(sigma[0]))
+        return mixture(x, sigma, condition)
+
+    how = {"tolerance": 1e-5, "seeds": seeds, "dtype": torch.float64}
+    own, given = (suggest_skip(counted, gaussian, constant, path=path, **how) for path in (None, fine))
+    assert len(calls) == 2 * FINE_STEPS - 1  # of one path: twice at each level but the last
+    # the default candidates are those of an 18-step grid, each on the fine one: the same path
+    np.testing.assert_allclose(given.table["measured_error"], own.table["measured_error"], rtol=1e-9)
+    assert given.sigma_skip == own.sigma_skip
+    with pytest.raises(InputError, match=r"path: found no state at 3\.21"):
+        suggest_skip(mixture, gaussian, constant, candidates=[3.21], path=fine, **how)
+    with_path = {"skips": [80.0, 8.4], "steps": [8], "real": images, "solvers": {"Heun": Heun()}}
+    tables = [
+        skip_table(mixture, gaussian, seeds=seeds, dtype=torch.float64, reference=end, **with_path)
+        for end in (None, fine.end)
+    ]
+    pd.testing.assert_frame_equal(*tables)
+    pair = path_pair(mixture, gaussian, seeds=seeds, sigmas=edm_sigmas(FINE_STEPS), dtype=torch.float64)
+    pd.testing.assert_frame_equal(path_errors(pair), path_errors(beside(fine, gaussian)))
+    thin = path_errors(beside(fine.thinned(7), gaussian))
+    assert len(thin) == 2 * 18
+    merged = thin.merge(path_errors(pair), on=["sigma", "quantity"], suffixes=("", "_all"))
+    assert len(merged) == len(thin) and (merged["ratio_of_sums"] == merged["ratio_of_sums_all"]).all()
 
 
 @pytest.fixture(scope="module")

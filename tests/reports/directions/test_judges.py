@@ -7,7 +7,7 @@ import torch
 
 from scorescope.data import InputError, PromptPair
 from scorescope.reports.directions import load_judge
-from scorescope.reports.directions.judges import scorer_of, texts_of
+from scorescope.reports.directions.judges import counted_from, judge_pairs, scorer_of, texts_of
 
 PAIRS = [PromptPair("colour", "a", "b", "a", "b"), PromptPair("colour", "c", "d", "a", "b"),
          PromptPair("time", "e", "f", "e", "f")]  # fmt: skip
@@ -92,3 +92,32 @@ def test_judges_by_name(tmp_path, monkeypatch):
 
 def test_prompts_of_both_ends_are_the_texts_of_clip():
     assert texts_of(PAIRS) == {"colour": (["a", "c"], ["b", "d"]), "time": (["e"], ["f"])}
+
+
+@pytest.mark.parametrize(
+    ("shift", "zero", "share"),
+    [(0.0, 0.0, 1.0), (0.5, 0.0, 1.0), (7.0, 7.0, 1.0), (-7.0, -7.0, 1.0)],
+    ids=["its own zero", "off, between the ends", "all above", "all below"],
+)
+def test_scores_are_counted_from_what_parts_the_ends(shift, zero, share):
+    """A judge whose zero is off left nothing to follow along sampling: all images were of one class."""
+    latents = torch.tensor([-1.0, 1.0, -1.2, 1.2, -0.8, 0.8] * 3)[:, None, None, None].repeat(1, 1, 2, 2)
+    labels = torch.tensor([[0], [1]] * 9)
+    scorer = scorer_of(lambda images: odds(images) * 10 + shift, lambda some: some / 10, ["colour"])
+    row = judge_pairs(scorer, latents, labels, ["colour"]).iloc[0]
+    assert (row["pairs"], row["share"], row["below"]) == (9, share, 0.0) and row["zero"] == pytest.approx(zero)
+    found = counted_from(scorer, {"colour": row["zero"]})(latents)["colour"]
+    moved = found[:, 1] - found[:, 0]
+    assert ((moved > 0) == (labels[:, 0] == 1)).all()
+    before = scorer(latents)["colour"]
+    torch.testing.assert_close(moved, before[:, 1] - before[:, 0] - row["zero"])
+
+
+def test_a_judge_that_does_not_tell_the_ends_apart_keeps_its_zero():
+    latents = torch.randn(40, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    scorer = scorer_of(lambda images: odds(images) + 5, lambda some: some, ["colour"])
+    assert judge_pairs(scorer, latents, torch.tensor([[0], [1]] * 20), ["colour"])["zero"].tolist() == [0.0]
+    turned = scorer_of(lambda images: 5 - odds(images), lambda some: some, ["colour"])
+    row = judge_pairs(turned, latents.abs() * torch.tensor([-1.0, 1.0] * 20)[:, None, None, None],
+                      torch.tensor([[0], [1]] * 20), ["colour"]).iloc[0]  # fmt: skip
+    assert (row["zero"], row["share"], row["below"]) == (0.0, 0.0, 1.0)

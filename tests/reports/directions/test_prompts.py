@@ -18,6 +18,7 @@ from scorescope.reports import directions
 from scorescope.reports.directions import PromptSubject, pipeline_subject
 from scorescope.reports.directions import report as directions_report
 from scorescope.reports.directions.cost import Cost
+from scorescope.reports.directions.judges import judge_pairs
 from scorescope.reports.directions.prompt_labels import PromptLabels
 from scorescope.reports.directions.sections_probing import model_section
 from scorescope.reports.directions.workbench import Workbench
@@ -129,12 +130,21 @@ def test_levels_are_those_of_the_scheduler(found, monkeypatch):
     ],
 )  # fmt: skip
 def test_a_judge_that_cannot_judge_is_named_with_a_number(found, change, said):
-    judged = directions.prompt_subject._judged(
+    judged = judge_pairs(
         lambda latents: {"colour": torch.stack([-(z := change(found.scorer(latents)["colour"][:, 1])), z], 1)},
         found.images, found.labels, ["colour"],
     )  # fmt: skip
     doubtful = PromptSubject(**{**vars(found), "judged": judged})
     assert len(doubtful.doubts) == 1 and said in doubtful.doubts[0]
+
+
+def test_a_zero_that_was_moved_is_said(found):
+    judged = judge_pairs(
+        lambda latents: {"colour": torch.stack([-(z := found.scorer(latents)["colour"][:, 1] + 50), z], 1)},
+        found.images, found.labels, ["colour"],
+    )  # fmt: skip
+    (said,) = PromptSubject(**{**vars(found), "judged": judged}).doubts
+    assert "both ends of colour are on one side of the judge's zero" in said and "halfway between" in said
 
 
 @pytest.fixture(scope="module")

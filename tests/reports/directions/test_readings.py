@@ -280,6 +280,13 @@ def test_the_control_task_is_as_near_to_chance_as_its_intervals_end(factor: int)
     assert f"within {far:.2f} of chance" in readings.read_control(table)
 
 
+def test_intervals_as_wide_as_the_scale_show_no_chance():
+    """'Within 0.50 of chance' was true of everything."""
+    table = probes().assign(control_low=lambda t: t["chance"] - 0.5, control_high=lambda t: t["chance"] + 0.5)
+    said = readings.read_control(table)
+    assert "not shown to be near chance: of 12 cells, ends of intervals of 95 % are up to 0.50" in said
+
+
 def test_a_shift_that_misses_as_a_whole_shows_no_bend() -> None:
     """A linear network misses as much of half a shift as of a whole one: 0.8 was called not linear."""
     whole = gaps().assign(gap=0.8, low=0.75, high=0.85)

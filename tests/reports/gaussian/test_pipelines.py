@@ -96,7 +96,8 @@ def test_the_fraction_is_that_of_another_way_of_a_latent_model(
         assert row["ratio_of_sums"] == pytest.approx(right, rel=2e-4)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["sigma_range"] == pytest.approx([0.0100013, 80.0], rel=1e-4)
-    assert "the model knows no others" in (tmp_path / "index.html").read_text()
+    # the report ends at 80, and says that the scheduler does not
+    assert "the model knows 0.01 to 157" in (tmp_path / "index.html").read_text()
 
 
 def test_the_fraction_is_that_of_another_way_of_a_pixel_model(images: Path, laws_alone: None, tmp_path: Path) -> None:

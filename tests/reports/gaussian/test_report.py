@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,45 @@ from scorescope.probes import Model, load_model
 from scorescope.probes.approximations import fit_gaussian
 from scorescope.reports import gaussian
 from scorescope.reports.gaussian import from_folder, split
+from scorescope.reports.gaussian.study import Study, bands, digits_of
 from scorescope.reports.studies import bibtex
+
+
+@pytest.mark.parametrize(("count", "said"), [(15, "Without bands: 15 images are fewer than"), (16, "Bands are 95 %")])
+def test_a_caption_says_whether_there_are_bands(count, said):
+    assert bands(count).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("span", "said"),
+    [
+        ((0.0, float("inf")), ""),
+        ((0.01, 14.6), "between σ = 0.01 and 14.6; the model knows no others"),
+        ((0.01, 157.0), "between σ = 0.01 and 80; the model knows 0.01 to 157"),
+    ],
+)
+def test_levels_that_are_left_out_are_said(span, said):
+    """A pipeline up to 157 was said to know no level above 80, where the report ends."""
+    model = load_model("digits_weak")
+    denoiser = torch.nn.Identity()
+    denoiser.sigma_range = span
+    assert said in Study(replace(model, denoiser=denoiser), digits_of(model), True, False).limits
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    out = tmp_path_factory.mktemp("report")
-    return out, gaussian.build(out, load_model("digits_weak"), command="test", quick=True, progress=False)
+    out, model, rows = tmp_path_factory.mktemp("report"), load_model("digits_weak"), []
+    hook = model.denoiser.register_forward_hook(lambda _, args, output: rows.append(len(output)))
+    outcome = gaussian.build(out, model, command="test", quick=True, progress=False)
+    hook.remove()
+    return out, outcome, sum(rows)
+
+
+def test_what_it_is_said_to_cost_is_what_it_asks(report):
+    model = load_model("digits_weak")
+    study = Study(model, digits_of(model), quick=True, progress=False)
+    assert study.evaluations == pytest.approx(report[2], rel=0.05)
+    assert re.fullmatch(r"\d+ states through the network.*about [\d.]+ (seconds|minutes) .*", study.cost())
 
 
 def test_the_methods_of_its_sections_are_cited(report):
@@ -27,12 +60,12 @@ def test_the_methods_of_its_sections_are_cited(report):
 
 
 def test_sentences_hold_what_they_owe(report):
-    out, outcome = report
+    out, outcome, _ = report
     assert check_page(out, outcome.readings) > 0
 
 
 def test_report_is_complete(report):
-    out, outcome = report
+    out, outcome, _ = report
     assert outcome.status == "complete" and not outcome.failures
     figures = {path.stem for path in (out / "figures").glob("*.svg")}
     expected = {"laws", "metrics", "queries", "path_errors", "emergence", "skips", "gains", "dynamics", "memorisation"}
@@ -43,7 +76,7 @@ def test_report_is_complete(report):
 
 def test_the_report_holds_the_reference_numbers(report):
     """c on this split, Heun's 4.7 % on the data's spectrum, the turn over training."""
-    out, outcome = report
+    out, outcome, _ = report
     text = " ".join(outcome.readings)
     assert float(re.search(r"c = ([\d.]+\d)", text).group(1)) == pytest.approx(1.614, abs=1e-3)
     errors = pd.read_parquet(out / "tables/linear_error.parquet")
@@ -56,7 +89,7 @@ def test_the_report_holds_the_reference_numbers(report):
 
 
 def test_the_tables_show_the_known_shape(report):
-    out, _ = report
+    out, _, _ = report
     scores = pd.read_parquet(out / "tables/scores.parquet").query("metric == 'centred' and query == 'held_out'")
     table = scores.pivot(index="sigma", columns="approximation", values="ratio_of_sums")
     assert (table["gaussian"] < table["isotropic"]).all()
