@@ -47,7 +47,7 @@ READERS = Schema(
         Column("effect", float, "1", "mean change of the target's score a unit of strength"),
         *ends("1", "bootstrap over seeds", of="effect"),
         Column("off_target", float, "1", "root of the sum of squares of the other scores' mean changes"),
-        Column("purity", float, "1", "|effect| / (|effect| + off_target)"),
+        Column("purity", float, "1", "|effect| / (|effect| + off_target); missing where no other score is judged"),
         *ends("1", "bootstrap over seeds", of="purity"),
         Column("reads_best", bool, "", "highest auc, or not told apart from it: the difference's interval holds 0"),
         Column("p_random", float, "1", "that a random direction does as much: t, one degree an arm, one-sided"),
@@ -60,8 +60,13 @@ READERS = Schema(
             "the intervals of effect, and of effect less any random one's size, are above 0, and "
             "p_random and p_shuffled at most 0.05, for this row alone",
         ),
-        Column("moves_best", bool, "", "highest purity among those that move, or not told apart from it"),
-        Column("degrees_to_mover", float, "degrees", "angle to the highest purity that moves; missing without one"),
+        Column(
+            "moves_best",
+            bool,
+            "",
+            "highest purity (effect, where purity is missing) among those that move, or not told apart from it",
+        ),
+        Column("degrees_to_mover", float, "degrees", "angle to the first of those; missing without one"),
     ),
 )
 
@@ -126,14 +131,16 @@ def compare_directions(
     control = np.arange(len(every)) >= len(directions)
     projected = np.stack([_projected(direction, values) for direction in every])
     aucs = _auc_draws(projected, positive, resamples, seed)
-    effects, off, seeds = _effect_draws(every, effect, resamples, seed)
+    effects, off, seeds, scores = _effect_draws(every, effect, resamples, seed)
     tests = _tests(directions, effects[0], laws, effect)
     size = np.abs(effects) + off
     purity = np.divide(np.abs(effects), size, out=np.zeros_like(size), where=size > 0)
+    alone = scores == 1  # with no other score, a share of 1 says nothing: the one that moves most is the best
+    ranked, purity = (effects, np.full_like(purity, np.nan)) if alone else (purity, purity)
     beyond = effects - np.abs(effects[:, control]).max(1, keepdims=True)
     shown = (tests["p_random"] <= ERROR) & ~(tests["p_shuffled"] > ERROR) & (tests["untested"] == "")
     moves = ~control & shown.to_numpy() & (_low(effects) > 0) & (_low(beyond) > 0)
-    mover = int(np.where(moves, purity[0], -1).argmax()) if moves.any() else None
+    mover = int(np.where(moves, ranked[0], -1).argmax()) if moves.any() else None
     angles = [np.nan if mover is None else degrees(direction, every[mover]) for direction in every]
     table = pd.DataFrame(
         [
@@ -145,7 +152,7 @@ def compare_directions(
         table.assign(
             control=control, n=len(values), **_area_ends(aucs, positive), seeds=seeds,
             **_with_ends("effect", effects), off_target=off[0], **_with_ends("purity", purity), **tests,
-            reads_best=_best(aucs, ~control), moves=moves, moves_best=_best(purity, moves), degrees_to_mover=angles,
+            reads_best=_best(aucs, ~control), moves=moves, moves_best=_best(ranked, moves), degrees_to_mover=angles,
         )
     )  # fmt: skip
 
@@ -229,8 +236,8 @@ class _Ordered:
 
 def _effect_draws(
     directions: Sequence[Direction], effect: DirectionEffect, resamples: int, seed: int
-) -> tuple[Floats, Floats, int]:
-    """Mean effects on the target and off it, each (1 + resamples, direction), and the number of seeds."""
+) -> tuple[Floats, Floats, int, int]:
+    """Mean effects on the target and off it, each (1 + resamples, direction), and the numbers of seeds and scores."""
     found: list[dict[str, Floats]] = []
     for direction in directions:
         found.append(_changes(direction, effect(direction)))
@@ -243,7 +250,8 @@ def _effect_draws(
     changes = np.stack([np.stack([part[name] for name in names]) for part in found])  # (direction, score, seed)
     means = SeedDraws.of(count, resamples=resamples, seed=seed).means(np.moveaxis(changes, 2, 0))
     target = names.index(directions[0].attribute)
-    return means[:, :, target], np.linalg.norm(np.delete(means, target, axis=2), axis=2), count
+    off = np.linalg.norm(np.delete(means, target, axis=2), axis=2)
+    return means[:, :, target], off, count, len(names)
 
 
 def _changes(direction: Direction, found: Mapping[str, Tensor]) -> dict[str, Floats]:

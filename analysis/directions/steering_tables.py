@@ -72,7 +72,8 @@ QUANTITIES = {
     "slope": "change of the target's score per SD of strength, between the strengths next to 0",
     "effect": "target's score at the highest strength within the distance budget of the direction's arm, less that "
     "at the lowest (the same strengths in all arms)",
-    "disentanglement": "|effect| / (|effect| + sum of the |effects| on the other scores); 1 is none on them",
+    "disentanglement": "|effect| / (|effect| + sum of the |effects| on the other scores); 1 is none on them, missing "
+    "where there are no others",
     "spearman": "mean over seeds of the rank correlation of score and strength; 0 where the score never changes",
     "spearman_q10": "its lowest tenth over seeds",
     "spearman_q90": "its highest tenth over seeds",
@@ -206,9 +207,14 @@ def spearman(values: Floats, strengths: Floats) -> Floats:
 
 
 def _share(effects: Floats) -> Floats:
-    """|target| / sum over scores, for effects of shape (draws, arms, scores); 0 where nothing moves."""
+    """|target| / sum over scores, for effects of shape (draws, arms, scores); 0 where nothing moves.
+
+    NaN where the target is the only score: all of it is then the target's, whatever else changes.
+    """
     sizes = np.abs(effects)
     total = sizes.sum(2)
+    if effects.shape[2] == 1:
+        return np.full_like(total, np.nan)
     found: Floats = np.divide(sizes[..., 0], total, out=np.zeros_like(total), where=total > 0)
     return found
 

@@ -1,34 +1,74 @@
-"""Every report there is, at --quick size: what `scorescope report` makes without a name."""
+"""Every report there is, at --quick size: what `scorescope report` makes without a name.
 
+Each is made in a process of its own, with one thread: networks as small as those shipped leave several threads of one
+process waiting for each other.
+"""
+
+import multiprocessing
+import os
+import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
 
 from scorescope.data.written_files import alone_in
 from scorescope.probes.models.model import load_model
 from scorescope.reports import directions, fid, gaussian, guidance
 from scorescope.reports.cli.endings import this_command
+from scorescope.reports.cli.threads import threads
 from scorescope.reports.directions import load_subject
 from scorescope.reports.page.files import make_folder
 from scorescope.reports.page.index import write_index
 from scorescope.reports.page.pages import Outcome
 
+QUIETLY: dict[str, Any] = {"quick": True, "progress": False}  # bars of several processes would overwrite each other
 # in the order of the index page
 REPORTS: dict[str, Callable[[Path], Outcome]] = {
-    "guidance": lambda out: guidance.build(out, load_model("digits"), quick=True, command=this_command()),
-    "gaussian": lambda out: gaussian.build(out, load_model("digits"), quick=True, command=this_command()),
-    "fid": lambda out: fid.build(out, quick=True, command=this_command()),
-    "directions": lambda out: directions.build(out, load_subject("shapes"), quick=True, command=this_command()),
+    "guidance": lambda out: guidance.build(out, load_model("digits"), command=this_command(), **QUIETLY),
+    "gaussian": lambda out: gaussian.build(out, load_model("digits"), command=this_command(), **QUIETLY),
+    "fid": lambda out: fid.build(out, command=this_command(), **QUIETLY),
+    "directions": lambda out: directions.build(out, load_subject("shapes"), command=this_command(), **QUIETLY),
 }
+FIRST = ("gaussian", "fid", "directions", "guidance")  # the short ones first: there is soon something to look at
 
 
-def make_all(out: Path) -> list[Outcome]:
-    """Make every report and the index page of all."""
-    outcomes: list[Outcome] = []
+def make_all(out: Path, *, workers: int | None = None) -> list[Outcome]:
+    """Make every report and the index page of all, by default as many at once as there are cores.
+
+    What is finished stands, and is on the index page, when another report fails or the run is cut off.
+
+    Raises
+    ------
+    Exception
+        That of the first report that could not be made at all, when the others have been.
+    """
+    made: dict[str, Outcome] = {}
+    errors: list[BaseException] = []
     make_folder(out)
-    with alone_in(out):
-        for name, build in REPORTS.items():
-            try:
-                outcomes.append(build(out / name))
-            finally:
-                write_index(out, outcomes)  # after each one, so that a run cut off leaves an index of what it made
-    return outcomes
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that it does not copy
+    workers = workers or min(os.cpu_count() or 1, len(REPORTS))
+    with alone_in(out), ProcessPoolExecutor(workers, context) as pool:
+        waiting = {pool.submit(make, name, out / name): name for name in FIRST}
+        try:
+            for done in tqdm(as_completed(waiting), desc="reports", total=len(waiting)):
+                if error := done.exception():
+                    errors.append(error)
+                    continue
+                made[waiting[done]] = done.result()
+                write_index(out, [made[name] for name in REPORTS if name in made])
+                tqdm.write(f"wrote {done.result().path}", file=sys.stderr)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # those that have begun say on their pages how they ended
+            raise
+    if errors:
+        raise errors[0]
+    return [made[name] for name in REPORTS]
+
+
+def make(name: str, out: Path) -> Outcome:
+    """One of them, with one thread."""
+    with threads(1):
+        return REPORTS[name](out)

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.reports.cli.repeatable import request_of, run
+from scorescope.reports.cli.threads import threads
 from scorescope.reports.page.requests import Request
 from scorescope.reports.studies.differences import changed_facts, changed_inputs, changed_tables
 from scorescope.reports.studies.made import MadeReport, read_made
@@ -81,7 +83,7 @@ def rerun(manifest: Path | str, out: Path | None = None) -> Rerun:
     """
     then = read_made(manifest)
     request = read_request(then)
-    with _folder(out) as folder:
+    with _folder(out) as folder, threads(int(then.facts.get("threads") or torch.get_num_threads())):
         run(request, folder)
         now = read_made(folder)
         inputs = changed_inputs(then.inputs, now.inputs)

@@ -39,7 +39,7 @@ __all__ = [
     "recovery_map", "token_matrix", "win_rate_curves", "windows_figure",
 ]  # fmt: skip
 
-MARKS = {"steerable": "o", "reversed": "v", "not steerable": "_", "undecided": "$?$", "breaks the image": "x"}
+MARKS = {"steerable": "o", "reversed": "v", "not steerable": "$\\circ$", "undecided": "$?$", "breaks the image": "x"}
 MARK: dict[str, Any] = {"color": "black", "linestyle": "none"}
 OUTLINE = [withStroke(linewidth=2.2, foreground="white")]  # legible on dark colours too
 HATCHES = {"steerable": "", "reversed": "xxx", "not steerable": "", "undecided": "////"}
@@ -87,7 +87,7 @@ def read_and_steer(table: pd.DataFrame) -> Figure:
     """
     require_some("table", table)
     attributes, sites = list(table["attribute"].unique()), list(table["site"].unique())
-    figure, axes = theme.panels(2, height=0.22 * len(sites) + 0.5, least=2.6, more=0.9)
+    figure, axes = theme.panels(2, height=0.22 * max(len(sites), 5) + 0.5, least=2.6, more=0.9)
     accuracy = table.pivot(index="site", columns="attribute", values="accuracy").loc[sites, attributes]
     effect = table.pivot(index="site", columns="attribute", values="effect").loc[sites, attributes].to_numpy(float)
     read = axes[0].imshow(accuracy.to_numpy(float), aspect="auto", cmap=MAP, vmin=0, vmax=1)
@@ -286,6 +286,8 @@ def landmark_ranges(landmarks: pd.DataFrame, *, ax: Axes | None = None) -> Figur
 def readers_and_movers(readers: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     """How well each direction reads against how purely it moves, with 95 % intervals.
 
+    Where no other score is judged, a share says nothing: then by how much it moves.
+
     Parameters
     ----------
     readers : DataFrame
@@ -295,14 +297,18 @@ def readers_and_movers(readers: pd.DataFrame, *, ax: Axes | None = None) -> Figu
     """
     require_some("readers", readers)
     figure, ax = theme.new_figure(3.0, ax=ax)
+    moved = "effect" if readers["purity"].isna().all() else "purity"
     for place, (method, row) in enumerate(readers.groupby("method", sort=False)):
         look = theme.series(place)
         ax.errorbar(
-            row["auc"], row["purity"], xerr=theme.errors(row, "auc"), yerr=theme.errors(row, "purity"), capsize=0,
+            row["auc"], row[moved], xerr=theme.errors(row, "auc"), yerr=theme.errors(row, moved), capsize=0,
             fmt=look.marker, color=look.color, label=theme.literal(str(method)),
         )  # fmt: skip
-    ax.set(xlabel="reads: AUC on held-out images", ylabel="moves: share of change on target")
-    ax.set_ylim(0, 1.03)
+    ax.set(xlabel="reads: AUC on held-out images")
+    if moved == "purity":
+        ax.set(ylabel="moves: share of change on target", ylim=(0, 1.03))
+    else:
+        ax.set(ylabel="moves: change of score a unit of strength")
     theme.legend(ax)
     return figure
 

@@ -11,6 +11,8 @@ from scorescope.reports.directions.study import site_name
 from scorescope.reports.page.findings import Finding, strength_apart, strength_of
 from scorescope.reports.page.numbers import told
 
+LITTLE = 0.01  # of an effect: a site that carries less at most is no finding
+
 _LATER = {
     "visible_from": "it can be seen in the estimate",
     "committed_at": "it is settled",
@@ -40,7 +42,7 @@ def steered(found: SteerCurve, label: str) -> list[Finding]:
     row = found.verdicts.iloc[0]
     text = (
         f"Adding the direction of {label} moves the attribute by {told(row, 'effect', of='effect', form='.2g')} "
-        f"standard deviations, {told(row, 'margin', form='.2g')} more than the largest control"
+        f"standard deviations; that less the largest control is {told(row, 'margin', form='.2g')}"
     )
     clear = strength_of(row, "margin") if row["margin"] > 0 else 0.0
     shown = row["verdict"] == "steerable"
@@ -110,7 +112,7 @@ def carried(recovery: pd.DataFrame) -> list[Finding]:
     rows = recovery[(recovery["form"] == "sufficiency") & (recovery["sigma_low"] == 0)].dropna(subset="median_low")
     rows = rows[rows["sigma_high"] == rows["sigma_high"].max()]
     whole = [site_name(site) for site in rows.loc[rows["median_low"] == rows["median_high"], "site"]]
-    rows = rows[rows["median_low"] < rows["median_high"]]
+    rows = rows[(rows["median_low"] < rows["median_high"]) & (rows["median_high"] > LITTLE)]
     if rows.empty:
         return []
     row = rows.loc[rows["median"].idxmax()]
@@ -118,7 +120,7 @@ def carried(recovery: pd.DataFrame) -> list[Finding]:
     text = f"{site_name(row['site'])} alone carries {share} of the condition's effect"
     found = strength_of(row, "median", of="median", of_several=len(rows))
     doubt = f"No site is shown to carry the condition's effect; {text}."
-    most = f"{text}, the most of {len(rows)} sites"
+    most = f"{text}, the most of {len(rows)} sites" if len(rows) > 1 else text
     most += f" beside {', '.join(whole)}, which all seeds agree on" if whole else ""
     return [Finding(f"{most}.", found, "recovery", n=row["n"], unit="seeds", doubt=doubt)]
 

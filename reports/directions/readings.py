@@ -14,7 +14,7 @@ from scorescope.reports.directions.workbench import ALONE, READABLE, RELEVANT
 VAGUE = 0.4  # most of the way from chance to perfect: an interval that ends beyond says next to nothing of chance
 LINEAR = 0.05  # share of a change up to which a prediction counts as linear
 
-_BEST = {"reads_best": "auc", "moves_best": "purity"}
+_BEST = {"reads_best": "auc", "moves_best": "moved"}
 _STATES = {"visible_from": "visible", "steerable_until": "no longer steerable", "committed_at": "committed"}
 
 
@@ -97,13 +97,18 @@ def read_dose(found: SteerCurve, label: str) -> str:
     verdict = found.verdicts.iloc[0]
     arm = found.arms[(found.arms["arm"] == "direction")].set_index("quantity").to_dict("index")
     tested = f"p = {verdict['p']:.2g} that a control does as much: " if verdict["p"] == verdict["p"] else ""
+    pure = arm["disentanglement"]
+    alone = "no other score was judged" if np.isnan(pure["value"]) else _target_share(pure)
     return (
         f"{label}: effect {with_ends(verdict, 'effect', '.2g', of='effect')} "
         f"standard deviations from {verdict['strength_low']:g} to {verdict['strength_high']:g}, {_beyond(verdict)}; "
         f"{tested}{verdict['verdict']}. Rank correlation with the "
-        f"strength {number(arm['spearman']['value'], '.2f')}; share of all change that is the target's "
-        f"{with_ends(arm['disentanglement'], 'value', '.0%')}."
+        f"strength {number(arm['spearman']['value'], '.2f')}; {alone}."
     )
+
+
+def _target_share(found: dict[Any, Any]) -> str:
+    return f"share of all change that is the target's {with_ends(found, 'value', '.0%')}"
 
 
 def read_windows(effects: pd.DataFrame, probes: pd.DataFrame) -> str:
@@ -155,7 +160,8 @@ def read_gaps(gaps: pd.DataFrame) -> str:
 
 def read_readers(readers: pd.DataFrame) -> str:
     """The best reader, the best mover, those not told apart from them, and the angle between the two."""
-    reads, movers = (readers[readers[best]].sort_values(by, ascending=False) for best, by in _BEST.items())
+    ranked = readers.assign(moved=readers["effect" if readers["purity"].isna().all() else "purity"])
+    reads, movers = (ranked[ranked[best]].sort_values(by, ascending=False) for best, by in _BEST.items())
     reader = reads.iloc[0]
     text = (
         f"{reader['method']} reads best (AUC {reader['auc']:.3f}, {reader['auc_low']:.3f} to {reader['auc_high']:.3f})"
@@ -172,11 +178,14 @@ def read_readers(readers: pd.DataFrame) -> str:
         if mover["method"] == reader["method"]
         else f"they are {reader['degrees_to_mover']:.0f} degrees apart"
     )
-    return (
-        f"{text}; {mover['method']} moves with the least effect on other scores (purity {mover['purity']:.2f}, "
-        f"{mover['purity_low']:.2f} to {mover['purity_high']:.2f}; the reader's {number(reader['purity'], '.2f')})"
-        f"{not_apart(movers['method'].iloc[1:])}; {angle}."
-    )
+    if np.isnan(mover["purity"]):
+        moves = f"moves the score most, the only one judged ({with_ends(mover, 'effect', '.2g', of='effect')} a unit)"
+    else:
+        moves = (
+            f"moves with the least effect on other scores (purity {mover['purity']:.2f}, {mover['purity_low']:.2f} to "
+            f"{mover['purity_high']:.2f}; the reader's {number(reader['purity'], '.2f')})"
+        )
+    return f"{text}; {mover['method']} {moves}{not_apart(movers['method'].iloc[1:])}; {angle}."
 
 
 def read_cosines(cosines: pd.DataFrame) -> str:

@@ -177,7 +177,9 @@ def build_from_pipeline(
     """
     check_one_source(images, latents)
     given = example_row(pipe) if row is None else row
-    model = pipeline_model(pipe, [given], arguments=arguments, name=source or type(pipe).__name__, batch=batch)
+    model = pipeline_model(
+        pipe, [given], arguments=arguments, name=Path(source).name or type(pipe).__name__, batch=batch
+    )
     if missing := getattr(model.denoiser, "missing", ""):
         raise InputError("pipe", found=missing, expected="one that makes an unconditional prediction too")
     count = count or (QUICK if quick else MOST)

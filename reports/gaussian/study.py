@@ -34,6 +34,7 @@ from scorescope.probes.sampling.paths import Path as NetworkPath
 from scorescope.probes.sampling.paths import run_path
 from scorescope.reports.page.numbers import duration
 
+BANDS = "Bands are 95 % bootstrap intervals over {}. "
 TOLERANCE = 1e-3  # relative squared error of the state up to which the closed form may carry
 SIGMAS = (80.0, 57.0, 40.0, 28.0, 20.0, 14.0, 10.0, 7.0, 5.0, 3.5, 2.5, 1.8, 1.3, 0.9, 0.6, 0.4, 0.25, 0.15, 0.08, 0.04)
 MEMORY_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -220,7 +221,7 @@ def bands(count: int, units: str = "images") -> str:
     """What the bands of a figure are, as a sentence; that there are none, where units are too few for one."""
     if count < LEAST_UNITS:
         return f"Without bands: {count} {units} are fewer than the {LEAST_UNITS} that an interval takes. "
-    return f"Bands are 95 % bootstrap intervals over {units}. "
+    return BANDS.format(units)
 
 
 @checked

@@ -76,8 +76,8 @@ class Request:
     def _hash(self, option: str, value: Any) -> str:
         if isinstance(value, Path):
             return hash_of(self.folder / value) or "no such file"
-        if option not in NAMES or not isinstance(value, str) or value in shipped_denoisers():
-            return ""
+        if option not in NAMES or not isinstance(value, str) or not value or value in shipped_denoisers():
+            return ""  # an empty name would be that of the folder itself
         if option == "score" and value.startswith(CLIP):
             return hash_of(self.folder / value.removeprefix(CLIP))
         factory = _FACTORY.fullmatch(value)

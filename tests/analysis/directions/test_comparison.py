@@ -157,3 +157,23 @@ def test_directions_and_labels_that_do_not_go_together_are_refused():
     counts = iter((9, 10, 9, 9))
     with pytest.raises(InputError, match="different numbers of seeds"):
         compare_directions(axes(), values, y, effect=lambda d: {"y": torch.ones(next(counts))})
+
+
+def test_without_another_score_a_share_is_missing_and_the_largest_effect_is_best():
+    """Purity was 1 for every direction that moved anything, and the first of them the purest."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 60)
+    values = torch.from_numpy(rng.normal(size=(120, 4)) + 2 * y[:, None]).float()
+    ways = [
+        Direction(vector=torch.eye(4)[k], scale=1.0, site="site", attribute="size", method=f"way {k}", sigma=1.0)
+        for k in range(2)
+    ]
+    sizes = {"way 0": 1.0, "way 1": 2.0}
+
+    def effect(way):
+        return {"size": sizes.get(way.method, 0.01) + torch.from_numpy(rng.normal(size=12)) / 20}
+
+    table = compare_directions(ways, values, y, effect=effect, random=4, seed=0).set_index("method")
+    assert table[["purity", "purity_low", "purity_high"]].isna().all(axis=None)
+    assert table.loc["way 1", "moves_best"] and not table.loc["way 0", "moves_best"]
+    assert table.loc["way 1", "degrees_to_mover"] == pytest.approx(0, abs=1e-3)

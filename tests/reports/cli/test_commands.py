@@ -1,9 +1,15 @@
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
 import pytest
 
+from scorescope.data import InputError
 from scorescope.reports.cli import all_reports
 from scorescope.reports.cli import commands as cli
 
@@ -62,9 +68,10 @@ def test_unwritable_folder(tmp_path, monkeypatch, capsys):
     assert "a folder that can be written to" in capsys.readouterr().err
 
 
-def test_report_without_a_name_makes_all_with_an_index(tmp_path, monkeypatch):
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """Reports that are made at once, in threads of this process; the names of those made, in order."""
     made = []
-    builders = dict.fromkeys(all_reports.REPORTS, None)
 
     def fake(name):
         def build(out):
@@ -72,15 +79,46 @@ def test_report_without_a_name_makes_all_with_an_index(tmp_path, monkeypatch):
 
             with ReportWriter(out, name=name, title=name, question="?", command="test") as writer:
                 made.append(name)
+                if (out / "fails").exists():
+                    raise InputError("fake", found="nothing", expected="something")
             return writer.outcome
 
         return build
 
-    monkeypatch.setattr(all_reports, "REPORTS", {name: fake(name) for name in builders})
+    monkeypatch.setattr(all_reports, "REPORTS", {name: fake(name) for name in all_reports.REPORTS})
+    monkeypatch.setattr(all_reports, "ProcessPoolExecutor", lambda workers, context: ThreadPoolExecutor(1))
+    return made
+
+
+def test_report_without_a_name_makes_all_with_an_index(tmp_path, monkeypatch, stand_ins):
     assert run(monkeypatch, "report", "--out", tmp_path) == 0
-    assert made == list(builders)
+    assert stand_ins == list(all_reports.FIRST)
     page = (tmp_path / "index.html").read_text()
-    assert all(f'href="{name}/index.html"' in page for name in builders)
+    places = [page.index(f'href="{name}/index.html"') for name in all_reports.REPORTS]
+    assert places == sorted(places)
+
+
+def test_a_report_that_cannot_be_made_costs_no_other(tmp_path, monkeypatch, capsys, stand_ins):
+    (tmp_path / "gaussian").mkdir()
+    (tmp_path / "gaussian/fails").touch()
+    assert run(monkeypatch, "report", "--out", tmp_path) == 2
+    assert "fake: found nothing" in capsys.readouterr().err and len(stand_ins) == 4
+    page = (tmp_path / "index.html").read_text()
+    assert [f'href="{name}/index.html"' in page for name in all_reports.FIRST] == [False, True, True, True]
+
+
+@pytest.mark.slow
+def test_reports_in_processes_of_their_own_stop_when_told_to(tmp_path):
+    """Ctrl-C: every process ends, and each report that had begun says on its page that it was interrupted."""
+    command = [sys.executable, "-m", "scorescope.reports", "report", "--out", str(tmp_path)]
+    child = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/figures/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    os.killpg(child.pid, signal.SIGINT)
+    assert child.wait(60) != 0
+    statuses = [json.loads(path.read_text())["status"] for path in tmp_path.glob("*/manifest.json")]
+    assert statuses and set(statuses) <= {"interrupted", "complete"}
 
 
 def test_card_measures_quality(tmp_path, monkeypatch, capsys):

@@ -252,9 +252,9 @@ def test_maps_are_the_tables():
     np.testing.assert_allclose(effect, [[0.1, 0.2], [1.5, 0.05]])
     lines = [drawn for drawn in figure.axes[1].get_lines() if len(drawn.get_xdata())]  # the others are the legend's
     marks = {tuple(drawn.get_xydata()[0]): drawn.get_marker() for drawn in lines}
-    assert marks == {(0, 0): "$?$", (0, 1): "o", (1, 0): "_", (1, 1): "_"}
+    assert marks == {(0, 0): "$?$", (0, 1): "o", (1, 0): "$\\circ$", (1, 1): "$\\circ$"}
     broken = figures.read_and_steer(steer_map().assign(within_budget=[True, False, False, True]))
-    assert [drawn.get_marker() for drawn in broken.axes[1].get_lines()][:4] == ["$?$", "x", "$?$", "_"]
+    assert [drawn.get_marker() for drawn in broken.axes[1].get_lines()][:4] == ["$?$", "x", "$?$", "$\\circ$"]
     scaled = figures.read_and_steer(steer_map().assign(within_budget=[True, False, True, True]))
     assert scaled.axes[1].get_images()[0].get_clim() == (-0.2, 0.2)  # of the images that are not broken
     chance = figures.read_and_steer(steer_map().assign(effect=[9.0, 1.5, -0.2, 0.05])).axes[1].get_images()[0]

@@ -31,7 +31,9 @@ def dose(verdict, margin, low):
 def test_steering_is_shown_only_with_its_verdict():
     (found,) = findings.steered(dose("steerable", 0.4, 0.2), "size at up.1")
     assert (
-        found.is_shown and "moves the attribute by 0.6 (0.2 to 1) standard deviations, 0.4 (0.2 to 0.9)" in found.text
+        found.is_shown
+        and "moves the attribute by 0.6 (0.2 to 1) standard deviations; that" in found.text
+        and "less the largest control is 0.4 (0.2 to 0.9): it can be" in found.text
     )
     assert not findings.steered(dose("undecided", 0.4, 0.2), "size")[0].is_shown  # a corrected test does not show it
     assert not findings.steered(dose("not steerable", -0.4, -0.6), "size")[0].is_shown
@@ -84,6 +86,10 @@ def test_the_site_that_carries_the_condition():
     certain = {**row, "median": 1.0, "median_low": 1.0, "median_high": 1.0, "site": "network.last"}
     (beside,) = findings.carried(pd.concat([table, pd.DataFrame([certain])]))
     assert beside.text.endswith("the most of 2 sites beside last, which all seeds agree on.") and beside.is_shown
+    little = table.assign(median=0.002, median_low=0.001, median_high=0.003)
+    assert not findings.carried(little)  # "carries 0% (0% to 0%), the most of 1 sites" was a page's first finding
+    (single,) = findings.carried(table.head(1))
+    assert "the most of" not in single.text
     assert not findings.carried(table.assign(median_low=-0.1))[0].is_shown
 
 

@@ -23,6 +23,13 @@ def test_a_judge_is_part_of_what_was_asked(tmp_path):
     assert all(one != other for one, other in zip(before, after, strict=True))
 
 
+def test_an_option_without_a_value_names_no_file(tmp_path):
+    """An empty --score was the working folder: every file in it was hashed."""
+    (tmp_path / "large.bin").write_bytes(b"not asked for")
+    for option in ("score", "denoiser", "pipeline", "names"):
+        assert asked(tmp_path, **{option: ""}).inputs() == {}
+
+
 def test_files_behind_a_linked_folder_count(tmp_path):
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/a.safetensors").write_bytes(b"one")
