@@ -1,0 +1,70 @@
+"""Python examples of the documentation run as they stand, page by page, and show what they say."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from scorescope.analysis import decompose
+from scorescope.probes import APG, CFG, PAG, guide, record
+from scorescope.probes.experiments import as_guider
+from scorescope.probes.models import load_pipeline
+from scorescope.probes.pipelines import Level
+from tests.saved_pipelines import saved
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+def run(page: str, known: dict[str, Any]) -> dict[str, Any]:
+    """Run the Python blocks of a page, one after the other, with what they take as known."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, page, "exec"), known)
+    return known
+
+
+@pytest.fixture
+def pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A tiny Stable Diffusion that takes prompts; the working folder is empty."""
+    monkeypatch.chdir(tmp_path)
+    loaded = load_pipeline(str(saved("sd15", tmp_path)[0]))
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def my_level(scheduler: Any, timestep: Any, state: torch.Tensor) -> Level:
+    """What a user says of a scheduler of their own."""
+    kept = scheduler.alphas_cumprod[int(timestep)] ** 0.5
+    return Level.of(float(kept), float((1 - kept**2) ** 0.5), "eps")
+
+
+def test_the_first_five_minutes() -> None:
+    found = run("start.md", {})
+    assert len(found["table"]) and found["table"]["parallel_share"].between(0, 1).any()
+
+
+def test_pipelines(pipe: Any) -> None:
+    found = run("pipelines.md", {"pipe": pipe, "generator": torch.Generator().manual_seed(0)})
+    assert found["trace"].proof["residual"].max() < 1e-3 and len(found["table"])
+
+
+def test_recipes(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = "scorescope.reports.studies.bibtex"  # of a report, which is made elsewhere
+    monkeypatch.setattr(written, lambda folder: folder)
+    known = {"pipe": pipe, "record": record, "guide": guide, "APG": APG, "PAG": PAG, "decompose": decompose,
+             "my_level": my_level, "guider": as_guider(CFG(3.0))}  # fmt: skip
+    assert run("recipes.md", known)["rule"].weight == 4.0
+
+
+@pytest.mark.slow
+def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = run("python.md", {})
+    assert isinstance(found["table"], pd.DataFrame) and Path("size.safetensors").is_file()
+    assert found["steered"].verdicts["verdict"].tolist() == ["undecided"]  # as the page says
