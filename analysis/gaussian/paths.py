@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats, host_array
-from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
+from scorescope.analysis.statistics.bootstrap import draw_units, known_ends
 from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.analysis.statistics.studentised import studentised
 from scorescope.analysis.statistics.tables import Column, Schema, ends
@@ -255,7 +255,7 @@ def emergence(pair: PathPair, *, modes: int = 16, resamples: int = 200, seed: in
     units = energy.shape[1]
     weights = draw_units(units, resamples=resamples, seed=seed) / units
     drawn = np.stack([_crossings(np.einsum("lsm,s->lm", energy, weight), sigmas) for weight in weights])
-    low, high = _known_tails(drawn)
+    low, high = known_ends(drawn)
     eigenvalues = pair.gaussian.eigenvalues[:modes].double().numpy()
     table = pd.DataFrame(
         {
@@ -344,15 +344,6 @@ def _mode_energy(pair: PathPair, modes: int) -> Floats:
     coefficients = torch.stack([pair.gaussian.modes(level)[:, :modes] for level in pair.network.denoised])
     energy: Floats = coefficients.double().square().numpy()
     return energy
-
-
-def _known_tails(drawn: Floats) -> Floats:
-    """Ends of 95 % intervals, (2, modes); NaN where more of what was drawn is undefined than lies beyond an end."""
-    ends = np.full((2, drawn.shape[1]), np.nan)
-    known = np.isnan(drawn).mean(0) <= TAILS[0]
-    if known.any():
-        ends[:, known] = np.nanquantile(drawn[:, known], TAILS, axis=0)
-    return ends
 
 
 def _crossings(energy: Floats, sigmas: Floats) -> Floats:

@@ -73,14 +73,25 @@ class SeedDraws:
 def interval(statistics: Floats) -> tuple[Floats, Floats, Floats]:
     """Value, low and high of statistics whose first row is the sample's and whose others are the draws'.
 
-    Without finite draws the interval is missing. It always holds the value: draws of a biased statistic, as a ratio of
-    few units, can lie wholly to one side of it.
+    Where too many draws are undefined the interval is missing, see `known_ends`. It always holds the value: draws of a
+    biased statistic, as a ratio of few units, can lie wholly to one side of it.
     """
-    if not np.isfinite(statistics[1:]).any():
-        missing = np.full(statistics.shape[1:], np.nan)
-        return statistics[0], missing, missing
-    value, (low, high) = statistics[0], np.nanquantile(statistics[1:], TAILS, axis=0)
+    value, (low, high) = statistics[0], known_ends(statistics[1:])
     return value, np.where(value < low, value, low), np.where(value > high, value, high)
+
+
+def known_ends(draws: Floats) -> Floats:
+    """Ends of 95 % intervals over the first axis, shape (2, ...).
+
+    NaN where more draws are undefined than lie beyond an end: the ends would be those of the other draws alone.
+    """
+    ends = np.full((2, *draws.shape[1:]), np.nan)
+    if not len(draws):
+        return ends
+    known = np.isnan(draws).mean(0) <= TAILS[0]
+    if known.any():
+        ends[:, known] = np.nanquantile(draws[:, known], TAILS, axis=0)
+    return ends
 
 
 def check_seeds(seeds: Sequence[int], least: int) -> list[int]:

@@ -5,7 +5,6 @@ import torch
 
 from scorescope.analysis.gaussian.far_field import far_field_constant
 from scorescope.analysis.gaussian.paths import (
-    _known_tails,
     beside,
     emergence,
     end_agreement,
@@ -17,6 +16,7 @@ from scorescope.analysis.gaussian.paths import (
 )
 from scorescope.analysis.gaussian.skip import FEWER_CALLS, FINE_STEPS, FINER_STEPS, skip_table, suggest_skip
 from scorescope.analysis.gaussian.solver_errors import linear_error, solver_gains
+from scorescope.analysis.statistics.bootstrap import known_ends
 from scorescope.data import InputError, load_digits
 from scorescope.probes.approximations import fit_gaussian, fit_per_class
 from scorescope.probes.models import edm_sigmas
@@ -68,7 +68,7 @@ def test_an_interval_takes_nearly_all_resamples():
     drawn = np.tile(np.linspace(1, 2, 200)[:, None], (1, 3))
     drawn[:20, 1] = np.nan  # a tenth
     drawn[:3, 2] = np.nan  # less than a tail
-    low, high = _known_tails(drawn)
+    low, high = known_ends(drawn)
     assert np.isnan([low[1], high[1]]).all() and (low[[0, 2]] < 1.05).all() and (high[[0, 2]] > 1.95).all()
 
 

@@ -97,6 +97,18 @@ def test_a_bootstrap_interval_holds_the_value_of_a_biased_statistic():
     assert np.isnan(interval(np.array([2.0, np.nan, np.nan]))[1:]).all()
 
 
+def test_an_interval_is_missing_where_too_many_draws_are_undefined():
+    """Dropped, undefined draws gave the interval of the others, which are not a fair part of them."""
+    draws = np.linspace(0, 1, 1001)
+    few, many = draws.copy(), draws.copy()
+    few[:20], many[:40] = np.nan, np.nan  # 2 and 4 %: an end leaves 2.5 % beyond it
+    found = [interval(np.concatenate([[0.5], part])) for part in (draws, few, many)]
+    assert found[0][1:] == pytest.approx((0.025, 0.975)) and found[1][1:] == pytest.approx((0.0445, 0.9755), abs=1e-3)
+    assert np.isnan(found[2][1:]).all() and found[2][0] == 0.5
+    both = interval(np.stack([np.r_[0.5, draws], np.r_[0.5, many]], axis=1))  # each statistic for itself
+    assert np.isfinite(both[1]).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("n", [2, 8, 96])
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_samples_that_agree_leave_room_for_others(n, value):
