@@ -80,7 +80,8 @@ def load_denoiser(name: str | Path, *, device: str | torch.device = "cpu") -> tu
         If the file is missing, damaged, of another kind, or does not match the hash on its card.
     """
     denoiser, card = load_network(name, _build, folder=SHIPPED, kind=FORMAT, device=device)
-    return denoiser.to(memory_format=torch.channels_last), card  # a seventh faster on the CPU
+    faster: EDMDenoiser = denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by a seventh
+    return faster, card
 
 
 def _build(metadata: dict[str, str]) -> EDMDenoiser:

@@ -81,7 +81,7 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
 
 @report_app.command("guidance")
 @repeatable(
-    "report guidance", needs=dict.fromkeys(OF_PIPELINES, "pipeline"),
+    "report guidance", needs={**dict.fromkeys(OF_PIPELINES, "pipeline"), "decoder": "trace"},
     silences={
         "trace": ("denoiser", "factory", "pipeline", "quick", "count", "seed"), "pipeline": ("denoiser", "factory"),
     },
@@ -96,6 +96,9 @@ def report_guidance(
     trace: Annotated[
         list[Path] | None, typer.Option(help="Recorded traces to report on, in place of sampling; may be repeated.")
     ] = None,
+    decoder: Annotated[
+        str, typer.Option(help="package.module:factory of what makes images of a trace's last states, with --trace.")
+    ] = "",
     pipeline: Pipeline = None,
     prompts: Prompts = None,
     classes: Classes = "",
@@ -132,7 +135,7 @@ def report_guidance(
     from scorescope.reports import guidance
 
     if trace:
-        return finish(guidance.build_from_traces(out, trace, command=this_command()))
+        return finish(guidance.build_from_traces(out, trace, command=this_command(), decoder=decoder or None))
     model = load_model(denoiser, device=device, factory=factory)
     finish(guidance.build(out, model, quick=quick, count=count, seed=seed, device=device, command=this_command()))
 

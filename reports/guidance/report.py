@@ -13,6 +13,8 @@ from typing import Any
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_calls import plan_calls
+from scorescope.probes.models.decoding import Decoder
+from scorescope.probes.models.factories import call_factory, import_factory
 from scorescope.probes.models.model import Model
 from scorescope.probes.recording.plan import Keep
 from scorescope.reports.guidance.methods import SPLIT, methods_of
@@ -122,7 +124,9 @@ def build(
 
 
 @checked
-def build_from_traces(out: Path | str, paths: Sequence[Path | str], *, command: str) -> Outcome:
+def build_from_traces(
+    out: Path | str, paths: Sequence[Path | str], *, command: str, decoder: Decoder | str | None = None
+) -> Outcome:
     """Write a report on recorded traces; one that cannot be read or decomposed is named on the page.
 
     Parameters
@@ -133,18 +137,33 @@ def build_from_traces(out: Path | str, paths: Sequence[Path | str], *, command: 
         Trace folders.
     command : str
         What the manifest says made it.
+    decoder : callable or str, optional
+        Last states of a trace that kept them (`record(keep="all")`) to images (n, channel, y, x) in [-1, 1], or
+        "package.module:factory" of one: for the images of traces that have none beside them.
 
     Returns
     -------
     Outcome
+
+    Raises
+    ------
+    InputError
+        For a name that is no factory.
     """
+    shown = decoder
+    if isinstance(decoder, str):
+        shown = call_factory(import_factory(decoder, argument="decoder", known=[]), decoder, argument="decoder")
+    if shown is not None and not callable(shown):
+        raise InputError("decoder", found=f"a {type(shown).__name__}", expected="a function of last states")
     folders = [Path(path) for path in paths]
     manifest = {"traces": [str(folder) for folder in folders]}
     title, question = "Guidance along recorded traces", "What did the guidance update do at each noise level?"
     how: dict[str, Any] = {"command": command, "manifest": manifest}
-    how["request"] = by_call("report guidance", trace=folders)
+    named = by_call("report guidance", trace=folders, decoder=decoder if isinstance(decoder, str) else None)
+    unnamed = "it was made in Python with a decoder, and no command names that"
+    how["request"] = unnamed if shown is not None and not isinstance(decoder, str) else named
     with ReportWriter(out, name="guidance", title=title, question=question, **how) as page:
-        study = open_traces(folders, page.fail)
+        study = open_traces(folders, page.fail, shown)
         for name, heading, make in recorded_sections(study):
             page.section(name, heading, partial(make, study))
         page.manifest["methods"] = list(SPLIT)

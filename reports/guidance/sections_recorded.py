@@ -5,14 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
-import torch
 
 from scorescope.analysis.guidance.decomposition import DECOMPOSITION
 from scorescope.analysis.guidance.images import image_table
 from scorescope.analysis.guidance.paired_runs import separation
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.data.errors import InputError
-from scorescope.probes.experiments.pipeline_calls import decoded_images
 from scorescope.probes.recording.trace import Trace
 from scorescope.reports.guidance import figures, findings
 from scorescope.reports.guidance.figures_pipeline import GAIN, image_statistic
@@ -121,20 +119,19 @@ def replayed_section(study: TraceStudy) -> Section:
 
 
 def pictures_section(study: TraceStudy) -> Section:
-    """The images that were made, and their values, of the traces that lie beside their decoded images."""
+    """The images that were made, and their values, of the traces whose images are known; see `TraceStudy.pictures`."""
     sets, without = {}, []
-    for name, folder in study.folders.items():
-        made = list(decoded_images(folder.parent / "decoded").values())
-        if made and len({one.shape for one in made}) == 1 and made[0].ndim == 3 and made[0].shape[0] in (1, 3):
-            sets[name, math.nan] = torch.stack(made)
+    for name in study.traces:
+        try:
+            made = study.pictures(name)
+        except InputError as error:
+            without.append(f"No pictures of {error}.")
+            continue
+        if made.ndim == 4 and made.shape[1] in (1, 3):
+            sets[name, math.nan] = made
         else:
-            without.append(name)
-    text = ""
-    if without:
-        text = (
-            f"No pictures of {', '.join(without)}: a trace holds no decoded images. Those that `report guidance "
-            "--pipeline` recorded lie beside theirs."
-        )
+            without.append(f"No pictures of {name}: its samples are of shape {tuple(made.shape[1:])}.")
+    text = " ".join(without)
     if not sets:
         return Section(text=text)
     shown = {key: smaller(images) for key, images in sets.items()}

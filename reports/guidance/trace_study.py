@@ -9,14 +9,18 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from scorescope.analysis.guidance.decomposition import decompose, summarise
 from scorescope.analysis.guidance.information import suggest_interval
 from scorescope.analysis.guidance.run_keys import PATH, run_name
 from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
+from scorescope.probes.experiments.pipeline_calls import decoded_images
 from scorescope.probes.experiments.replay import replay
 from scorescope.probes.guidance import APG, CFG, Interval, Rule
+from scorescope.probes.models.decoding import Decoder, decode
 from scorescope.probes.recording.trace import Trace
 from scorescope.reports.guidance.runs import of_path
 
@@ -27,11 +31,12 @@ Key = tuple[str, float, int]
 @displayed
 @dataclass(frozen=True, eq=False)
 class TraceStudy:
-    """Traces by their names on the page, their decompositions, and the folders they are from."""
+    """Traces by their names on the page, their decompositions, the folders they are from, and what shows states."""
 
     traces: Mapping[str, Trace]
     rows: Mapping[str, pd.DataFrame]
     folders: Mapping[str, Path]
+    decoder: Decoder | None = None
 
     @cached_property
     def lines(self) -> dict[str, tuple[str, Key]]:
@@ -56,6 +61,25 @@ class TraceStudy:
         """Lines with an update at some step, at most `MOST`."""
         updates = self.steps[(self.steps["quantity"] == "update_norm") & (self.steps["mean"] > 0)]
         return list(dict.fromkeys(updates["line"]))[:MOST]
+
+    def pictures(self, name: str) -> Tensor:
+        """The images that a trace ended in: those that lie beside it, else its last states, decoded.
+
+        Raises
+        ------
+        InputError
+            Where there are neither, or images of several sizes.
+        """
+        beside = list(decoded_images(self.folders[name].parent / "decoded").values())
+        if beside and len({one.shape for one in beside}) > 1:
+            raise InputError(name, found="images of several sizes", expected="images of one")
+        if beside:
+            return torch.stack(beside)
+        if self.decoder is None:
+            raise InputError(name, found="no decoded images beside it", expected="those, or a decoder (--decoder)")
+        arrays = self.traces[name].arrays
+        last = {event["run"]: place for place, event in enumerate(arrays.events)}
+        return torch.cat([decode(self.decoder, arrays.load("x_prev", place).float()) for place in last.values()])
 
     def why_not(self, line: str) -> str:
         """Why a line has no update."""
@@ -104,7 +128,9 @@ class TraceStudy:
         return rules
 
 
-def open_traces(folders: Sequence[Path], failed: Callable[[str, BaseException], None]) -> TraceStudy:
+def open_traces(
+    folders: Sequence[Path], failed: Callable[[str, BaseException], None], decoder: Decoder | None = None
+) -> TraceStudy:
     """The traces that can be read, by the shortest names that tell them apart; `failed` is told of the others."""
     short = len({folder.name for folder in folders}) == len(folders)
     named = {folder.name if short else str(folder): folder for folder in folders}
@@ -116,4 +142,4 @@ def open_traces(folders: Sequence[Path], failed: Callable[[str, BaseException], 
             traces[name] = trace
         except Exception as error:
             failed(str(folder), error)
-    return TraceStudy(traces, rows, {name: named[name] for name in traces})
+    return TraceStudy(traces, rows, {name: named[name] for name in traces}, decoder)

@@ -22,7 +22,7 @@ from typing import Any
 from scorescope.data.checkpoints import sha256, shipped_denoisers
 from scorescope.data.doors import checked
 
-NAMES = ("denoiser", "subject", "pipeline", "config", "names", "factory", "score")
+NAMES = ("denoiser", "subject", "pipeline", "config", "names", "factory", "score", "decoder")
 """Options that are files where there is one of that name."""
 CLIP = "clip:"  # before the folder of a judge
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*")

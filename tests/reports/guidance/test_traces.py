@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from tests.pipelines import flux_distilled, generator, rescale, sd15
 
 from scorescope.analysis.guidance import separation
+from scorescope.analysis.guidance.images import image_table
 from scorescope.probes import APG, CFG, FrequencyDecoupled, Trace, guide, record
 from scorescope.probes.experiments import replay_all, visits
 from scorescope.reports import guidance
@@ -214,5 +215,30 @@ def test_images_beside_a_trace_are_shown_and_others_named(side_by_side):
     _, outcome, out = side_by_side
     images = outcome.tables["images"]
     assert set(images["rule"]) == {"unguided"} and images["weight"].isna().all()
-    assert "No pictures of run, stronger: a trace holds no decoded images." in (out / "index.html").read_text()
+    page = (out / "index.html").read_text()
+    assert all(f"No pictures of {name}: found no decoded images beside it" in page for name in ("run", "stronger"))
     assert (out / "figures/pictures.svg").exists()
+
+
+def test_last_states_are_decoded_where_a_decoder_is_given(side_by_side, tmp_path, monkeypatch):
+    folders, *_ = side_by_side
+
+    def decoder(states):
+        return states[:, :3] / 10
+
+    outcome = guidance.build_from_traces(tmp_path / "out", folders[:2], command="test", decoder=decoder)
+    single = outcome.tables["images"]
+    assert set(single["rule"]) == {"run", "stronger"}
+    for folder in folders[:2]:
+        arrays = Trace.open(folder).arrays
+        images = arrays.load("x_prev", len(arrays.events) - 1)[:, :3].float() / 10
+        by_hand = image_table(images, (-1, 1), rule="", weight=0.0)
+        rows = single[single["rule"] == folder.name].set_index("quantity")["mean"]
+        for quantity in ("contrast", "saturation"):
+            assert rows[quantity] == pytest.approx(by_hand[quantity].mean(), rel=1e-6)
+    (tmp_path / "my_decoder.py").write_text("def make():\n    return lambda states: states[:, :3] / 10\n")
+    monkeypatch.chdir(tmp_path)
+    named = guidance.build_from_traces(tmp_path / "n", folders[:2], command="test", decoder="my_decoder:make")
+    pd.testing.assert_frame_equal(named.tables["images"], single)
+    request = json.loads((tmp_path / "n/manifest.json").read_text())["request"]
+    assert request["options"]["decoder"] == "my_decoder:make" and request["inputs"]["my_decoder:make"]
