@@ -42,7 +42,7 @@ def steered(found: SteerCurve, label: str) -> list[Finding]:
     row = found.verdicts.iloc[0]
     text = (
         f"Adding the direction of {label} moves the attribute by {told(row, 'effect', of='effect', form='.2g')} "
-        f"standard deviations; that less the largest control is {told(row, 'margin', form='.2g')}"
+        f"standard deviations, {_beyond(row)}"
     )
     clear = strength_of(row, "margin") if row["margin"] > 0 else 0.0
     shown = row["verdict"] == "steerable"
@@ -52,6 +52,14 @@ def steered(found: SteerCurve, label: str) -> list[Finding]:
             unit="seeds", doubt=f"{text}: {row['verdict']}.",
         )
     ]  # fmt: skip
+
+
+def _beyond(row: "pd.Series[float]") -> str:
+    """By how much an effect is more, or less, than the largest control's."""
+    if row["margin"] < 0:
+        less = pd.Series({"margin": -row["margin"], "low": -row["high"], "high": -row["low"]})
+        return f"{told(less, 'margin', form='.2g')} less than the largest control"
+    return f"{told(row, 'margin', form='.2g')} more than the largest control"
 
 
 def earlier(gaps: pd.DataFrame) -> list[Finding]:
@@ -76,8 +84,9 @@ def lost_first(half: pd.DataFrame) -> list[Finding]:
     if len(ranked) < 2:
         return []
     first, second = ranked.iloc[0], ranked.iloc[1]
-    texts = [f"{row['attribute']} at σ = {told(row, 'sigma', form='.2g')}" for row in (first, second)]
-    text = f"As noise grows {texts[0]} is lost first, before {texts[1]}"
+    levels = [f"at σ = {told(row, 'sigma', form='.2g')}" for row in (first, second)]
+    texts = [f"{row['attribute']} {level}" for row, level in zip((first, second), levels, strict=True)]
+    text = f"As noise grows, {first['attribute']} is lost first, {levels[0]}, and {texts[1]}"
     logs = [pd.Series({end: np.log(row[end]) for end in ("sigma", "low", "high")}) for row in (first, second)]
     found = strength_apart(logs[0], logs[1], "sigma")
     doubt = f"Which attribute is lost first as noise grows: {', '.join(texts)}."
@@ -96,12 +105,12 @@ def contradiction(expected: pd.DataFrame) -> list[Finding]:
     if shown.empty:
         return []
     parts = [
-        f"{row['attribute']} {told(row, 'nats', form='.2g')} nats where {row['entropy_nats']:.2g} are to be known"
+        f"{told(row, 'nats', form='.2g')} nats about {row['attribute']} where {row['entropy_nats']:.2g} is all there is"
         for _, row in shown.iterrows()
     ]
-    text = f"The guided and the open branch contradict each other: {', '.join(parts)}"
+    text = f"The predictions with and without condition do not fit together: they differ by {', '.join(parts)}"
     least = min(beyond[name] for name in shown["attribute"])
-    return [Finding(f"{text}. What it says of amounts of information is not so.", least, "information")]
+    return [Finding(f"{text}. Amounts of information cannot be read off this network.", least, "information")]
 
 
 def carried(recovery: pd.DataFrame) -> list[Finding]:
@@ -117,7 +126,7 @@ def carried(recovery: pd.DataFrame) -> list[Finding]:
         return []
     row = rows.loc[rows["median"].idxmax()]
     share = told(row, "median", of="median", form=".0%")
-    text = f"{site_name(row['site'])} alone carries {share} of the condition's effect"
+    text = f"The block '{site_name(row['site'])}' alone carries {share} of the condition's effect"
     found = strength_of(row, "median", of="median", of_several=len(rows))
     doubt = f"No site is shown to carry the condition's effect; {text}."
     most = f"{text}, the most of {len(rows)} sites" if len(rows) > 1 else text

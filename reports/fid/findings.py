@@ -34,8 +34,8 @@ def distances(frechet: pd.DataFrame, space: str, looked_into: str) -> list[Findi
     if len(without) > 1 and len(ranked) == len(without):
         best, second = ranked.iloc[0], ranked.iloc[1]
         text = (
-            f"{best['set']} is nearest to the real images: FD without bias {told(best, 'value')}, next {second['set']} "
-            f"with {told(second, 'value')}"
+            f"The images of {best['set']} are nearest to the real ones: FD without bias {told(best, 'value')}, next "
+            f"{second['set']} with {told(second, 'value')}"
         )
         apart = strength_apart(best, second, "value")
         n = min(best["n_fake"], second["n_fake"])
@@ -52,8 +52,8 @@ def _distance(row: "pd.Series[Any]", rows: pd.DataFrame) -> Finding:
     if measured["floor"] > 0:
         times = f", {measured['value'] / measured['floor']:.2g} times what as many real images would measure"
     text = (
-        f"{row['set']} is {told(row, 'value')} from the real images by FD without bias (as measured "
-        f"{measured['value']:.3g}{times})"
+        f"The images of {row['set']} are {told(row, 'value')} from the real ones by FD without the bias of few images "
+        f"(as measured {measured['value']:.3g}{times})"
     )
     doubt = f"{text}: not told from none." if row["value"] == row["value"] else f"No FD without bias: {row['note']}."
     return Finding(f"{text}.", strength_of(row, "value"), "distances", n=row["n_fake"], unit="images", doubt=doubt)

@@ -54,11 +54,11 @@ def where_to_guide(curve: pd.DataFrame, interval: pd.DataFrame, calls: pd.DataFr
     beyond = last["information"] > last["bound"]  # the interval is of the information up to there, from high noise on
     whole = f"the {row['information']:.2g} nats that the labels hold" if beyond else "what the condition tells"
     text = (
-        f"{row['share']:.0%} of {whole} is told between σ = {high} and {low}; {outside} of the "
-        f"{len(calls)} calls of a sample lie outside: where guiding less is worth a try."
+        f"{row['share']:.0%} of {whole} is told between σ = {high} and {low}; {outside} of the {len(calls)} calls of a "
+        "sample lie outside: guiding less is worth a try there."
     )
     if last["information_low"] > last["bound"]:
-        text += " In all the branches differ by more than the labels can tell; the figure says what that may mean."
+        text += " In sum the two branches differ by more than labels can tell; why that may be stands with the figure."
     found = strength_of(last, "information", of="information")
     return [Finding(text, found, "information", n=last["n"], doubt="Where the condition tells anything is open.")]
 
@@ -70,11 +70,11 @@ def out_of_range(effects: pd.DataFrame, strong: float) -> list[Finding]:
     if cfg.empty:
         return []
     grown = cfg.iloc[0]
-    text = f"At w = {strong:g} CFG puts {_points(grown)} more of the elements outside of the data's range than at w = 1"
+    text = f"At w = {strong:g} CFG puts {_points(grown)} more of the pixels outside of the data's range than at w = 1"
     apg = rows[rows["setting"] == f"APG, w = {strong:g}"]
     if len(apg) and strength_of(apg.iloc[0], "value") > 1 and apg["value"].iloc[0] < 0:
         text += f"; APG at the same weight {_points(-apg.iloc[0][['value', 'high', 'low']])} fewer than CFG"
-    doubt = f"From w = 1 to {strong:g} the share of elements outside of the data's range changes by {_points(grown)}."
+    doubt = f"From w = 1 to {strong:g} the share of pixels outside of the data's range changes by {_points(grown)}."
     more = grown["value"] > 0
     return [
         Finding(
@@ -89,10 +89,13 @@ def diversity(effects: pd.DataFrame) -> list[Finding]:
     found = []
     for row in _parts(effects, "diversity").to_dict("records"):
         part = pd.Series(row)
-        change = f"{part['value']:+.3g} ({part['low']:+.3g} to {part['high']:+.3g})"
-        text = f"Diversity within a class under {part['setting']} is {change} beside {part['against']}."
+        way, size = ("lower", -1) if part["value"] < 0 else ("higher", 1)
+        low, high = sorted((size * part["low"], size * part["high"]))
+        change = f"{size * part['value']:.3g} {way} (95 % {low:.3g} to {high:.3g})"
+        text = f"Diversity within a class, in units of the features, is {change} under {part['setting']} than under "
+        text += f"{part['against']}."
         more = part["claimed"].startswith("above") and part["verdict"] == "opposite"
-        against = " It is not restored here, as the rule was reported to do." if more else ""
+        against = " The rule was reported to restore it, and does not here." if more else ""
         # the figure shows CFG and APG alone
         figure = "diversity" if part["setting"].startswith("CFG") else "calls_quality"
         found.append(Finding(text + against, strength_of(part, "value"), figure, n=part["n"], unit="pairs", doubt=text))
@@ -106,8 +109,8 @@ def cheaper(saved: pd.DataFrame, paper: str) -> list[Finding]:
         return []
     row = rows.iloc[0]
     calls = told(row, "calls_saved", of="saved", form=".1%")
-    text = f"Adaptive guidance saves {calls} of the calls at the paper's threshold"
-    cost = f"and moves each sample by {told(row, 'change', form='.2g')} RMS"
+    text = f"Adaptive guidance at the paper's threshold saves {calls} of the denoiser's calls"
+    cost = f"and changes samples by {told(row, 'change', form='.2g')} a pixel (root mean square, units of data)"
     return [
         Finding(
             f"{text}, {cost}.", strength_of(row, "calls_saved", of="saved"), "thresholds", n=row["n"],

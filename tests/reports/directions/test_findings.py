@@ -1,5 +1,6 @@
 """What a directions report can begin with: shown where a table's answer is known, open where intervals leave it so."""
 
+import re
 from types import SimpleNamespace
 
 import pandas as pd
@@ -32,11 +33,14 @@ def test_steering_is_shown_only_with_its_verdict():
     (found,) = findings.steered(dose("steerable", 0.4, 0.2), "size at up.1")
     assert (
         found.is_shown
-        and "moves the attribute by 0.6 (0.2 to 1) standard deviations; that" in found.text
-        and "less the largest control is 0.4 (0.2 to 0.9): it can be" in found.text
+        and "moves the attribute by 0.6 (0.2 to 1) standard deviations, 0.4" in found.text
+        and "0.4 (0.2 to 0.9) more than the largest control: it can be" in found.text
     )
     assert not findings.steered(dose("undecided", 0.4, 0.2), "size")[0].is_shown  # a corrected test does not show it
-    assert not findings.steered(dose("not steerable", -0.4, -0.6), "size")[0].is_shown
+    (less,) = findings.steered(dose("not steerable", -0.4, -0.6), "size")
+    assert not less.is_shown and re.search(
+        r", 0\.4 \(\S+ to 0\.6\) less than the largest control: not steer", less.doubt
+    )
 
 
 def gap(later, value, low, high, defined=1.0):
@@ -61,7 +65,7 @@ def half(name, sigma, low, high, reached=1.0):
 
 def test_lost_first_is_said_of_intervals_that_do_not_meet():
     (found,) = findings.lost_first(pd.DataFrame([half("hue", 6.0, 5.0, 7.0), half("size", 2.0, 1.5, 3.0)]))
-    assert found.is_shown and found.text.startswith("As noise grows size at σ = 2 (1.5 to 3) is lost first, before hue")
+    assert found.is_shown and found.text.startswith("As noise grows, size is lost first, at σ = 2 (1.5 to 3), and hue")
     (open_,) = findings.lost_first(pd.DataFrame([half("hue", 4.0, 2.5, 7.0), half("size", 2.0, 1.5, 3.0)]))
     assert not open_.is_shown
     assert findings.lost_first(pd.DataFrame([half("hue", 6.0, 5.0, 7.0), half("size", 2.0, 1.5, 3.0, 0.5)])) == []
@@ -70,7 +74,9 @@ def test_lost_first_is_said_of_intervals_that_do_not_meet():
 def test_more_than_there_is_to_know():
     row = {"estimator": "log_ratio", "attribute": "size", "nats": 3.0, "low": 2.0, "high": 4.0, "entropy_nats": 0.7}
     (found,) = findings.contradiction(pd.DataFrame([row]))
-    assert found.strength == pytest.approx(2.3) and "size 3 (2 to 4) nats where 0.7 are to be known" in found.text
+    assert (
+        found.strength == pytest.approx(2.3) and "differ by 3 (2 to 4) nats about size where 0.7 is all" in found.text
+    )
     assert findings.contradiction(pd.DataFrame([{**row, "low": 0.5}])) == []
     assert findings.contradiction(pd.DataFrame([{**row, "nats": 0.1, "low": 0.0, "high": 0.2}])) == []
 
@@ -82,7 +88,9 @@ def test_the_site_that_carries_the_condition():
         [{**row, **ends, "site": "network.up.1"}, {**row, **ends, "median": 0.1, "site": "network.mid"}]
     )
     (found,) = findings.carried(table)
-    assert found.text == "up.1 alone carries 90% (80% to 100%) of the condition's effect, the most of 2 sites."
+    assert (
+        found.text == "The block 'up.1' alone carries 90% (80% to 100%) of the condition's effect, the most of 2 sites."
+    )
     certain = {**row, "median": 1.0, "median_low": 1.0, "median_high": 1.0, "site": "network.last"}
     (beside,) = findings.carried(pd.concat([table, pd.DataFrame([certain])]))
     assert beside.text.endswith("the most of 2 sites beside last, which all seeds agree on.") and beside.is_shown

@@ -17,11 +17,13 @@ def test_distance_of_the_set_that_is_looked_into_and_who_is_nearest():
     found = findings.distances(table(rows("a", "first", 1.0, 0.5), rows("b", "first", 3.0, 0.5)), "first", "b")
     assert [one.is_shown for one in found] == [True, True]
     assert found[0].text == (
-        "b is 3 (2.5 to 3.5) from the real images by FD without bias (as measured 3.2, 16 times what as many real "
-        "images would measure)."
+        "The images of b are 3 (2.5 to 3.5) from the real ones by FD without the bias of few images (as measured 3.2, "
+        "16 times what as many real images would measure)."
     )
     assert found[0].strength == pytest.approx(6) and found[1].strength == pytest.approx(2)
-    assert found[1].text.startswith("a is nearest to the real images: FD without bias 1 (0.5 to 1.5), next b")
+    assert found[1].text.startswith(
+        "The images of a are nearest to the real ones: FD without bias 1 (0.5 to 1.5), next b"
+    )
     close = findings.distances(table(rows("a", "first", 1.0, 0.5), rows("b", "first", 1.5, 0.5)), "first", "a")
     assert not close[1].is_shown and close[1].doubt.endswith("the two are not told apart.")
 
