@@ -71,7 +71,7 @@ def probe_maps(probes: pd.DataFrame, *, quantity: str = "value") -> Figure:
         chance = f" (chance {part['chance'].iloc[0]:.2g})" if quantity == "value" else ""
         ax.set_title(theme.folded(theme.literal(name) + chance, 22))
     figure.supxlabel(theme.SIGMA)
-    label = "held-out balanced accuracy" if quantity == "value" else "selectivity: accuracy less control task"
+    label = "balanced accuracy, validation images" if quantity == "value" else "selectivity: accuracy less control task"
     figure.colorbar(image, ax=axes, label=label, location="top", shrink=0.8, aspect=30)
     return figure
 

@@ -33,7 +33,14 @@ def readable(final: pd.DataFrame) -> list[Finding]:
     ]
     text = f"A linear probe reads {', '.join(texts)} of the test images"
     weakest = min(value for value in beyond if value > 1) if len(shown) else max(beyond)
-    found = Finding(f"{text} right.", weakest, "probe_map", n=rows["n"].min(), unit="images", doubt=f"{text}: chance.")
+    found = Finding(
+        f"{text} right.",
+        weakest,
+        "probe_map",
+        n=rows["n"].min(),
+        unit="test images",
+        doubt=f"{text} right: not told from chance.",
+    )
     return [found]
 
 
@@ -41,15 +48,15 @@ def steered(found: SteerCurve, label: str) -> list[Finding]:
     """Whether the direction moves its attribute by more than every control, on seeds that had no part in the choice."""
     row = found.verdicts.iloc[0]
     text = (
-        f"Adding the direction of {label} moves the attribute by {told(row, 'effect', of='effect', form='.2g')} "
+        f"Adding the direction of {label} moves the judge's score by {told(row, 'effect', of='effect', form='.2g')} "
         f"standard deviations, {_beyond(row)}"
     )
     clear = strength_of(row, "margin") if row["margin"] > 0 else 0.0
     shown = row["verdict"] == "steerable"
     return [
         Finding(
-            f"{text}: it can be steered there.", clear if shown else min(clear, 1.0), "dose_response", n=row["n"],
-            unit="seeds", doubt=f"{text}: {row['verdict']}.",
+            f"{text}: it can be steered there.", clear if shown else min(clear, 1.0), "dose_response",
+            n=0 if row["verdict"] == "not steerable" else row["n"], unit="seeds", doubt=f"{text}: {row['verdict']}.",
         )
     ]  # fmt: skip
 

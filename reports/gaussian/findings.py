@@ -44,7 +44,8 @@ def unexplained(scores: pd.DataFrame, gaussian: str) -> list[Finding]:
     found = strength_of(row, "ratio_of_sums", of="ratio_of_sums")
     if row["ratio_of_sums"] > 1:
         text += ": it is farther from the network than the mean of the data is"
-    return [Finding(f"{text}.", found, "metrics", n=row["n"], unit="images")]
+    doubt = "" if row["ratio_of_sums_low"] == row["ratio_of_sums_low"] else ", without an interval of so few images"
+    return [Finding(f"{text}.", found, "metrics", n=row["n"], unit="held-out images", doubt=f"{text}{doubt}.")]
 
 
 def calls_saved(skips: pd.DataFrame) -> list[Finding]:
@@ -57,6 +58,7 @@ def calls_saved(skips: pd.DataFrame) -> list[Finding]:
     row, as_good = fewest_calls(fewer)
     error = told(row, "against_none", of="against_none")
     doubt = f"No saving of calls is shown to cost at most {AS_GOOD:.0%} of the median error"
+    nearest = f"{row['calls']} of {none['calls']} come nearest, with a median error {error} times that of all calls"
     if as_good:
         doubt += f" once corrected for the {len(fewer)} jumps that were looked at"
     found = strength_of(row, "against_none", of="against_none", nothing=1 + AS_GOOD, of_several=len(fewer))
@@ -65,7 +67,7 @@ def calls_saved(skips: pd.DataFrame) -> list[Finding]:
             f"{row['calls']} of {none['calls']} calls are enough: the closed form carries the noise to σ = "
             f"{row['sigma_skip']:.3g}, and the median error is {error} times that of all calls.",
             found if row["against_none"] < 1 + AS_GOOD else 0.0, "skips", n=row["n"], unit="seeds",
-            doubt=f"{doubt}; {row['calls']} of {none['calls']} come nearest, with {error} times that of all.",
+            doubt=f"{doubt}; {nearest}.",
         )
     ]  # fmt: skip
 
@@ -112,7 +114,7 @@ def remembered(tables: Mapping[str, pd.DataFrame], name: str, *, trained: bool) 
     less = "as if it knew the former" if train["mean"] < fresh["mean"] else "not what remembering would do"
     return [
         Finding(
-            f"{text}: {less}.", known[sigma], "memorisation", n=min(train["n"], fresh["n"]), unit="images",
+            f"{text}: {less}.", known[sigma], "memorisation", n=min(train["n"], fresh["n"]), unit="held-out images",
             doubt=f"{text}, where they differ most clearly: not told apart.",
         )
     ]  # fmt: skip

@@ -30,7 +30,7 @@ def rescaling(steps: pd.DataFrame, rule: str, weight: float, *, figure: str, who
         Finding(
             f"{text}{peak['mean'] / chance:.2g} times what chance gives. APG takes this part out.",
             strength_of(peak, nothing=chance, of_several=len(known)), figure, n=peak["n"],
-            doubt=f"{text}no more than chance gives ({chance:.2g}), as far as these samples show.",
+            doubt=f"{text}not told from the {chance:.2%} that chance gives.",
         )
     ]  # fmt: skip
 

@@ -18,6 +18,7 @@ import scipy
 
 from scorescope.data.doors import checked
 
+OUT_OF_REACH = 100  # times the data that there are: a number of those is no advice
 MOST = 5
 RULE = (
     "At most five findings whose 95 % interval excludes that there is nothing, the clearest first: by the distance "
@@ -69,8 +70,10 @@ class Finding:
         if not self.n:
             return ""
         if not self.strength > 0:
-            return f"How many more {self.unit} would show it cannot be said from {self.n:g}."
+            return f"How many {self.unit} it would take cannot be said from {self.n:g}."
         least = self.n / self.strength**2
+        if least > OUT_OF_REACH * self.n:
+            return f"If it is there, it would take more than {OUT_OF_REACH} times these {self.n:g} {self.unit}."
         return f"If it is as large as measured, about {_rounded_up(least)} {self.unit} would show it, not {self.n:g}."
 
 

@@ -21,7 +21,7 @@ def test_only_attributes_that_are_read_are_named():
     assert found.text == "A linear probe reads size with 90% (80% to 95%) at up.1, σ = 0.3 of the test images right."
     assert found.strength == pytest.approx(4)
     (none,) = findings.readable(pd.DataFrame([probe("hue", 0.55, 0.4, 0.7)]))
-    assert not none.is_shown and none.doubt.endswith(": chance.")
+    assert not none.is_shown and none.doubt.endswith(": not told from chance.")
 
 
 def dose(verdict, margin, low):
@@ -33,7 +33,7 @@ def test_steering_is_shown_only_with_its_verdict():
     (found,) = findings.steered(dose("steerable", 0.4, 0.2), "size at up.1")
     assert (
         found.is_shown
-        and "moves the attribute by 0.6 (0.2 to 1) standard deviations, 0.4" in found.text
+        and "moves the judge's score by 0.6 (0.2 to 1) standard deviations, 0.4" in found.text
         and "0.4 (0.2 to 0.9) more than the largest control: it can be" in found.text
     )
     assert not findings.steered(dose("undecided", 0.4, 0.2), "size")[0].is_shown  # a corrected test does not show it

@@ -19,7 +19,7 @@ def test_rescaling_is_shown_only_where_it_is_told_from_chance():
     assert shown.is_shown and shown.text.startswith("Up to 50% (95 % interval 45% to 55%) of the squared update")
     assert "σ = 5: 5 times what chance gives" in shown.text  # chance is 0.1
     (open_,) = findings.rescaling(share(0.5), "CFG", 4.0, figure="f")
-    assert not open_.is_shown and "no more than chance gives (0.1)" in open_.doubt
+    assert not open_.is_shown and "not told from the 10.00% that chance gives" in open_.doubt
     # the largest of five levels: an interval that just leaves chance out is not enough
     assert not findings.rescaling(share(0.39), "CFG", 4.0, figure="f")[0].is_shown
 

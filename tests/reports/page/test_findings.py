@@ -59,9 +59,10 @@ def test_what_is_open_is_said_with_its_doubt_and_the_data_it_would_take():
     (open_,) = first_screen([Finding("It falls.", 0.5, n=96, doubt="It may fall.")]).open
     assert open_.text == "It may fall."
     assert open_.needs == "If it is as large as measured, about 390 samples would show it, not 96."  # 96 / 0.5 ** 2
-    assert Finding("", 0.0, n=8, unit="pairs").needs == "How many more pairs would show it cannot be said from 8."
+    assert Finding("", 0.0, n=8, unit="pairs").needs == "How many pairs it would take cannot be said from 8."
     assert Finding("", 0.1).needs == ""
-    assert "about 1 000 000 samples" in Finding("", 0.01, n=100).needs
+    assert "about 1 000 000 samples" in Finding("", 0.1, n=10_000).needs
+    assert "it would take more than 100 times these 100 samples." in Finding("", 0.05, n=100).needs
 
 
 def test_the_largest_of_several_is_corrected_for_their_number():
