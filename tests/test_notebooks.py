@@ -50,6 +50,7 @@ def test_notebooks_run_and_show_figures_and_tables(path: Path) -> None:
     check_shown([output for cell in maker().execute(path).cells for output in cell.get("outputs", [])])
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
 def test_the_first_notebook_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     plt = pytest.importorskip("matplotlib.pyplot")
