@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 FOLDER = Path(__file__).parent
 
 
@@ -20,12 +21,19 @@ def cells_hash(notebook: nbformat.NotebookNode) -> str:
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
+def without_widgets(notebook: nbformat.NotebookNode) -> None:
+    """Leave of each widget the picture that comes with it: a saved notebook has no kernel that could draw another."""
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        output.get("data", {}).pop(WIDGET, None)
+
+
 def execute(path: Path) -> nbformat.NotebookNode:
     """The notebook after it ran from top to bottom in its own folder."""
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources, record_timing=False)
     client.execute()
+    without_widgets(notebook)
     notebook.metadata = {  # versions and state of this machine are left out
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -9,12 +9,14 @@
     build_from_pipeline("report", pipe, read_pairs("pairs.txt"), "my_package.judges:make", command="my study")
 
     figures.probe_maps(probe_scan(activations, labels).table)                  # a matplotlib Figure
+    dose_slider({-6: smaller, 0: same, 6: larger}, steer_curve(...).curve)     # in a notebook, over strengths
 
 `study` says what is asked of which model, `workbench` measures once what several sections need, `sections_*` what is
 shown of it, `report` in which order.
 """
 
 from scorescope.reports.directions import figures, readings
+from scorescope.reports.directions.dose import dose_slider
 from scorescope.reports.directions.judges import load_judge
 from scorescope.reports.directions.prompt_report import build_from_pipeline
 from scorescope.reports.directions.prompt_subject import PromptSubject, pipeline_subject
@@ -29,6 +31,7 @@ __all__ = [
     "build",
     "build_from_pipeline",
     "digits_subject",
+    "dose_slider",
     "figures",
     "load_judge",
     "load_subject",

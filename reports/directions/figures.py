@@ -142,15 +142,19 @@ def dose_response(curve: pd.DataFrame) -> Figure:
     for arm, part in target[target["arm"] != "none"].groupby("arm", sort=False):
         look, label = _arm(str(arm))
         _dose_line(axes[0], part, look, label)
-    own = curve[curve["arm"] == "direction"]
-    for place, (score, part) in enumerate(own.groupby("score", sort=False)):
-        _dose_line(axes[1], part, theme.series(place), theme.literal(str(score)))
+    own_arm(axes[1], curve)
     figure.supylabel("change of score (natural SD)")
     for ax, title in zip(axes, ("the target, by arm", "all scores, along the direction"), strict=True):
         theme.reference_line(ax, 0)
         theme.key_as_title(ax, title)
     figure.supxlabel("strength (standard deviations of the projection)")
     return figure
+
+
+def own_arm(ax: Axes, curve: pd.DataFrame) -> None:
+    """Change of all scores along the direction itself."""
+    for place, (score, part) in enumerate(curve[curve["arm"] == "direction"].groupby("score", sort=False)):
+        _dose_line(ax, part, theme.series(place), theme.literal(str(score)))
 
 
 def _arm(arm: str) -> tuple[theme.Look, str | None]:

@@ -12,11 +12,13 @@
     steps = summarise(decompose(Trace.open("runs/a")))
     figures.update_parts(steps, rule="cfg", weight=7.5)                          # a matplotlib Figure
     readings.read_update(steps, 7.5, rule="cfg")                                 # the sentence under it
+    update_slider(run.trace, value_range=(-1, 1))                                # in a notebook, over noise levels
 
 `study` says what is sampled, `sections_*` what is shown of it, `report` in which order.
 """
 
 from scorescope.reports.guidance import figures, readings
+from scorescope.reports.guidance.along_path import update_slider
 from scorescope.reports.guidance.report import build, build_from_pipeline, build_from_traces
 from scorescope.reports.guidance.study import compared_rules, look_below
 
@@ -28,4 +30,5 @@ __all__ = [
     "figures",
     "look_below",
     "readings",
+    "update_slider",
 ]

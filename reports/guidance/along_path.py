@@ -1,22 +1,31 @@
-"""A figure that one steps through: what both branches predict at each noise level of a path, and their difference.
+"""Figures that one steps through: what both branches predict at each noise level of a path, and their difference.
 
 along_path(trace, value_range=(-1, 1), name="CFG at w = 4")        # a ReportFigure with a frame a noise level
+update_slider(trace, value_range=(-1, 1))                          # a Slider, under the update's parts
 """
 
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorescope.analysis.guidance.decomposition import decompose, summarise
+from scorescope.data.doors import checked
+from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import visits
 from scorescope.probes.recording.trace import Trace, Visit
+from scorescope.reports.guidance.figures import update_parts
+from scorescope.reports.page import theme
 from scorescope.reports.page.numbers import between
 from scorescope.reports.page.pages import ReportFigure
-from scorescope.reports.page.strips import strips
+from scorescope.reports.page.sliders import Slider
+from scorescope.reports.page.strips import strips, strips_below
 
 COLUMNS = 10  # samples
-FRAMES = 9  # noise levels that one steps through
+FRAMES = 9  # noise levels that one steps through on a page
+STOPS = 30  # in a notebook, where they are drawn when one comes there
 OVERVIEW = 5  # of them all, in the picture that stands where scripts are off
 HOW = (
     "Along {name}: the guided prediction at falling noise levels, a column a sample. By the slider both branches and "
@@ -36,17 +45,62 @@ def along_path(trace: Trace, *, value_range: tuple[float, float], name: str) -> 
     name : str
         What made the path, for the caption.
     """
-    steps = [visit for visit in visits(trace) if visit.call == 0 and visit.first == 0 and visit.uncond is not None]
+    steps = _steps(trace)
     rows = {_level(visit): _pictures(visit.guided, value_range) for visit in _spread(steps, OVERVIEW)}
     chosen = _spread(steps, FRAMES)
-    norms = [_update(visit).flatten(1).norm(dim=1).tolist() for visit in chosen]
-    frames = {
-        _level(visit): strips(_branches(visit, value_range), [f"{norm:.2g}" for norm in of])
-        for visit, of in zip(chosen, norms, strict=True)
-    }
+    norms = [_norms(visit) for visit in chosen]
+    frames = {_level(visit): strips(_branches(visit, value_range), _marks(visit)) for visit in chosen}
     ends = [f"{between(min(norms[at]), max(norms[at]))} at {_level(chosen[at])}" for at in (0, -1)]
     reading = f"The norm of the update of these {len(norms[0])} samples is {' and '.join(ends)}."
     return ReportFigure("along_path", strips(rows), reading, HOW.format(name=name), wide=True, frames=frames)
+
+
+@checked
+def update_slider(trace: Trace, *, value_range: tuple[float, float]) -> Slider:
+    """The update's parts at all noise levels, and both branches and their difference at the one that one chooses.
+
+    Parameters
+    ----------
+    trace : Trace
+        One run of images with one or three channels, whose states and branches were kept.
+    value_range : (float, float)
+        Black and white.
+
+    Raises
+    ------
+    InputError
+        Where states or both branches were not kept.
+    """
+    steps = _steps(trace)
+    if not steps:
+        raise InputError("trace", found="no step with both branches kept", expected="a run recorded with all_branches")
+    chosen, table = _spread(steps, STOPS), decompose(trace)
+    run = {"rule": str(table["rule"].iloc[0]), "weight": float(table["weight"].iloc[0])}
+    parts = summarise(table)
+
+    @theme.styled
+    def draw(place: int) -> Figure:
+        visit = chosen[place]
+        figure, ax = strips_below(2.4, _branches(visit, value_range), _marks(visit))
+        update_parts(parts, **run, ax=ax)
+        ax.axvline(visit.sigma, color=theme.REFERENCE)
+        return figure
+
+    return Slider(draw, [f"{visit.sigma:.3g}" for visit in chosen], start=len(chosen) // 2, name="σ")
+
+
+def _steps(trace: Trace) -> list[Visit]:
+    """First calls of the first samples, where both branches are known."""
+    return [visit for visit in visits(trace) if visit.call == 0 and visit.first == 0 and visit.uncond is not None]
+
+
+def _norms(visit: Visit) -> list[float]:
+    norms: list[float] = _update(visit).flatten(1).norm(dim=1).tolist()
+    return norms
+
+
+def _marks(visit: Visit) -> list[str]:
+    return [f"{norm:.2g}" for norm in _norms(visit)]
 
 
 def _level(visit: Visit) -> str:

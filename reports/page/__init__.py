@@ -12,7 +12,7 @@
     page.outcome.status                                     # "complete"; the page is report/index.html
 
 A section that fails is named on the page, and the others stand. `theme` says what a colour means and how large a figure
-is; `to_latex` writes a table for a paper.
+is; `to_latex` writes a table for a paper; a `Slider` steps through figures in a notebook.
 """
 
 from scorescope.reports.page import theme
@@ -27,6 +27,7 @@ from scorescope.reports.page.pages import (
     Section,
     write_report,
 )
+from scorescope.reports.page.sliders import Slider
 
 __all__ = [
     "Finding",
@@ -35,6 +36,7 @@ __all__ = [
     "ReportTable",
     "ReportWriter",
     "Section",
+    "Slider",
     "theme",
     "to_latex",
     "write_index",

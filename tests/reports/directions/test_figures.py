@@ -8,7 +8,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from tests.artists import faults
 
+from scorescope.data import InputError
+from scorescope.reports import directions
 from scorescope.reports.directions import figures
 from scorescope.reports.directions.workbench import finding_of
 
@@ -300,3 +303,17 @@ def test_findings_say_what_both_show(case):
             else verdict
         ]
     )
+
+
+def test_a_slider_over_doses_shows_the_samples_and_the_scores_at_its_place():
+    samples = {2.0: pictures(2), -2.0: pictures(2).flip(0), 0.0: pictures(2)}
+    slider = directions.dose_slider(samples, curve())
+    assert slider.places == ["-2", "+0", "+2"] and slider.start == 2
+    figure = slider.draw(0)
+    assert faults(figure) == [] and legend(figure) == {"size", "frame"}
+    above, strip = figure.axes
+    assert line(figure, "size")[:, 1].tolist() == [-1, 0, 1]
+    assert any(list(drawn.get_xdata()) == [-2, -2] for drawn in above.get_lines())
+    np.testing.assert_allclose(strip.images[0].get_array()[:, :4], (pictures(2)[1].movedim(0, -1) + 1) / 2, atol=1e-6)
+    with pytest.raises(InputError, match=r"^samples: found"):
+        directions.dose_slider({}, curve())

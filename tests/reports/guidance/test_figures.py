@@ -3,9 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from tests.artists import faults
 
 from scorescope.data import InputError
-from scorescope.reports.guidance import figures
+from scorescope.probes import Recording, load_model, sample
+from scorescope.probes.experiments import visits
+from scorescope.probes.models import edm_sigmas
+from scorescope.reports.guidance import figures, update_slider
 
 
 def table(**columns):
@@ -47,3 +51,35 @@ def test_settings_without_the_field_are_left_out():
     assert set(lines) == {"APG"}
     with pytest.raises(InputError, match=r"^x: found 'rule_phi'; expected one of weight, rule_eta"):
         figures.against_field(found, "contrast", x="rule_phi", label="contrast")
+
+
+@pytest.fixture(scope="module")
+def run():
+    model = load_model("digits")
+    options = {"seeds": range(3), "condition": model.conditions(3), "sigmas": edm_sigmas(4), "progress": False}
+    keep = Recording(value_range=(-1, 1), keep=True, all_branches=True)
+    return sample(model.denoiser, record=keep, **options).trace
+
+
+def test_a_slider_over_noise_levels_shows_the_parts_and_the_branches_at_its_place(run):
+    slider = update_slider(run, value_range=(-1, 1))
+    steps = [visit for visit in visits(run) if visit.call == 0]
+    assert slider.places == [f"{visit.sigma:.3g}" for visit in steps] and slider.name == "σ"
+    figure, at = slider.draw(1), steps[1]
+    assert faults(figure) == []
+    above, *rows = figure.axes
+    assert any(list(line.get_xdata()) == [at.sigma] * 2 for line in above.get_lines())
+    assert [ax.get_ylabel() for ax in rows] == ["cond", "uncond", "update"]
+    first = ((at.cond[0, 0] + 1) / 2).clamp(0, 1)
+    np.testing.assert_allclose(rows[0].images[0].get_array()[:, : first.shape[1]], first, atol=1e-6)
+    norms = (at.cond - at.uncond).flatten(1).norm(dim=1)
+    assert [tick.get_text() for tick in rows[0].get_xticklabels()] == [f"{norm:.2g}" for norm in norms]
+
+
+def test_a_slider_needs_both_branches():
+    model = load_model("digits")
+    options = {"seeds": range(2), "condition": model.conditions(2), "sigmas": edm_sigmas(3), "progress": False}
+    for keep, words in ((Recording(), "not kept"), (Recording(keep=True), "both branches kept")):
+        trace = sample(model.denoiser, record=keep, **options).trace
+        with pytest.raises(InputError, match=f"^trace: found .*{words}"):
+            update_slider(trace, value_range=(-1, 1))
