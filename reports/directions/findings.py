@@ -33,15 +33,8 @@ def readable(final: pd.DataFrame) -> list[Finding]:
     ]
     text = f"A linear probe reads {', '.join(texts)} of the test images"
     weakest = min(value for value in beyond if value > 1) if len(shown) else max(beyond)
-    found = Finding(
-        f"{text} right.",
-        weakest,
-        "probe_map",
-        n=rows["n"].min(),
-        unit="test images",
-        doubt=f"{text} right: not told from chance.",
-    )
-    return [found]
+    doubt = f"{text} right: not told from chance."
+    return [Finding(f"{text} right.", weakest, "probe_map", n=rows["n"].min(), unit="test images", doubt=doubt)]
 
 
 def steered(found: SteerCurve, label: str) -> list[Finding]:
