@@ -75,14 +75,14 @@ def update_slider(trace: Trace, *, value_range: tuple[float, float]) -> Slider:
     if not steps:
         raise InputError("trace", found="no step with both branches kept", expected="a run recorded with all_branches")
     chosen, table = _spread(steps, STOPS), decompose(trace)
-    run = {"rule": str(table["rule"].iloc[0]), "weight": float(table["weight"].iloc[0])}
+    rule, weight = str(table["rule"].iloc[0]), float(table["weight"].iloc[0])
     parts = summarise(table)
 
     @theme.styled
     def draw(place: int) -> Figure:
         visit = chosen[place]
         figure, ax = strips_below(2.4, _branches(visit, value_range), _marks(visit))
-        update_parts(parts, **run, ax=ax)
+        update_parts(parts, rule=rule, weight=weight, ax=ax)
         ax.axvline(visit.sigma, color=theme.REFERENCE)
         return figure
 

@@ -11,10 +11,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from scorescope.data.doors import checked
+from scorescope.data.errors import InputError
 from scorescope.reports.page.rendered import render_figure
 from scorescope.reports.page.texts import clean_texts
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Slider:
     """A figure a place of a slider, drawn when the slider comes there.
@@ -38,6 +41,12 @@ class Slider:
     places: Sequence[str]
     start: int = 0
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < len(self.places):
+            raise InputError(
+                "start", found=f"{self.start} of {len(self.places)} places", expected="one of them, from 0"
+            )
 
     def __repr__(self) -> str:
         return f"Slider({self.name}: {', '.join(self.places)})"
