@@ -38,10 +38,11 @@ def read_runs(table: pd.DataFrame, ranges: pd.DataFrame) -> str:
         )
         peak = table[(table["quantity"] == name) & table["shown"]].iloc[0]
         told.append(
-            f"{name.replace('_', ' ')} at {where} (at σ = {peak['sigma']:.3g} by {peak['value']:.3g}, "
+            f"{name.replace('_', ' ')} at {where} (clearest at σ = {peak['sigma']:.3g}, by {peak['value']:.3g}, "
             f"{peak['low']:.3g} to {peak['high']:.3g}, beside {peak['first']:.3g})"
         )
-    more = f", and {len(names) - MOST} more" if len(names) > MOST else ""
+    others = [name.replace("_", " ") for name in names[MOST:]]
+    more = f"; and {', '.join(others)}" if others else ""
     return f"Of {looked} these are shown to differ: {'; '.join(told)}{more}."
 
 
@@ -65,7 +66,12 @@ def read_ends(ends: pd.DataFrame) -> str:
         for row in known[known["shown"]].itertuples()
     ]
     names = ", ".join(known["quantity"])
-    return f"Of what they ended with ({names}) " + (f"{'; '.join(shown)}." if shown else "nothing is shown to differ.")
+    least = (known["detectable"] / known["first"].abs()).median()
+    none = (
+        f"nothing is shown to differ; a difference of {least:.1%} of a mean, in the median over them, would have been "
+        "shown 8 times in 10."
+    )
+    return f"Of what they ended with ({names}) " + (f"{'; '.join(shown)}." if shown else none)
 
 
 def read_arguments(first: Trace, second: Trace) -> str:
