@@ -15,23 +15,45 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from scorescope.data.written_files import alone_in
-from scorescope.probes.models.model import load_model
-from scorescope.reports import directions, fid, gaussian, guidance
 from scorescope.reports.cli.endings import this_command
 from scorescope.reports.cli.threads import threads
-from scorescope.reports.directions import load_subject
 from scorescope.reports.page.files import make_folder
 from scorescope.reports.page.index import write_index
 from scorescope.reports.page.pages import Outcome
 
 QUIETLY: dict[str, Any] = {"quick": True, "progress": False}  # bars of several processes would overwrite each other
-# in the order of the index page
+
+
+def _guidance(out: Path) -> Outcome:
+    from scorescope.probes.models.model import load_model
+    from scorescope.reports import guidance
+
+    return guidance.build(out, load_model("digits"), command=this_command(), **QUIETLY)
+
+
+def _gaussian(out: Path) -> Outcome:
+    from scorescope.probes.models.model import load_model
+    from scorescope.reports import gaussian
+
+    return gaussian.build(out, load_model("digits"), command=this_command(), **QUIETLY)
+
+
+def _fid(out: Path) -> Outcome:
+    from scorescope.reports import fid
+
+    return fid.build(out, command=this_command(), **QUIETLY)
+
+
+def _directions(out: Path) -> Outcome:
+    from scorescope.reports import directions
+
+    return directions.build(out, directions.load_subject("shapes"), command=this_command(), **QUIETLY)
+
+
+# in the order of the index page; each imports its own instrument alone, in its own process
 REPORTS: dict[str, Callable[[Path], Outcome]] = {
-    "guidance": lambda out: guidance.build(out, load_model("digits"), command=this_command(), **QUIETLY),
-    "gaussian": lambda out: gaussian.build(out, load_model("digits"), command=this_command(), **QUIETLY),
-    "fid": lambda out: fid.build(out, command=this_command(), **QUIETLY),
-    "directions": lambda out: directions.build(out, load_subject("shapes"), command=this_command(), **QUIETLY),
-}
+    "guidance": _guidance, "gaussian": _gaussian, "fid": _fid, "directions": _directions,
+}  # fmt: skip
 FIRST = ("gaussian", "fid", "directions", "guidance")  # the short ones first: there is soon something to look at
 
 
