@@ -20,9 +20,9 @@ from scorescope.probes.recording.trace import Trace
 from scorescope.probes.recording.weights import paths, row_rules, row_weights
 
 # what a mean of a quantity can be, by the last word of its name
-LIMITS = {
-    "share": (0.0, 1.0), "saturation": (0.0, 1.0), "norm": (0.0, np.inf), "ratio": (0.0, np.inf),
-    "contrast": (0.0, np.inf),
+LIMITS = {  # what quantities can be, by patterns of their whole names
+    "(.*_)?share|saturation": (0.0, 1.0), "(.*_)?(norm|ratio|rms|floor)|contrast|overshoot_mean": (0.0, np.inf),
+    "one_minus_cos_(denoised|eps)": (0.0, 2.0), "cos_(denoised|eps)": (-1.0, 1.0),
 }  # fmt: skip
 SWEPT = Column(
     "rule_*", object, "", "value of the field of the rule that is named behind rule_, where a sweep varied it, in the "
@@ -108,8 +108,8 @@ def summarise_runs(
     are cut at the ends of what a quantity can be, and hold as they did; differences are not summarised here.
     """
     found = summarise_by(table, by=by, quantities=quantities)
-    for word, (least, most) in LIMITS.items():
-        named = found["quantity"].str.endswith(f"_{word}") | (found["quantity"] == word)
+    for pattern, (least, most) in LIMITS.items():
+        named = found["quantity"].str.fullmatch(pattern)
         found.loc[named, ["low", "high"]] = found.loc[named, ["low", "high"]].clip(least, most)
     groups = table.groupby(list(by), sort=False, dropna=False)  # in the order of the summary, once a quantity
     place = list(found).index("n") + 1

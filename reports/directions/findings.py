@@ -20,8 +20,16 @@ _LATER = {
 }
 
 
-def readable(final: pd.DataFrame) -> list[Finding]:
-    """The attributes that are read better than chance, each at its best cell, on test images."""
+def readable(final: pd.DataFrame, *, right: str = "right") -> list[Finding]:
+    """The attributes that are read better than chance, each at its best cell, on test images.
+
+    Parameters
+    ----------
+    final : DataFrame
+        The chosen cells.
+    right : str
+        What it means that a probe reads an image right, where labels are not what is to be seen.
+    """
     rows = final.dropna(subset=["value", "low"])
     if rows.empty:
         return []
@@ -33,8 +41,8 @@ def readable(final: pd.DataFrame) -> list[Finding]:
     ]
     text = f"A linear probe reads {', '.join(texts)} of the test images"
     weakest = min(value for value in beyond if value > 1) if len(shown) else max(beyond)
-    doubt = f"{text} right: not told from chance."
-    return [Finding(f"{text} right.", weakest, "probe_map", n=rows["n"].min(), unit="test images", doubt=doubt)]
+    doubt = f"{text} {right}: not told from chance."
+    return [Finding(f"{text} {right}.", weakest, "probe_map", n=rows["n"].min(), unit="test images", doubt=doubt)]
 
 
 def steered(found: SteerCurve, label: str) -> list[Finding]:

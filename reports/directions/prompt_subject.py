@@ -170,6 +170,7 @@ def pipeline_subject(
         prompts.conditions, prompts.drawn, told=prompts.names, source=model.source,
         groups=torch.arange(len(plan)).repeat_interleave(2),
         pictures=lambda some: decode(decoder, some).clamp(-1, 1), images_are="images of the pipeline",
+        labels_are="as their prompts asked, whatever is to be seen in them",
         left_out=LEFT_OUT, batch=batch, prompts=list(pairs), judged=judged,
         about=_about(pipe, shared, model, pairs, latents),
     )  # fmt: skip

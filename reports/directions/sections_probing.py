@@ -126,5 +126,5 @@ def probe_section(bench: Workbench) -> Section:
             ReportTable("probes_final", scan.final, "The best cell on validation, scored once on test images."),
             ReportTable("probes", scan.table, shown=False),
         ],
-        findings=findings.readable(scan.final),
+        findings=findings.readable(scan.final, right=bench.subject.labels_are),
     )  # fmt: skip

@@ -87,6 +87,8 @@ class Subject:
         Images to what can be shown, (n, channel, y, x) in [-1, 1]; by default they can be shown themselves.
     images_are : str
         What the labelled images are, for captions.
+    labels_are : str
+        How a sentence says that an image is read as its label has it.
     left_out : mapping of str to str
         Sections that cannot apply, by their name in the report, and why not.
     batch : int
@@ -111,6 +113,7 @@ class Subject:
     groups: Tensor | None = None
     pictures: Callable[[Tensor], Tensor] = lambda images: images
     images_are: str = "real images"
+    labels_are: str = "right"
     left_out: Mapping[str, str] = field(default_factory=dict)
     batch: int = 64  # larger ones leave the processor's cache
     loaded_as: str = field(default="", init=False, compare=False)  # `replace` does not carry it over

@@ -119,6 +119,7 @@ class Study:
         scores = len(SIGMAS) * (2 * count if self.quick else 5 * count)
         return len(self.seeds) * CALLS[self.quick] + scores + len(MEMORY_SIGMAS) * 2 * count
 
+    @torch.no_grad()
     def cost(self) -> str:
         """What it takes, from a call that is timed here."""
         x = self.train[: len(self.seeds)].float()

@@ -73,7 +73,8 @@ class Finding:
             return f"How many {self.unit} it would take cannot be said from {self.n:g}."
         least = self.n / self.strength**2
         if least > OUT_OF_REACH * self.n:
-            return f"If it is there, it would take more than {OUT_OF_REACH} times these {self.n:g} {self.unit}."
+            more = f"more than {OUT_OF_REACH} times these {self.n:g} {self.unit}"
+            return f"If there is such a difference, it would take {more}."
         return f"If it is as large as measured, about {_rounded_up(least)} {self.unit} would show it, not {self.n:g}."
 
 

@@ -7,6 +7,7 @@ from tests.oracles import diagonal_pair, random_pair
 from scorescope.analysis import decompose
 from scorescope.analysis.guidance import compare, decompose_bands, decompose_centred, summarise
 from scorescope.analysis.guidance.decomposition import DECOMPOSITION, ROUNDING, _one_minus_cos
+from scorescope.analysis.guidance.run_keys import summarise_runs
 from scorescope.data import InputError
 from scorescope.probes import APG, CFG, Recording, Trace, sample
 from scorescope.probes.models import NoiseLevel, edm_sigmas, from_denoised, to_denoised
@@ -283,3 +284,25 @@ def test_a_centred_share_of_nothing_is_missing_with_its_reason(cond, moved, reas
     table = decompose_centred(record(Partly(cond, moved), CFG(2.0), centred=True))
     assert (table["missing"] == np.where(table["sigma"] > 1, reason, SAME)).all()
     assert table["centred_parallel_share"].isna().all() and table["centred_update_norm"].notna().all()
+
+
+def test_intervals_end_where_a_quantity_does():
+    """One minus a cosine was said to be 0.009 (-0.028 to 0.017): it cannot be below nothing."""
+    few = np.array([0.0, 0.001, 0.03])
+    names = [
+        "one_minus_cos_denoised",
+        "one_minus_cos_eps",
+        "update_rms",
+        "norm_floor",
+        "overshoot_mean",
+        "parallel_share",
+    ]
+    table = pd.DataFrame({name: few for name in names} | {"cos_denoised": 1 - few, "parallel_coefficient": few - 0.01})
+    table = table.assign(group=0, sample=range(3), run=0)
+    found = summarise_runs(table, by=["group"], quantities=[*names, "cos_denoised", "parallel_coefficient"])
+    found = found.set_index("quantity")
+    assert (found.loc[names, "low"] == 0).all() and found.loc["cos_denoised", "high"] == 1
+    assert found.loc["parallel_coefficient", "low"] < 0  # signed
+    far = pd.DataFrame({"one_minus_cos_eps": [1.9, 1.95, 2.0], "group": 0, "sample": range(3), "run": 0})
+    high = summarise_runs(far, by=["group"], quantities=["one_minus_cos_eps"])["high"].iloc[0]
+    assert 1.95 < high <= 2  # of opposite predictions, not cut at 1

@@ -19,6 +19,8 @@ def probe(name, value, low, high, chance=0.5):
 def test_only_attributes_that_are_read_are_named():
     (found,) = findings.readable(pd.DataFrame([probe("size", 0.9, 0.8, 0.95), probe("hue", 0.55, 0.4, 0.7)]))
     assert found.text == "A linear probe reads size with 90% (80% to 95%) at up.1, σ = 0.3 of the test images right."
+    (asked,) = findings.readable(pd.DataFrame([probe("size", 0.9, 0.8, 0.95)]), right="as asked")
+    assert asked.text.endswith("of the test images as asked.")
     assert found.strength == pytest.approx(4)
     (none,) = findings.readable(pd.DataFrame([probe("hue", 0.55, 0.4, 0.7)]))
     assert not none.is_shown and none.doubt.endswith(": not told from chance.")

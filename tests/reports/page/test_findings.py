@@ -62,7 +62,7 @@ def test_what_is_open_is_said_with_its_doubt_and_the_data_it_would_take():
     assert Finding("", 0.0, n=8, unit="pairs").needs == "How many pairs it would take cannot be said from 8."
     assert Finding("", 0.1).needs == ""
     assert "about 1 000 000 samples" in Finding("", 0.1, n=10_000).needs
-    assert "it would take more than 100 times these 100 samples." in Finding("", 0.05, n=100).needs
+    assert "such a difference, it would take more than 100 times these 100 samples." in Finding("", 0.05, n=100).needs
 
 
 def test_the_largest_of_several_is_corrected_for_their_number():
