@@ -94,7 +94,7 @@ def lost_first(half: pd.DataFrame) -> list[Finding]:
     first, second = ranked.iloc[0], ranked.iloc[1]
     levels = [f"at σ = {told(row, 'sigma', form='.2g')}" for row in (first, second)]
     texts = [f"{row['attribute']} {level}" for row, level in zip((first, second), levels, strict=True)]
-    text = f"As noise grows, {first['attribute']} is lost first, {levels[0]}, and {texts[1]}"
+    text = f"As noise grows, denoised images lose {first['attribute']} first, {levels[0]}, and {texts[1]}"
     logs = [pd.Series({end: np.log(row[end]) for end in ("sigma", "low", "high")}) for row in (first, second)]
     found = strength_apart(logs[0], logs[1], "sigma")
     doubt = f"Which attribute is lost first as noise grows: {', '.join(texts)}."

@@ -89,12 +89,12 @@ def by_choice(audit: pd.DataFrame, *, figure: str = "audit", own_data: bool = Tr
     text = (
         f"{'Choosing' if own_data else 'Self-test: choosing'} among the images alone ({best}, worth "
         f"{after['effective_size']:.0f} of {before['effective_size']:.0f}) takes FD from {told(before, 'value')} to "
-        f"{told(after, 'value')} in draws of {after['n']}, and a second feature space moves by "
-        f"{said.second_change:+.0%}"
+        f"{told(after, 'value')} in draws of {after['n']} images, while that of a second feature space "
+        f"{'rises' if said.second_change > 0 else 'falls'} by {abs(said.second_change):.0%}"
     )
     doubt = f"{text}: not told from a random choice."
     apart = strength_apart(before, after, "value")
-    meaning = "no image was changed, so that part of FD is about which images there are, not how good one is"
+    meaning = "no image was changed, so that part of FD is about which images are in the set"
     return [Finding(f"{text}: {meaning}.", apart, figure, doubt=doubt, own_data=own_data)]
 
 

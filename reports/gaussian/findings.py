@@ -26,7 +26,7 @@ def as_good(levels: pd.DataFrame) -> list[Finding]:
     return [
         Finding(
             f"From σ = {row['sigma']:g} up a Gaussian fitted to the data predicts as well as any of the laws compared, "
-            f"to {row['margin']:g} of what is to be explained: the network's predictions ask for no finer law there.",
+            f"to {row['margin']:g} of what is to be explained; what all of them leave unexplained is another matter.",
             clear, "laws",
             doubt="At the highest noise level it is not shown that the Gaussian is as good as every other law.",
         )
@@ -58,7 +58,8 @@ def calls_saved(skips: pd.DataFrame) -> list[Finding]:
     row, as_good = fewest_calls(fewer)
     error = told(row, "against_none", of="against_none")
     doubt = f"No saving of calls is shown to cost at most {AS_GOOD:.0%} of the median error"
-    nearest = f"{row['calls']} of {none['calls']} come nearest, with a median error {error} times that of all calls"
+    fewer_calls = f"{row['calls']} calls in place of {none['calls']} come nearest"
+    nearest = f"{fewer_calls}, with a median error {error} times that of all calls"
     if as_good:
         doubt += f" once corrected for the {len(fewer)} jumps that were looked at"
     found = strength_of(row, "against_none", of="against_none", nothing=1 + AS_GOOD, of_several=len(fewer))

@@ -58,7 +58,10 @@ def where_to_guide(curve: pd.DataFrame, interval: pd.DataFrame, calls: pd.DataFr
         "sample lie outside: guiding less is worth a try there."
     )
     if last["information_low"] > last["bound"]:
-        text += " In sum the two branches differ by more than labels can tell; why that may be stands with the figure."
+        text += (
+            " In sum the two branches differ by more than labels can tell: they are not exact, and these noise levels "
+            "a place to try."
+        )
     found = strength_of(last, "information", of="information")
     return [Finding(text, found, "information", n=last["n"], doubt="Where the condition tells anything is open.")]
 
@@ -86,15 +89,17 @@ def out_of_range(effects: pd.DataFrame, strong: float) -> list[Finding]:
 
 def diversity(effects: pd.DataFrame) -> list[Finding]:
     """How diversity within a class changes under each setting that is compared."""
-    found = []
-    for row in _parts(effects, "diversity").to_dict("records"):
+    found, rows = [], _parts(effects, "diversity")
+    cfg = rows[rows["setting"].str.startswith("CFG") & (rows["value"] < 0)]
+    lost = any(strength_of(row, "value") > 1 for _, row in cfg.iterrows())  # else there is nothing to restore
+    for row in rows.to_dict("records"):
         part = pd.Series(row)
         way, size = ("lower", -1) if part["value"] < 0 else ("higher", 1)
         low, high = sorted((size * part["low"], size * part["high"]))
         change = f"{size * part['value']:.3g} {way} (95 % {low:.3g} to {high:.3g})"
         text = f"Diversity within a class, in units of the features, is {change} under {part['setting']} than under "
         text += f"{part['against']}."
-        more = part["claimed"].startswith("above") and part["verdict"] == "opposite"
+        more = lost and part["claimed"].startswith("above") and part["verdict"] == "opposite"
         against = " The rule was reported to restore it, and does not here." if more else ""
         # the figure shows CFG and APG alone
         figure = "diversity" if part["setting"].startswith("CFG") else "calls_quality"

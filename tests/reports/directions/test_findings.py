@@ -67,7 +67,9 @@ def half(name, sigma, low, high, reached=1.0):
 
 def test_lost_first_is_said_of_intervals_that_do_not_meet():
     (found,) = findings.lost_first(pd.DataFrame([half("hue", 6.0, 5.0, 7.0), half("size", 2.0, 1.5, 3.0)]))
-    assert found.is_shown and found.text.startswith("As noise grows, size is lost first, at σ = 2 (1.5 to 3), and hue")
+    assert found.is_shown and found.text.startswith(
+        "As noise grows, denoised images lose size first, at σ = 2 (1.5 to 3), and hue"
+    )
     (open_,) = findings.lost_first(pd.DataFrame([half("hue", 4.0, 2.5, 7.0), half("size", 2.0, 1.5, 3.0)]))
     assert not open_.is_shown
     assert findings.lost_first(pd.DataFrame([half("hue", 6.0, 5.0, 7.0), half("size", 2.0, 1.5, 3.0, 0.5)])) == []

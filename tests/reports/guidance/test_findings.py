@@ -69,9 +69,12 @@ def test_diversity_that_is_not_restored_is_said():
     row = effect(
         "diversity", "interval, w = 8", -0.4, -0.5, -0.3, against="CFG, w = 8", claimed="above 0", verdict="opposite"
     )
-    (found,) = findings.diversity(pd.DataFrame([row]))
+    cfg = effect("diversity", "CFG, w = 8", -0.9, -1.0, -0.8, against="CFG, w = 1", claimed="below 0", verdict="shown")
+    found = findings.diversity(pd.DataFrame([row, cfg]))[0]
     assert "is 0.4 lower (95 % 0.3 to 0.5) under interval, w = 8 than under CFG, w = 8. The rule" in found.text
     assert found.text.endswith("reported to restore it, and does not here.")
+    unlost = findings.diversity(pd.DataFrame([row, {**cfg, "high": 0.1}]))[0]
+    assert "restore" not in unlost.text  # there is no loss to restore
     (plain,) = findings.diversity(pd.DataFrame([{**row, "verdict": "shown", "value": 0.4, "low": 0.3, "high": 0.5}]))
     assert "restore" not in plain.text and plain.is_shown
 
