@@ -79,9 +79,7 @@ def load_denoiser(name: str | Path, *, device: str | torch.device = "cpu") -> tu
     InputError
         If the file is missing, damaged, of another kind, or does not match the hash on its card.
     """
-    denoiser, card = load_network(name, _build, folder=SHIPPED, kind=FORMAT, device=device)
-    faster: EDMDenoiser = denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by a seventh
-    return faster, card
+    return load_network(name, _build, folder=SHIPPED, kind=FORMAT, device=device)
 
 
 def _build(metadata: dict[str, str]) -> EDMDenoiser:
