@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
 import pytest
+import threadpoolctl
+import torch
 
 from scorescope.data import InputError
 from scorescope.reports.cli import all_reports
 from scorescope.reports.cli import commands as cli
+from scorescope.reports.cli.threads import threads
 
 
 def run(monkeypatch, *arguments):
@@ -214,3 +217,14 @@ def test_options_that_would_say_nothing_are_refused(tmp_path, monkeypatch, capsy
     assert run(monkeypatch, *arguments.split(), "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_threads_are_set_within_the_block_alone():
+    before = torch.get_num_threads()
+    with threads(1):
+        assert torch.get_num_threads() == 1
+        assert all(pool["num_threads"] == 1 for pool in threadpoolctl.threadpool_info())
+        with threads(2):
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
