@@ -46,7 +46,12 @@ READERS = Schema(
         Column("seeds", int, "", "seeds moved"),
         Column("effect", float, "1", "mean change of the target's score a unit of strength"),
         *ends("1", "bootstrap over seeds", of="effect"),
-        Column("off_target", float, "1", "root of the sum of squares of the other scores' mean changes"),
+        Column(
+            "off_target",
+            float,
+            "1",
+            "root of the sum of squares of the other scores' mean changes; missing without others",
+        ),
         Column("purity", float, "1", "|effect| / (|effect| + off_target); missing where no other score is judged"),
         *ends("1", "bootstrap over seeds", of="purity"),
         Column("reads_best", bool, "", "highest auc, or not told apart from it: the difference's interval holds 0"),
@@ -131,12 +136,11 @@ def compare_directions(
     control = np.arange(len(every)) >= len(directions)
     projected = np.stack([_projected(direction, values) for direction in every])
     aucs = _auc_draws(projected, positive, resamples, seed)
-    effects, off, seeds, scores = _effect_draws(every, effect, resamples, seed)
+    effects, off, seeds = _effect_draws(every, effect, resamples, seed)
     tests = _tests(directions, effects[0], laws, effect)
     size = np.abs(effects) + off
-    purity = np.divide(np.abs(effects), size, out=np.zeros_like(size), where=size > 0)
-    alone = scores == 1  # with no other score, a share of 1 says nothing: the one that moves most is the best
-    ranked, purity = (effects, np.full_like(purity, np.nan)) if alone else (purity, purity)
+    purity = np.divide(np.abs(effects), size, out=np.zeros_like(size), where=size != 0)
+    ranked = effects if np.isnan(purity).all() else purity
     beyond = effects - np.abs(effects[:, control]).max(1, keepdims=True)
     shown = (tests["p_random"] <= ERROR) & ~(tests["p_shuffled"] > ERROR) & (tests["untested"] == "")
     moves = ~control & shown.to_numpy() & (_low(effects) > 0) & (_low(beyond) > 0)
@@ -236,8 +240,11 @@ class _Ordered:
 
 def _effect_draws(
     directions: Sequence[Direction], effect: DirectionEffect, resamples: int, seed: int
-) -> tuple[Floats, Floats, int, int]:
-    """Mean effects on the target and off it, each (1 + resamples, direction), and the numbers of seeds and scores."""
+) -> tuple[Floats, Floats, int]:
+    """Mean effects on the target and off it, each (1 + resamples, direction), and the number of seeds.
+
+    Off it they are NaN where the target is the only score.
+    """
     found: list[dict[str, Floats]] = []
     for direction in directions:
         found.append(_changes(direction, effect(direction)))
@@ -250,8 +257,8 @@ def _effect_draws(
     changes = np.stack([np.stack([part[name] for name in names]) for part in found])  # (direction, score, seed)
     means = SeedDraws.of(count, resamples=resamples, seed=seed).means(np.moveaxis(changes, 2, 0))
     target = names.index(directions[0].attribute)
-    off = np.linalg.norm(np.delete(means, target, axis=2), axis=2)
-    return means[:, :, target], off, count, len(names)
+    others = np.delete(means, target, axis=2) if len(names) > 1 else np.full_like(means, np.nan)
+    return means[:, :, target], np.linalg.norm(others, axis=2), count
 
 
 def _changes(direction: Direction, found: Mapping[str, Tensor]) -> dict[str, Floats]:

@@ -7,6 +7,7 @@ Nothing is inherited and nothing is registered. `evaluate` calls a denoiser and 
 """
 
 import math
+import time
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -90,6 +91,18 @@ def sigma_range(denoiser: object, *, low: float = 0.0, high: float = math.inf) -
         found = f"levels from {least:.4g} to {largest:.4g}"
         raise InputError("denoiser.sigma_range", found=found, expected=f"levels between {low:.4g} and {high:.4g}")
     return max(low, least), min(high, largest)
+
+
+@torch.no_grad()
+def seconds_a_call(denoiser: Denoiser, x: Tensor, condition: Condition) -> float:
+    """Wall time of one call on a batch, at a noise level that the denoiser knows: of the second of two calls."""
+    least, largest = sigma_range(denoiser)
+    levels = torch.full((len(x),), min(max(1.0, least), largest), dtype=x.dtype, device=x.device)
+    for _ in range(2):  # the first one may set things up
+        started = time.perf_counter()
+        float(denoiser(x, levels, condition).sum())  # waits for an accelerator
+        seconds = time.perf_counter() - started
+    return seconds
 
 
 def working_dtype(like: Tensor) -> torch.dtype:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -24,6 +25,8 @@ from scorescope.reports.cli.threads import threads
 from scorescope.reports.page.requests import Request
 from scorescope.reports.studies.differences import changed_facts, changed_inputs, changed_tables
 from scorescope.reports.studies.made import MadeReport, read_made
+
+MOST_THREADS = 1024
 
 
 @displayed
@@ -83,7 +86,7 @@ def rerun(manifest: Path | str, out: Path | None = None) -> Rerun:
     """
     then = read_made(manifest)
     request = read_request(then)
-    with _folder(out) as folder, threads(int(then.facts.get("threads") or torch.get_num_threads())):
+    with _folder(out) as folder, threads(_threads(then.facts.get("threads"))):
         run(request, folder)
         now = read_made(folder)
         inputs = changed_inputs(then.inputs, now.inputs)
@@ -108,6 +111,12 @@ def read_request(made: MadeReport) -> Request:
         missing = asked.get("missing", "it is of an earlier version, which kept no request")
         raise InputError(source, found=f"nothing to ask for again: {missing}", expected="the report of a command")
     return request_of(command, options, Path(folder), source=source)
+
+
+def _threads(recorded: Any) -> int:
+    """As many threads as then, as far as a manifest says a number that there can be."""
+    sound = type(recorded) is int and 1 <= recorded <= MOST_THREADS
+    return recorded if sound else torch.get_num_threads()
 
 
 @contextlib.contextmanager

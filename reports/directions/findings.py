@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scorescope.analysis.directions.steering import SteerCurve
+from scorescope.reports.directions.phrases import beyond
 from scorescope.reports.directions.study import site_name
 from scorescope.reports.page.findings import Finding, strength_apart, strength_of
 from scorescope.reports.page.numbers import told
@@ -50,7 +51,7 @@ def steered(found: SteerCurve, label: str) -> list[Finding]:
     row = found.verdicts.iloc[0]
     text = (
         f"Adding the direction of {label} moves the judge's score by {told(row, 'effect', of='effect', form='.2g')} "
-        f"standard deviations, {_beyond(row)}"
+        f"standard deviations, {beyond(row)}"
     )
     clear = strength_of(row, "margin") if row["margin"] > 0 else 0.0
     shown = row["verdict"] == "steerable"
@@ -60,14 +61,6 @@ def steered(found: SteerCurve, label: str) -> list[Finding]:
             n=0 if row["verdict"] == "not steerable" else row["n"], unit="seeds", doubt=f"{text}: {row['verdict']}.",
         )
     ]  # fmt: skip
-
-
-def _beyond(row: "pd.Series[float]") -> str:
-    """By how much an effect is more, or less, than the largest control's."""
-    if row["margin"] < 0:
-        less = pd.Series({"margin": -row["margin"], "low": -row["high"], "high": -row["low"]})
-        return f"{told(less, 'margin', form='.2g')} less than the largest control"
-    return f"{told(row, 'margin', form='.2g')} more than the largest control"
 
 
 def earlier(gaps: pd.DataFrame) -> list[Finding]:

@@ -33,6 +33,14 @@ def with_ends(row: "Mapping[Any, Any] | pd.Series[Any]", value: str, spec: str, 
     return f"{number(float(row[value]), spec)} ({'; '.join(part for part in (note, ends) if part)})"
 
 
+def beyond(row: "Mapping[Any, Any] | pd.Series[Any]") -> str:
+    """The margin of an effect with its interval, and the bar it is taken from: a control, or the relevant size."""
+    ends = [row[f"margin_{end}" if f"margin_{end}" in row else end] for end in ("low", "high")]
+    side = "beyond" if row["margin"] > 0 else "from"
+    bar = f"the {row['bar']}" if row["bar"] == "relevant size" else f"the largest control ({row['bar']})"
+    return f"{row['margin']:+.2g} ({ends[0]:+.2g} to {ends[1]:+.2g}) {side} {bar}"
+
+
 def alike(rows: pd.DataFrame, name: str, *, of: str = "") -> list[str]:
     """Names of the rows after the first whose intervals overlap that of the first; those without one too."""
     low, high = (f"{of}_{end}" if of else end for end in ("low", "high"))

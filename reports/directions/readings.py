@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scorescope.analysis.directions.steering import SteerCurve
-from scorescope.reports.directions.phrases import alike, not_apart, number, span, with_ends
+from scorescope.reports.directions.phrases import alike, beyond, not_apart, number, span, with_ends
 from scorescope.reports.directions.study import site_name
 from scorescope.reports.directions.workbench import ALONE, READABLE, RELEVANT
 
@@ -88,7 +88,7 @@ def read_map(table: pd.DataFrame, confirmed: pd.DataFrame, looked_at: str) -> st
         f"{site_name(row['site'])} is read with accuracy {row['accuracy']:.0%} "
         f"({row['accuracy_low']:.0%} to {row['accuracy_high']:.0%}, n = {row['images']}); the effect of its direction "
         f"is {with_ends(row, 'effect', '.2g', of='effect')} standard deviations, "
-        f"{_beyond(row)}, n = {row['n']}: {row['verdict']}."
+        f"{beyond(row)}, n = {row['n']}: {row['verdict']}."
     )
 
 
@@ -98,17 +98,14 @@ def read_dose(found: SteerCurve, label: str) -> str:
     arm = found.arms[(found.arms["arm"] == "direction")].set_index("quantity").to_dict("index")
     tested = f"p = {verdict['p']:.2g} that a control does as much: " if verdict["p"] == verdict["p"] else ""
     pure = arm["disentanglement"]
-    alone = "no other score was judged" if np.isnan(pure["value"]) else _target_share(pure)
+    share = f"share of all change that is the target's {with_ends(pure, 'value', '.0%')}"
     return (
         f"{label}: effect {with_ends(verdict, 'effect', '.2g', of='effect')} "
-        f"standard deviations from {verdict['strength_low']:g} to {verdict['strength_high']:g}, {_beyond(verdict)}; "
+        f"standard deviations from {verdict['strength_low']:g} to {verdict['strength_high']:g}, {beyond(verdict)}; "
         f"{tested}{verdict['verdict']}. Rank correlation with the "
-        f"strength {number(arm['spearman']['value'], '.2f')}; {alone}."
+        f"strength {number(arm['spearman']['value'], '.2f')}; "
+        f"{'no other score was judged' if np.isnan(pure['value']) else share}."
     )
-
-
-def _target_share(found: dict[Any, Any]) -> str:
-    return f"share of all change that is the target's {with_ends(found, 'value', '.0%')}"
 
 
 def read_windows(effects: pd.DataFrame, probes: pd.DataFrame) -> str:
@@ -331,14 +328,6 @@ def read_classes(summary: pd.DataFrame) -> str:
         f"Classification by paired losses is right in {best}{least}{apart}; eliminating losers early took "
         f"{summary['share'].mean():.0%} of the evaluations."
     )
-
-
-def _beyond(row: "pd.Series[Any]") -> str:
-    """The margin with its interval, and the bar it is taken from."""
-    ends = [row[f"margin_{end}" if f"margin_{end}" in row else end] for end in ("low", "high")]
-    side = "beyond" if row["margin"] > 0 else "from"
-    bar = f"the {row['bar']}" if row["bar"] == "relevant size" else f"the largest control ({row['bar']})"
-    return f"{row['margin']:+.2g} ({ends[0]:+.2g} to {ends[1]:+.2g}) {side} {bar}"
 
 
 def _readable(cells: pd.DataFrame) -> str:

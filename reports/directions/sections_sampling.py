@@ -71,9 +71,9 @@ def _traces(bench: Workbench, site: str, scan: ProbeScan) -> tuple[list[Emergenc
         try:
             found.append(_trace(bench, contrast, site, scan))
         except InputError as error:
-            if error.argument not in UNDECIDED:
-                raise
             errors[contrast.attribute] = error
+    if not found and (other := [error for error in errors.values() if error.argument not in UNDECIDED]):
+        raise other[0]
     return found, " ".join(f"Without {name}: {error}." for name, error in errors.items())
 
 

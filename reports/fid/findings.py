@@ -90,7 +90,7 @@ def by_choice(audit: pd.DataFrame, *, figure: str = "audit", own_data: bool = Tr
         f"{'Choosing' if own_data else 'Self-test: choosing'} among the images alone ({best}, worth "
         f"{after['effective_size']:.0f} of {before['effective_size']:.0f}) takes FD from {told(before, 'value')} to "
         f"{told(after, 'value')} in draws of {after['n']} images, while that of a second feature space "
-        f"{'rises' if said.second_change > 0 else 'falls'} by {abs(said.second_change):.0%}"
+        f"is measured {abs(said.second_change):.0%} {'higher' if said.second_change > 0 else 'lower'}"
     )
     doubt = f"{text}: not told from a random choice."
     apart = strength_apart(before, after, "value")

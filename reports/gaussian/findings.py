@@ -26,7 +26,7 @@ def as_good(levels: pd.DataFrame) -> list[Finding]:
     return [
         Finding(
             f"From σ = {row['sigma']:g} up a Gaussian fitted to the data predicts as well as any of the laws compared, "
-            f"to {row['margin']:g} of what is to be explained; what all of them leave unexplained is another matter.",
+            f"to {row['margin']:g} of what is to be explained; how much they all leave stands in the figure.",
             clear, "laws",
             doubt="At the highest noise level it is not shown that the Gaussian is as good as every other law.",
         )

@@ -8,7 +8,7 @@ from scorescope.analysis.gaussian.training import memorisation, nearest_step, tr
 from scorescope.data.checkpoints import load_snapshots
 from scorescope.probes.approximations import Approximation, TrainingSet
 from scorescope.reports.gaussian import figures, findings, readings
-from scorescope.reports.gaussian.study import BANDS, MEMORY_SIGMAS, SIGMAS, Study, bands
+from scorescope.reports.gaussian.study import MEMORY_SIGMAS, SIGMAS, Study, bands
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 DYNAMICS_SIGMAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
@@ -112,8 +112,8 @@ def memory_section(study: Study) -> Section:
         figures=[
             ReportFigure(
                 "memorisation", figures.memorisation(tables), readings.read_memory(tables, study.model.name),
-                f"{count} images each, one noise draw, 4 Rademacher probes a point. {BANDS.format('images')}"
-                f"{figures.BELOW}", wide=True,
+                f"{count} images each, one noise draw, 4 Rademacher probes a point. Bands are 95 % "
+                f"intervals of means, corrected for skewness. {figures.BELOW}", wide=True,
             )
         ],
         tables=[ReportTable("memorisation", whole, "One row a (denoiser, set, sigma, quantity).", shown=False)],

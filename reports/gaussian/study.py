@@ -1,6 +1,5 @@
 """What the Gaussian report studies: a model, its data, and the laws fitted to them, each made when first needed."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,14 +26,13 @@ from scorescope.probes.approximations import (
     fit_kmeans,
     fit_per_class,
 )
-from scorescope.probes.models.denoiser import Condition, Denoiser, sigma_range
+from scorescope.probes.models.denoiser import Condition, Denoiser, seconds_a_call, sigma_range
 from scorescope.probes.models.model import Model
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.paths import Path as NetworkPath
 from scorescope.probes.sampling.paths import run_path
 from scorescope.reports.page.numbers import duration
 
-BANDS = "Bands are 95 % bootstrap intervals over {}. "
 TOLERANCE = 1e-3  # relative squared error of the state up to which the closed form may carry
 SIGMAS = (80.0, 57.0, 40.0, 28.0, 20.0, 14.0, 10.0, 7.0, 5.0, 3.5, 2.5, 1.8, 1.3, 0.9, 0.6, 0.4, 0.25, 0.15, 0.08, 0.04)
 MEMORY_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -119,15 +117,10 @@ class Study:
         scores = len(SIGMAS) * (2 * count if self.quick else 5 * count)
         return len(self.seeds) * CALLS[self.quick] + scores + len(MEMORY_SIGMAS) * 2 * count
 
-    @torch.no_grad()
     def cost(self) -> str:
         """What it takes, from a call that is timed here."""
         x = self.train[: len(self.seeds)].float()
-        levels = torch.ones(len(x))
-        for _ in range(2):  # the first one may set things up
-            started = time.perf_counter()
-            float(self.denoiser(x, levels, None).sum())  # waits for an accelerator
-            seconds = time.perf_counter() - started
+        seconds = seconds_a_call(self.denoiser, x, None)
         return (
             f"{self.evaluations} states through the network, its unconditional branch: about "
             f"{duration(self.evaluations * seconds / len(x))} (from {seconds:.2g} s for {len(x)}), beside half a "
@@ -222,7 +215,7 @@ def bands(count: int, units: str = "images") -> str:
     """What the bands of a figure are, as a sentence; that there are none, where units are too few for one."""
     if count < LEAST_UNITS:
         return f"Without bands: {count} {units} are fewer than the {LEAST_UNITS} that an interval takes. "
-    return BANDS.format(units)
+    return f"Bands are 95 % bootstrap intervals over {units}. "
 
 
 @checked

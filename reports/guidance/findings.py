@@ -73,11 +73,11 @@ def out_of_range(effects: pd.DataFrame, strong: float) -> list[Finding]:
     if cfg.empty:
         return []
     grown = cfg.iloc[0]
-    text = f"At w = {strong:g} CFG puts {_points(grown)} more of the pixels outside of the data's range than at w = 1"
+    text = f"At w = {strong:g} CFG puts {_points(grown)} more of the values outside of the data's range than at w = 1"
     apg = rows[rows["setting"] == f"APG, w = {strong:g}"]
     if len(apg) and strength_of(apg.iloc[0], "value") > 1 and apg["value"].iloc[0] < 0:
         text += f"; APG at the same weight {_points(-apg.iloc[0][['value', 'high', 'low']])} fewer than CFG"
-    doubt = f"From w = 1 to {strong:g} the share of pixels outside of the data's range changes by {_points(grown)}."
+    doubt = f"From w = 1 to {strong:g} the share of values outside of the data's range changes by {_points(grown)}."
     more = grown["value"] > 0
     return [
         Finding(
@@ -115,7 +115,7 @@ def cheaper(saved: pd.DataFrame, paper: str) -> list[Finding]:
     row = rows.iloc[0]
     calls = told(row, "calls_saved", of="saved", form=".1%")
     text = f"Adaptive guidance at the paper's threshold saves {calls} of the denoiser's calls"
-    cost = f"and changes samples by {told(row, 'change', form='.2g')} a pixel (root mean square, units of data)"
+    cost = f"and changes samples by {told(row, 'change', form='.2g')} a value (root mean square, units of data)"
     return [
         Finding(
             f"{text}, {cost}.", strength_of(row, "calls_saved", of="saved"), "thresholds", n=row["n"],

@@ -125,7 +125,7 @@ def pictures_section(study: TraceStudy) -> Section:
         try:
             made = study.pictures(name)
         except InputError as error:
-            without.append(f"No pictures of {error}.")
+            without.append(f"No pictures of {name}: found {error.found}; expected {error.expected}.")
             continue
         if made.ndim == 4 and made.shape[1] in (1, 3):
             sets[name, math.nan] = made

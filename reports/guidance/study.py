@@ -1,6 +1,5 @@
 """What the guidance report studies: a model, sampled under several rules from the same seeds, each once."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +32,7 @@ from scorescope.probes.guidance import (
     Rule,
     TangentialCFG,
 )
+from scorescope.probes.models.denoiser import seconds_a_call
 from scorescope.probes.models.model import Model
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.recording.trace import Recording, Trace
@@ -81,11 +81,7 @@ class Study:
     def cost(self) -> str:
         """What it takes to the first figure, and in all, by two calls that are timed here."""
         x = torch.randn(self.count, *self.model.shape, device=self.device)
-        for _ in range(2):  # the first one may set things up
-            started = time.perf_counter()
-            self.model.denoiser(x, torch.ones(self.count, device=self.device), self.model.conditions(self.count))
-            float(x.sum())  # waits for an accelerator
-            seconds = time.perf_counter() - started
+        seconds = seconds_a_call(self.model.denoiser, x, self.model.conditions(self.count))
         one = seconds * 2 * CALLS  # of one setting: two branches
         first, every = 2 * len(WEIGHTS), 2 * len(WEIGHTS) + 14  # about: which others there are depends on the first
         return (

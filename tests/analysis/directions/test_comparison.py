@@ -174,6 +174,6 @@ def test_without_another_score_a_share_is_missing_and_the_largest_effect_is_best
         return {"size": sizes.get(way.method, 0.01) + torch.from_numpy(rng.normal(size=12)) / 20}
 
     table = compare_directions(ways, values, y, effect=effect, random=4, seed=0).set_index("method")
-    assert table[["purity", "purity_low", "purity_high"]].isna().all(axis=None)
+    assert table[["off_target", "purity", "purity_low", "purity_high"]].isna().all(axis=None)
     assert table.loc["way 1", "moves_best"] and not table.loc["way 0", "moves_best"]
     assert table.loc["way 1", "degrees_to_mover"] == pytest.approx(0, abs=1e-3)

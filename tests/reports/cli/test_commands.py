@@ -12,7 +12,7 @@ import threadpoolctl
 import torch
 
 from scorescope.data import InputError
-from scorescope.reports.cli import all_reports
+from scorescope.reports.cli import all_reports, reruns
 from scorescope.reports.cli import commands as cli
 from scorescope.reports.cli.threads import threads
 
@@ -228,3 +228,8 @@ def test_threads_are_set_within_the_block_alone():
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("recorded", [None, "two", 0, -1, 10**9, True, 1.5])
+def test_a_number_of_threads_that_there_cannot_be_is_not_taken(recorded):
+    assert reruns._threads(recorded) == torch.get_num_threads() and reruns._threads(3) == 3

@@ -18,7 +18,7 @@ from scorescope.probes import sample
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.sampling import Euler
 from scorescope.reports import directions
-from scorescope.reports.directions import Contrast, Subject, load_subject
+from scorescope.reports.directions import Contrast, Subject, load_subject, sections_sampling
 from scorescope.reports.directions import workbench as directions_workbench
 from scorescope.reports.directions.sections_conditions import _name_tokens, patch_section, token_section
 from scorescope.reports.directions.sections_information import classification_section, information_section
@@ -204,6 +204,24 @@ def test_an_attribute_that_never_comes_does_not_cost_the_others():
     none = emergence_section(shifted("size", "hue"))  # a section that says why, not a failed one
     assert not none.figures and not none.tables
     assert none.text.startswith("No attribute can be followed here.") and none.text.count("of 16 final images") == 2
+
+
+def test_what_fails_of_one_attribute_does_not_cost_the_others(monkeypatch):
+    traced = sections_sampling._trace
+
+    def failing(*names):
+        def trace(bench, contrast, site, scan):
+            if contrast.attribute in names:
+                raise InputError("scan", found="too few", expected="more")
+            return traced(bench, contrast, site, scan)
+
+        monkeypatch.setattr(sections_sampling, "_trace", trace)
+        return emergence_section(Workbench(subject(), quick=True, progress=False))
+
+    section = failing("size")
+    assert "Without size: scan: found too few" in section.text and section.figures
+    with pytest.raises(InputError, match="scan: found too few"):  # no reason why nothing can be followed: a fault
+        failing("size", "hue")
 
 
 def told_two():

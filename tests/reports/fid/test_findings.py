@@ -63,7 +63,7 @@ def test_choice_that_lowers_the_distance():
     (found,) = findings.by_choice(audit(PLAIN, SECOND, *arm, *real))
     assert found.text.startswith(
         "Choosing among the images alone (matched, worth 350 of 400) takes FD from 2 (1.8 to 2.2) to 1 (0.9 to 1.1) in "
-        "draws of 100 images, while that of a second feature space rises by 10%"
+        "draws of 100 images, while that of a second feature space is measured 10% higher"
     )
     assert found.strength == pytest.approx(1.0 / 0.3) and found.own_data
     worse = [("matched", "FD", 2.5, 2.4, 2.6, 100, 300, 5, 350.0), arm[1]]

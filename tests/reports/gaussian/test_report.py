@@ -11,6 +11,7 @@ from tests.claims import check_page
 from scorescope.data import InputError, load_digits
 from scorescope.probes import Model, load_model
 from scorescope.probes.approximations import fit_gaussian
+from scorescope.probes.models.denoiser import seconds_a_call
 from scorescope.reports import gaussian
 from scorescope.reports.gaussian import from_folder, split
 from scorescope.reports.gaussian.study import Study, bands, digits_of
@@ -36,6 +37,21 @@ def test_levels_that_are_left_out_are_said(span, said):
     denoiser = torch.nn.Identity()
     denoiser.sigma_range = span
     assert said in Study(replace(model, denoiser=denoiser), digits_of(model), True, False).limits
+
+
+@pytest.mark.parametrize("span", [(3.0, 20.0), (0.01, 0.5), (0.0, float("inf"))])
+def test_the_timed_call_is_at_a_level_that_the_denoiser_knows(span):
+    asked = []
+
+    class Knows:
+        sigma_range = span
+
+        def __call__(self, x, sigma, condition):
+            asked.extend(sigma.tolist())
+            return x
+
+    assert seconds_a_call(Knows(), torch.zeros(2, 1, 8, 8), None) >= 0
+    assert len(asked) == 4 and all(span[0] <= sigma <= span[1] for sigma in asked)
 
 
 @pytest.fixture(scope="module")

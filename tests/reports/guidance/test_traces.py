@@ -15,6 +15,8 @@ from scorescope.probes import APG, CFG, FrequencyDecoupled, Trace, guide, record
 from scorescope.probes.experiments import replay_all, visits
 from scorescope.reports import guidance
 from scorescope.reports.guidance import figures
+from scorescope.reports.guidance.sections_recorded import pictures_section
+from scorescope.reports.guidance.trace_study import open_traces
 from scorescope.reports.page.texts import writable
 
 
@@ -242,3 +244,12 @@ def test_last_states_are_decoded_where_a_decoder_is_given(side_by_side, tmp_path
     pd.testing.assert_frame_equal(named.tables["images"], single)
     request = json.loads((tmp_path / "n/manifest.json").read_text())["request"]
     assert request["options"]["decoder"] == "my_decoder:make" and request["inputs"]["my_decoder:make"]
+
+
+def test_a_trace_that_kept_no_states_is_named_where_a_decoder_is_given(tmp_path):
+    pipe, arguments = sd15()
+    with record(pipe, path=tmp_path / "scalars"):
+        pipe(**arguments)
+    study = open_traces([tmp_path / "scalars"], lambda name, error: pytest.fail(str(error)), lambda states: states)
+    text = pictures_section(study).text
+    assert text.startswith("No pictures of scalars: found x_prev, not kept in step") and "expected" in text
