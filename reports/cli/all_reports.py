@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +72,21 @@ def make_all(out: Path, *, workers: int | None = None) -> list[Outcome]:
     make_folder(out)
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that it does not copy
     workers = workers or min(os.cpu_count() or 1, len(REPORTS))
-    with alone_in(out), ProcessPoolExecutor(workers, context) as pool:
-        waiting = {pool.submit(make, name, out / name): name for name in FIRST}
-        try:
-            for done in tqdm(as_completed(waiting), desc="reports", total=len(waiting)):
+    waiting, running = list(FIRST), dict[Future[Outcome], str]()
+    with alone_in(out), ProcessPoolExecutor(workers, context) as pool, tqdm(desc="reports", total=len(FIRST)) as bar:
+        while waiting or running:
+            while waiting and len(running) < workers:  # none in the pool's own queue: it would begin after Ctrl-C
+                name = waiting.pop(0)
+                running[pool.submit(make, name, out / name)] = name
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(done)
+                bar.update()
                 if error := done.exception():
                     errors.append(error)
                     continue
-                made[waiting[done]] = done.result()
-                write_index(out, [made[name] for name in REPORTS if name in made])
-                tqdm.write(f"wrote {done.result().path}", file=sys.stderr)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # those that have begun say on their pages how they ended
-            raise
+                made[name] = done.result()
+                write_index(out, [made[one] for one in REPORTS if one in made])
+                bar.write(f"wrote {made[name].path}", file=sys.stderr)
     if errors:
         raise errors[0]
     return [made[name] for name in REPORTS]

@@ -70,11 +70,11 @@ def earlier(gaps: pd.DataFrame) -> list[Finding]:
     if not found:
         return []
     clear, row = max(found, key=lambda one: one[0])
-    text = f"{row['attribute']} is readable {told(row, 'gap', form='.2g')} log-SNR before {_LATER[row['later']]}"
-    text += ": what a probe reads is not what one can still change or see."
+    where = f"{told(row, 'gap', form='.2g')} log-SNR before {_LATER[row['later']]}"
+    text = f"{row['attribute']} is readable {where}: what a probe reads is not what one can still change or see."
     return [
         Finding(text, clear, "emergence", n=row["n"], unit="seeds", doubt="No attribute is shown to be readable before "
-        "it is visible, settled or steerable no longer.")
+        f"it is visible, settled or steerable no longer; the clearest is {row['attribute']}, {where}.")
     ]  # fmt: skip
 
 
@@ -121,7 +121,8 @@ def carried(recovery: pd.DataFrame) -> list[Finding]:
     """
     rows = recovery[(recovery["form"] == "sufficiency") & (recovery["sigma_low"] == 0)].dropna(subset="median_low")
     rows = rows[rows["sigma_high"] == rows["sigma_high"].max()]
-    whole = [site_name(site) for site in rows.loc[rows["median_low"] == rows["median_high"], "site"]]
+    sure = rows[rows["median_low"] == rows["median_high"]]
+    whole = [f"{site_name(row['site'])} ({row['median']:.0%})" for _, row in sure.iterrows()]
     rows = rows[(rows["median_low"] < rows["median_high"]) & (rows["median_high"] > LITTLE)]
     if rows.empty:
         return []
@@ -131,7 +132,7 @@ def carried(recovery: pd.DataFrame) -> list[Finding]:
     found = strength_of(row, "median", of="median", of_several=len(rows))
     doubt = f"No site is shown to carry the condition's effect; {text}."
     most = f"{text}, the most of {len(rows)} sites" if len(rows) > 1 else text
-    most += f" beside {', '.join(whole)}, which all seeds agree on" if whole else ""
+    most += f"; of {', '.join(whole)} all draws of seeds say the same" if whole else ""
     return [Finding(f"{most}.", found, "recovery", n=row["n"], unit="seeds", doubt=doubt)]
 
 

@@ -54,7 +54,11 @@ def test_readable_before_steerable_no_longer():
     (found,) = findings.earlier(pd.DataFrame(rows))
     assert found.is_shown and found.text.startswith("hue is readable 5 (3 to 6) log-SNR before it follows a switched")
     assert findings.earlier(pd.DataFrame(rows[1:2])) == []
-    assert not findings.earlier(pd.DataFrame([{**rows[0], "low": 0.6}, *rows[1:]]))[0].is_shown  # of three
+    (open_,) = findings.earlier(pd.DataFrame([{**rows[0], "low": 0.6}, *rows[1:]]))
+    assert not open_.is_shown  # of three
+    assert open_.doubt.endswith(
+        "the clearest is hue, 5 (0.6 to 6) log-SNR before it follows a switched condition no longer."
+    )
 
 
 def half(name, sigma, low, high, reached=1.0):
@@ -94,7 +98,9 @@ def test_the_site_that_carries_the_condition():
     )
     certain = {**row, "median": 1.0, "median_low": 1.0, "median_high": 1.0, "site": "network.last"}
     (beside,) = findings.carried(pd.concat([table, pd.DataFrame([certain])]))
-    assert beside.text.endswith("the most of 2 sites beside last, which all seeds agree on.") and beside.is_shown
+    assert (
+        beside.text.endswith("the most of 2 sites; of last (100%) all draws of seeds say the same.") and beside.is_shown
+    )
     little = table.assign(median=0.002, median_low=0.001, median_high=0.003)
     assert not findings.carried(little)  # "carries 0% (0% to 0%), the most of 1 sites" was a page's first finding
     (single,) = findings.carried(table.head(1))
