@@ -90,8 +90,8 @@ def out_of_range(effects: pd.DataFrame, strong: float) -> list[Finding]:
 def diversity(effects: pd.DataFrame) -> list[Finding]:
     """How diversity within a class changes under each setting that is compared."""
     found, rows = [], _parts(effects, "diversity")
-    cfg = rows[rows["setting"].str.startswith("CFG") & (rows["value"] < 0)]
-    lost = any(strength_of(row, "value") > 1 for _, row in cfg.iterrows())  # else there is nothing to restore
+    lower = rows[rows["value"] < 0]
+    lost = {row["setting"] for _, row in lower.iterrows() if strength_of(row, "value") > 1}  # what can be restored
     for row in rows.to_dict("records"):
         part = pd.Series(row)
         way, size = ("lower", -1) if part["value"] < 0 else ("higher", 1)
@@ -99,7 +99,7 @@ def diversity(effects: pd.DataFrame) -> list[Finding]:
         change = f"{size * part['value']:.3g} {way} (95 % {low:.3g} to {high:.3g})"
         text = f"Diversity within a class, in units of the features, is {change} under {part['setting']} than under "
         text += f"{part['against']}."
-        more = lost and part["claimed"].startswith("above") and part["verdict"] == "opposite"
+        more = part["against"] in lost and part["claimed"].startswith("above") and part["verdict"] == "opposite"
         against = " The rule was reported to restore it, and does not here." if more else ""
         # the figure shows CFG and APG alone
         figure = "diversity" if part["setting"].startswith("CFG") else "calls_quality"

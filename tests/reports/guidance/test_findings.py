@@ -75,6 +75,8 @@ def test_diversity_that_is_not_restored_is_said():
     assert found.text.endswith("reported to restore it, and does not here.")
     unlost = findings.diversity(pd.DataFrame([row, {**cfg, "high": 0.1}]))[0]
     assert "restore" not in unlost.text  # there is no loss to restore
+    elsewhere = findings.diversity(pd.DataFrame([row, {**cfg, "high": 0.1}, {**cfg, "setting": "CFG, w = 4"}]))[0]
+    assert "restore" not in elsewhere.text  # nor at this weight
     (plain,) = findings.diversity(pd.DataFrame([{**row, "verdict": "shown", "value": 0.4, "low": 0.3, "high": 0.5}]))
     assert "restore" not in plain.text and plain.is_shown
 
