@@ -46,10 +46,12 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "reports": {
         "page": (),
-        **{instrument: ("page",) for instrument in INSTRUMENTS},
+        "entries": ("page",),
+        **{instrument: ("page", "entries") for instrument in INSTRUMENTS},
         "changes": ("page",),
         "studies": ("page", "gaussian"),
-        "cli": ("page", *INSTRUMENTS, "changes", "studies"),
+        "atlas": ("page", "entries", *INSTRUMENTS, "studies"),
+        "cli": ("page", "entries", *INSTRUMENTS, "changes", "studies", "atlas"),
     },
 }
 

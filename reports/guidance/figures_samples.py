@@ -134,6 +134,33 @@ def against_field(
     return _against_field(table, quantity, x, label, reference, ax)
 
 
+@theme.styled
+def metrics_against(
+    table: pd.DataFrame, metrics: Mapping[str, str], *, x: str = "weight", references: Mapping[str, float] | None = None
+) -> Figure:
+    """Several metrics of the samples against a field of their rules, a panel each, with intervals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `measure_sweep`.
+    metrics : mapping of str to str
+        Metrics of the table, and their axis labels with units.
+    x : str
+        As for `against_field`.
+    references : mapping of str to float, optional
+        Value of the real data by metric.
+    """
+    require_some("metrics", metrics)
+    figure, axes = theme.panels(len(metrics), height=2.1, more=0.5, sharey=False)
+    for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
+        _against_field(table, metric, x, label, (references or {}).get(metric), ax)
+        if (legend := ax.get_legend()) is not None:
+            legend.remove()
+    theme.legend_above(figure)
+    return figure
+
+
 def _against_field(
     table: pd.DataFrame, quantity: str, x: str, label: str, reference: float | None, ax: Axes | None
 ) -> Figure:

@@ -82,6 +82,12 @@ STYLES = {
     "paper-single": Style(3.3, line=1.2),
     "paper-double": Style(6.9, line=1.2),
     "slides": Style(12.0, text=16.0, line=2.6),
+    "cvpr": Style(3.25, line=1.2),
+    "cvpr-double": Style(6.875, line=1.2),
+    "iclr": Style(5.5, line=1.2),
+    "neurips": Style(5.5, line=1.2),
+    "siggraph": Style(3.36, line=1.2),
+    "siggraph-double": Style(7.06, line=1.2),
 }
 
 

@@ -66,7 +66,7 @@ __all__ = [
     "SERIES", "SIGMA", "SIGMA_LABEL", "SPACES", "STYLES", "Look", "Style", "abreast", "band_each", "column_names",
     "density_axis", "errors", "few_ticks", "floor_lines", "folded", "interval_names", "key_above", "key_as_title",
     "label_row", "legend", "legend_above", "literal", "log_if_wide", "looks", "new_figure", "pale", "panels",
-    "reference_key", "reference_line", "row_names", "rows_where", "save", "series", "shades", "show_picture",
+    "reference_key", "reference_line", "row_names", "rows_where", "said", "save", "series", "shades", "show_picture",
     "sigma_axis", "sigma_ticks", "small", "styled", "styled_pictures", "unit", "weight_axis", "width", "with_band",
     "without_axes",
 ]  # fmt: skip
@@ -102,6 +102,15 @@ def new_figure(height: float = 2.6, *, ax: Axes | None = None, **grid: Any) -> t
         return ax.get_figure(root=True), ax  # type: ignore[return-value]
     figure = Figure(figsize=(width() * unit(), height * unit()))
     return figure, figure.subplots(**grid)
+
+
+@styled
+def said(why: str) -> Figure:
+    """A figure of which nothing can be drawn: the reason in place of axes."""
+    figure, ax = new_figure(0.9)
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, folded(literal(f"Nothing to draw: {why}"), 52), ha="center", va="center", transform=ax.transAxes)
+    return figure
 
 
 def panels(

@@ -1,0 +1,34 @@
+"""Every figure of the atlas by its name."""
+
+import difflib
+
+from scorescope.data.doors import checked
+from scorescope.data.errors import InputError
+from scorescope.reports.entries import Entry
+from scorescope.reports.guidance import atlas as guidance
+
+WINGS = {"guidance": guidance.ENTRIES}
+"""Entries by instrument, in the order of the gallery."""
+
+
+@checked
+def catalogue() -> dict[str, Entry]:
+    """All entries by name, instrument after instrument."""
+    return {entry.name: entry for entries in WINGS.values() for entry in entries}
+
+
+@checked
+def find_entry(name: str) -> Entry:
+    """The entry of a name.
+
+    Raises
+    ------
+    InputError
+        For a name that there is not, with the nearest.
+    """
+    entries = catalogue()
+    if name not in entries:
+        near = difflib.get_close_matches(name, entries, n=3, cutoff=0.4)
+        expected = f"one of those that `scorescope atlas` lists{', such as ' if near else ''}{', '.join(near)}"
+        raise InputError("name", found=repr(name), expected=expected)
+    return entries[name]

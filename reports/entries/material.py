@@ -1,0 +1,243 @@
+"""What figures of the atlas are made from, and the runs that they share: each setting is sampled once.
+
+material = Material(load_model("digits"), weak=load_model("digits_weak"), folder=Path("atlas/runs"))
+material.sweep({"CFG": CFG(1.0)}, weights=(1.0, 2.0, 4.0))       # settings, from disk where they are made already
+material.once("fine path", lambda: run_path(...))               # anything else that several figures need
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from scorescope.data.display import displayed
+from scorescope.data.doors import checked
+from scorescope.data.errors import InputError
+from scorescope.probes.experiments.sweep import Setting, sweep
+from scorescope.probes.guidance import Rule
+from scorescope.probes.models.fingerprint import fingerprint
+from scorescope.probes.models.model import Model
+from scorescope.probes.models.noise import edm_sigmas
+from scorescope.probes.recording.trace import Recording, Trace
+from scorescope.probes.sampling.sample import Run, sample
+from scorescope.probes.sampling.solvers import Heun
+from scorescope.reports.entries.data import Data
+
+T = TypeVar("T")
+LEAST = 8  # samples a setting
+
+
+@displayed
+@checked
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What the user brings, and how much is sampled of it.
+
+    Attributes
+    ----------
+    model : Model, optional
+        What is studied.
+    weak : Model, optional
+        A weaker one of the same data, to guide with.
+    checkpoints : mapping of str to Model
+        By name, in the order of training; a name that is a number is where it stands on an axis.
+    traces : sequence of Trace
+        Recorded runs.
+    data : Data, optional
+        Real images in the model's units.
+    features : callable, optional
+        Samples (n, *shape) to features (n, d), for distances; by default the values themselves.
+    space : str
+        What captions call the features.
+    images : callable, optional
+        Makes a comparison of image sets, a `reports.fid.Study`: asked once.
+    subject : callable, optional
+        Makes a model with labelled images and a judge, a `reports.directions.Subject`: asked once.
+    count : int
+        Samples a setting.
+    seed : int
+        Of the first sample; the next has the next.
+    steps : int
+        Heun steps along the grid of EDM.
+    weights : sequence of float
+        Guidance weights that are swept.
+    weight : float
+        Of figures that show one run.
+    repeats : int
+        Seed sets of what is repeated for a band.
+    band : str
+        "interval": 95 % intervals; "minmax": least and largest of the repeats, as in many papers.
+    device : str
+        Where to sample.
+    folder : Path, optional
+        Where sampled settings are kept, and looked for first; None keeps them in memory.
+    progress : bool
+        Show progress bars.
+    """
+
+    model: Model | None = None
+    weak: Model | None = None
+    checkpoints: Mapping[str, Model] = field(default_factory=dict)
+    traces: Sequence[Trace] = ()
+    data: Data | None = None
+    features: Callable[[Tensor], Tensor] | None = None
+    space: str = "values of elements"
+    images: Callable[[], Any] | None = None
+    subject: Callable[[], Any] | None = None
+    count: int = 96
+    seed: int = 0
+    steps: int = 18
+    weights: Sequence[float] = (1.0, 2.0, 4.0, 8.0)
+    weight: float = 4.0
+    repeats: int = 3
+    band: str = "interval"
+    device: str = "cpu"
+    folder: Path | None = None
+    progress: bool = False
+    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.band not in ("interval", "minmax"):
+            raise InputError("band", found=repr(self.band), expected="'interval' or 'minmax'")
+        if self.count < LEAST or self.steps < 2 or self.repeats < 2:
+            found = f"{self.count} samples, {self.steps} steps, {self.repeats} repeats"
+            raise InputError("count, steps, repeats", found=found, expected=f"at least {LEAST}, 2 and 2")
+        if not self.weights or self.weight not in self.weights:
+            found = f"weight {self.weight:g}, of {', '.join(f'{w:g}' for w in self.weights) or 'none'}"
+            raise InputError("weight, weights", found=found, expected="some weights, and one of them")
+
+    @checked
+    def has(self, need: str) -> bool:
+        """Whether it holds what an entry calls by one of the words of `NEEDS`."""
+        model, data = self.model, self.data
+        return {
+            "model": model is not None,
+            "run": model is not None or len(self.traces) > 0,
+            "conditions": model is None or model.conditions(1) is not None,  # a trace says itself what it has not
+            "weak": self.weak is not None,
+            "checkpoints": len(self.checkpoints) > 1,
+            "data": data is not None,
+            "labels": data is not None and data.labels is not None,
+            "pictures": model is not None and is_picture(model),
+            "images": self.images is not None,
+            "subject": self.subject is not None,
+        }[need]
+
+    @property
+    def studied(self) -> Model:
+        """The model; an entry that asks for it has "model" among its needs."""
+        if self.model is None:
+            raise InputError("model", found="none", expected="a model")
+        return self.model
+
+    @property
+    def seeds(self) -> range:
+        """Of all samples."""
+        return range(self.seed, self.seed + self.count)
+
+    @property
+    def sigmas(self) -> list[float]:
+        """The grid of noise levels, ending with 0."""
+        return edm_sigmas(self.steps)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What captions may name of it."""
+        shown = self.model.name if self.model else "recorded traces"
+        last = self.seed + self.count - 1
+        return {
+            "model": shown, "n": self.count, "seeds": f"{self.seed} to {last}", "solver": f"Heun, {self.steps} steps",
+            "weight": self.weight, "weights": ", ".join(f"{w:g}" for w in self.weights), "space": self.space,
+            "repeats": self.repeats,
+        }  # fmt: skip
+
+    @checked
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What `make` gives, made at the first call with this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: T = self._made[key]
+        return found
+
+    @checked
+    def sweep(
+        self,
+        rules: Mapping[str, Rule],
+        *,
+        weights: Sequence[float] | None = None,
+        over: Any = None,
+        record: Recording | None = None,
+        model: Model | None = None,
+        seeds: Sequence[int] | None = None,
+        **how: Any,
+    ) -> list[Setting]:
+        """Settings of the model, or another one, as `probes.experiments.sweep` samples them.
+
+        Parameters
+        ----------
+        rules, weights, over
+            As for `sweep`.
+        record : Recording, optional
+            By default the range of values alone: entries that record the same share their runs.
+        model : Model, optional
+            Another one than that which is studied.
+        seeds : sequence of int, optional
+            By default those of the material.
+        **how
+            `solver`, `sigmas`.
+
+        Raises
+        ------
+        InputError
+            As `sweep` does.
+        """
+        model, seeds = model or self.studied, list(seeds or self.seeds)
+        how = {"sigmas": self.sigmas, "solver": Heun(), **how}
+        record = record or Recording(value_range=model.value_range)
+        asked = [rules, weights, over, record, seeds, how]
+        key = ("sweep", id(model), fingerprint(asked, argument="rules"))
+        return self.once(key, lambda: self._sweep(model, rules, weights, over, record, seeds, how))
+
+    @checked
+    def path(self, rule: Rule | None, *, count: int | None = None, sigmas: Sequence[float] | None = None) -> Trace:
+        """A run of the first `count` seeds with its states and branches kept, in memory."""
+        seeds, sigmas = list(self.seeds)[:count], list(sigmas or self.sigmas)
+        key = ("path", fingerprint([rule, len(seeds), sigmas], argument="rule"))
+        return self.once(key, lambda: self._path(rule, seeds, sigmas))
+
+    def _path(self, rule: Rule | None, seeds: Sequence[int], sigmas: Sequence[float]) -> Trace:
+        model = self.studied
+        run: Run = sample(
+            model.denoiser, seeds=seeds, condition=model.conditions(len(seeds)), shape=model.shape, sigmas=sigmas,
+            rule=rule, record=Recording(keep=True, value_range=model.value_range), device=self.device, progress=False,
+        )  # fmt: skip
+        assert run.trace is not None  # it was recorded
+        return run.trace
+
+    def _sweep(
+        self,
+        model: Model,
+        rules: Mapping[str, Rule],
+        weights: Sequence[float] | None,
+        over: Any,
+        record: Recording,
+        seeds: Sequence[int],
+        how: Mapping[str, Any],
+    ) -> list[Setting]:
+        folder = None
+        if self.folder is not None:  # a folder of `sweep` belongs to one model and one way of sampling
+            one = fingerprint([model.denoiser, record, list(seeds), how], argument="model")
+            folder = self.folder / one[:12]
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        return sweep(
+            model.denoiser, rules, weights=weights, over=over, seeds=seeds, condition=model.conditions(len(seeds)),
+            shape=model.shape, record=record, folder=folder, device=self.device, progress=self.progress, **how,
+        )  # fmt: skip
+
+
+def is_picture(model: Model) -> bool:
+    """Whether a sample is an image that can be shown."""
+    shape = model.shape
+    return model.value_range is not None and len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) >= 2

@@ -1,0 +1,5 @@
+"""Atlas: the entries of the guidance instrument."""
+
+from scorescope.reports.guidance import atlas_metrics, atlas_update
+
+ENTRIES = (*atlas_update.ENTRIES, *atlas_metrics.ENTRIES)
