@@ -36,8 +36,8 @@ from scorescope.reports.page.numbers import between, plain
 __all__ = [
     "against_field", "against_weight", "applied_gain", "band_norms", "branch_cosine", "clip", "cost_and_quality",
     "gain_path", "image_statistic", "information", "metrics_against", "parallel_share", "parts_by_line",
-    "quantity_by_line", "replayed_by_trace", "replayed_rules", "sample_grid", "separation", "set_densities", "threshold_curve",
-    "update_parts", "value_densities",
+    "quantity_by_line", "replayed_by_trace", "replayed_rules", "sample_grid", "separation", "set_densities",
+    "threshold_curve", "update_parts", "value_densities",
 ]  # fmt: skip
 
 
