@@ -10,6 +10,7 @@ The wings, each with a recipe of its own (`help(guidance)`):
     gaussian       where along the noise axis a denoiser is a law with a closed form, and what that saves
     information    what a condition says about an image: in nats, as a classifier, as what noise hides
     directions     where an attribute is readable, where it is steerable, whether its direction is stable
+    trajectories   paths of a sampler: what a solver gets wrong at which step, and what its calls give
     changes        what changed between two recorded runs, and between denoisers at the same noisy points
     statistics     intervals, splits, and the declared columns of every table
 
@@ -21,7 +22,16 @@ from typing import TYPE_CHECKING
 from scorescope.data.wings import late_face
 
 if TYPE_CHECKING:
-    from scorescope.analysis import changes, directions, fid, gaussian, guidance, information, statistics
+    from scorescope.analysis import (
+        changes,
+        directions,
+        fid,
+        gaussian,
+        guidance,
+        information,
+        statistics,
+        trajectories,
+    )
     from scorescope.analysis.directions import (
         find_direction,
         patch_trace,
@@ -80,4 +90,5 @@ __all__ = [
     "summarise_by",
     "token_direction",
     "trace_direction",
+    "trajectories",
 ]

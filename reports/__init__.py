@@ -18,9 +18,24 @@ from typing import TYPE_CHECKING
 from scorescope.data.wings import late_face
 
 if TYPE_CHECKING:
-    from scorescope.reports import changes, cli, directions, fid, gaussian, guidance, page, studies
+    from scorescope.reports import (
+        atlas,
+        changes,
+        cli,
+        directions,
+        entries,
+        fid,
+        gaussian,
+        guidance,
+        page,
+        studies,
+        trajectories,
+    )
     from scorescope.reports.page import theme, to_latex
 else:
     __getattr__, __dir__ = late_face(__name__)
 
-__all__ = ["changes", "cli", "directions", "fid", "gaussian", "guidance", "page", "studies", "theme", "to_latex"]
+__all__ = [
+    "atlas", "changes", "cli", "directions", "entries", "fid", "gaussian", "guidance", "page", "studies", "theme",
+    "to_latex", "trajectories",
+]  # fmt: skip

@@ -42,15 +42,17 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "gaussian": ("statistics", "fid"),
         "information": ("statistics", "fid"),
         "directions": ("statistics",),
+        "trajectories": ("statistics", "fid", "guidance", "gaussian"),
         "changes": ("statistics", "guidance"),
     },
     "reports": {
         "page": (),
         "entries": ("page",),
         **{instrument: ("page", "entries") for instrument in INSTRUMENTS},
+        "trajectories": ("page", "entries", "guidance"),
         "changes": ("page",),
         "studies": ("page", "gaussian"),
-        "atlas": ("page", "entries", *INSTRUMENTS, "studies"),
+        "atlas": ("page", "entries", *INSTRUMENTS, "trajectories", "studies"),
         "cli": ("page", "entries", *INSTRUMENTS, "changes", "studies", "atlas"),
     },
 }

@@ -4,10 +4,20 @@ import difflib
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.reports.directions import atlas as directions
 from scorescope.reports.entries import Entry
+from scorescope.reports.fid import atlas as fid
+from scorescope.reports.gaussian import atlas as gaussian
 from scorescope.reports.guidance import atlas as guidance
+from scorescope.reports.trajectories import atlas as trajectories
 
-WINGS = {"guidance": guidance.ENTRIES}
+WINGS: dict[str, tuple[Entry, ...]] = {
+    "guidance": guidance.ENTRIES,
+    "sampling": trajectories.ENTRIES,
+    "fid": fid.ENTRIES,
+    "gaussian": gaussian.ENTRIES,
+    "directions": directions.ENTRIES,
+}
 """Entries by instrument, in the order of the gallery."""
 
 

@@ -14,7 +14,7 @@ from scorescope.probes.features.extractors import Extractor, classifier_extracto
 from scorescope.probes.features.images import tensor_images
 from scorescope.probes.models.model import Model, load_model
 from scorescope.reports.entries import Material
-from scorescope.reports.entries.data import digits_of
+from scorescope.reports.gaussian.study import digits_of
 
 
 @checked

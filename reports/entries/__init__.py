@@ -13,8 +13,7 @@
 Entries lie beside their instrument, in its `atlas`; `reports.atlas` lists, makes and shows them.
 """
 
-from scorescope.reports.entries.data import Data
 from scorescope.reports.entries.entry import NEEDS, Entry, Numbers
-from scorescope.reports.entries.material import Material
+from scorescope.reports.entries.material import Material, RealImages
 
-__all__ = ["NEEDS", "Data", "Entry", "Material", "Numbers"]
+__all__ = ["NEEDS", "Entry", "Material", "Numbers", "RealImages"]

@@ -8,7 +8,7 @@ material.once("fine path", lambda: run_path(...))               # anything else 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -23,10 +23,33 @@ from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.recording.trace import Recording, Trace
 from scorescope.probes.sampling.sample import Run, sample
 from scorescope.probes.sampling.solvers import Heun
-from scorescope.reports.entries.data import Data
 
 T = TypeVar("T")
 LEAST = 8  # samples a setting
+
+
+class RealImages(Protocol):
+    """Images that a model was trained on, others, and the classes of both where they are known."""
+
+    @property
+    def train(self) -> Tensor:
+        """Shape (n, *shape)."""
+
+    @property
+    def held_out(self) -> Tensor:
+        """Shape (m, *shape)."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Of the first, shape (n,)."""
+
+    @property
+    def held_out_labels(self) -> Tensor | None:
+        """Of the others, shape (m,)."""
+
+    @property
+    def name(self) -> str:
+        """What captions call them."""
 
 
 @displayed
@@ -45,8 +68,8 @@ class Material:
         By name, in the order of training; a name that is a number is where it stands on an axis.
     traces : sequence of Trace
         Recorded runs.
-    data : Data, optional
-        Real images in the model's units.
+    data : RealImages, optional
+        Real images in the model's units, as `reports.gaussian.Data` holds them.
     features : callable, optional
         Samples (n, *shape) to features (n, d), for distances; by default the values themselves.
     space : str
@@ -81,7 +104,7 @@ class Material:
     weak: Model | None = None
     checkpoints: Mapping[str, Model] = field(default_factory=dict)
     traces: Sequence[Trace] = ()
-    data: Data | None = None
+    data: RealImages | None = None
     features: Callable[[Tensor], Tensor] | None = None
     space: str = "values of elements"
     images: Callable[[], Any] | None = None

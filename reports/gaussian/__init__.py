@@ -15,8 +15,8 @@
 `study` says what is measured and which laws are fitted, `sections_*` what is shown of it, `report` in which order.
 """
 
-from scorescope.reports.entries.data import Data, digits_of, from_folder, split
 from scorescope.reports.gaussian import figures, readings
 from scorescope.reports.gaussian.report import build, build_from_pipeline
+from scorescope.reports.gaussian.study import Data, digits_of, from_folder, split
 
 __all__ = ["Data", "build", "build_from_pipeline", "digits_of", "figures", "from_folder", "readings", "split"]

@@ -16,11 +16,10 @@ from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_calls import example_row
 from scorescope.probes.experiments.pipeline_model import pipeline_model
 from scorescope.probes.models.model import Model
-from scorescope.reports.entries.data import Data, digits_of, split
 from scorescope.reports.gaussian.pipeline_data import check_one_source, folder_latents, read_latents
 from scorescope.reports.gaussian.sections_paths import paths_section, skip_section, solver_section
 from scorescope.reports.gaussian.sections_scores import laws_section, memory_section, training_section
-from scorescope.reports.gaussian.study import Study
+from scorescope.reports.gaussian.study import Data, Study, digits_of, split
 from scorescope.reports.page.methods import Keys, noting
 from scorescope.reports.page.pages import Outcome, write_report
 from scorescope.reports.page.requests import by_call

@@ -13,9 +13,8 @@ from scorescope.probes import Model, load_model
 from scorescope.probes.approximations import fit_gaussian
 from scorescope.probes.models.denoiser import seconds_a_call
 from scorescope.reports import gaussian
-from scorescope.reports.entries.data import digits_of
 from scorescope.reports.gaussian import from_folder, split
-from scorescope.reports.gaussian.study import Study, bands
+from scorescope.reports.gaussian.study import Study, bands, digits_of
 from scorescope.reports.studies import bibtex
 
 

@@ -1,0 +1,93 @@
+"""Every entry of the atlas: its words, its figure in a column and across a page, and that its oracle is tested."""
+
+import ast
+import re
+import string
+from functools import cache
+from pathlib import Path
+
+import pytest
+from tests.artists import faults
+from tests.atlas_material import toy_material
+
+from scorescope.reports import theme
+from scorescope.reports.atlas import catalogue, make
+from scorescope.reports.atlas.make import caption_of, drawn, numbers_of
+from scorescope.reports.entries import NEEDS, Numbers
+from scorescope.reports.studies.bibliography import entries as bibliography
+
+ENTRIES = catalogue()
+TESTS = Path(__file__).parents[1]
+material = cache(toy_material)
+
+
+@cache
+def numbers(name: str) -> Numbers:
+    return numbers_of(ENTRIES[name], material())
+
+
+def makeable() -> list[str]:
+    return [name for name, entry in ENTRIES.items() if not entry.why_not(material())]
+
+
+def test_names_are_one_each_and_plain():
+    from scorescope.reports.atlas.catalogue import WINGS
+
+    every = [entry.name for entries in WINGS.values() for entry in entries]
+    assert len(every) == len(set(every)) == len(ENTRIES)
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in every)
+
+
+def test_papers_are_in_the_bibliography():
+    assert {key for entry in ENTRIES.values() for key in entry.cites} <= set(bibliography())
+
+
+def test_phrases_are_phrases():
+    for entry in ENTRIES.values():
+        for phrase in (entry.shows, entry.differs, entry.oracle):
+            assert not phrase.endswith("."), entry.name
+        assert entry.caption.endswith(".")
+        assert set(entry.needs) <= set(NEEDS)
+
+
+def test_every_oracle_is_tested():
+    """By a function named after the entry in the tests of its instrument."""
+    names = {
+        node.name
+        for file in TESTS.glob("*/test_atlas*.py") for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }  # fmt: skip
+    assert {f"test_{name.replace('-', '_')}" for name in ENTRIES} <= names
+
+
+@pytest.mark.parametrize("name", makeable())
+@pytest.mark.parametrize("style", ["paper-single", pytest.param("paper-double", marks=pytest.mark.slow)])
+def test_figure(name, style, tmp_path):
+    figure = drawn(ENTRIES[name], numbers(name), style)
+    assert not numbers(name).why
+    assert faults(figure) == []
+    assert all(ax.has_data() for ax in figure.axes if ax.axison)
+    file = theme.save(figure, tmp_path / "one.pdf").read_bytes()
+    width, _ = map(float, re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+)", file).groups())
+    larger = theme.STYLES[style].pictures
+    assert width / 72 in [pytest.approx(theme.STYLES[style].width * scale, abs=0.01) for scale in (1, larger)]
+    assert b"/Type3" not in file
+
+
+@pytest.mark.parametrize("name", makeable())
+def test_caption_names_its_facts(name):
+    entry = ENTRIES[name]
+    caption = caption_of(entry, material(), numbers(name))
+    fields = [field for _, field, _, _ in string.Formatter().parse(entry.caption) if field]
+    assert fields, "a caption says of what it is"
+    assert "nan" not in caption and "None" not in caption
+    assert all(rf"\cite{{{key}}}" in caption for key in entry.cites)
+
+
+def test_numbers_come_back_from_disk(tmp_path):
+    entry = ENTRIES["apg-update-parts"]
+    first = make(entry, material(), folder=tmp_path)
+    again = make(entry, material(), folder=tmp_path)
+    assert again.table.equals(first.table)
+    assert again.table is not first.table
+    assert again.caption == first.caption
