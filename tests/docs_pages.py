@@ -4,12 +4,15 @@
 """
 
 import ast
+import re
 from functools import cache
 from importlib import import_module
 from inspect import isfunction
 from pathlib import Path
 
 from scorescope.analysis.statistics import Schema
+from scorescope.reports.atlas.catalogue import WINGS
+from scorescope.reports.studies.bibliography import entries as bibliography
 from tests.docs_gallery import gallery_part, members
 from tests.docs_texts import escape, plain, rst
 from tests.house import ROOMS, File, House, Wing, read_house
@@ -40,6 +43,7 @@ def pages() -> dict[str, str]:
     parts = {f"parts/columns_{name}.md": columns_part(name) for name in INSTRUMENTS}
     figures = {f"parts/gallery_{name}.md": gallery_part(house, name) for name in INSTRUMENTS}
     return {
+        "parts/atlas.md": atlas_part(),
         **wings,
         **parts,
         **figures,
@@ -53,6 +57,34 @@ def pages() -> dict[str, str]:
 def the_house() -> House:
     """The code, read once."""
     return read_house()
+
+
+# the atlas
+
+
+def atlas_part() -> str:
+    """Every named figure: what it shows, what it needs, where it is from, what its test holds it to."""
+    lines = list[str]()
+    for wing, entries in WINGS.items():
+        lines += [
+            f"## {wing.capitalize()}",
+            "",
+            "| name | what it shows | needs | after | test |",
+            "|---|---|---|---|---|",
+        ]
+        for one in entries:
+            after = "; ".join(paper(key) for key in one.cites) or "our own"
+            place = f"{one.place} of {after}" if one.place else after
+            cells = (f"`{one.name}`", one.shows, ", ".join(one.needs), place, one.oracle)
+            lines.append(f"| {' | '.join(escape(cell) for cell in cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def paper(key: str) -> str:
+    """A paper's title and year."""
+    fields = dict(re.findall(r"^\s*(title|year)\s*=\s*\{(.*)\},?$", bibliography()[key], re.MULTILINE))
+    return f"{fields.get('title', key)} ({fields.get('year', 'no year')})".replace("{", "").replace("}", "")
 
 
 # names

@@ -13,7 +13,7 @@ Entries are data beside their instrument (`reports.guidance.atlas` and its kin);
 
 from scorescope.reports.atlas.catalogue import catalogue, find_entry
 from scorescope.reports.atlas.gallery import make_all
-from scorescope.reports.atlas.make import Made, atlas, make
+from scorescope.reports.atlas.make import Made, atlas, make, make_each
 from scorescope.reports.atlas.shipped import features_of, shipped
 
-__all__ = ["Made", "atlas", "catalogue", "features_of", "find_entry", "make", "make_all", "shipped"]
+__all__ = ["Made", "atlas", "catalogue", "features_of", "find_entry", "make", "make_all", "make_each", "shipped"]

@@ -14,7 +14,7 @@ from scorescope.reports.atlas.make import drawn, make
 from scorescope.reports.entries import Entry, Material
 from scorescope.reports.page.numbers import duration
 from scorescope.reports.page.pages import Outcome, ReportFigure, ReportTable, ReportWriter, Section
-from scorescope.reports.page.styles import Style
+from scorescope.reports.page.styles import Style, style_of
 from scorescope.reports.page.texts import say
 
 QUESTION = "Which figures of the field's papers can be made for this model, and what do they show?"
@@ -45,7 +45,7 @@ def make_all(
     style : str or Style
         Of the PDF files; figures of the page are as wide as the page has them.
     """
-    out, entries = Path(out), _chosen(names)
+    out, entries, style = Path(out), _chosen(names), style_of(style)
     reasons = {entry.name: entry.why_not(material) for entry in entries}
     possible = [entry for entry in entries if not reasons[entry.name]]
     if material.progress:

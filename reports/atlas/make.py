@@ -6,7 +6,8 @@ made.save(Path("figures"))
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from scorescope.probes.models.model import Model
 from scorescope.reports.atlas.catalogue import find_entry
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.page import theme
-from scorescope.reports.page.styles import Style
-from scorescope.reports.page.texts import csv_bytes
+from scorescope.reports.page.styles import Style, style_of
+from scorescope.reports.page.texts import as_name, csv_bytes
 from scorescope.reports.studies.bibliography import bibtex
 
 OURS = "as the atlas wrote it"
@@ -52,6 +53,8 @@ class Made:
         A stub: what is shown, samples, seeds, solver, intervals, source, and what differs from it.
     bibtex : str
         Entries of the papers that it cites.
+    name : str
+        Of its files.
     """
 
     entry: Entry
@@ -59,6 +62,7 @@ class Made:
     figure: Figure
     caption: str
     bibtex: str
+    name: str
 
     @property
     def table(self) -> pd.DataFrame:
@@ -78,7 +82,7 @@ class Made:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        name = self.entry.name
+        name = self.name
         paths = [theme.save(self.figure, folder / f"{name}{kind}") for kind in formats]
         for table_name, table in self.numbers.tables.items():
             path = folder / f"{name}.{table_name}.csv"
@@ -138,15 +142,60 @@ def make(entry: Entry, material: Material, *, folder: Path | None = None, style:
     InputError
         For what the entry needs and the material has not.
     """
+    style = style_of(style)  # a wrong name is told before hours of sampling
     numbers = numbers_of(entry, material, folder=folder)
-    return Made(entry, numbers, drawn(entry, numbers, style), caption_of(entry, material, numbers), _bibtex(entry))
+    figure, caption = drawn(entry, numbers, style), caption_of(entry, material, numbers)
+    return Made(entry, numbers, figure, caption, _bibtex(entry), entry.name)
+
+
+@checked
+def make_each(
+    entry: Entry, material: Material, *, folder: Path | None = None, style: str | Style = "paper-single"
+) -> list[Made]:
+    """The same of every checkpoint, where there are checkpoints and no model of which they are: small multiples.
+
+    An entry of one panel becomes one figure with a panel each and one table; another one a figure each.
+    """
+    steps = material.checkpoints
+    if material.model is not None or not steps:
+        return [make(entry, material, folder=folder, style=style)]
+    if "checkpoints" in entry.needs:
+        return [make(entry, replace(material, model=list(steps.values())[-1]), folder=folder, style=style)]
+    each = {}
+    for name, model in steps.items():
+        place = None if folder is None else folder / as_name(name)
+        each[name] = make(entry, replace(material, model=model), folder=place, style=style)
+    if not entry.one_panel or any(made.numbers.why for made in each.values()):
+        return [replace(made, name=f"{entry.name}.{as_name(name)}") for name, made in each.items()]
+    return [_abreast(entry, each, style)]
+
+
+def _abreast(entry: Entry, each: Mapping[str, Made], style: str | Style) -> Made:
+    """One figure, a panel a checkpoint, and tables with a column that says which."""
+    first = next(iter(each.values()))
+    tables = {
+        kind: pd.concat([made.numbers.tables[kind].assign(checkpoint=name) for name, made in each.items()])
+        for kind in first.numbers.tables
+    }  # fmt: skip
+    figure = _panels({name: made.numbers for name, made in each.items()}, entry, style=style)
+    caption = f"{first.caption} One panel a checkpoint: {', '.join(each)}."
+    return replace(first, numbers=replace(first.numbers, tables=tables), figure=figure, caption=caption)
+
+
+@theme.styled
+def _panels(each: Mapping[str, Numbers], entry: Entry) -> Figure:
+    figure, axes = theme.panels(len(each), height=2.6, least=2.6)
+    for ax, (name, numbers) in zip(axes, each.items(), strict=True):
+        entry.draw(numbers, ax=ax)
+        ax.set_title(theme.literal(name))
+    return figure
 
 
 @checked
 def numbers_of(entry: Entry, material: Material, *, folder: Path | None = None) -> Numbers:
     """What a figure is drawn from; see `make`."""
     if why := entry.why_not(material):
-        raise InputError(entry.name, found=f"too little: {why}", expected="all that it needs")
+        raise InputError(entry.name, found=f"material that is not enough for it: {why}", expected="all of that")
     kept = None if folder is None else _Kept(folder / entry.name, _key(entry, material))
     numbers = kept.read() if kept else None
     if numbers is None:
@@ -168,7 +217,9 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
     """The caption's sentences: what is shown, how it was measured, where it is from, what differs."""
     facts = {**material.facts, **numbers.facts}
     parts = [entry.caption.format(**facts)]
-    if material.model is not None and entry.calls:
+    if material.model is None and material.traces:
+        parts.append("{n} recorded samples.".format(**facts))
+    elif entry.calls:
         parts.append("{n} samples a setting, seeds {seeds}, {solver}.".format(**facts))
     source = " and ".join(rf"\cite{{{key}}}" for key in entry.cites)
     if source:

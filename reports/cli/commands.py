@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from scorescope.data.errors import InputError
+from scorescope.reports.cli import atlas as atlas_cli
 from scorescope.reports.cli import fid as fid_cli
 from scorescope.reports.cli import trace as trace_cli
 from scorescope.reports.cli.options import (
@@ -37,6 +38,7 @@ app.add_typer(report_app, name="report")
 app.add_typer(fid_cli.weights_app, name="weights")
 app.add_typer(trace_cli.trace_app, name="trace")
 report_app.command("fid")(fid_cli.report_fid)
+app.command("atlas")(atlas_cli.atlas)
 
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Quick = Annotated[

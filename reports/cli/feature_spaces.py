@@ -50,6 +50,12 @@ def named_spaces(
     return first, None if second is None else make(second)
 
 
+def named_space(name: str, *, inception: Path | None = None, device: str = "cpu") -> Extractor:
+    """One space by its name."""
+    files = {"inception": inception, "efficientnet_lite0": None}
+    return _extractor(name, files=files, preprocessing="tf", names=None, device=device)
+
+
 def _weight_files(space: str, given: Mapping[str, Path | None]) -> dict[str, Path | None]:
     """Weight file by network, None for its own."""
     files = {"inception": given["inception"], "efficientnet_lite0": None}

@@ -84,6 +84,8 @@ class Entry:
         Denoiser evaluations a sample, at most, by what they are for: entries that share a purpose share the runs.
     refuses : callable
         Material to a reason why this entry cannot be made of it, beyond `needs`; "" where it can.
+    one_panel : bool
+        `draw` takes `ax=`: several checkpoints stand beside each other.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Entry:
     differs: str = ""
     calls: Mapping[str, int] = field(default_factory=dict)
     refuses: Callable[[Material], str] = lambda material: ""
+    one_panel: bool = False
 
     def __post_init__(self) -> None:
         if unknown := [need for need in self.needs if need not in NEEDS]:

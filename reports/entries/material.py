@@ -17,6 +17,7 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.sweep import Setting, sweep
 from scorescope.probes.guidance import Rule
+from scorescope.probes.models.denoiser import sigma_range
 from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.models.model import Model
 from scorescope.probes.models.noise import edm_sigmas
@@ -26,6 +27,7 @@ from scorescope.probes.sampling.solvers import Heun
 
 T = TypeVar("T")
 LEAST = 8  # samples a setting
+LOWEST, HIGHEST = 0.002, 80.0  # noise levels, where the model knows them
 
 
 class RealImages(Protocol):
@@ -163,18 +165,29 @@ class Material:
     @property
     def sigmas(self) -> list[float]:
         """The grid of noise levels, ending with 0."""
-        return edm_sigmas(self.steps)
+        return self.grid(self.steps)
+
+    @checked
+    def grid(self, steps: int) -> list[float]:
+        """The grid of EDM within the levels that the model knows, ending with 0."""
+        low, high = sigma_range(self.studied.denoiser, low=LOWEST, high=HIGHEST)
+        return edm_sigmas(steps, sigma_min=low, sigma_max=high)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What captions may name of it."""
-        shown = self.model.name if self.model else "recorded traces"
-        last = self.seed + self.count - 1
+        recorded = self.model is None and len(self.traces) > 0
+        n = sum(len(trace.samples) for trace in self.traces) if recorded else self.count
         return {
-            "model": shown, "n": self.count, "seeds": f"{self.seed} to {last}", "solver": f"Heun, {self.steps} steps",
-            "weight": self.weight, "weights": ", ".join(f"{w:g}" for w in self.weights), "space": self.space,
+            "model": self.model.name if self.model else "recorded traces",
+            "n": n,
+            "seeds": "as recorded" if recorded else f"{self.seed} to {self.seed + self.count - 1}",
+            "solver": "as recorded" if recorded else f"Heun, {self.steps} steps",
+            "weight": self.weight,
+            "weights": ", ".join(f"{w:g}" for w in self.weights),
+            "space": self.space,
             "repeats": self.repeats,
-        }  # fmt: skip
+        }
 
     @checked
     def once(self, key: Any, make: Callable[[], T]) -> T:

@@ -63,12 +63,12 @@ def shipped_study(count: int, *, model: Model | None = None, device: str = "cpu"
             device=device, progress=progress,
         )  # fmt: skip
         source = tensor_images(run.samples, name=f"samples at w = {weight:g}")
-        made = _image_set(f"w = {weight:g}", source, extractor, second, progress=progress)
+        made = image_set(f"w = {weight:g}", source, extractor, second, progress=progress)
         fakes.append(replace(made, classes=labels))
     digits = model.digits
-    real = _image_set("held-out digits", tensor_images(digits.held_out.images), extractor, second, progress=progress)
+    real = image_set("held-out digits", tensor_images(digits.held_out.images), extractor, second, progress=progress)
     real = replace(real, classes=digits.held_out.labels.tolist())
-    spare = _image_set("training digits", tensor_images(digits.train.images), extractor, second, progress=progress)
+    spare = image_set("training digits", tensor_images(digits.train.images), extractor, second, progress=progress)
     facts = {
         "model": model.name, "model_source": model.source, "weights": list(WEIGHTS), "seeds": f"0 to {count - 1}",
         "digits_sha256": digits.sha256,
@@ -131,7 +131,7 @@ def folder_study(
         _check_fit(real, sources["generated"], extractor)
     # hours of extraction begin here: what can be wrong with the input was looked at before
     sets = {
-        name: _image_set(name, source, extractor, second, skip_bad=skip_bad, batch=batch, progress=progress)
+        name: image_set(name, source, extractor, second, skip_bad=skip_bad, batch=batch, progress=progress)
         for name, source in sources.items()
     }
     sets = {name: replace(item, classes=_folders(item.first.names)) for name, item in sets.items()}
@@ -220,10 +220,11 @@ def _facts(real: Path | str | Reference) -> dict[str, Any]:
     return {"real": str(real)}
 
 
-def _image_set(
+def image_set(
     name: str, source: ImageSource, extractor: Extractor, second: Extractor | None, *, skip_bad: bool = False,
     batch: int = 256, progress: bool = True,
 ) -> ImageSet:  # fmt: skip
+    """A set of images with its features in both spaces."""
     first, other = (
         None if space is None else extract(source, space, batch=batch, skip_bad=skip_bad, progress=progress)
         for space in (extractor, second)

@@ -11,7 +11,6 @@ from scorescope.analysis.guidance.information import guidance_information, sugge
 from scorescope.analysis.guidance.run_keys import PATH, summarise_runs
 from scorescope.probes.experiments.sweep import Setting
 from scorescope.probes.guidance import APG, CFG
-from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.recording.trace import Recording, Trace
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.entries.material import is_picture
@@ -42,7 +41,7 @@ def unguided(material: Material) -> Trace:
 def _unguided(material: Material) -> Trace:
     edges = BAND_EDGES if is_picture(material.studied) else ()
     record = Recording(material.studied.value_range, all_branches=True, band_edges=edges)
-    (one,) = material.sweep({"CFG": CFG(1.0)}, record=record, sigmas=edm_sigmas(FINE_STEPS))
+    (one,) = material.sweep({"CFG": CFG(1.0)}, record=record, sigmas=material.grid(FINE_STEPS))
     assert one.run.trace is not None  # a sweep records
     return one.run.trace
 
@@ -148,7 +147,7 @@ ENTRIES = (
         "against the noise level ({model}, {rule}, w = {weight:g}).",
         "the squared parts sum to the squared norm in every row; of two Gaussians of one covariance the norm is that "
         "of σ² (S + σ² I)⁻¹ (m_c − m_u)",
-        cites=("sadat2025eliminating",), place="section 4", calls=SWEPT,
+        cites=("sadat2025eliminating",), place="section 4", calls=SWEPT, one_panel=True,
     ),
     Entry(
         "apg-parallel-share", "share of the update's energy along the prediction against σ, beside chance",
@@ -157,7 +156,7 @@ ENTRIES = (
         "APG at the largest ({model}); also with each channel's mean removed, and the chance level 1/N.",
         "for any data the limit at high noise is the squared cosine of m_c − m_u and m_c, the conditional and "
         "unconditional means",
-        cites=("sadat2025eliminating",), place="section 4", calls=SWEPT,
+        cites=("sadat2025eliminating",), place="section 4", calls=SWEPT, one_panel=True,
     ),
     Entry(
         "ag-cosine", "1 − cosine of the two branches against σ, in denoised and in eps space, with rounding floors",
@@ -165,7 +164,7 @@ ENTRIES = (
         "1 − cosine of the conditional and unconditional predictions against the noise level, in denoised and in eps "
         "space ({model}, {rule}, w = {weight:g}).",
         "the eps curve falls to 0 at high noise and the denoised curve at low noise, for any model",
-        cites=("castillo2025adaptive",), calls=SWEPT,
+        cites=("castillo2025adaptive",), calls=SWEPT, one_panel=True,
     ),
     Entry(
         "guidance-information", "information about the condition per octave of noise, and the interval that holds it",
@@ -180,6 +179,6 @@ ENTRIES = (
         ("run", "conditions"), band_numbers, draw_bands,
         "Norm of the guidance update in bands of spatial frequency against the noise level ({model}, unguided path).",
         "the squared norms of the bands sum to that of the whole update",
-        calls=UNGUIDED, refuses=no_bands, differs="the paper's σ axis is linear",
+        calls=UNGUIDED, one_panel=True, refuses=no_bands, differs="the paper's σ axis is linear",
     ),
 )  # fmt: skip

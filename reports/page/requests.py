@@ -22,7 +22,19 @@ from typing import Any
 from scorescope.data.checkpoints import sha256, shipped_denoisers
 from scorescope.data.doors import checked
 
-NAMES = ("denoiser", "subject", "pipeline", "config", "names", "factory", "score", "decoder")
+NAMES = (
+    "denoiser",
+    "subject",
+    "pipeline",
+    "config",
+    "names",
+    "factory",
+    "score",
+    "decoder",
+    "weak",
+    "checkpoint",
+    "name",
+)
 """Options that are files where there is one of that name."""
 CLIP = "clip:"  # before the folder of a judge
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*")
@@ -74,6 +86,8 @@ class Request:
         }  # fmt: skip
 
     def _hash(self, option: str, value: Any) -> str:
+        if option == "checkpoint" and isinstance(value, str):
+            value = value.partition("=")[2]
         if isinstance(value, Path):
             return hash_of(self.folder / value) or "no such file"
         if option not in NAMES or not isinstance(value, str) or not value or value in shipped_denoisers():

@@ -115,7 +115,7 @@ def styled(make: Callable[P, R], *, pictures: bool = False) -> Drawn[P, R]:
 
     @functools.wraps(make)
     def inside(*args: Any, style: str | Style = "notebook", **kwargs: Any) -> R:
-        with mpl.rc_context(_known(style).settings(pictures)):
+        with mpl.rc_context(style_of(style).settings(pictures)):
             try:
                 return door(*args, **kwargs)
             except KeyError as error:
@@ -176,7 +176,8 @@ def _latex() -> str:
     return found
 
 
-def _known(style: object) -> Style:
+def style_of(style: object) -> Style:
+    """A style, or that of a name."""
     if isinstance(style, Style):
         return style
     if not isinstance(style, str) or style not in STYLES:

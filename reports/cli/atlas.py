@@ -1,0 +1,233 @@
+"""The command `scorescope atlas`: named figures of papers, one or all, for a model, traces, or folders of images."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scorescope.data.errors import InputError
+from scorescope.reports.cli.options import (
+    SPACES,
+    Classes,
+    Config,
+    Device,
+    Dtype,
+    Pickles,
+    Pipeline,
+    Prompts,
+    Scale,
+    Scheduler,
+    Settings,
+)
+from scorescope.reports.cli.repeatable import repeatable
+
+if TYPE_CHECKING:
+    from scorescope.probes.features.extractors import Extractor
+    from scorescope.probes.models.model import Model
+    from scorescope.reports.cli.pipeline_inputs import PipelineOptions
+    from scorescope.reports.entries import Material
+    from scorescope.reports.fid.study import Study
+
+FEW = 8  # samples a setting of a pipeline
+
+
+@repeatable(
+    "atlas", needs=dict.fromkeys(("prompts", "classes", "scale", "set", "scheduler", "dtype", "config", "pickles"),
+                                 "pipeline"),
+    silences={"pipeline": ("denoiser", "factory"), "trace": ("denoiser", "factory", "pipeline")},
+)  # fmt: skip
+def atlas(
+    name: Annotated[str | None, typer.Argument(help="Which figure; with --all the first folder of images.")] = None,
+    sets: Annotated[
+        list[Path] | None, typer.Argument(metavar="[REAL FAKE...]", help="Folders of images, for figures of those.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder that is written to.")] = Path("atlas"),
+    every: Annotated[bool, typer.Option("--all", help="Every figure, and a page of all.")] = False,
+    denoiser: Annotated[
+        str, typer.Option("--denoiser", "--edm", help="A shipped model, package.module:factory, or a file.")
+    ] = "",
+    factory: Annotated[str | None, typer.Option(help="Of the untrained network of a safetensors file.")] = None,
+    pipeline: Pipeline = None,
+    trace: Annotated[list[Path] | None, typer.Option(help="Recorded traces in their place; may be repeated.")] = None,
+    weak: Annotated[str, typer.Option(help="A weaker model to guide with, as --denoiser.")] = "",
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help="NAME=MODEL, as --denoiser, in the order of training; repeated.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of real images in [-1, 1] units, a fifth of them held out.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side in pixels that these are brought to.")] = None,
+    features: Annotated[str, typer.Option(help=f"Feature space of distances: {SPACES}.")] = "",
+    inception: Annotated[Path | None, typer.Option(help="Weights of the 2015 Inception network.")] = None,
+    subject: Annotated[str, typer.Option(help="shapes, digits, or package.module:factory of a Subject.")] = "",
+    count: Annotated[int | None, typer.Option(min=8, help="Samples a setting: 96, of a pipeline 8.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first sample.")] = 0,
+    grid: Annotated[int, typer.Option(min=2, help="Heun steps along the grid of EDM.")] = 18,
+    weights: Annotated[str, typer.Option(help="Guidance weights that are swept.")] = "1,2,4,8",
+    weight: Annotated[float, typer.Option(help="The one of them that figures of one run show.")] = 4.0,
+    band: Annotated[str, typer.Option(help="interval (95 %), or minmax: ends of --repeats seed sets.")] = "interval",
+    repeats: Annotated[int, typer.Option(min=2, help="Seed sets of what is repeated for a band.")] = 3,
+    style: Annotated[
+        str, typer.Option(help="paper-single, paper-double, slides, cvpr, cvpr-double, iclr, neurips, siggraph, ...")
+    ] = "paper-single",
+    prompts: Prompts = None,
+    classes: Classes = "",
+    scale: Scale = None,
+    settings: Settings = None,
+    scheduler: Scheduler = None,
+    dtype: Dtype = "float32",
+    config: Config = None,
+    pickles: Pickles = False,
+    device: Device = "cpu",
+) -> None:
+    """Figures of the field's papers for your own model: without a name they are listed; NAME, or --all."""
+    if name is None and not every:
+        return _list()
+    folders = [*([Path(name)] if every and name else []), *(sets or ())]
+    from scorescope.reports.atlas import find_entry, make_all, make_each
+    from scorescope.reports.cli.endings import finish, this_command
+    from scorescope.reports.cli.pipeline_inputs import PipelineOptions, weights_of
+    from scorescope.reports.page.texts import say
+
+    entry = None if every else find_entry(name or "")
+    swept = tuple(weights_of(weights))
+    sizes: dict[str, Any] = {
+        "count": count or (FEW if pipeline else 96), "seed": seed, "steps": grid, "weights": swept, "weight": weight,
+        "band": band, "repeats": repeats, "device": device, "folder": out / "runs", "progress": True,
+    }  # fmt: skip
+    asked = PipelineOptions(
+        pipeline or "", device, dtype, scheduler, config, pickles, prompts, classes, None, scale, settings or ()
+    )
+    material = _material(asked, denoiser, factory, folders, trace or (), checkpoint or (), features, inception, sizes)
+    material = _with_more(
+        material, weak=weak, checkpoints=checkpoint or (), data=data, size=size, subject=subject, seed=seed
+    )
+    if entry is None:
+        return finish(make_all(out, material, command=this_command(), style=style))
+    for made in make_each(entry, material, folder=out / "numbers", style=style):
+        for path in made.save(out):
+            say(f"wrote {path}")
+        say(made.caption)
+
+
+def _list() -> None:
+    """Every name with what it shows and needs."""
+    from scorescope.reports.atlas.catalogue import WINGS
+    from scorescope.reports.page.texts import say
+
+    for wing, entries in WINGS.items():
+        say(f"{wing}:")
+        for entry in entries:
+            say(f"  {entry.name:28}  {entry.shows} [{', '.join(entry.needs)}]")
+
+
+def _material(
+    asked: "PipelineOptions",
+    denoiser: str,
+    factory: str | None,
+    folders: Sequence[Path],
+    traces: Sequence[Path],
+    checkpoints: Sequence[str],
+    features: str,
+    inception: Path | None,
+    sizes: dict[str, Any],
+) -> "Material":
+    """The model, traces or images that are named; where nothing is, the shipped ones."""
+    from scorescope.probes.models.model import load_model
+    from scorescope.probes.recording.trace import Trace
+    from scorescope.reports.atlas import features_of, shipped
+    from scorescope.reports.entries import Material
+    from scorescope.reports.gaussian.study import digits_of
+
+    if len(folders) == 1:
+        raise InputError("REAL, FAKE", found=str(folders[0]), expected="real images, and at least one generated set")
+    if not (asked.source or denoiser or folders or traces or checkpoints):
+        return shipped(**sizes)
+    if traces:
+        material = Material(traces=tuple(Trace.open(path) for path in traces), **sizes)
+    elif asked.source:
+        material = Material(_pipeline_model(asked), **sizes)
+    else:
+        model = load_model(denoiser, device=asked.device, factory=factory) if denoiser else None
+        real = None if model is None or model.digits is None else digits_of(model)
+        material = Material(model, data=real, **sizes)
+    if folders:
+        study = partial(_comparison, folders, features, inception, asked.device)
+        return replace(material, images=study)
+    if features and material.model is not None:
+        extractor = _space(features, inception, asked.device)
+        known = material.model.value_range or (-1.0, 1.0)
+        found = features_of(extractor, value_range=known)
+        material = replace(material, features=found, space=f"features of {extractor.name}")
+    return material
+
+
+def _pipeline_model(asked: "PipelineOptions") -> "Model":
+    from scorescope.probes.experiments.pipeline_model import pipeline_model
+
+    pipe = asked.load()
+    return pipeline_model(
+        pipe, asked.rows(pipe), arguments=asked.arguments(pipe), name=Path(asked.source).name, batch=8
+    )
+
+
+def _with_more(
+    material: "Material",
+    *,
+    weak: str,
+    checkpoints: Sequence[str],
+    data: Path | None,
+    size: int | None,
+    subject: str,
+    seed: int,
+) -> "Material":
+    """The same with what is named beside the model."""
+    from scorescope.probes.models.model import load_model
+    from scorescope.reports.directions.shipped_subjects import load_subject
+    from scorescope.reports.gaussian.study import from_folder
+
+    more: dict[str, Any] = {}
+    if weak:
+        more["weak"] = load_model(weak, device=material.device)
+    if checkpoints:
+        named = dict(_named(one) for one in checkpoints)
+        if len(named) < len(checkpoints):
+            raise InputError("--checkpoint", found=", ".join(checkpoints), expected="every name once")
+        more["checkpoints"] = {name: load_model(model, device=material.device) for name, model in named.items()}
+    if data is not None:
+        more["data"] = from_folder(data, material.studied, size=size, seed=seed)
+    if subject:
+        more["subject"] = partial(load_subject, subject, device=material.device)
+    return replace(material, **more)
+
+
+def _named(one: str) -> tuple[str, str]:
+    name, equals, model = one.partition("=")
+    if not name or not equals or not model:
+        raise InputError("--checkpoint", found=repr(one), expected="NAME=MODEL, as 500=runs/step-500.safetensors")
+    return name, model
+
+
+def _space(features: str, inception: Path | None, device: str) -> "Extractor":
+    from scorescope.reports.cli.feature_spaces import named_space
+
+    return named_space(features, inception=inception, device=device)
+
+
+def _comparison(folders: Sequence[Path], features: str, inception: Path | None, device: str) -> "Study":
+    """Real images against one or more generated sets, in the first space and the one beside it."""
+    from scorescope.probes.features.images import open_images
+    from scorescope.reports.cli.feature_spaces import named_spaces
+    from scorescope.reports.fid.comparisons import folder_study, image_set
+
+    real, *fakes = folders
+    first, second = named_spaces(
+        real, fakes[0], features or None, None, files={"inception": inception, "--weights": None}, names=None,
+        preprocessing="tf", device=device, sfid=False,
+    )  # fmt: skip
+    study = folder_study(real, fakes[-1], first, second)
+    others = [image_set(fake.name, open_images(fake), first, study.second, progress=True) for fake in fakes[:-1]]
+    return replace(study, fakes=[*others, replace(study.fakes[-1], name=fakes[-1].name)])
