@@ -1,7 +1,7 @@
-"""All figures of the atlas on one page; one that cannot be made is a line with its reason."""
+"""All figures of the atlas on one page, an instrument a section; a box with the reason for one that cannot be made."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,14 +9,16 @@ from tqdm.auto import tqdm
 
 from scorescope.data.doors import checked
 from scorescope.probes.models.denoiser import seconds_a_call
-from scorescope.reports.atlas.catalogue import catalogue
-from scorescope.reports.atlas.make import drawn, make
+from scorescope.reports.atlas.catalogue import WINGS
+from scorescope.reports.atlas.make import Made, drawn, make, plain_caption
 from scorescope.reports.entries import Entry, Material
+from scorescope.reports.page import theme
 from scorescope.reports.page.numbers import duration
-from scorescope.reports.page.pages import Outcome, ReportFigure, ReportTable, ReportWriter, Section
+from scorescope.reports.page.pages import Outcome, ReportFigure, ReportWriter, Section
 from scorescope.reports.page.styles import Style, style_of
 from scorescope.reports.page.texts import say
 
+BESIDE = "The PDF of each figure, its tables, caption and BibTeX entries are in the folder figures, by its name."
 QUESTION = "Which figures of the field's papers can be made for this model, and what do they show?"
 
 
@@ -45,22 +47,24 @@ def make_all(
     style : str or Style
         Of the PDF files; figures of the page are as wide as the page has them.
     """
-    out, entries, style = Path(out), _chosen(names), style_of(style)
-    reasons = {entry.name: entry.why_not(material) for entry in entries}
-    possible = [entry for entry in entries if not reasons[entry.name]]
+    out, style = Path(out), style_of(style)
+    chosen = {wing: [one for one in entries if not names or one.name in names] for wing, entries in WINGS.items()}
+    every = [entry for entries in chosen.values() for entry in entries]
+    reasons = {entry.name: entry.why_not(material) for entry in every}
+    possible = [entry for entry in every if not reasons[entry.name]]
     if material.progress:
         say(cost(possible, material), err=True)
-    request = "it was made of an atlas, which is asked for by its own command"
+    request = "it was made in Python of a material that no command names"
     how = {"command": command, "manifest": {"model": material.facts["model"]}, "request": request}
     title = f"Atlas: {material.facts['model']}"
-    with ReportWriter(out, name="atlas", title=title, question=QUESTION, **how) as page:
-        for entry in tqdm(entries, desc="atlas", disable=not material.progress):
-            if why := reasons[entry.name]:
-                page.absent(entry.name, entry.name, f"{_capital(entry.shows)}. Not made: {why}.")
-            else:
-                page.section(entry.name, entry.name, partial(_section, entry, material, out, style))
-        cited = [key for entry in possible for key in entry.cites]
-        page.manifest["methods"] = list(dict.fromkeys(cited))
+    with (
+        ReportWriter(out, name="atlas", title=title, question=QUESTION, **how) as page,
+        tqdm(desc="atlas", total=len(possible), disable=not material.progress) as bar,
+    ):
+        for wing, entries in chosen.items():
+            gallery = _Gallery(entries, reasons, material, out, style, page.fail, bar.update)
+            page.section(wing, wing.capitalize(), gallery.section)
+        page.manifest["methods"] = list(dict.fromkeys(key for entry in possible for key in entry.cites))
     return page.outcome
 
 
@@ -83,20 +87,42 @@ def cost(entries: Sequence[Entry], material: Material) -> str:
     )
 
 
-def _section(entry: Entry, material: Material, out: Path, style: str | Style) -> Section:
-    made = make(entry, material, folder=out / "numbers", style=style)
-    made.save(out / "figures")
-    figure = ReportFigure(entry.name, drawn(entry, made.numbers, "notebook"), f"{_capital(entry.shows)}.", made.caption)
-    tables = [
-        ReportTable(f"{entry.name}.{name}", table, "", shown=False) for name, table in made.numbers.tables.items()
-    ]
-    return Section([figure], tables)
+@dataclass(frozen=True)
+class _Gallery:
+    """The figures of one instrument; one that fails is told of, and the others stand."""
+
+    entries: Sequence[Entry]
+    reasons: dict[str, str]
+    material: Material
+    out: Path
+    style: Style
+    failed: Callable[[str, BaseException], None]
+    done: Callable[[], object]
+
+    def section(self) -> Section:
+        """All of them, last those that could not be made: a box with the reason."""
+        last = sorted(self.entries, key=lambda entry: bool(self.reasons[entry.name]))
+        return Section([self._figure(entry) for entry in last], text=BESIDE)
+
+    def _figure(self, entry: Entry) -> ReportFigure:
+        if why := self.reasons[entry.name]:
+            return _box(entry, f"Not made: {why}")
+        try:
+            made = make(entry, self.material, folder=self.out / "numbers", style=self.style)
+            made.save(self.out / "figures")
+            return _on_page(made)
+        except Exception as error:
+            self.failed(entry.name, error)
+            return _box(entry, f"It failed: {type(error).__name__}: {error}")
+        finally:
+            self.done()
 
 
-def _chosen(names: Sequence[str]) -> list[Entry]:
-    every: Mapping[str, Entry] = catalogue()
-    return [entry for entry in every.values() if not names or entry.name in names]
+def _box(entry: Entry, why: str) -> ReportFigure:
+    return ReportFigure(entry.name, theme.said(why), f"{entry.name}: {entry.shows}.")
 
 
-def _capital(phrase: str) -> str:
-    return phrase[0].upper() + phrase[1:]
+def _on_page(made: Made) -> ReportFigure:
+    figure = drawn(made.entry, made.numbers, "notebook")
+    reading = f"{made.entry.name}: {made.entry.shows}."
+    return ReportFigure(made.entry.name, figure, reading, plain_caption(made.caption))

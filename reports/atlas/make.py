@@ -6,6 +6,7 @@ made.save(Path("figures"))
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import metadata
@@ -29,7 +30,7 @@ from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.page import theme
 from scorescope.reports.page.styles import Style, style_of
 from scorescope.reports.page.texts import as_name, csv_bytes
-from scorescope.reports.studies.bibliography import bibtex
+from scorescope.reports.studies.bibliography import bibtex, entries
 
 OURS = "as the atlas wrote it"
 HOW_MUCH = ("count", "seed", "steps", "weights", "weight", "repeats", "band", "space")
@@ -209,7 +210,7 @@ def numbers_of(entry: Entry, material: Material, *, folder: Path | None = None) 
 def drawn(entry: Entry, numbers: Numbers, style: str | Style) -> Figure:
     """The figure, or the reason why there is nothing to draw, in place of axes."""
     why = numbers.why or _empty(numbers)
-    return theme.said(why, style=style) if why else entry.draw(numbers, style=style)
+    return theme.said(f"Nothing to draw: {why}", style=style) if why else entry.draw(numbers, style=style)
 
 
 @checked
@@ -227,6 +228,20 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
     if entry.differs:
         parts.append(f"Other than there: {entry.differs}.")
     return " ".join(parts)
+
+
+def plain_caption(caption: str) -> str:
+    """A caption for readers without LaTeX: papers by author and year."""
+    named = re.sub(r"\\cite\{(\w+)\}", lambda key: _short(key[1]), caption)
+    return named.replace("$", "").replace("\\sigma", "σ")
+
+
+def _short(key: str) -> str:
+    """A paper by its first author and year, of its BibTeX entry."""
+    author, year = (re.search(rf"{field} = \{{(.*)\}}", entries()[key]) for field in ("author", "year"))
+    first = "" if author is None else re.sub(r"[{}\\\"'`]", "", author[1].split(" and ")[0].split(",")[0])
+    many = "" if author is None or " and " not in author[1] else " et al."
+    return f"{first}{many}{f' ({year[1]})' if year else ''}"
 
 
 def _empty(numbers: Numbers) -> str:

@@ -107,9 +107,10 @@ def new_figure(height: float = 2.6, *, ax: Axes | None = None, **grid: Any) -> t
 @styled
 def said(why: str) -> Figure:
     """A figure of which nothing can be drawn: the reason in place of axes."""
-    figure, ax = new_figure(0.9)
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, folded(literal(f"Nothing to draw: {why}"), 52), ha="center", va="center", transform=ax.transAxes)
+    figure, ax = new_figure(1.1)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(True)
+    ax.text(0.5, 0.5, folded(literal(why), 52), ha="center", va="center", transform=ax.transAxes)
     return figure
 
 

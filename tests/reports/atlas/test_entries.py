@@ -3,6 +3,8 @@
 import ast
 import re
 import string
+from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from tests.atlas_material import toy_material
 
 from scorescope.reports import theme
 from scorescope.reports.atlas import catalogue, make
-from scorescope.reports.atlas.make import caption_of, drawn, numbers_of
+from scorescope.reports.atlas.make import caption_of, drawn, numbers_of, plain_caption
 from scorescope.reports.entries import NEEDS, Numbers
 from scorescope.reports.studies.bibliography import entries as bibliography
 
@@ -91,3 +93,34 @@ def test_numbers_come_back_from_disk(tmp_path):
     assert again.table.equals(first.table)
     assert again.table is not first.table
     assert again.caption == first.caption
+
+
+def test_captions_on_a_page_have_no_latex():
+    said = plain_caption(r"Norm of $D_c - D_u$ against $\sigma$. After section 4 of \cite{sadat2025eliminating}.")
+    assert said == "Norm of D_c - D_u against σ. After section 4 of Sadat et al. (2025)."
+    assert plain_caption(r"\cite{kynkaanniemi2024applying}") == "Kynkaanniemi et al. (2024)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", makeable())
+def test_calls_are_as_many_as_said(name):
+    """Of each sample, at the sizes of an atlas; a figure without a word of them calls no denoiser."""
+    entry, full = ENTRIES[name], {"count": 24, "steps": 18, "weights": (1.0, 2.0, 4.0, 8.0), "repeats": 3}
+    counted = Counter[str]()
+    entry.numbers(counting(toy_material(**full), counted))
+    assert counted["rows"] / 24 <= 1.02 * sum(entry.calls.values())
+    assert counted["rows"] / 24 >= 0.5 * sum(entry.calls.values())
+
+
+def counting(material, counted):
+    """The same, with every row that any of its models is asked about counted."""
+
+    def counts(model):
+        def denoiser(x, sigma, condition):
+            counted["rows"] += len(x)
+            return model.denoiser(x, sigma, condition)
+
+        return replace(model, denoiser=denoiser)
+
+    steps = {name: counts(model) for name, model in material.checkpoints.items()}
+    return replace(material, model=counts(material.model), weak=counts(material.weak), checkpoints=steps)
