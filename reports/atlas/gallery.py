@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -55,10 +56,10 @@ def make_all(
     if material.progress:
         say(cost(possible, material), err=True)
     request = "it was made in Python of a material that no command names"
-    how = {"command": command, "manifest": {"model": material.facts["model"]}, "request": request}
-    title = f"Atlas: {material.facts['model']}"
+    model = material.facts["model"]
+    how: dict[str, Any] = {"command": command, "manifest": {"model": model}, "request": request}
     with (
-        ReportWriter(out, name="atlas", title=title, question=QUESTION, **how) as page,
+        ReportWriter(out, name="atlas", title=f"Atlas: {model}", question=QUESTION, **how) as page,
         tqdm(desc="atlas", total=len(possible), disable=not material.progress) as bar,
     ):
         for wing, entries in chosen.items():

@@ -4,36 +4,30 @@ made = make(find_entry("apg-update-parts"), material, folder=Path("atlas"), styl
 made.save(Path("figures"))
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from safetensors.torch import save_file
 
-from scorescope.data.checkpoints import sha256
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.data.untrusted import read_parquet, read_tensors
-from scorescope.data.written_files import read_json, replace_file, write_json
-from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.models.model import Model
 from scorescope.reports.atlas.catalogue import find_entry
+from scorescope.reports.atlas.kept import Kept, key_of
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.page import theme
+from scorescope.reports.page.files import write_file
+from scorescope.reports.page.latex import to_latex
 from scorescope.reports.page.styles import Style, style_of
 from scorescope.reports.page.texts import as_name, csv_bytes
 from scorescope.reports.studies.bibliography import bibtex, entries
 
-OURS = "as the atlas wrote it"
-HOW_MUCH = ("count", "seed", "steps", "weights", "weight", "repeats", "band", "space")
+MOST_ROWS = 40  # of a table that is written as LaTeX
 
 
 @displayed
@@ -72,7 +66,7 @@ class Made:
 
     @checked
     def save(self, folder: Path | str, *, formats: tuple[str, ...] = (".pdf",)) -> list[Path]:
-        """Write the figure, its tables (CSV and LaTeX), its caption and its BibTeX entries, named as the entry.
+        """Write the figure, its tables (CSV, short ones as LaTeX too), its caption and its BibTeX entries by its name.
 
         Parameters
         ----------
@@ -85,14 +79,14 @@ class Made:
         folder.mkdir(parents=True, exist_ok=True)
         name = self.name
         paths = [theme.save(self.figure, folder / f"{name}{kind}") for kind in formats]
+        files = {f"{name}.caption.txt": f"{self.caption}\n".encode(), f"{name}.bib": self.bibtex.encode()}
         for table_name, table in self.numbers.tables.items():
-            path = folder / f"{name}.{table_name}.csv"
-            replace_file(path, lambda to, table=table: Path(to).write_bytes(csv_bytes(table)))
-            paths.append(path)
-        texts = {f"{name}.caption.txt": self.caption + "\n", f"{name}.bib": self.bibtex}
-        for file, text in texts.items():
-            if text.strip():
-                replace_file(folder / file, lambda to, text=text: Path(to).write_text(text, encoding="utf-8"))
+            files[f"{name}.{table_name}.csv"] = csv_bytes(table)
+            if len(table) <= MOST_ROWS:
+                files[f"{name}.{table_name}.tex"] = to_latex(table).encode()
+        for file, content in files.items():
+            if content.strip():
+                write_file(folder / file, content)
                 paths.append(folder / file)
         return paths
 
@@ -197,7 +191,7 @@ def numbers_of(entry: Entry, material: Material, *, folder: Path | None = None) 
     """What a figure is drawn from; see `make`."""
     if why := entry.why_not(material):
         raise InputError(entry.name, found=f"material that is not enough for it: {why}", expected="all of that")
-    kept = None if folder is None else _Kept(folder / entry.name, _key(entry, material))
+    kept = None if folder is None else Kept(folder / entry.name, key_of(entry, material))
     numbers = kept.read() if kept else None
     if numbers is None:
         numbers = entry.numbers(material)
@@ -252,54 +246,3 @@ def _empty(numbers: Numbers) -> str:
 
 def _bibtex(entry: Entry) -> str:
     return bibtex({"methods": list(entry.cites)})
-
-
-def _key(entry: Entry, material: Material) -> str:
-    """What tells numbers from others: of another entry, version, model, or sizes."""
-    models = [material.model, material.weak, *material.checkpoints.values()]
-    brought = [
-        [None if model is None else model.denoiser for model in models], list(material.checkpoints), material.data,
-        material.features, [trace.scalars for trace in material.traces],
-    ]  # fmt: skip
-    said = [entry.name, metadata.version("scorescope"), *(str(getattr(material, name)) for name in HOW_MUCH)]
-    return hashlib.sha256(json.dumps([said, fingerprint(brought, argument="material")]).encode()).hexdigest()
-
-
-class _Kept:
-    """Numbers of one entry on disk; the JSON file is written last and has the others' hashes."""
-
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key = folder, key
-
-    def read(self) -> Numbers | None:
-        """Those that were made of the same, and are whole; else None."""
-        path = self.folder / "numbers.json"
-        if not path.is_file():
-            return None
-        try:
-            said = read_json(path)
-            whole = all(sha256(self.folder / file) == found for file, found in said["files"].items())
-            if said["key"] != self.key or not whole:
-                return None
-            tables = {name: read_parquet(self.folder / f"{name}.parquet", expected=OURS) for name in said["tables"]}
-            pictures = read_tensors(self.folder / "pictures.safetensors", expected=OURS) if said["pictures"] else {}
-            return Numbers(tables, {name: pictures[name] for name in said["pictures"]}, said["facts"], said["why"])
-        except (InputError, OSError, KeyError):
-            return None
-
-    def write(self, numbers: Numbers) -> None:
-        """All of it, so that a run that is cut off leaves none that is taken for whole."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "numbers.json").unlink(missing_ok=True)
-        for name, table in numbers.tables.items():
-            replace_file(self.folder / f"{name}.parquet", table.to_parquet)
-        pictures = {name: images.detach().cpu().contiguous() for name, images in numbers.pictures.items()}
-        if pictures:
-            replace_file(self.folder / "pictures.safetensors", lambda to: save_file(pictures, to))
-        names = [f"{name}.parquet" for name in numbers.tables] + ["pictures.safetensors"] * bool(pictures)
-        said = {
-            "key": self.key, "files": {name: sha256(self.folder / name) for name in names},
-            "tables": list(numbers.tables), "pictures": list(pictures), "facts": dict(numbers.facts),
-            "why": numbers.why,
-        }  # fmt: skip
-        write_json(self.folder / "numbers.json", said)

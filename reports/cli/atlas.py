@@ -1,6 +1,6 @@
 """The command `scorescope atlas`: named figures of papers, one or all, for a model, traces, or folders of images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -141,6 +141,7 @@ def _material(
     from scorescope.reports.atlas import features_of, shipped
     from scorescope.reports.entries import Material
     from scorescope.reports.gaussian.study import digits_of
+    from scorescope.reports.page.requests import hash_of
 
     if len(folders) == 1:
         raise InputError("REAL, FAKE", found=str(folders[0]), expected="real images, and at least one generated set")
@@ -155,12 +156,12 @@ def _material(
         real = None if model is None or model.digits is None else digits_of(model)
         material = Material(model, data=real, **sizes)
     if folders:
-        study = partial(_comparison, folders, features, inception, asked.device)
+        known = {folder: hash_of(folder) for folder in folders}  # numbers that are kept belong to these very images
+        study = partial(_comparison, known, features, inception, asked.device)
         return replace(material, images=study)
     if features and material.model is not None:
         extractor = _space(features, inception, asked.device)
-        known = material.model.value_range or (-1.0, 1.0)
-        found = features_of(extractor, value_range=known)
+        found = features_of(extractor, value_range=material.model.value_range or (-1.0, 1.0))
         material = replace(material, features=found, space=f"features of {extractor.name}")
     return material
 
@@ -217,13 +218,13 @@ def _space(features: str, inception: Path | None, device: str) -> "Extractor":
     return named_space(features, inception=inception, device=device)
 
 
-def _comparison(folders: Sequence[Path], features: str, inception: Path | None, device: str) -> "Study":
+def _comparison(hashes: Mapping[Path, str], features: str, inception: Path | None, device: str) -> "Study":
     """Real images against one or more generated sets, in the first space and the one beside it."""
     from scorescope.probes.features.images import open_images
     from scorescope.reports.cli.feature_spaces import named_spaces
     from scorescope.reports.fid.comparisons import folder_study, image_set
 
-    real, *fakes = folders
+    real, *fakes = hashes
     first, second = named_spaces(
         real, fakes[0], features or None, None, files={"inception": inception, "--weights": None}, names=None,
         preprocessing="tf", device=device, sfid=False,

@@ -50,7 +50,8 @@ def measured(
     keys = [name for name in table if name not in ("n", "value", "low", "high")]
     found = table.groupby(keys, sort=False, dropna=False, as_index=False)
     every = found.agg(n=("n", "sum"), value=("value", "mean"), low=("value", "min"), high=("value", "max"))
-    return every[list(table)]
+    found_columns: pd.DataFrame = every[list(table)]
+    return found_columns
 
 
 def _measured(

@@ -5,15 +5,19 @@ import re
 import string
 from collections import Counter
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 from tests.artists import faults
 from tests.atlas_material import toy_material
 
 from scorescope.reports import theme
 from scorescope.reports.atlas import catalogue, make
+from scorescope.reports.atlas.kept import Kept, key_of
 from scorescope.reports.atlas.make import caption_of, drawn, numbers_of, plain_caption
 from scorescope.reports.entries import NEEDS, Numbers
 from scorescope.reports.studies.bibliography import entries as bibliography
@@ -124,3 +128,20 @@ def counting(material, counted):
 
     steps = {name: counts(model) for name, model in material.checkpoints.items()}
     return replace(material, model=counts(material.model), weak=counts(material.weak), checkpoints=steps)
+
+
+def test_numbers_of_other_images_are_measured_again():
+    entry = replace(ENTRIES["apg-update-parts"], needs=("images",))
+    one, other = (replace(material(), images=partial(dict, {"a/": digest})) for digest in ("12", "34"))
+    assert key_of(entry, one) != key_of(entry, other)
+    assert key_of(entry, one) == key_of(entry, replace(one))
+
+
+def test_pictures_and_odd_facts_come_back(tmp_path):
+    numbers = Numbers({"rows": pd.DataFrame({"a": [1.0]})}, {"x": torch.rand(2, 1, 4, 4)}, {"weight": float("nan")})
+    Kept(tmp_path, "key").write(numbers)
+    again = Kept(tmp_path, "key").read()
+    assert torch.equal(again.pictures["x"], numbers.pictures["x"]) and np.isnan(again.facts["weight"])
+    assert Kept(tmp_path, "other").read() is None
+    (tmp_path / "rows.parquet").write_bytes(b"")
+    assert Kept(tmp_path, "key").read() is None
