@@ -36,6 +36,7 @@ from scorescope.probes.models.denoiser import seconds_a_call
 from scorescope.probes.models.model import Model
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.recording.trace import Recording, Trace
+from scorescope.probes.sampling.kept_predictions import KeptPredictions
 from scorescope.probes.sampling.sample import Run, sample
 from scorescope.reports.page.numbers import duration
 
@@ -89,6 +90,11 @@ class Study:
             f"{duration(every * one)} in all (from {seconds:.2g} s a call), beside about a minute of analysis and "
             "figures; fewer samples with --count"
         )
+
+    @cached_property
+    def denoiser(self) -> KeptPredictions:
+        """The model, asked once of what several settings share: their first steps, w = 1, the paths of some samples."""
+        return KeptPredictions(self.model.denoiser)
 
     @cached_property
     def swept(self) -> list[Setting]:
@@ -201,7 +207,7 @@ class Study:
         self, rule: Rule | None, count: int, recording: Recording, sigmas: Sequence[float] | None = None
     ) -> Run:
         return sample(
-            self.model.denoiser, seeds=range(self.seed, self.seed + count), condition=self.model.conditions(count),
+            self.denoiser, seeds=range(self.seed, self.seed + count), condition=self.model.conditions(count),
             shape=self.model.shape, sigmas=sigmas, rule=rule, record=recording, device=self.device,
             progress=False,
         )  # fmt: skip
