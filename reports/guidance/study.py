@@ -84,7 +84,8 @@ class Study:
         x = torch.randn(self.count, *self.model.shape, device=self.device)
         seconds = seconds_a_call(self.model.denoiser, x, self.model.conditions(self.count))
         one = seconds * 2 * CALLS  # of one setting: two branches
-        first, every = 2 * len(WEIGHTS), 2 * len(WEIGHTS) + 14  # about: which others there are depends on the first
+        # about: which others there are depends on the first; what settings share is computed once
+        first, every = 2 * len(WEIGHTS) - 1, 2 * len(WEIGHTS) + 9
         return (
             f"{self.count} samples a setting: the network takes about {duration(first * one)} to the first figure and "
             f"{duration(every * one)} in all (from {seconds:.2g} s a call), beside about a minute of analysis and "
