@@ -49,8 +49,8 @@ def _parts(condition: Condition, count: int) -> list[bytes] | None:
     if isinstance(condition, Tensor):
         return _bytes(condition)
     rows = [_row(row) for row in condition]
-    known = [row for row in rows if row is not None]
-    return known if len(known) == count else None
+    told = [row for row in rows if row is not None]
+    return told if len(told) == count else None
 
 
 def _row(row: Any) -> bytes | None:
