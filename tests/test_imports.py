@@ -18,6 +18,7 @@ MAY_LOAD = {
     "from scorescope.probes import *": TABLES | {"PIL", "safetensors", "scipy"},
     "from scorescope.analysis import *": TABLES | {"PIL", "safetensors", "scipy"},
     "from scorescope.analysis import summarise_by": TABLES | {"safetensors", "scipy"},
+    "import scorescope.reports.cli.all_reports": TABLES | {"PIL", "jinja2", "matplotlib", "safetensors", "scipy"},
 }
 COMMANDS = ("--help", "--version", "report --help", "report guidance --help", "report fid --help", "trace show --help")
 

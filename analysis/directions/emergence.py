@@ -44,6 +44,7 @@ from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.condition_switch import SwitchingDenoiser
 from scorescope.probes.sampling.guided_denoiser import GUIDED
+from scorescope.probes.sampling.kept_predictions import KeptPredictions
 from scorescope.probes.sites.interventions import OUTPUT as DENOISED
 
 Scores = Callable[[Tensor], Mapping[str, Tensor]]
@@ -237,6 +238,7 @@ def _condition_curves(
 ) -> list[Shares]:  # fmt: skip
     """Classifier on the estimate under both conditions, and what a switch between them does."""
     finals, estimates = [], []
+    denoiser = KeptPredictions(denoiser)  # a switch at either end is one of these two runs
     for given in (condition, other):
         run, taps = sample_with_sites(denoiser, {DENOISED: "whole"}, condition=given, **options)
         finals.append(judge.labels(run.samples))
@@ -252,7 +254,7 @@ def _condition_curves(
     every, steps = np.ones(len(follows), bool), _steps(taps)
     estimate = Shares("estimate", [(estimate == label, every) for estimate, label in asked], steps)
     places = _switch_steps(len(steps), switches)
-    switching = SwitchingDenoiser(denoiser)
+    switching = SwitchingDenoiser(denoiser, reuse=False)
     changed = []
     for step in tqdm(places, desc="switches", disable=not progress, leave=False):
         at = math.inf if step == 0 else options["sigmas"][step]

@@ -1,6 +1,8 @@
 """Precision, recall, density and coverage: which images lie near those of the other set.
 
     neighbour_table(fake, real)
+    against = RealNeighbours(real)                # several generated sets: what takes long is done once
+    [against.table(fake) for fake in fakes]
 
 Precision and recall are those of Kynkaanniemi et al. 2019 (arXiv 1904.06991; k = 3, distance <= radius), density and
 coverage those of Naeem et al. 2020 (arXiv 2002.09797; k = 5, distance < radius). Both change with the number of
@@ -64,33 +66,80 @@ def neighbour_table(
     The intervals are on the wide side: simulated from 100 images a side they cover 93 to 100 % and are 0.9 to 1.35
     times as wide as the scatter. Those with the radii given cover 72 to 98 %.
     """
-    x, y = check_features("fake", fake), check_features("real", real)
-    check_same_dimension("real", x.shape[1], y.shape[1])
-    ks = k_precision, k_density
-    if min(len(x), len(y)) <= max(ks) or min(ks) < 1:
-        found = f"{len(x)} and {len(y)} images"
-        raise InputError("fake, real", found=found, expected=f"more than k = {max(ks)} images on each side, k >= 1")
-    rows = []
-    counted = _counted(x, y, ks)
-    ranges = _ranges(x, y, ks, {metric: float(values.mean()) for metric, values in counted.items()})
-    for metric, values in counted.items():
-        value, low, high = (
-            mean_interval(values) if metric == "density" else (float(v) for v in wilson(int(values.sum()), len(values)))
-        )
-        k = k_precision if metric in ("precision", "recall") else k_density
-        rows.append((metric, k, value, len(values), *ranges[metric], low, high))
-    return NEIGHBOURS.check(pd.DataFrame(rows, columns=NEIGHBOURS.names))
+    return RealNeighbours(real, k_precision=k_precision, k_density=k_density).table(fake)
 
 
-def neighbour_values(x: Floats, y: Floats, ks: tuple[int, int] = (K_PRECISION, K_DENSITY)) -> dict[str, float]:
-    """The four metrics of checked features alone, without intervals."""
-    return {metric: float(values.mean()) for metric, values in _counted(x, y, ks).items()}
+class RealNeighbours:
+    """The real images of several `neighbour_table`: their radii, whole and in random halves, are computed once.
+
+    Parameters
+    ----------
+    real, k_precision, k_density
+        As for `neighbour_table`.
+    """
+
+    def __init__(self, real: ArrayLike, *, k_precision: int = K_PRECISION, k_density: int = K_DENSITY) -> None:
+        self._real, self._ks = check_features("real", real), (k_precision, k_density)
+        self._radii: dict[tuple[int, int], list[Floats]] = {}  # by the number of generated images, and the draw
+
+    def table(self, fake: ArrayLike) -> pd.DataFrame:
+        """What `neighbour_table` gives for these generated images."""
+        x, y, ks = check_features("fake", fake), self._real, self._ks
+        check_same_dimension("real", x.shape[1], y.shape[1])
+        if min(len(x), len(y)) <= max(ks) or min(ks) < 1:
+            found = f"{len(x)} and {len(y)} images"
+            raise InputError("fake, real", found=found, expected=f"more than k = {max(ks)} images on each side, k >= 1")
+        rows = []
+        counted = _counted(x, y, ks, self._radii_of(y, (0, 0)))
+        ranges = self._ranges(x, {metric: float(values.mean()) for metric, values in counted.items()})
+        for metric, values in counted.items():
+            value, low, high = (
+                mean_interval(values)
+                if metric == "density"
+                else (float(v) for v in wilson(int(values.sum()), len(values)))
+            )
+            k = ks[0] if metric in ("precision", "recall") else ks[1]
+            rows.append((metric, k, value, len(values), *ranges[metric], low, high))
+        return NEIGHBOURS.check(pd.DataFrame(rows, columns=NEIGHBOURS.names))
+
+    def _ranges(self, x: Floats, values: dict[str, float]) -> dict[str, tuple[float, float]]:
+        """95 % intervals over draws of both sets, by the delete-half jackknife (Shao & Wu 1989), of t form."""
+        y, ks = self._real, self._ks
+        share = min(0.5, LARGEST_PART / max(len(x), len(y)))
+        kept = int(share * len(x)), int(share * len(y))
+        if min(kept) <= max(ks):
+            return dict.fromkeys(values, (np.nan, np.nan))
+        generator = np.random.default_rng(0)
+        found = []
+        for draw in range(HALVES):
+            part_x, part_y = (rows[generator.permutation(len(rows))[:n]] for rows, n in zip((x, y), kept, strict=True))
+            # the draws of y depend on the length of x alone
+            found.append(neighbour_values(part_x, part_y, ks, self._radii_of(part_y, (len(x), draw))))
+        parts = pd.DataFrame(found)
+        half = scipy.stats.t.ppf((1 + LEVEL) / 2, HALVES - 1) * parts.std(ddof=1) * np.sqrt(share / (1 - share))
+        tops = {metric: np.inf if metric == "density" else 1.0 for metric in values}
+        return {
+            metric: (float(max(value - half[metric], 0.0)), float(min(value + half[metric], tops[metric])))
+            for metric, value in values.items()
+        }
+
+    def _radii_of(self, part: Floats, draw: tuple[int, int]) -> list[Floats]:
+        if draw not in self._radii:
+            self._radii[draw] = _radii(part, self._ks)
+        return self._radii[draw]
 
 
-def _counted(x: Floats, y: Floats, ks: tuple[int, int]) -> dict[str, Floats]:
+def neighbour_values(
+    x: Floats, y: Floats, ks: tuple[int, int] = (K_PRECISION, K_DENSITY), real_radii: list[Floats] | None = None
+) -> dict[str, float]:
+    """The four metrics of checked features alone, without intervals; the radii of y are computed where not given."""
+    return {metric: float(values.mean()) for metric, values in _counted(x, y, ks, real_radii).items()}
+
+
+def _counted(x: Floats, y: Floats, ks: tuple[int, int], real_radii: list[Floats] | None = None) -> dict[str, Floats]:
     """What each metric is the mean of, over generated (precision, density) or real images (recall, coverage)."""
     fake_radius = _radii(x, ks[:1])[0]
-    real_radius, density_radius = _radii(y, ks)
+    real_radius, density_radius = real_radii or _radii(y, ks)
     inside, near, reached, closest = _cross(x, y, real_radius, density_radius, fake_radius)
     covered = closest < density_radius
     return {
@@ -98,26 +147,6 @@ def _counted(x: Floats, y: Floats, ks: tuple[int, int]) -> dict[str, Floats]:
         "recall": reached.astype(np.float64),
         "density": near / ks[1],
         "coverage": covered.astype(np.float64),
-    }
-
-
-def _ranges(x: Floats, y: Floats, ks: tuple[int, int], values: dict[str, float]) -> dict[str, tuple[float, float]]:
-    """95 % intervals over draws of both sets, by the delete-half jackknife (Shao & Wu 1989), of t form."""
-    share = min(0.5, LARGEST_PART / max(len(x), len(y)))
-    kept = int(share * len(x)), int(share * len(y))
-    if min(kept) <= max(ks):
-        return dict.fromkeys(values, (np.nan, np.nan))
-    generator = np.random.default_rng(0)
-    found = []
-    for _ in range(HALVES):
-        part_x, part_y = (rows[generator.permutation(len(rows))[:n]] for rows, n in zip((x, y), kept, strict=True))
-        found.append(neighbour_values(part_x, part_y, ks))
-    parts = pd.DataFrame(found)
-    half = scipy.stats.t.ppf((1 + LEVEL) / 2, HALVES - 1) * parts.std(ddof=1) * np.sqrt(share / (1 - share))
-    tops = {metric: np.inf if metric == "density" else 1.0 for metric in values}
-    return {
-        metric: (float(max(value - half[metric], 0.0)), float(min(value + half[metric], tops[metric])))
-        for metric, value in values.items()
     }
 
 

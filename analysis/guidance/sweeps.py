@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from scorescope.analysis.fid.classes import suspiciously_even
 from scorescope.analysis.fid.frechet import frechet_distance
 from scorescope.analysis.fid.frechet_error import FrechetInterval, frechet_interval
-from scorescope.analysis.fid.neighbours import neighbour_table, recall_interval
+from scorescope.analysis.fid.neighbours import RealNeighbours, recall_interval
 from scorescope.analysis.guidance.run_keys import SWEPT, one_kind, swept_columns, swept_values
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import is_binary, share_interval
@@ -154,6 +154,7 @@ def measure_sweep(
     require_some("settings", settings)
     measures = _Measures(value_range, scorer, labels, features, decoder)
     real = None if reference is None else measures.flat(reference)
+    near = None if real is None else RealNeighbours(real)
     classes = tuple(_drawn_by_class(of) for of in (labels, reference_labels))
     parts: list[pd.DataFrame] = []
     measured: list[pd.DataFrame] = []
@@ -164,8 +165,8 @@ def measure_sweep(
         found = None if labels is None and real is None else measures.flat(images)
         if rows is None:
             measured.append(measures.rows(setting, images, found))
-        if real is not None and found is not None:
-            parts.append(_against(found, real, classes).assign(**_keys(setting)))
+        if real is not None and near is not None and found is not None:
+            parts.append(_against(found, real, near, classes).assign(**_keys(setting)))
     table = _summary(pd.concat(measured, ignore_index=True) if rows is None else rows)
     return SWEEP.check(one_kind(pd.concat([table, *parts], ignore_index=True)))
 
@@ -262,13 +263,13 @@ def _debiased(fake: Floats, real: Floats, classes: Sequence[Classes | None]) -> 
         return None
 
 
-def _against(fake: Floats, real: Floats, classes: Sequence[Classes | None]) -> pd.DataFrame:
+def _against(fake: Floats, real: Floats, near: RealNeighbours, classes: Sequence[Classes | None]) -> pd.DataFrame:
     value = frechet_distance(fake, real).value
     rows: list[tuple[str, int, float, float, float]] = [("frechet", len(fake), value, np.nan, np.nan)]
     if (found := _debiased(fake, real, classes)) is not None:
         rows.append(("frechet_debiased", len(fake), found.debiased, found.low, found.high))
     first = pd.DataFrame(rows, columns=["metric", "n", "value", "low", "high"])
-    neighbours = neighbour_table(fake, real)
+    neighbours = near.table(fake)
     chosen = neighbours[neighbours["metric"].isin(["precision", "recall"])].copy()
     # that of the table halves both sets; here a half of the samples meets the whole reference
     low, high = recall_interval(fake, real) if len(fake) >= LEAST_FOR_RECALL else (np.nan, np.nan)

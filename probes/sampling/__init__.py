@@ -12,6 +12,7 @@ Everything random about a sample comes from its seed. Rules are in `probes.guida
 from scorescope.probes.sampling.arm_rows import RunArm
 from scorescope.probes.sampling.arms import ArmBatch, Sampling, run_arms, sample_arms
 from scorescope.probes.sampling.condition_switch import SwitchingDenoiser
+from scorescope.probes.sampling.kept_predictions import KeptPredictions
 from scorescope.probes.sampling.paths import Path, run_path
 from scorescope.probes.sampling.sample import Run, sample
 from scorescope.probes.sampling.solvers import DPMSolverPP2M, Euler, EulerRenoised, Heun, Solver
@@ -23,6 +24,7 @@ __all__ = [
     "Euler",
     "EulerRenoised",
     "Heun",
+    "KeptPredictions",
     "Path",
     "Run",
     "RunArm",

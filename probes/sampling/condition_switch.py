@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.sampling.kept_predictions import KeptPredictions
 from scorescope.probes.sampling.sample import Run, sample
 
 ABOVE, BELOW = "above", "below"
@@ -34,15 +34,18 @@ class SwitchingDenoiser:
     denoiser : Denoiser
         The model; its result may depend on nothing but its arguments.
     reuse : bool
-        Keep every state and prediction under the first condition and use it again, where another run comes by the
-        same state. Costs two tensors an evaluation; changes no result. Let go of when other seeds are sampled.
+        Keep every prediction under the first condition and use it again, where another run comes by the same state:
+        see `KeptPredictions`. Changes no result. Let go of when other seeds are sampled.
     """
 
     denoiser: Denoiser
     reuse: bool = True
     _at: float = 0.0
     _seeds: list[int] = field(default_factory=list)
-    _kept: dict[tuple[float, int], list[tuple[Tensor, Tensor, Any]]] = field(default_factory=dict)
+    _kept: KeptPredictions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._kept = KeptPredictions(self.denoiser)
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -75,7 +78,7 @@ class SwitchingDenoiser:
             check(above, len(seeds)), check(below, len(seeds))
         if self._seeds != [int(seed) for seed in seeds]:  # no state of theirs will come by again
             self._seeds = [int(seed) for seed in seeds]
-            self._kept.clear()
+            self._kept.forget()
         self._at = at
         return sample(self, seeds=seeds, condition={ABOVE: above, BELOW: below}, **options)
 
@@ -85,24 +88,4 @@ class SwitchingDenoiser:
             return self.denoiser(x, sigma, None)
         if bool(sigma[0] <= self._at):  # as tensors: the level may have been rounded to the dtype of x
             return self.denoiser(x, sigma, condition[BELOW])
-        if not self.reuse:
-            return self.denoiser(x, sigma, condition[ABOVE])
-        kept = self._kept.setdefault((float(sigma[0]), len(x)), [])
-        for state, prediction, given in kept:
-            if torch.equal(state, x) and _same(given, condition[ABOVE]):
-                return prediction.clone()
-        prediction = self.denoiser(x, sigma, condition[ABOVE])
-        if _same(condition[ABOVE], condition[ABOVE]):
-            kept.append((x.clone(), prediction.clone(), condition[ABOVE]))
-        return prediction
-
-
-def _same(first: Condition, second: Condition) -> bool:
-    """Whether two conditions are equal; what cannot be compared is not, not even with itself."""
-    if isinstance(first, Tensor) and isinstance(second, Tensor):
-        return first.shape == second.shape and bool((first == second).all())
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(_same(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
-        return len(first) == len(second) and all(map(_same, first, second))
-    return isinstance(first, str | int | float | None) and bool(first == second)
+        return (self._kept if self.reuse else self.denoiser)(x, sigma, condition[ABOVE])

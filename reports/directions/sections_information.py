@@ -56,7 +56,7 @@ def _loss(bench: Workbench, contrast: Contrast, count: int) -> AttributeLoss:
     low, high = (subject.pairs(subject.set_to(labels, contrast, high=high)) for high in (False, True))
     judge = {"attribute score": lambda images: score(images)[contrast.attribute][:, None]}
     return attribute_loss(
-        subject.denoiser, low, high, sigmas=bench.levels(bench.size(14, 9)), features=judge, batch=bench.subject.batch,
+        bench.denoiser, low, high, sigmas=bench.levels(bench.size(14, 9)), features=judge, batch=bench.subject.batch,
         progress=bench.progress,
     )  # fmt: skip
 
@@ -114,7 +114,7 @@ def _information(bench: Workbench, contrast: Contrast, images: Tensor, labels: T
     subject = bench.subject
     condition, others = subject.conditions(labels), subject.conditions(subject.opened(labels, contrast))
     return pairwise_information(
-        subject.denoiser, images, condition, given=others, maps=True,
+        bench.denoiser, images, condition, given=others, maps=True,
         levels=_grid(bench, bench.size(25, 13)),
         entropy=math.log(len(subject.attributes[contrast.attribute])), batch=subject.batch,
         progress=bench.progress,
@@ -130,7 +130,7 @@ def _overlap(bench: Workbench, images: Tensor, labels: Tensor) -> pd.DataFrame:
     rows = [subject.opened(labels, second), subject.opened(labels, first), labels]
     neither = subject.opened(rows[0], first)
     found = overlap(
-        subject.denoiser, images, *(subject.conditions(part) for part in rows), baseline=subject.conditions(neither),
+        bench.denoiser, images, *(subject.conditions(part) for part in rows), baseline=subject.conditions(neither),
         levels=_grid(bench, bench.size(19, 11)), batch=bench.subject.batch, progress=bench.progress,
     )  # fmt: skip
     return found.summary.assign(first=first.attribute, second=second.attribute)
@@ -175,7 +175,7 @@ def _classify(bench: Workbench, attribute: str, rows: Tensor, fit: Tensor) -> Cl
         for value, name in enumerate(subject.attributes[attribute])
     }
     return paired_classify(
-        subject.denoiser, bank, candidates, labels[:, subject.column(attribute)], weights="fitted", fit_rows=fit,
+        bench.denoiser, bank, candidates, labels[:, subject.column(attribute)], weights="fitted", fit_rows=fit,
         batch=bench.subject.batch, progress=bench.progress,
     )  # fmt: skip
 

@@ -25,6 +25,7 @@ from scorescope.probes.bank.points import Bank, log_snr_grid
 from scorescope.probes.models.denoiser import Condition, sigma_range
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.arms import Sampling
+from scorescope.probes.sampling.kept_predictions import KeptPredictions
 from scorescope.probes.sampling.solvers import Euler
 from scorescope.probes.sites.control_directions import shuffled_directions
 from scorescope.probes.sites.direction import Direction
@@ -133,6 +134,11 @@ class Workbench:
         order = torch.randperm(len(groups.unique()), generator=torch.Generator().manual_seed(self.seed))
         first = order[groups.unique(return_inverse=True)[1]] < len(order) // 2
         return first.nonzero()[:, 0], (~first).nonzero()[:, 0]
+
+    @cached_property
+    def denoiser(self) -> KeptPredictions:
+        """The model, asked once of what several sections and contrasts share; its inner sites are the subject's."""
+        return KeptPredictions(self.subject.denoiser)
 
     @cached_property
     def activations(self) -> Activations:

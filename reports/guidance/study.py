@@ -36,6 +36,7 @@ from scorescope.probes.models.denoiser import seconds_a_call
 from scorescope.probes.models.model import Model
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.recording.trace import Recording, Trace
+from scorescope.probes.sampling.kept_predictions import KeptPredictions
 from scorescope.probes.sampling.sample import Run, sample
 from scorescope.reports.page.numbers import duration
 
@@ -83,12 +84,18 @@ class Study:
         x = torch.randn(self.count, *self.model.shape, device=self.device)
         seconds = seconds_a_call(self.model.denoiser, x, self.model.conditions(self.count))
         one = seconds * 2 * CALLS  # of one setting: two branches
-        first, every = 2 * len(WEIGHTS), 2 * len(WEIGHTS) + 14  # about: which others there are depends on the first
+        # about: which others there are depends on the first; what settings share is computed once
+        first, every = 2 * len(WEIGHTS) - 1, 2 * len(WEIGHTS) + 9
         return (
             f"{self.count} samples a setting: the network takes about {duration(first * one)} to the first figure and "
             f"{duration(every * one)} in all (from {seconds:.2g} s a call), beside about a minute of analysis and "
             "figures; fewer samples with --count"
         )
+
+    @cached_property
+    def denoiser(self) -> KeptPredictions:
+        """The model, asked once of what several settings share: their first steps, w = 1, the paths of some samples."""
+        return KeptPredictions(self.model.denoiser)
 
     @cached_property
     def swept(self) -> list[Setting]:
@@ -201,7 +208,7 @@ class Study:
         self, rule: Rule | None, count: int, recording: Recording, sigmas: Sequence[float] | None = None
     ) -> Run:
         return sample(
-            self.model.denoiser, seeds=range(self.seed, self.seed + count), condition=self.model.conditions(count),
+            self.denoiser, seeds=range(self.seed, self.seed + count), condition=self.model.conditions(count),
             shape=self.model.shape, sigmas=sigmas, rule=rule, record=recording, device=self.device,
             progress=False,
         )  # fmt: skip

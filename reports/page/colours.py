@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import seaborn as sns
 from matplotlib.colors import to_hex, to_rgb
 
-PALETTE = sns.color_palette("colorblind").as_hex()
+PALETTE = [
+    "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9",
+]  # fmt: skip  # seaborn's "colorblind"
 REFERENCE = "#6b7280"  # floors, chance levels and other lines to compare with
 HIGHLIGHT = "#882255"  # what a figure is about, where that is no rule, part or space
 REAL = "#222222"  # real data
@@ -93,6 +94,8 @@ def series(place: int) -> Look:
 
 def shades(color: str, count: int) -> list[str]:
     """`count` shades of one colour, light to full, for an ordered quantity."""
+    import seaborn as sns  # two seconds of every command, were it above
+
     return list(sns.light_palette(color, count + 2).as_hex())[2:]
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from pandas.testing import assert_frame_equal
 
-from scorescope.analysis.fid.neighbours import neighbour_table, recall_interval
+from scorescope.analysis.fid.neighbours import RealNeighbours, neighbour_table, recall_interval
 from scorescope.data.errors import InputError
 
 
@@ -27,6 +28,14 @@ def test_neighbours_are_the_definition():
     assert table["n"].to_dict() == {"precision": 40, "recall": 50, "density": 40, "coverage": 50}
     with pytest.raises(InputError, match="more than k = 5"):
         neighbour_table(x[:5], y)
+
+
+def test_tables_of_several_sets_against_one_are_those_of_each_alone_to_the_bit():
+    real = draw(60, 3, 1)
+    against = RealNeighbours(real)
+    for seed, count in enumerate((40, 40, 30, 8, 40)):  # 8: too few in a half for an interval
+        fake = draw(count, 3, 10 + seed, 1.2)
+        assert_frame_equal(against.table(fake), neighbour_table(fake, real), check_exact=True)
 
 
 def test_recall_intervals_cover_draws_of_both_sets():

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn
 from matplotlib.colors import to_rgb
 
 from scorescope.reports.guidance import figures
@@ -23,6 +24,10 @@ EYES = {
 @pytest.mark.parametrize("name", ["cfg", "CFG", "CFG, w = 4", "negated cfg"])
 def test_recorded_and_sampled_cfg_look_the_same(name):
     assert theme.looks([name])[name] == theme.RULES["cfg"]
+
+
+def test_the_palette_is_the_one_that_it_is_named_after():
+    assert list(seaborn.color_palette("colorblind").as_hex()) == theme.PALETTE
 
 
 def test_rules_are_known_by_their_first_words():
