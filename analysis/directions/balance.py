@@ -30,7 +30,7 @@ BALANCE = Schema(
         Column("n", int, "", "samples"),
         Column("share", float, "1", "share of the samples that show it"),
         *ends("1", "Wilson, over samples"),
-        Column("imbalance", float, "1", "sqrt((p_1 - 1/2)^2 + (p_2 - 1/2)^2): 0 of even shares, sqrt(1/2) of one value"),
+        Column("imbalance", float, "1", "distance of both shares from 1/2: 0 of even ones, sqrt(1/2) of one value"),
         *ends("1", "all values that shares within their interval have", of="imbalance"),
         Column("distance", float, "data", "mean distance from the samples without edit"),
     ),

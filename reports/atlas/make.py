@@ -168,7 +168,7 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
     """The caption's sentences: what is shown, how it was measured, where it is from, what differs."""
     facts = {**material.facts, **numbers.facts}
     parts = [entry.caption.format(**facts)]
-    if material.model is not None and entry.calls:
+    if material.model is not None and entry.calls and "subject" not in entry.needs:  # whose captions say their own
         parts.append("{n} samples a setting, seeds {seeds}, {solver}.".format(**facts))
     source = " and ".join(rf"\cite{{{key}}}" for key in entry.cites)
     if source:
@@ -194,6 +194,7 @@ def _key(entry: Entry, material: Material) -> str:
     brought = [
         [None if model is None else model.denoiser for model in models], list(material.checkpoints), material.data,
         material.features, [trace.scalars for trace in material.traces],
+        material.once("subject", material.subject) if material.subject and "subject" in entry.needs else None,
     ]  # fmt: skip
     said = [entry.name, metadata.version("scorescope"), *(str(getattr(material, name)) for name in HOW_MUCH)]
     return hashlib.sha256(json.dumps([said, fingerprint(brought, argument="material")]).encode()).hexdigest()

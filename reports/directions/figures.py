@@ -42,8 +42,9 @@ from scorescope.reports.page import theme
 
 __all__ = [
     "attribute_losses", "balance_curves", "cosine_matrix", "dose_response", "emergence_curves", "gap_curves",
-    "influence_maps", "information_curves", "landmark_ranges", "mixing_step", "picture_rows", "probe_maps", "read_and_steer", "readers_and_movers",
-    "recovery_map", "token_matrix", "win_rate_curves", "windows_figure",
+    "influence_maps", "information_curves", "landmark_ranges", "mixing_step", "picture_rows",
+    "probe_maps", "read_and_steer", "readers_and_movers", "recovery_map", "token_matrix",
+    "win_rate_curves", "windows_figure",
 ]  # fmt: skip
 
 MARKS = {"steerable": "o", "reversed": "v", "not steerable": "$\\circ$", "undecided": "$?$", "breaks the image": "x"}
@@ -69,7 +70,8 @@ def probe_maps(probes: pd.DataFrame, *, quantity: str = "value", control: bool =
     require_some("probes", probes)
     names, sites = list(probes["attribute"].unique()), probes["site"].nunique()
     maps = [(name, kind) for name in names for kind in (quantity, *(["control"] if control else []))]
-    figure, axes = theme.panels(len(maps), height=0.16 * max(sites, 6) + 0.5, more=1.1)
+    least = 1.5 if control else 1.7
+    figure, axes = theme.panels(len(maps), height=0.16 * max(sites, 6) + 0.5, least=least, more=1.1)
     limits = (-0.1, 1.0) if quantity == "selectivity" else (0.0, 1.0)
     for ax, (name, kind) in zip(axes, maps, strict=True):
         image = _probe_map(ax, probes[probes["attribute"] == name], kind, limits)

@@ -178,11 +178,12 @@ def norms() -> pd.DataFrame:
 
 
 def balance() -> pd.DataFrame:
+    slopes = {"direction": 0.1, "shuffled 1": 0.01, "random 1": 0.0, "random 2": -0.02, "none": 0.0}
     rows = [
-        (arm, strength, value, share, abs(share - 0.5) * 2**0.5)
-        for arm, slope in {"direction": 0.1, "shuffled 1": 0.01, "random 1": 0.0, "random 2": -0.02, "none": 0.0}.items()
+        (arm, strength, value, 0.5 + sign * slope * strength, 2**0.5 * abs(slope * strength))
+        for arm, slope in slopes.items()
         for strength in ((0.0,) if arm == "none" else (-4.0, -2.0, 2.0, 4.0))
-        for value, share in (("small", 0.5 - slope * strength), ("large", 0.5 + slope * strength))
+        for value, sign in (("small", -1), ("large", 1))
     ]
     found = pd.DataFrame(rows, columns=["arm", "strength", "value", "share", "imbalance"])
     return found.assign(
