@@ -181,8 +181,9 @@ ENTRIES = (
         ("subject",), gap_numbers, draw_gaps,
         "Linearity gap of shifts of condition tokens from one value of an attribute towards the other, by a half and "
         "by the whole difference, in denoised space against the noise level ({subject}; {images} images; bands are "
-        "95 % intervals, bootstrap over images). 0: the shift changes the prediction in proportion; 1: as much is missed "
-        "as without a shift. Where one token holds the attribute the whole difference replaces it and has no gap.",
+        "95 % intervals, bootstrap over images). 0: the shift changes the prediction in proportion; 1: as much is "
+        "missed as without a shift. Where one token holds the attribute the whole difference replaces it and has no "
+        "gap.",
         "a denoiser that is linear in its condition has no gap; with a times the square of a token that is −1 or 1 "
         "beside it, the gap of a half is a",
         cites=("baumann2025continuous",), calls={"linearity of tokens": 800}, refuses=needs("tokens", no_tokens),

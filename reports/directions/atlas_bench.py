@@ -14,7 +14,7 @@ from scorescope.reports.entries import Material
 LEAST_SEEDS, SHARE = 8, 6
 STRENGTHS = (-6.0, -2.0, 2.0, 6.0)  # standard deviations of the projection
 
-# evaluations of the denoiser of the shipped shapes, in all
+# evaluations of the denoiser of the shipped shapes, in all, where 96 samples are asked for
 READ = {"activations of labelled images": 4500}
 MAPPED = {**READ, "the steering map, every third site": 7616}
 DOSED = {**MAPPED, "dose and response": 3696}

@@ -170,7 +170,7 @@ ENTRIES = (
         "{others}; bars are 95 % intervals, bootstrap over images and over seeds, not corrected for the number of "
         "recipes). More than random directions and those of shuffled labels is moved by: {moving}.",
         "of independent factors the difference of means is the axis that moves one and nothing else",
-        cites=("marks2024geometry",), calls={**MAPPED, "directions of several recipes": 1100},
+        cites=("marks2024geometry",), calls={**MAPPED, "directions of several recipes": 1792},
         differs="the paper compares recipes in language models",
     ),
     Entry(

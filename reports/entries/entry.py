@@ -83,7 +83,7 @@ class Entry:
         What the numbers must be, where that is known in closed form; a test holds the entry to it.
     calls : mapping of str to int
         Denoiser evaluations a sample, at most, by what they are for: entries that share a purpose share the runs. Of
-        an entry that needs a subject: of that one's denoiser, in all, as counted for the shipped shapes.
+        an entry that needs a subject: of that one's denoiser, in all, as counted for the shipped shapes at 96 samples.
     refuses : callable
         Material to a reason why this entry cannot be made of it, beyond `needs`; "" where it can.
     """

@@ -66,6 +66,11 @@ def test_ddae_probe_map():
     assert rows.query("sigma < 0.3")["value"].min() > 0.97
 
 
+def switched(sigmas, at):
+    """End coefficients of the seeds of `attribute-timeline` under low values before a step and high ones from it on."""
+    return paths(sigmas, range(16), lambda step, z, total: np.full_like(z, 1.0 if step >= at else -1.0))
+
+
 def test_attribute_timeline():
     """Under a named value the coefficient is linear in its start: the share that follows a switch is known by seed."""
     curves = numbers("attribute-timeline").tables["curves"]
@@ -73,12 +78,8 @@ def test_attribute_timeline():
     for column, attribute in enumerate(("size", "hue")):
         rows = curves[(curves["curve"] == "switch") & (curves["attribute"] == attribute)].sort_values("step")
         assert rows["value"].iloc[0] == 1.0
-
-        def follow(at):
-            ends = paths(sigmas, range(16), lambda step, z, total: np.full_like(z, 1.0 if step >= at else -1.0))
-            return (ends[:, column] > 0).mean()  # noqa: B023
-
-        np.testing.assert_allclose(rows["value"], [follow(int(step)) for step in rows["step"]])
+        ends = [switched(sigmas, int(step)) for step in rows["step"]]
+        np.testing.assert_allclose(rows["value"], [(end[:, column] > 0).mean() for end in ends])
         assert rows["value"].iloc[-1] == 0.0
 
 
