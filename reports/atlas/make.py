@@ -31,6 +31,7 @@ from scorescope.reports.page.texts import csv_bytes
 from scorescope.reports.studies.bibliography import bibtex
 
 OURS = "as the atlas wrote it"
+SAMPLED = "{n} samples a setting, seeds {seeds}, {solver}."
 HOW_MUCH = ("count", "seed", "steps", "weights", "weight", "repeats", "band", "space")
 
 
@@ -168,14 +169,14 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
     """The caption's sentences: what is shown, how it was measured, where it is from, what differs."""
     facts = {**material.facts, **numbers.facts}
     parts = [entry.caption.format(**facts)]
-    if material.model is not None and entry.calls and "subject" not in entry.needs:  # whose captions say their own
-        parts.append("{n} samples a setting, seeds {seeds}, {solver}.".format(**facts))
+    if material.model is not None and entry.calls:
+        parts.append(facts.get("how", SAMPLED).format(**facts))
     source = " and ".join(rf"\cite{{{key}}}" for key in entry.cites)
     if source:
         parts.append(f"After {entry.place + ' of ' if entry.place else ''}{source}.")
     if entry.differs:
         parts.append(f"Other than there: {entry.differs}.")
-    return " ".join(parts)
+    return " ".join(part for part in parts if part)
 
 
 def _empty(numbers: Numbers) -> str:
@@ -194,8 +195,11 @@ def _key(entry: Entry, material: Material) -> str:
     brought = [
         [None if model is None else model.denoiser for model in models], list(material.checkpoints), material.data,
         material.features, [trace.scalars for trace in material.traces],
-        material.once("subject", material.subject) if material.subject and "subject" in entry.needs else None,
     ]  # fmt: skip
+    if "images" in entry.needs and material.images is not None:
+        brought.append(material.once("images", material.images))
+    if "subject" in entry.needs and material.subject is not None:
+        brought.append(material.once("subject", material.subject))
     said = [entry.name, metadata.version("scorescope"), *(str(getattr(material, name)) for name in HOW_MUCH)]
     return hashlib.sha256(json.dumps([said, fingerprint(brought, argument="material")]).encode()).hexdigest()
 

@@ -50,12 +50,15 @@ def _steered(material: Material) -> SteerCurve:
 
 
 def facts_of(bench: Workbench, contrast: Contrast | None = None, site: str = "", **more: Any) -> dict[str, Any]:
-    """What captions say of a subject and, where one was chosen, of a contrast and a site."""
+    """What captions say of a subject and, where one was chosen, of a contrast and a site; they say how themselves."""
     steps = sum(sigma > 0 for sigma in bench.sampling.sigmas or ())
+    if site:
+        level = bench.activations.nearest_level(FOUND_AT)
+        more["found_at"] = f"{bench.activations.sigmas[level]:.2g}"
     return {
         "subject": bench.subject.name, "images": len(bench.images), "images_are": bench.subject.images_are,
         "contrast": "" if contrast is None else str(contrast), "site": site_name(site),
-        "solver": f"Euler, {steps} steps", "found_at": f"{FOUND_AT:g}", **more,
+        "solver": f"Euler, {steps} steps", "how": "", **more,
     }  # fmt: skip
 
 

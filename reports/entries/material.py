@@ -168,7 +168,7 @@ class Material:
     @property
     def facts(self) -> dict[str, Any]:
         """What captions may name of it."""
-        shown = self.model.name if self.model else "recorded traces"
+        shown = self.model.name if self.model else "recorded traces" if self.traces else "what was brought"
         last = self.seed + self.count - 1
         return {
             "model": shown, "n": self.count, "seeds": f"{self.seed} to {last}", "solver": f"Heun, {self.steps} steps",

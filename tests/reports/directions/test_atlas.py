@@ -14,7 +14,7 @@ from tests.planted_subject import OPEN, SPREAD, PlantedAttributes, basis, plante
 from scorescope.analysis.directions.balance import balance_table, imbalance
 from scorescope.data import InputError
 from scorescope.probes.models.noise import SampleNoise
-from scorescope.reports.atlas import find_entry, make
+from scorescope.reports.atlas import find_entry, make, make_all
 from scorescope.reports.atlas.make import numbers_of
 from scorescope.reports.directions.atlas import ENTRIES
 from scorescope.reports.directions.atlas_bench import STRENGTHS, arm_seeds, bench_of, steered
@@ -203,6 +203,15 @@ def test_numbers_of_another_subject_are_not_taken_for_this_ones(tmp_path):
     first, other = gaps(), gaps(denoiser=Curved())
     assert first.max() < 1e-3 < other.max()
     assert gaps().equals(first)
+
+
+def test_a_page_without_a_model_says_what_the_subject_costs(tmp_path, capsys):
+    one = Material(subject=planted_subject, count=24, progress=True)
+    outcome = make_all(tmp_path, one, names=["causal-trace", "apg-update-parts"])
+    assert not outcome.failures and (tmp_path / "figures/causal-trace.pdf").is_file()
+    assert "1 figures: some 2520 of the subject's, about" in capsys.readouterr().err
+    page = (tmp_path / "index.html").read_text()
+    assert "Atlas: what was brought" in page and "it needs a denoiser, a pipeline, or recorded traces" in page
 
 
 def test_a_caption_speaks_of_the_subject_alone():
