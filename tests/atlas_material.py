@@ -10,6 +10,7 @@ from scorescope.probes.approximations.gaussian import isotropic
 from scorescope.probes.models.model import Model
 from scorescope.reports.entries import Material
 from scorescope.reports.gaussian import Data
+from tests.planted_subject import planted_subject
 
 CLASSES, SHAPE = 4, (1, 4, 4)
 
@@ -41,10 +42,10 @@ def data_of(mixture: Mixture, count: int = 240) -> Data:
 
 
 def toy_material(**how) -> Material:
-    """Everything that an entry can need, in closed form, but for a subject and sets of images."""
+    """Everything that an entry can need, in closed form, but for sets of images."""
     mixture = law()
     checkpoints = {str(step): model_of(law(0.04 + 4 / step), f"step {step}") for step in (10, 40, 400)}
-    sizes = {"count": 24, "steps": 6, "weights": (1.0, 2.0, 4.0), "repeats": 2}
+    sizes = {"count": 24, "steps": 6, "weights": (1.0, 2.0, 4.0), "repeats": 2, "subject": planted_subject}
     return Material(
         model_of(mixture), model_of(law(0.16), "broader"), checkpoints, data=data_of(mixture), **(sizes | how)
     )  # fmt: skip

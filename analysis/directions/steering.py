@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from scorescope.analysis.directions.balance import balance_table
 from scorescope.analysis.directions.noise_intervals import EVERYWHERE, check_branch_is_called, spans_of
 from scorescope.analysis.directions.steering_arms import Distance, Scores, measure, plan_arms, rms, spread
 from scorescope.analysis.directions.steering_tables import (
@@ -67,6 +68,22 @@ class SteerCurve:
     samples: pd.DataFrame
     budget: float
     controls: dict[str, float]
+
+    def balance(self, low: str, high: str) -> pd.DataFrame:
+        """Shares of the samples on either side of the target's zero, and how far they are from even.
+
+        Parameters
+        ----------
+        low, high : str
+            Names of the values that a negative score stands for, and a positive one.
+
+        Returns
+        -------
+        DataFrame
+            Columns declared in `BALANCE`, two rows an arm and strength.
+        """
+        target = str(self.curve.loc[self.curve["target"], "score"].iloc[0])
+        return balance_table(self.samples, score=target, values=(low, high))
 
 
 @checked

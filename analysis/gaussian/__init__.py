@@ -9,6 +9,7 @@
     path_errors(pair), emergence(pair)                     # state error by level; where each eigen-mode appears
     solver_gains(Heun(), sigmas, gaussian.eigenvalues)     # a solver's own error on the linear part
     memorisation(denoiser, {"train": train, "held out": held_out}, sigmas)
+    noise_norms(images, sigmas)                            # from which level on a noised image is as long as noise
 
 `regimes` compares the laws that it is given and names them; a choice of one is no finding. Laws come from
 `probes.approximations`, solvers such as `Heun` from `probes.sampling`, noise levels from `probes.models.edm_sigmas`.
@@ -23,6 +24,7 @@ from scorescope.analysis.gaussian.far_field import (
     skip_level,
 )
 from scorescope.analysis.gaussian.gaps import QUERIES, score_gaps
+from scorescope.analysis.gaussian.norms import noise_norms
 from scorescope.analysis.gaussian.paths import (
     emergence,
     end_agreement,
@@ -50,6 +52,7 @@ __all__ = [
     "mode_amplitudes",
     "mode_of",
     "nearest_step",
+    "noise_norms",
     "path_errors",
     "path_pair",
     "predicted_state_error",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ def fingerprint(thing: Any, *, argument: str) -> str:
     Parameters
     ----------
     thing : object
-        A model, rule, condition, or any nest of mappings, sequences, tensors, arrays, functions and objects.
+        A model, rule, condition, or any nest of mappings, sequences, tensors, arrays, tables, functions and objects.
     argument : str
         Its name in errors.
 
@@ -102,6 +103,7 @@ class _Walk:
             (nn.Module, self._network),
             (Tensor, self._tensor),
             (np.ndarray, self._array),
+            (pd.DataFrame, self._table),
             (Mapping, self._mapping),
             ((list, tuple), self._sequence),
             ((set, frozenset), self._set),
@@ -138,6 +140,11 @@ class _Walk:
             self._sequence(array.ravel().tolist())
         else:
             self.say(np.ascontiguousarray(array).tobytes())
+
+    def _table(self, table: pd.DataFrame) -> None:
+        self._sequence(
+            [list(table), table.index.to_numpy(), *(table.iloc[:, k].to_numpy() for k in range(table.shape[1]))]
+        )
 
     def _mapping(self, mapping: Mapping[Any, Any]) -> None:
         self.say(len(mapping))

@@ -72,20 +72,33 @@ def make_all(
 @checked
 def cost(entries: Sequence[Entry], material: Material) -> str:
     """What figures take, as a sentence, by a call that is timed here: runs that they share count once."""
+    named = [entry for entry in entries if "subject" in entry.needs]
+    own = _evaluations([entry for entry in entries if entry not in named]) * material.count
+    parts = []
+    if material.model is not None and own:
+        x = torch.randn(material.count, *material.model.shape, device=material.device)
+        seconds = seconds_a_call(material.model.denoiser, x, material.model.conditions(material.count)) * own / len(x)
+        parts.append(f"at most {own} evaluations of the denoiser, about {duration(seconds)}")
+    if material.subject is not None and named:
+        subject, every = material.once("subject", material.subject), _evaluations(named)
+        x = subject.images[: subject.batch]
+        seconds = seconds_a_call(subject.denoiser, x, None) * every / len(x)
+        parts.append(f"some {every} of the subject's, about {duration(seconds)}")
+    if not parts:
+        return f"{len(entries)} figures, without a call of the model"
+    return (
+        f"{len(entries)} figures: {', and '.join(parts)}, beside the analysis; what is made is kept, and fewer samples "
+        "are asked for with --count"
+    )
+
+
+def _evaluations(entries: Sequence[Entry]) -> int:
+    """Of all entries together: purposes that they share count once."""
     shared: dict[str, int] = {}
     for entry in entries:
         for purpose, calls in entry.calls.items():
             shared[purpose] = max(calls, shared.get(purpose, 0))
-    total = sum(shared.values()) * material.count
-    if material.model is None or not total:
-        return f"{len(entries)} figures, without a call of the model"
-    model = material.model
-    x = torch.randn(material.count, *model.shape, device=material.device)
-    seconds = seconds_a_call(model.denoiser, x, model.conditions(material.count)) * total / material.count
-    return (
-        f"{len(entries)} figures: at most {total} evaluations of the denoiser, about {duration(seconds)}, beside the "
-        "analysis; what is made is kept, and fewer samples are asked for with --count"
-    )
+    return sum(shared.values())
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from scorescope.reports.page.texts import as_name, csv_bytes
 from scorescope.reports.studies.bibliography import bibtex, entries
 
 MOST_ROWS = 40  # of a table that is written as LaTeX
+SAMPLED = "{n} samples a setting, seeds {seeds}, {solver}."
 
 
 @displayed
@@ -215,13 +216,13 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
     if material.model is None and material.traces:
         parts.append("{n} recorded samples.".format(**facts))
     elif entry.calls:
-        parts.append("{n} samples a setting, seeds {seeds}, {solver}.".format(**facts))
+        parts.append(facts.get("how", SAMPLED).format(**facts))
     source = " and ".join(rf"\cite{{{key}}}" for key in entry.cites)
     if source:
         parts.append(f"After {entry.place + ' of ' if entry.place else ''}{source}.")
     if entry.differs:
         parts.append(f"Other than there: {entry.differs}.")
-    return " ".join(parts)
+    return " ".join(part for part in parts if part)
 
 
 def plain_caption(caption: str) -> str:

@@ -1,5 +1,5 @@
 """Atlas: the entries of the directions instrument."""
 
-from scorescope.reports.entries import Entry
+from scorescope.reports.directions import atlas_attributes, atlas_steering
 
-ENTRIES: tuple[Entry, ...] = ()
+ENTRIES = (*atlas_attributes.ENTRIES, *atlas_steering.ENTRIES)

@@ -5,7 +5,7 @@
     figures.probe_maps(probe_scan(activations, labels).table)
 
 Each takes `style=`, and those of one panel `ax=`: see `theme`. Here are probes, steering, sampling and directions;
-conditions, information and pictures are in a file of their own.
+conditions, information and pictures, and windows and balance, are in files of their own.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 
 from scorescope.data.doors import require_some
@@ -30,25 +30,32 @@ from scorescope.reports.directions.figures_conditions import (
     token_matrix,
     win_rate_curves,
 )
+from scorescope.reports.directions.figures_mixing import (
+    arm_look,
+    balance_curves,
+    mixing_step,
+    window_bars,
+    window_key,
+)
 from scorescope.reports.directions.study import site_name
 from scorescope.reports.page import theme
 
 __all__ = [
-    "attribute_losses", "cosine_matrix", "dose_response", "emergence_curves", "gap_curves", "influence_maps",
-    "information_curves", "landmark_ranges", "picture_rows", "probe_maps", "read_and_steer", "readers_and_movers",
-    "recovery_map", "token_matrix", "win_rate_curves", "windows_figure",
+    "attribute_losses", "balance_curves", "cosine_matrix", "dose_response", "emergence_curves", "gap_curves",
+    "influence_maps", "information_curves", "landmark_ranges", "mixing_step", "picture_rows",
+    "probe_maps", "read_and_steer", "readers_and_movers", "recovery_map", "token_matrix",
+    "win_rate_curves", "windows_figure",
 ]  # fmt: skip
 
 MARKS = {"steerable": "o", "reversed": "v", "not steerable": "$\\circ$", "undecided": "$?$", "breaks the image": "x"}
 MARK: dict[str, Any] = {"color": "black", "linestyle": "none"}
 OUTLINE = [withStroke(linewidth=2.2, foreground="white")]  # legible on dark colours too
-HATCHES = {"steerable": "", "reversed": "xxx", "not steerable": "", "undecided": "////"}
 CURVES = {"probe": "probe", "estimate": "estimate", "agreement": "agreement with the end", "switch": "switch"}
 PALE = 0.3  # opacity of an effect of which neither is shown that it is there nor that it is not
 
 
 @theme.styled
-def probe_maps(probes: pd.DataFrame, *, quantity: str = "value") -> Figure:
+def probe_maps(probes: pd.DataFrame, *, quantity: str = "value", control: bool = False) -> Figure:
     """Held-out score of a linear probe at every site and noise level, one map an attribute.
 
     Parameters
@@ -57,23 +64,33 @@ def probe_maps(probes: pd.DataFrame, *, quantity: str = "value") -> Figure:
         Declared in `PROBES`.
     quantity : str
         "value" or "selectivity".
+    control : bool
+        Show the score on the control task beside each.
     """
     require_some("probes", probes)
     names, sites = list(probes["attribute"].unique()), probes["site"].nunique()
-    figure, axes = theme.panels(len(names), height=0.16 * max(sites, 6) + 0.5, more=1.1)
-    low, high = (-0.1, 1.0) if quantity == "selectivity" else (0.0, 1.0)
-    for ax, name in zip(axes, names, strict=True):
-        part = probes[probes["attribute"] == name]
-        table = part.pivot(index="site", columns="sigma", values=quantity).loc[part["site"].unique()]
-        image = ax.imshow(table.to_numpy(), aspect="auto", cmap=MAP, vmin=low, vmax=high, interpolation="nearest")
-        theme.sigma_ticks(ax.xaxis, table.columns.to_numpy(float))
-        theme.row_names(ax, map(site_name, table.index))
-        chance = f" (chance {part['chance'].iloc[0]:.2g})" if quantity == "value" else ""
-        ax.set_title(theme.folded(theme.literal(name) + chance, 22))
+    maps = [(name, kind) for name in names for kind in (quantity, *(["control"] if control else []))]
+    least = 1.5 if control else 1.7
+    figure, axes = theme.panels(len(maps), height=0.16 * max(sites, 6) + 0.5, least=least, more=1.1)
+    limits = (-0.1, 1.0) if quantity == "selectivity" else (0.0, 1.0)
+    for ax, (name, kind) in zip(axes, maps, strict=True):
+        image = _probe_map(ax, probes[probes["attribute"] == name], kind, limits)
     figure.supxlabel(theme.SIGMA)
     label = "balanced accuracy, validation images" if quantity == "value" else "selectivity: accuracy less control task"
     figure.colorbar(image, ax=axes, label=label, location="top", shrink=0.8, aspect=30)
     return figure
+
+
+def _probe_map(ax: Axes, part: pd.DataFrame, kind: str, limits: tuple[float, float]) -> AxesImage:
+    """One quantity of one attribute, site by noise level."""
+    table = part.pivot(index="site", columns="sigma", values=kind).loc[part["site"].unique()]
+    look: dict[str, Any] = {"cmap": MAP, "vmin": limits[0], "vmax": limits[1], "interpolation": "nearest"}
+    image = ax.imshow(table.to_numpy(), aspect="auto", **look)
+    theme.sigma_ticks(ax.xaxis, table.columns.to_numpy(float))
+    theme.row_names(ax, map(site_name, table.index))
+    notes = {"value": f" (chance {part['chance'].iloc[0]:.2g})", "control": ", control"}
+    ax.set_title(theme.folded(theme.literal(str(part["attribute"].iloc[0])) + notes.get(kind, ""), 22))
+    return image
 
 
 @theme.styled
@@ -140,7 +157,7 @@ def dose_response(curve: pd.DataFrame) -> Figure:
     figure, axes = theme.panels(2, height=2.6, least=2.6, more=0.3, sharey=False)
     target = curve[curve["target"]]
     for arm, part in target[target["arm"] != "none"].groupby("arm", sort=False):
-        look, label = _arm(str(arm))
+        look, label = arm_look(str(arm))
         _dose_line(axes[0], part, look, label)
     own_arm(axes[1], curve)
     figure.supylabel("change of score (natural SD)")
@@ -155,16 +172,6 @@ def own_arm(ax: Axes, curve: pd.DataFrame) -> None:
     """Change of all scores along the direction itself."""
     for place, (score, part) in enumerate(curve[curve["arm"] == "direction"].groupby("score", sort=False)):
         _dose_line(ax, part, theme.series(place), theme.literal(str(score)))
-
-
-def _arm(arm: str) -> tuple[theme.Look, str | None]:
-    """The look and the label of an arm; of all random ones the first has the label."""
-    if arm.startswith("random"):
-        return theme.Look(theme.REFERENCE, "", ":"), "random, same norm" if arm == "random 1" else None
-    if arm.startswith("shuffled "):
-        look = theme.series(1)
-        return look, "shuffled labels" if arm == "shuffled 1" else None
-    return (theme.series(0) if arm == "direction" else theme.series(1)), arm
 
 
 def _dose_line(ax: Axes, part: pd.DataFrame, look: theme.Look, label: str | None) -> None:
@@ -199,13 +206,7 @@ def windows_figure(effects: pd.DataFrame, probes: pd.DataFrame) -> Figure:
         theme.with_band(top, cells, y="value", color=theme.PALETTE[0], label="probe")
         theme.reference_line(top, cells["chance"].iloc[0])
         top.set(title=theme.folded(theme.literal(f"{name} at {site_name(rows['site'].iloc[0])}"), 24), ylim=(0, 1.03))
-        for _, row in rows.iterrows():
-            low, high = max(row["sigma_low"], 1e-3), row["sigma_high"]
-            look = _look(row["verdict"])
-            bottom.fill_between([low, high], row["low"], row["high"], **look, linewidth=0)
-            bottom.plot([low, high], [row["margin"]] * 2, color=look["edgecolor"])
-        theme.reference_line(bottom, 0)
-        bottom.set(xscale=theme.LOG)
+        window_bars(bottom, rows)
     _same_limits(axes[1::2].flat)
     for top, bottom in axes[:, 0].reshape(-1, 2):
         top.set_ylabel("probe accuracy\n(dotted: chance)")
@@ -213,9 +214,7 @@ def windows_figure(effects: pd.DataFrame, probes: pd.DataFrame) -> Figure:
     for ax in axes[:, 1:].flat:
         ax.tick_params(labelleft=False)
     figure.supxlabel(theme.SIGMA_LABEL)
-    shown = [name for name in HATCHES if (effects["verdict"] == name).any()]
-    handles = [Patch(label=name, linewidth=0, **_look(name)) for name in shown]
-    theme.key_above(figure, handles, shown)
+    theme.key_above(figure, *window_key(effects))
     return figure
 
 
@@ -225,12 +224,6 @@ def _same_limits(axes: Iterable[Axes]) -> None:
     low, high = np.transpose([ax.get_ylim() for ax in drawn])
     for ax in drawn:
         ax.set_ylim(low.min(), high.max())
-
-
-def _look(verdict: str) -> dict[str, Any]:
-    """Face, edge and hatch of a verdict: what moves has a colour, what is not decided or moves backwards a hatch."""
-    color = theme.PALETTE[1] if verdict in ("steerable", "reversed") else theme.REFERENCE
-    return {"facecolor": theme.pale(color), "edgecolor": color, "hatch": HATCHES[verdict]}
 
 
 @theme.styled

@@ -1,5 +1,6 @@
 """Sections of the directions report on the condition: its tokens, their linearity, and where they enter."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import torch
 
 from scorescope.analysis.directions.patching import patch_trace
+from scorescope.analysis.directions.recovery import PatchTrace
 from scorescope.analysis.directions.token_directions import label_pairs, linearity_gap, token_direction
 from scorescope.analysis.statistics.bootstrap import draw_units
 from scorescope.analysis.statistics.studentised import LEAST_UNITS, studentised
@@ -20,6 +22,7 @@ from scorescope.reports.directions.study import Contrast, Subject
 from scorescope.reports.directions.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
+PATCHED = ((0.0, math.inf), (2.0, math.inf), (0.0, 2.0))  # noise levels at which activations are patched
 SEEN_AT = (10.0, 3.0, 1.0)  # noise levels of attributed steps, in units of the data
 
 
@@ -29,7 +32,7 @@ def token_section(bench: Workbench) -> Section:
         return Section(text="The denoiser has no `embed`, so that its condition has no tokens to look at.")
     if not bench.told or len(bench.subject.token_names) < 2:
         return Section(text="The condition names fewer than two attributes, so that there are no tokens to compare.")
-    gaps = pd.concat([_gap(bench, contrast) for contrast in bench.told], ignore_index=True)
+    gaps = pd.concat([token_gap(bench, contrast) for contrast in bench.told], ignore_index=True)
     matrix = pd.concat([_tokens(bench, contrast) for contrast in bench.told], ignore_index=True)
     return Section(
         figures=[
@@ -52,7 +55,8 @@ def token_section(bench: Workbench) -> Section:
     )  # fmt: skip
 
 
-def _gap(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
+def token_gap(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
+    """Linearity gap of half and of one whole difference between the two values' tokens of a contrast."""
     subject, count = bench.subject, bench.size(48, 16)
     rows = bench.known(contrast, count=count)
     place, (low, high) = subject.column(contrast.attribute), subject.values(contrast)
@@ -114,16 +118,7 @@ def patch_section(bench: Workbench) -> Section:
     if not bench.told:
         return Section(text="The condition names none of these attributes, so that there is nothing to patch.")
     contrast, count = bench.told[0], bench.size(24, 20)
-    subject = bench.subject
-    labels = subject.drawn(count, contrast)
-    corrupted, clean = subject.ends(labels, contrast)
-    intervals = [(0.0, float("inf")), (2.0, float("inf")), (0.0, 2.0)]
-    score = subject.scores([contrast])
-    found = patch_trace(
-        subject.denoiser, clean=clean, corrupted=corrupted, sites=bench.sites, seeds=bench.seeds(count),
-        metric=lambda images: score(images)[contrast.attribute], intervals=intervals[: bench.size(3, 2)],
-        sampling=bench.sampling, progress=False,
-    )  # fmt: skip
+    found = patch_told(bench, contrast, count=count)
     return Section(
         figures=[
             ReportFigure(
@@ -135,6 +130,17 @@ def patch_section(bench: Workbench) -> Section:
         ],
         tables=[ReportTable("recovery", found.recovery, "Normalised recovery by site and noise levels.")],
         findings=findings.carried(found.recovery),
+    )  # fmt: skip
+
+
+def patch_told(bench: Workbench, contrast: Contrast, *, count: int) -> PatchTrace:
+    """Recovery of a contrast that the condition names, site by site of the steering map."""
+    subject, score = bench.subject, bench.subject.scores([contrast])
+    corrupted, clean = subject.ends(subject.drawn(count, contrast), contrast)
+    return patch_trace(
+        subject.denoiser, clean=clean, corrupted=corrupted, sites=bench.sites, seeds=bench.seeds(count),
+        metric=lambda images: score(images)[contrast.attribute], intervals=PATCHED[: bench.size(3, 2)],
+        sampling=bench.sampling, progress=False,
     )  # fmt: skip
 
 

@@ -28,16 +28,14 @@ def direction_section(bench: Workbench) -> Section:
     """How a direction is best found, how stable it is, and how it travels over noise levels."""
     contrast = bench.contrasts[0]
     site = bench.best_site(contrast)
-    readers = _readers(bench, site)
+    readers = compare_readers(bench, site)
     stability = _stability(bench, site)
-    labels = _labels(bench)
-    part = bench.contrast_activations(contrast, site)
-    cosines = step_cosines(part, labels, site=site, groups=bench.groups[_rows(bench)].numpy(), halves=bench.size(20, 8))
+    cosines = cosines_of(bench, site)
     transported = _transport(bench, site)
     return Section(
         figures=[
             ReportFigure(
-                "readers", figures.readers_and_movers(readers), readings.read_readers(readers),
+                "readers", figures.readers_and_movers(readers), readings.readcompare_readers(readers),
                 f"Directions of {contrast} at {site}, found on half of the images at σ = {FOUND_AT:g}, read on the "
                 "other half, and added to the same seeds; 95 % intervals over images and over seeds. Moves: more than "
                 "random directions do and than the same recipe's of shuffled labels (t, one-sided, 5 %), for each "
@@ -80,7 +78,14 @@ def _labels(bench: Workbench) -> np.ndarray:
     return high[rows < len(bench.images)].numpy()
 
 
-def _readers(bench: Workbench, site: str) -> pd.DataFrame:
+def cosines_of(bench: Workbench, site: str) -> pd.DataFrame:
+    """Cosines between the first contrast's directions of every two noise levels at a site."""
+    part, groups = bench.contrast_activations(bench.contrasts[0], site), bench.groups[_rows(bench)].numpy()
+    return step_cosines(part, _labels(bench), site=site, groups=groups, halves=bench.size(20, 8))
+
+
+def compare_readers(bench: Workbench, site: str) -> pd.DataFrame:
+    """How well directions of the first contrast at a site read, and how purely they move, by recipe."""
     contrast, count = bench.contrasts[0], bench.size(24, 8)
     level = bench.activations.nearest_level(FOUND_AT)
     values, high = bench.examples(contrast, site, level)

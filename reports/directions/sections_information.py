@@ -28,8 +28,8 @@ def attribute_loss_section(bench: Workbench) -> Section:
     if bench.subject.pairs is None:
         return Section(text="No counterfactual pairs were given with the model, so that this part is left out.")
     count = bench.size(96, 40)
-    found = {contrast.attribute: _loss(bench, contrast, count) for contrast in bench.contrasts}
-    curve, half = _joined(found, "curve"), _joined(found, "half")
+    found = {contrast.attribute: contrast_loss(bench, contrast, count) for contrast in bench.contrasts}
+    curve, half = joined(found, "curve"), joined(found, "half")
     return Section(
         figures=[
             ReportFigure(
@@ -48,7 +48,7 @@ def attribute_loss_section(bench: Workbench) -> Section:
     )  # fmt: skip
 
 
-def _loss(bench: Workbench, contrast: Contrast, count: int) -> AttributeLoss:
+def contrast_loss(bench: Workbench, contrast: Contrast, count: int) -> AttributeLoss:
     """How often a reconstruction is nearer to the other of two images that differ in the contrast."""
     subject, score = bench.subject, bench.subject.scores([contrast])
     assert subject.pairs is not None  # asked before
@@ -71,7 +71,7 @@ def information_section(bench: Workbench) -> Section:
         return Section(text="No image has labels of all of these attributes, so that this part is left out.")
     images, labels = bench.images[rows], bench.labels[rows]
     found = {contrast.attribute: _information(bench, contrast, images, labels) for contrast in bench.told}
-    expected, integrand = _joined(found, "expected"), _joined(found, "integrand")
+    expected, integrand = joined(found, "expected"), joined(found, "integrand")
     maps = {name: part.influence_map[:SHOWN] for name, part in found.items() if part.influence_map is not None}
     shared = _overlap(bench, images[: len(rows) // 2], labels[: len(rows) // 2])
     expected["entropy_nats"] = [math.log(len(subject.attributes[name])) for name in expected["attribute"]]
@@ -144,7 +144,7 @@ def classification_section(bench: Workbench) -> Section:
     rows = {contrast.attribute: bench.known(contrast, count=count) for contrast in bench.told}
     fit = {name: bench.halves(part, bench.labels[part, bench.subject.column(name)])[0] for name, part in rows.items()}
     found = {name: _classify(bench, name, rows[name], fit[name]) for name in rows}
-    summary, rate = _joined(found, "summary"), _joined(found, "win_rates")
+    summary, rate = joined(found, "summary"), joined(found, "win_rates")
     return Section(
         figures=[
             ReportFigure(
@@ -180,7 +180,7 @@ def _classify(bench: Workbench, attribute: str, rows: Tensor, fit: Tensor) -> Cl
     )  # fmt: skip
 
 
-def _joined(found: Mapping[str, Any], table: str) -> pd.DataFrame:
+def joined(found: Mapping[str, Any], table: str) -> pd.DataFrame:
     """A table of each attribute's results, with a column that names the attribute."""
     parts: dict[str, pd.DataFrame] = {name: getattr(part, table) for name, part in found.items()}
     return pd.concat([part.assign(attribute=name) for name, part in parts.items()], ignore_index=True)

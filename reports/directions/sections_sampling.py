@@ -24,7 +24,7 @@ def emergence_section(bench: Workbench) -> Section:
     """Readable from, visible from, committed at and steerable until: one attribute along sampling at a time."""
     site = bench.subject.sites[len(bench.subject.sites) // 2]
     scan = bench.presence_scan(site)
-    found, left_out = _traces(bench, site, scan)
+    found, left_out = trace_all(bench, site, scan)
     if not found:
         return Section(text=f"No attribute can be followed here. {left_out}")
     curves = pd.concat([part.curves for part in found], ignore_index=True)
@@ -64,7 +64,7 @@ def _switch_figure(bench: Workbench, contrast: Contrast) -> ReportFigure:
     )  # fmt: skip
 
 
-def _traces(bench: Workbench, site: str, scan: ProbeScan) -> tuple[list[Emergence], str]:
+def trace_all(bench: Workbench, site: str, scan: ProbeScan) -> tuple[list[Emergence], str]:
     """What could be traced, and the sentence that says what could not: one rare attribute does not cost the others."""
     found, errors = [], {}
     for contrast in bench.contrasts:

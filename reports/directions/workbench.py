@@ -152,9 +152,10 @@ class Workbench:
     def scan(self) -> ProbeScan:
         """Probes of every contrast's attribute at every site and noise level."""
         labels = {c.attribute: self.labels[:, self.subject.column(c.attribute)] for c in self.contrasts}
-        return self._scan_of(self.activations, labels, resamples=self.size(500, 200))
+        return self.scan_of(self.activations, labels, resamples=self.size(500, 200))
 
-    def _scan_of(self, activations: Activations, labels: Mapping[str, Tensor], *, resamples: int) -> ProbeScan:
+    def scan_of(self, activations: Activations, labels: Mapping[str, Tensor], *, resamples: int) -> ProbeScan:
+        """Probes of labels of the images, -1 where not known, on the workbench's split."""
         return scan_known(
             activations, labels, split=self.split, groups=self.groups, resamples=resamples, seed=self.seed,
             progress=self.progress,
@@ -217,7 +218,7 @@ class Workbench:
         for contrast in self.contrasts:
             values = self.labels[:, self.subject.column(contrast.attribute)]
             labels[contrast.attribute] = (values == self.subject.values(contrast)[1]).long().where(values >= 0, -1)
-        return self._scan_of(self.at_site(site), labels, resamples=50)
+        return self.scan_of(self.at_site(site), labels, resamples=50)
 
     def steer(
         self, contrast: Contrast, direction: Direction, *, strengths: Sequence[float], seeds: range,

@@ -23,7 +23,8 @@ NEEDS = {
     "labels": "classes of these images, as the shipped digits have them, or in Python `Data(..., labels=)`",
     "pictures": "samples that are images of one or three channels, with a range of values",
     "images": "two or more folders of images, real ones first (REAL FAKE)",
-    "subject": "a subject: a denoiser with labelled images and a judge of attributes (--subject)",
+    "subject": "a subject: a denoiser with labelled images and a judge of attributes (--subject); of a pipeline, in "
+    "Python, `reports.directions.pipeline_subject` makes one of pairs of prompts",
 }
 """What a user brings, by the word that an entry has for it."""
 
@@ -41,7 +42,7 @@ class Numbers:
     pictures : mapping of str to Tensor, shape (n, channel, y, x)
         What figures of images show.
     facts : mapping of str to object
-        For the caption, beside those of the material.
+        For the caption, beside those of the material; `how` stands in place of its sentence on samples and solver.
     why : str
         Why there is nothing to draw, where there is not: stands in place of axes.
     """
@@ -81,7 +82,8 @@ class Entry:
     oracle : str
         What the numbers must be, where that is known in closed form; a test holds the entry to it.
     calls : mapping of str to int
-        Denoiser evaluations a sample, at most, by what they are for: entries that share a purpose share the runs.
+        Denoiser evaluations a sample, at most, by what they are for: entries that share a purpose share the runs. Of
+        an entry that needs a subject: of that one's denoiser, in all, as counted for the shipped shapes at 96 samples.
     refuses : callable
         Material to a reason why this entry cannot be made of it, beyond `needs`; "" where it can.
     one_panel : bool

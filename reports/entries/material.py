@@ -179,7 +179,7 @@ class Material:
         recorded = self.model is None and len(self.traces) > 0
         n = sum(len(trace.samples) for trace in self.traces) if recorded else self.count
         return {
-            "model": self.model.name if self.model else "recorded traces",
+            "model": self.model.name if self.model else "recorded traces" if recorded else "what was brought",
             "n": n,
             "seeds": "as recorded" if recorded else f"{self.seed} to {self.seed + self.count - 1}",
             "solver": "as recorded" if recorded else f"Heun, {self.steps} steps",

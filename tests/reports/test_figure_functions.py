@@ -26,6 +26,8 @@ AT_ONE_SITE = tables.probes().query(f"site == {tables.SITES[1]!r}")
 IMAGES = tables.pictures(8)
 CASES = OTHERS | {
     "directions.probe_maps": ((tables.probes(),), {}),
+    "directions.mixing_step": ((tables.probes().query("attribute == 'size'"), tables.norms(), tables.windows()), {}),
+    "directions.balance_curves": ((tables.balance(),), {}),
     "directions.read_and_steer": ((tables.steer_map(),), {}),
     "directions.dose_response": ((tables.curve(),), {}),
     "directions.windows_figure": ((tables.windows(), AT_ONE_SITE), {}),

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tests.oracles import random_pair
@@ -247,6 +248,20 @@ def test_what_cannot_be_told_apart_is_not_kept_in_a_folder(tmp_path):
     with pytest.raises(InputError, match="rules: found a itemgetter, of which nothing can be read"):
         run(Counting(), tmp_path, rules={"scheduled": Scheduled(CFG(4.0), opaque)})
     assert fingerprint(torch.tanh, argument="x") != fingerprint(torch.sin, argument="x")
+
+
+def test_tables_are_told_apart_by_what_they_hold():
+    table = pd.DataFrame({"sigma": [1.0, 2.0], "rule": ["CFG", "APG"]})
+
+    def digest(found):
+        return fingerprint([found], argument="x")
+
+    assert digest(table.copy()) == digest(table)
+    others = [
+        table.assign(sigma=[1.0, 2.5]), table.assign(rule="CFG"), table.rename(columns={"rule": "name"}),
+        table.set_axis([1, 2]), table.iloc[:1], table[["rule", "sigma"]],
+    ]  # fmt: skip
+    assert len({digest(one) for one in [table, *others]}) == 7
 
 
 def test_fingerprints_are_the_same_in_another_process():

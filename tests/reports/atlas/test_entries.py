@@ -15,11 +15,12 @@ import torch
 from tests.artists import faults
 from tests.atlas_material import toy_material
 
+from scorescope.probes.guidance import CFG
 from scorescope.reports import theme
 from scorescope.reports.atlas import catalogue, make
 from scorescope.reports.atlas.kept import Kept, key_of
 from scorescope.reports.atlas.make import caption_of, drawn, numbers_of, plain_caption
-from scorescope.reports.entries import NEEDS, Numbers
+from scorescope.reports.entries import NEEDS, Material, Numbers
 from scorescope.reports.studies.bibliography import entries as bibliography
 
 ENTRIES = catalogue()
@@ -88,6 +89,14 @@ def test_caption_names_its_facts(name):
     assert fields, "a caption says of what it is"
     assert "nan" not in caption and "None" not in caption
     assert all(rf"\cite{{{key}}}" in caption for key in entry.cites)
+
+
+def test_numbers_of_traces_come_back_from_disk(tmp_path):
+    trace = material().path(CFG(2.0), count=8)
+    entry, one = ENTRIES["apg-update-parts"], Material(traces=[trace])
+    first = make(entry, one, folder=tmp_path)
+    again = make(entry, one, folder=tmp_path)
+    assert again.table.equals(first.table) and again.table is not first.table
 
 
 def test_numbers_come_back_from_disk(tmp_path):

@@ -170,6 +170,28 @@ def information() -> pd.DataFrame:
     })  # fmt: skip
 
 
+def norms() -> pd.DataFrame:
+    return pd.DataFrame({"sigma": SIGMAS, "mean": [1.0, 0.7, 0.4], "noise_low": 0.95, "noise_high": 1.05}).assign(
+        low=lambda rows: rows["mean"] - 0.02, high=lambda rows: rows["mean"] + 0.02,
+        spread_low=lambda rows: rows["mean"] - 0.2, spread_high=lambda rows: rows["mean"] + 0.2,
+    )  # fmt: skip
+
+
+def balance() -> pd.DataFrame:
+    slopes = {"direction": 0.1, "shuffled 1": 0.01, "random 1": 0.0, "random 2": -0.02, "none": 0.0}
+    rows = [
+        (arm, strength, value, 0.5 + sign * slope * strength, 2**0.5 * abs(slope * strength))
+        for arm, slope in slopes.items()
+        for strength in ((0.0,) if arm == "none" else (-4.0, -2.0, 2.0, 4.0))
+        for value, sign in (("small", -1), ("large", 1))
+    ]
+    found = pd.DataFrame(rows, columns=["arm", "strength", "value", "share", "imbalance"])
+    return found.assign(
+        low=found["share"] - 0.05, high=found["share"] + 0.05, imbalance_low=0.9 * found["imbalance"],
+        imbalance_high=found["imbalance"] + 0.05,
+    )  # fmt: skip
+
+
 def pictures(count: int, channels: int = 3) -> torch.Tensor:
     return torch.linspace(-1, 1, count * channels * 16).reshape(count, channels, 4, 4)
 

@@ -15,13 +15,16 @@ from tests.saved_pipelines import saved
 from scorescope.data import InputError, PromptPair
 from scorescope.probes.models import load_pipeline
 from scorescope.reports import directions
+from scorescope.reports.atlas import find_entry, make
 from scorescope.reports.directions import PromptSubject, pipeline_subject
 from scorescope.reports.directions import report as directions_report
+from scorescope.reports.directions.atlas import ENTRIES
 from scorescope.reports.directions.cost import Cost
 from scorescope.reports.directions.judges import judge_pairs
 from scorescope.reports.directions.prompt_labels import PromptLabels
 from scorescope.reports.directions.sections_probing import model_section
 from scorescope.reports.directions.workbench import Workbench
+from scorescope.reports.entries import Material
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -110,6 +113,20 @@ def test_samples_are_compared_with_what_their_own_label_asks(found):
         ("samples", "time"): 32, ("images of the pipeline", "time"): 80,
     }  # fmt: skip
     assert (table["agreement"] == 1).all()
+
+
+def test_figures_of_the_atlas_for_a_pipeline(found, tmp_path):
+    """Numbers are kept and read again; what prompts cannot have is said before anything runs."""
+    material = Material(subject=lambda: found, count=24)
+    first, again = (make(find_entry("causal-trace"), material, folder=tmp_path) for _ in range(2))
+    assert again.table.equals(first.table) and again.table is not first.table
+    assert "20 samples, seeds 0 to 19" in first.caption and "StableDiffusion" in first.caption
+    assert find_entry("token-linearity").why_not(material).startswith("The condition is a prompt")
+    assert find_entry("diti-attribute-loss").why_not(material).startswith("Images of two prompts differ in more")
+    possible = [entry.name for entry in ENTRIES if not entry.why_not(material)]
+    assert len(possible) == len(ENTRIES) - 2
+    table = find_entry("direction-through-time").numbers(material).tables["step_cosines"]
+    assert table["n"].eq(40).all()  # pairs of images that began with the same noise
 
 
 def test_levels_are_those_of_the_scheduler(found, monkeypatch):
