@@ -214,6 +214,10 @@ ETAS = by_weight().assign(rule_eta=[0.0, 0.5] * 4)
 SETTINGS = summary().assign(setting=lambda table: table["rule"] + ", w = " + table["weight"].astype(str))
 PAIRS = [(f"seed {k}: 0.043", IMAGES[k] / 255, IMAGES[k] / 255) for k in range(6)]
 
+CURVE = pd.DataFrame({"sigma": SIGMAS, "weight": 1 + RISE, "alignment": 0.1 * RISE})
+ONE_STEP = pd.concat([with_ends(with_ends(k * CURVE, "weight"), "alignment", of="alignment").assign(weak=name)
+                      for k, name in enumerate(("weak: digits_weak", "without condition"), 1)])  # fmt: skip
+
 # arguments by place and by name, for `wing.function`
 NAMES = ("before-finetuning", "after-finetuning", "unguided: cfg, w = 1")
 LINES = pd.concat([summary().query("rule == 'CFG' and weight == 4").assign(line=name) for name in NAMES])
@@ -233,6 +237,7 @@ CASES = {
     "guidance.gain_path": ((runs_table(("step_gain", "path_gain"), 1 + 3e4 * (1 - RISE)),), {"runs": GAIN_RUNS}),
     "guidance.clip": (({0.34: CLIPPED, 1.4: CLIPPED, 487.0: CLIPPED}, RATIO), {}),
     "guidance.separation": (({"APG, w = 4": MOVED, "no guidance": MOVED},), {"tolerance": 0.01}),
+    "guidance.one_step_weights": ((ONE_STEP,), {}),
     "guidance.value_densities": ((densities(),), {"weights": WEIGHTS, "value_range": (-1.0, 1.0)}),
     "guidance.sample_grid": (({("CFG", 1.0): pictures(16), ("adaptive guidance", 7.5): pictures(16)},),
                              {"columns": 16, "value_range": (-1.0, 1.0)}),

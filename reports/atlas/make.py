@@ -31,6 +31,7 @@ from scorescope.reports.page.texts import csv_bytes
 from scorescope.reports.studies.bibliography import bibtex
 
 OURS = "as the atlas wrote it"
+SAMPLED = "{n} samples a setting, seeds {seeds}, {solver}."
 HOW_MUCH = ("count", "seed", "steps", "weights", "weight", "repeats", "band", "space")
 
 
@@ -169,7 +170,7 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
     facts = {**material.facts, **numbers.facts}
     parts = [entry.caption.format(**facts)]
     if material.model is not None and entry.calls:
-        parts.append("{n} samples a setting, seeds {seeds}, {solver}.".format(**facts))
+        parts.append(facts.get("how", SAMPLED).format(**facts))
     source = " and ".join(rf"\cite{{{key}}}" for key in entry.cites)
     if source:
         parts.append(f"After {entry.place + ' of ' if entry.place else ''}{source}.")

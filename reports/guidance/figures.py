@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from scorescope.analysis.guidance.run_keys import run_name
 from scorescope.data.doors import require_some
+from scorescope.reports.guidance.figures_branches import one_step_weights
 from scorescope.reports.guidance.figures_pipeline import GAIN, image_statistic, replayed_rules, set_densities
 from scorescope.reports.guidance.figures_samples import (
     SWEPT,
@@ -35,9 +36,9 @@ from scorescope.reports.page.numbers import between, plain
 
 __all__ = [
     "against_field", "against_weight", "applied_gain", "band_norms", "branch_cosine", "clip", "cost_and_quality",
-    "gain_path", "image_statistic", "information", "metrics_against", "parallel_share", "parts_by_line",
-    "quantity_by_line", "replayed_by_trace", "replayed_rules", "sample_grid", "separation", "set_densities",
-    "threshold_curve", "update_parts", "value_densities",
+    "gain_path", "image_statistic", "information", "metrics_against", "one_step_weights", "parallel_share",
+    "parts_by_line", "quantity_by_line", "replayed_by_trace", "replayed_rules", "sample_grid", "separation",
+    "set_densities", "threshold_curve", "update_parts", "value_densities",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The weight of least one-step error, where it is known: errors in proportion, shrinkage of a Gaussian, exact models."""
+"""The weight of least one-step error, where it is known: errors in proportion, a Gaussian, exact models."""
 
 import numpy as np
 import pytest
