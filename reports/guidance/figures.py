@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from scorescope.analysis.guidance.run_keys import run_name
 from scorescope.data.doors import require_some
-from scorescope.reports.guidance.figures_branches import one_step_weights
+from scorescope.reports.guidance.figures_branches import effective_weights, one_step_weights, update_agreement
 from scorescope.reports.guidance.figures_pipeline import GAIN, image_statistic, replayed_rules, set_densities
 from scorescope.reports.guidance.figures_samples import (
     SWEPT,
@@ -29,6 +29,7 @@ from scorescope.reports.guidance.figures_samples import (
     threshold_curve,
     value_densities,
 )
+from scorescope.reports.guidance.figures_toys import toy_fields, toy_paths
 from scorescope.reports.guidance.figures_traces import parts_by_line, quantity_by_line, replayed_by_trace
 from scorescope.reports.guidance.runs import drawn_run, of_run, pick
 from scorescope.reports.page import theme
@@ -36,9 +37,10 @@ from scorescope.reports.page.numbers import between, plain
 
 __all__ = [
     "against_field", "against_weight", "applied_gain", "band_norms", "branch_cosine", "clip", "cost_and_quality",
-    "gain_path", "image_statistic", "information", "metrics_against", "one_step_weights", "parallel_share",
-    "parts_by_line", "quantity_by_line", "replayed_by_trace", "replayed_rules", "sample_grid", "separation",
-    "set_densities", "threshold_curve", "update_parts", "value_densities",
+    "effective_weights", "gain_path", "image_statistic", "information", "metrics_against", "one_step_weights",
+    "parallel_share", "parts_by_line", "quantity_by_line", "replayed_by_trace", "replayed_rules", "sample_grid",
+    "separation", "set_densities", "threshold_curve", "toy_fields", "toy_paths", "update_agreement", "update_parts",
+    "value_densities",
 ]  # fmt: skip
 
 
