@@ -7,10 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scorescope.analysis.gaussian import score_gaps, score_table
 from scorescope.analysis.guidance.decomposition import decompose
 from scorescope.analysis.guidance.paths import gain_path
+from scorescope.probes.approximations import fit_gaussian
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.guidance import figures
+from scorescope.reports.guidance.atlas_paths import LEVELS
 from scorescope.reports.guidance.atlas_update import (
     FINE,
     SWEPT,
@@ -79,7 +82,8 @@ def _lettered(panels: list[Panel]) -> Figure:
         ax.set_title("")
         if ax.axison and ax.lines:
             ax.set(xlabel=theme.SIGMA, ylabel=ylabel)
-        theme.key_as_title(ax, f"({letter}) {title}")
+        title = f"({letter}) {title}"
+        theme.key_as_title(ax, title) if ax.lines else ax.set_title(title)
     return figure
 
 
@@ -87,6 +91,34 @@ def _say(ax: Axes, why: str) -> None:
     """The reason in place of a curve."""
     ax.text(0.5, 0.5, theme.folded(why, 24), ha="center", va="center", transform=ax.transAxes)
     theme.without_axes(ax)
+
+
+def schedule_numbers(material: Material) -> Numbers:
+    """At which noise levels a Gaussian would do, the condition is told, and the sampler steps."""
+    assert material.data is not None  # `needs` has seen to it
+    held = material.data.held_out[: material.count].to(material.device)
+    law = fit_gaussian(material.data.train)
+    scores = score_table(score_gaps(material.studied.denoiser, [law], held, LEVELS, seed=material.seed))
+    tables = {"gaussian": scores[scores["metric"] == "centred"], **information_numbers(material).tables}
+    tables["grid"] = pd.DataFrame({"step": range(material.steps), "sigma": material.sigmas[:-1]})
+    return Numbers(tables, facts={"images": len(held), "fine": FINE["solver"]})
+
+
+@theme.styled
+def draw_schedule(numbers: Numbers) -> Figure:
+    """Strips over one axis of noise levels."""
+    tables = numbers.tables
+    figure, (gaussian, told, steps) = theme.new_figure(4.2, nrows=3, sharex=True, height_ratios=(2, 2, 0.6))
+    scores = tables["gaussian"].sort_values("sigma")
+    theme.with_band(gaussian, scores, y="ratio_of_sums", label=None, color=theme.series(0).color)
+    gaussian.plot(scores["sigma"], scores["floor_high"], color=theme.REFERENCE, linestyle=":")
+    gaussian.set(yscale=theme.LOG, ylabel="unexplained", title="(a) what a Gaussian leaves of the prediction")
+    information_panel(told, tables["information"], tables["interval"], summed=False)
+    told.set(title="(b) information on the condition", ylabel="nats per octave")
+    steps.vlines(tables["grid"]["sigma"], 0, 1, color=theme.REAL, linewidth=1)
+    steps.set(title=f"(c) {len(tables['grid'])} steps of the sampler", yticks=[], ylim=(0, 1))
+    theme.sigma_axis(steps)
+    return figure
 
 
 ENTRIES = (
@@ -100,5 +132,17 @@ ENTRIES = (
         "$D_c$. Bands are 95 % intervals over samples.",
         "those of its panels, which are drawn from the same tables as the figures of one panel",
         calls=SWEPT | UNGUIDED,
+    ),
+    Entry(
+        "schedule-page", "where on the axis of σ a Gaussian would do, the condition is told, and a sampler steps",
+        ("model", "conditions", "data"), schedule_numbers, draw_schedule,
+        "{model} against the noise level. (a) Squared distance of its unconditional prediction from that of the "
+        "Gaussian of the training images, as a share of that from their mean, at {images} noised held-out images; "
+        "dotted, what a perfect model would stay below in 97.5 % of cases, were the data Gaussian. (b) Information on "
+        "the condition gained per halving of σ along an unguided path ({fine}); shaded, the levels that hold its "
+        "central 90 %. (c) Levels of the sampler. Bands are 95 % intervals over images and over samples.",
+        "of a Gaussian model (a) stays below its dotted line, and (b) is "
+        "log 2 σ² |m_c − m_u|² / (λ + σ²)² nats an octave for Gaussian branches of variance λ",
+        calls=UNGUIDED | {"unconditional predictions of held-out images": len(LEVELS)},
     ),
 )  # fmt: skip
