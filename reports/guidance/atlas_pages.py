@@ -1,6 +1,5 @@
 """Atlas: pages of several panels on guidance and on the noise levels that a sampler has to visit."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,7 @@ from scorescope.analysis.guidance.paths import gain_path
 from scorescope.probes.approximations import fit_gaussian
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.guidance import figures
-from scorescope.reports.guidance.atlas_paths import LEVELS
+from scorescope.reports.guidance.atlas_branches import LEVELS
 from scorescope.reports.guidance.atlas_update import (
     FINE,
     SWEPT,
@@ -24,10 +23,8 @@ from scorescope.reports.guidance.atlas_update import (
     share_numbers,
     traces,
 )
-from scorescope.reports.guidance.figures_panels import gain_panel, information_panel
+from scorescope.reports.guidance.figures_panels import Panel, gain_panel, information_panel, lettered, say_in
 from scorescope.reports.page import theme
-
-Panel = tuple[str, str, Callable[[Axes], Any]]  # title, label of its axis, what draws it
 
 
 def page_numbers(material: Material) -> Numbers:
@@ -58,7 +55,7 @@ def draw_page(numbers: Numbers) -> Figure:
         theme.sigma_axis(ax)
 
     def bands(ax: Axes) -> None:
-        _say(ax, why) if why else figures.band_norms(tables["bands"], ax=ax)
+        say_in(ax, why) if why else figures.band_norms(tables["bands"], ax=ax)
 
     steps, norm = tables["steps"], "L2 norm (units of data)"
     panels: list[Panel] = [
@@ -69,28 +66,7 @@ def draw_page(numbers: Numbers) -> Figure:
         ("information", "nats per halving of σ", information),
         ("gain along the path", "product so far", gains),
     ]
-    return _lettered(panels)
-
-
-def _lettered(panels: list[Panel]) -> Figure:
-    """Panels side by side, each with its letter and its own key below its title."""
-    figure, axes = theme.panels(len(panels), height=2.7, least=2.1, more=0.0, sharex=False, sharey=False)
-    for letter, ax, (title, ylabel, draw) in zip("abcdefgh", axes, panels, strict=False):
-        draw(ax)
-        if (key := ax.get_legend()) is not None:
-            key.remove()
-        ax.set_title("")
-        if ax.axison and ax.lines:
-            ax.set(xlabel=theme.SIGMA, ylabel=ylabel)
-        title = f"({letter}) {title}"
-        theme.key_as_title(ax, title) if ax.lines else ax.set_title(title)
-    return figure
-
-
-def _say(ax: Axes, why: str) -> None:
-    """The reason in place of a curve."""
-    ax.text(0.5, 0.5, theme.folded(why, 24), ha="center", va="center", transform=ax.transAxes)
-    theme.without_axes(ax)
+    return lettered(panels)
 
 
 def schedule_numbers(material: Material) -> Numbers:

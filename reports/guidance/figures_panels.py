@@ -1,15 +1,19 @@
 """Panels that figures of several rows, and pages of figures, have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from scorescope.analysis.guidance.run_keys import run_name
 from scorescope.reports.guidance.runs import of_run
 from scorescope.reports.page import theme
 from scorescope.reports.page.numbers import between
+
+Panel = tuple[str, str, Callable[[Axes], Any]]  # title, label of its axis, what draws it
 
 
 def information_panel(ax: Axes, curve: pd.DataFrame, interval: pd.DataFrame, *, summed: bool) -> None:
@@ -38,3 +42,24 @@ def gain_panel(ax: Axes, path: pd.DataFrame, runs: Sequence[tuple[str, float]], 
             theme.with_band(ax, line, color=color, linestyle=look.linestyle, label=label)
     theme.reference_line(ax, 1)
     theme.log_if_wide(ax)
+
+
+def lettered(panels: Sequence[Panel]) -> Figure:
+    """Panels side by side, each with its letter and its own key below its title."""
+    figure, axes = theme.panels(len(panels), height=2.7, least=2.1, more=0.0, sharex=False, sharey=False)
+    for letter, ax, (title, ylabel, draw) in zip("abcdefgh", axes, panels, strict=False):
+        draw(ax)
+        if (key := ax.get_legend()) is not None:
+            key.remove()
+        ax.set_title("")
+        if ax.axison and ax.lines:
+            ax.set(xlabel=theme.SIGMA, ylabel=ylabel)
+        title = f"({letter}) {title}"
+        theme.key_as_title(ax, title) if ax.lines else ax.set_title(title)
+    return figure
+
+
+def say_in(ax: Axes, why: str) -> None:
+    """The reason in place of a curve."""
+    ax.text(0.5, 0.5, theme.folded(why, 24), ha="center", va="center", transform=ax.transAxes)
+    theme.without_axes(ax)

@@ -70,7 +70,7 @@ def toy_fields(points: pd.DataFrame, density: pd.DataFrame, kept: pd.DataFrame, 
     level : float
         Log density of the contour.
     """
-    figure, axes = theme.panels(len(kept), height=1.7, least=1.45, more=0.1)
+    figure, axes = theme.panels(len(kept), height=1.6, least=1.3, more=0.1)
     grid = density.pivot(index="y", columns="x", values="log_density")
     for place, (ax, row) in enumerate(zip(axes, kept.itertuples(), strict=True)):
         ax.contourf(
