@@ -13,7 +13,7 @@ from scorescope.reports.guidance.runs import of_run
 from scorescope.reports.page import theme
 from scorescope.reports.page.numbers import between
 
-Panel = tuple[str, str, Callable[[Axes], Any]]  # title, label of its axis, what draws it
+Panel = tuple[str, str, Callable[..., Any]]  # title, label of its axis, what draws it in ax=
 
 
 def information_panel(ax: Axes, curve: pd.DataFrame, interval: pd.DataFrame, *, summed: bool) -> None:
@@ -48,7 +48,7 @@ def lettered(panels: Sequence[Panel]) -> Figure:
     """Panels side by side, each with its letter and its own key below its title."""
     figure, axes = theme.panels(len(panels), height=2.7, least=2.1, more=0.0, sharex=False, sharey=False)
     for letter, ax, (title, ylabel, draw) in zip("abcdefgh", axes, panels, strict=False):
-        draw(ax)
+        draw(ax=ax)
         if (key := ax.get_legend()) is not None:
             key.remove()
         ax.set_title("")
