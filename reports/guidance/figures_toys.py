@@ -30,12 +30,12 @@ def toy_paths(paths: pd.DataFrame, densities: pd.DataFrame) -> Figure:
         ax.remove()
     top = figure.add_subplot(axes[0, 0].get_gridspec()[0, :])
     laws = [name for name in densities["rule"].unique() if name not in rules]
-    for name, rows in densities.groupby("rule", sort=False):
+    for name, rows in ((str(name), rows) for name, rows in densities.groupby("rule", sort=False)):
         if name == laws[0]:
             top.fill_between(rows["x"], rows["density"], color=theme.REAL, alpha=0.15, linewidth=0, label=name)
             continue
         line = rules[name].line if name in rules else {"color": theme.REFERENCE, "linestyle": ":"}
-        top.plot(rows["x"], rows["density"], label=theme.literal(str(name)), **line)
+        top.plot(rows["x"], rows["density"], label=theme.literal(name), **line)
     top.set(xlabel="x (units of data)", ylabel="density", ylim=(0, None))
     ends = paths["x"][paths["sigma"] == 0]
     for ax, (name, look) in zip(axes[1], rules.items(), strict=True):
@@ -72,15 +72,16 @@ def toy_fields(points: pd.DataFrame, density: pd.DataFrame, kept: pd.DataFrame, 
     """
     figure, axes = theme.panels(len(kept), height=1.6, least=1.3, more=0.1)
     grid = density.pivot(index="y", columns="x", values="log_density")
-    for place, (ax, row) in enumerate(zip(axes, kept.itertuples(), strict=True)):
+    arms = zip(axes, kept["arm"], kept["outside"], strict=True)
+    for place, (ax, arm, outside) in enumerate(arms):
         ax.contourf(
             grid.columns, grid.index, grid, levels=[level, grid.to_numpy().max() + 1], colors=[theme.REAL], alpha=0.15
         )
         ax.contour(grid.columns, grid.index, grid, levels=[level], colors=[theme.REFERENCE], linewidths=0.5)
-        mine = points[points["arm"] == row.arm]
+        mine = points[points["arm"] == arm]
         color = theme.REAL if place == 0 else theme.series(place - 1).color
         ax.plot(mine["x"], mine["y"], ".", color=color, markersize=1, rasterized=True)
-        ax.set_title(f"{theme.folded(theme.literal(row.arm), 20)}\n{row.outside:.1%} outside")
+        ax.set_title(f"{theme.folded(theme.literal(arm), 20)}\n{outside:.1%} outside")
         ax.set(xlim=(grid.columns[0], grid.columns[-1]), ylim=(grid.index[0], grid.index[-1]), aspect="equal")
         theme.without_axes(ax)
     return figure
