@@ -214,6 +214,22 @@ ETAS = by_weight().assign(rule_eta=[0.0, 0.5] * 4)
 SETTINGS = summary().assign(setting=lambda table: table["rule"] + ", w = " + table["weight"].astype(str))
 PAIRS = [(f"seed {k}: 0.043", IMAGES[k] / 255, IMAGES[k] / 255) for k in range(6)]
 
+CURVE = pd.DataFrame({"sigma": SIGMAS, "weight": 1 + RISE, "alignment": 0.1 * RISE})
+ONE_STEP = pd.concat([with_ends(with_ends(k * CURVE, "weight"), "alignment", of="alignment").assign(weak=name)
+                      for k, name in enumerate(("weak: digits_weak", "without condition"), 1)])  # fmt: skip
+
+LINE = pd.concat([pd.DataFrame({"rule": rule, "path": k, "sigma": [*SIGMAS, 0.0], "x": k + 1.0})
+                  for rule in ("no guidance", "CFG", "interval") for k in range(4)])  # fmt: skip
+HEIGHTS = pd.concat([pd.DataFrame({"rule": rule, "x": np.arange(5.0), "density": [0, 1, 2, 1, 0]})
+                     for rule in ("class", "both classes", "no guidance", "CFG", "interval")])  # fmt: skip
+ARMS = ("the law itself", "no guidance", "CFG", "lengthened scores", "autoguidance")
+PLANE = pd.DataFrame(np.argwhere(np.ones((9, 9))) / 4.0 - 1, columns=["x", "y"])
+
+STEP_WEIGHTS = pd.concat([pd.DataFrame({"setting": f"CFG++, {steps} steps", "sigma": SIGMAS, "weight": steps * RISE})
+                          for steps in (10, 25, 50)])  # fmt: skip
+AGREED = with_ends(pd.concat([pd.DataFrame({"quantity": name, "sigma": SIGMAS, "mean": RISE})
+                              for name in ("cosine", "norm_ratio")]))  # fmt: skip
+
 # arguments by place and by name, for `wing.function`
 NAMES = ("before-finetuning", "after-finetuning", "unguided: cfg, w = 1")
 LINES = pd.concat([summary().query("rule == 'CFG' and weight == 4").assign(line=name) for name in NAMES])
@@ -233,6 +249,13 @@ CASES = {
     "guidance.gain_path": ((runs_table(("step_gain", "path_gain"), 1 + 3e4 * (1 - RISE)),), {"runs": GAIN_RUNS}),
     "guidance.clip": (({0.34: CLIPPED, 1.4: CLIPPED, 487.0: CLIPPED}, RATIO), {}),
     "guidance.separation": (({"APG, w = 4": MOVED, "no guidance": MOVED},), {"tolerance": 0.01}),
+    "guidance.one_step_weights": ((ONE_STEP,), {}),
+    "guidance.toy_paths": ((LINE, HEIGHTS), {}),
+    "guidance.toy_fields": ((
+        pd.concat([PLANE.assign(arm=arm) for arm in ARMS]), PLANE.assign(log_density=-((PLANE**2).sum(axis=1))),
+        pd.DataFrame({"arm": ARMS, "outside": 0.123})), {"level": -0.5}),
+    "guidance.update_agreement": ((AGREED,), {}),
+    "guidance.effective_weights": ((STEP_WEIGHTS,), {}),
     "guidance.value_densities": ((densities(),), {"weights": WEIGHTS, "value_range": (-1.0, 1.0)}),
     "guidance.sample_grid": (({("CFG", 1.0): pictures(16), ("adaptive guidance", 7.5): pictures(16)},),
                              {"columns": 16, "value_range": (-1.0, 1.0)}),

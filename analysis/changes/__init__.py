@@ -3,6 +3,7 @@
     found = run_changes(Trace.open("runs/before"), Trace.open("runs/after"))
     found.table                                    # largest first; intervals hold together over all rows
     shown_ranges(found.table)                      # between which noise levels each quantity differs
+    update_agreement(of_cfg, of_icg)               # two updates at the same states: cosine, ratio of norms
     end_changes(first, second)                     # runs of other noise levels too: what they ended with
 
     table = denoiser_changes(bank, {"before": before, "after": after}, condition=labels)
@@ -22,6 +23,7 @@ from scorescope.analysis.changes.ends import end_changes, image_distances
 from scorescope.analysis.changes.runs import RunChanges, run_changes, shown_ranges
 from scorescope.analysis.changes.schedules import steps_apart
 from scorescope.analysis.changes.tables import decomposition_changes, table_changes
+from scorescope.analysis.changes.updates import update_agreement
 
 __all__ = [
     "RunChanges",
@@ -35,4 +37,5 @@ __all__ = [
     "shown_ranges",
     "steps_apart",
     "table_changes",
+    "update_agreement",
 ]

@@ -9,6 +9,7 @@
     lost = attribute_loss(denoiser, first_images, second_images, sigmas=sigmas)
     lost.half                                              # the noise level at which the attribute is lost
     pair_table(compare_arms(bank, arms))                   # paired losses of any denoisers or conditions
+    optimal_weights(compare_arms(bank, [weak, strong]))    # the guidance weight of least one-step error, by noise level
 
 Everything is compared at the same noisy points, those of a `probes.Bank`, with the same noise in every arm; arms and
 `compare_arms` are in `probes.bank`.
@@ -19,6 +20,7 @@ from scorescope.analysis.information.class_decisions import fit_level_weights, l
 from scorescope.analysis.information.classify import Classification, paired_classify
 from scorescope.analysis.information.log_snr import LogSNRLevels, grid_levels, logistic_levels
 from scorescope.analysis.information.loss_tables import loss_table, pair_table, win_rates
+from scorescope.analysis.information.optimal_weights import optimal_weights
 from scorescope.analysis.information.pairwise import PairwiseInformation, information_of_each, pairwise_information
 from scorescope.analysis.information.partial_information import Overlap, overlap
 
@@ -35,6 +37,7 @@ __all__ = [
     "likelihood_weights",
     "logistic_levels",
     "loss_table",
+    "optimal_weights",
     "overlap",
     "pair_table",
     "paired_classify",

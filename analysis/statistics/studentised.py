@@ -58,13 +58,15 @@ def studentised(
     value = numerator.sum(1) / denominator.sum(1)
     if draws.shape[1] < LEAST_UNITS:
         return Studentised(value, np.full(len(value), np.nan), np.full(len(value), np.nan))
-    error = _error(numerator, denominator, value, np.ones((1, draws.shape[1])))[0]
-    drawn = (draws @ numerator.T) / (draws @ denominator.T)
-    own = _error(numerator, denominator, drawn, draws)
+    # counted from the ratio itself, so that nothing cancels where all units have nearly the same
+    apart = numerator - value[:, None] * denominator
+    error = _error(apart, denominator, np.zeros_like(value), np.ones((1, draws.shape[1])))[0]
+    moved = (draws @ apart.T) / (draws @ denominator.T)
+    own = _error(apart, denominator, moved, draws)
     with np.errstate(divide="ignore", invalid="ignore"):
-        counted = (drawn - value) / own
+        counted = moved / own
     # a draw without scatter of its own lies as far out as its side goes
-    counted = np.where(own > 0, counted, np.sign(drawn - value) * np.finfo(np.float64).max)
+    counted = np.where(own > 0, counted, np.sign(moved) * np.finfo(np.float64).max)
     low, high = np.quantile(counted, tails, axis=0, method="inverted_cdf")
     with np.errstate(over="ignore"):
         return Studentised(value, value - high * error, value - low * error)

@@ -1,6 +1,8 @@
 """Paths of a sampler: what a solver gets wrong at which step, what its calls give, how a path bends.
 
-steps = steps_table(...)
+effective_weights(CFGPP(0.6), edm_sigmas(50))    # the weight of CFG that a rule comes to in each step
 """
 
-__all__: list[str] = []
+from scorescope.analysis.trajectories.step_weights import effective_weights
+
+__all__ = ["effective_weights"]

@@ -12,6 +12,7 @@ from scorescope.analysis.guidance.run_keys import PATH, summarise_runs
 from scorescope.probes.experiments.sweep import Setting
 from scorescope.probes.guidance import APG, CFG
 from scorescope.probes.recording.trace import Recording, Trace
+from scorescope.probes.sampling import Run
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.entries.material import is_picture
 from scorescope.reports.guidance import figures
@@ -121,9 +122,13 @@ def draw_information(numbers: Numbers, **how: Any) -> Figure:
 
 def band_numbers(material: Material) -> Numbers:
     """Norm of the update in bands of frequency."""
+    return Numbers({"bands": summarise_bands(unguided(material))}, facts=FINE)
+
+
+def summarise_bands(run: Trace | Run) -> pd.DataFrame:
+    """Norms of the update and of D_c in each band, in the mean over samples."""
     by = [*PATH, "band", "low_frequency", "high_frequency", "step", "call", "sigma"]
-    bands = summarise_runs(decompose_bands(unguided(material)), by=by, quantities=["update_norm", "cond_norm"])
-    return Numbers({"bands": bands}, facts=FINE)
+    return summarise_runs(decompose_bands(run), by=by, quantities=["update_norm", "cond_norm"])
 
 
 def draw_bands(numbers: Numbers, **how: Any) -> Figure:

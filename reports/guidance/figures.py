@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 
 from scorescope.analysis.guidance.run_keys import run_name
 from scorescope.data.doors import require_some
+from scorescope.reports.guidance.figures_branches import effective_weights, one_step_weights, update_agreement
+from scorescope.reports.guidance.figures_panels import gain_panel, information_panel
 from scorescope.reports.guidance.figures_pipeline import GAIN, image_statistic, replayed_rules, set_densities
 from scorescope.reports.guidance.figures_samples import (
     SWEPT,
@@ -28,16 +30,18 @@ from scorescope.reports.guidance.figures_samples import (
     threshold_curve,
     value_densities,
 )
+from scorescope.reports.guidance.figures_toys import toy_fields, toy_paths
 from scorescope.reports.guidance.figures_traces import parts_by_line, quantity_by_line, replayed_by_trace
 from scorescope.reports.guidance.runs import drawn_run, of_run, pick
 from scorescope.reports.page import theme
-from scorescope.reports.page.numbers import between, plain
+from scorescope.reports.page.numbers import plain
 
 __all__ = [
     "against_field", "against_weight", "applied_gain", "band_norms", "branch_cosine", "clip", "cost_and_quality",
-    "gain_path", "image_statistic", "information", "metrics_against", "parallel_share", "parts_by_line",
-    "quantity_by_line", "replayed_by_trace", "replayed_rules", "sample_grid", "separation", "set_densities",
-    "threshold_curve", "update_parts", "value_densities",
+    "effective_weights", "gain_path", "image_statistic", "information", "metrics_against", "one_step_weights",
+    "parallel_share", "parts_by_line", "quantity_by_line", "replayed_by_trace", "replayed_rules", "sample_grid",
+    "separation", "set_densities", "threshold_curve", "toy_fields", "toy_paths", "update_agreement", "update_parts",
+    "value_densities",
 ]  # fmt: skip
 
 
@@ -184,23 +188,9 @@ def information(curve: pd.DataFrame, interval: pd.DataFrame) -> Figure:
         From `analysis.guidance.guidance_information` and `suggest_interval`.
     """
     figure, (top, bottom) = theme.new_figure(4.4, nrows=2, sharex=True)
-    curve = curve[curve["sigma"] > 0]
-    low, high = float(interval["low"].iloc[0]), float(interval["high"].iloc[0])
-    label = f"{interval['share'].iloc[0]:.0%} of it: σ from {between(low, high)}"
-    for ax in (top, bottom) if low > 0 else ():  # NaN where none is suggested
-        ax.axvspan(
-            low, high, color=theme.RULES["interval"].color, alpha=0.15, linewidth=0,
-            label=label if ax is top else None,
-        )  # fmt: skip
-    theme.with_band(top, curve, y="density", color=theme.HIGHLIGHT, label="gained per octave")
-    top.set_ylabel("nats per halving of σ")
-    theme.with_band(bottom, curve, y="information", color=theme.HIGHLIGHT, label="known at this σ")
-    bound = float(curve["bound"].iloc[0])
-    if np.isfinite(bound):
-        theme.reference_line(bottom, bound, "entropy of the condition")
-    theme.sigma_axis(bottom, ylabel="I(condition; $x_σ$) in nats")
-    for ax in (top, bottom):
-        ax.set_ylim(bottom=min(0.0, ax.dataLim.ymin))
+    information_panel(top, curve, interval, summed=False)
+    information_panel(bottom, curve, interval, summed=True)
+    theme.sigma_axis(bottom)
     theme.legend_above(figure)
     return figure
 
@@ -219,16 +209,8 @@ def gain_path(path: pd.DataFrame, *, runs: Sequence[tuple[str, float]]) -> Figur
     for rule, weight in runs:
         of_run(path, rule, weight, drawn=True)
     figure, (top, bottom) = theme.new_figure(4.4, nrows=2, sharex=True)
-    for rule, look in theme.looks(dict.fromkeys(rule for rule, _ in runs)).items():
-        weights = [weight for name, weight in runs if name == rule]
-        for weight, color in zip(weights, theme.shades(look.color, len(weights)), strict=True):
-            rows = of_run(path, rule, weight)
-            for ax, quantity in ((top, "step_gain"), (bottom, "path_gain")):
-                line, label = rows[rows["quantity"] == quantity], run_name(rule, weight, between=" ")
-                theme.with_band(ax, line, color=color, linestyle=look.linestyle, label=label)
-    for ax in (top, bottom):
-        theme.reference_line(ax, 1)
-        theme.log_if_wide(ax)
+    gain_panel(top, path, runs, "step_gain")
+    gain_panel(bottom, path, runs, "path_gain")
     top.set(ylabel="gain of a step")
     theme.sigma_axis(bottom, ylabel="product so far")
     theme.legend_above(figure, bottom)

@@ -100,7 +100,7 @@ def separation_section(study: Study) -> Section:
     if not study.interval["missing"].iloc[0]:
         low, high = (float(study.interval[end].iloc[0]) for end in ("low", "high"))
         rules[f"interval, w = {WEIGHT:g}"] = Interval(CFG(WEIGHT), low=low, high=high)
-    count = min(study.count, _pairs(study.model))
+    count = min(study.count, most_pairs(study.model))
     base = study.path(CFG(WEIGHT), count)
     tables = {name: separation(base, study.path(rule, count), tolerance=TOLERANCE) for name, rule in rules.items()}
     section = separation_parts(tables, base=f"CFG at w = {WEIGHT:g}", pairs=count)
@@ -141,6 +141,6 @@ def _stacked(tables: Mapping[float, pd.DataFrame] | Mapping[str, pd.DataFrame], 
     return pd.concat([table.assign(**{column: name}) for name, table in tables.items()], ignore_index=True)
 
 
-def _pairs(model: Model) -> int:
+def most_pairs(model: Model) -> int:
     """How many pairs to hold: four tensors at each of the 35 evaluations of 18 Heun steps, float32."""
     return int(np.clip(HELD_BYTES // (4 * 35 * 4 * int(np.prod(model.shape))), 2, PAIRS))

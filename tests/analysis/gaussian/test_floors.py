@@ -231,3 +231,14 @@ def test_the_floor_is_that_of_repeated_fits(dimension, n):
     known = np.isfinite(floors)
     np.testing.assert_allclose(floors[known], errors[known], rtol=0.15)
     assert passed.max() <= 0.1  # 5 % of 120 with its binomial tolerance
+
+
+@pytest.mark.parametrize("factor", [0.1, 3.0, 1.5])
+@pytest.mark.parametrize("rounding", [0.0, 1e-15, 1e-7])
+def test_an_interval_of_one_ratio_is_as_narrow_as_rounding(factor, rounding):
+    """Not as wide as numbers go, where some draws had no scatter left that a subtraction had not lost."""
+    generator = np.random.default_rng(0)
+    below = generator.chisquare(3, (4, 20))
+    above = factor * below * (1 + rounding * generator.standard_normal(below.shape))
+    found = studentised(above, below, draw_units(20, resamples=400, seed=0))
+    np.testing.assert_allclose([found.low, found.high], factor, rtol=10 * max(rounding, 1e-15))
