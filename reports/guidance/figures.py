@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from scorescope.analysis.guidance.run_keys import run_name
 from scorescope.data.doors import require_some
 from scorescope.reports.guidance.figures_pipeline import GAIN, image_statistic, replayed_rules, set_densities
+from scorescope.reports.guidance.figures_rules import interval_ends, paired_changes, precision_and_recall, rule_fields
 from scorescope.reports.guidance.figures_samples import (
     SWEPT,
     against_field,
@@ -35,9 +36,10 @@ from scorescope.reports.page.numbers import between, plain
 
 __all__ = [
     "against_field", "against_weight", "applied_gain", "band_norms", "branch_cosine", "clip", "cost_and_quality",
-    "gain_path", "image_statistic", "information", "metrics_against", "parallel_share", "parts_by_line",
-    "quantity_by_line", "replayed_by_trace", "replayed_rules", "sample_grid", "separation", "set_densities",
-    "threshold_curve", "update_parts", "value_densities",
+    "gain_path", "image_statistic", "information", "interval_ends", "metrics_against", "paired_changes",
+    "parallel_share", "parts_by_line", "precision_and_recall", "quantity_by_line", "replayed_by_trace",
+    "replayed_rules", "rule_fields", "sample_grid", "separation", "set_densities", "threshold_curve", "update_parts",
+    "value_densities",
 ]  # fmt: skip
 
 

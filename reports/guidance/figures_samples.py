@@ -136,7 +136,12 @@ def against_field(
 
 @theme.styled
 def metrics_against(
-    table: pd.DataFrame, metrics: Mapping[str, str], *, x: str = "weight", references: Mapping[str, float] | None = None
+    table: pd.DataFrame,
+    metrics: Mapping[str, str],
+    *,
+    x: str = "weight",
+    references: Mapping[str, float] | None = None,
+    starred: Sequence[str] = (),
 ) -> Figure:
     """Several metrics of the samples against a field of their rules, a panel each, with intervals.
 
@@ -150,19 +155,31 @@ def metrics_against(
         As for `against_field`.
     references : mapping of str to float, optional
         Value of the real data by metric.
+    starred : sequence of str
+        Metrics of which the least measured value of each line has a star.
     """
     require_some("metrics", metrics)
-    figure, axes = theme.panels(len(metrics), height=2.1, more=0.5, sharey=False)
+    figure, axes = theme.panels(len(metrics), height=1.7, least=1.6, more=0.5, sharey=False)
     for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
-        _against_field(table, metric, x, label, (references or {}).get(metric), ax)
+        _against_field(table, metric, x, label, (references or {}).get(metric), ax, starred=metric in starred)
+        ax.set_ylabel(theme.folded(label, 22))
         if (legend := ax.get_legend()) is not None:
             legend.remove()
+    for ax in axes[: -theme.abreast(len(metrics), 1.6)]:  # they share the axis below them
+        ax.set_xlabel("")
     theme.legend_above(figure)
     return figure
 
 
 def _against_field(
-    table: pd.DataFrame, quantity: str, x: str, label: str, reference: float | None, ax: Axes | None
+    table: pd.DataFrame,
+    quantity: str,
+    x: str,
+    label: str,
+    reference: float | None,
+    ax: Axes | None,
+    *,
+    starred: bool = False,
 ) -> Figure:
     table = table.rename(columns={"metric": "quantity", "value": "mean"})
     fields = ["weight", *swept_columns(table)]
@@ -182,6 +199,9 @@ def _against_field(
             line[x].map(places), line["mean"], yerr=theme.errors(line, "mean"), marker=look.marker, **look.line,
             label=theme.literal(", ".join([rule, *named])),
         )  # fmt: skip
+        if starred:
+            best = line.loc[line["mean"].idxmin()]
+            ax.plot(places[best[x]], best["mean"], "*", color=look.color, markersize=11, mec="white", zorder=4)
     if reference is not None:
         theme.reference_line(ax, reference, "real data")
     ax.set_ylabel(theme.folded(label, 36))

@@ -1,0 +1,144 @@
+"""Figures of the guidance instrument that compare rules, and values of their fields, by what the samples are worth.
+
+Public through `figures`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scorescope.data.doors import require_some
+from scorescope.reports.page import theme
+
+ENDS = {"upper end": "rule_high", "lower end": "rule_low"}  # of an interval of noise levels, by what is varied
+
+
+@theme.styled
+def interval_ends(table: pd.DataFrame, metric: str, *, label: str) -> Figure:
+    """A metric against either end of the interval of noise levels that are guided, beside none and all of them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `measure_sweep`, with what was varied as `varied`: "upper end" (`rule_high`), "lower end" (`rule_low`),
+        "no guidance" or "at all levels".
+    metric : str
+        Which of its metrics.
+    label : str
+        Its axis label with unit.
+    """
+    rows = theme.rows_where(table, "metric", metric)
+    figure, axes = theme.panels(2, height=2.2, least=1.6, more=0.4, sharex=False)
+    for ax, (end, column) in zip(axes, ENDS.items(), strict=True):
+        for name, look in (("no guidance", theme.RULES["no guidance"]), ("at all levels", theme.RULES["cfg"])):
+            _level(ax, rows[rows["varied"] == name], name, look)
+        line, look = rows[rows["varied"] == end].sort_values(column), theme.RULES["interval"]
+        ax.errorbar(line[column], line["value"], yerr=theme.errors(line, "value"), marker=look.marker, **look.line,
+                    label="in the interval")  # fmt: skip
+        ax.set(xscale=theme.LOG, xlabel=f"{end}, σ")
+    axes[0].set_ylabel(theme.folded(label, 28))
+    theme.legend_above(figure, axes[0])
+    return figure
+
+
+@theme.styled
+def precision_and_recall(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """Precision against recall, a line a rule through its weights, which stand in the marks; with intervals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `measure_sweep`.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
+    """
+    keys = ["rule", "weight"]
+    precision, recall = (theme.rows_where(table, "metric", name).set_index(keys) for name in ("precision", "recall"))
+    figure, ax = theme.new_figure(3.0, ax=ax)
+    for rule, look in theme.looks(map(str, dict.fromkeys(table["rule"]))).items():
+        across, up = (of.loc[rule].sort_index() for of in (recall, precision))
+        ax.errorbar(
+            across["value"], up["value"], xerr=theme.errors(across, "value"), yerr=theme.errors(up, "value"),
+            marker="o", mfc="white", markersize=8, elinewidth=0.6, **look.line, label=theme.literal(rule),
+        )  # fmt: skip
+        for weight, x, y in zip(across.index, across["value"], up["value"], strict=True):
+            ax.plot(x, y, linestyle="", marker=f"${weight:g}$", markersize=5, color=look.color, mew=0, zorder=3)
+    ax.set(xlabel="recall", ylabel="precision")
+    theme.legend(ax)
+    return figure
+
+
+@theme.styled
+def paired_changes(changes: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:
+    """How much settings differ from the one that they are compared with, a panel a metric, with intervals.
+
+    Parameters
+    ----------
+    changes : DataFrame
+        From `analysis.guidance.changes`, or of its form.
+    metrics : mapping of str to str
+        Metrics of the table, and their axis labels with units.
+    """
+    require_some("metrics", metrics)
+    names = list(dict.fromkeys(changes["setting"]))
+    places = {name: -place for place, name in enumerate(names)}
+    figure, axes = theme.panels(len(metrics), height=0.5 + 0.2 * len(names), least=2.4, more=0.3, sharex=False)
+    for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
+        rows, look = theme.rows_where(changes, "metric", metric), theme.series(0)
+        ax.errorbar(rows["value"], rows["setting"].map(places), xerr=theme.errors(rows, "value"), marker=look.marker,
+                    color=look.color, linestyle="", label=f"less {rows['against'].iloc[0]}")  # fmt: skip
+        ax.axvline(0, color=theme.REFERENCE, linestyle=":")
+        ax.set(xlabel=theme.folded(label, 44), ylim=(-len(names) + 0.4, 0.6))
+        ax.set_yticks(list(places.values()), [theme.literal(name) for name in names])
+        theme.few_ticks(ax)
+    theme.legend_above(figure, axes[0])
+    return figure
+
+
+@theme.styled
+def rule_fields(table: pd.DataFrame, shares: pd.DataFrame, metric: str, *, label: str) -> Figure:
+    """A metric against APG's clip and its momentum, and the share of steps that the clip acts on.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `measure_sweep`, with `rule_norm` in the rows where the clip was varied and `rule_momentum` where the
+        momentum was; a clip of infinity is drawn as a line.
+    shares : DataFrame
+        From `analysis.guidance.clip_share`.
+    metric : str
+        Which metric.
+    label : str
+        Its axis label with unit.
+    """
+    rows, look = theme.rows_where(table, "metric", metric), theme.RULES["apg"]
+    figure, (clip, momentum, share) = theme.panels(3, height=1.9, least=2.4, more=0.3, sharex=False, sharey=False)
+    finite = rows[np.isfinite(rows["rule_norm"])].sort_values("rule_norm")
+    _level(clip, rows[np.isposinf(rows["rule_norm"])], "no clip", theme.RULES["no guidance"])
+    _dots(clip, finite, "rule_norm", "value", look)
+    _dots(momentum, rows[rows["rule_momentum"].notna()].sort_values("rule_momentum"), "rule_momentum", "value", look)
+    _dots(share, shares.sort_values("norm"), "norm", "mean", theme.PARTS["update"], marker="o")
+    for ax in (clip, share):
+        ax.set(xscale=theme.LOG, xlabel="clip r (units of data)")
+    clip.set_ylabel(theme.folded(label, 26))
+    momentum.set(xlabel="momentum β", ylabel=theme.folded(label, 26))
+    share.set(ylabel="share of steps clipped", ylim=(-0.05, 1.05))
+    theme.legend(clip)
+    return figure
+
+
+def _level(ax: Axes, rows: pd.DataFrame, name: str, look: theme.Look) -> None:
+    """A value across the axes, with its interval."""
+    for row in rows.itertuples():
+        ax.axhline(row.value, label=name, **look.line)
+        if np.isfinite(row.low) and np.isfinite(row.high):
+            ax.axhspan(row.low, row.high, color=look.color, alpha=0.12, linewidth=0)
+
+
+def _dots(ax: Axes, rows: pd.DataFrame, x: str, y: str, look: theme.Look, **more: Any) -> None:
+    """Values with error bars, joined by a line."""
+    ax.errorbar(rows[x], rows[y], yerr=theme.errors(rows, y), **{"marker": look.marker, **look.line, **more})
