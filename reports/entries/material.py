@@ -242,7 +242,7 @@ class Material:
         return run.trace
 
     def _swept(self, model: Model, name: str, rule: Rule, varied: Mapping[str, Any], **how: Any) -> list[Setting]:
-        """Settings of one rule: a folder of `sweep` belongs to one model and way of sampling, and a name to one rule."""
+        """Settings of one rule: in a folder of `sweep`, of one model and way of sampling, a name is of one rule."""
         run = fingerprint([rule, how], argument="rules")
         key = ("sweep", id(model), name, run, fingerprint(varied, argument="weights, over"))
         folder = None

@@ -1,8 +1,15 @@
 """Atlas: the entries of the guidance instrument."""
 
-from scorescope.reports.guidance import atlas_intervals, atlas_metrics, atlas_paths, atlas_toys, atlas_update
+from scorescope.reports.guidance import (
+    atlas_costs,
+    atlas_intervals,
+    atlas_metrics,
+    atlas_paths,
+    atlas_toys,
+    atlas_update,
+)
 
 ENTRIES = (
-    *atlas_update.ENTRIES, *atlas_metrics.ENTRIES, *atlas_intervals.ENTRIES, *atlas_paths.ENTRIES,
+    *atlas_update.ENTRIES, *atlas_metrics.ENTRIES, *atlas_intervals.ENTRIES, *atlas_costs.ENTRIES, *atlas_paths.ENTRIES,
     *atlas_toys.ENTRIES,
 )  # fmt: skip

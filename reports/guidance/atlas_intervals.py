@@ -1,4 +1,4 @@
-"""Atlas: guidance in a limited interval of noise levels: either end of it, the weight, precision and recall, pictures."""
+"""Atlas: guidance in a limited interval of noise levels: either end, the weight, precision and recall, pictures."""
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,7 @@ def ends_numbers(material: Material) -> Numbers:
     for name, w in (("no guidance", 1.0), ("at all levels", weight)):
         parts.append(measured(material, {"CFG": CFG(1.0)}, weights=(w,)).assign(varied=name))
     table = pd.concat(parts, ignore_index=True)
-    return Numbers({"metrics": table}, facts=about(material) | {"low": f"{low:.3g}", "high": f"{high:.3g}"})
+    return Numbers({"metrics": table}, facts=about(material, table) | {"low": f"{low:.3g}", "high": f"{high:.3g}"})
 
 
 def _spread(levels: np.ndarray) -> np.ndarray:
@@ -136,7 +136,8 @@ ENTRIES = (
         differs="the interval is not the best of a grid search",
     ),
     Entry(
-        "interval-precision-recall", "precision against recall along the weight, at all noise levels and in an interval",
+        "interval-precision-recall",
+        "precision against recall along the weight, guided at all noise levels and in an interval",
         ("model", "conditions", "data"), by_weight, draw_precision_recall,
         "Precision against recall of samples and {reference} real images for "
         f"{_BESIDE}; weights w = {{weights}} stand in the marks ({{model}}; {{space}}; {{bands}}).",

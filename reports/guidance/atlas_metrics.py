@@ -87,13 +87,15 @@ def against_numbers(
     if over is None and weights is None:
         weights = material.weights
     table = measured(material, rules, weights=weights, over=over, **how)
-    return Numbers({"metrics": table}, facts=about(material) | {"x": x})
+    return Numbers({"metrics": table}, facts=about(material, table) | {"x": x})
 
 
-def about(material: Material) -> dict[str, Any]:
+def about(material: Material, table: pd.DataFrame) -> dict[str, Any]:
     """What captions say of metrics: to how many real images, and what the bars are."""
     reference = 0 if material.data is None else len(material.data.train)
     bands = "95 % intervals" if material.band == "interval" else f"least and largest of {material.repeats} seed sets"
+    if material.band == "interval" and distance_of(table) == "frechet":
+        bands += ", but of the distance, for which the images are too few"
     return {"reference": reference, "bands": bands}
 
 
@@ -155,7 +157,7 @@ def band_numbers(material: Material) -> Numbers:
     table = measured(material, rules)
     named = table["rule"].str.split(", w = ", expand=True)
     table = table.assign(rule=named[0], weight=named[1].astype(float))
-    return Numbers({"metrics": table}, facts=about(material) | {"x": "weight"})
+    return Numbers({"metrics": table}, facts=about(material, table) | {"x": "weight"})
 
 
 def _metrics_entry(name: str, rules: str, numbers: Callable[[Material], Numbers], *, oracle: str, **more: Any) -> Entry:

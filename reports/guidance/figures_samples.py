@@ -234,7 +234,7 @@ def _value(value: float | str) -> str:
 def cost_and_quality(
     table: pd.DataFrame, front: pd.DataFrame, *, metric: str, label: str, ax: Axes | None = None
 ) -> Figure:
-    """A metric against denoiser calls a sample, one point a setting; those that no other dominates are named.
+    """A metric with its interval against denoiser calls a sample, a point a setting; those none dominates are named.
 
     Parameters
     ----------
@@ -249,16 +249,23 @@ def cost_and_quality(
     ax : Axes, optional
         Where to draw; a figure of its own if not given.
     """
-    theme.rows_where(table, "metric", metric)
+    ends = theme.rows_where(table, "metric", metric).set_index("setting")
     figure, ax = theme.new_figure(3.4, ax=ax)
     wide = table.pivot(index="setting", columns="metric", values="value")
     best = front.set_index("setting")["pareto"].reindex(wide.index).fillna(False).astype(bool)
-    ax.plot(wide["calls"][~best], wide[metric][~best], "x", color=theme.REFERENCE, label="dominated")
+    left = wide[~best]
+    ax.errorbar(
+        left["calls"], left[metric], yerr=theme.errors(ends.loc[left.index], "value"), fmt="x", elinewidth=0.5,
+        color=theme.REFERENCE, label="dominated",
+    )  # fmt: skip
     # neighbours on a front are too near for names beside them
     for place, (name, row) in enumerate(wide[best].sort_values(["calls", metric]).iterrows()):
         look, again = theme.series(place), place >= len(theme.SERIES)
         face = "white" if again else look.color
-        ax.plot(row["calls"], row[metric], look.marker, color=look.color, mfc=face, label=theme.literal(str(name)))
+        ax.errorbar(
+            row["calls"], row[metric], yerr=theme.errors(ends.loc[[name]], "value"), fmt=look.marker, color=look.color,
+            mfc=face, label=theme.literal(str(name)),
+        )  # fmt: skip
     ax.set(xlabel="denoiser calls a sample", ylabel=theme.folded(label, 36))
     theme.log_if_wide(ax)
     theme.legend(ax)

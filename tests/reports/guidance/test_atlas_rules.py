@@ -10,11 +10,13 @@ from tests.atlas_material import conditions, law, toy_material
 from scorescope.data import load_denoiser
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.approximations.gaussian import isotropic
+from scorescope.probes.features import classifier_extractor
 from scorescope.probes.guidance import APG, CFG, TSG
 from scorescope.probes.models.model import Model
 from scorescope.probes.sampling import sample
-from scorescope.reports.atlas import find_entry
+from scorescope.reports.atlas import features_of, find_entry
 from scorescope.reports.gaussian import Data
+from scorescope.reports.guidance import atlas_costs
 
 
 def numbers(name, material=None):
@@ -69,7 +71,7 @@ def moved(variance, low, high):
 def test_interval_fid_vs_sigma():
     """Every sample moves by (w - 1) share (m_c - m_u), of which the distance to the real images follows."""
     pair, material = pair_material(steps=50, weights=(1.0, 3.0), weight=3.0)
-    low, high = material.once("suggested interval", lambda: (0.0, 6.0))
+    material.once("suggested interval", lambda: (0.0, 6.0))
     table = numbers("interval-fid-vs-sigma", material).tables["metrics"]
     table = table[table["metric"] == "frechet"]
     plain = sample(pair, seeds=material.seeds, condition=conditions(24), shape=(1, 2, 2), sigmas=material.sigmas)
@@ -172,3 +174,40 @@ def test_the_least_distance_has_a_star():
     least = {rule: wide(found.tables["metrics"], rule) for rule in ("CFG", "Autoguidance")}
     places = [(star.get_xdata()[0], star.get_ydata()[0]) for star in stars]
     assert places == [(values.idxmin(), pytest.approx(values.min())) for values in least.values()]
+
+
+def test_rules_pareto():
+    """No guidance takes the fewest calls; a rule that changes nothing at more calls is dominated by it."""
+    material = toy_material()
+    itself = replace(material, weak=material.model)
+    tables = numbers("rules-pareto", itself).tables
+    front = tables["front"].set_index("setting")
+    assert front["calls"].idxmin() == "CFG, w = 1"
+    assert front.loc["CFG, w = 1", "pareto"]
+    same = front.loc["autoguidance, w = 4"]
+    assert same["frechet"] == pytest.approx(front.loc["CFG, w = 1", "frechet"], rel=1e-9)
+    assert (same["calls"], bool(same["pareto"])) == (22, False)  # two branches of eleven calls
+    for row in front[~front["pareto"]].itertuples():
+        better = front.loc[row.dominated_by]
+        assert better["frechet"] <= row.frechet and better["calls"] <= row.calls
+    least = front.loc[front["frechet"].idxmin()]
+    assert least["pareto"]
+
+
+def test_ag_savings():
+    """A threshold that is never reached saves nothing and changes nothing; lower ones save at least as much."""
+    _, never = pair_material()  # of two Gaussians the branches agree less and less on the way down
+    table = atlas_costs.savings_numbers(never, (1.0,)).tables["savings"].set_index("setting")
+    assert (table.loc["adaptive, threshold 1", ["calls_saved", "change"]] == 0).all()
+    thresholds = (0.9999, 0.9, -1.0)
+    table = atlas_costs.savings_numbers(toy_material(), thresholds).tables["savings"].set_index("setting")
+    saved = [table.loc[f"adaptive, threshold {threshold:g}", "calls_saved"] for threshold in thresholds]
+    assert saved == sorted(saved)
+    assert saved[-1] > 0.1
+
+
+def test_features_are_of_images_as_saved_however_far_guidance_goes():
+    """Values beyond the range by its width were refused, so that a figure with strong guidance was not made."""
+    features = features_of(classifier_extractor("digits"))
+    images = 2 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(features(images), features(images.clamp(-1, 1)))
