@@ -1,6 +1,7 @@
 """Atlas: the entries of the guidance instrument."""
 
 from scorescope.reports.guidance import (
+    atlas_apg,
     atlas_costs,
     atlas_intervals,
     atlas_metrics,
@@ -10,6 +11,6 @@ from scorescope.reports.guidance import (
 )
 
 ENTRIES = (
-    *atlas_update.ENTRIES, *atlas_metrics.ENTRIES, *atlas_intervals.ENTRIES, *atlas_costs.ENTRIES, *atlas_paths.ENTRIES,
-    *atlas_toys.ENTRIES,
+    *atlas_update.ENTRIES, *atlas_metrics.ENTRIES, *atlas_apg.ENTRIES, *atlas_intervals.ENTRIES, *atlas_costs.ENTRIES,
+    *atlas_paths.ENTRIES, *atlas_toys.ENTRIES,
 )  # fmt: skip

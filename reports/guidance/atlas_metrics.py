@@ -94,7 +94,7 @@ def about(material: Material, table: pd.DataFrame) -> dict[str, Any]:
     """What captions say of metrics: to how many real images, and what the bars are."""
     reference = 0 if material.data is None else len(material.data.train)
     bands = "95 % intervals" if material.band == "interval" else f"least and largest of {material.repeats} seed sets"
-    if material.band == "interval" and distance_of(table) == "frechet":
+    if material.band == "interval" and {"frechet", "frechet_debiased"} & set(table["metric"]) == {"frechet"}:
         bands += ", but of the distance, for which the images are too few"
     return {"reference": reference, "bands": bands}
 

@@ -3,7 +3,7 @@
 Public through `figures`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,29 +73,30 @@ def precision_and_recall(table: pd.DataFrame, *, ax: Axes | None = None) -> Figu
 
 
 @theme.styled
-def paired_changes(changes: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:
-    """How much settings differ from the one that they are compared with, a panel a metric, with intervals.
+def paired_changes(
+    changes: pd.DataFrame, metrics: Mapping[str, str], *, levels: pd.DataFrame, level: tuple[str, str]
+) -> Figure:
+    """A metric of settings, and how much they differ from one of them in others, a panel each, with intervals.
 
     Parameters
     ----------
     changes : DataFrame
-        From `analysis.guidance.changes`, or of its form.
+        From `analysis.guidance.changes`.
     metrics : mapping of str to str
-        Metrics of the table, and their axis labels with units.
+        Metrics of that table, and their axis labels with units.
+    levels : DataFrame
+        From `measure_sweep`, of the same settings.
+    level : (str, str)
+        Metric of that table that is drawn as it is, and its axis label.
     """
     require_some("metrics", metrics)
-    names = list(dict.fromkeys(changes["setting"]))
-    places = {name: -place for place, name in enumerate(names)}
-    figure, axes = theme.panels(len(metrics), height=0.5 + 0.2 * len(names), least=2.4, more=0.3, sharex=False)
-    for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
-        rows, look = theme.rows_where(changes, "metric", metric), theme.series(0)
-        ax.errorbar(rows["value"], rows["setting"].map(places), xerr=theme.errors(rows, "value"), marker=look.marker,
-                    color=look.color, linestyle="", label=f"less {rows['against'].iloc[0]}")  # fmt: skip
+    whole = theme.rows_where(levels, "metric", level[0], argument="level")
+    names = list(dict.fromkeys(whole["setting"]))
+    figure, axes = theme.panels(1 + len(metrics), height=0.55 + 0.19 * len(names), least=2.4, more=0.1, sharex=False)
+    _dots_by_name(axes[0], whole, names, level[1])
+    for ax, (metric, label) in zip(axes[1:], metrics.items(), strict=True):
+        _dots_by_name(ax, theme.rows_where(changes, "metric", metric), names, label)
         ax.axvline(0, color=theme.REFERENCE, linestyle=":")
-        ax.set(xlabel=theme.folded(label, 44), ylim=(-len(names) + 0.4, 0.6))
-        ax.set_yticks(list(places.values()), [theme.literal(name) for name in names])
-        theme.few_ticks(ax)
-    theme.legend_above(figure, axes[0])
     return figure
 
 
@@ -122,6 +123,7 @@ def rule_fields(table: pd.DataFrame, shares: pd.DataFrame, metric: str, *, label
     _dots(clip, finite, "rule_norm", "value", look)
     _dots(momentum, rows[rows["rule_momentum"].notna()].sort_values("rule_momentum"), "rule_momentum", "value", look)
     _dots(share, shares.sort_values("norm"), "norm", "mean", theme.PARTS["update"], marker="o")
+    theme.log_if_wide(momentum)
     for ax in (clip, share):
         ax.set(xscale=theme.LOG, xlabel="clip r (units of data)")
     clip.set_ylabel(theme.folded(label, 26))
@@ -142,3 +144,14 @@ def _level(ax: Axes, rows: pd.DataFrame, name: str, look: theme.Look) -> None:
 def _dots(ax: Axes, rows: pd.DataFrame, x: str, y: str, look: theme.Look, **more: Any) -> None:
     """Values with error bars, joined by a line."""
     ax.errorbar(rows[x], rows[y], yerr=theme.errors(rows, y), **{"marker": look.marker, **look.line, **more})
+
+
+def _dots_by_name(ax: Axes, rows: pd.DataFrame, names: Sequence[str], label: str) -> None:
+    """A row a name, from above."""
+    look = theme.series(0)
+    places = rows["setting"].map(lambda name: -names.index(name))
+    ax.errorbar(rows["value"], places, xerr=theme.errors(rows, "value"), marker=look.marker, color=look.color,
+                linestyle="")  # fmt: skip
+    ax.set(xlabel=theme.folded(label, 44), ylim=(-len(names) + 0.4, 0.6))
+    ax.set_yticks([-place for place in range(len(names))], [theme.literal(name) for name in names])
+    theme.few_ticks(ax)
