@@ -146,7 +146,7 @@ ENTRIES = (
         "apg-value-kde", "densities of the samples' values under CFG and APG at every weight, beside real images",
         ("model", "conditions"), kde_numbers, draw_kde,
         "Gaussian kernel densities (bandwidth 0.03) of the values of samples under CFG and APG at w = {weights}, and "
-        "of real images where there are some ({model}); dotted: the range of the data. The densities have no intervals.",
+        "of real images where there are some ({model}); dotted: the range of the data. Densities have no intervals.",
         "a density integrates to the share of values on its axis",
         cites=("sadat2025eliminating",), place="Figure 7", calls=RANGE_ALONE,
         differs="densities of the saturation are left out",

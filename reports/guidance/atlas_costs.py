@@ -63,7 +63,7 @@ def draw_pareto(numbers: Numbers, **how: Any) -> Figure:
     """The Frechet distance against calls a sample."""
     table, front = numbers.tables["metrics"], numbers.tables["front"]
     metric = distance_of(table)
-    return figures.cost_and_quality(table, front, metric=metric, label=LABELS[metric], **how)
+    return figures.cost_and_quality(table, front, metric=metric, label=LABELS[metric], every=True, **how)
 
 
 def savings_numbers(material: Material, thresholds: Sequence[float] = THRESHOLDS) -> Numbers:
@@ -89,7 +89,7 @@ ENTRIES = (
         ("model", "conditions", "data"), pareto_numbers, draw_pareto,
         "Frechet distance to {reference} real images against denoiser calls a sample, for no guidance and guidance "
         f"rules at w = {{weight:g}} ({{model}}; {{space}}; bars are {{bands}}); the interval is that {SUGGESTED}. "
-        "Named are rules that no other dominates, by their values alone: the bars are not looked at.",
+        "Hollow marks are rules that another dominates, by their values alone: the bars are not looked at.",
         "no guidance takes the fewest calls and is dominated by nothing; a rule that changes nothing at more calls is "
         "dominated by it",
         refuses=needs_features, calls={"rules of one weight": 8 * 70 + 35} | UNGUIDED,

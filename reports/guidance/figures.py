@@ -18,15 +18,20 @@ from matplotlib.figure import Figure
 from scorescope.analysis.guidance.run_keys import run_name
 from scorescope.data.doors import require_some
 from scorescope.reports.guidance.figures_pipeline import GAIN, image_statistic, replayed_rules, set_densities
-from scorescope.reports.guidance.figures_rules import interval_ends, paired_changes, precision_and_recall, rule_fields
+from scorescope.reports.guidance.figures_rules import (
+    cost_and_quality,
+    interval_ends,
+    paired_changes,
+    precision_and_recall,
+    rule_fields,
+    threshold_curve,
+)
 from scorescope.reports.guidance.figures_samples import (
     SWEPT,
     against_field,
     against_weight,
-    cost_and_quality,
     metrics_against,
     sample_grid,
-    threshold_curve,
     value_densities,
 )
 from scorescope.reports.guidance.figures_traces import parts_by_line, quantity_by_line, replayed_by_trace

@@ -4,6 +4,7 @@ Public through `figures`.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,84 @@ def rule_fields(table: pd.DataFrame, shares: pd.DataFrame, metric: str, *, label
     return figure
 
 
+@theme.styled
+def cost_and_quality(
+    table: pd.DataFrame,
+    front: pd.DataFrame,
+    *,
+    metric: str,
+    label: str,
+    every: bool = False,
+    ax: Axes | None = None,
+) -> Figure:
+    """A metric with its interval against denoiser calls a sample, a point a setting; those none dominates are named.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `measure_sweep`.
+    front : DataFrame
+        From `pareto`, with `setting` and `pareto`.
+    metric : str
+        Which of the table's metrics.
+    label : str
+        Its axis label with unit.
+    every : bool
+        Name those that are dominated too, by hollow marks.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
+    """
+    ends = theme.rows_where(table, "metric", metric).set_index("setting")
+    figure, ax = theme.new_figure(3.4, ax=ax)
+    wide = table.pivot(index="setting", columns="metric", values="value").sort_values(["calls", metric])
+    best = front.set_index("setting")["pareto"].reindex(wide.index).fillna(False).astype(bool)
+    left, named = wide[~best], wide if every else wide[best]
+    if not every:
+        ax.errorbar(left["calls"], left[metric], yerr=theme.errors(ends.reindex(left.index), "value"), fmt="x",
+                    elinewidth=0.5, color=theme.REFERENCE, label="dominated")  # fmt: skip
+    # neighbours on a front are too near for names beside them
+    for place, (name, row) in enumerate(named.iterrows()):
+        look, again = theme.series(place), place >= len(theme.SERIES)
+        hollow = again or not best[name]
+        ax.errorbar(row["calls"], row[metric], yerr=theme.errors(ends.reindex([name]), "value"), fmt=look.marker,
+                    elinewidth=0.5, color=look.color, mfc="white" if hollow else look.color,
+                    label=theme.literal(str(name)))  # fmt: skip
+    ax.set(xlabel="denoiser calls a sample", ylabel=theme.folded(label, 36))
+    theme.log_if_wide(ax)
+    theme.legend(ax)
+    return figure
+
+
+@theme.styled
+def threshold_curve(savings: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """Calls saved by adaptive guidance and the change of the final sample, one point a threshold.
+
+    Parameters
+    ----------
+    savings : DataFrame
+        From `analysis.guidance.savings`; settings without a threshold are left out.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
+    """
+    rows = savings[savings["setting"].str.contains("threshold")].sort_values("calls_saved")
+    require_some("savings", rows)
+    figure, ax = theme.new_figure(2.9, ax=ax)
+    rows = rows.assign(calls_saved_low=rows["saved_low"], calls_saved_high=rows["saved_high"])
+    color = theme.RULES["adaptive"].color
+    ax.plot(100 * rows["calls_saved"], rows["change"], color=color, zorder=1)
+    points = rows.groupby(["calls_saved", "change"], sort=False)  # settings of one point share its label
+    for (_, same), shade, marker in zip(points, theme.shades(color, len(points)), cycle("os^DvPX"), strict=False):
+        names, one = sorted(same["setting"].str.split("threshold ").str[-1]), same.head(1)
+        ax.errorbar(
+            100 * one["calls_saved"], one["change"], xerr=100 * theme.errors(one, "calls_saved"),
+            yerr=theme.errors(one, "change"), color=shade, marker=marker, linestyle="", mec=color,
+            label=f"threshold {', '.join(names)}",
+        )  # fmt: skip
+    ax.set(xlabel="denoiser calls saved (%)", ylabel="RMS change of the sample (units of data)")
+    theme.legend(ax)
+    return figure
+
+
 def _level(ax: Axes, rows: pd.DataFrame, name: str, look: theme.Look) -> None:
     """A value across the axes, with its interval."""
     for row in rows.itertuples():
@@ -152,6 +231,6 @@ def _dots_by_name(ax: Axes, rows: pd.DataFrame, names: Sequence[str], label: str
     places = rows["setting"].map(lambda name: -names.index(name))
     ax.errorbar(rows["value"], places, xerr=theme.errors(rows, "value"), marker=look.marker, color=look.color,
                 linestyle="")  # fmt: skip
-    ax.set(xlabel=theme.folded(label, 44), ylim=(-len(names) + 0.4, 0.6))
+    ax.set(xlabel=theme.folded(label, 34), ylim=(-len(names) + 0.4, 0.6))
     ax.set_yticks([-place for place in range(len(names))], [theme.literal(name) for name in names])
     theme.few_ticks(ax)

@@ -4,7 +4,6 @@ Public through `figures`.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -161,10 +160,8 @@ def metrics_against(
     require_some("metrics", metrics)
     figure, axes = theme.panels(len(metrics), height=1.7, least=1.6, more=0.5, sharey=False)
     for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
-        _against_field(table, metric, x, label, (references or {}).get(metric), ax, starred=metric in starred)
+        _draw_field(ax, table, metric, x, label, (references or {}).get(metric), starred=metric in starred)
         ax.set_ylabel(theme.folded(label, 22))
-        if (legend := ax.get_legend()) is not None:
-            legend.remove()
     for ax in axes[: -theme.abreast(len(metrics), 1.6)]:  # they share the axis below them
         ax.set_xlabel("")
     theme.legend_above(figure)
@@ -172,15 +169,18 @@ def metrics_against(
 
 
 def _against_field(
-    table: pd.DataFrame,
-    quantity: str,
-    x: str,
-    label: str,
-    reference: float | None,
-    ax: Axes | None,
-    *,
-    starred: bool = False,
+    table: pd.DataFrame, quantity: str, x: str, label: str, reference: float | None, ax: Axes | None
 ) -> Figure:
+    figure, ax = theme.new_figure(2.8, ax=ax)
+    _draw_field(ax, table, quantity, x, label, reference)
+    theme.legend(ax)
+    return figure
+
+
+def _draw_field(
+    ax: Axes, table: pd.DataFrame, quantity: str, x: str, label: str, reference: float | None, *, starred: bool = False
+) -> None:
+    """Lines with error bars in an axes, without their key."""
     table = table.rename(columns={"metric": "quantity", "value": "mean"})
     fields = ["weight", *swept_columns(table)]
     if x not in fields:
@@ -190,7 +190,6 @@ def _against_field(
     others = [name for name in fields if name != x and rows[name].nunique(dropna=False) > 1]
     lines: Any = rows.groupby(["rule", *others], sort=False, dropna=False)
     looks = theme.looks(map(str, rows["rule"].unique()))
-    figure, ax = theme.new_figure(2.8, ax=ax)
     places = _places(ax, x, rows[x].unique())
     for number, ((rule, *values), line) in enumerate(lines):
         look = theme.series(number) if others else looks[rule]
@@ -206,8 +205,6 @@ def _against_field(
         theme.reference_line(ax, reference, "real data")
     ax.set_ylabel(theme.folded(label, 36))
     theme.log_if_wide(ax)
-    theme.legend(ax)
-    return figure
 
 
 def _places(ax: Axes, x: str, values: NDArray[Any]) -> dict[Any, float]:
@@ -228,75 +225,3 @@ def _field(column: str) -> str:
 
 def _value(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
-
-
-@theme.styled
-def cost_and_quality(
-    table: pd.DataFrame, front: pd.DataFrame, *, metric: str, label: str, ax: Axes | None = None
-) -> Figure:
-    """A metric with its interval against denoiser calls a sample, a point a setting; those none dominates are named.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `measure_sweep`.
-    front : DataFrame
-        From `pareto`, with `setting` and `pareto`.
-    metric : str
-        Which of the table's metrics.
-    label : str
-        Its axis label with unit.
-    ax : Axes, optional
-        Where to draw; a figure of its own if not given.
-    """
-    ends = theme.rows_where(table, "metric", metric).set_index("setting")
-    figure, ax = theme.new_figure(3.4, ax=ax)
-    wide = table.pivot(index="setting", columns="metric", values="value")
-    best = front.set_index("setting")["pareto"].reindex(wide.index).fillna(False).astype(bool)
-    left = wide[~best]
-    ax.errorbar(
-        left["calls"], left[metric], yerr=theme.errors(ends.loc[left.index], "value"), fmt="x", elinewidth=0.5,
-        color=theme.REFERENCE, label="dominated",
-    )  # fmt: skip
-    # neighbours on a front are too near for names beside them
-    for place, (name, row) in enumerate(wide[best].sort_values(["calls", metric]).iterrows()):
-        look, again = theme.series(place), place >= len(theme.SERIES)
-        face = "white" if again else look.color
-        ax.errorbar(
-            row["calls"], row[metric], yerr=theme.errors(ends.loc[[name]], "value"), fmt=look.marker, color=look.color,
-            mfc=face, label=theme.literal(str(name)),
-        )  # fmt: skip
-    ax.set(xlabel="denoiser calls a sample", ylabel=theme.folded(label, 36))
-    theme.log_if_wide(ax)
-    theme.legend(ax)
-    return figure
-
-
-@theme.styled
-def threshold_curve(savings: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
-    """Calls saved by adaptive guidance and the change of the final sample, one point a threshold.
-
-    Parameters
-    ----------
-    savings : DataFrame
-        From `analysis.guidance.savings`; settings without a threshold are left out.
-    ax : Axes, optional
-        Where to draw; a figure of its own if not given.
-    """
-    rows = savings[savings["setting"].str.contains("threshold")].sort_values("calls_saved")
-    require_some("savings", rows)
-    figure, ax = theme.new_figure(2.9, ax=ax)
-    rows = rows.assign(calls_saved_low=rows["saved_low"], calls_saved_high=rows["saved_high"])
-    color = theme.RULES["adaptive"].color
-    ax.plot(100 * rows["calls_saved"], rows["change"], color=color, zorder=1)
-    points = rows.groupby(["calls_saved", "change"], sort=False)  # settings of one point share its label
-    for (_, same), shade, marker in zip(points, theme.shades(color, len(points)), cycle("os^DvPX"), strict=False):
-        names, one = sorted(same["setting"].str.split("threshold ").str[-1]), same.head(1)
-        ax.errorbar(
-            100 * one["calls_saved"], one["change"], xerr=100 * theme.errors(one, "calls_saved"),
-            yerr=theme.errors(one, "change"), color=shade, marker=marker, linestyle="", mec=color,
-            label=f"threshold {', '.join(names)}",
-        )  # fmt: skip
-    ax.set(xlabel="denoiser calls saved (%)", ylabel="RMS change of the sample (units of data)")
-    theme.legend(ax)
-    return figure
