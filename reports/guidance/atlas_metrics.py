@@ -134,7 +134,7 @@ def independent_numbers(material: Material) -> Numbers:
     without = lacking_site(model.denoiser, TSG(1.0).site)
     if not without:
         rules["TSG"] = TSG(1.0)
-    told = f"TSG is left out: {without}." if without else "TSG adds noise of one standard deviation to the embedding."
+    told = f"TSG is left out: {without}" if without else "TSG adds noise of one standard deviation to the embedding"
     numbers = against_numbers(material, rules)
     return Numbers(numbers.tables, facts=numbers.facts | {"tsg": told})
 
@@ -190,7 +190,7 @@ ENTRIES = (
         "icg-metrics-vs-w", "under CFG, independent condition guidance and time-step guidance", independent_numbers,
         cites=("sadat2025no",), place="Figures 4 and 7",
         oracle="of one class alone ICG, and without noise TSG, give the samples of no guidance",
-        calls={"CFG, ICG and TSG": 735}, says=" {tsg}",
+        calls={"CFG, ICG and TSG": 735}, says=" {tsg}.",
         differs="both rules share one panel a metric, and the schedule of TSG is constant",
     ),
     _metrics_entry(

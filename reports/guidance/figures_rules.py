@@ -57,11 +57,10 @@ def precision_and_recall(table: pd.DataFrame, *, ax: Axes | None = None) -> Figu
     ax : Axes, optional
         Where to draw; a figure of its own if not given.
     """
-    keys = ["rule", "weight"]
-    precision, recall = (theme.rows_where(table, "metric", name).set_index(keys) for name in ("precision", "recall"))
+    both = [theme.rows_where(table, "metric", name) for name in ("recall", "precision")]
     figure, ax = theme.new_figure(3.0, ax=ax)
     for rule, look in theme.looks(map(str, dict.fromkeys(table["rule"]))).items():
-        across, up = (of.loc[rule].sort_index() for of in (recall, precision))
+        across, up = (rows[rows["rule"] == rule].set_index("weight").sort_index() for rows in both)
         ax.errorbar(
             across["value"], up["value"], xerr=theme.errors(across, "value"), yerr=theme.errors(up, "value"),
             marker="o", mfc="white", markersize=8, elinewidth=0.6, **look.line, label=theme.literal(rule),
@@ -164,15 +163,15 @@ def cost_and_quality(
     ends = theme.rows_where(table, "metric", metric).set_index("setting")
     figure, ax = theme.new_figure(3.4, ax=ax)
     wide = table.pivot(index="setting", columns="metric", values="value").sort_values(["calls", metric])
-    best = front.set_index("setting")["pareto"].reindex(wide.index).fillna(False).astype(bool)
-    left, named = wide[~best], wide if every else wide[best]
+    best = set(front.loc[front["pareto"], "setting"])
+    left, named = wide[~wide.index.isin(best)], wide if every else wide[wide.index.isin(best)]
     if not every:
         ax.errorbar(left["calls"], left[metric], yerr=theme.errors(ends.reindex(left.index), "value"), fmt="x",
                     elinewidth=0.5, color=theme.REFERENCE, label="dominated")  # fmt: skip
     # neighbours on a front are too near for names beside them
     for place, (name, row) in enumerate(named.iterrows()):
         look, again = theme.series(place), place >= len(theme.SERIES)
-        hollow = again or not best[name]
+        hollow = again or name not in best
         ax.errorbar(row["calls"], row[metric], yerr=theme.errors(ends.reindex([name]), "value"), fmt=look.marker,
                     elinewidth=0.5, color=look.color, mfc="white" if hollow else look.color,
                     label=theme.literal(str(name)))  # fmt: skip
@@ -214,10 +213,10 @@ def threshold_curve(savings: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
 
 def _level(ax: Axes, rows: pd.DataFrame, name: str, look: theme.Look) -> None:
     """A value across the axes, with its interval."""
-    for row in rows.itertuples():
-        ax.axhline(row.value, label=name, **look.line)
-        if np.isfinite(row.low) and np.isfinite(row.high):
-            ax.axhspan(row.low, row.high, color=look.color, alpha=0.12, linewidth=0)
+    for value, low, high in rows[["value", "low", "high"]].to_numpy(np.float64):
+        ax.axhline(value, label=name, **look.line)
+        if np.isfinite(low) and np.isfinite(high):
+            ax.axhspan(low, high, color=look.color, alpha=0.12, linewidth=0)
 
 
 def _dots(ax: Axes, rows: pd.DataFrame, x: str, y: str, look: theme.Look, **more: Any) -> None:
