@@ -72,6 +72,33 @@ def sweep():
     return with_ends(table, "value"), pd.DataFrame({"setting": names, "pareto": [True] * 8 + [False]})
 
 
+def compared(**columns):
+    """Two metrics of a few settings, with columns of their own."""
+    parts = [pd.DataFrame({**columns, "metric": name, "value": values})
+             for name, values in (("frechet", [3.0, 2.0, 4.0, 11.2]), ("contrast", [0.1, -0.2, 0.3, 0.5]))]  # fmt: skip
+    table = with_ends(pd.concat(parts, ignore_index=True), "value")
+    return table.assign(low=table[["low", "high"]].min(axis=1), high=table[["low", "high"]].max(axis=1))
+
+
+def interval_ends():
+    varied = ["no guidance", "at all levels"]
+    parts = [compared(varied=end, rule_high=[4.0, 12.0, 40.0, 80.0], rule_low=[0.002, 0.1, 0.9, 4.0])
+             for end in ("upper end", "lower end")]  # fmt: skip
+    levels = [compared(varied=name).drop_duplicates("metric") for name in varied]
+    return pd.concat([*parts, *levels], ignore_index=True)
+
+
+def precision_recall():
+    rows = [(rule, weight, metric, 0.9 - 0.01 * k * weight) for rule in ("CFG", "interval") for weight in WEIGHTS
+            for k, metric in enumerate(("precision", "recall"), 1)]  # fmt: skip
+    return with_ends(pd.DataFrame(rows, columns=["rule", "weight", "metric", "value"]), "value")
+
+
+def fields():
+    clip = compared(rule_norm=[0.4, 1.9, 9.0, np.inf], rule_momentum=np.nan)
+    return pd.concat([clip, compared(rule_norm=np.nan, rule_momentum=[-0.9, -0.5, 0.0, 0.5])], ignore_index=True)
+
+
 def by_weight():
     rows = [(rule, weight, 11 + k * weight) for k, rule in enumerate(("CFG", "APG")) for weight in WEIGHTS]
     table = pd.DataFrame(rows, columns=["rule", "weight", "mean"])
@@ -210,6 +237,8 @@ CLIPPED = with_ends(pd.concat([pd.DataFrame({"quantity": name, "sigma": SIGMAS, 
 MOVED = with_ends(pd.DataFrame({"sigma": SIGMAS, "mean": 1 / SIGMAS, "separated": SIGMAS < 9}))
 RATIO = with_ends(pd.DataFrame({"sigma": SIGMAS, "mean": RISE}))
 
+PARTS = ["full APG", "no projection", "no momentum", "none (CFG)"]
+SHARES = with_ends(pd.DataFrame({"norm": [0.4, 1.9, 9.0], "mean": [0.9, 0.6, 0.2]}))
 ETAS = by_weight().assign(rule_eta=[0.0, 0.5] * 4)
 SETTINGS = summary().assign(setting=lambda table: table["rule"] + ", w = " + table["weight"].astype(str))
 PAIRS = [(f"seed {k}: 0.043", IMAGES[k] / 255, IMAGES[k] / 255) for k in range(6)]
@@ -262,6 +291,13 @@ CASES = {
     "guidance.against_weight": ((by_weight(), "contrast"), {"label": LABEL, "reference": 12.0}),
     "guidance.against_field": ((ETAS, "contrast"), {"x": "rule_eta", "label": LABEL}),
     "guidance.cost_and_quality": (sweep(), {"metric": "frechet", "label": LABEL}),
+    "guidance.metrics_against": ((by_weight().rename(columns={"mean": "value", "quantity": "metric"}),
+                                  {"contrast": LABEL}), {"starred": ["contrast"]}),
+    "guidance.interval_ends": ((interval_ends(), "frechet"), {"label": "Frechet distance, debiased"}),
+    "guidance.precision_and_recall": ((precision_recall(),), {}),
+    "guidance.paired_changes": ((compared(setting=PARTS), {"contrast": "change of standard deviation within a sample"}),
+                                {"levels": compared(setting=PARTS), "level": ("frechet", LABEL)}),
+    "guidance.rule_fields": ((fields(), SHARES, "frechet"), {"label": LABEL}),
     "guidance.threshold_curve": ((thresholds(),), {}),
     "guidance.replayed_rules": ((SETTINGS,), {}),
     "guidance.quantity_by_line": ((LINES, "parallel_share"), {

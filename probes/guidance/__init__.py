@@ -13,6 +13,7 @@ from scorescope.probes.guidance.bands import FrequencyDecoupled
 from scorescope.probes.guidance.base import GuidanceState, Rule, describe
 from scorescope.probes.guidance.corrections import DynamicThreshold, Rescaled
 from scorescope.probes.guidance.draws import GaussianEmbeddings, RandomLabels, RandomRows
+from scorescope.probes.guidance.in_space import InSpace
 from scorescope.probes.guidance.linear import CFG, CFGPP, ICG, Autoguidance
 from scorescope.probes.guidance.perturbed import PAG, TSG, TimePower
 from scorescope.probes.guidance.projected import APG, APGMix, CFGZeroStar, MagnitudeAware, TangentialCFG
@@ -34,6 +35,7 @@ __all__ = [
     "FrequencyDecoupled",
     "GaussianEmbeddings",
     "GuidanceState",
+    "InSpace",
     "Interval",
     "LinearAG",
     "LinearWeight",

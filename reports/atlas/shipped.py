@@ -30,7 +30,8 @@ def features_of(extractor: Extractor, *, value_range: tuple[float, float] = (-1.
     """
 
     def features(samples: Tensor) -> Tensor:
-        source = tensor_images(samples, value_range=value_range)
+        clipped = samples.clamp(*value_range)  # as saving does; beyond it by far, a tensor is taken for a mistake
+        source = tensor_images(clipped, value_range=value_range)
         return torch.from_numpy(extract(source, extractor, progress=False).features)
 
     return features

@@ -232,9 +232,11 @@ class Material:
         model, seeds = model or self.studied, list(seeds or self.seeds)
         how = {"sigmas": self.sigmas, "solver": Heun(), **how}
         record = record or Recording(value_range=model.value_range)
-        asked = [rules, weights, over, record, seeds, how]
-        key = ("sweep", id(model), fingerprint(asked, argument="rules"))
-        return self.once(key, lambda: self._sweep(model, rules, weights, over, record, seeds, how))
+        varied = {"weights": weights, "over": over}
+        return [
+            setting for name, rule in rules.items()
+            for setting in self._swept(model, name, rule, varied, record=record, seeds=seeds, **how)
+        ]  # fmt: skip
 
     @checked
     def path(self, rule: Rule | None, *, count: int | None = None, sigmas: Sequence[float] | None = None) -> Trace:
@@ -252,24 +254,20 @@ class Material:
         assert run.trace is not None  # it was recorded
         return run.trace
 
-    def _sweep(
-        self,
-        model: Model,
-        rules: Mapping[str, Rule],
-        weights: Sequence[float] | None,
-        over: Any,
-        record: Recording,
-        seeds: Sequence[int],
-        how: Mapping[str, Any],
-    ) -> list[Setting]:
+    def _swept(self, model: Model, name: str, rule: Rule, varied: Mapping[str, Any], **how: Any) -> list[Setting]:
+        """Settings of one rule: in a folder of `sweep`, of one model and way of sampling, a name is of one rule."""
+        run = fingerprint([rule, how], argument="rules")
+        key = ("sweep", id(model), name, run, fingerprint(varied, argument="weights, over"))
         folder = None
-        if self.folder is not None:  # a folder of `sweep` belongs to one model and one way of sampling
-            one = fingerprint([model.denoiser, record, list(seeds), how], argument="model")
-            folder = self.folder / one[:12]
+        if self.folder is not None:
+            folder = self.folder / fingerprint([model.denoiser, run], argument="model")[:12]
             folder.parent.mkdir(parents=True, exist_ok=True)
-        return sweep(
-            model.denoiser, rules, weights=weights, over=over, seeds=seeds, condition=model.conditions(len(seeds)),
-            shape=model.shape, record=record, folder=folder, device=self.device, progress=self.progress, **how,
+        return self.once(
+            key,
+            lambda: sweep(
+                model.denoiser, {name: rule}, condition=model.conditions(len(how["seeds"])), shape=model.shape,
+                folder=folder, device=self.device, progress=self.progress, **varied, **how,
+            ),
         )  # fmt: skip
 
 

@@ -1,15 +1,18 @@
 """Atlas: figures of what rules give and cost: metrics of the samples against the weight, or a field of a rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from torch import nn
 
 from scorescope.analysis.guidance.sweeps import measure_sweep
-from scorescope.probes.guidance import APG, CFG, Autoguidance, Rule
+from scorescope.probes.guidance import APG, CFG, ICG, TSG, Autoguidance, FrequencyDecoupled, RandomRows, Rule
 from scorescope.probes.models.model import Model
+from scorescope.probes.sites.modules import site_names
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.guidance import figures
 
@@ -37,7 +40,7 @@ def measured(
 ) -> pd.DataFrame:
     """Every metric of settings: with 95 % intervals, or the mean and the ends over repeats with other seeds.
 
-    Columns are those of `measure_sweep`.
+    Columns are those of `measure_sweep`; `rule` is what `rules` calls it.
     """
     if material.band == "interval":
         return _measured(material, rules, material.seeds, weights=weights, over=over, model=model, **how)
@@ -66,6 +69,9 @@ def _measured(
         settings, value_range=model.value_range, labels=labels, features=material.features,
         reference=None if data is None else data.train, reference_labels=None if data is None else data.labels,
     )  # fmt: skip
+    each = len(settings) // len(rules)  # rule after rule, each with as many settings
+    named = {setting.name: list(rules)[place // each] for place, setting in enumerate(settings)}
+    table = table.assign(rule=table["setting"].map(named))
     return table[np.isfinite(table["value"])].reset_index(drop=True)
 
 
@@ -82,18 +88,31 @@ def against_numbers(
     if over is None and weights is None:
         weights = material.weights
     table = measured(material, rules, weights=weights, over=over, **how)
+    return Numbers({"metrics": table}, facts=about(material, table) | {"x": x})
+
+
+def about(material: Material, table: pd.DataFrame) -> dict[str, Any]:
+    """What captions say of metrics: to how many real images, and what the bars are."""
     reference = 0 if material.data is None else len(material.data.train)
     bands = "95 % intervals" if material.band == "interval" else f"least and largest of {material.repeats} seed sets"
-    return Numbers({"metrics": table}, facts={"x": x, "reference": reference, "bands": bands})
+    if material.band == "interval" and {"frechet", "frechet_debiased"} & set(table["metric"]) == {"frechet"}:
+        bands += ", but of the distance, for which the images are too few"
+    return {"reference": reference, "bands": bands}
 
 
-def draw_against(numbers: Numbers, *, metrics: Sequence[str] = FOUR, **how: Any) -> Figure:
-    """A panel a metric that there is."""
+def distance_of(table: pd.DataFrame) -> str:
+    """The Frechet distance without its bias, or where there is none as measured."""
+    return "frechet_debiased" if "frechet_debiased" in set(table["metric"]) else "frechet"
+
+
+def draw_against(numbers: Numbers, *, metrics: Sequence[str] = FOUR, starred: bool = False, **how: Any) -> Figure:
+    """A panel a metric that there is; the least measured Frechet distance of each line with a star."""
     table = numbers.tables["metrics"]
     there = set(table["metric"])
-    chosen = ["frechet" if name == "frechet_debiased" and name not in there else name for name in metrics]
+    chosen = [distance_of(table) if name == "frechet_debiased" else name for name in metrics]
     shown = {name: LABELS[name] for name in chosen if name in there}
-    return figures.metrics_against(table, shown, x=numbers.facts["x"], **how)
+    best = [distance_of(table)] if starred else []
+    return figures.metrics_against(table, shown, x=numbers.facts["x"], starred=best, **how)
 
 
 def needs_features(material: Material) -> str:
@@ -109,30 +128,76 @@ def needs_features(material: Material) -> str:
     )
 
 
-def _metrics_entry(
-    name: str, rules: str, make: Any, *, cites: tuple[str, ...], place: str, oracle: str, **more: Any
-) -> Entry:
+def independent_numbers(material: Material) -> Numbers:
+    """Metrics under CFG and the two rules that need no unconditional branch, time-step guidance where there is one."""
+    model = material.studied
+    rules: dict[str, Rule] = {"CFG": CFG(1.0), "ICG": ICG(1.0, RandomRows(model.conditions(material.count)))}
+    without = lacking_site(model.denoiser, TSG(1.0).site)
+    if not without:
+        rules["TSG"] = TSG(1.0)
+    told = f"TSG is left out: {without}" if without else "TSG adds noise of one standard deviation to the embedding"
+    numbers = against_numbers(material, rules)
+    return Numbers(numbers.tables, facts=numbers.facts | {"tsg": told})
+
+
+def lacking_site(denoiser: Any, site: str) -> str:
+    """Why a denoiser has no module of that name; "" if it has."""
+    has = isinstance(denoiser, nn.Module) and site in site_names(denoiser)
+    return "" if has else f"the model has no module {site}"
+
+
+BANDS = {"low band": (True, False), "high band": (False, True), "both bands": (True, True)}
+
+
+def band_numbers(material: Material) -> Numbers:
+    """Metrics where the lower, the higher or both frequencies are guided."""
+    rules = {
+        f"{name}, w = {w:g}": FrequencyDecoupled(tuple(w if guided else 1.0 for guided in which))
+        for name, which in BANDS.items() for w in material.weights
+    }  # fmt: skip
+    table = measured(material, rules)
+    named = table["rule"].str.split(", w = ", expand=True)
+    table = table.assign(rule=named[0], weight=named[1].astype(float))
+    return Numbers({"metrics": table}, facts=about(material, table) | {"x": "weight"})
+
+
+def _metrics_entry(name: str, rules: str, numbers: Callable[[Material], Numbers], *, oracle: str, **more: Any) -> Entry:
     """An entry of four panels against the weight."""
     return Entry(
         name, f"Frechet distance, precision, recall and range of the samples against the weight, {rules}",
-        ("model", "conditions", "data", *more.pop("needs", ())),
-        lambda material: against_numbers(material, make(material)), draw_against,
+        ("model", "conditions", "data", *more.pop("needs", ())), numbers, more.pop("draw", draw_against),
         f"Frechet distance to {{reference}} real images, precision, recall and share of values out of range against "
-        f"the guidance weight, {rules} ({{model}}; {{space}}; {{bands}}).",
+        f"the guidance weight, {rules} ({{model}}; {{space}}; {{bands}}).{more.pop('says', '')}",
         oracle, refuses=needs_features, **more,
     )  # fmt: skip
 
 
 ENTRIES = (
     _metrics_entry(
-        "apg-metrics-vs-w", "under CFG and APG", lambda m: {"CFG": CFG(1.0), "APG": APG(1.0)},
+        "apg-metrics-vs-w", "under CFG and APG",
+        lambda m: against_numbers(m, {"CFG": CFG(1.0), "APG": APG(1.0)}),
         cites=("sadat2025eliminating",), place="Figure 8", oracle="at w = 1 all rules give the same samples",
         calls={"CFG and APG, range alone": 490}, differs="the paper's fourth panel is saturation",
     ),
     _metrics_entry(
         "autoguidance-fid-vs-w", "under CFG and autoguidance",
-        lambda m: {"CFG": CFG(1.0), "autoguidance": Autoguidance(1.0, m.weak.denoiser)},
+        lambda m: against_numbers(m, {"CFG": CFG(1.0), "Autoguidance": Autoguidance(1.0, m.weak.denoiser)}),
         cites=("karras2024guiding",), place="Figure 3", needs=("weak",),
         oracle="a weak model that is the model itself gives a flat line", calls={"CFG and autoguidance": 490},
+        draw=partial(draw_against, starred=True),
+        says=" Stars: the least measured distance of each line, which is one of several that scatter.",
+    ),
+    _metrics_entry(
+        "icg-metrics-vs-w", "under CFG, independent condition guidance and time-step guidance", independent_numbers,
+        cites=("sadat2025no",), place="Figures 4 and 7",
+        oracle="of one class alone ICG, and without noise TSG, give the samples of no guidance",
+        calls={"CFG, ICG and TSG": 735}, says=" {tsg}.",
+        differs="both rules share one panel a metric, and the schedule of TSG is constant",
+    ),
+    _metrics_entry(
+        "fdg-band-metrics", "with the low, the high or both bands of frequency guided", band_numbers,
+        cites=("sadat2025guidance",), place="Figure 5", needs=("pictures",),
+        oracle="both bands guided alike are CFG", calls={"bands of frequency": 735},
+        differs="the paper's fourth panel is saturation",
     ),
 )  # fmt: skip

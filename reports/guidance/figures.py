@@ -20,14 +20,20 @@ from scorescope.data.doors import require_some
 from scorescope.reports.guidance.figures_branches import effective_weights, one_step_weights, update_agreement
 from scorescope.reports.guidance.figures_panels import gain_panel, information_panel
 from scorescope.reports.guidance.figures_pipeline import GAIN, image_statistic, replayed_rules, set_densities
+from scorescope.reports.guidance.figures_rules import (
+    cost_and_quality,
+    interval_ends,
+    paired_changes,
+    precision_and_recall,
+    rule_fields,
+    threshold_curve,
+)
 from scorescope.reports.guidance.figures_samples import (
     SWEPT,
     against_field,
     against_weight,
-    cost_and_quality,
     metrics_against,
     sample_grid,
-    threshold_curve,
     value_densities,
 )
 from scorescope.reports.guidance.figures_toys import toy_fields, toy_paths
@@ -38,9 +44,10 @@ from scorescope.reports.page.numbers import plain
 
 __all__ = [
     "against_field", "against_weight", "applied_gain", "band_norms", "branch_cosine", "clip", "cost_and_quality",
-    "effective_weights", "gain_path", "image_statistic", "information", "metrics_against", "one_step_weights",
-    "parallel_share", "parts_by_line", "quantity_by_line", "replayed_by_trace", "replayed_rules", "sample_grid",
-    "separation", "set_densities", "threshold_curve", "toy_fields", "toy_paths", "update_agreement", "update_parts",
+    "effective_weights", "gain_path", "image_statistic", "information", "interval_ends", "metrics_against",
+    "one_step_weights", "paired_changes", "parallel_share", "parts_by_line", "precision_and_recall",
+    "quantity_by_line", "replayed_by_trace", "replayed_rules", "rule_fields", "sample_grid", "separation",
+    "set_densities", "threshold_curve", "toy_fields", "toy_paths", "update_agreement", "update_parts",
     "value_densities",
 ]  # fmt: skip
 

@@ -4,7 +4,6 @@ Public through `figures`.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -136,7 +135,12 @@ def against_field(
 
 @theme.styled
 def metrics_against(
-    table: pd.DataFrame, metrics: Mapping[str, str], *, x: str = "weight", references: Mapping[str, float] | None = None
+    table: pd.DataFrame,
+    metrics: Mapping[str, str],
+    *,
+    x: str = "weight",
+    references: Mapping[str, float] | None = None,
+    starred: Sequence[str] = (),
 ) -> Figure:
     """Several metrics of the samples against a field of their rules, a panel each, with intervals.
 
@@ -150,13 +154,16 @@ def metrics_against(
         As for `against_field`.
     references : mapping of str to float, optional
         Value of the real data by metric.
+    starred : sequence of str
+        Metrics of which the least measured value of each line has a star.
     """
     require_some("metrics", metrics)
-    figure, axes = theme.panels(len(metrics), height=2.1, more=0.5, sharey=False)
+    figure, axes = theme.panels(len(metrics), height=1.7, least=1.6, more=0.5, sharey=False)
     for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
-        _against_field(table, metric, x, label, (references or {}).get(metric), ax)
-        if (legend := ax.get_legend()) is not None:
-            legend.remove()
+        _draw_field(ax, table, metric, x, label, (references or {}).get(metric), starred=metric in starred)
+        ax.set_ylabel(theme.folded(label, 22))
+    for ax in axes[: -theme.abreast(len(metrics), 1.6)]:  # they share the axis below them
+        ax.set_xlabel("")
     theme.legend_above(figure)
     return figure
 
@@ -164,6 +171,16 @@ def metrics_against(
 def _against_field(
     table: pd.DataFrame, quantity: str, x: str, label: str, reference: float | None, ax: Axes | None
 ) -> Figure:
+    figure, ax = theme.new_figure(2.8, ax=ax)
+    _draw_field(ax, table, quantity, x, label, reference)
+    theme.legend(ax)
+    return figure
+
+
+def _draw_field(
+    ax: Axes, table: pd.DataFrame, quantity: str, x: str, label: str, reference: float | None, *, starred: bool = False
+) -> None:
+    """Lines with error bars in an axes, without their key."""
     table = table.rename(columns={"metric": "quantity", "value": "mean"})
     fields = ["weight", *swept_columns(table)]
     if x not in fields:
@@ -173,7 +190,6 @@ def _against_field(
     others = [name for name in fields if name != x and rows[name].nunique(dropna=False) > 1]
     lines: Any = rows.groupby(["rule", *others], sort=False, dropna=False)
     looks = theme.looks(map(str, rows["rule"].unique()))
-    figure, ax = theme.new_figure(2.8, ax=ax)
     places = _places(ax, x, rows[x].unique())
     for number, ((rule, *values), line) in enumerate(lines):
         look = theme.series(number) if others else looks[rule]
@@ -182,12 +198,13 @@ def _against_field(
             line[x].map(places), line["mean"], yerr=theme.errors(line, "mean"), marker=look.marker, **look.line,
             label=theme.literal(", ".join([rule, *named])),
         )  # fmt: skip
+        if starred:
+            best = line.loc[line["mean"].idxmin()]
+            ax.plot(places[best[x]], best["mean"], "*", color=look.color, markersize=11, mec="white", zorder=4)
     if reference is not None:
         theme.reference_line(ax, reference, "real data")
     ax.set_ylabel(theme.folded(label, 36))
     theme.log_if_wide(ax)
-    theme.legend(ax)
-    return figure
 
 
 def _places(ax: Axes, x: str, values: NDArray[Any]) -> dict[Any, float]:
@@ -208,68 +225,3 @@ def _field(column: str) -> str:
 
 def _value(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
-
-
-@theme.styled
-def cost_and_quality(
-    table: pd.DataFrame, front: pd.DataFrame, *, metric: str, label: str, ax: Axes | None = None
-) -> Figure:
-    """A metric against denoiser calls a sample, one point a setting; those that no other dominates are named.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `measure_sweep`.
-    front : DataFrame
-        From `pareto`, with `setting` and `pareto`.
-    metric : str
-        Which of the table's metrics.
-    label : str
-        Its axis label with unit.
-    ax : Axes, optional
-        Where to draw; a figure of its own if not given.
-    """
-    theme.rows_where(table, "metric", metric)
-    figure, ax = theme.new_figure(3.4, ax=ax)
-    wide = table.pivot(index="setting", columns="metric", values="value")
-    best = front.set_index("setting")["pareto"].reindex(wide.index).fillna(False).astype(bool)
-    ax.plot(wide["calls"][~best], wide[metric][~best], "x", color=theme.REFERENCE, label="dominated")
-    # neighbours on a front are too near for names beside them
-    for place, (name, row) in enumerate(wide[best].sort_values(["calls", metric]).iterrows()):
-        look, again = theme.series(place), place >= len(theme.SERIES)
-        face = "white" if again else look.color
-        ax.plot(row["calls"], row[metric], look.marker, color=look.color, mfc=face, label=theme.literal(str(name)))
-    ax.set(xlabel="denoiser calls a sample", ylabel=theme.folded(label, 36))
-    theme.log_if_wide(ax)
-    theme.legend(ax)
-    return figure
-
-
-@theme.styled
-def threshold_curve(savings: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
-    """Calls saved by adaptive guidance and the change of the final sample, one point a threshold.
-
-    Parameters
-    ----------
-    savings : DataFrame
-        From `analysis.guidance.savings`; settings without a threshold are left out.
-    ax : Axes, optional
-        Where to draw; a figure of its own if not given.
-    """
-    rows = savings[savings["setting"].str.contains("threshold")].sort_values("calls_saved")
-    require_some("savings", rows)
-    figure, ax = theme.new_figure(2.9, ax=ax)
-    rows = rows.assign(calls_saved_low=rows["saved_low"], calls_saved_high=rows["saved_high"])
-    color = theme.RULES["adaptive"].color
-    ax.plot(100 * rows["calls_saved"], rows["change"], color=color, zorder=1)
-    points = rows.groupby(["calls_saved", "change"], sort=False)  # settings of one point share its label
-    for (_, same), shade, marker in zip(points, theme.shades(color, len(points)), cycle("os^DvPX"), strict=False):
-        names, one = sorted(same["setting"].str.split("threshold ").str[-1]), same.head(1)
-        ax.errorbar(
-            100 * one["calls_saved"], one["change"], xerr=100 * theme.errors(one, "calls_saved"),
-            yerr=theme.errors(one, "change"), color=shade, marker=marker, linestyle="", mec=color,
-            label=f"threshold {', '.join(names)}",
-        )  # fmt: skip
-    ax.set(xlabel="denoiser calls saved (%)", ylabel="RMS change of the sample (units of data)")
-    theme.legend(ax)
-    return figure

@@ -20,7 +20,7 @@ def values_section(study: Study) -> Section:
     sets, value_range = _sets(study), study.model.value_range
     tables = [image_table(images, value_range, rule=rule, weight=weight) for (rule, weight), images in sets.items()]
     images = summarise_by(pd.concat(tables, ignore_index=True), by=["rule", "weight"])
-    density, headline = _densities(sets, value_range), _headline(study, images)
+    density, headline = densities(sets, value_range), _headline(study, images)
     return Section(
         figures=_value_figures(study, images, density),
         tables=[
@@ -70,7 +70,8 @@ def _value_figures(study: Study, images: pd.DataFrame, density: pd.DataFrame) ->
     return [*shown, ReportFigure("contrast", figure, readings.read_contrast(images, high), how)]
 
 
-def _densities(sets: dict[tuple[str, float], Tensor], value_range: tuple[float, float] | None) -> pd.DataFrame:
+def densities(sets: dict[tuple[str, float], Tensor], value_range: tuple[float, float] | None) -> pd.DataFrame:
+    """Densities of the values of sets by (rule, weight), a little beyond the range of the data or of the first set."""
     low, high = value_range or spread(list(sets.values()))
     margin = 0.6 * (high - low) / 2
     grid = np.linspace(low - margin, high + margin, 321)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from scorescope.data import InputError
 from scorescope.probes.guidance import (
     APG,
     CFG,
@@ -18,6 +19,7 @@ from scorescope.probes.guidance import (
     DynamicThreshold,
     FrequencyDecoupled,
     GuidanceState,
+    InSpace,
     Interval,
     MagnitudeAware,
     RandomLabels,
@@ -26,7 +28,8 @@ from scorescope.probes.guidance import (
     StepInterval,
     TangentialCFG,
 )
-from scorescope.probes.guidance.base import PERTURBED, WEAK
+from scorescope.probes.guidance.base import PERTURBED, WEAK, Products
+from scorescope.probes.guidance.combination import combination_of
 from scorescope.probes.models.spaces import from_denoised, to_denoised
 
 SHAPES = [(9,), (3, 11), (2, 6, 6), (2, 3, 4, 4)]
@@ -261,3 +264,58 @@ def test_rescaling_a_velocity_of_zero_leaves_it(dtype):
     state = GuidanceState(cond + 20 * x, 20.0, 10.0, 0, 0)
     still = CFGZeroStar(3.0)(cond, None, state)
     assert torch.allclose(Rescaled(CFGZeroStar(3.0), 0.7, "flow")(cond, None, state), still, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("space", ["denoised", "eps", "v", "flow"])
+@pytest.mark.parametrize("sigma", SIGMAS)
+@pytest.mark.parametrize(
+    "rule", [CFG(4.0), APG(4.0, eta=1.0), Interval(CFG(4.0), high=30.0), Autoguidance(3.0, WEAK_MODEL)]
+)
+def test_a_rule_that_is_linear_in_the_branches_is_the_same_in_every_space(rule, sigma, space):
+    cond, uncond, state = drawn((2, 6, 6), sigma)
+    torch.testing.assert_close(
+        InSpace(rule, space)(cond, uncond, state), rule(cond, uncond, state), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_frequency_decoupled_guidance_is_the_same_in_every_space():
+    cond, uncond, state = drawn((2, 6, 6))
+    rule = FrequencyDecoupled((2.0, 5.0))
+    torch.testing.assert_close(InSpace(rule, "v")(cond, uncond, state), rule(cond, uncond, state), **CLOSE)
+
+
+@pytest.mark.parametrize("space", ["denoised", "eps", "v", "flow"])
+def test_projection_in_a_space_leaves_the_cond_prediction_of_that_space(space):
+    """APG with eta 0 moves across what is predicted there: written out, and by another formula of the same."""
+    cond, uncond, state = drawn((9,))
+    c, u = (from_denoised(branch, state.x, state.level, space=space) for branch in (cond, uncond))
+    d = c - u
+    across = d - (d * c).sum(1, keepdim=True) / (c * c).sum(1, keepdim=True) * c
+    expected = to_denoised(c + 3 * across, state.x, state.level, space=space)
+    torch.testing.assert_close(InSpace(APG(4.0), space)(cond, uncond, state), expected, **CLOSE)
+
+
+def test_momentum_and_clip_are_those_of_the_space():
+    cond, uncond, state = drawn((9,))
+    rule = InSpace(APG(4.0, eta=1.0, norm=0.5, momentum=-0.5), "eps")
+    first = rule(cond, uncond, state)
+    eps = [from_denoised(branch, state.x, state.level, space="eps") for branch in (cond, uncond)]
+    update = eps[0] - eps[1]
+    torch.testing.assert_close(state.memory["apg"], update, **CLOSE)
+    clipped = update * (0.5 / update.norm(dim=1, keepdim=True)).clamp(max=1)
+    torch.testing.assert_close(first, to_denoised(eps[0] + 3 * clipped, state.x, state.level, space="eps"), **CLOSE)
+
+
+def test_a_rule_in_a_space_leaves_cond_where_nothing_is_guided():
+    cond, uncond, state = drawn((9,))
+    assert InSpace(APG(1.0), "v")(cond, None, state) is cond
+    assert InSpace(Interval(APG(4.0), low=1.0), "v")(cond, None, state) is cond
+    assert combination_of(InSpace(APG(4.0), "eps"), Products(cond, uncond, state.x), state) is None
+
+
+@pytest.mark.parametrize("rule", [Rescaled(CFG(4.0)), TangentialCFG(4.0), Interval(DynamicThreshold(CFG(4.0)))])
+def test_a_rule_with_a_space_of_its_own_is_refused_in_another(rule):
+    with pytest.raises(InputError, match=r"^rule: found .*expected a rule that looks at the branches alone"):
+        InSpace(rule, "eps")
+    with pytest.raises(InputError, match="space"):
+        InSpace(CFG(4.0), "score")
