@@ -1,0 +1,90 @@
+"""How large activations and weights are, site by site: whether they grow with training.
+
+table = site_magnitudes(denoiser, ["network.middle1", "network.up.0"], images, [0.1, 1.0, 10.0], condition=labels)
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from scorescope.analysis.statistics.intervals import skewed_mean_interval
+from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.data.doors import checked
+from scorescope.probes.activations import collect
+from scorescope.probes.bank import Bank
+from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.sites.modules import find_site
+
+SITE_MAGNITUDES = Schema(
+    "site_magnitudes",
+    (
+        Column("site", str, "", "name of the module"),
+        Column("quantity", str, "", "activation: what it puts out; weight: all its parameters of two axes or more"),
+        Column("sigma", float, "data", "noise level; NaN for weights"),
+        Column("n", int, "", "images, one noise draw each; of weights how many they are"),
+        Column("mean", float, "1", "root mean square over elements; of activations its mean over images"),
+        *ends("1", "of the mean over images, corrected for skewness; missing for weights"),
+    ),
+)
+
+
+@checked
+def site_magnitudes(
+    denoiser: Denoiser,
+    sites: Sequence[str],
+    images: Tensor,
+    sigmas: Sequence[float],
+    *,
+    condition: Condition = None,
+    seed: int = 0,
+    batch: int = 256,
+) -> pd.DataFrame:
+    """Root mean square of what sites put out on noisy images, and of their weights.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        A `torch.nn.Module`.
+    sites : sequence of str
+        Names as `site_names` has them.
+    images : Tensor, shape (n, *shape)
+        Clean data.
+    sigmas : sequence of float
+        Positive noise levels.
+    condition : optional
+        One row an image.
+    seed : int
+        Of the noise.
+    batch : int
+        Images computed together.
+
+    Returns
+    -------
+    DataFrame
+        `SITE_MAGNITUDES`: one row a (site, sigma) for activations, and one a site that has weights.
+
+    Raises
+    ------
+    InputError
+        As `collect` does.
+
+    Notes
+    -----
+    Karras et al. 2024 (arXiv 2312.02696), figure 3. Biases and gains, of one axis, are no weights here.
+    """
+    rows = []
+    for sigma in sigmas:  # one level at a time: whole activations are large
+        bank = Bank(images, [sigma], seed=seed)
+        found = collect(denoiser, bank, sites, condition=condition, how="whole", batch=batch)
+        for site in sites:
+            each = found.at(site, 0).double().square().mean(1).sqrt().numpy()
+            low, high = skewed_mean_interval(each)
+            rows.append((site, "activation", float(sigma), len(each), float(each.mean()), float(low), float(high)))
+    for site in sites:
+        weights = [one for one in find_site(denoiser, site).parameters() if one.ndim > 1]
+        if count := sum(one.numel() for one in weights):
+            mean_square = sum(float(one.detach().double().square().sum()) for one in weights) / count
+            rows.append((site, "weight", np.nan, count, mean_square**0.5, np.nan, np.nan))
+    return SITE_MAGNITUDES.check(pd.DataFrame(rows, columns=SITE_MAGNITUDES.names))
