@@ -3,6 +3,7 @@
 table = local_errors(denoiser, 80.0 * noise, edm_sigmas(18), {"Euler": Euler(), "Heun": Heun()})
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -82,14 +83,14 @@ def local_errors(
         found = f"{substeps} substeps, {several[0] + ', a multistep solver' if several else list(solvers)}"
         raise InputError("solvers, substeps", found=found, expected="one-step solvers, and at least 2 substeps")
     parts, state = [], start
-    for step, (high, low) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for step, (high, low) in enumerate(itertools.pairwise(sigmas)):
         after = run_path(denoiser, state, _between(high, low, substeps), condition=condition).end
         rounding = torch.finfo(state.dtype).eps * float(state.double().square().mean().sqrt())
+        keys = {"step": step, "sigma": high, "sigma_next": low, "rounding": rounding}
         for name, solver in solvers.items():
             end = run_path(denoiser, state, [high, low], condition=condition, solver=solver).end
             error = (end - after).double().flatten(1).square().mean(1).sqrt().cpu().numpy()
-            keys = {"solver": name, "step": step, "sigma": high, "sigma_next": low, "rounding": rounding}
-            parts.append(pd.DataFrame({**keys, "sample": np.arange(len(error)), "error": error}))
+            parts.append(pd.DataFrame({**keys, "solver": name, "sample": np.arange(len(error)), "error": error}))
         state = after
     by = ["solver", "step", "sigma", "sigma_next", "rounding"]
     table = summarise_by(pd.concat(parts, ignore_index=True), by=by, quantities=["error"])

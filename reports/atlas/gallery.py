@@ -69,7 +69,7 @@ def cost(entries: Sequence[Entry], material: Material) -> str:
     """What figures take, as a sentence, by a call that is timed here: runs that they share count once."""
     shared: dict[str, int] = {}
     for entry in entries:
-        for purpose, calls in entry.calls.items():
+        for purpose, calls in entry.calls_of(material).items():
             shared[purpose] = max(calls, shared.get(purpose, 0))
     total = sum(shared.values()) * material.count
     if material.model is None or not total:

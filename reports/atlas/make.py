@@ -168,8 +168,9 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
     """The caption's sentences: what is shown, how it was measured, where it is from, what differs."""
     facts = {**material.facts, **numbers.facts}
     parts = [entry.caption.format(**facts)]
-    if material.model is not None and entry.calls:
-        parts.append("{n} samples a setting, seeds {seeds}, {solver}.".format(**facts))
+    if material.model is not None and entry.calls_of(material):
+        drawn = str(facts.get("drawn", "{n} samples a setting, seeds {seeds}, {solver}."))
+        parts.append(drawn.format(**facts))
     source = " and ".join(rf"\cite{{{key}}}" for key in entry.cites)
     if source:
         parts.append(f"After {entry.place + ' of ' if entry.place else ''}{source}.")

@@ -41,7 +41,8 @@ class Numbers:
     pictures : mapping of str to Tensor, shape (n, channel, y, x)
         What figures of images show.
     facts : mapping of str to object
-        For the caption, beside those of the material.
+        For the caption, beside those of the material; `drawn`, a sentence, says how many samples there are where it is
+        not so many a setting, by that solver.
     why : str
         Why there is nothing to draw, where there is not: stands in place of axes.
     """
@@ -82,6 +83,8 @@ class Entry:
         What the numbers must be, where that is known in closed form; a test holds the entry to it.
     calls : mapping of str to int
         Denoiser evaluations a sample, at most, by what they are for: entries that share a purpose share the runs.
+    calls_each : mapping of str to int
+        The same for every checkpoint.
     refuses : callable
         Material to a reason why this entry cannot be made of it, beyond `needs`; "" where it can.
     """
@@ -97,11 +100,18 @@ class Entry:
     place: str = ""
     differs: str = ""
     calls: Mapping[str, int] = field(default_factory=dict)
+    calls_each: Mapping[str, int] = field(default_factory=dict)
     refuses: Callable[[Material], str] = lambda material: ""
 
     def __post_init__(self) -> None:
         if unknown := [need for need in self.needs if need not in NEEDS]:
             raise InputError("needs", found=", ".join(unknown), expected=f"some of {', '.join(NEEDS)}")
+
+    @checked
+    def calls_of(self, material: Material) -> dict[str, int]:
+        """Denoiser evaluations a sample, at most, by what they are for, of all checkpoints that there are."""
+        each = {purpose: len(material.checkpoints) * calls for purpose, calls in self.calls_each.items()}
+        return {**self.calls, **each}
 
     @checked
     def why_not(self, material: Material) -> str:
