@@ -57,7 +57,8 @@ def local_errors(
     start : Tensor, shape (batch, *shape)
         States at sigmas[0], variance exploding.
     sigmas : sequence of float
-        Falling noise levels of the grid; the last may be 0.
+        Falling noise levels of the grid; the last may be 0, where the finer steps ask a network at levels far below
+        those of the grid, which it may not know.
     solvers : mapping of str to Solver
         Deterministic solvers by name that need the state alone: a solver that uses the step before has no error of
         one step from a state.

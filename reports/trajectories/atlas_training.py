@@ -16,11 +16,10 @@ from scorescope.probes.models.conditions import to_device
 from scorescope.probes.models.denoiser import Condition
 from scorescope.probes.models.model import Model
 from scorescope.reports.entries import Entry, Material, Numbers
-from scorescope.reports.guidance.atlas_metrics import LABELS, about, measured, needs_features
+from scorescope.reports.guidance.atlas_metrics import FOUR, LABELS, about, measured, needs_features
 from scorescope.reports.trajectories import figures
 
 LEVELS = tuple(np.geomspace(80.0, 0.005, 17).tolist())
-QUALITY = ("frechet_debiased", "precision", "recall")
 UNTRAINED, CHECKPOINT = "no network", "checkpoint, as it is named"
 
 
@@ -94,7 +93,7 @@ def _number(name: str) -> float:
 
 
 def draw_checkpoints(
-    numbers: Numbers, *, line: str = "", metrics: Sequence[str] = QUALITY, xlabel: str = CHECKPOINT, **how: Any
+    numbers: Numbers, *, line: str = "", metrics: Sequence[str] = FOUR, xlabel: str = CHECKPOINT, **how: Any
 ) -> Figure:
     """Panels of metrics over checkpoints, the Frechet distance as measured where there is none without bias."""
     table, x = numbers.tables["metrics"], numbers.facts["x"]
@@ -171,21 +170,22 @@ ENTRIES = (
         calls_each={"losses of checkpoints at 17 levels": 2 * len(LEVELS)},
     ),
     Entry(
-        "fid-during-training", "Frechet distance, precision and recall of the samples over training",
+        "fid-during-training", "Frechet distance, precision, recall and range of the samples over training",
         ("checkpoints", "data"), partial(checkpoint_numbers, rules=unguided), draw_checkpoints,
-        "Frechet distance to {reference} real images, precision and recall of unguided samples of {checkpoints} "
-        "checkpoints, from the same seeds ({space}; {bands}).",
+        "Frechet distance to {reference} real images, precision, recall and share of values out of range of "
+        "unguided samples of {checkpoints} checkpoints, from the same seeds ({space}; {bands}).",
         "equal checkpoints give equal values; a law nearer to the data's has the smaller distance",
         calls_each=NO_GUIDANCE_EACH, refuses=needs_features,
     ),
     Entry(
-        "icg-vs-cfg-training", "Frechet distance, precision and recall under CFG and ICG over training",
+        "icg-vs-cfg-training", "Frechet distance, precision, recall and range under CFG and ICG over training",
         ("model", "checkpoints", "conditions", "data"), icg_numbers, partial(draw_checkpoints, line="rule"),
-        "Frechet distance to {reference} real images, precision and recall of samples under CFG and independent "
-        "condition guidance at w = {weight:g}, for {checkpoints} checkpoints, from the same seeds ({space}; {bands}).",
+        "Frechet distance to {reference} real images, precision, recall and share of values out of range under CFG "
+        "and independent condition guidance at w = {weight:g}, for {checkpoints} checkpoints, from the same seeds "
+        "({space}; {bands}).",
         "where the branches of a network agree, as before training, both rules give the samples of no guidance",
         cites=("sadat2025no",), place="Figure 3", calls_each={"checkpoints under CFG and ICG": 140},
-        refuses=needs_features, differs="there is no inception score",
+        refuses=needs_features, differs="the fourth panel is an inception score",
     ),
     Entry(
         "edm2-ema", "Frechet distance against the length of the weights' moving average",

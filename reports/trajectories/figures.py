@@ -10,7 +10,6 @@ Each takes `style=`, and those of one panel `ax=`: see `theme`.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
