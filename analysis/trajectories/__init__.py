@@ -14,10 +14,11 @@ from scorescope.analysis.trajectories.divergence import divergence
 from scorescope.analysis.trajectories.geometry import path_geometry
 from scorescope.analysis.trajectories.local_errors import local_errors
 from scorescope.analysis.trajectories.losses import skip_only, weighted_losses
-from scorescope.analysis.trajectories.magnitudes import site_magnitudes
+from scorescope.analysis.trajectories.magnitudes import block_sites, site_magnitudes
 from scorescope.analysis.trajectories.steps import steps_table
 
 __all__ = [
+    "block_sites",
     "divergence",
     "local_errors",
     "path_geometry",

@@ -1,21 +1,27 @@
 """How large activations and weights are, site by site: whether they grow with training.
 
-table = site_magnitudes(denoiser, ["network.middle1", "network.up.0"], images, [0.1, 1.0, 10.0], condition=labels)
+sites = block_sites(denoiser, images[:2], 1.0, condition=labels[:2])
+table = site_magnitudes(denoiser, sites, images, [0.1, 1.0, 10.0], condition=labels)
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.probes.activations import collect
 from scorescope.probes.bank import Bank
-from scorescope.probes.models.denoiser import Condition, Denoiser
-from scorescope.probes.sites.modules import find_site
+from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
+from scorescope.probes.sites.modules import find_site, site_names
+
+LEAST_BLOCKS = 3  # fewer are wrappers around the blocks
 
 SITE_MAGNITUDES = Schema(
     "site_magnitudes",
@@ -88,3 +94,62 @@ def site_magnitudes(
             mean_square = sum(float(one.detach().double().square().sum()) for one in weights) / count
             rows.append((site, "weight", np.nan, count, mean_square**0.5, np.nan, np.nan))
     return SITE_MAGNITUDES.check(pd.DataFrame(rows, columns=SITE_MAGNITUDES.names))
+
+
+@checked
+def block_sites(
+    denoiser: Denoiser, x: Tensor, sigma: float, *, condition: Condition = None, most: int = 6
+) -> list[str]:
+    """Names of a network's blocks: the outermost modules inside it that have weights and put out maps or tokens, once.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        A `torch.nn.Module`; it is called once, to see what is called.
+    x : Tensor, shape (batch, *shape)
+        Noisy images.
+    sigma : float
+        Their noise level.
+    condition : optional
+        One row an image.
+    most : int
+        How many are given, at even distances in their order, where there are more.
+
+    Raises
+    ------
+    InputError
+        For a denoiser without inner modules.
+    """
+    modules = {name: find_site(denoiser, name) for name in site_names(denoiser)}
+    called = _called(modules, denoiser, x, sigma, condition)
+    left = [name for name in modules if called[name] == [True] and any(p.ndim > 1 for p in modules[name].parameters())]
+    outermost = _outermost(left)
+    while len(outermost) < len(left) and len(outermost) < LEAST_BLOCKS:  # those that hold the whole network
+        left = [name for name in left if name not in outermost]
+        outermost = _outermost(left)
+    places = np.linspace(0, len(outermost) - 1, min(most, len(outermost))).round().astype(int)
+    return [outermost[place] for place in places]
+
+
+@torch.no_grad()
+def _called(
+    modules: dict[str, nn.Module], denoiser: Denoiser, x: Tensor, sigma: float, condition: Condition
+) -> dict[str, list[bool]]:
+    """Whether what each module puts out has places beside channels, once a call."""
+    called: dict[str, list[bool]] = defaultdict(list)
+
+    def note(name: str) -> Any:
+        return lambda module, inputs, output: called[name].append(isinstance(output, Tensor) and output.ndim > 2)
+
+    handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
+    try:
+        evaluate(denoiser, x, torch.full((len(x),), sigma, dtype=x.dtype, device=x.device), condition, branch="cond")
+    finally:
+        for handle in handles:
+            handle.remove()
+    return called
+
+
+def _outermost(names: Sequence[str]) -> list[str]:
+    """Those that lie in none of the others."""
+    return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]

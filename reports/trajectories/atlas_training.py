@@ -39,7 +39,7 @@ def sigma_data(material: Material) -> float:
     return float(material.data.train.double().square().mean().sqrt())
 
 
-def loss_numbers(material: Material, *, train: bool = True) -> Numbers:
+def loss_numbers(material: Material) -> Numbers:
     """Weighted losses of the model, its checkpoints, and of no network at all, on images of both kinds."""
     data, model, sd = material.data, material.studied, sigma_data(material)
     assert data is not None
@@ -76,7 +76,7 @@ def checkpoint_numbers(
 ) -> Numbers:
     """Metrics of every checkpoint's samples, from the same seeds, and where it stands on an axis."""
     parts = [
-        measured(material, rules(model), weights=weights, model=model).assign(checkpoint=name, position=_number(name))
+        measured(material, rules(model), weights=weights, model=model).assign(checkpoint=name, position=number_of(name))
         for name, model in material.checkpoints.items()
     ]
     table = pd.concat(parts, ignore_index=True)
@@ -84,7 +84,7 @@ def checkpoint_numbers(
     return Numbers({"metrics": table}, facts=about(material) | {"x": x, "checkpoints": len(material.checkpoints)})
 
 
-def _number(name: str) -> float:
+def number_of(name: str) -> float:
     """A checkpoint's name as a number; NaN where it is none."""
     try:
         return float(name)
@@ -135,7 +135,7 @@ def autoguidance_ema_numbers(material: Material) -> Numbers:
     lengths = material.checkpoints.items()
     guiding = [
         measured(material, {"guiding": Autoguidance(weight, one.denoiser)}).assign(
-            checkpoint=name, position=_number(name), line=f"of the guiding model, {model.name} guided"
+            checkpoint=name, position=number_of(name), line=f"of the guiding model, {model.name} guided"
         )
         for name, one in lengths
     ]
@@ -145,7 +145,7 @@ def autoguidance_ema_numbers(material: Material) -> Numbers:
 
 def no_lengths(material: Material) -> str:
     """Names of checkpoints have to be EMA lengths, and there have to be features for a Frechet distance."""
-    numbers = [_number(name) for name in material.checkpoints]
+    numbers = [number_of(name) for name in material.checkpoints]
     if all(0 < number <= LONGEST for number in numbers):
         return needs_features(material)
     found = ", ".join(list(material.checkpoints)[:3])

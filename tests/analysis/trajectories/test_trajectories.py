@@ -7,6 +7,7 @@ from torch import nn
 
 from scorescope.analysis.gaussian import linear_error, solver_gains
 from scorescope.analysis.trajectories import (
+    block_sites,
     divergence,
     local_errors,
     path_geometry,
@@ -16,7 +17,7 @@ from scorescope.analysis.trajectories import (
     weighted_losses,
 )
 from scorescope.data import InputError
-from scorescope.probes import CFG, sweep
+from scorescope.probes import CFG, load_model, sweep
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.sampling import DPMSolverPP2M, Euler, Heun, run_path, sample
@@ -216,3 +217,22 @@ class TestSiteMagnitudes:
         assert list(rows["n"]) == [64 * 64, 64 * 64]
         np.testing.assert_allclose(rows["mean"], [1 / 8, 2 / 8], rtol=1e-5)  # orthogonal: 64 rows of norm 1
         assert rows["low"].isna().all()
+
+
+class TestBlockSites:
+    def test_of_the_shipped_network(self):
+        denoiser = load_model("digits").denoiser
+        found = block_sites(denoiser, torch.zeros(2, *denoiser.shape), 1.0, condition=torch.tensor([0, 1]), most=99)
+        blocks = ["first", "down.0", "down.1", "up.0", "up.1", "middle1", "attention", "middle2", "last"]
+        assert found == [f"network.{name}" for name in blocks]
+        few = block_sites(denoiser, torch.zeros(2, *denoiser.shape), 1.0, condition=torch.tensor([0, 1]), most=3)
+        assert few == ["network.first", "network.up.1", "network.last"]
+
+    def test_no_hook_is_left(self):
+        denoiser = load_model("digits").denoiser
+        block_sites(denoiser, torch.zeros(2, *denoiser.shape), 1.0, condition=torch.tensor([0, 1]))
+        assert not any(module._forward_hooks for module in denoiser.modules())
+
+    def test_a_law_has_none(self):
+        with pytest.raises(InputError):
+            block_sites(gaussian(), draws(2), 1.0)
