@@ -192,7 +192,7 @@ def trained():
 
 
 def single_steps():
-    parts = [pd.DataFrame({"solver": solver, "grid": grid, "sigma": SIGMAS, "mean": 0.1 * RISE, "rounding": 1e-7 + RISE})
+    parts = [pd.DataFrame({"solver": solver, "grid": grid, "sigma": SIGMAS, "mean": 0.1 * RISE, "rounding": RISE / 1e6})
              for solver in ("Euler", "Heun") for grid in ("ρ = 3", "ρ = 7")]  # fmt: skip
     return with_ends(pd.concat(parts, ignore_index=True))
 

@@ -19,7 +19,7 @@ from scorescope.data.doors import checked
 from scorescope.probes.activations import collect
 from scorescope.probes.bank import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
-from scorescope.probes.sites.modules import find_site, site_names
+from scorescope.probes.sites.modules import find_site, root_module
 
 LEAST_BLOCKS = 3  # fewer are wrappers around the blocks
 
@@ -120,7 +120,7 @@ def block_sites(
     InputError
         For a denoiser without inner modules.
     """
-    modules = {name: find_site(denoiser, name) for name in site_names(denoiser)}
+    modules = {name: module for name, module in root_module(denoiser).named_modules() if name}
     called = _called(modules, denoiser, x, sigma, condition)
     left = [name for name in modules if called[name] == [True] and any(p.ndim > 1 for p in modules[name].parameters())]
     outermost = _outermost(left)

@@ -25,8 +25,10 @@ __all__ = [
 ]  # fmt: skip
 
 CURVES = {
-    "flow_state": "state / (1 + σ)", "state": "state", "denoised": "prediction D",
-}  # fmt: skip
+    "flow_state": ("state / (1 + σ)", theme.PALETTE[0]),
+    "state": ("state", theme.PALETTE[1]),
+    "denoised": ("prediction D", theme.HIGHLIGHT),
+}
 
 
 @theme.styled
@@ -48,6 +50,12 @@ def metrics_along(
     scale : {"linear", "log"}
         Of the axis, where its values are numbers.
     """
+    return _metrics_along(table, metrics, x, xlabel, line, scale)
+
+
+def _metrics_along(
+    table: pd.DataFrame, metrics: Mapping[str, str], x: str, xlabel: str, line: str, scale: str
+) -> Figure:
     require_some("metrics", metrics)
     figure, axes = theme.panels(len(metrics), height=2.1, more=0.7, sharey=False)
     for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
@@ -185,12 +193,12 @@ def path_geometry(table: pd.DataFrame) -> Figure:
     figure, (top, bottom) = theme.new_figure(4.4, nrows=2, sharex=True)
     for name, dash in zip(names, ("-", ":", "--", "-."), strict=False):
         rows = table if "path" not in table else table[table["path"] == (name or table["path"].iloc[0])]
-        for place, (quantity, label) in enumerate(CURVES.items()):
+        for quantity, (label, color) in CURVES.items():
             curve = theme.rows_where(rows, "quantity", quantity, argument="table")
             label = theme.literal(f"{label}, {name}" if name else label)
-            theme.with_band(top, curve, color=theme.series(place).color, linestyle=dash, label=label)
+            theme.with_band(top, curve, color=color, linestyle=dash, label=label)
         change = theme.rows_where(rows, "quantity", "denoised_change", argument="table")
-        theme.with_band(bottom, change, color=theme.series(2).color, linestyle=dash, label=None)
+        theme.with_band(bottom, change, color=theme.HIGHLIGHT, linestyle=dash, label=None)
     top.set_ylabel("distance from the chord\nover its length", multialignment="center")
     theme.sigma_axis(bottom, ylabel="RMS of dD / d ln σ\n(units of data)")
     theme.legend_above(figure, top)
@@ -232,7 +240,7 @@ def magnitudes(table: pd.DataFrame) -> Figure:
     there = {"activation": "RMS of activations", "weight": "RMS of weights"}
     shown = {name: label for name, label in there.items() if name in set(rows["metric"])}
     x = "position" if rows["position"].notna().all() else "checkpoint"
-    return metrics_along(rows, shown, x=x, xlabel="checkpoint, as it is named", line="site", scale="log")
+    return _metrics_along(rows, shown, x, "checkpoint, as it is named", "site", "log")
 
 
 @theme.styled
