@@ -26,7 +26,7 @@ Walks = Mapping[Steps, tuple[Solver, Sequence[float]]]
 
 ERROR = {"end_error": "RMS distance from fine samples (units of data)"}
 CALLS = (5, 9, 17, 35)  # a sample: those of Heun are odd
-RHOS, LOCAL_RHOS = (1.0, 3.0, 5.0, 7.0, 10.0), (3.0, 7.0)
+RHOS, LOCAL_RHOS = (3.0, 4.0, 5.0, 7.0, 10.0), (3.0, 7.0)
 FINE_STEPS = 240  # of what end samples are held against: on a Gaussian 35 of the best solver err 40 times as much
 CHURNS = (0.0, 0.1, 0.2, 0.3, 0.4)  # a step: more than 0.414 is cut by the algorithm
 CHURNED = (0.05, 50.0)  # noise levels, as the authors have them for CIFAR-10

@@ -262,7 +262,7 @@ def by_checkpoint(table: pd.DataFrame, quantities: Mapping[str, str]) -> Figure:
         rows = theme.rows_where(table, "quantity", quantity, argument="quantities")
         for name, color in zip(names, colors, strict=True):
             theme.with_band(ax, rows[rows["checkpoint"] == name], color=color, label=theme.literal(str(name)))
-        ax.set(xscale=theme.LOG, ylabel=theme.folded(label, 20))
+        ax.set(xscale=theme.LOG, ylabel=theme.folded(label, 24))
         theme.log_if_wide(ax)
     axes[-1, 0].set_xlabel(theme.SIGMA)
     theme.legend_above(figure, axes[0, 0])
