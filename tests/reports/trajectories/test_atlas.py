@@ -27,7 +27,7 @@ def numbers(name, material=None):
 
 
 def one_gaussian(count=24, variances=VARIANCES, *, data=True):
-    """A Gaussian as the model, and draws of it as data; without them no metric but the error of the ends is measured."""
+    """A Gaussian as the model, and draws of it as data; without them few metrics are measured."""
     known = Gaussian(torch.zeros(SHAPE, dtype=torch.float64), torch.eye(16).double(), variances)
     draws = known.sample(240, generator=torch.Generator().manual_seed(0)).float()
     model = Model(known, "gaussian", SHAPE, lambda n: None, (-1.0, 1.0))
@@ -84,17 +84,15 @@ def test_icg_vs_cfg_training():
     assert abs(last["ICG"] - last["CFG"]).max() > 0.01
 
 
-def lengths(make=lambda length: law()):
-    found = {f"{length:g}": model_of(make(length), "a length") for length in (0.05, 0.1, 0.2)}
-    return Material(
+def flat_lines(name):
+    """Distances of equal networks at all lengths, line by line, after the figure was drawn."""
+    found = {length: model_of(law(), "a length") for length in ("0.05", "0.1", "0.2")}
+    material = Material(
         model_of(law()), model_of(law(0.16), "broader"), found, data=data_of(law()), count=24, steps=6
     )  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["edm2-ema", "autoguidance-ema"])
-def test_ema_figures_are_drawn(name):
-    made = make(find_entry(name), lengths(lambda length: law(0.04 + length)))
+    made = make(find_entry(name), material)
     assert faults(made.figure) == [] and "None" not in made.caption
+    return made.table[made.table["metric"] == "frechet"].groupby("line")["value"]
 
 
 @pytest.mark.parametrize("name", ["edm2-ema", "autoguidance-ema", "fid-during-training"])
@@ -105,15 +103,13 @@ def test_what_is_no_ema_length_is_refused(name):
 
 def test_edm2_ema():
     """Equal networks at all lengths: a flat line at either weight. Exponent 6.94 is a length of 0.10."""
-    table = numbers("edm2-ema", lengths()).tables["metrics"]
-    flat = table[table["metric"] == "frechet"].groupby("line")["value"]
+    flat = flat_lines("edm2-ema")
     assert list(flat.count()) == [3, 3] and flat.agg(np.ptp).max() == 0
     assert sigma_rel_to_gamma(0.10) == pytest.approx(6.94, abs=0.01)
 
 
 def test_autoguidance_ema():
-    table = numbers("autoguidance-ema", lengths()).tables["metrics"]
-    flat = table[table["metric"] == "frechet"].groupby("line")["value"]
+    flat = flat_lines("autoguidance-ema")
     assert list(flat.count()) == [3, 3] and flat.agg(np.ptp).max() == 0
     assert flat.first().nunique() == 2  # guided by a broader law, and by itself
 
