@@ -78,8 +78,8 @@ def weighted_losses(
     Karras et al. 2022 (arXiv 2206.00364), table 1 and figure 5a.
     """
     if not denoisers or not sets or not 0 < sigma_data < float("inf"):
-        found = f"{list(denoisers)}, {list(sets)}, {sigma_data}"
-        raise InputError("denoisers, sets, sigma_data", found=found, expected="some of each, and a positive number")
+        given = f"{list(denoisers)}, {list(sets)}, {sigma_data}"
+        raise InputError("denoisers, sets, sigma_data", found=given, expected="some of each, and a positive number")
     parts = []
     for name, images in sets.items():
         arms = [Arm(one, denoiser, (conditions or {}).get(name)) for one, denoiser in denoisers.items()]

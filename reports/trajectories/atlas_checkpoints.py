@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from scorescope.probes.sites.modules import site_names
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.trajectories import figures
 from scorescope.reports.trajectories.atlas_paths import LARGEST
-from scorescope.reports.trajectories.atlas_training import labels_for, loss_numbers, number_of
+from scorescope.reports.trajectories.atlas_training import loss_numbers, number_of, real_images
 
 LEVELS = tuple(np.geomspace(80.0, 0.01, 25).tolist())
 MAGNITUDE_LEVEL = 1.0
@@ -45,7 +46,7 @@ def divergence_numbers(material: Material) -> Numbers:
     for place in range(1, len(names)):
         later, earlier = models[place], models[place - 1]
         samples = samples_of(material, later).to(material.device)
-        condition = to_device(later.conditions(len(samples)), material.device)
+        condition = to_device(later.conditions(len(samples)), torch.device(material.device))
         table = divergence(later.denoiser, earlier.denoiser, samples, LEVELS, condition=condition)
         parts.append(table.assign(pair=f"{names[place]} against {names[place - 1]}"))
     return Numbers({"divergence": pd.concat(parts, ignore_index=True)}, facts={"pairs": len(parts)})
@@ -58,12 +59,9 @@ def draw_divergence(numbers: Numbers, **how: Any) -> Figure:
 
 def magnitude_numbers(material: Material) -> Numbers:
     """Sizes at the blocks of the last checkpoint's network, for every checkpoint."""
-    data, models = material.data, material.checkpoints
-    assert data is not None  # among its needs
+    models = material.checkpoints
     last = list(models.values())[-1]
-    images = data.held_out[: material.count].to(material.device)
-    labels = labels_for(last, data.held_out_labels)
-    condition = to_device(None if labels is None else labels[: len(images)], material.device)
+    images, condition = real_images(material, last)["held out"]
     first = None if condition is None else select_rows(condition, slice(0, 2))
     sites = block_sites(last.denoiser, images[:2], MAGNITUDE_LEVEL, condition=first)
     parts = [

@@ -30,7 +30,7 @@ def fine_path(material: Material) -> Path:
 def _fine_path(material: Material) -> Path:
     model, seeds = material.studied, list(material.seeds)[:COUNT]
     start = 80.0 * seed_noise(seeds, model.shape, torch.float32).to(material.device)
-    condition = to_device(model.conditions(len(seeds)), material.device)
+    condition = to_device(model.conditions(len(seeds)), torch.device(material.device))
     return run_path(model.denoiser, start, edm_sigmas(STEPS), condition=condition)
 
 

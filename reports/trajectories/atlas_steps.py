@@ -131,7 +131,7 @@ def local_numbers(material: Material) -> Numbers:
     The last step, to 0, is left out: the finer ones would ask a network at levels that it was not trained for.
     """
     model, count = material.studied, min(material.count, LOCAL_COUNT)
-    seeds, device = list(material.seeds)[:count], material.device
+    seeds, device = list(material.seeds)[:count], torch.device(material.device)
     start = 80.0 * seed_noise(seeds, model.shape, torch.float32).to(device)
     condition = to_device(model.conditions(count), device)
     solvers: dict[str, Solver] = {"Euler": Euler(), "Heun": Heun()}

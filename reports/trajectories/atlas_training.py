@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -39,15 +40,25 @@ def sigma_data(material: Material) -> float:
     return float(material.data.train.double().square().mean().sqrt())
 
 
-def loss_numbers(material: Material) -> Numbers:
-    """Weighted losses of the model, its checkpoints, and of no network at all, on images of both kinds."""
-    data, model, sd = material.data, material.studied, sigma_data(material)
-    assert data is not None
+def real_images(material: Material, model: Model) -> dict[str, tuple[Tensor, Condition]]:
+    """As many training as held-out images, at most the material's count, each with the model's condition."""
+    data, device = material.data, material.device
+    assert data is not None  # entries that ask for it need data
     count = min(len(data.train), len(data.held_out), material.count)
     kinds = {"train": (data.train, data.labels), "held out": (data.held_out, data.held_out_labels)}
-    sets = {name: images[:count].to(material.device) for name, (images, _) in kinds.items()}
-    known = {name: None if labels is None else labels[:count] for name, (_, labels) in kinds.items()}
-    conditions = {name: to_device(labels_for(model, labels), material.device) for name, labels in known.items()}
+    found = {}
+    for name, (images, labels) in kinds.items():
+        own = None if labels is None else labels_for(model, labels[:count])
+        found[name] = images[:count].to(device), to_device(own, torch.device(device))
+    return found
+
+
+def loss_numbers(material: Material) -> Numbers:
+    """Weighted losses of the model, its checkpoints, and of no network at all, on images of both kinds."""
+    model, sd = material.studied, sigma_data(material)
+    real = real_images(material, model)
+    sets = {name: images for name, (images, _) in real.items()}
+    conditions = {name: condition for name, (_, condition) in real.items()}
     earlier = {f"checkpoint {name}": one.denoiser for name, one in material.checkpoints.items()}
     denoisers = {model.name: model.denoiser, **earlier, UNTRAINED: skip_only(sd)}
     table = weighted_losses(denoisers, sets, LEVELS, sigma_data=sd, conditions=conditions)
@@ -56,13 +67,9 @@ def loss_numbers(material: Material) -> Numbers:
         table = table.assign(low=table["mean"] - table["std"], high=table["mean"] + table["std"])
         band = "one standard deviation over images"
     asked = "on their classes" if conditions["held out"] is not None else "unconditional"
-    return Numbers(
-        {"losses": table},
-        facts={
-            "shown": model.name, "sigma_data": sd, "images": count, "asked": asked, "bands": band,
-            "drawn": "The first {images} images of either kind, with one noise draw each at every level.",
-        },
-    )  # fmt: skip
+    facts = {"shown": model.name, "sigma_data": sd, "images": len(sets["train"]), "asked": asked, "bands": band}
+    drawn = "The first {images} images of either kind, with one noise draw each at every level."
+    return Numbers({"losses": table}, facts=facts | {"drawn": drawn})
 
 
 def draw_losses(numbers: Numbers, **how: Any) -> Figure:
