@@ -203,6 +203,54 @@ def checkpoint_curves():
     return {name: rows for name in ("step 1000", "step 20000", "final")}, asked
 
 
+def walked():
+    """Six solvers and grids at four numbers of calls."""
+    names = [f"{solver}, {grid}" for grid in ("ρ = 7", "uniform ln σ") for solver in ("Euler", "Heun", "DPM++ 2M")]
+    rows = [(name, float(calls), metric, 40 / calls**2) for name in names for calls in (5, 9, 17, 35)
+            for metric in ("frechet", "end_error")]  # fmt: skip
+    return with_ends(pd.DataFrame(rows, columns=["line", "calls", "metric", "value"]), "value")
+
+
+def trained():
+    names = ["digits", "checkpoint 100", "checkpoint 400", "checkpoint 2000", "no network"]
+    parts = [pd.DataFrame({"denoiser": name, "images": images, "sigma": SIGMAS, "mean": 0.2 * k + RISE})
+             for images in ("train", "held out") for k, name in enumerate(names)]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True))
+
+
+def single_steps():
+    parts = [pd.DataFrame({"solver": solver, "grid": grid, "sigma": SIGMAS, "mean": 0.1 * RISE, "rounding": RISE / 1e6})
+             for solver in ("Euler", "Heun") for grid in ("ρ = 3", "ρ = 7")]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True))
+
+
+def bends():
+    names = ("state", "flow_state", "denoised", "denoised_change")
+    parts = [pd.DataFrame({"path": path, "quantity": name, "sigma": SIGMAS, "mean": RISE * (1 - RISE)})
+             for path in ("model", "Gaussian") for name in names]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True))
+
+
+def apart():
+    pairs = [f"{later} against {earlier}" for earlier, later in ((100, 400), (400, 2000), (2000, 40000))]
+    parts = [pd.DataFrame({"pair": pair, "sigma": SIGMAS, "density": RISE, "divergence": 9 * (1 - RISE)})
+             for pair in pairs]  # fmt: skip
+    return with_ends(with_ends(pd.concat(parts, ignore_index=True), "density"), "divergence", of="divergence")
+
+
+def sizes():
+    rows = [(f"network.up.{k}.block", kind, step, 1.0 + k) for k in range(6) for kind in ("activation", "weight")
+            for step in (100.0, 400.0, 2000.0)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["site", "quantity", "position", "mean"])
+    return with_ends(table).assign(checkpoint=table["position"].astype(str))
+
+
+def learnt():
+    parts = [pd.DataFrame({"quantity": name, "checkpoint": step, "sigma": SIGMAS, "mean": RISE})
+             for name in ("loss", "information") for step in ("100", "400", "2000")]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True))
+
+
 def pictures(count, channels=1):
     return torch.linspace(-1, 1, count * channels * 16).reshape(count, channels, 4, 4)
 
@@ -325,6 +373,18 @@ CASES = {
     "fid.heatmaps": ((IMAGES, MAPS**2, MAPS, HEADS), {}),
     "fid.outlined_maps": ((IMAGES, [MAPS > 0.5], [MAPS**2], ["accessory\nnetwork"], HEADS), {}),
     "fid.occlusions": ((IMAGES, {"closed form": MAPS, "occlusion": MAPS}, HEADS), {}),
+    "trajectories.metrics_along": ((walked(), {"frechet": LABEL, "end_error": "RMS distance (units of data)"}), {
+        "x": "calls", "xlabel": "denoiser calls a sample", "line": "line", "scale": "log"}),
+    "trajectories.weighted_losses": ((trained(),), {"shown": "digits", "untrained": "no network"}),
+    "trajectories.local_errors": ((single_steps(),), {}),
+    "trajectories.picture_strips": ((pictures(24),), {
+        "columns": ["80", "11", "4.8", "2", "1", "0.5", "0.089", "end"], "rows": [f"seed {k}" for k in range(3)],
+        "value_range": (-1.0, 1.0), "xlabel": "noise level σ"}),
+    "trajectories.path_geometry": ((bends(),), {}),
+    "trajectories.divergences": ((apart(),), {}),
+    "trajectories.magnitudes": ((sizes(),), {}),
+    "trajectories.by_checkpoint": ((learnt(), {"loss": "weighted loss, held out", "information": "nats per halving"}),
+                                   {}),
     "changes.run_differences": ((runs_changed(), ["applied_norm", "one_minus_cos_denoised", "update_ratio"]), {}),
     "changes.loss_differences": ((pair_changed(),), {}),
     "changes.ema_losses": ((ema(),), {}),

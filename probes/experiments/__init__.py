@@ -2,6 +2,7 @@
 
     other = replay(trace, APG(8.0))                # no model is called
     runs = sweep(denoiser, {"CFG": CFG(1.0), "APG": APG(1.0)}, weights=(2.0, 4.0), seeds=range(64), condition=labels)
+    sweep_models({"1000": early, "20000": late}, {"CFG": CFG(4.0)}, seeds=range(64), condition=labels)
     with guide(pipe, APG(4.0, norm=15.0)):
         pipe("a lighthouse")
     sample_pipeline(pipe, rule=APG(6.0), seeds=range(16), condition={"prompt": prompts})
@@ -24,6 +25,7 @@ from scorescope.probes.experiments.pipeline_runs import sample_pipeline
 from scorescope.probes.experiments.replay import replay, replay_all, visits
 from scorescope.probes.experiments.rule_fields import with_fields, with_weight
 from scorescope.probes.experiments.sweep import Setting, read_sweep, sweep
+from scorescope.probes.experiments.sweep_models import sweep_models
 
 __all__ = [
     "Coupling",
@@ -43,6 +45,7 @@ __all__ = [
     "replay_all",
     "sample_pipeline",
     "sweep",
+    "sweep_models",
     "visits",
     "with_fields",
     "with_weight",

@@ -73,14 +73,14 @@ def make_all(
 def cost(entries: Sequence[Entry], material: Material) -> str:
     """What figures take, as a sentence, by a call that is timed here: runs that they share count once."""
     named = [entry for entry in entries if "subject" in entry.needs]
-    own = _evaluations([entry for entry in entries if entry not in named]) * material.count
+    own = _evaluations([entry for entry in entries if entry not in named], material) * material.count
     parts = []
     if material.model is not None and own:
         x = torch.randn(material.count, *material.model.shape, device=material.device)
         seconds = seconds_a_call(material.model.denoiser, x, material.model.conditions(material.count)) * own / len(x)
         parts.append(f"at most {own} evaluations of the denoiser, about {duration(seconds)}")
     if material.subject is not None and named:
-        subject, every = material.once("subject", material.subject), _evaluations(named)
+        subject, every = material.once("subject", material.subject), _evaluations(named, material)
         x = subject.images[: subject.batch]
         seconds = seconds_a_call(subject.denoiser, x, None) * every / len(x)
         parts.append(f"some {every} of the subject's, about {duration(seconds)}")
@@ -92,11 +92,11 @@ def cost(entries: Sequence[Entry], material: Material) -> str:
     )
 
 
-def _evaluations(entries: Sequence[Entry]) -> int:
+def _evaluations(entries: Sequence[Entry], material: Material) -> int:
     """Of all entries together: purposes that they share count once."""
     shared: dict[str, int] = {}
     for entry in entries:
-        for purpose, calls in entry.calls.items():
+        for purpose, calls in entry.calls_of(material).items():
             shared[purpose] = max(calls, shared.get(purpose, 0))
     return sum(shared.values())
 

@@ -215,7 +215,7 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
     parts = [entry.caption.format(**facts)]
     if material.model is None and material.traces:
         parts.append("{n} recorded samples.".format(**facts))
-    elif entry.calls:
+    elif entry.calls_of(material):
         parts.append(facts.get("how", SAMPLED).format(**facts))
     source = " and ".join(rf"\cite{{{key}}}" for key in entry.cites)
     if source:

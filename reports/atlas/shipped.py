@@ -12,6 +12,7 @@ from scorescope.data.doors import checked
 from scorescope.probes.features.extraction import extract
 from scorescope.probes.features.extractors import Extractor, classifier_extractor
 from scorescope.probes.features.images import tensor_images
+from scorescope.probes.features.quantisation import quantise
 from scorescope.probes.models.model import Model, load_model
 from scorescope.reports.entries import Material
 from scorescope.reports.gaussian.study import digits_of
@@ -26,12 +27,12 @@ def features_of(extractor: Extractor, *, value_range: tuple[float, float] = (-1.
     extractor : Extractor
         From `probes.features`.
     value_range : (float, float)
-        Values of the samples that become black and white.
+        Values of the samples that become black and white; those beyond are cut, as saving cuts them: an early
+        checkpoint's, or those under strong guidance, are far beyond.
     """
 
     def features(samples: Tensor) -> Tensor:
-        clipped = samples.clamp(*value_range)  # as saving does; beyond it by far, a tensor is taken for a mistake
-        source = tensor_images(clipped, value_range=value_range)
+        source = tensor_images(quantise(samples, value_range=value_range))
         return torch.from_numpy(extract(source, extractor, progress=False).features)
 
     return features

@@ -84,6 +84,8 @@ class Entry:
     calls : mapping of str to int
         Denoiser evaluations a sample, at most, by what they are for: entries that share a purpose share the runs. Of
         an entry that needs a subject: of that one's denoiser, in all, as counted for the shipped shapes at 96 samples.
+    calls_each : mapping of str to int
+        The same for every checkpoint.
     refuses : callable
         Material to a reason why this entry cannot be made of it, beyond `needs`; "" where it can.
     one_panel : bool
@@ -101,12 +103,19 @@ class Entry:
     place: str = ""
     differs: str = ""
     calls: Mapping[str, int] = field(default_factory=dict)
+    calls_each: Mapping[str, int] = field(default_factory=dict)
     refuses: Callable[[Material], str] = lambda material: ""
     one_panel: bool = False
 
     def __post_init__(self) -> None:
         if unknown := [need for need in self.needs if need not in NEEDS]:
             raise InputError("needs", found=", ".join(unknown), expected=f"some of {', '.join(NEEDS)}")
+
+    @checked
+    def calls_of(self, material: Material) -> dict[str, int]:
+        """Denoiser evaluations a sample, at most, by what they are for, of all checkpoints that there are."""
+        each = {purpose: len(material.checkpoints) * calls for purpose, calls in self.calls_each.items()}
+        return {**self.calls, **each}
 
     @checked
     def why_not(self, material: Material) -> str:

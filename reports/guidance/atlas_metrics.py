@@ -38,18 +38,18 @@ def measured(
     model: Model | None = None,
     **how: Any,
 ) -> pd.DataFrame:
-    """Every metric of settings: with 95 % intervals, or the mean and the ends over repeats with other seeds.
+    """Every metric of settings, as `over_seed_sets` has them; `rule` is what `rules` calls it."""
+    return over_seed_sets(
+        material, lambda seeds: _measured(material, rules, seeds, weights=weights, over=over, model=model, **how)
+    )
 
-    Columns are those of `measure_sweep`; `rule` is what `rules` calls it.
-    """
+
+def over_seed_sets(material: Material, measure: Callable[[Sequence[int]], pd.DataFrame]) -> pd.DataFrame:
+    """What is measured of the material's seeds with its intervals, or mean and ends over repeats with other seeds."""
     if material.band == "interval":
-        return _measured(material, rules, material.seeds, weights=weights, over=over, model=model, **how)
-    parts = []
-    for again in range(material.repeats):
-        first = material.seed + again * material.count
-        seeds = range(first, first + material.count)
-        parts.append(_measured(material, rules, seeds, weights=weights, over=over, model=model, **how))
-    table = pd.concat(parts, ignore_index=True)
+        return measure(material.seeds)
+    firsts = [material.seed + again * material.count for again in range(material.repeats)]
+    table = pd.concat([measure(range(first, first + material.count)) for first in firsts], ignore_index=True)
     keys = [name for name in table if name not in ("n", "value", "low", "high")]
     found = table.groupby(keys, sort=False, dropna=False, as_index=False)
     every = found.agg(n=("n", "sum"), value=("value", "mean"), low=("value", "min"), high=("value", "max"))
@@ -91,11 +91,12 @@ def against_numbers(
     return Numbers({"metrics": table}, facts=about(material, table) | {"x": x})
 
 
-def about(material: Material, table: pd.DataFrame) -> dict[str, Any]:
+def about(material: Material, table: pd.DataFrame | None = None) -> dict[str, Any]:
     """What captions say of metrics: to how many real images, and what the bars are."""
     reference = 0 if material.data is None else len(material.data.train)
     bands = "95 % intervals" if material.band == "interval" else f"least and largest of {material.repeats} seed sets"
-    if material.band == "interval" and {"frechet", "frechet_debiased"} & set(table["metric"]) == {"frechet"}:
+    shown = set() if table is None else {"frechet", "frechet_debiased"} & set(table["metric"])
+    if material.band == "interval" and shown == {"frechet"}:
         bands += ", but of the distance, for which the images are too few"
     return {"reference": reference, "bands": bands}
 
