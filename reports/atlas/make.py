@@ -31,7 +31,7 @@ from scorescope.reports.page.texts import csv_bytes
 from scorescope.reports.studies.bibliography import bibtex
 
 OURS = "as the atlas wrote it"
-SAMPLED = "{n} samples a setting, seeds {seeds}, {solver}."  # in a caption, where numbers have no fact `sampled`
+SAMPLED = "{n} samples a setting, seeds {seeds}, {solver}."
 HOW_MUCH = ("count", "seed", "steps", "weights", "weight", "repeats", "band", "space")
 
 
@@ -170,13 +170,13 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
     facts = {**material.facts, **numbers.facts}
     parts = [entry.caption.format(**facts)]
     if material.model is not None and entry.calls:
-        parts.append(str(facts.get("sampled", SAMPLED)).format(**facts))
+        parts.append(facts.get("how", SAMPLED).format(**facts))
     source = " and ".join(rf"\cite{{{key}}}" for key in entry.cites)
     if source:
         parts.append(f"After {entry.place + ' of ' if entry.place else ''}{source}.")
     if entry.differs:
         parts.append(f"Other than there: {entry.differs}.")
-    return " ".join(filter(None, parts))
+    return " ".join(parts)
 
 
 def _empty(numbers: Numbers) -> str:

@@ -1,5 +1,5 @@
 """Atlas: the entries of the directions instrument."""
 
-from scorescope.reports.entries import Entry
+from scorescope.reports.directions import atlas_information
 
-ENTRIES: tuple[Entry, ...] = ()
+ENTRIES = (*atlas_information.ENTRIES,)

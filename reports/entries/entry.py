@@ -41,7 +41,7 @@ class Numbers:
     pictures : mapping of str to Tensor, shape (n, channel, y, x)
         What figures of images show.
     facts : mapping of str to object
-        For the caption, beside those of the material; `sampled` is its sentence on what was sampled, "" for none.
+        For the caption, beside those of the material; `how` stands in place of its sentence on samples and solver.
     why : str
         Why there is nothing to draw, where there is not: stands in place of axes.
     """

@@ -7,6 +7,8 @@ from scorescope.probes.models.model import Model
 from scorescope.reports.entries import Material
 from scorescope.reports.gaussian.study import LEAST, Data, Study, bands
 
+ASKED = "Asked at {n} images of a kind, one noise draw each, seed {seed}."
+
 
 def model_of(material: Material) -> Model:
     """The model; the last checkpoint, where checkpoints alone were brought."""
@@ -32,8 +34,8 @@ def images_facts(study: Study, *, units: str = "images") -> dict[str, object]:
     """What captions say of images that were asked about."""
     count = len(study.held_out)
     return {
-        "model": study.model.name, "n": count, "data": study.data.name, "fitted": len(study.train),
-        "bands": bands(count, units).strip(". "), "sampled": "",
+        "model": study.model.name, "n": count, "seed": study.seed, "data": study.data.name, "fitted": len(study.train),
+        "bands": bands(count, units).strip(". "), "how": ASKED,
     }  # fmt: skip
 
 
