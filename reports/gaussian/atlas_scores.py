@@ -9,7 +9,7 @@ from scorescope.analysis.gaussian.far_field import FarField
 from scorescope.analysis.gaussian.gaps import ScoreGaps, score_gaps
 from scorescope.analysis.gaussian.scores import regimes, score_table
 from scorescope.analysis.gaussian.training import nearest_step, training_dynamics
-from scorescope.probes.approximations import TrainingSet
+from scorescope.probes.approximations import Approximation, TrainingSet
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.gaussian import figures
 from scorescope.reports.gaussian.atlas_material import images_facts, study_of, unfit
@@ -67,7 +67,7 @@ def draw_conventions(numbers: Numbers, **how: Any) -> Figure:
 def training_numbers(material: Material) -> Numbers:
     """Every checkpoint against three laws."""
     study = study_of(material)
-    laws = [study.gaussian, study.modes, TrainingSet(study.train)]
+    laws: list[Approximation] = [study.gaussian, study.modes, TrainingSet(study.train)]
     snapshots = {int(name): model.denoiser for name, model in material.checkpoints.items()}
     sigmas = study.within(DYNAMICS_SIGMAS)
     table = training_dynamics(snapshots, laws, study.held_out, sigmas, progress=study.progress)

@@ -80,8 +80,8 @@ class Data:
         )
         labels = None if self.labels is None else self.labels[train]
         others = None if self.held_out_labels is None else self.held_out_labels[asked]
-        fewer = {"labels": labels, "held_out_labels": others}
-        return replace(self, train=self.train[train], held_out=self.held_out[asked], **fewer)
+        fewer = self.train[train], self.held_out[asked]
+        return replace(self, train=fewer[0], held_out=fewer[1], labels=labels, held_out_labels=others)
 
 
 class _On:
