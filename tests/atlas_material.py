@@ -12,7 +12,7 @@ from scorescope.reports.entries import Material
 from scorescope.reports.gaussian import Data
 from tests.planted_subject import planted_subject
 
-CLASSES, SHAPE = 4, (1, 4, 4)
+CLASSES, SHAPE, RANGE = 4, (1, 4, 4), (-2.5, 2.5)  # all draws of the law lie in the range
 
 
 def law(variance: float = 0.04, *, spread: float = 0.5) -> Mixture:
@@ -29,7 +29,7 @@ def conditions(count: int) -> torch.Tensor:
 
 def model_of(mixture: Mixture, name: str = "mixture") -> Model:
     """A mixture as the model that is studied."""
-    return Model(mixture, name, SHAPE, conditions, (-1.0, 1.0))
+    return Model(mixture, name, SHAPE, conditions, RANGE)
 
 
 def data_of(mixture: Mixture, count: int = 240) -> Data:

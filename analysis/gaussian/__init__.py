@@ -10,6 +10,7 @@
     solver_gains(Heun(), sigmas, gaussian.eigenvalues)     # a solver's own error on the linear part
     memorisation(denoiser, {"train": train, "held out": held_out}, sigmas)
     noise_norms(images, sigmas)                            # from which level on a noised image is as long as noise
+    flipd(denoiser, {"held out": held_out}, sigmas)        # the dimension that the denoiser sees, level by level
 
 `regimes` compares the laws that it is given and names them; a choice of one is no finding. Laws come from
 `probes.approximations`, solvers such as `Heun` from `probes.sampling`, noise levels from `probes.models.edm_sigmas`.
@@ -24,6 +25,7 @@ from scorescope.analysis.gaussian.far_field import (
     skip_level,
 )
 from scorescope.analysis.gaussian.gaps import QUERIES, score_gaps
+from scorescope.analysis.gaussian.jacobians import flipd, jacobian_ranks
 from scorescope.analysis.gaussian.norms import noise_norms
 from scorescope.analysis.gaussian.paths import (
     emergence,
@@ -47,6 +49,8 @@ __all__ = [
     "end_agreement",
     "far_field",
     "far_field_constant",
+    "flipd",
+    "jacobian_ranks",
     "linear_error",
     "memorisation",
     "mode_amplitudes",

@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from scorescope.analysis.gaussian.gaps import score_gaps
+from scorescope.analysis.gaussian.jacobians import denoised_and_trace
 from scorescope.analysis.gaussian.scores import SCORES, score_table
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends
@@ -30,7 +31,7 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation
 from scorescope.probes.models.conditions import select_rows as select
-from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
+from scorescope.probes.models.denoiser import Condition, Denoiser
 
 DYNAMICS = Schema("dynamics", (Column("training_step", int, "", "when the snapshot was taken"), *SCORES.columns))
 
@@ -205,16 +206,6 @@ def _measure(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Squared error an element and Hutchinson's estimate of the trace, of each point."""
     noise = torch.randn(clean.shape, generator=generator).to(clean)
-    levels = torch.full((len(clean),), sigma, dtype=clean.dtype, device=clean.device)
-    with torch.enable_grad():
-        x = (clean + sigma * noise).requires_grad_()
-        denoised = evaluate(denoiser, x, levels, condition, branch="denoiser")
-        if not denoised.requires_grad:
-            raise InputError("denoiser", found="a prediction without gradient", expected="one differentiable in x")
-        trace = torch.zeros(len(clean), dtype=torch.float64)
-        for _ in range(probes):
-            signs = (torch.randint(2, clean.shape, generator=generator) * 2 - 1).to(clean)
-            (product,) = torch.autograd.grad(denoised, x, signs, retain_graph=True)
-            trace += (product * signs).flatten(1).sum(1).double().cpu() / probes
-    error = (denoised.detach() - clean).double().flatten(1).square().mean(1)
+    denoised, trace = denoised_and_trace(denoiser, clean + sigma * noise, sigma, condition, probes, generator)
+    error = (denoised - clean).double().flatten(1).square().mean(1)
     return error.cpu().numpy(), trace.numpy()

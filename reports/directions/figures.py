@@ -19,6 +19,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 
 from scorescope.data.doors import require_some
+from scorescope.reports.directions.figures_classes import accuracy_by_calls, overlap_parts
 from scorescope.reports.directions.figures_conditions import (
     MAP,
     attribute_losses,
@@ -41,9 +42,9 @@ from scorescope.reports.directions.study import site_name
 from scorescope.reports.page import theme
 
 __all__ = [
-    "attribute_losses", "balance_curves", "cosine_matrix", "dose_response", "emergence_curves", "gap_curves",
-    "influence_maps", "information_curves", "landmark_ranges", "mixing_step", "picture_rows",
-    "probe_maps", "read_and_steer", "readers_and_movers", "recovery_map", "token_matrix",
+    "accuracy_by_calls", "attribute_losses", "balance_curves", "cosine_matrix", "dose_response", "emergence_curves",
+    "gap_curves", "influence_maps", "information_curves", "landmark_ranges", "mixing_step", "overlap_parts",
+    "picture_rows", "probe_maps", "read_and_steer", "readers_and_movers", "recovery_map", "token_matrix",
     "win_rate_curves", "windows_figure",
 ]  # fmt: skip
 

@@ -138,19 +138,23 @@ def attribute_losses(curves: pd.DataFrame, *, metric: str) -> Figure:
 
 
 @theme.styled
-def win_rate_curves(rates: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+def win_rate_curves(rates: pd.DataFrame, *, chance: float | None = None, ax: Axes | None = None) -> Figure:
     """How often the true value denoises best, at each noise level alone.
 
     Parameters
     ----------
     rates : DataFrame
         Declared in `WIN_RATES`, of one foil, with a column `attribute`.
+    chance : float, optional
+        Rate of a guess, drawn as a line.
     ax : Axes, optional
         Where to draw; a figure of its own if not given.
     """
     require_some("rates", rates)
     figure, ax = theme.new_figure(2.9, ax=ax)
     theme.band_each(ax, rates, "attribute", y="rate")
+    if chance is not None:
+        theme.reference_line(ax, chance, "chance")
     theme.sigma_axis(ax, ylabel="win rate of the true value", ylim=(0, 1.02))
     theme.legend(ax)
     return figure

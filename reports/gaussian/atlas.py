@@ -1,5 +1,5 @@
 """Atlas: the entries of the Gaussian instrument."""
 
-from scorescope.reports.entries import Entry
+from scorescope.reports.gaussian import atlas_memory, atlas_paths, atlas_scores
 
-ENTRIES: tuple[Entry, ...] = ()
+ENTRIES = (*atlas_scores.ENTRIES, *atlas_paths.ENTRIES, *atlas_memory.ENTRIES)

@@ -5,7 +5,7 @@
     figures.law_fractions(score_table(gaps), regimes(gaps), constant=far_field(train), gaussian="gaussian")
 
 Each takes `style=`, and those of one panel `ax=`: see `theme`. In the order of the report: laws, paths, solvers,
-training, memory.
+training, memory. Those on Jacobians and of pictures are in a file of their own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,13 @@ from matplotlib.figure import Figure
 from scorescope.analysis.gaussian.far_field import FarField
 from scorescope.analysis.gaussian.scores import lowest_run
 from scorescope.data.doors import require_some
+from scorescope.reports.gaussian.figures_jacobians import flipd_curves, jacobian_ranks, same_seeds
 from scorescope.reports.page import theme
+
+__all__ = [
+    "BELOW", "FRACTION", "conventions", "dynamics", "emergence", "flipd_curves", "gains", "jacobian_ranks",
+    "law_fractions", "memorisation", "metrics", "path_errors", "queries", "same_seeds", "skips",
+]  # fmt: skip
 
 FRACTION = "centred unexplained fraction"
 LEAST = 1e-9  # relative squared errors, below which only rounding is left
@@ -90,14 +96,19 @@ def metrics(scores: pd.DataFrame, *, gaussian: str, ax: Axes | None = None) -> F
     """
     rows = theme.rows_where(scores, "approximation", gaussian, argument="gaussian")
     figure, ax = theme.new_figure(3.0, ax=ax)
+    _metric_lines(ax, rows)
+    theme.sigma_axis(ax, yscale=theme.LOG, ylabel="unexplained fraction, Gaussian")
+    theme.legend(ax)
+    return figure
+
+
+def _metric_lines(ax: Axes, rows: pd.DataFrame) -> None:
+    """Of each metric both averages."""
     for place, metric in enumerate(("centred", "denoised", "score")):
         part, look = rows[rows["metric"] == metric].sort_values("sigma"), theme.series(place)
         theme.with_band(ax, part, y="ratio_of_sums", label=f"{metric}, ratio of sums", **look.line)
         ax.plot(part["sigma"], part["mean_of_ratios"], color=look.color, linestyle=":", linewidth=theme.unit())
     theme.reference_key(ax, "mean of ratios")
-    theme.sigma_axis(ax, yscale=theme.LOG, ylabel="unexplained fraction, Gaussian")
-    theme.legend(ax)
-    return figure
 
 
 @theme.styled
@@ -122,6 +133,30 @@ def queries(scores: pd.DataFrame, *, names: Sequence[str]) -> Figure:
     figure.supylabel(FRACTION)
     figure.supxlabel(theme.SIGMA)
     theme.legend_above(figure, axes[0], title="asked at")
+    return figure
+
+
+@theme.styled
+def conventions(scores: pd.DataFrame, *, gaussian: str) -> Figure:
+    """One law, by every metric where held-out images are asked about, and in one metric wherever one asks.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `compare_scores`, of every query, "held_out" among them.
+    gaussian : str
+        Name of the law.
+    """
+    rows = theme.rows_where(scores, "approximation", gaussian, argument="gaussian")
+    figure, (left, right) = theme.panels(2, height=2.4, least=2.6, sharey=False)
+    _metric_lines(left, theme.rows_where(rows, "query", "held_out", argument="scores"))
+    theme.band_each(right, rows[rows["metric"] == "centred"], "query", y="ratio_of_sums")
+    for ax, title in ((left, "by metric, held-out images"), (right, "asked at, centred")):
+        theme.sigma_axis(ax, yscale=theme.LOG, xlabel="")
+        _at_least(ax)
+        theme.key_as_title(ax, title)
+    figure.supylabel("unexplained fraction")
+    figure.supxlabel(theme.SIGMA)
     return figure
 
 

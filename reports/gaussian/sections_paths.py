@@ -22,6 +22,7 @@ from scorescope.reports.gaussian.study import TOLERANCE, Study, bands
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 NONE_SHOWN = "no level is shown to keep the error of the state within the tolerance"
+SCHEDULES: tuple[tuple[Solver, int], ...] = ((Euler(), 35), (DPMSolverPP2M(), 35), (Heun(), 18), (Heun(), 9))
 SKIPS = (19.352453, 8.4, 5.3151957, 3.2568218, 2.0, 1.0881714)
 
 
@@ -102,8 +103,7 @@ def _jump(advice: Suggestion) -> pd.DataFrame:
 def solver_section(study: Study) -> Section:
     """The error of a schedule on the linear part of the path."""
     eigenvalues = np.logspace(-4, np.log10(max(25.0, float(study.gaussian.eigenvalues[0]))), 60)
-    schedules: list[tuple[Solver, int]] = [(Euler(), 35), (DPMSolverPP2M(), 35), (Heun(), 18), (Heun(), 9)]
-    grids = [(solver, study.grid(steps)[:-1]) for solver, steps in schedules]
+    grids = [(solver, study.grid(steps)[:-1]) for solver, steps in SCHEDULES]
     every = [solver_gains(solver, grid, torch.from_numpy(eigenvalues)) for solver, grid in grids]
     table = pd.concat(every, ignore_index=True)
     own = study.gaussian.eigenvalues[study.gaussian.eigenvalues > 1e-10]

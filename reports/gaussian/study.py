@@ -80,8 +80,8 @@ class Data:
         )
         labels = None if self.labels is None else self.labels[train]
         others = None if self.held_out_labels is None else self.held_out_labels[asked]
-        images = replace(self, train=self.train[train], held_out=self.held_out[asked])
-        return replace(images, labels=labels, held_out_labels=others)
+        fewer = self.train[train], self.held_out[asked]
+        return replace(self, train=fewer[0], held_out=fewer[1], labels=labels, held_out_labels=others)
 
 
 class _On:
@@ -104,6 +104,7 @@ class Study:
     progress: bool
     seed: int = 0
     device: str = "cpu"
+    count: int | None = None  # of seeds, and of held-out images at most; by default as `quick` has it
 
     def __post_init__(self) -> None:
         if min(len(self.train), LEAST * len(self.held_out)) < LEAST:
@@ -113,7 +114,7 @@ class Study:
     @property
     def seeds(self) -> range:
         """Seeds of paths and samples."""
-        return range(self.seed, self.seed + (48 if self.quick else 128))
+        return range(self.seed, self.seed + (self.count or (48 if self.quick else 128)))
 
     @property
     def evaluations(self) -> int:
@@ -167,7 +168,7 @@ class Study:
     @cached_property
     def held_out(self) -> Tensor:
         """Held-out images that are asked about."""
-        return self.data.held_out[: 120 if self.quick else None]
+        return self.data.held_out[: self.count or (120 if self.quick else None)]
 
     @property
     def rank(self) -> int | None:

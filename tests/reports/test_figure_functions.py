@@ -40,6 +40,8 @@ CASES = OTHERS | {
     "directions.recovery_map": ((tables.recovery(),), {}),
     "directions.attribute_losses": ((tables.losses(),), {"metric": "attribute score"}),
     "directions.win_rate_curves": ((tables.rates(),), {}),
+    "directions.accuracy_by_calls": ((tables.accuracies(),), {"chance": 0.1}),
+    "directions.overlap_parts": ((tables.overlaps(),), {}),
     "directions.information_curves": ((tables.integrand(), {"size": 0.6931, "hue": 2.3026}), {}),
     "directions.influence_maps": ((IMAGES, {"size": IMAGES[:, 0].abs(), "background": IMAGES[:, 1].abs()}), {}),
     "directions.picture_rows": (({"seed 1000": IMAGES}, ["all along", *"123456", "never"]), {"xlabel": "strength"}),

@@ -192,6 +192,20 @@ def balance() -> pd.DataFrame:
     )  # fmt: skip
 
 
+def accuracies() -> pd.DataFrame:
+    rows = [(rule, 40 * levels, 0.9, 0.85, 0.95) for rule in ("uniform", "likelihood", "likelihood, elimination")
+            for levels in (2, 4, 8)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["rule", "evaluations_an_image", "accuracy", "low", "high"])
+
+
+def overlaps() -> pd.DataFrame:
+    rows = [(pair, aggregate, part, nats, nats - 0.5, nats + 0.5)
+            for pair in ("size, hue", "size, background") for aggregate in ("pixelwise", "sums")
+            for part, nats in zip(("redundancy", "unique_first", "unique_second", "synergy"), (3.0, 2.0, 1.0, -0.4),
+                                  strict=True)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["pair", "aggregate", "part", "nats", "low", "high"])
+
+
 def pictures(count: int, channels: int = 3) -> torch.Tensor:
     return torch.linspace(-1, 1, count * channels * 16).reshape(count, channels, 4, 4)
 
