@@ -123,6 +123,19 @@ def distances():
     return table.assign(scatter_low=table["low"], scatter_high=table["high"])
 
 
+def of_sets():
+    """The metrics of a results table; only the first set is best in one."""
+    table = distances().query("set != 'other real'")
+    return table.assign(best=(table["set"] == "w = 1") & (table["space"] == "digits classifier"))
+
+
+def infinity():
+    fits = pd.DataFrame({"set": ["w = 1", "w = 4"], "value": [0.4, 1.4], "slope": 30.0, "slope_one_law": [25.0, 20.0]})
+    points = [pd.DataFrame({"set": name, "n": [256, 384, 512], "value": at + np.array([0.12, 0.08, 0.06])})
+              for name, at in (("w = 1", 0.4), ("w = 4", 1.4))]  # fmt: skip
+    return pd.concat(points, ignore_index=True), with_ends(fits, "value")
+
+
 def classes():
     names = [f"class {'of a long name ' * (k % 3)}{k}" for k in range(10)]
     return pd.DataFrame({"class_index": range(10), "class_name": names, "n_fake": 34, "gap": 0.01, "gap_low": -0.04,
@@ -257,6 +270,9 @@ CASES = {
     "gaussian.dynamics": ((laws(),), {"names": ["gaussian", "per class", "training set"], "sigmas": list(SIGMAS[:7])}),
     "gaussian.memorisation": (({name: MEMORY for name in ("digits", "Gaussian", "memoriser")},), {}),
     "fid.distances": ((distances(),), {}),
+    "fid.metric_dots": ((of_sets(), ["FD", "FD without bias"]), {}),
+    "fid.two_spaces": ((distances(),), {}),
+    "fid.infinity": (infinity(), {}),
     "fid.contributions": ((FEATURES, SPECTRUM), {}),
     "fid.class_gaps": ((classes(),), {}),
     "fid.class_shares": ((class_shares(),), {}),

@@ -25,7 +25,7 @@ from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.models.model import Model
 from scorescope.reports.atlas.catalogue import find_entry
 from scorescope.reports.entries import Entry, Material, Numbers
-from scorescope.reports.page import theme
+from scorescope.reports.page import theme, to_latex
 from scorescope.reports.page.styles import Style
 from scorescope.reports.page.texts import csv_bytes
 from scorescope.reports.studies.bibliography import bibtex
@@ -84,7 +84,8 @@ class Made:
             path = folder / f"{name}.{table_name}.csv"
             replace_file(path, lambda to, table=table: Path(to).write_bytes(csv_bytes(table)))
             paths.append(path)
-        texts = {f"{name}.caption.txt": self.caption + "\n", f"{name}.bib": self.bibtex}
+        texts = {f"{name}.{table_name}.tex": to_latex(table) for table_name, table in self.numbers.tables.items()}
+        texts |= {f"{name}.caption.txt": self.caption + "\n", f"{name}.bib": self.bibtex}
         for file, text in texts.items():
             if text.strip():
                 replace_file(folder / file, lambda to, text=text: Path(to).write_text(text, encoding="utf-8"))
@@ -195,6 +196,10 @@ def _key(entry: Entry, material: Material) -> str:
         [None if model is None else model.denoiser for model in models], list(material.checkpoints), material.data,
         material.features, [trace.scalars for trace in material.traces],
     ]  # fmt: skip
+    if "images" in entry.needs and material.images is not None:
+        brought.append(material.once("images", material.images))
+    if "subject" in entry.needs and material.subject is not None:
+        brought.append(material.once("subject", material.subject))
     said = [entry.name, metadata.version("scorescope"), *(str(getattr(material, name)) for name in HOW_MUCH)]
     return hashlib.sha256(json.dumps([said, fingerprint(brought, argument="material")]).encode()).hexdigest()
 

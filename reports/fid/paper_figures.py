@@ -1,0 +1,132 @@
+"""Figures of the FID instrument that compare sets of images as papers do: a results table as dots, spaces, numbers.
+
+Public through `figures`.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scorescope.data.doors import require_some
+from scorescope.reports.fid.picture_figures import shortened
+from scorescope.reports.page import theme
+
+
+@theme.styled
+def metric_dots(table: pd.DataFrame, less: Sequence[str] = ()) -> Figure:
+    """Metrics of several sets, a panel each: values with their 95 % intervals, hollow where there is none.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of companion tables with columns `set` and `best`: whether a set is marked as the best of its metric.
+    less : sequence of str
+        Metrics that are better where they are lower.
+    """
+    require_some("table", table)
+    groups = list(table.groupby(["metric", "space"], sort=False))
+    sets = list(dict.fromkeys(table["set"]))
+    figure, axes = theme.panels(len(groups), height=0.17 * len(sets) + 0.75, least=1.6, more=0.1, sharex=False)
+    for ax, ((metric, space), rows) in zip(axes, groups, strict=True):
+        _dots(ax, rows.set_index("set").loc[sets])
+        letters = int(14 * theme.width() / theme.abreast(len(groups), 1.6))
+        lines = f"{metric} {'↓' if metric in less else '↑'}", shortened(space, letters)
+        ax.set_title(theme.literal("\n".join(lines)), fontsize=theme.small())
+        theme.few_ticks(ax)
+    theme.legend_above(figure)
+    theme.row_names(axes[0], (shortened(name, 16) for name in sets))
+    axes[0].set_ylim(len(sets) - 0.5, -0.5)
+    return figure
+
+
+def _dots(ax: Axes, rows: pd.DataFrame) -> None:
+    known, best, at = rows[["low", "high"]].notna().all(axis=1), rows["best"], pd.Series(np.arange(len(rows)), rows.index)
+    looks = {
+        "with a 95 % interval": (known & ~best, {"fmt": "o", "color": theme.PALETTE[0]}),
+        "best: its interval lies beyond all others": (best, {"fmt": "*", "color": theme.HIGHLIGHT}),
+        "no interval": (~known, {"fmt": "o", "color": theme.PALETTE[0], "fillstyle": "none"}),
+    }
+    for label, (chosen, look) in looks.items():
+        if chosen.any():
+            size = (1.7 if look["fmt"] == "*" else 1) * mpl.rcParams["lines.markersize"]
+            bars = theme.errors(rows[chosen], "value")
+            ax.errorbar(rows["value"][chosen], at[chosen], xerr=bars, label=label, markersize=size, **look)
+
+
+@theme.styled
+def two_spaces(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """Frechet distance in one feature space against that in another, a mark a set.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of companion tables of the metrics FD and FD without bias in two spaces, with a column `set`.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
+    """
+    require_some("table", table)
+    spaces = list(dict.fromkeys(table["space"]))
+    figure, ax = theme.new_figure(2.7, ax=ax)
+    for place, (name, rows) in enumerate(table.groupby("set", sort=False)):
+        look = theme.series(place)
+        for without in (False, True):
+            kind = rows[rows["metric"].str.endswith("without bias") == without].set_index("space").loc[spaces]
+            _point(ax, kind, look, theme.literal(shortened(name, 24)) if without else None)
+    for space, line in zip(spaces, (ax.axvline, ax.axhline), strict=True):
+        for floor in table.loc[table["space"] == space, "floor"].replace(0.0, np.nan).dropna().unique():
+            line(floor, color=theme.REFERENCE, linestyle=":", linewidth=0.7 * mpl.rcParams["lines.linewidth"])
+    ax.plot([], [], "o", color=theme.REFERENCE, fillstyle="none", label="as measured")
+    theme.reference_key(ax, "floor of what is measured")
+    first, second = (f"Frechet distance,\n{theme.literal(shortened(space, 34))}" for space in spaces)
+    ax.set(xlabel=first, ylabel=second)
+    theme.few_ticks(ax)
+    theme.legend(ax)
+    return figure
+
+
+def _point(ax: Axes, rows: pd.DataFrame, look: theme.Look, name: str | None) -> None:
+    """A set's distances in both spaces: without bias, filled and with a name, or as measured."""
+    if rows["value"].isna().any():
+        return
+    x, y = rows["value"]
+    if name is None:
+        ax.plot(x, y, look.marker, color=look.color, fillstyle="none")
+        return
+    bars = theme.errors(rows, "value")
+    ax.errorbar([x], [y], xerr=bars[:, :1], yerr=bars[:, 1:], label=name, color=look.color, fmt=look.marker)
+
+
+@theme.styled
+def infinity(points: pd.DataFrame, fits: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """Frechet distance against 1/n with the line through it, and its value with interval at infinitely many images.
+
+    Parameters
+    ----------
+    points : DataFrame
+        Columns set, n and value.
+    fits : DataFrame
+        Columns set, value, low, high, slope and slope_one_law: a line a set.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
+    """
+    require_some("fits", fits)
+    figure, ax = theme.new_figure(2.7, ax=ax)
+    ends = np.array([0.0, 1 / points["n"].min()])
+    for place, (_, fit) in enumerate(fits.iterrows()):
+        look, rows = theme.series(place), points[points["set"] == fit["set"]]
+        name = theme.literal(shortened(fit["set"], 24))
+        ax.plot(1 / rows["n"], rows["value"], look.marker, color=look.color, alpha=0.6, fillstyle="none")
+        ax.plot(ends, fit["value"] + fit["slope"] * ends, color=look.color, linewidth=0.7)
+        ax.plot(ends, fit["value"] + fit["slope_one_law"] * ends, color=look.color, linestyle=":")
+        bar = theme.errors(fits.iloc[[place]], "value")
+        beside = -0.03 * (place + 1) * ends[1]  # intervals that would lie on each other at 0
+        ax.errorbar([beside], [fit["value"]], yerr=bar, color=look.color, fmt=look.marker, label=name)
+    theme.reference_key(ax, "slope of two sets of one law")
+    ax.set(xlabel="1 / number of generated images", ylabel="Frechet distance")
+    theme.few_ticks(ax)
+    theme.legend(ax)
+    return figure
