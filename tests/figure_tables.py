@@ -136,6 +136,15 @@ def infinity():
     return pd.concat(points, ignore_index=True), with_ends(fits, "value")
 
 
+def matched():
+    counts = [0, 0, 1, 2, 5, 1, 2, 5]
+    arms = ["equal weights", "other real images", *["top"] * 3, *["middle"] * 3]
+    values = [2.2, 0.3, 2.1, 2.0, 1.9, 2.2, 2.2, 2.1]
+    rows = pd.DataFrame({"arm": arms, "ranks": arms, "count": counts, "value": values})
+    parts = [rows.assign(metric=metric) for metric in ("FD", "second FD")]
+    return with_ends(pd.concat(parts, ignore_index=True), "value")
+
+
 def classes():
     names = [f"class {'of a long name ' * (k % 3)}{k}" for k in range(10)]
     return pd.DataFrame({"class_index": range(10), "class_name": names, "n_fake": 34, "gap": 0.01, "gap_low": -0.04,
@@ -273,6 +282,7 @@ CASES = {
     "fid.metric_dots": ((of_sets(), ["FD", "FD without bias"]), {}),
     "fid.two_spaces": ((distances(),), {}),
     "fid.infinity": (infinity(), {}),
+    "fid.matched_classes": ((matched(), ("digits classifier", "gray pixels 8 x 8")), {}),
     "fid.contributions": ((FEATURES, SPECTRUM), {}),
     "fid.class_gaps": ((classes(),), {}),
     "fid.class_shares": ((class_shares(),), {}),

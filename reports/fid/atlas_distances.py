@@ -125,7 +125,7 @@ def draw_distances(numbers: Numbers, **how: Any) -> Figure:
 def space_numbers(material: Material) -> Numbers:
     """The same, of two spaces."""
     study, found = study_of(material), distance_numbers(material)
-    why = "" if study.second else f"there is one feature space: {study.no_images}"
+    why = "" if study.second else f"there is one feature space: {study.no_images.rstrip('.')}"
     return Numbers(found.tables, facts=found.facts, why=why)
 
 

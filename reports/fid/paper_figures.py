@@ -44,7 +44,11 @@ def metric_dots(table: pd.DataFrame, less: Sequence[str] = ()) -> Figure:
 
 
 def _dots(ax: Axes, rows: pd.DataFrame) -> None:
-    known, best, at = rows[["low", "high"]].notna().all(axis=1), rows["best"], pd.Series(np.arange(len(rows)), rows.index)
+    known, best, at = (
+        rows[["low", "high"]].notna().all(axis=1),
+        rows["best"],
+        pd.Series(np.arange(len(rows)), rows.index),
+    )
     looks = {
         "with a 95 % interval": (known & ~best, {"fmt": "o", "color": theme.PALETTE[0]}),
         "best: its interval lies beyond all others": (best, {"fmt": "*", "color": theme.HIGHLIGHT}),
@@ -129,4 +133,35 @@ def infinity(points: pd.DataFrame, fits: pd.DataFrame, *, ax: Axes | None = None
     ax.set(xlabel="1 / number of generated images", ylabel="Frechet distance")
     theme.few_ticks(ax)
     theme.legend(ax)
+    return figure
+
+
+@theme.styled
+def matched_classes(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
+    """Frechet distance in two spaces against how many classes an image are matched.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of a gaming audit with columns `ranks`, which classes were matched, and `count`, how many; 0 for others.
+    spaces : (str, str)
+        Names of both feature spaces.
+    """
+    require_some("table", table)
+    figure, axes = theme.panels(2, height=2.0, least=2.6, more=0.5, sharey=False)
+    for ax, metric, space in zip(axes, ("FD", "second FD"), spaces, strict=True):
+        rows = theme.rows_where(table, "metric", metric)
+        matched = rows[rows["count"] > 0]
+        for place, (ranks, part) in enumerate(matched.groupby("ranks", sort=False)):
+            look = theme.series(place)
+            bars = theme.errors(part, "value")
+            ax.errorbar(part["count"], part["value"], yerr=bars, label=f"{ranks} N", marker=look.marker, **look.line)
+        for (_, other), style in zip(rows[rows["count"] == 0].iterrows(), ("--", ":"), strict=False):
+            ax.axhline(other["value"], color=theme.REFERENCE, linestyle=style, label=other["arm"])
+        counts = sorted(matched["count"].unique())
+        ax.set(xscale="log", ylabel="Frechet distance", title=theme.literal(space))
+        ax.set_xticks(counts, [str(n) for n in counts], minor=False)
+        ax.set_xticks([], minor=True)
+    axes[-1].set_xlabel("classes matched an image, N")
+    theme.legend_above(figure)
     return figure
