@@ -145,6 +145,12 @@ def matched():
     return with_ends(pd.concat(parts, ignore_index=True), "value")
 
 
+def nearest():
+    parts = [pd.DataFrame({"what": what, "distance": first + 0.1 * np.arange(20)})
+             for what, first in (("samples", 0.9), ("held out", 1.0))]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
 def classes():
     names = [f"class {'of a long name ' * (k % 3)}{k}" for k in range(10)]
     return pd.DataFrame({"class_index": range(10), "class_name": names, "n_fake": 34, "gap": 0.01, "gap_low": -0.04,
@@ -283,6 +289,8 @@ CASES = {
     "fid.two_spaces": ((distances(),), {}),
     "fid.infinity": (infinity(), {}),
     "fid.matched_classes": ((matched(), ("digits classifier", "gray pixels 8 x 8")), {}),
+    "fid.nearest_training_images": (
+        (nearest(), 1.1), {"pictures": {name: np.stack(IMAGES) / 255 for name in ("sample", "nearest")}}),
     "fid.contributions": ((FEATURES, SPECTRUM), {}),
     "fid.class_gaps": ((classes(),), {}),
     "fid.class_shares": ((class_shares(),), {}),

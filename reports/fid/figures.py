@@ -19,13 +19,20 @@ from matplotlib.figure import Figure
 
 from scorescope.analysis.fid.gaming import PLAIN, REAL
 from scorescope.data.doors import require_some
-from scorescope.reports.fid.paper_figures import infinity, matched_classes, metric_dots, two_spaces
+from scorescope.reports.fid.paper_figures import (
+    infinity,
+    matched_classes,
+    metric_dots,
+    nearest_training_images,
+    two_spaces,
+)
 from scorescope.reports.fid.picture_figures import extremes, heatmaps, occlusions, outlined_maps, shortened
 from scorescope.reports.page import theme
 
 __all__ = [
     "audit", "class_gaps", "class_shares", "contributions", "distances", "extremes", "heatmaps", "infinity",
-    "matched_classes", "metric_dots", "occlusions", "outlined_maps", "region_shares", "two_spaces",
+    "matched_classes", "metric_dots", "nearest_training_images", "occlusions", "outlined_maps", "region_shares",
+    "two_spaces",
 ]  # fmt: skip
 CLASSES = 25  # in a histogram, as published
 

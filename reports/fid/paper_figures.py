@@ -3,17 +3,23 @@
 Public through `figures`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from scorescope.data.doors import require_some
 from scorescope.reports.fid.picture_figures import shortened
 from scorescope.reports.page import theme
+from scorescope.reports.page.strips import strips_below
+
+BINS = 30
 
 
 @theme.styled
@@ -164,4 +170,33 @@ def matched_classes(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
         ax.set_xticks([], minor=True)
     axes[-1].set_xlabel("classes matched an image, N")
     theme.legend_above(figure)
+    return figure
+
+
+@theme.styled
+def nearest_training_images(
+    table: pd.DataFrame, limit: float, pictures: Mapping[str, NDArray[Any]] = MappingProxyType({})
+) -> Figure:
+    """Histograms of the distance to the nearest training image, and rows of pictures below.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Declared in `NEAREST_IMAGES`.
+    limit : float
+        A distance to compare with, dotted.
+    pictures : mapping of str to ndarray, shape (n, y, x, 1 or 3)
+        Rows of pictures in [0, 1] by their label.
+    """
+    require_some("table", table)
+    figure, ax = strips_below(2.2, pictures) if pictures else theme.new_figure(2.4)
+    edges = np.linspace(0, table["distance"].max() * 1.0001 or 1.0, BINS + 1)
+    for place, (name, rows) in enumerate(table.groupby("what", sort=False)):
+        heights = np.histogram(rows["distance"], edges)[0] / len(rows)
+        ax.stairs(heights, edges, label=theme.literal(name), **theme.series(place).line)
+    ax.axvline(limit, color=theme.REFERENCE, linestyle=":", label="5 % quantile")
+    ax.set(
+        xlabel="distance to the nearest training image (units of data)", ylabel="share of the images", xlim=(0, None)
+    )
+    ax.legend(loc="upper left")
     return figure

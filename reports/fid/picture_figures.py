@@ -173,6 +173,8 @@ def _blocks(
     for block, start in enumerate(starts):
         places = slice(start, start + columns)
         lines = axes[block * rows : (block + 1) * rows]
+        for ax in lines[:, len(pictures[places]) :].flat:
+            ax.set_axis_off()
         for ax, picture in zip(lines[0], pictures[places], strict=False):
             theme.show_picture(ax, picture)
         for ax, title in zip(lines[0], titles[places], strict=False):

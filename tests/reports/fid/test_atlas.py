@@ -8,6 +8,7 @@ import pytest
 from tests.atlas_material import EQUAL, OTHER, SCALE, SHIFT, image_set, toy_images, toy_material
 
 from scorescope.analysis.fid import frechet_distance
+from scorescope.probes.guidance import CFG
 from scorescope.reports.atlas import find_entry, make
 from scorescope.reports.fid.atlas_distances import looked_into
 
@@ -155,6 +156,19 @@ def test_fid_topn_curve():
     assert rows.loc["equal weights", "effective_size"] == 240
     assert rows.loc["top-1", "high"] < rows.loc["equal weights", "value"]
     assert set(rows["count"]) == {0, 1, 2, 3} and set(rows["ranks"]) >= {"top", "middle"}
+
+
+def test_nearest_training_image():
+    """Samples that are training images have distance 0; of the exact law as many are near as of held-out images."""
+    material = toy_material(count=240, steps=12)
+    (setting,) = material.sweep({"CFG": CFG(1.0)})
+    found = numbers("nearest-training-image", material)
+    assert found.facts["low"] < 0.08 and found.facts["high"] > 0.05
+    means = found.tables["summary"].set_index("what")["mean"]
+    assert means["samples"] == pytest.approx(means["held out"], rel=0.05)
+    copied = replace(material, data=replace(material.data, train=setting.run.samples, labels=None))
+    rows = numbers("nearest-training-image", copied).tables["distances"].query("what == 'samples'")
+    assert (rows["distance"] == 0).all() and (rows["nearest"] == rows["image"]).all()
 
 
 def test_what_cannot_be_drawn_says_why():
