@@ -195,8 +195,7 @@ def nearest_training_images(
         heights = np.histogram(rows["distance"], edges)[0] / len(rows)
         ax.stairs(heights, edges, label=theme.literal(name), **theme.series(place).line)
     ax.axvline(limit, color=theme.REFERENCE, linestyle=":", label="5 % quantile")
-    ax.set(
-        xlabel="distance to the nearest training image (units of data)", ylabel="share of the images", xlim=(0, None)
-    )
+    name = theme.folded("distance to the nearest training image (units of data)", int(14 * theme.width()))
+    ax.set(xlabel=name, ylabel="share of the images", xlim=(0, None))
     ax.legend(loc="upper left")
     return figure

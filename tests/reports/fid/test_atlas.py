@@ -160,7 +160,7 @@ def test_fid_topn_curve():
 
 def test_nearest_training_image():
     """Samples that are training images have distance 0; of the exact law as many are near as of held-out images."""
-    material = toy_material(count=240, steps=12)
+    material = toy_material(count=240, steps=40)
     (setting,) = material.sweep({"CFG": CFG(1.0)})
     found = numbers("nearest-training-image", material)
     assert found.facts["low"] < 0.08 and found.facts["high"] > 0.05
