@@ -296,6 +296,9 @@ CASES = {
     "fid.class_shares": ((class_shares(),), {}),
     "fid.region_shares": ((with_ends(REGIONS, "sensitivity_share"),), {}),
     "fid.audit": ((audit(), ("digits classifier", "gray pixels 8 x 8")), {}),
+    "fid.overview": (
+        ({"distances": distances(), "classes": classes(), "audit": audit()}, ("digits classifier", "pixels"),
+         {"regions": "the images come without masks (--masks)"}), {}),
     "fid.extremes": ((IMAGES, IMAGES, [0.0123] * 6, [-0.0456] * 6), {"names": ["a long class name"] * 12}),
     "fid.heatmaps": ((IMAGES, MAPS**2, MAPS, HEADS), {}),
     "fid.outlined_maps": ((IMAGES, [MAPS > 0.5], [MAPS**2], ["accessory\nnetwork"], HEADS), {}),

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.atlas_material import EQUAL, OTHER, SCALE, SHIFT, image_set, toy_images, toy_material
 
@@ -169,6 +170,21 @@ def test_nearest_training_image():
     copied = replace(material, data=replace(material.data, train=setting.run.samples, labels=None))
     rows = numbers("nearest-training-image", copied).tables["distances"].query("what == 'samples'")
     assert (rows["distance"] == 0).all() and (rows["nearest"] == rows["image"]).all()
+
+
+def test_fid_page():
+    """The tables are those of the figures of one panel; of images without masks the other panels remain."""
+    found = numbers("fid-page").tables
+    parts = {"distances": "fid-error-bars", "classes": "fid-class-gaps", "regions": "fid-region-shares"}
+    for name, entry in parts.items():
+        pd.testing.assert_frame_equal(found[name], numbers(entry).tables[name])
+    matched = numbers("fid-histogram-matching").tables["audit"]
+    pd.testing.assert_frame_equal(
+        found["audit"][found["audit"]["arm"].isin(matched["arm"])].reset_index(drop=True), matched
+    )
+    bare = toy_material(images=lambda: replace(toy_images(), masks=[]))
+    made = make(find_entry("fid-page"), bare)
+    assert "regions" not in made.numbers.tables and "without masks" in made.figure.axes[2].texts[0].get_text()
 
 
 def test_what_cannot_be_drawn_says_why():
