@@ -150,6 +150,34 @@ def distances():
     return table.assign(scatter_low=table["low"], scatter_high=table["high"])
 
 
+def of_sets():
+    """The metrics of a results table; only the first set is best in one."""
+    table = distances().query("set != 'other real'")
+    return table.assign(best=(table["set"] == "w = 1") & (table["space"] == "digits classifier"))
+
+
+def infinity():
+    fits = pd.DataFrame({"set": ["w = 1", "w = 4"], "value": [0.4, 1.4], "slope": 30.0, "slope_one_law": [25.0, 20.0]})
+    points = [pd.DataFrame({"set": name, "n": [256, 384, 512], "value": at + np.array([0.12, 0.08, 0.06])})
+              for name, at in (("w = 1", 0.4), ("w = 4", 1.4))]  # fmt: skip
+    return pd.concat(points, ignore_index=True), with_ends(fits, "value")
+
+
+def matched():
+    counts = [0, 0, 1, 2, 5, 1, 2, 5]
+    arms = ["equal weights", "other real images", *["top"] * 3, *["middle"] * 3]
+    values = [2.2, 0.3, 2.1, 2.0, 1.9, 2.2, 2.2, 2.1]
+    rows = pd.DataFrame({"arm": arms, "ranks": arms, "count": counts, "value": values})
+    parts = [rows.assign(metric=metric) for metric in ("FD", "second FD")]
+    return with_ends(pd.concat(parts, ignore_index=True), "value")
+
+
+def nearest():
+    parts = [pd.DataFrame({"what": what, "distance": first + 0.1 * np.arange(20)})
+             for what, first in (("samples", 0.9), ("held out", 1.0))]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
 def classes():
     names = [f"class {'of a long name ' * (k % 3)}{k}" for k in range(10)]
     return pd.DataFrame({"class_index": range(10), "class_name": names, "n_fake": 34, "gap": 0.01, "gap_low": -0.04,
@@ -370,11 +398,20 @@ CASES = {
     "gaussian.same_seeds": (({name: pictures(8) for name in ("network", "gaussian", "k-means 10", "training set")},),
                             {"first": 0, "value_range": (-1.0, 1.0)}),
     "fid.distances": ((distances(),), {}),
+    "fid.metric_dots": ((of_sets(), ["FD", "FD without bias"]), {}),
+    "fid.two_spaces": ((distances(),), {}),
+    "fid.infinity": (infinity(), {}),
+    "fid.matched_classes": ((matched(), ("digits classifier", "gray pixels 8 x 8")), {}),
+    "fid.nearest_training_images": (
+        (nearest(), 1.1), {"pictures": {name: np.stack(IMAGES) / 255 for name in ("sample", "nearest")}}),
     "fid.contributions": ((FEATURES, SPECTRUM), {}),
     "fid.class_gaps": ((classes(),), {}),
     "fid.class_shares": ((class_shares(),), {}),
     "fid.region_shares": ((with_ends(REGIONS, "sensitivity_share"),), {}),
     "fid.audit": ((audit(), ("digits classifier", "gray pixels 8 x 8")), {}),
+    "fid.overview": (
+        ({"distances": distances(), "classes": classes(), "audit": audit()}, ("digits classifier", "pixels"),
+         {"regions": "the images come without masks (--masks)"}), {}),
     "fid.extremes": ((IMAGES, IMAGES, [0.0123] * 6, [-0.0456] * 6), {"names": ["a long class name"] * 12}),
     "fid.heatmaps": ((IMAGES, MAPS**2, MAPS, HEADS), {}),
     "fid.outlined_maps": ((IMAGES, [MAPS > 0.5], [MAPS**2], ["accessory\nnetwork"], HEADS), {}),

@@ -3,6 +3,7 @@
     class_agreement(samples, labels, train=digits.train, held_out=digits.held_out)
     attribute_agreement(scorer, {"samples": (samples, labels), "held out": (images, labels)})
     nearest_distances({"samples": samples, "held out": digits.held_out.images}, digits.train.images)
+    nearest_images({"samples": samples}, digits.train.images)          # the same, image by image
     error_by_sigma(denoiser, digits.train, digits.held_out, sigmas)
 
 Real held-out images belong beside the samples: they say what can be had.
@@ -46,6 +47,16 @@ DISTANCES = Schema(
         Column("quantile05", float, "data", "5 % quantile of that distance"),
         Column("median", float, "data", "its median"),
         Column("nearer_share", float, "1", "share nearer than the 5 % quantile of the reference images"),
+    ),
+)
+
+NEAREST_IMAGES = Schema(
+    "nearest_images",
+    (
+        Column("what", str, "", "which images"),
+        Column("image", int, "", "row of these"),
+        Column("distance", float, "data", "L2 distance to the nearest training image"),
+        Column("nearest", int, "", "row of that one"),
     ),
 )
 
@@ -177,13 +188,40 @@ def nearest_distances(sets: Mapping[str, Tensor], train: Tensor, *, reference: s
     """
     if reference not in sets:
         raise InputError("reference", found=repr(reference), expected=f"one of {list(sets)}")
-    found = {name: _nearest(images, train) for name, images in sets.items()}
+    each = nearest_images(sets, train)
+    found = {name: each.loc[each["what"] == name, "distance"].to_numpy() for name in sets}
     limit = float(np.quantile(found[reference], 0.05))
     rows = [
         (name, len(d), float(d.mean()), float(np.quantile(d, 0.05)), float(np.median(d)), float((d < limit).mean()))
         for name, d in found.items()
     ]
     return DISTANCES.check(pd.DataFrame(rows, columns=DISTANCES.names))
+
+
+@checked
+def nearest_images(sets: Mapping[str, Tensor], train: Tensor) -> pd.DataFrame:
+    """The nearest training image of every image, by the L2 distance of all values.
+
+    Parameters
+    ----------
+    sets : mapping of str to Tensor, shape (n, *shape)
+        Images by name.
+    train : Tensor, shape (m, *shape)
+        Training images.
+
+    Returns
+    -------
+    DataFrame
+        Columns declared in `NEAREST_IMAGES`, in the order of the images.
+    """
+    parts = []
+    for name, images in sets.items():
+        # by way of inner products a small distance of float32 images would lose its digits
+        mode = "donot_use_mm_for_euclid_dist"
+        found = torch.cdist(images.flatten(1), train.flatten(1), compute_mode=mode).min(1)
+        columns = {"distance": found.values.cpu().numpy(), "nearest": found.indices.cpu().numpy()}
+        parts.append(pd.DataFrame({"what": name, "image": np.arange(len(images)), **columns}))
+    return NEAREST_IMAGES.check(pd.concat(parts, ignore_index=True).astype({"distance": float}))
 
 
 @checked
@@ -219,12 +257,6 @@ def error_by_sigma(
         rows = pd.DataFrame({"images": name, "sigma": levels, "sample": sample, "error": errors})
         tables.append(summarise_by(rows, by=["images", "sigma"], quantities=["error"]))
     return DENOISING_ERRORS.check(pd.concat(tables, ignore_index=True)[DENOISING_ERRORS.names])
-
-
-def _nearest(images: Tensor, train: Tensor) -> np.ndarray:
-    # by way of inner products a small distance of float32 images would lose its digits
-    mode = "donot_use_mm_for_euclid_dist"
-    return torch.cdist(images.flatten(1), train.flatten(1), compute_mode=mode).amin(1).cpu().numpy()
 
 
 def _flat(images: Tensor) -> np.ndarray:

@@ -62,8 +62,8 @@ class Made:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The figure's own table."""
-        return next(iter(self.numbers.tables.values()))
+        """The figure's own table; empty where there is nothing to draw."""
+        return next(iter(self.numbers.tables.values()), pd.DataFrame())
 
     @checked
     def save(self, folder: Path | str, *, formats: tuple[str, ...] = (".pdf",)) -> list[Path]:
@@ -212,7 +212,7 @@ def drawn(entry: Entry, numbers: Numbers, style: str | Style) -> Figure:
 def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
     """The caption's sentences: what is shown, how it was measured, where it is from, what differs."""
     facts = {**material.facts, **numbers.facts}
-    parts = [entry.caption.format(**facts)]
+    parts = [f"Nothing to draw: {numbers.why}." if numbers.why else entry.caption.format(**facts)]
     if material.model is None and material.traces:
         parts.append("{n} recorded samples.".format(**facts))
     elif entry.calls_of(material):

@@ -8,7 +8,7 @@ Each takes `style=`, and those of one panel `ax=`: see `theme`. In the order of 
 regions, choice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -19,14 +19,24 @@ from matplotlib.figure import Figure
 
 from scorescope.analysis.fid.gaming import PLAIN, REAL
 from scorescope.data.doors import require_some
+from scorescope.reports.fid.paper_figures import (
+    infinity,
+    matched_classes,
+    metric_dots,
+    nearest_training_images,
+    two_spaces,
+)
 from scorescope.reports.fid.picture_figures import extremes, heatmaps, occlusions, outlined_maps, shortened
 from scorescope.reports.page import theme
 
 __all__ = [
-    "audit", "class_gaps", "class_shares", "contributions", "distances", "extremes", "heatmaps", "occlusions",
-    "outlined_maps", "region_shares",
+    "audit", "class_gaps", "class_shares", "contributions", "distances", "extremes", "heatmaps", "infinity",
+    "matched_classes", "metric_dots", "nearest_training_images", "occlusions", "outlined_maps", "overview",
+    "region_shares",
+    "two_spaces",
 ]  # fmt: skip
 CLASSES = 25  # in a histogram, as published
+GAP = "share of generated − share of real"
 
 
 @theme.styled
@@ -109,15 +119,19 @@ def class_gaps(table: pd.DataFrame) -> Figure:
     rows = table.assign(removal=table["removal_change"], **removal).head(12).iloc[::-1]
     height = 0.2 * len(rows) + 0.6
     figure, (left, right) = theme.panels(2, height=height, least=2.6, more=0.1, sharex=False)
-    at = np.arange(len(rows))
-    gap, removal_label = "share of generated − share of real", "change of FD without one image (first order)"
-    for ax, value, label in ((left, "gap", gap), (right, "removal", removal_label)):
-        ax.errorbar(rows[value], at, xerr=theme.errors(rows, value), fmt="o", color=theme.PALETTE[0])
-        ax.axvline(0, color=theme.REFERENCE, linestyle=":")
-        ax.set(xlabel=theme.folded(label, 32))
-        theme.few_ticks(ax)
+    for ax, value, label in ((left, "gap", GAP), (right, "removal", "change of FD without one image (first order)")):
+        _rows_about_0(ax, rows, value, label)
     theme.row_names(left, (shortened(name, 24) for name in rows["class_name"]))
     return figure
+
+
+def _rows_about_0(ax: Axes, rows: pd.DataFrame, value: str, label: str) -> None:
+    """A value of every row with its interval, beside none."""
+    bars = theme.errors(rows, value)
+    ax.errorbar(rows[value], np.arange(len(rows)), xerr=bars, fmt="o", color=theme.PALETTE[0])
+    ax.axvline(0, color=theme.REFERENCE, linestyle=":")
+    ax.set(xlabel=theme.folded(label, 32))
+    theme.few_ticks(ax)
 
 
 @theme.styled
@@ -204,24 +218,83 @@ def audit(table: pd.DataFrame, spaces: tuple[str, str]) -> Figure:
     require_some("table", table)
     arms = list(dict.fromkeys(table["arm"]))[::-1]
     figure, axes = theme.panels(2, height=0.42 * len(arms) + 0.5, least=2.6, more=0.1, sharex=False)
-    at = np.arange(len(arms))
-    for ax, metric, space, color in zip(
-        axes, ("FD", "second FD"), spaces, (theme.PALETTE[0], theme.PALETTE[3]), strict=True
-    ):
-        rows = table[table["metric"] == metric].set_index("arm").loc[arms]
-        ax.barh(at, rows["value"], color=color, height=0.6, **_bars(rows, "value", axis="x"))
-        ends = rows["high"].fillna(rows["value"])
-        for place, (end, change) in enumerate(zip(ends, rows["change"], strict=True)):
-            text = "other n" if np.isnan(change) else f"{change:+.0%}"
-            ax.annotate(text, (end, place), xytext=(5, 0), textcoords="offset points", va="center")
-        ax.set(xlabel=f"Frechet distance, {theme.literal(space)}", xlim=(0, 1.3 * float(ends.max())))
-        theme.few_ticks(ax)
-        floor = rows[(rows.index == REAL) & (rows["n"] == rows["n"].max()) & (rows["n"] == rows["n"].min())]
-        for value in floor["value"]:  # of the same numbers of images as all arms, or none
-            ax.axvline(value, color=theme.REFERENCE, linestyle=":")
-    sizes = table[table["metric"] == "FD"].set_index("arm").loc[arms]
-    axes[0].set_yticks(at, [_arm_label(row) for row in sizes.reset_index().to_dict("records")])
+    looks = ("FD", theme.PALETTE[0]), ("second FD", theme.PALETTE[3])
+    for ax, space, (metric, color) in zip(axes, spaces, looks, strict=True):
+        _arms(ax, table[table["metric"] == metric].set_index("arm").loc[arms], color, space)
+    _arm_names(axes[0], table, arms)
     return figure
+
+
+def _arms(ax: Axes, rows: pd.DataFrame, color: str, space: str) -> None:
+    """Bars of an audit in one space, with their changes."""
+    ax.barh(np.arange(len(rows)), rows["value"], color=color, height=0.6, **_bars(rows, "value", axis="x"))
+    ends = rows["high"].fillna(rows["value"])
+    for place, (end, change) in enumerate(zip(ends, rows["change"], strict=True)):
+        text = "other n" if np.isnan(change) else f"{change:+.0%}"
+        ax.annotate(text, (end, place), xytext=(5, 0), textcoords="offset points", va="center")
+    ax.set(xlabel=f"Frechet distance, {theme.literal(space)}", xlim=(0, 1.3 * float(ends.max())))
+    theme.few_ticks(ax)
+    floor = rows[(rows.index == REAL) & (rows["n"] == rows["n"].max()) & (rows["n"] == rows["n"].min())]
+    for value in floor["value"]:  # of the same numbers of images as all arms, or none
+        ax.axvline(value, color=theme.REFERENCE, linestyle=":")
+
+
+def _arm_names(ax: Axes, table: pd.DataFrame, arms: Sequence[str]) -> None:
+    sizes = table[table["metric"] == "FD"].set_index("arm").loc[arms]
+    ax.set_yticks(np.arange(len(arms)), [_arm_label(row) for row in sizes.reset_index().to_dict("records")])
+
+
+@theme.styled
+def overview(tables: Mapping[str, pd.DataFrame], spaces: tuple[str, str], missing: Mapping[str, str]) -> Figure:
+    """Four panels with letters: distances, gaps of classes, regions, choices; one that is missing says why.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        Those of `distances`, `class_gaps`, `region_shares` and `audit`, by `distances`, `classes`, `regions`, `audit`.
+    spaces : (str, str)
+        Names of both feature spaces.
+    missing : mapping of str to str
+        Why a table of these names is not there.
+    """
+    panels = {
+        "distances": ("Frechet distances", lambda ax, table: _judged_distances(ax, table, spaces[0])),
+        "classes": ("classes", _gaps),
+        "regions": ("sensitivity by region", lambda ax, table: region_shares(table, ax=ax)),
+        "audit": ("choosing among images", lambda ax, table: _judged_arms(ax, table, spaces[0])),
+    }
+    figure, axes = theme.panels(len(panels), height=2.3, least=3.0, more=0.1, sharex=False, sharey=False)
+    for ax, letter, (name, (title, draw)) in zip(axes, "abcd", panels.items(), strict=True):
+        if name in missing:
+            ax.set_axis_off()
+            ax.text(0.5, 0.5, theme.folded(theme.literal(missing[name]), 40), ha="center", transform=ax.transAxes)
+        else:
+            draw(ax, tables[name])
+        ax.set_title(f"({letter}) {title}", loc="left")
+    return figure
+
+
+def _judged_distances(ax: Axes, table: pd.DataFrame, space: str) -> None:
+    """Distances in the judged space, by the names of the sets alone."""
+    rows = table[table["space"] == space]
+    _distances(ax, rows)
+    names = list(dict.fromkeys(rows["set"]))
+    ax.set_xticks(np.arange(len(names)), [theme.folded(theme.literal(shortened(name, 16)), 8) for name in names])
+    ax.set_ylabel("Frechet distance")
+
+
+def _gaps(ax: Axes, table: pd.DataFrame) -> None:
+    """The classes with the largest gaps."""
+    rows = table.head(8).iloc[::-1]
+    _rows_about_0(ax, rows, "gap", GAP)
+    theme.row_names(ax, (shortened(name, 16) for name in rows["class_name"]))
+
+
+def _judged_arms(ax: Axes, table: pd.DataFrame, space: str) -> None:
+    """An audit in the judged space."""
+    arms = list(dict.fromkeys(table["arm"]))[::-1]
+    _arms(ax, table[table["metric"] == "FD"].set_index("arm").loc[arms], theme.PALETTE[0], space)
+    theme.row_names(ax, (theme.folded(arm, 12) for arm in arms))
 
 
 def _arm_label(row: Mapping[Any, Any]) -> str:

@@ -160,7 +160,7 @@ def _blocks(
     -------
     Figure
     list of (slice, ndarray of Axes)
-        Which images stand in a block of rows, and its axes, shape (1 + labels, images).
+        Which images stand in a block of rows, and its axes, shape (1 + labels, columns): the last may have more.
     """
     columns = _fitting_columns(len(pictures), titles)
     starts, rows = range(0, len(pictures), columns), 1 + len(labels)
@@ -172,8 +172,10 @@ def _blocks(
     blocks = []
     for block, start in enumerate(starts):
         places = slice(start, start + columns)
-        lines = axes[block * rows : (block + 1) * rows, : len(pictures[places])]
-        for ax, picture in zip(lines[0], pictures[places], strict=True):
+        lines = axes[block * rows : (block + 1) * rows]
+        for ax in lines[:, len(pictures[places]) :].flat:
+            ax.set_axis_off()
+        for ax, picture in zip(lines[0], pictures[places], strict=False):
             theme.show_picture(ax, picture)
         for ax, title in zip(lines[0], titles[places], strict=False):
             _head(ax, title, columns)
@@ -203,7 +205,7 @@ def _head(ax: Axes, title: str, columns: int, beside: float = BESIDE) -> None:
 
 def _map_row(figure: Figure, line: Sequence[Axes], maps: Floats, **scale: Any) -> Colorbar:
     """A row of maps on one scale, with its bar."""
-    drawn = [ax.imshow(values, **scale) for ax, values in zip(line, maps, strict=True)]
+    drawn = [ax.imshow(values, **scale) for ax, values in zip(line, maps, strict=False)]
     return figure.colorbar(drawn[0], ax=line, fraction=0.02, pad=0.01)
 
 

@@ -60,7 +60,7 @@ def classes_section(view: View) -> Section:
         return Section(text=f"No classes: {view.study.extractor.name} is no classifier.")
     if not isinstance(real, ImageSet) or real.first.top1 is None:
         return Section(text=f"No histograms: {view.study.no_images}")
-    arms, notes = _arms(view)
+    arms, notes = arms_of(view)
     weights = {name: how.weights if isinstance(how, HistogramMatch) else how for name, how in arms.items()}
     table = class_shares(fake.top1, real.first.top1, weights, names=view.study.extractor.classes)
     how = "The classes with the largest share in either set. Bars: 95 % intervals (Wilson), of unweighted images."
@@ -134,14 +134,13 @@ def _doubles(real: ImageSet | Reference) -> Floats | Moments:
 
 def audit_section(view: View) -> Section:
     """How far the distance falls by choosing, in draws of one size, and what a second space says of it."""
-    study, fake, real = view.study, view.fake, view.study.real
-    if not isinstance(real, ImageSet):
+    study = view.study
+    if study.no_images:
         return Section(text=f"No audit: {study.no_images}")
-    arms, notes = _arms(view)
+    arms, notes = arms_of(view)
     if not arms:
         return Section(text=" ".join(["No audit.", *notes]))
-    spare = None if study.spare is None else study.spare.pair
-    table = gaming_audit(fake.pair, real.pair, arms, spare=spare, spaces=study.spaces)
+    table = audit_rows(view, arms)
     said = _verdicts(view, table, arms)
     caption = (
         "Labels: change against the random choice. Below each arm its number of images and that of the reference, and "
@@ -157,7 +156,15 @@ def audit_section(view: View) -> Section:
     )
 
 
-def _arms(view: View) -> tuple[Arms, list[str]]:
+def audit_rows(view: View, arms: Mapping[str, Floats | HistogramMatch]) -> pd.DataFrame:
+    """`GAMING_AUDIT` of choices among the generated images, beside other real ones; needs real images."""
+    study = view.study
+    assert isinstance(study.real, ImageSet)
+    spare = None if study.spare is None else study.spare.pair
+    return gaming_audit(view.fake.pair, study.real.pair, arms, spare=spare, spaces=study.spaces)
+
+
+def arms_of(view: View) -> tuple[Arms, list[str]]:
     """How images are chosen, and a sentence on each choice: what it keeps, or why it is not there."""
     n, d = view.size
     arms, notes = _matches(view)

@@ -31,9 +31,8 @@ MARKS = (
 def distances_section(view: View) -> Section:
     """Every metric of every set in both spaces, with intervals and floors."""
     study = view.study
-    parts = [_companions(item, study).assign(set=item.name) for item in study.fakes]
-    table = pd.concat(parts, ignore_index=True)[["set", *COMPANIONS.names]]
-    frechet = table[table["metric"].isin(["FD", WITHOUT_BIAS])].reset_index(drop=True)
+    table = companions(study)
+    frechet = frechet_rows(table)
     figure, reading = figures.distances(frechet), readings.read_distances(frechet, study.spaces)
     known = [text for item in study.image_sets if item is not study.spare and (text := _drawn_by_class(item))]
     said = [f"No KID, neighbours and no distance without bias: {study.no_images}"] if study.no_images else []
@@ -46,6 +45,17 @@ def distances_section(view: View) -> Section:
         ],
         findings=findings.distances(frechet, study.spaces[0], view.fake.name),
     )
+
+
+def companions(study: Study) -> pd.DataFrame:
+    """`COMPANIONS` of every generated set, with a column `set`."""
+    parts = [_companions(item, study).assign(set=item.name) for item in study.fakes]
+    return pd.concat(parts, ignore_index=True)[["set", *COMPANIONS.names]]
+
+
+def frechet_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Of companions the Frechet distances, as measured and without bias."""
+    return table[table["metric"].isin(["FD", WITHOUT_BIAS])].reset_index(drop=True)
 
 
 def _drawn_by_class(item: ImageSet) -> str:

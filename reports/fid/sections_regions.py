@@ -1,6 +1,7 @@
 """Sections of the FID report on regions: heatmaps of single images, shares inside a user's masks, and occlusion."""
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -45,14 +46,14 @@ OCCLUSION = Schema(
 
 def maps_section(view: View) -> Section:
     """Squared and signed maps in closed form, of the images with the largest and smallest influence."""
-    if why := _no_maps(view):
+    if why := no_maps(view):
         return Section(text=f"No maps in closed form: {why}")
     features = view.fake.first.features
-    rows, values = _rows(view)
+    rows, values = extreme_rows(view)
     activations = extract_maps(view.fake.source, view.study.extractor, rows=rows)
     squared = gradient_maps(activations, image_gradients(view.plan, features[rows]))
     signed = influence_maps(view.plan, activations)
-    figure = figures.heatmaps(pictures(view.fake.source, rows), squared, signed, _titles(view, rows, values))
+    figure = figures.heatmaps(pictures(view.fake.source, rows), squared, signed, titles(view, rows, values))
     how = (
         f"Closed form, one colour scale a row, so that images can be compared. {ABOVE} It is minus the mean of the "
         "signed map over the image, divided by the number of images."
@@ -62,21 +63,18 @@ def maps_section(view: View) -> Section:
 
 def masks_section(view: View) -> Section:
     """Share of the sensitivity of all generated images inside the user's masks, beside the masks' share of area."""
-    if why := _no_maps(view):
+    if why := no_maps(view):
         return Section(text=f"No shares inside masks: {why}")
-    maps, covers = _masked(view)
-    table = pd.concat(
-        [mask_summary(maps, cover, region=name, dilate=grown) for name, cover in covers.items() for grown in (0, 1)],
-        ignore_index=True,
-    )
-    bars = table.assign(series=table["grown"].map({0: "mask as given", 1: "grown by one cell"}))
+    maps, covers = masked_maps(view)
+    table = region_rows(maps, covers)
+    bars = as_bars(table)
     names = view.fake.first.names
     single = pd.concat(
         [mask_share(maps, cover).assign(name=names, region=region) for region, cover in covers.items()],
         ignore_index=True,
     )
     plain = table[table["grown"] == 0].reset_index(drop=True)
-    rows, values = _rows(view)
+    rows, values = extreme_rows(view)
     shown = pictures(view.fake.source, rows)
     outlines = [
         [masks.mask(names[r], p.shape[:2], row=int(r)) for r, p in zip(rows, shown, strict=True)]
@@ -84,7 +82,7 @@ def masks_section(view: View) -> Section:
     ]
     how = "Squared maps in closed form, one scale, with the outlines of the masks. " + ABOVE
     outlined = figures.outlined_maps(
-        shown, outlines, [maps[rows]], [view.study.extractor.name], _titles(view, rows, values)
+        shown, outlines, [maps[rows]], [view.study.extractor.name], titles(view, rows, values)
     )
     return Section(
         figures=[
@@ -102,13 +100,25 @@ def masks_section(view: View) -> Section:
     )  # fmt: skip
 
 
+def region_rows(maps: Floats, covers: Mapping[str, Floats]) -> pd.DataFrame:
+    """`REGIONS` of every mask as it is, and grown by one cell."""
+    grown = [(region, cover, cells) for region, cover in covers.items() for cells in (0, 1)]
+    parts = [mask_summary(maps, cover, region=region, dilate=cells) for region, cover, cells in grown]
+    return pd.concat(parts, ignore_index=True)
+
+
+def as_bars(table: pd.DataFrame) -> pd.DataFrame:
+    """The same with a column `series`, as the figure takes them."""
+    return table.assign(series=table["grown"].map({0: "mask as given", 1: "grown by one cell"}))
+
+
 def occlusion_section(view: View) -> Section:
     """Occlusion by captum of the same images: a check on the closed form, and maps for any other network."""
     n, d = view.size
     extractor = view.study.extractor
     if n <= d:
         return Section(text=f"No occlusion: {n} images of {d} features give no gradient to attribute.")
-    rows, values = _rows(view)
+    rows, values = extreme_rows(view)
     shown = pictures(view.fake.source, rows)
     inputs = torch.cat([extractor.prepare(_one(picture, extractor)) for picture in shown])
     if inputs.ndim != 4:
@@ -135,7 +145,7 @@ def occlusion_section(view: View) -> Section:
         "the image's median colour. Occlusion also sees the new edges, and what other regions' features lose. " + ABOVE
     )
     drawn = {"occlusion": occluded} if signed is None else {"closed form": signed, "occlusion": occluded}
-    figure = figures.occlusions(shown, drawn, _titles(view, rows, values))
+    figure = figures.occlusions(shown, drawn, titles(view, rows, values))
     reading = readings.read_occlusion(table, window)
     return Section(
         figures=[ReportFigure("occlusion", figure, reading, how, wide=True)],
@@ -143,14 +153,14 @@ def occlusion_section(view: View) -> Section:
     )
 
 
-def _titles(view: View, rows: NDArray[np.int64], influences: Floats) -> list[str]:
+def titles(view: View, rows: NDArray[np.int64], influences: Floats) -> list[str]:
     """What leaving each image out does to FD, first order, and its top-1 class."""
     changes = [f"{-value / view.size[0]:+.3g}" for value in influences]
     names = view.labels(rows)
     return [f"{change}\n{name}" for change, name in zip(changes, names, strict=True)] if names else changes
 
 
-def _no_maps(view: View) -> str:
+def no_maps(view: View) -> str:
     """Why there are no maps in closed form; empty where there are."""
     n, d = view.size
     if n <= d:
@@ -160,7 +170,7 @@ def _no_maps(view: View) -> str:
     return ""
 
 
-def _rows(view: View) -> tuple[NDArray[np.int64], Floats]:
+def extreme_rows(view: View) -> tuple[NDArray[np.int64], Floats]:
     """Images with the largest and the smallest influence, and those influences."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FirstOrderWarning)  # the page says so with the images
@@ -171,7 +181,7 @@ def _rows(view: View) -> tuple[NDArray[np.int64], Floats]:
     return rows, values[rows]
 
 
-def _masked(view: View) -> tuple[Floats, dict[str, Floats]]:
+def masked_maps(view: View) -> tuple[Floats, dict[str, Floats]]:
     """Squared maps of all generated images, and the cover of their cells by every region, in one pass."""
     features = view.fake.first.features
     maps: list[Floats] = []

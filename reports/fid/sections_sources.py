@@ -141,13 +141,11 @@ def _extremes(
 
 def _classes(view: View, values: Floats) -> Section:
     """Gaps of histograms and influence by class, where the feature network is a classifier."""
-    extractor, real = view.study.extractor, view.study.real
-    fake = view.fake.first.top1
-    if extractor.weight is None or fake is None:
+    if view.study.extractor.weight is None:
         return Section()
-    if not isinstance(real, ImageSet) or real.first.top1 is None:
+    if view.study.no_images:
         return Section(text=f"No gaps of classes: {view.study.no_images}")
-    table = class_table(view.plan, values, fake, real.first.top1, extractor.weight, names=extractor.classes or None)
+    table = class_rows(view, values)
     how = "Top-1 classes of the feature network; 95 % intervals."
     meaning = "; ".join(f"{c.name}: {c.meaning}" for c in CLASSES.columns[5:10])
     return Section(
@@ -155,3 +153,11 @@ def _classes(view: View, values: Floats) -> Section:
         [ReportTable("classes", table, meaning)],
         findings=findings.largest_gap(table),
     )
+
+
+def class_rows(view: View, values: Floats) -> pd.DataFrame:
+    """`CLASSES`, by influences of the images; needs a classifier's features and real images."""
+    extractor, real, fake = view.study.extractor, view.study.real, view.fake.first.top1
+    assert isinstance(real, ImageSet) and real.first.top1 is not None and fake is not None
+    assert extractor.weight is not None
+    return class_table(view.plan, values, fake, real.first.top1, extractor.weight, names=extractor.classes or None)

@@ -16,7 +16,7 @@ from scorescope.data.errors import InputError
 from scorescope.reports.page.numbers import plain
 from scorescope.reports.page.texts import writable
 
-MISSING = "--"
+MISSING, BEST = "--", "_best"
 NO_UNIT = ("", "1")
 PLAIN = (1e-3, 1e5)  # numbers in this range have no power of ten
 _LETTERS = {
@@ -24,6 +24,7 @@ _LETTERS = {
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "σ": r"$\sigma$", "λ": r"$\lambda$", "μ": r"$\mu$", "η": r"$\eta$", "−": "$-$", "–": "--", "±": r"$\pm$",
     "×": r"$\times$", "²": "$^2$", "√": r"$\surd$", "→": r"$\to$", "←": r"$\leftarrow$", "∞": r"$\infty$",
+    "↓": r"$\downarrow$", "↑": r"$\uparrow$",
 }  # fmt: skip
 
 
@@ -35,9 +36,9 @@ def to_latex(table: pd.DataFrame, columns: Sequence[str] = (), *, of: str = "", 
     ----------
     table : DataFrame
         Any table of this package. The interval of `x` is in `x_low` and `x_high`; one in `low` and `high` is that of
-        the column before `low`.
+        the column before `low`. A column `x_best` of truth values says where `x` is bold.
     columns : sequence of str
-        Those that are shown, in this order, without the ends of their intervals; all if empty.
+        Those that are shown, in this order, without the ends of their intervals and what is best; all if empty.
     of : str
         Name of the table as `find_column` has it, where columns of this name have different units in several tables.
     digits : int
@@ -62,11 +63,11 @@ def to_latex(table: pd.DataFrame, columns: Sequence[str] = (), *, of: str = "", 
     require_columns("table", table, list(columns))
     require_some("table", table.columns)
     ends = _intervals(table)
-    inside = {name for pair in ends.values() for name in pair}
+    inside = {name for pair in ends.values() for name in pair} | set(_marks(table).values())
     shown = list(columns) or [str(name) for name in table if name not in inside]
     declared = {name: _declared(name, of) for name in shown}
     head = " & ".join(_head(name, unit) for name, (unit, _) in declared.items())
-    cells = [_cells(table, name, ends.get(name), digits) for name in shown]
+    cells = [_marked(table, name, _cells(table, name, ends.get(name), digits)) for name in shown]
     rows = [" & ".join(row) + r" \\" for row in zip(*cells, strict=True)]
     kinds = "".join("r" if pd.api.types.is_numeric_dtype(table[name]) else "l" for name in shown)
     notes = [f"% {name}: {meaning}" for name, (_, meaning) in declared.items() if meaning]
@@ -114,6 +115,19 @@ def _cells(table: pd.DataFrame, name: str, ends: tuple[str, str] | None, digits:
         for values in zip(table[name], *(table[end] for end in ends), strict=True):
             value, low, high = map(float, values)
             yield _with_interval(value, low, high, digits)
+
+
+def _marks(table: pd.DataFrame) -> dict[str, str]:
+    """The column that says where another is best, of each that has one."""
+    found = {str(name): f"{name}{BEST}" for name in table if f"{name}{BEST}" in table}
+    return {name: best for name, best in found.items() if pd.api.types.is_bool_dtype(table[best])}
+
+
+def _marked(table: pd.DataFrame, name: str, cells: Iterator[str]) -> Iterator[str]:
+    """The same, bold where the table says that it is best."""
+    marks = _marks(table)
+    best = table[marks[name]] if name in marks else [False] * len(table)
+    yield from (rf"\textbf{{{cell}}}" if bold else cell for cell, bold in zip(cells, best, strict=True))
 
 
 def _cell(value: Any, digits: int) -> str:

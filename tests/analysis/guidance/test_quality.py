@@ -10,7 +10,7 @@ from scorescope.analysis.guidance import (
     nearest_distances,
     value_density,
 )
-from scorescope.analysis.guidance.quality import attribute_agreement
+from scorescope.analysis.guidance.quality import attribute_agreement, nearest_images
 from scorescope.data import InputError, load_denoiser, load_digits
 
 
@@ -55,6 +55,13 @@ def test_memorised_samples_are_seen(digits):
     found = found.set_index("what")
     assert found.loc["samples", "nearer_share"] == 1 and found.loc["samples", "mean"] == pytest.approx(0.08, rel=1e-3)
     assert found.loc["held out", "nearer_share"] == pytest.approx(0.05, abs=0.01)
+
+
+def test_the_nearest_is_named(digits):
+    moved = digits.train.images[[7, 3]] + 0.01
+    found = nearest_images({"samples": moved}, digits.train.images)
+    assert found["nearest"].tolist() == [7, 3] and found["image"].tolist() == [0, 1]
+    assert found["distance"].to_numpy() == pytest.approx(0.08, rel=1e-3)
 
 
 def test_errors_of_a_known_denoiser(digits):

@@ -52,6 +52,18 @@ def test_columns_have_their_units_and_meanings():
         to_latex(row(a=1), ["b"])
 
 
+def test_the_best_is_bold():
+    table = pd.DataFrame({"set": ["a", "b"], "FD ↓": [1.0, 2.0], "FD ↓_low": [0.9, 1.9], "FD ↓_high": [1.1, 2.1]})
+    bold = to_latex(table.assign(**{"FD ↓_best": [True, False]}))
+    assert r"FD $\downarrow$ \\" in bold
+    assert cells(table.assign(**{"FD ↓_best": [True, False]})) == [
+        ["a", r"\textbf{1.00 (0.90, 1.10)}"],
+        ["b", "2.00 (1.90, 2.10)"],
+    ]
+    assert cells(table) == [["a", "1.00 (0.90, 1.10)"], ["b", "2.00 (1.90, 2.10)"]]
+    assert cells(row(set=1.0, set_best=0.5)) == [["1", "0.5"]]  # a number is no mark
+
+
 def test_texts_are_shown_letter_by_letter():
     hostile = "a_b & 50 % $x$ #1 {y} ~^\\end{tabular}\n\x1b[31m"
     (line,) = cells(row(text=hostile, more=True, count=3))  # an escaped & parts no cells
