@@ -35,7 +35,7 @@ def direction_section(bench: Workbench) -> Section:
     return Section(
         figures=[
             ReportFigure(
-                "readers", figures.readers_and_movers(readers), readings.readcompare_readers(readers),
+                "readers", figures.readers_and_movers(readers), readings.read_readers(readers),
                 f"Directions of {contrast} at {site}, found on half of the images at σ = {FOUND_AT:g}, read on the "
                 "other half, and added to the same seeds; 95 % intervals over images and over seeds. Moves: more than "
                 "random directions do and than the same recipe's of shuffled labels (t, one-sided, 5 %), for each "

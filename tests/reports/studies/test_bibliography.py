@@ -9,6 +9,7 @@ import pytest
 
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance import APG, CFG, Interval, MagnitudeAware
+from scorescope.reports.atlas import catalogue
 from scorescope.reports.changes.report import CORRECTED
 from scorescope.reports.directions import report as directions
 from scorescope.reports.fid import report as fid
@@ -73,6 +74,7 @@ def test_every_method_that_reports_note_has_an_entry_and_every_entry_is_noted_so
     static = [gaussian.METHODS, fid.METHODS, directions.METHODS]
     noted = {key for methods in static for found in methods.values() if not callable(found) for key in found}
     noted |= {*fid.METRICS.values(), *fid.NETWORKS.values(), *OF_RULES.values(), *SPLIT, *CORRECTED}
+    noted |= {key for entry in catalogue().values() for key in entry.cites}
     noted |= {"karras2022elucidating", "karras2024analyzing", "ledoit2004well", "parmar2022aliased"}
     assert noted | {"park2023understanding"} == set(entries())
 
