@@ -1,12 +1,14 @@
 """Atlas: figures of guidance on laws of one and two dimensions, in closed form."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scorescope.analysis.guidance.known_laws import (
@@ -25,6 +27,8 @@ from scorescope.probes.sampling.sample import sample
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.guidance import figures
 
+Place = NDArray[np.float64]
+Stem = tuple[Place, float, float]  # root, angle, length
 LINE_STEPS, PLANE_STEPS = 64, 32
 SIDE, SPREAD = 1.0, 0.3  # of two classes on a line: their means, one on each side, and their standard deviation
 INSIDE = (0.2, 1.0)  # noise levels that an interval guides at, on the line
@@ -42,7 +46,7 @@ def two_classes() -> KnownBranches:
 def line_numbers(material: Material) -> Numbers:
     """Paths and densities of the ends, without guidance, with it, and with it in an interval."""
     branches, weight = two_classes(), material.weight
-    rules = {"no guidance": CFG(1.0), "CFG": CFG(weight), "interval": Interval(CFG(weight), *INSIDE)}
+    rules: dict[str, Rule] = {"no guidance": CFG(1.0), "CFG": CFG(weight), "interval": Interval(CFG(weight), *INSIDE)}
     paths = line_paths(branches, rules, sigmas=edm_sigmas(LINE_STEPS))
     at = np.linspace(-2 * SIDE, 3 * SIDE, 400)
     points = torch.from_numpy(at)[:, None]
@@ -63,10 +67,10 @@ def tree(side: int, blur: float = 0.0) -> Mixture:
     """A class in the plane whose law branches: stems of Gaussians that fork three times, to one side."""
     stems = list(_stems(np.zeros(2), math.pi / 2 - side * math.pi / 4, 1.0, forks=3))
     shares = torch.tensor([length for *_, length in stems], dtype=torch.float64)
-    return Mixture(tuple(_stem(*stem, blur) for stem in stems), shares / shares.sum())
+    return Mixture(tuple(_stem(*stem, blur=blur) for stem in stems), shares / shares.sum())
 
 
-def _stems(root: Any, angle: float, length: float, forks: int) -> Any:
+def _stems(root: Place, angle: float, length: float, forks: int) -> Iterator[Stem]:
     """Root, angle and length of a stem and of all that grow from it."""
     yield root, angle, length
     if forks:
@@ -75,7 +79,7 @@ def _stems(root: Any, angle: float, length: float, forks: int) -> Any:
             yield from _stems(top, angle + turn, 0.62 * length, forks - 1)
 
 
-def _stem(root: Any, angle: float, length: float, blur: float) -> Gaussian:
+def _stem(root: Place, angle: float, length: float, *, blur: float) -> Gaussian:
     """A Gaussian as long as its stem and a twentieth of that wide, blurred."""
     along = np.array([math.cos(angle), math.sin(angle)])
     basis = torch.tensor(np.stack([along, [-along[1], along[0]]], axis=1))
