@@ -92,7 +92,7 @@ ENTRIES = (
         "Hollow marks are rules that another dominates, by their values alone: the bars are not looked at.",
         "no guidance takes the fewest calls and is dominated by nothing; a rule that changes nothing at more calls is "
         "dominated by it",
-        refuses=needs_features, calls={"rules of one weight": 8 * 70 + 35} | UNGUIDED,
+        refuses=needs_features, calls={"rules of one weight": 9 * 70 + 35} | UNGUIDED,
     ),
     Entry(
         "ag-savings", "change of the final sample against calls that adaptive guidance saves, a point a threshold",
