@@ -84,7 +84,8 @@ def _walked(material: Material, walks: Walks, seeds: list[int], fine: bool) -> p
         labels=condition if getattr(condition, "ndim", 0) == 1 else None,
         reference=None if data is None else data.train, reference_labels=None if data is None else data.labels,
     )  # fmt: skip
-    return found[np.isfinite(found["value"])].reset_index(drop=True)
+    known: pd.DataFrame = found[np.isfinite(found["value"])].reset_index(drop=True)
+    return known
 
 
 def _sampled(material: Material, solver: Solver, sigmas: Sequence[float], seeds: list[int]) -> Setting:
