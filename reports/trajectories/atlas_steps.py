@@ -20,6 +20,7 @@ from scorescope.probes.sampling.solvers import DPMSolverPP2M, Euler, Heun, Solve
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.guidance.atlas_metrics import LABELS, about, needs_features, over_seed_sets
 from scorescope.reports.trajectories import figures
+from scorescope.reports.trajectories.atlas_training import shown_metrics
 
 Walks = Mapping[Steps, tuple[Solver, Sequence[float]]]
 """Solver and noise levels by their names and number of steps."""
@@ -83,7 +84,8 @@ def _walked(material: Material, walks: Walks, seeds: list[int], fine: bool) -> p
         labels=condition if getattr(condition, "ndim", 0) == 1 else None,
         reference=None if data is None else data.train, reference_labels=None if data is None else data.labels,
     )  # fmt: skip
-    return found[np.isfinite(found["value"])].reset_index(drop=True)
+    known: pd.DataFrame = found[np.isfinite(found["value"])].reset_index(drop=True)
+    return known
 
 
 def _sampled(material: Material, solver: Solver, sigmas: Sequence[float], seeds: list[int]) -> Setting:
@@ -118,10 +120,8 @@ def _facts(material: Material) -> dict[str, Any]:
 
 def draw_steps(numbers: Numbers, *, x: str, xlabel: str, metrics: Sequence[str], scale: str, **how: Any) -> Figure:
     """A panel a metric that there is."""
-    table, labels = numbers.tables["steps"], LABELS | ERROR
-    there = set(table["metric"])
-    names = ["frechet" if name == "frechet_debiased" and name not in there else name for name in metrics]
-    shown = {name: labels[name] for name in names if name in there}
+    table = numbers.tables["steps"]
+    shown = shown_metrics(table, metrics, LABELS | ERROR)
     return figures.metrics_along(table, shown, x=x, xlabel=xlabel, line="line", scale=scale, **how)
 
 

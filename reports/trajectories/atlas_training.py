@@ -92,21 +92,27 @@ def checkpoint_numbers(
 
 
 def number_of(name: str) -> float:
-    """A checkpoint's name as a number; NaN where it is none."""
+    """A checkpoint's name as a finite number; NaN where it is none."""
     try:
-        return float(name)
+        number = float(name)
     except ValueError:
         return np.nan
+    return number if np.isfinite(number) else np.nan
+
+
+def shown_metrics(table: pd.DataFrame, metrics: Sequence[str], labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels of those that there are; the Frechet distance as measured, where there is none without bias."""
+    there = set(table["metric"])
+    names = ["frechet" if name == "frechet_debiased" and name not in there else name for name in metrics]
+    return {name: labels[name] for name in names if name in there}
 
 
 def draw_checkpoints(
     numbers: Numbers, *, line: str = "", metrics: Sequence[str] = FOUR, xlabel: str = CHECKPOINT, **how: Any
 ) -> Figure:
-    """Panels of metrics over checkpoints, the Frechet distance as measured where there is none without bias."""
+    """Panels of metrics over checkpoints."""
     table, x = numbers.tables["metrics"], numbers.facts["x"]
-    there = set(table["metric"])
-    names = ["frechet" if name == "frechet_debiased" and name not in there else name for name in metrics]
-    shown = {name: LABELS[name] for name in names if name in there}
+    shown = shown_metrics(table, metrics, LABELS)
     scale = "log" if x == "position" and (table["position"] > 0).all() else "linear"
     return figures.metrics_along(table, shown, x=x, xlabel=xlabel, line=line, scale=scale, **how)
 
@@ -128,8 +134,9 @@ def icg_numbers(material: Material) -> Numbers:
 
 def ema_numbers(material: Material) -> Numbers:
     """Every EMA length without guidance and, where there is an unconditional branch, guided."""
-    weights = (1.0, material.weight) if material.has("conditions") else (1.0,)
-    numbers = checkpoint_numbers(material, unguided, weights=tuple(dict.fromkeys(weights)))
+    guided = all(model.conditions(1) is not None for model in material.checkpoints.values())
+    weights = dict.fromkeys((1.0, material.weight) if guided else (1.0,))
+    numbers = checkpoint_numbers(material, unguided, weights=tuple(weights))
     table = numbers.tables["metrics"]
     return Numbers({"metrics": table.assign(line=table["weight"].map("w = {:g}".format))}, facts=numbers.facts)
 
@@ -205,7 +212,7 @@ ENTRIES = (
     ),
     Entry(
         "autoguidance-ema", "Frechet distance under autoguidance against the EMA length of either model",
-        ("model", "weak", "checkpoints", "data"), autoguidance_ema_numbers, draw_ema,
+        ("model", "weak", "conditions", "checkpoints", "data"), autoguidance_ema_numbers, draw_ema,
         "Frechet distance to {reference} real images under autoguidance at w = {weight:g} against the EMA length of "
         "the model and of the guiding model, the other one fixed; {checkpoints} lengths ({space}; {bands}).",
         "equal networks at all lengths give flat lines",

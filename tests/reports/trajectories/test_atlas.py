@@ -284,6 +284,18 @@ def test_checkpoint_grid():
     assert share["a"] < 0.1 < share["b"]
 
 
+def test_names_of_checkpoints_are_numbers_or_not():
+    numbers = [atlas_training.number_of(name) for name in ("10", "0.05", "1e3", "inf", "nan", "last")]
+    np.testing.assert_array_equal(numbers, [10, 0.05, 1000, np.nan, np.nan, np.nan])
+
+
+def test_without_conditions_there_is_one_line_of_lengths():
+    known = one_gaussian()
+    material = Material(None, checkpoints={"0.05": known.studied, "0.1": known.studied}, data=known.data, count=24)
+    table = numbers("edm2-ema", material).tables["metrics"]
+    assert set(table["line"]) == {"w = 1"}
+
+
 def test_calls_of_checkpoints_are_counted():
     """A cost that is said before anything runs is of all checkpoints."""
     entry, material = find_entry("fid-during-training"), toy_material()
