@@ -108,8 +108,7 @@ def level_numbers(material: Material) -> Numbers:
     bank = Bank(found.images, log_snr_grid(-2 * math.log(most), -2 * math.log(least), LEVELS), seed=material.seed)
     arms = [Arm(name, model.denoiser, condition) for name, condition in found.conditions.items()]
     rates = win_rates(compare_arms(bank, arms, pairs=[], progress=material.progress), found.labels)
-    best = rates[rates["foil"] == EVERY]
-    best = best.loc[best["rate"].idxmax()]
+    best = rates[rates["foil"] == EVERY].sort_values("rate").iloc[-1]
     facts = facts_of(material, found, best=float(best["rate"]), at=float(best["sigma"]))
     return Numbers({"win_rates": rates}, facts=facts)
 
@@ -131,10 +130,9 @@ def budget_numbers(material: Material) -> Numbers:
         if asked["error"] is not None and levels < FEWEST_POINTS:
             continue
         bank = Bank(found.images, log_snr_grid(-2 * math.log(most), -2 * math.log(least), levels), seed=material.seed)
-        fitted = {"fit_rows": fit} if rule == "fitted" else {}
         decided = paired_classify(
-            model.denoiser, bank, found.conditions, found.labels, test_rows=test, progress=material.progress,
-            **fitted, **asked,
+            model.denoiser, bank, found.conditions, found.labels, test_rows=test,
+            fit_rows=fit if rule == "fitted" else None, progress=material.progress, **asked,
         )  # fmt: skip
         row = decided.summary
         parts.append(row.assign(rule=rule, levels=levels, evaluations_an_image=row["evaluations"] / row["n"]))
