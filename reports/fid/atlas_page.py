@@ -44,7 +44,7 @@ ENTRIES = (
         f"{{sets}} against {{real}}, in the space of {{judged}}. (a) Frechet distances. {MARKS} Of {{fake}}: (b) the "
         "largest gaps of the shares of top classes; (c) share of the distance's sensitivity inside masks, dotted the "
         "share of the area; (d) Frechet distance of images chosen among them, with the change against a random choice; "
-        "dotted: other real images. Bars are 95 % intervals.",
+        "dotted: other real images; (b) to (d) with 95 % intervals.",
         "those of its panels, which are drawn from the same tables as the figures of one panel",
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ Each takes `style=`, and those of one panel `ax=`: see `theme`. In the order of 
 regions, choice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -239,7 +239,7 @@ def _arms(ax: Axes, rows: pd.DataFrame, color: str, space: str) -> None:
         ax.axvline(value, color=theme.REFERENCE, linestyle=":")
 
 
-def _arm_names(ax: Axes, table: pd.DataFrame, arms: Sequence[str]) -> None:
+def _arm_names(ax: Axes, table: pd.DataFrame, arms: list[str]) -> None:
     sizes = table[table["metric"] == "FD"].set_index("arm").loc[arms]
     ax.set_yticks(np.arange(len(arms)), [_arm_label(row) for row in sizes.reset_index().to_dict("records")])
 
@@ -257,7 +257,7 @@ def overview(tables: Mapping[str, pd.DataFrame], spaces: tuple[str, str], missin
     missing : mapping of str to str
         Why a table of these names is not there.
     """
-    panels = {
+    panels: dict[str, tuple[str, Callable[[Axes, pd.DataFrame], object]]] = {
         "distances": ("Frechet distances", lambda ax, table: _judged_distances(ax, table, spaces[0])),
         "classes": ("classes", _gaps),
         "regions": ("sensitivity by region", lambda ax, table: region_shares(table, ax=ax)),

@@ -40,7 +40,7 @@ def metric_dots(table: pd.DataFrame, less: Sequence[str] = ()) -> Figure:
     for ax, ((metric, space), rows) in zip(axes, groups, strict=True):
         _dots(ax, rows.set_index("set").loc[sets])
         letters = int(14 * theme.width() / theme.abreast(len(groups), 1.6))
-        lines = f"{metric} {'↓' if metric in less else '↑'}", shortened(space, letters)
+        lines = f"{metric} {'↓' if metric in less else '↑'}", shortened(str(space), letters)
         ax.set_title(theme.literal("\n".join(lines)), fontsize=theme.small())
         theme.few_ticks(ax)
     theme.legend_above(figure)
@@ -85,7 +85,7 @@ def two_spaces(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
         look = theme.series(place)
         for without in (False, True):
             kind = rows[rows["metric"].str.endswith("without bias") == without].set_index("space").loc[spaces]
-            _point(ax, kind, look, theme.literal(shortened(name, 24)) if without else None)
+            _point(ax, kind, look, theme.literal(shortened(str(name), 24)) if without else None)
     for space, line in zip(spaces, (ax.axvline, ax.axhline), strict=True):
         for floor in table.loc[table["space"] == space, "floor"].replace(0.0, np.nan).dropna().unique():
             line(floor, color=theme.REFERENCE, linestyle=":", linewidth=0.7 * mpl.rcParams["lines.linewidth"])
@@ -193,7 +193,7 @@ def nearest_training_images(
     edges = np.linspace(0, table["distance"].max() * 1.0001 or 1.0, BINS + 1)
     for place, (name, rows) in enumerate(table.groupby("what", sort=False)):
         heights = np.histogram(rows["distance"], edges)[0] / len(rows)
-        ax.stairs(heights, edges, label=theme.literal(name), **theme.series(place).line)
+        ax.stairs(heights, edges, label=theme.literal(str(name)), **theme.series(place).line)
     ax.axvline(limit, color=theme.REFERENCE, linestyle=":", label="5 % quantile")
     name = theme.folded("distance to the nearest training image (units of data)", int(14 * theme.width()))
     ax.set(xlabel=name, ylabel="share of the images", xlim=(0, None))
