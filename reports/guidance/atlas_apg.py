@@ -66,7 +66,7 @@ def draw_gain(numbers: Numbers, **how: Any) -> Figure:
 
 def guided_rows(material: Material) -> pd.DataFrame:
     """The decomposition of CFG at the weight of the material: what clips r are told from."""
-    runs = {setting.name: setting.run.trace for setting in swept(material)}
+    runs = {setting.name: setting.run for setting in swept(material)}
     return decompose(runs[f"CFG, w = {material.weight:g}"])
 
 

@@ -1,11 +1,14 @@
 """Atlas: guidance in a limited interval of noise levels: either end, the weight, precision and recall, pictures."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from scorescope.analysis.guidance.images import image_table
 from scorescope.analysis.guidance.information import suggest_interval
+from scorescope.analysis.statistics.arrays import Floats
 from scorescope.probes.guidance import CFG, Interval, Rule
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.guidance import figures
@@ -58,13 +61,14 @@ def ends_numbers(material: Material) -> Numbers:
     return Numbers({"metrics": table}, facts=about(material, table) | {"low": f"{low:.3g}", "high": f"{high:.3g}"})
 
 
-def _spread(levels: np.ndarray) -> np.ndarray:
+def _spread(levels: Floats) -> Floats:
     """Some of the levels, the first and the last among them."""
     places = np.linspace(0, len(levels) - 1, min(PLACES, len(levels)))
-    return levels[places.round().astype(int)]
+    chosen: Floats = levels[places.round().astype(int)]
+    return chosen
 
 
-def draw_ends(numbers: Numbers, **how: object) -> Figure:
+def draw_ends(numbers: Numbers, **how: Any) -> Figure:
     """The Frechet distance against either end."""
     table = numbers.tables["metrics"]
     metric = distance_of(table)
@@ -76,10 +80,10 @@ def by_weight(material: Material) -> Numbers:
     low, high = suggested(material)
     numbers = material.once("interval by weight", lambda: against_numbers(material, rules(material)))
     why = "" if np.isfinite(high) else "the information along an unguided run suggests no interval"
-    return Numbers(numbers.tables, facts=numbers.facts | {"low": f"{low:.3g}", "high": f"{high:.3g}"}, why=why)
+    return Numbers(numbers.tables, facts={**numbers.facts, "low": f"{low:.3g}", "high": f"{high:.3g}"}, why=why)
 
 
-def draw_precision_recall(numbers: Numbers, **how: object) -> Figure:
+def draw_precision_recall(numbers: Numbers, **how: Any) -> Figure:
     """Precision against recall."""
     return figures.precision_and_recall(numbers.tables["metrics"], **how)
 
@@ -103,7 +107,7 @@ def strip_numbers(material: Material) -> Numbers:
     return Numbers({"images": pd.concat(parts, ignore_index=True)}, pictures, facts)
 
 
-def draw_strips(numbers: Numbers, **how: object) -> Figure:
+def draw_strips(numbers: Numbers, **how: Any) -> Figure:
     """A row a setting."""
     low, high = numbers.facts["range"]
     rows = {(name, float("nan")): images for name, images in numbers.pictures.items()}

@@ -71,8 +71,8 @@ def _measured(
     )  # fmt: skip
     each = len(settings) // len(rules)  # rule after rule, each with as many settings
     named = {setting.name: list(rules)[place // each] for place, setting in enumerate(settings)}
-    table = table.assign(rule=table["setting"].map(named))
-    return table[np.isfinite(table["value"])].reset_index(drop=True)
+    known: pd.DataFrame = table[np.isfinite(table["value"])].reset_index(drop=True)
+    return known.assign(rule=known["setting"].map(named))
 
 
 def against_numbers(
@@ -129,6 +129,12 @@ def needs_features(material: Material) -> str:
     )
 
 
+def weak_numbers(material: Material) -> Numbers:
+    """Metrics under CFG and autoguidance."""
+    assert material.weak is not None  # the entry needs it
+    return against_numbers(material, {"CFG": CFG(1.0), "Autoguidance": Autoguidance(1.0, material.weak.denoiser)})
+
+
 def independent_numbers(material: Material) -> Numbers:
     """Metrics under CFG and the two rules that need no unconditional branch, time-step guidance where there is one."""
     model = material.studied
@@ -138,7 +144,7 @@ def independent_numbers(material: Material) -> Numbers:
         rules["TSG"] = TSG(1.0)
     told = f"TSG is left out: {without}" if without else "TSG adds noise of one standard deviation to the embedding"
     numbers = against_numbers(material, rules)
-    return Numbers(numbers.tables, facts=numbers.facts | {"tsg": told})
+    return Numbers(numbers.tables, facts={**numbers.facts, "tsg": told})
 
 
 def lacking_site(denoiser: Any, site: str) -> str:
@@ -182,7 +188,7 @@ ENTRIES = (
     ),
     _metrics_entry(
         "autoguidance-fid-vs-w", "under CFG and autoguidance",
-        lambda m: against_numbers(m, {"CFG": CFG(1.0), "Autoguidance": Autoguidance(1.0, m.weak.denoiser)}),
+        weak_numbers,
         cites=("karras2024guiding",), place="Figure 3", needs=("weak",),
         oracle="a weak model that is the model itself gives a flat line", calls={"CFG and autoguidance": 490},
         draw=partial(draw_against, starred=True),
