@@ -72,7 +72,7 @@ def topn_numbers(material: Material) -> Numbers:
     real, logits = study.real, view.fake.first.logits
     if study.no_images or logits is None or not isinstance(real, ImageSet) or real.first.logits is None:
         return Numbers({}, facts=facts, why=(study.no_images or NO_CLASSES).rstrip("."))
-    arms = _matches(logits, real.first.logits)
+    arms = _matches(logits.astype(np.float64), real.first.logits.astype(np.float64))
     spare = None if study.spare is None else study.spare.pair
     equal = {EQUAL: np.ones(len(logits))}
     table = gaming_audit(view.fake.pair, real.pair, {**equal, **arms}, spare=spare, spaces=study.spaces)

@@ -82,14 +82,16 @@ def table_numbers(material: Material) -> Numbers:
 
 def best_rows(table: pd.DataFrame) -> pd.Series:
     """Where a set is better than all others in a metric: where its 95 % interval lies beyond all of theirs."""
-    best = pd.Series(False, index=table.index)
+    best = np.zeros(len(table), bool)
+    places = np.arange(len(table))
     for (metric, _), rows in table.groupby(["metric", "space"], sort=False):
         if len(rows) < 2 or rows[["low", "high"]].isna().any(axis=None):
             continue
-        near, far = (rows["high"], rows["low"]) if metric in LESS else (-rows["low"], -rows["high"])
-        first = near.idxmin()
-        best[first] = near[first] < far.drop(first).min()
-    return best
+        low, high = (rows[end].to_numpy(np.float64) for end in ("low", "high"))
+        near, far = (high, low) if metric in LESS else (-low, -high)
+        first = int(near.argmin())
+        best[places[table.index.isin(rows.index)][first]] = near[first] < np.delete(far, first).min()
+    return pd.Series(best, index=table.index)
 
 
 def paper_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -27,7 +27,7 @@ def nearest_numbers(material: Material) -> Numbers:
     samples = setting.run.samples.to(data.train)
     sets = {SAMPLES: samples, HELD_OUT: data.held_out.to(data.train)}
     each, summary = nearest_images(sets, data.train), nearest_distances(sets, data.train, reference=HELD_OUT)
-    limit = float(summary.set_index("what").loc[HELD_OUT, "quantile05"])
+    limit = float(summary.set_index("what")["quantile05"][HELD_OUT])
     nearer = (each.loc[each["what"] == SAMPLES, "distance"] < limit).to_numpy()
     low, high = share_interval(nearer)
     facts = {
