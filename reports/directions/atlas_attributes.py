@@ -40,7 +40,12 @@ def probe_numbers(material: Material) -> Numbers:
         f"σ = {row['sigma']:.2g}"
         for row in final.to_dict("records")
     )
-    said = {"best": best, "train": len(split.train), "validation": len(split.validation), "test": len(split.test)}
+    said: dict[str, Any] = {
+        "best": best,
+        "train": len(split.train),
+        "validation": len(split.validation),
+        "test": len(split.test),
+    }
     return Numbers({"probes": bench.scan.table, "final": final}, facts=facts_of(bench, **said))
 
 
@@ -58,7 +63,7 @@ def timeline_numbers(material: Material) -> Numbers:
         name: pd.concat([getattr(part, name) for part in found], ignore_index=True) if found else pd.DataFrame()
         for name in ("landmarks", "curves", "gaps")
     }
-    said = {"seeds": spread_of(bench.seeds(TRACED)), "steps": len(bench.steps(10)) - 1, **_limits()}
+    said: dict[str, Any] = {"seeds": spread_of(bench.seeds(TRACED)), "steps": len(bench.steps(10)) - 1, **_limits()}
     facts = facts_of(bench, site=site, missing=_missing(tables["landmarks"], left_out), **said)
     return Numbers(tables, facts=facts, why="" if found else f"no attribute can be followed. {left_out}")
 

@@ -122,7 +122,7 @@ def patch_numbers(material: Material) -> Numbers:
     bench = bench_of(material)
     contrast = bench.told[0]
     table = patch_told(bench, contrast, count=PATCHED).recovery
-    said = {"seeds": spread_of(bench.seeds(PATCHED)), "fewest": int(table["n"].min()), "n": PATCHED}
+    said: dict[str, Any] = {"seeds": spread_of(bench.seeds(PATCHED)), "fewest": int(table["n"].min()), "n": PATCHED}
     return Numbers({"recovery": table}, facts=facts_of(bench, contrast, high=contrast.high, **said))
 
 

@@ -72,7 +72,7 @@ def _distances(ax: Axes, here: pd.DataFrame) -> None:
         ax.hlines(rows["floor"], at - 0.38, at + 0.38, color=theme.REFERENCE, linestyle=":", label=floor)
     known = here[without].set_index("set").reindex(rows["set"])
     if known["value"].notna().any():
-        look = {"color": theme.PALETTE[3], "fmt": "D", "label": "without bias"}
+        look: dict[str, Any] = {"color": theme.PALETTE[3], "fmt": "D", "label": "without bias"}
         ax.errorbar(at + 0.12, known["value"], yerr=theme.errors(known, "value"), **look)
     sizes = rows[["set", "n_fake", "n_real"]].astype(object).fillna("?").to_numpy()
     letters = int(16 * theme.width() / max(3, len(rows)) / 3)

@@ -55,7 +55,7 @@ def _dots(ax: Axes, rows: pd.DataFrame) -> None:
         rows["best"],
         pd.Series(np.arange(len(rows)), rows.index),
     )
-    looks = {
+    looks: dict[str, tuple[Any, dict[str, Any]]] = {
         "with a 95 % interval": (known & ~best, {"fmt": "o", "color": theme.PALETTE[0]}),
         "best: its interval lies beyond all others": (best, {"fmt": "*", "color": theme.HIGHLIGHT}),
         "no interval": (~known, {"fmt": "o", "color": theme.PALETTE[0], "fillstyle": "none"}),
