@@ -200,6 +200,9 @@ class _Walk:
 
     def _object(self, thing: Any) -> None:
         self.add(type(thing))
+        if isinstance(inner := getattr(type(thing), "same_as", None), property):  # gives what that one gives
+            self.add(inner.fget(thing) if inner.fget else None)
+            return
         held = dict(_held(thing))
         if held:
             self._mapping(held)

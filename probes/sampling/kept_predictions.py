@@ -61,6 +61,11 @@ class KeptPredictions:
             self._kept |= new
         return found
 
+    @property
+    def same_as(self) -> Denoiser:
+        """What gives the same predictions: by this, not by what is kept, it is told from others."""
+        return self.denoiser
+
     def __len__(self) -> int:
         """Rows that are kept."""
         return len(self._kept)

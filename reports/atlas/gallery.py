@@ -133,7 +133,7 @@ class _Gallery:
 
 
 def _box(entry: Entry, why: str) -> ReportFigure:
-    return ReportFigure(entry.name, theme.said(why), f"{entry.name}: {entry.shows}.")
+    return ReportFigure(entry.name, theme.said(why), f"{entry.name}: {entry.shows}.", f"{why}.")
 
 
 def _on_page(made: Made) -> ReportFigure:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from scorescope.reports.entries import Material
     from scorescope.reports.fid.study import Study
 
-FEW = 8  # samples a setting of a pipeline
+FEW, MANY = 8, 32  # samples a setting: of a pipeline, and of all figures
 
 
 @repeatable(
@@ -63,7 +63,9 @@ def atlas(
     features: Annotated[str, typer.Option(help=f"Feature space of distances: {SPACES}.")] = "",
     inception: Annotated[Path | None, typer.Option(help="Weights of the 2015 Inception network.")] = None,
     subject: Annotated[str, typer.Option(help="shapes, digits, or package.module:factory of a Subject.")] = "",
-    count: Annotated[int | None, typer.Option(min=8, help="Samples a setting: 96, of a pipeline 8.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=8, help="Samples a setting: 96; with --all 32; of a pipeline 8.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first sample.")] = 0,
     grid: Annotated[int, typer.Option(min=2, help="Heun steps along the grid of EDM.")] = 18,
     weights: Annotated[str, typer.Option(help="Guidance weights that are swept.")] = "1,2,4,8",
@@ -94,9 +96,10 @@ def atlas(
 
     entry = None if every else find_entry(name or "")
     swept = tuple(weights_of(weights))
+    few = FEW if pipeline else MANY if every else 96
     sizes: dict[str, Any] = {
-        "count": count or (FEW if pipeline else 96), "seed": seed, "steps": grid, "weights": swept, "weight": weight,
-        "band": band, "repeats": repeats, "device": device, "folder": out / "runs", "progress": True,
+        "count": count or few, "seed": seed, "steps": grid, "weights": swept, "weight": weight, "band": band,
+        "repeats": repeats, "device": device, "folder": out / "runs", "progress": True,
     }  # fmt: skip
     asked = PipelineOptions(
         pipeline or "", device, dtype, scheduler, config, pickles, prompts, classes, None, scale, settings or ()

@@ -6,7 +6,7 @@ material.once("fine path", lambda: run_path(...))               # anything else 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.models.model import Model
 from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.recording.trace import Recording, Trace
+from scorescope.probes.sampling.kept_predictions import KeptPredictions
 from scorescope.probes.sampling.sample import Run, sample
 from scorescope.probes.sampling.solvers import Heun
 
@@ -168,9 +169,9 @@ class Material:
         return self.grid(self.steps)
 
     @checked
-    def grid(self, steps: int) -> list[float]:
-        """The grid of EDM within the levels that the model knows, ending with 0."""
-        low, high = sigma_range(self.studied.denoiser, low=LOWEST, high=HIGHEST)
+    def grid(self, steps: int, model: Model | None = None) -> list[float]:
+        """The grid of EDM within the levels that the model, or another one, knows, ending with 0."""
+        low, high = sigma_range((model or self.studied).denoiser, low=LOWEST, high=HIGHEST)
         return edm_sigmas(steps, sigma_min=low, sigma_max=high)
 
     @property
@@ -230,7 +231,7 @@ class Material:
             As `sweep` does.
         """
         model, seeds = model or self.studied, list(seeds or self.seeds)
-        how = {"sigmas": self.sigmas, "solver": Heun(), **how}
+        how = {"sigmas": self.grid(self.steps, model), "solver": Heun(), **how}
         record = record or Recording(value_range=model.value_range)
         varied = {"weights": weights, "over": over}
         return [
@@ -247,15 +248,22 @@ class Material:
 
     def _path(self, rule: Rule | None, seeds: Sequence[int], sigmas: Sequence[float]) -> Trace:
         model = self.studied
+        denoiser: Any = model.denoiser if _perturbs(rule) else self._kept(model)
+        record = Recording(keep=True, value_range=model.value_range)
         run: Run = sample(
-            model.denoiser, seeds=seeds, condition=model.conditions(len(seeds)), shape=model.shape, sigmas=sigmas,
-            rule=rule, record=Recording(keep=True, value_range=model.value_range), device=self.device, progress=False,
+            denoiser, seeds=seeds, condition=model.conditions(len(seeds)), shape=model.shape, sigmas=sigmas, rule=rule,
+            record=record, device=self.device, progress=False,
         )  # fmt: skip
         assert run.trace is not None  # it was recorded
         return run.trace
 
+    def _kept(self, model: Model) -> KeptPredictions:
+        """A model that is asked once of what several settings share: first steps, w = 1, CFG under any recording."""
+        return self.once(("kept", id(model)), lambda: KeptPredictions(model.denoiser))
+
     def _swept(self, model: Model, name: str, rule: Rule, varied: Mapping[str, Any], **how: Any) -> list[Setting]:
         """Settings of one rule: in a folder of `sweep`, of one model and way of sampling, a name is of one rule."""
+        denoiser: Any = model.denoiser if _perturbs(rule) else self._kept(model)
         run = fingerprint([rule, how], argument="rules")
         key = ("sweep", id(model), name, run, fingerprint(varied, argument="weights, over"))
         folder = None
@@ -265,10 +273,17 @@ class Material:
         return self.once(
             key,
             lambda: sweep(
-                model.denoiser, {name: rule}, condition=model.conditions(len(how["seeds"])), shape=model.shape,
+                denoiser, {name: rule}, condition=model.conditions(len(how["seeds"])), shape=model.shape,
                 folder=folder, device=self.device, progress=self.progress, **varied, **how,
             ),
         )  # fmt: skip
+
+
+def _perturbs(rule: Any) -> bool:
+    """Whether a rule, or one inside of it, changes the model or its conditions: then a state says not all."""
+    if not is_dataclass(rule):
+        return False
+    return bool(getattr(rule, "branch_parameters", ())) or any(map(_perturbs, vars(rule).values()))
 
 
 def is_picture(model: Model) -> bool:

@@ -11,6 +11,7 @@ from scorescope.data.unet import EDMDenoiser, UNetConfig
 from scorescope.probes import CFG, Recording, sample
 from scorescope.probes.guidance import AdaptiveGuidance, Interval
 from scorescope.probes.models import edm_sigmas
+from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.sampling import Euler, Heun, KeptPredictions
 
 LABELS = torch.arange(6)
@@ -130,3 +131,12 @@ def test_everything_else_is_the_denoisers_own(network):
             KeptPredictions(lambda x, sigma, condition: x[:1])(torch.randn(2, 3), torch.ones(2), None)
         with pytest.raises(InputError, match="most"):
             KeptPredictions(network, most="all")
+
+
+def test_what_is_kept_does_not_make_it_another_model():
+    one = KeptPredictions(lambda x, sigma, condition: 2 * x)
+    other = KeptPredictions(lambda x, sigma, condition: x)
+    before = fingerprint(one, argument="model")
+    with torch.no_grad():
+        one(torch.randn(2, 3), torch.ones(2), None)
+    assert len(one) == 2 and fingerprint(one, argument="model") == before != fingerprint(other, argument="model")

@@ -182,7 +182,8 @@ def test_fairness_balance():
 
 
 def test_what_a_subject_lacks_is_said_before_anything_runs():
-    for entry in ENTRIES:
+    of_subjects = [entry for entry in ENTRIES if "subject" in entry.needs]
+    for entry in of_subjects:
         assert entry.why_not(Material(toy_material().model)).startswith("it needs a subject: a denoiser with labelled")
 
     def why(name, **changed):
@@ -192,7 +193,7 @@ def test_what_a_subject_lacks_is_said_before_anything_runs():
     assert "names none of its attributes" in why("causal-trace", told=[]) and why("token-linearity", told=[])
     reason = "The condition is a prompt: its tokens are no attributes, so that this part is left out."
     assert why("token-linearity", left_out={"tokens": reason}) == reason.rstrip(".")
-    assert [why(entry.name) for entry in ENTRIES] == [""] * len(ENTRIES)
+    assert not any(why(entry.name) for entry in of_subjects)
 
 
 def test_numbers_of_another_subject_are_not_taken_for_this_ones(tmp_path):
