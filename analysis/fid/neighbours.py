@@ -24,6 +24,7 @@ from scorescope.probes.features.moments import check_features, check_same_dimens
 
 BLOCK = 1024
 K_PRECISION, K_DENSITY = 3, 5  # as published
+WHOLE = 2**25  # distances that are held at once
 HALVES = 40  # random parts of both sets, for the intervals
 LARGEST_PART = 4000  # images of a set in such a part: 40 parts then cost what one table of 25 000 images does
 
@@ -165,7 +166,11 @@ def recall_interval(fake: ArrayLike, real: ArrayLike) -> tuple[float, float]:
         raise InputError("fake", found=f"{len(x)} images, k = {K_PRECISION}", expected="more than k images in a half")
     generator = np.random.default_rng(0)
     drawn = (np.sort(generator.permutation(len(x))[:kept]) for _ in range(HALVES))
-    recalls = np.array([_recall(x[rows], y, K_PRECISION) for rows in drawn])
+    if len(x) * (len(x) + len(y)) <= WHOLE:
+        own, across = _squared_distances(x, x), _squared_distances(x, y)  # once, not for every half
+        recalls = np.array([_recall_of(own[np.ix_(rows, rows)], across[rows], K_PRECISION) for rows in drawn])
+    else:
+        recalls = np.array([_recall(x[rows], y, K_PRECISION) for rows in drawn])
     value = _recall(x, y, K_PRECISION)
     variance = kept / (len(x) - kept) * recalls.var(ddof=1) + value * (1 - value) / len(y)
     half = scipy.stats.t.ppf((1 + LEVEL) / 2, HALVES - 1) * np.sqrt(variance)
@@ -178,6 +183,13 @@ def _recall(x: Floats, y: Floats, k: int) -> float:
     for start in range(0, len(x), BLOCK):
         reached |= (_squared_distances(x[start : start + BLOCK], y) <= radius[start : start + BLOCK, None]).any(axis=0)
     return float(reached.mean())
+
+
+def _recall_of(own: Floats, across: Floats, k: int) -> float:
+    """The same from squared distances of generated images to each other, and to the real ones."""
+    np.fill_diagonal(own, -1.0)  # itself comes first
+    radius = np.partition(own, k, axis=1)[:, k]
+    return float((across <= radius[:, None]).any(axis=0).mean())
 
 
 def _radii(rows: Floats, ks: tuple[int, ...]) -> list[Floats]:

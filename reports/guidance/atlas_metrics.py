@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 
 from scorescope.analysis.guidance.sweeps import measure_sweep
 from scorescope.probes.guidance import APG, CFG, ICG, TSG, Autoguidance, FrequencyDecoupled, RandomRows, Rule
@@ -66,13 +66,23 @@ def _measured(
     labels = condition if getattr(condition, "ndim", 0) == 1 else None
     data = material.data
     table = measure_sweep(
-        settings, value_range=model.value_range, labels=labels, features=material.features,
+        settings, value_range=model.value_range, labels=labels, features=_features(material),
         reference=None if data is None else data.train, reference_labels=None if data is None else data.labels,
     )  # fmt: skip
     each = len(settings) // len(rules)  # rule after rule, each with as many settings
     named = {setting.name: list(rules)[place // each] for place, setting in enumerate(settings)}
     known: pd.DataFrame = table[np.isfinite(table["value"])].reset_index(drop=True)
     return known.assign(rule=known["setting"].map(named))
+
+
+def _features(material: Material) -> Callable[[Tensor], Tensor] | None:
+    """The material's features, those of its real images computed once."""
+    features, data = material.features, material.data
+    if features is None or data is None:
+        return features
+    real = data.train
+    known = material.once("features of real images", lambda: features(real))
+    return lambda samples: known if samples is real else features(samples)
 
 
 def against_numbers(

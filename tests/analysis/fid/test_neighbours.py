@@ -57,3 +57,11 @@ def test_neighbours_at_the_ends():
     assert same["precision"] == same["recall"] == same["coverage"] == 1
     far = neighbour_table(x, x + 100).set_index("metric")["value"]
     assert (far == 0).all()
+
+
+def test_distances_held_at_once_give_the_same_interval(monkeypatch):
+    generator = np.random.default_rng(3)
+    fake, real = generator.normal(size=(60, 5)), generator.normal(size=(90, 5))
+    whole = recall_interval(fake, real)
+    monkeypatch.setattr("scorescope.analysis.fid.neighbours.WHOLE", 0)
+    assert recall_interval(fake, real) == whole
