@@ -23,6 +23,7 @@ INSTRUMENTS = {
     "fid": ("analysis.fid", "reports.fid"),
     "gaussian": ("analysis.gaussian",),
     "directions": ("analysis.directions", "analysis.information"),
+    "trajectories": ("analysis.trajectories",),
     "changes": ("analysis.changes",),
 }
 
