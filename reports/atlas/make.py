@@ -22,7 +22,7 @@ from scorescope.reports.atlas.kept import Kept, key_of
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.page import theme
 from scorescope.reports.page.files import write_file
-from scorescope.reports.page.latex import to_latex
+from scorescope.reports.page.latex import escaped, to_latex
 from scorescope.reports.page.styles import Style, style_of
 from scorescope.reports.page.texts import as_name, csv_bytes
 from scorescope.reports.studies.bibliography import bibtex, entries
@@ -80,7 +80,10 @@ class Made:
         folder.mkdir(parents=True, exist_ok=True)
         name = self.name
         paths = [theme.save(self.figure, folder / f"{name}{kind}") for kind in formats]
-        files = {f"{name}.caption.txt": f"{self.caption}\n".encode(), f"{name}.bib": self.bibtex.encode()}
+        files = {
+            f"{name}.caption.tex": f"{latex_caption(self.caption)}\n".encode(),
+            f"{name}.bib": self.bibtex.encode(),
+        }
         for table_name, table in self.numbers.tables.items():
             files[f"{name}.{table_name}.csv"] = csv_bytes(table)
             if len(table) <= MOST_ROWS:
@@ -115,7 +118,11 @@ def atlas(name: str, model: Model | None = None, *, style: str | Style = "paper-
     known = [field.name for field in fields(Material) if field.init]
     if unknown := [key for key in brought if key not in known]:
         raise InputError("brought", found=", ".join(unknown), expected=f"some of {', '.join(known)}")
-    return make(find_entry(name), Material(model, **brought), style=style)
+    made = make_each(find_entry(name), Material(model, **brought), style=style)
+    if len(made) > 1:
+        expected = "`make_each`, for one figure a checkpoint, or a model"
+        raise InputError("checkpoints", found=f"{len(made)} of them, and a figure of several panels", expected=expected)
+    return made[0]
 
 
 @checked
@@ -160,7 +167,8 @@ def make_each(
     each = {}
     for name, model in steps.items():
         place = None if folder is None else folder / as_name(name)
-        each[name] = make(entry, replace(material, model=model), folder=place, style=style)
+        named = replace(model, name=f"checkpoint {name}")
+        each[name] = make(entry, replace(material, model=named), folder=place, style=style)
     if not entry.one_panel or any(made.numbers.why for made in each.values()):
         return [replace(made, name=f"{entry.name}.{as_name(name)}") for name, made in each.items()]
     return [_abreast(entry, each, style)]
@@ -184,6 +192,9 @@ def _panels(each: Mapping[str, Numbers], entry: Entry) -> Figure:
     for ax, (name, numbers) in zip(axes, each.items(), strict=True):
         entry.draw(numbers, ax=ax)
         ax.set_title(theme.literal(name))
+        if (legend := ax.get_legend()) is not None:
+            legend.remove()
+    theme.legend_above(figure)
     return figure
 
 
@@ -191,7 +202,7 @@ def _panels(each: Mapping[str, Numbers], entry: Entry) -> Figure:
 def numbers_of(entry: Entry, material: Material, *, folder: Path | None = None) -> Numbers:
     """What a figure is drawn from; see `make`."""
     if why := entry.why_not(material):
-        raise InputError(entry.name, found=f"material that is not enough for it: {why}", expected="all of that")
+        raise InputError(entry.name, found="too little", expected=f"more: {why}")
     kept = None if folder is None else Kept(folder / entry.name, key_of(entry, material))
     numbers = kept.read() if kept else None
     if numbers is None:
@@ -217,12 +228,20 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
         parts.append("{n} recorded samples.".format(**facts))
     elif entry.calls_of(material):
         parts.append(facts.get("how", SAMPLED).format(**facts))
+    if "data" in entry.needs and material.data is not None:
+        parts.append(f"Real images: {material.data.name}.")
     source = " and ".join(rf"\cite{{{key}}}" for key in entry.cites)
     if source:
         parts.append(f"After {entry.place + ' of ' if entry.place else ''}{source}.")
     if entry.differs:
         parts.append(f"Other than there: {entry.differs}.")
     return " ".join(part for part in parts if part)
+
+
+def latex_caption(caption: str) -> str:
+    """A caption as LaTeX: what is no formula and no citation letter by letter."""
+    parts = re.split(r"(\$[^$]*\$|\\cite\{\w+\})", caption)
+    return "".join(part if place % 2 else escaped(part) for place, part in enumerate(parts))
 
 
 def plain_caption(caption: str) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scorescope.reports.entries import Material
     from scorescope.reports.fid.study import Study
 
+COARSE = 4  # pixels a side, of the space beside pixels
 FEW, MANY = 8, 32  # samples a setting: of a pipeline, and of all figures
 
 
@@ -75,6 +76,7 @@ def atlas(
     style: Annotated[
         str, typer.Option(help="paper-single, paper-double, slides, cvpr, cvpr-double, iclr, neurips, siggraph, ...")
     ] = "paper-single",
+    formats: Annotated[str, typer.Option(help="Of one figure: pdf, svg, png, pgf; several with commas.")] = "pdf",
     prompts: Prompts = None,
     classes: Classes = "",
     scale: Scale = None,
@@ -110,8 +112,9 @@ def atlas(
     )
     if entry is None:
         return finish(make_all(out, material, command=this_command(), style=style))
+    kinds = tuple(f".{kind.strip().lstrip('.')}" for kind in formats.split(","))
     for made in make_each(entry, material, folder=out / "numbers", style=style):
-        for path in made.save(out):
+        for path in made.save(out, formats=kinds):
             say(f"wrote {path}")
         say(made.caption)
 
@@ -119,12 +122,16 @@ def atlas(
 def _list() -> None:
     """Every name with what it shows and needs."""
     from scorescope.reports.atlas.catalogue import WINGS
+    from scorescope.reports.entries import NEEDS
     from scorescope.reports.page.texts import say
 
     for wing, entries in WINGS.items():
         say(f"{wing}:")
         for entry in entries:
             say(f"  {entry.name:28}  {entry.shows} [{', '.join(entry.needs)}]")
+    say("in brackets, what to bring:")
+    for word, what in NEEDS.items():
+        say(f"  {word:28}  {what}")
 
 
 def _material(
@@ -202,7 +209,9 @@ def _with_more(
             raise InputError("--checkpoint", found=", ".join(checkpoints), expected="every name once")
         more["checkpoints"] = {name: load_model(model, device=material.device) for name, model in named.items()}
     if data is not None:
-        more["data"] = from_folder(data, material.studied, size=size, seed=seed)
+        every = [material.model, *more.get("checkpoints", {}).values()]
+        model = next((one for one in every if one is not None), None) or material.studied  # or the error of none
+        more["data"] = from_folder(data, model, size=size, seed=seed)
     if subject:
         more["subject"] = partial(load_subject, subject, device=material.device)
     return replace(material, **more)
@@ -223,6 +232,7 @@ def _space(features: str, inception: Path | None, device: str) -> "Extractor":
 
 def _comparison(hashes: Mapping[Path, str], features: str, inception: Path | None, device: str) -> "Study":
     """Real images against one or more generated sets, in the first space and the one beside it."""
+    from scorescope.probes.features.extractors import pixel_extractor
     from scorescope.probes.features.images import open_images
     from scorescope.reports.cli.feature_spaces import named_spaces
     from scorescope.reports.fid.comparisons import folder_study, image_set
@@ -232,6 +242,8 @@ def _comparison(hashes: Mapping[Path, str], features: str, inception: Path | Non
         real, fakes[0], features or None, None, files={"inception": inception, "--weights": None}, names=None,
         preprocessing="tf", device=device, sfid=False,
     )  # fmt: skip
+    if features == "pixels":  # the network that stands beside them else is one of large images
+        second = pixel_extractor(COARSE)
     study = folder_study(real, fakes[-1], first, second)
     others = [image_set(fake.name, open_images(fake), first, study.second, progress=True) for fake in fakes[:-1]]
     return replace(study, fakes=[*others, replace(study.fakes[-1], name=fakes[-1].name)])

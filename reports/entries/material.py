@@ -76,7 +76,7 @@ class Material:
     features : callable, optional
         Samples (n, *shape) to features (n, d), for distances; by default the values themselves.
     space : str
-        What captions call the features.
+        What captions call the features, such as "features of DINOv2".
     images : callable, optional
         Makes a comparison of image sets, a `reports.fid.Study`: asked once.
     subject : callable, optional
@@ -109,7 +109,7 @@ class Material:
     traces: Sequence[Trace] = ()
     data: RealImages | None = None
     features: Callable[[Tensor], Tensor] | None = None
-    space: str = "values of elements"
+    space: str = ""
     images: Callable[[], Any] | None = None
     subject: Callable[[], Any] | None = None
     count: int = 96
@@ -186,7 +186,7 @@ class Material:
             "solver": "as recorded" if recorded else f"Heun, {self.steps} steps",
             "weight": self.weight,
             "weights": ", ".join(f"{w:g}" for w in self.weights),
-            "space": self.space,
+            "space": self.space or ("values of elements" if self.features is None else "the user's own features"),
             "repeats": self.repeats,
         }
 

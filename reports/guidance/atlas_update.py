@@ -149,7 +149,7 @@ ENTRIES = (
         "apg-update-parts", "norm of the guidance update and of its parts along and across the prediction, against σ",
         ("run", "conditions"), update_numbers, draw_parts,
         "Norm of the guidance update $D_c - D_u$ and of its parts along and orthogonal to $D_c$, in denoised space, "
-        "against the noise level ({model}, {rule}, w = {weight:g}).",
+        "against the noise level ({model}, {rule}, w = {weight:g}). Bands are 95 % intervals of the mean over samples.",
         "the squared parts sum to the squared norm in every row; of two Gaussians of one covariance the norm is that "
         "of σ² (S + σ² I)⁻¹ (m_c − m_u)",
         cites=("sadat2025eliminating",), place="section 4", calls=SWEPT, one_panel=True,

@@ -57,7 +57,7 @@ def _metrics_along(
     table: pd.DataFrame, metrics: Mapping[str, str], x: str, xlabel: str, line: str, scale: str
 ) -> Figure:
     require_some("metrics", metrics)
-    figure, axes = theme.panels(len(metrics), height=2.1, more=0.7, sharey=False)
+    figure, axes = theme.panels(len(metrics), height=1.7, least=1.6, more=0.7, sharey=False)
     for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
         rows = theme.rows_where(table, "metric", metric, argument="metrics")
         places = _places(ax, rows[x], scale)

@@ -19,7 +19,7 @@ from scorescope.probes.guidance import CFG
 from scorescope.reports import theme
 from scorescope.reports.atlas import catalogue, make
 from scorescope.reports.atlas.kept import Kept, key_of
-from scorescope.reports.atlas.make import caption_of, drawn, numbers_of, plain_caption
+from scorescope.reports.atlas.make import caption_of, drawn, latex_caption, numbers_of, plain_caption
 from scorescope.reports.entries import NEEDS, Material, Numbers
 from scorescope.reports.studies.bibliography import entries as bibliography
 
@@ -154,3 +154,15 @@ def test_pictures_and_odd_facts_come_back(tmp_path):
     assert Kept(tmp_path, "other").read() is None
     (tmp_path / "rows.parquet").write_bytes(b"")
     assert Kept(tmp_path, "key").read() is None
+
+
+def test_captions_are_latex():
+    said = latex_caption(r"95 % of σ² for my_model, $D_c$ (f_1). After \cite{ho2022classifier}.")
+    assert said == r"95 \% of $\sigma$$^2$ for my\_model, $D_c$ (f\_1). After \cite{ho2022classifier}."
+
+
+@pytest.mark.parametrize("name", makeable())
+def test_a_caption_has_nothing_that_latex_would_take_for_something_else(name):
+    said = latex_caption(caption_of(ENTRIES[name], material(), numbers(name)))
+    bare = re.sub(r"\$[^$]*\$|\\cite\{\w+\}|\\[%&#_{}$]|\\text\w+\{\}", "", said)
+    assert (not re.search(r"[%&#_{}$\\]", bare) and bare.isascii()) or re.search(r"[η⁻ρ]", bare), bare

@@ -41,7 +41,7 @@ def test_names_are_listed(here, monkeypatch, capsys):
 def test_a_figure_and_what_goes_with_it(here, monkeypatch, capsys):
     assert run(monkeypatch, "ag-cosine", "--denoiser", "mine:make", *SMALL) == 0
     made = {path.name for path in (here / "atlas").iterdir() if path.is_file()}
-    assert made == {f"ag-cosine.{kind}" for kind in ("pdf", "steps.csv", "caption.txt", "bib")}
+    assert made == {f"ag-cosine.{kind}" for kind in ("pdf", "steps.csv", "caption.tex", "bib")}
     assert "8 samples a setting, seeds 0 to 7, Heun, 4 steps" in capsys.readouterr().out
 
 
