@@ -22,9 +22,9 @@ PLAIN = (1e-3, 1e5)  # numbers in this range have no power of ten
 _LETTERS = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    "σ": r"$\sigma$", "λ": r"$\lambda$", "μ": r"$\mu$", "η": r"$\eta$", "ρ": r"$\rho$", "β": r"$\beta$", "⁻": "$^-$", "¹": "$^1$", "−": "$-$", "–": "--", "±": r"$\pm$",
-    "×": r"$\times$", "²": "$^2$", "√": r"$\surd$", "→": r"$\to$", "←": r"$\leftarrow$", "∞": r"$\infty$",
-    "↓": r"$\downarrow$", "↑": r"$\uparrow$",
+    "σ": r"$\sigma$", "λ": r"$\lambda$", "μ": r"$\mu$", "η": r"$\eta$", "ρ": r"$\rho$", "β": r"$\beta$",
+    "−": "$-$", "–": "--", "±": r"$\pm$", "×": r"$\times$", "²": "$^2$", "⁻": "$^-$", "¹": "$^1$", "√": r"$\surd$",
+    "→": r"$\to$", "←": r"$\leftarrow$", "∞": r"$\infty$", "≤": r"$\leq$", "↓": r"$\downarrow$", "↑": r"$\uparrow$",
 }  # fmt: skip
 
 
