@@ -4,6 +4,7 @@ import hashlib
 import json
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -13,6 +14,7 @@ from scorescope.data.errors import InputError
 from scorescope.data.untrusted import read_parquet, read_tensors
 from scorescope.data.written_files import read_json, replace_file, write_json
 from scorescope.probes.models.fingerprint import fingerprint
+from scorescope.probes.models.model import Model
 from scorescope.reports.entries import Entry, Material, Numbers
 
 OURS = "as the atlas wrote it"
@@ -62,12 +64,18 @@ class Kept:
         write_json(self.folder / "numbers.json", said)
 
 
+def _told(model: Model | None, count: int) -> list[Any]:
+    if model is None:
+        return []
+    return [model.denoiser, model.name, model.shape, model.value_range, model.conditions(count)]
+
+
 def key_of(entry: Entry, material: Material) -> str:
     """What tells numbers from others: of another entry, version, model, or sizes."""
     models = [material.model, material.weak, *material.checkpoints.values()]
     brought = [
-        [None if model is None else model.denoiser for model in models], list(material.checkpoints), material.data,
-        material.features, [trace.scalars for trace in material.traces],
+        [_told(model, material.count) for model in models], list(material.checkpoints), material.data,
+        material.features, [[trace.scalars, trace.manifest] for trace in material.traces],
         material.images if "images" in entry.needs else None,
         material.once("subject", material.subject) if "subject" in entry.needs and material.subject else None,
     ]  # fmt: skip

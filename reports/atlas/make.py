@@ -164,6 +164,8 @@ def make_each(
         return [make(entry, material, folder=folder, style=style)]
     if "checkpoints" in entry.needs:
         return [make(entry, replace(material, model=list(steps.values())[-1]), folder=folder, style=style)]
+    if len({as_name(name) for name in steps}) < len(steps):
+        raise InputError("checkpoints", found=", ".join(steps), expected="names that differ as names of files do")
     each = {}
     for name, model in steps.items():
         place = None if folder is None else folder / as_name(name)
@@ -224,9 +226,9 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
     """The caption's sentences: what is shown, how it was measured, where it is from, what differs."""
     facts = {**material.facts, **numbers.facts}
     parts = [f"Nothing to draw: {numbers.why}." if numbers.why else entry.caption.format(**facts)]
-    if material.model is None and material.traces:
+    if material.model is None and material.traces and "run" in entry.needs:
         parts.append("{n} recorded samples.".format(**facts))
-    elif entry.calls_of(material):
+    elif material.model is not None and entry.calls_of(material):
         parts.append(facts.get("how", SAMPLED).format(**facts))
     if "data" in entry.needs and material.data is not None:
         parts.append(f"Real images: {material.data.name}.")

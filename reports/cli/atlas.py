@@ -94,9 +94,11 @@ def atlas(
     from scorescope.reports.atlas import find_entry, make_all, make_each
     from scorescope.reports.cli.endings import finish, this_command
     from scorescope.reports.cli.pipeline_inputs import PipelineOptions, weights_of
+    from scorescope.reports.page.files import make_folder
     from scorescope.reports.page.texts import say
 
     entry = None if every else find_entry(name or "")
+    make_folder(out)
     swept = tuple(weights_of(weights))
     few = FEW if pipeline else MANY if every else 96
     sizes: dict[str, Any] = {
@@ -148,15 +150,17 @@ def _material(
     """The model, traces or images that are named; where nothing is, the shipped ones."""
     from scorescope.probes.models.model import load_model
     from scorescope.probes.recording.trace import Trace
-    from scorescope.reports.atlas import features_of, shipped
+    from scorescope.reports.atlas import shipped
     from scorescope.reports.entries import Material
     from scorescope.reports.gaussian.study import digits_of
     from scorescope.reports.page.requests import hash_of
 
+    if len({path.resolve() for path in folders}) < len(folders):
+        raise InputError("REAL, FAKE", found=", ".join(map(str, folders)), expected="every folder once")
     if len(folders) == 1:
         raise InputError("REAL, FAKE", found=str(folders[0]), expected="real images, and at least one generated set")
     if not (asked.source or denoiser or folders or traces or checkpoints):
-        return shipped(**sizes)
+        return _with_features(shipped(**sizes), features, inception, asked.device)
     if traces:
         material = Material(traces=tuple(Trace.open(path) for path in traces), **sizes)
     elif asked.source:
@@ -169,9 +173,18 @@ def _material(
         known = {folder: hash_of(folder) for folder in folders}  # numbers that are kept belong to these very images
         study = partial(_comparison, known, features, inception, asked.device)
         return replace(material, images=study)
-    if features and material.model is not None:
-        extractor = _space(features, inception, asked.device)
-        found = features_of(extractor, value_range=material.model.value_range or (-1.0, 1.0))
+    return _with_features(material, features, inception, asked.device)
+
+
+def _with_features(material: "Material", features: str, inception: Path | None, device: str) -> "Material":
+    """The same with the feature space that is named, for distances between samples."""
+    from scorescope.reports.atlas import features_of
+
+    models = [material.model, *material.checkpoints.values()]
+    model = next((one for one in models if one is not None), None)
+    if features and model is not None:
+        extractor = _space(features, inception, device)
+        found = features_of(extractor, value_range=model.value_range or (-1.0, 1.0))
         material = replace(material, features=found, space=f"features of {extractor.name}")
     return material
 
@@ -245,5 +258,10 @@ def _comparison(hashes: Mapping[Path, str], features: str, inception: Path | Non
     if features == "pixels":  # the network that stands beside them else is one of large images
         second = pixel_extractor(COARSE)
     study = folder_study(real, fakes[-1], first, second)
-    others = [image_set(fake.name, open_images(fake), first, study.second, progress=True) for fake in fakes[:-1]]
-    return replace(study, fakes=[*others, replace(study.fakes[-1], name=fakes[-1].name)])
+    names = [fake.name for fake in fakes]
+    names = names if len(set(names)) == len(names) else [str(fake) for fake in fakes]
+    others = [
+        image_set(name, open_images(fake), first, study.second, progress=True)
+        for name, fake in zip(names, fakes[:-1], strict=False)
+    ]
+    return replace(study, fakes=[*others, replace(study.fakes[-1], name=names[-1])])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from scorescope.data.display import displayed
@@ -141,7 +142,7 @@ class Material:
         return {
             "model": model is not None,
             "run": model is not None or len(self.traces) > 0,
-            "conditions": model is None or model.conditions(1) is not None,  # a trace says itself what it has not
+            "conditions": model is None or self.once(("conditions", id(model)), lambda: _has_branches(model)),
             "weak": self.weak is not None,
             "checkpoints": len(self.checkpoints) > 1,
             "data": data is not None,
@@ -168,11 +169,27 @@ class Material:
         """The grid of noise levels, ending with 0."""
         return self.grid(self.steps)
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """Least and largest noise level that the model knows, within those of the atlas."""
+        return sigma_range(self.studied.denoiser, low=LOWEST, high=HIGHEST)
+
     @checked
-    def grid(self, steps: int, model: Model | None = None) -> list[float]:
+    def grid(self, steps: int, model: Model | None = None, *, rho: float = 7.0) -> list[float]:
         """The grid of EDM within the levels that the model, or another one, knows, ending with 0."""
         low, high = sigma_range((model or self.studied).denoiser, low=LOWEST, high=HIGHEST)
-        return edm_sigmas(steps, sigma_min=low, sigma_max=high)
+        return edm_sigmas(steps, sigma_min=low, sigma_max=high, rho=rho)
+
+    @checked
+    def within(self, levels: Sequence[float], *models: Model | None) -> list[float]:
+        """Those of some levels that all of several models know; by default the one that is studied."""
+        spans = [sigma_range(one.denoiser) for one in models or (self.studied,) if one is not None]
+        return [level for level in levels if all(low <= level <= high for low, high in spans)]
+
+    @checked
+    def first(self, count: int) -> dict[str, Any]:
+        """Facts of the first samples alone."""
+        return {"n": count, "seeds": f"{self.seed} to {self.seed + count - 1}"}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -268,7 +285,8 @@ class Material:
         key = ("sweep", id(model), name, run, fingerprint(varied, argument="weights, over"))
         folder = None
         if self.folder is not None:
-            folder = self.folder / fingerprint([model.denoiser, run], argument="model")[:12]
+            asked = [model.denoiser, model.shape, model.conditions(len(how["seeds"])), run]
+            folder = self.folder / fingerprint(asked, argument="model")[:12]
             folder.parent.mkdir(parents=True, exist_ok=True)
         return self.once(
             key,
@@ -277,6 +295,19 @@ class Material:
                 folder=folder, device=self.device, progress=self.progress, **varied, **how,
             ),
         )  # fmt: skip
+
+
+def _has_branches(model: Model) -> bool:
+    """Whether a model has conditions, and predicts without one: it is asked once, at one sample."""
+    if model.conditions(1) is None:
+        return False
+    low, high = sigma_range(model.denoiser, low=LOWEST, high=HIGHEST)
+    try:
+        with torch.no_grad():
+            model.denoiser(torch.zeros(1, *model.shape), torch.full((1,), (low * high) ** 0.5), None)
+    except Exception:  # of whatever kind: the network is the user's
+        return False
+    return True
 
 
 def _perturbs(rule: Any) -> bool:

@@ -75,7 +75,8 @@ def one_step_numbers(material: Material) -> Numbers:
     if labels is not None:
         arms.append(Arm("without condition", model.denoiser))
     pairs = [(arm.name, model.name) for arm in arms[1:]]
-    bank = Bank(images.to(material.device), LEVELS, draws=DRAWS, seed=material.seed)
+    levels = material.within(LEVELS, material.studied, material.weak)
+    bank = Bank(images.to(material.device), levels, draws=DRAWS, seed=material.seed)
     table = optimal_weights(compare_arms(bank, arms, pairs=pairs))
     facts = {"images": len(images), "draws": DRAWS, "of": material.data.name, "how": "No sampling: one call a point."}
     why = "" if table["weight"].notna().any() else f"at no noise level is there a weight: {table['missing'].iloc[0]}"
@@ -111,7 +112,7 @@ def agreement_numbers(material: Material) -> Numbers:
     known = table["mean"].notna().any()
     why = "" if known else f"at no noise level is there an agreement: {rows['missing'].iloc[0]}"
     same = float((first["missing"] != "").mean())
-    return Numbers({"agreement": table, "rows": rows}, facts={"n": count, "same": same}, why=why)
+    return Numbers({"agreement": table, "rows": rows}, facts=material.first(count) | {"same": same}, why=why)
 
 
 def draw_agreement(numbers: Numbers, **how: Any) -> Figure:

@@ -88,7 +88,8 @@ ENTRIES = (
         "rules-pareto", "Frechet distance against denoiser calls a sample, a mark a guidance rule",
         ("model", "conditions", "data"), pareto_numbers, draw_pareto,
         "Frechet distance to {reference} real images against denoiser calls a sample, for no guidance and guidance "
-        f"rules at w = {{weight:g}} ({{model}}; {{space}}; bars are {{bands}}); the interval is that {SUGGESTED}. "
+        f"rules at w = {{weight:g}} ({{model}}; {{space}}; bars are {{bands}}); an interval, if there "
+        f"is one, is that {SUGGESTED}. "
         "Hollow marks are rules that another dominates, by their values alone: the bars are not looked at.",
         "no guidance takes the fewest calls and is dominated by nothing; a rule that changes nothing at more calls is "
         "dominated by it",

@@ -39,6 +39,12 @@ def _suggested(material: Material) -> tuple[float, float]:
     return (0.0, float("inf")) if row["missing"] else (float(row["low"]), float(row["high"]))
 
 
+def none_suggested(material: Material) -> str:
+    """That no interval is suggested, where that is so."""
+    known = np.isfinite(suggested(material)[1])
+    return "" if known else "the information along an unguided run suggests no interval"
+
+
 def rules(material: Material) -> dict[str, Rule]:
     """CFG everywhere, and in the suggested interval."""
     low, high = suggested(material)
@@ -58,7 +64,8 @@ def ends_numbers(material: Material) -> Numbers:
     for name, w in (("no guidance", 1.0), ("at all levels", weight)):
         parts.append(measured(material, {"CFG": CFG(1.0)}, weights=(w,)).assign(varied=name))
     table = pd.concat(parts, ignore_index=True)
-    return Numbers({"metrics": table}, facts=about(material, table) | {"low": f"{low:.3g}", "high": f"{high:.3g}"})
+    facts = about(material, table) | {"low": f"{low:.3g}", "high": f"{high:.3g}"}
+    return Numbers({"metrics": table}, facts=facts, why=none_suggested(material))
 
 
 def _spread(levels: Floats) -> Floats:
@@ -79,8 +86,8 @@ def by_weight(material: Material) -> Numbers:
     """Metrics of both rules at every weight."""
     low, high = suggested(material)
     numbers = material.once("interval by weight", lambda: against_numbers(material, rules(material)))
-    why = "" if np.isfinite(high) else "the information along an unguided run suggests no interval"
-    return Numbers(numbers.tables, facts={**numbers.facts, "low": f"{low:.3g}", "high": f"{high:.3g}"}, why=why)
+    facts = {**numbers.facts, "low": f"{low:.3g}", "high": f"{high:.3g}"}
+    return Numbers(numbers.tables, facts=facts, why=none_suggested(material))
 
 
 def draw_precision_recall(numbers: Numbers, **how: Any) -> Figure:
@@ -104,7 +111,7 @@ def strip_numbers(material: Material) -> Numbers:
         "high": f"{high:.3g}",
         "shown": min(SHOWN, material.count),
     }
-    return Numbers({"images": pd.concat(parts, ignore_index=True)}, pictures, facts)
+    return Numbers({"images": pd.concat(parts, ignore_index=True)}, pictures, facts, none_suggested(material))
 
 
 def draw_strips(numbers: Numbers, **how: Any) -> Figure:

@@ -104,15 +104,15 @@ def against_numbers(
 def about(material: Material, table: pd.DataFrame | None = None) -> dict[str, Any]:
     """What captions say of metrics: to how many real images, and what the bars are."""
     reference = 0 if material.data is None else len(material.data.train)
-    bands = (
-        "95 % intervals, where the samples are enough for one"
-        if material.band == "interval"
-        else f"least and largest of {material.repeats} seed sets"
-    )
+    facts = dict[str, Any](reference=reference)
+    bands = "95 % intervals, where the samples are enough for one"
+    if material.band == "minmax":
+        bands = f"least and largest of {material.repeats} sets of seeds"
+        facts |= material.first(material.repeats * material.count)
     shown = set() if table is None else {"frechet", "frechet_debiased"} & set(table["metric"])
     if material.band == "interval" and shown == {"frechet"}:
         bands += ", but of the distance, for which the images are too few"
-    return {"reference": reference, "bands": bands}
+    return facts | {"bands": bands}
 
 
 def distance_of(table: pd.DataFrame) -> str:

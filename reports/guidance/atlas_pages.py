@@ -74,7 +74,9 @@ def schedule_numbers(material: Material) -> Numbers:
     assert material.data is not None  # `needs` has seen to it
     held = material.data.held_out[: material.count].to(material.device)
     law = fit_gaussian(material.data.train)
-    scores = score_table(score_gaps(material.studied.denoiser, [law], held, LEVELS, seed=material.seed))
+    scores = score_table(
+        score_gaps(material.studied.denoiser, [law], held, material.within(LEVELS), seed=material.seed)
+    )
     tables = {"gaussian": scores[scores["metric"] == "centred"], **information_numbers(material).tables}
     tables["grid"] = pd.DataFrame({"step": range(material.steps), "sigma": material.sigmas[:-1]})
     return Numbers(tables, facts={"images": len(held), "fine": FINE["solver"]})

@@ -46,7 +46,9 @@ def part_numbers(material: Material) -> Numbers:
         separation(base, material.path(rule, count=count), tolerance=TOLERANCE).assign(setting=name)
         for name, rule in compared_rules(material).items()
     ]
-    return Numbers({"separation": pd.concat(tables, ignore_index=True)}, facts={"n": count, "tolerance": TOLERANCE})
+    return Numbers(
+        {"separation": pd.concat(tables, ignore_index=True)}, facts=material.first(count) | {"tolerance": TOLERANCE}
+    )
 
 
 def draw_part(numbers: Numbers, **how: Any) -> Figure:
@@ -73,7 +75,7 @@ def sigma_numbers(material: Material) -> Numbers:
         "levels": [firsts[place].sigma for place in places],
         "range": list(material.studied.value_range or (-1, 1)),
     }
-    return Numbers({"steps": table}, pictures, facts | {"n": count})
+    return Numbers({"steps": table}, pictures, facts | material.first(count))
 
 
 def draw_sigma(numbers: Numbers, **how: Any) -> Figure:

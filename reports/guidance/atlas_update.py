@@ -16,6 +16,8 @@ from scorescope.probes.sampling import Run
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.entries.material import is_picture
 from scorescope.reports.guidance import figures
+from scorescope.reports.guidance.peaks import any_update, why_none
+from scorescope.reports.guidance.runs import of_run
 from scorescope.reports.guidance.study import BAND_EDGES
 
 SWEPT = {"CFG and APG at every weight": 560}
@@ -71,10 +73,10 @@ def update_numbers(material: Material) -> Numbers:
     """Summary of one run."""
     table = steps(material)
     run = shown_run(table, material)
-    rows = table[
-        (table["rule"] == run["rule"]) & (table["weight"].eq(run["weight"]) | (run["weight"] != run["weight"]))
-    ]
-    return Numbers({"steps": rows}, facts=run)
+    rows = of_run(table, run["rule"], run["weight"])
+    known = any_update(table, run["rule"], run["weight"])
+    why = "" if known else f"no update is known at any step: {why_none(rows)}"
+    return Numbers({"steps": rows}, facts=run | {"n": int(rows["n"].max())}, why=why)
 
 
 def draw_parts(numbers: Numbers, **how: Any) -> Figure:
@@ -112,7 +114,7 @@ def information_numbers(material: Material) -> Numbers:
     """Information along the unguided run and the interval that it suggests."""
     trace = unguided(material)
     interval = suggest_interval(trace)
-    return Numbers({"information": guidance_information(trace), "interval": interval}, facts=FINE)
+    return Numbers({"information": guidance_information(trace), "interval": interval}, facts=_unguided_facts(material))
 
 
 def draw_information(numbers: Numbers, **how: Any) -> Figure:
@@ -122,7 +124,14 @@ def draw_information(numbers: Numbers, **how: Any) -> Figure:
 
 def band_numbers(material: Material) -> Numbers:
     """Norm of the update in bands of frequency."""
-    return Numbers({"bands": summarise_bands(unguided(material))}, facts=FINE)
+    return Numbers({"bands": summarise_bands(unguided(material))}, facts=_unguided_facts(material))
+
+
+def _unguided_facts(material: Material) -> dict[str, Any]:
+    """How the unguided run was made, or that the first of the traces stands for it."""
+    if material.model is not None:
+        return FINE | {"path": "an unguided path"}
+    return {"path": "the first recorded trace", "n": len(material.traces[0].samples)}
 
 
 def summarise_bands(run: Trace | Run) -> pd.DataFrame:
@@ -175,14 +184,14 @@ ENTRIES = (
         "guidance-information", "information about the condition per octave of noise, and the interval that holds it",
         ("run", "conditions"), information_numbers, draw_information,
         "Mutual information of condition and state per octave of σ and its sum, from "
-        "$E|D_c - D_u|^2 / \\sigma^2$ along an unguided path ({model}); shaded: the levels that hold its central 90 %.",
+        "$E|D_c - D_u|^2 / \\sigma^2$ along {path} ({model}); shaded: the levels that hold its central 90 %.",
         "for a mixture with labels the sum is the mutual information, and at most the entropy H(c) of the labels",
         calls=UNGUIDED,
     ),
     Entry(
         "fdg-band-norms", "norm of the guidance update in bands of spatial frequency against σ",
         ("run", "conditions"), band_numbers, draw_bands,
-        "Norm of the guidance update in bands of spatial frequency against the noise level ({model}, unguided path).",
+        "Norm of the guidance update in bands of spatial frequency against the noise level ({model}; {path}).",
         "the squared norms of the bands sum to that of the whole update",
         calls=UNGUIDED, one_panel=True, refuses=no_bands, differs="the paper's σ axis is linear",
     ),

@@ -1,6 +1,7 @@
 """Atlas: figures that hold checkpoints against each other without samples' metrics: laws, sizes, noise levels."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,9 @@ def divergence_numbers(material: Material) -> Numbers:
         later, earlier = models[place], models[place - 1]
         samples = samples_of(material, later).to(material.device)
         condition = to_device(later.conditions(len(samples)), torch.device(material.device))
-        table = divergence(later.denoiser, earlier.denoiser, samples, LEVELS, condition=condition)
+        table = divergence(
+            later.denoiser, earlier.denoiser, samples, material.within(LEVELS, later, earlier), condition=condition
+        )
         parts.append(table.assign(pair=f"{names[place]} against {names[place - 1]}"))
     return Numbers({"divergence": pd.concat(parts, ignore_index=True)}, facts={"pairs": len(parts)})
 
@@ -92,7 +95,7 @@ def no_sites(material: Material) -> str:
 
 def grid_numbers(material: Material) -> Numbers:
     """What each checkpoint has learnt, level by level: its loss, what is not the Gaussian's, what a condition says."""
-    loss = loss_numbers(material).tables["losses"]
+    loss = loss_numbers(replace(material, band="interval")).tables["losses"]  # all curves have one kind of band
     parts = [_losses(loss, name) for name in material.checkpoints]
     parts += _each(material, _fraction)
     parts += _each(material, _information)
@@ -118,7 +121,8 @@ def _fraction(material: Material, model: Model) -> pd.DataFrame | None:
     if data is None or data.train[0].numel() > LARGEST:
         return None
     law = material.once("gaussian of the data", lambda: fit_gaussian(data.train.double().cpu(), name="gaussian"))
-    found = compare_scores(model.denoiser, [law], data.held_out[: material.count].to(material.device), LEVELS)
+    held = data.held_out[: material.count].to(material.device)
+    found = compare_scores(model.denoiser, [law], held, material.within(LEVELS, model))
     rows = found[found["metric"] == "centred"]
     names = {"ratio_of_sums": "mean", "ratio_of_sums_low": "low", "ratio_of_sums_high": "high"}
     return rows[["sigma", "n", *names]].rename(columns=names).assign(quantity="fraction")

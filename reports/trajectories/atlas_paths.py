@@ -11,7 +11,6 @@ from scorescope.analysis.gaussian.paths import seed_noise
 from scorescope.analysis.trajectories import path_geometry
 from scorescope.probes.approximations import Gaussian, fit_gaussian
 from scorescope.probes.models.conditions import to_device
-from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.paths import Path, run_path
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.trajectories import figures
@@ -29,9 +28,9 @@ def fine_path(material: Material) -> Path:
 
 def _fine_path(material: Material) -> Path:
     model, seeds = material.studied, list(material.seeds)[:COUNT]
-    start = 80.0 * seed_noise(seeds, model.shape, torch.float32).to(material.device)
+    start = material.span[1] * seed_noise(seeds, model.shape, torch.float32).to(material.device)
     condition = to_device(model.conditions(len(seeds)), torch.device(material.device))
-    return run_path(model.denoiser, start, edm_sigmas(STEPS), condition=condition)
+    return run_path(model.denoiser, start, material.grid(STEPS), condition=condition)
 
 
 def gaussian_path(law: Gaussian, path: Path) -> Path:
@@ -63,7 +62,8 @@ def draw_shape(numbers: Numbers, **how: Any) -> Figure:
 def strip_numbers(material: Material) -> Numbers:
     """Predictions along the paths of a few seeds, with the change of the prediction over all."""
     path = fine_path(material)
-    places = [int(np.abs(np.log(np.asarray(path.sigmas) / sigma)).argmin()) for sigma in SHOWN]
+    nearest = (int(np.abs(np.log(np.asarray(path.sigmas) / sigma)).argmin()) for sigma in SHOWN)
+    places = list(dict.fromkeys(nearest))  # each once, where a model knows fewer levels
     count = min(ROWS, path.end.shape[0])
     shown = [torch.stack([*(path.denoised[place, row] for place in places), path.end[row]]) for row in range(count)]
     table = path_geometry(path)

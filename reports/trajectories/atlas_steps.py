@@ -15,7 +15,6 @@ from scorescope.analysis.trajectories.steps import Steps
 from scorescope.probes.experiments.sweep import Setting
 from scorescope.probes.guidance import CFG
 from scorescope.probes.models.conditions import to_device
-from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.solvers import DPMSolverPP2M, Euler, Heun, Solver
 from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.guidance.atlas_metrics import LABELS, about, needs_features, over_seed_sets
@@ -35,15 +34,16 @@ LOCAL_COUNT, SUBSTEPS = 16, 8
 FINE = {"a fine run": FINE_STEPS}
 
 
-def uniform_in_log(steps: int) -> list[float]:
+def uniform_in_log(material: Material, steps: int) -> list[float]:
     """Levels at equal ratios between the ends of EDM's grid, then 0: the limit of large rho."""
-    return [*np.geomspace(80.0, 0.002, steps).tolist(), 0.0] if steps > 1 else edm_sigmas(1)
+    low, high = material.span
+    return [*np.geomspace(high, low, steps).tolist(), 0.0] if steps > 1 else material.grid(1)
 
 
-def solver_walks() -> Walks:
+def solver_walks(material: Material) -> Walks:
     """Three solvers on two grids, each with as many steps as make the same calls."""
     solvers: dict[str, Solver] = {"Euler": Euler(), "Heun": Heun(), "DPM++ 2M": DPMSolverPP2M()}
-    grids = {"ρ = 7": edm_sigmas, "uniform ln σ": uniform_in_log}
+    grids = {"ρ = 7": material.grid, "uniform ln σ": partial(uniform_in_log, material)}
     return {
         (name, grid, steps): (solver, make(steps))
         for grid, make in grids.items() for name, solver in solvers.items() for calls in CALLS
@@ -55,7 +55,7 @@ def rho_walks(material: Material) -> Walks:
     """Heun on grids of several rho, of the material's steps and half of them."""
     counts = sorted({max(2, material.steps // 2), material.steps})
     return {
-        ("Heun", f"{rho:g}", steps): (Heun(), edm_sigmas(steps, rho=rho)) for steps in counts for rho in RHOS
+        ("Heun", f"{rho:g}", steps): (Heun(), material.grid(steps, rho=rho)) for steps in counts for rho in RHOS
     }  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def churn_walks(material: Material) -> Walks:
     counts = sorted({max(2, material.steps // 2), material.steps})
     low, high = CHURNED
     return {
-        ("Heun", f"{churn * steps:g}", steps): (Heun(churn * steps, low, high), edm_sigmas(steps))
+        ("Heun", f"{churn * steps:g}", steps): (Heun(churn * steps, low, high), material.grid(steps))
         for steps in counts for churn in CHURNS
     }  # fmt: skip
 
@@ -77,7 +77,9 @@ def walked(material: Material, walks: Walks, *, fine: bool) -> pd.DataFrame:
 def _walked(material: Material, walks: Walks, seeds: list[int], fine: bool) -> pd.DataFrame:
     model, data = material.studied, material.data
     settings = {key: _sampled(material, *walk, seeds) for key, walk in walks.items()}
-    ended = _sampled(material, DPMSolverPP2M(), uniform_in_log(FINE_STEPS), seeds).run.samples if fine else None
+    ended = (
+        _sampled(material, DPMSolverPP2M(), uniform_in_log(material, FINE_STEPS), seeds).run.samples if fine else None
+    )
     condition = model.conditions(len(seeds))
     found = steps_table(
         settings, fine=ended, value_range=model.value_range, features=material.features,
@@ -95,27 +97,27 @@ def _sampled(material: Material, solver: Solver, sigmas: Sequence[float], seeds:
 
 def solver_numbers(material: Material) -> Numbers:
     """Every solver and grid."""
-    table = walked(material, solver_walks(), fine=True)
-    return Numbers({"steps": table.assign(line=table["solver"] + ", " + table["grid"])}, facts=_facts(material))
+    table = walked(material, solver_walks(material), fine=True)
+    return Numbers({"steps": table.assign(line=table["solver"] + ", " + table["grid"])}, facts=_facts(material, table))
 
 
 def rho_numbers(material: Material) -> Numbers:
     """Every rho, a line a number of steps."""
     table = walked(material, rho_walks(material), fine=True)
     line = table["steps"].map("{:d} steps".format)
-    return Numbers({"steps": table.assign(rho=table["grid"].astype(float), line=line)}, facts=_facts(material))
+    return Numbers({"steps": table.assign(rho=table["grid"].astype(float), line=line)}, facts=_facts(material, table))
 
 
 def churn_numbers(material: Material) -> Numbers:
     """Every churn, a line a number of steps."""
     table = walked(material, churn_walks(material), fine=False)
     churn, line = table["grid"].astype(float), table["steps"].map("{:d} steps".format)
-    facts = _facts(material) | {"churn_low": CHURNED[0], "churn_high": CHURNED[1]}
+    facts = _facts(material, table) | {"churn_low": CHURNED[0], "churn_high": CHURNED[1]}
     return Numbers({"steps": table.assign(grid="ρ = 7", churn=churn, line=line)}, facts=facts)
 
 
-def _facts(material: Material) -> dict[str, Any]:
-    return about(material) | {"how": "{n} samples a setting, seeds {seeds}.", "fine": FINE_STEPS}
+def _facts(material: Material, table: pd.DataFrame) -> dict[str, Any]:
+    return about(material, table) | {"how": "{n} samples a setting, seeds {seeds}.", "fine": FINE_STEPS}
 
 
 def draw_steps(numbers: Numbers, *, x: str, xlabel: str, metrics: Sequence[str], scale: str, **how: Any) -> Figure:
@@ -132,12 +134,12 @@ def local_numbers(material: Material) -> Numbers:
     """
     model, count = material.studied, min(material.count, LOCAL_COUNT)
     seeds, device = list(material.seeds)[:count], torch.device(material.device)
-    start = 80.0 * seed_noise(seeds, model.shape, torch.float32).to(device)
+    start = material.span[1] * seed_noise(seeds, model.shape, torch.float32).to(device)
     condition = to_device(model.conditions(count), device)
     solvers: dict[str, Solver] = {"Euler": Euler(), "Heun": Heun()}
     parts = [
         local_errors(
-            model.denoiser, start, edm_sigmas(material.steps, rho=rho)[:-1], solvers, condition=condition,
+            model.denoiser, start, material.grid(material.steps, rho=rho)[:-1], solvers, condition=condition,
             substeps=SUBSTEPS,
         ).assign(grid=f"ρ = {rho:g}")
         for rho in LOCAL_RHOS

@@ -45,7 +45,9 @@ def real_images(material: Material, model: Model) -> dict[str, tuple[Tensor, Con
     data, device = material.data, material.device
     assert data is not None  # entries that ask for it need data
     count = min(len(data.train), len(data.held_out), material.count)
-    kinds = {"train": (data.train, data.labels), "held out": (data.held_out, data.held_out_labels)}
+    known = data.labels is not None and data.held_out_labels is not None  # of one kind alone they would tell them apart
+    labels_of = (data.labels, data.held_out_labels) if known else (None, None)
+    kinds = {"train": (data.train, labels_of[0]), "held out": (data.held_out, labels_of[1])}
     found = {}
     for name, (images, labels) in kinds.items():
         own = None if labels is None else labels_for(model, labels[:count])
@@ -61,7 +63,8 @@ def loss_numbers(material: Material) -> Numbers:
     conditions = {name: condition for name, (_, condition) in real.items()}
     earlier = {f"checkpoint {name}": one.denoiser for name, one in material.checkpoints.items()}
     denoisers = {model.name: model.denoiser, **earlier, UNTRAINED: skip_only(sd)}
-    table = weighted_losses(denoisers, sets, LEVELS, sigma_data=sd, conditions=conditions)
+    levels = material.within(LEVELS, model, *material.checkpoints.values())
+    table = weighted_losses(denoisers, sets, levels, sigma_data=sd, conditions=conditions)
     band = "95 % intervals of the mean over images"
     if material.band == "minmax":
         table = table.assign(low=table["mean"] - table["std"], high=table["mean"] + table["std"])
@@ -88,7 +91,9 @@ def checkpoint_numbers(
     ]
     table = pd.concat(parts, ignore_index=True)
     x = "position" if table["position"].notna().all() else "checkpoint"
-    return Numbers({"metrics": table}, facts=about(material) | {"x": x, "checkpoints": len(material.checkpoints)})
+    return Numbers(
+        {"metrics": table}, facts=about(material, table) | {"x": x, "checkpoints": len(material.checkpoints)}
+    )
 
 
 def number_of(name: str) -> float:

@@ -13,6 +13,7 @@ from scorescope.analysis.gaussian import solver_gains
 from scorescope.data.power_ema import sigma_rel_to_gamma
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.models.model import Model
+from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling import Euler, Heun, run_path
 from scorescope.reports.atlas import find_entry, make
 from scorescope.reports.entries import Material
@@ -142,7 +143,7 @@ def test_edm_fid_vs_rho():
 
 def recursion(variance, solver, steps):
     """Variance of one mode's end: noise adds, and a step multiplies by its gain."""
-    sigmas = atlas_steps.edm_sigmas(steps)
+    sigmas = edm_sigmas(steps)
     gamma, found = min(solver.churn / steps, 2**0.5 - 1), sigmas[0] ** 2
     known = Gaussian(torch.zeros(1, dtype=torch.float64), torch.eye(1).double(), torch.tensor([variance]).double())
     for high, low in itertools.pairwise(sigmas):
