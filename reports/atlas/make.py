@@ -243,7 +243,8 @@ def caption_of(entry: Entry, material: Material, numbers: Numbers) -> str:
 def latex_caption(caption: str) -> str:
     """A caption as LaTeX: what is no formula and no citation letter by letter."""
     parts = re.split(r"(\$[^$]*\$|\\cite\{\w+\})", caption)
-    return "".join(part if place % 2 else escaped(part) for place, part in enumerate(parts))
+    words = [part if place % 2 else [escaped(word) for word in part.split(" ")] for place, part in enumerate(parts)]
+    return "".join(part if isinstance(part, str) else " ".join(part) for part in words)
 
 
 def plain_caption(caption: str) -> str:

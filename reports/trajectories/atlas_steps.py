@@ -1,6 +1,6 @@
 """Atlas: figures of what solvers and grids of noise levels give for their calls of the denoiser."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,10 @@ def uniform_in_log(material: Material, steps: int) -> list[float]:
 def solver_walks(material: Material) -> Walks:
     """Three solvers on two grids, each with as many steps as make the same calls."""
     solvers: dict[str, Solver] = {"Euler": Euler(), "Heun": Heun(), "DPM++ 2M": DPMSolverPP2M()}
-    grids = {"ρ = 7": material.grid, "uniform ln σ": partial(uniform_in_log, material)}
+    grids: dict[str, Callable[[int], list[float]]] = {
+        "ρ = 7": material.grid,
+        "uniform ln σ": partial(uniform_in_log, material),
+    }
     return {
         (name, grid, steps): (solver, make(steps))
         for grid, make in grids.items() for name, solver in solvers.items() for calls in CALLS

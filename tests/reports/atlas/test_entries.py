@@ -166,3 +166,29 @@ def test_a_caption_has_nothing_that_latex_would_take_for_something_else(name):
     said = latex_caption(caption_of(ENTRIES[name], material(), numbers(name)))
     bare = re.sub(r"\$[^$]*\$|\\cite\{\w+\}|\\[%&#_{}$]|\\text\w+\{\}", "", said)
     assert not re.search(r"[%&#_{}$\\]", bare) and bare.isascii(), bare
+
+
+def test_numbers_belong_to_conditions_ranges_and_traces():
+    entry, one = ENTRIES["apg-update-parts"], material()
+    other = replace(one.model, conditions=lambda n: torch.zeros(n, dtype=torch.long))
+    wider = replace(one.model, value_range=(-9.0, 9.0))
+    keys = {key_of(entry, replace(one, model=model)) for model in (one.model, other, wider)}
+    weak, strong = (Material(traces=[one.path(CFG(weight), count=8)]) for weight in (1.0, 2.0))
+    assert len(keys | {key_of(entry, weak), key_of(entry, strong)}) == 5
+
+
+def test_what_cannot_be_told_is_a_reason_in_place_of_axes():
+    silent = Material(traces=[material().path(CFG(1.0), count=8)])  # of the conditional branch alone
+    assert numbers_of(ENTRIES["apg-update-parts"], silent).why.startswith("no update is known at any step")
+
+    def no_branch(x, sigma, condition):
+        return x * condition[:, None, None, None]
+
+    lacking = ENTRIES["apg-gain-path"].why_not(replace(material(), model=replace(material().model, denoiser=no_branch)))
+    assert "an unconditional branch" in lacking
+
+
+def test_repeats_are_counted_in_the_caption():
+    both = replace(material(), band="minmax")
+    entry = ENTRIES["apg-metrics-vs-w"]
+    assert "48 samples a setting, seeds 0 to 47" in caption_of(entry, both, numbers_of(entry, both))
