@@ -16,6 +16,7 @@ from scorescope.analysis.information.loss_tables import EVERY, win_rates
 from scorescope.analysis.information.pairwise import PairwiseInformation, information_of_each, pairwise_information
 from scorescope.analysis.information.partial_information import overlap
 from scorescope.analysis.statistics.splits import stratified_halves
+from scorescope.data.display import displayed
 from scorescope.probes.bank.compare import Arm, compare_arms
 from scorescope.probes.bank.points import Bank, log_snr_grid
 from scorescope.probes.models.denoiser import sigma_range
@@ -42,6 +43,7 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
+@displayed
 @dataclass(frozen=True)
 class Classes:
     """Images of a few classes: those held out where their classes are known, else training images."""
