@@ -184,7 +184,7 @@ def _abreast(entry: Entry, each: Mapping[str, Made], style: str | Style) -> Made
         for kind in first.numbers.tables
     }  # fmt: skip
     figure = _panels({name: made.numbers for name, made in each.items()}, entry, style=style)
-    caption = f"{first.caption} One panel a checkpoint: {', '.join(each)}."
+    caption = first.caption.replace(f"checkpoint {next(iter(each))}", f"checkpoints {', '.join(each)}, a panel each")
     return replace(first, numbers=replace(first.numbers, tables=tables), figure=figure, caption=caption)
 
 

@@ -50,13 +50,16 @@ def shipped(**how: Any) -> Material:
     from scorescope.reports.directions.shipped_subjects import load_subject
     from scorescope.reports.fid.comparisons import shipped_study
 
-    model = load_model("digits")
-    extractor = classifier_extractor("digits")
-    snapshots = {str(step): snapshot_model(model, network, step) for step, network in load_snapshots().items()}
+    device = how.get("device", "cpu")
+    model = load_model("digits", device=device)
+    extractor = classifier_extractor("digits", device=device)
+    networks = {step: network.to(device) for step, network in load_snapshots().items()}
+    snapshots = {str(step): snapshot_model(model, network, step) for step, network in networks.items()}
     return Material(
-        model, load_model("digits_weak"), snapshots, data=digits_of(model), features=features_of(extractor),
+        model, load_model("digits_weak", device=device), snapshots, data=digits_of(model),
+        features=features_of(extractor),
         space=f"features of the {extractor.name}", images=partial(shipped_study, 512, progress=False),
-        subject=partial(load_subject, "shapes"), **how,
+        subject=partial(load_subject, "shapes", device=device), **how,
     )  # fmt: skip
 
 

@@ -112,6 +112,7 @@ def atlas(
     material = _with_more(
         material, weak=weak, checkpoints=checkpoint or (), data=data, size=size, subject=subject, seed=seed
     )
+    material = _with_features(material, features, inception, device)  # of checkpoints too, which came last
     if entry is None:
         return finish(make_all(out, material, command=this_command(), style=style))
     kinds = tuple(f".{kind.strip().lstrip('.')}" for kind in formats.split(","))
@@ -160,7 +161,7 @@ def _material(
     if len(folders) == 1:
         raise InputError("REAL, FAKE", found=str(folders[0]), expected="real images, and at least one generated set")
     if not (asked.source or denoiser or folders or traces or checkpoints):
-        return _with_features(shipped(**sizes), features, inception, asked.device)
+        return shipped(**sizes)
     if traces:
         material = Material(traces=tuple(Trace.open(path) for path in traces), **sizes)
     elif asked.source:
@@ -173,7 +174,7 @@ def _material(
         known = {folder: hash_of(folder) for folder in folders}  # numbers that are kept belong to these very images
         study = partial(_comparison, known, features, inception, asked.device)
         return replace(material, images=study)
-    return _with_features(material, features, inception, asked.device)
+    return material
 
 
 def _with_features(material: "Material", features: str, inception: Path | None, device: str) -> "Material":

@@ -58,6 +58,13 @@ def test_checkpoints_are_small_multiples(here, monkeypatch):
     assert run(monkeypatch, "apg-update-parts", *two, *SMALL) == 0
     table = (here / "atlas/apg-update-parts.steps.csv").read_text()
     assert "checkpoint" in table.splitlines()[0] and "early" in table and "late" in table
+    assert "checkpoints early, late, a panel each" in (here / "atlas/apg-update-parts.caption.tex").read_text()
+
+
+def test_features_are_of_checkpoints_too(here, monkeypatch, capsys):
+    two = ("--checkpoint", "early=mine:broad", "--checkpoint", "late=mine:make")
+    assert run(monkeypatch, "apg-update-parts", *two, *SMALL, "--features", "nonsense") == 2
+    assert "features: found 'nonsense'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
