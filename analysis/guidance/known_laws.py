@@ -12,8 +12,8 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from scorescope.analysis.statistics.intervals import wilson
@@ -121,7 +121,7 @@ def line_paths(
         found = f"a {type(law).__name__} of shape {law.shape}"
         raise InputError("branches.cond", found=found, expected="a Gaussian of shape (1,): paths on a line")
     quantiles = (np.arange(count) + 0.5) / count
-    starts = stats.norm.ppf(quantiles, float(law.mean), np.sqrt(law.variance + sigmas[0] ** 2))
+    starts = scipy.stats.norm.ppf(quantiles, float(law.mean), np.sqrt(law.variance + sigmas[0] ** 2))
     start = torch.from_numpy(starts)[:, None]
     parts = []
     for name, rule in rules.items():

@@ -139,12 +139,10 @@ class Material:
     def has(self, need: str) -> bool:
         """Whether it holds what an entry calls by one of the words of `NEEDS`."""
         model, data = self.model, self.data
-        asked = ("conditions", id(model))
         return {
             "model": model is not None,
             "run": model is not None or len(self.traces) > 0,
-            "conditions": model is None
-            or self.once(("conditions", id(model)), lambda: _has_branches(model, self.device)),
+            "conditions": model is None or self.once(("branches", id(model)), lambda: _has_branches(self)),
             "weak": self.weak is not None,
             "checkpoints": len(self.checkpoints) > 1,
             "data": data is not None,
@@ -299,15 +297,16 @@ class Material:
         )  # fmt: skip
 
 
-def _has_branches(model: Model, device: str) -> bool:
-    """Whether a model has conditions, and predicts without one: it is asked once, at one sample."""
+def _has_branches(material: Material) -> bool:
+    """Whether the model has conditions, and predicts without one: it is asked once, at one sample."""
+    model = material.studied
     if model.conditions(1) is None:
         return False
-    low, high = sigma_range(model.denoiser, low=LOWEST, high=HIGHEST)
-    level = (low * high) ** 0.5
+    low, high = material.span
+    x, sigma = torch.zeros(1, *model.shape, device=material.device), torch.full((1,), (low * high) ** 0.5)
     try:
         with torch.no_grad():
-            model.denoiser(torch.zeros(1, *model.shape, device=device), torch.full((1,), level, device=device), None)
+            model.denoiser(x, sigma.to(x.device), None)
     except Exception:  # of whatever kind: the network is the user's
         return False
     return True
