@@ -22,17 +22,16 @@ FRAME_DPI = 150
 def picture_files(figure: Figure, name: str) -> tuple[bytes, bytes, Bbox]:
     """SVG and PNG of a figure, and the part of it that they show, in inches; the same figure makes the same bytes."""
     clean_texts(figure)
-    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
-        svg = render_figure(figure, "svg", metadata={"Date": None})
-    with _layout_kept(figure):
-        box = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])  # once, for it takes long
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}), _laid_out(figure) as box:
+        svg = render_figure(figure, "svg", bbox_inches=box, metadata={"Date": None})
         return svg, render_figure(figure, "png", dpi=200, bbox_inches=box), box
 
 
 def frame_file(figure: Figure) -> bytes:
     """PNG of a figure that is one of many."""
     clean_texts(figure)
-    return render_figure(figure, "png", dpi=FRAME_DPI)
+    with _laid_out(figure) as box:
+        return render_figure(figure, "png", dpi=FRAME_DPI, bbox_inches=box)
 
 
 def render_figure(figure: Figure, kind: str, **options: Any) -> bytes:
@@ -53,11 +52,14 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 @contextmanager
-def _layout_kept(figure: Figure) -> Iterator[None]:
-    """Leave all where it stands: to lay a figure out takes as long as to draw it, and once is enough."""
+def _laid_out(figure: Figure) -> Iterator[Bbox]:
+    """Lay out once and give the part that is drawn on, in inches: a file with a layout of its own is drawn twice."""
     engine = figure.get_layout_engine()
-    figure.set_layout_engine("none")
+    figure.draw_without_rendering()
+    with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
     try:
-        yield
+        yield figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
     finally:
-        figure.set_layout_engine(engine or "none")
+        if engine:
+            figure.set_layout_engine(engine)
