@@ -64,7 +64,7 @@ def make_all(
     ):
         for wing, entries in chosen.items():
             gallery = _Gallery(entries, reasons, material, out, style, page.fail, bar.update)
-            page.section(wing, wing.capitalize(), gallery.section)
+            page.section(wing, "FID" if wing == "fid" else wing.capitalize(), gallery.section)
         page.manifest["methods"] = list(dict.fromkeys(key for entry in possible for key in entry.cites))
     return page.outcome
 

@@ -124,6 +124,6 @@ ENTRIES = (
         "mean of the data, against the training step, a line a noise level ({model}; unconditional branch; {n} "
         "held-out images of {data} + σ n; laws fitted to {fitted} training images). {bands}.",
         "checkpoints that are one network give a constant line",
-        cites=CITE, refuses=no_steps,
+        cites=CITE, calls_each={"held-out images of checkpoints": len(DYNAMICS_SIGMAS)}, refuses=no_steps,
     ),
 )  # fmt: skip
