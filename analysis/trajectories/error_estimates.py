@@ -114,12 +114,10 @@ def halved_errors(
     for place, (high, low) in enumerate(grid):
         state = path.states[place]
         known = KnownFirst(denoiser, state, path.denoised[place])
-        whole, halves = (
-            run_to_end(known, state, levels, condition=condition, solver=solver)[0]
-            for levels in ([high, low], [high, math.sqrt(high * low), low])
-        )
+        levels = [high, math.sqrt(high * low), low]
+        halves, _ = run_to_end(known, state, levels, condition=condition, solver=solver)
         calls += known.calls
-        parts.append((whole - halves) / (1 - 2.0**-order))
+        parts.append((path.states[place + 1] - halves) / (1 - 2.0**-order))
     return ERROR_ESTIMATES.check(_table("halved", grid, parts, float(calls), path))
 
 

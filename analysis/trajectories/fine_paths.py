@@ -10,7 +10,8 @@ from scorescope.data.errors import InputError
 from scorescope.probes.models.conditions import select_rows
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.paths import run_to_end
-from scorescope.probes.sampling.solvers import Euler, Heun, Solver
+from scorescope.probes.sampling.reference import RungeKutta4
+from scorescope.probes.sampling.solvers import Euler, Solver
 
 
 class FinePaths:
@@ -25,7 +26,7 @@ class FinePaths:
     count : int
         Samples.
     fine : Solver, optional
-        By default `Heun()`.
+        By default `RungeKutta4()`.
     substeps : int
         Its steps, uniform in ln sigma, from level to level.
     batch : int
@@ -33,13 +34,13 @@ class FinePaths:
     """
 
     def __init__(
-        self, denoiser: Denoiser, condition: Condition, count: int, *, fine: Solver | None = None, substeps: int = 8,
+        self, denoiser: Denoiser, condition: Condition, count: int, *, fine: Solver | None = None, substeps: int = 4,
         batch: int = 1024,
     ) -> None:  # fmt: skip
         if substeps < 1 or batch < 1:
             raise InputError("substeps, batch", found=f"{substeps}, {batch}", expected="at least 1 of each")
         self._denoiser, self._condition, self._count = denoiser, condition, count
-        self._fine, self._substeps, self._batch = fine or Heun(), substeps, batch
+        self._fine, self._substeps, self._batch = fine or RungeKutta4(), substeps, batch
         self._rows = 0
 
     @property

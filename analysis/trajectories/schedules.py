@@ -27,7 +27,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.models.noise import check_sigmas
 from scorescope.probes.sampling.paths import run_to_end
-from scorescope.probes.sampling.solvers import Euler, Solver
+from scorescope.probes.sampling.solvers import Euler, Heun, Solver
 
 
 @checked
@@ -119,7 +119,7 @@ def pairwise_costs(
     if getattr(solver, "uses_history", False):
         found = f"{type(solver).__name__}, which uses the steps before"
         raise InputError("solver", found=found, expected="a solver without a memory")
-    finely = FinePaths(denoiser, condition, len(start), substeps=substeps, batch=batch)
+    finely = FinePaths(denoiser, condition, len(start), fine=Heun(), substeps=substeps, batch=batch)
     levels, path = [float(sigma) for sigma in grid], [start]
     for high, low in itertools.pairwise(levels):
         path += finely.carry([path[-1]], high, low)

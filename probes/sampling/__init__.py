@@ -17,7 +17,7 @@ from scorescope.probes.sampling.condition_switch import SwitchingDenoiser
 from scorescope.probes.sampling.grids import SchedulerArguments, ays_sigmas, scheduler_arguments, uniform_log_sigmas
 from scorescope.probes.sampling.kept_predictions import KeptPredictions
 from scorescope.probes.sampling.paths import Path, run_path, run_to_end
-from scorescope.probes.sampling.reference import RungeKutta
+from scorescope.probes.sampling.reference import RungeKutta, RungeKutta4
 from scorescope.probes.sampling.rule_field import RuleField
 from scorescope.probes.sampling.sample import Run, sample
 from scorescope.probes.sampling.scheduler_solver import SchedulerSolver, scheduler_solver
@@ -36,6 +36,7 @@ __all__ = [
     "Run",
     "RunArm",
     "RungeKutta",
+    "RungeKutta4",
     "Sampling",
     "SchedulerArguments",
     "SchedulerSolver",
