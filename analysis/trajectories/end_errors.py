@@ -60,10 +60,10 @@ OBSERVED_ORDERS = Schema(
         Column("steps", int, "", "steps"),
         Column("calls", int, "", "denoiser calls a sample"),
         Column("n", int, "", "samples"),
-        Column("error", float, "data", "RMS over elements and samples of (end - end of the reference)"),
-        Column("order", float, "1", "log of this error over that of the steps before, over the log of the steps' "
-               "ratio, negative; NaN for the fewest"),
-        *ends("1", "by bootstrap over samples"),
+        Column("error", float, "data", "median over samples of the RMS over elements of (end - end of the reference)"),
+        Column("order", float, "1", "median over samples of log(error before / error) / log(steps / steps before); NaN "
+               "for the fewest steps"),
+        *ends("1", "of the median, between order statistics"),
     ),
 )  # fmt: skip
 
@@ -173,7 +173,6 @@ def observed_orders(
     steps: Sequence[int] = (16, 32, 64),
     condition: Condition = None,
     reference: Tensor | None = None,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Order at which the end error falls with the number of steps.
 
@@ -181,7 +180,7 @@ def observed_orders(
 
     Parameters
     ----------
-    denoiser, start, condition, seed
+    denoiser, start, condition
         As for `end_errors`.
     solvers : mapping of str to Solver
         Deterministic solvers by name.
@@ -200,19 +199,19 @@ def observed_orders(
     require_some("solvers", solvers)
     if reference is None:
         reference = reference_ends(denoiser, start, grid(max(steps)), condition=condition, steps=max(steps))
-    draws, rows = SeedDraws.of(len(start), seed=seed), []
+    rows = []
     for name, solver in solvers.items():
         before: Floats | None = None
         for place, count in enumerate(steps):
             error, calls = _ended(denoiser, start, solver, grid(count), condition, reference)
-            pooled = np.sqrt(draws.means(error**2))
             order = low = high = np.nan
             if before is not None:
-                slopes = np.log(before / pooled) / np.log(count / steps[place - 1])
-                order, low, high = (float(one) for one in interval(slopes))
-            before = pooled
-            rows.append({"solver": name, "steps": count, "calls": calls, "n": len(error), "error": float(pooled[0]),
-                         "order": order, "low": low, "high": high})  # fmt: skip
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    slopes = np.log(before / error) / np.log(count / steps[place - 1])
+                order, (low, high) = float(np.median(slopes)), map(float, median_interval(slopes))
+            before = error
+            rows.append({"solver": name, "steps": count, "calls": calls, "n": len(error),
+                         "error": float(np.median(error)), "order": order, "low": low, "high": high})  # fmt: skip
     return OBSERVED_ORDERS.check(pd.DataFrame(rows))
 
 

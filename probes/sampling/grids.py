@@ -10,6 +10,7 @@ EDM's own are `edm_sigmas` of `probes.models`.
 
 import copy
 import inspect
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -153,6 +154,5 @@ def _read_back(scheduler: Any, arguments: Mapping[str, list[float]]) -> list[flo
     for place, time in enumerate(tried.timesteps):
         if hasattr(tried, "set_begin_index"):
             tried.set_begin_index(place)
-        level = reader.read(tried, time, torch.zeros(1, 1))
-        levels.append(float(level.sigma))
-    return levels
+        levels.append(float(reader.read(tried, time, torch.zeros(1, 1)).sigma))
+    return [level for level, _ in itertools.groupby(levels)]  # some make two calls at a level
