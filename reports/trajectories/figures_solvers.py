@@ -13,7 +13,7 @@ from scorescope.reports.page import theme
 STEP_PANELS = {
     "local": "RMS error of the step\n(units of data)",
     "at_end": "what it becomes\nat the end",
-    "cumulative_share": "share of the end\nerror so far",
+    "cumulative_share": "share of the end error\nup to this step",
 }
 
 
@@ -106,6 +106,6 @@ def schedules(levels: Mapping[str, Sequence[float]], table: pd.DataFrame) -> Fig
     right.errorbar(rows["typical_ratio"], places, xerr=bars, linestyle="", marker="o", color=theme.HIGHLIGHT)
     right.axvline(1.0, color=theme.REFERENCE, linestyle=":")
     left.set_yticks(places, [theme.literal(name) for name in levels])
-    theme.sigma_axis(left)
-    right.set(xlabel="typical ratio of end errors")
+    theme.sigma_axis(left, xlabel="noise level σ (units of\ndata)  ← sampling")
+    right.set(xlabel="typical ratio\nof end errors")
     return figure
