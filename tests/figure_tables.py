@@ -252,6 +252,28 @@ def single_steps():
     return with_ends(pd.concat(parts, ignore_index=True))
 
 
+def solver_steps():
+    """Three solvers: an error of 0 in the last step, as where all take it alike, and shares beyond 0 and 1."""
+    curves = {"local": 0.1 * RISE, "at_end": 0.03 * RISE * (1 - RISE), "share": 0.2 - 0.3 * RISE}
+    parts = [pd.DataFrame({"solver": solver, "step": range(9), "sigma": SIGMAS, "quantity": name, "n": 40,
+                           "value": np.append(k * values[:-1], 0.0)})
+             for k, solver in enumerate(("Euler", "DPM++ 2M", "UniPC, third order"), 1)
+             for name, values in (curves | {"cumulative_share": curves["share"].cumsum()}).items()]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True), "value").assign(sigma_next=0.5)
+
+
+SCHEDULES = {"ρ = 7": SIGMAS, "uniform ln σ": np.geomspace(80.0, 0.002, 7), "tuned on 64 seeds": 2 * SIGMAS[1:]}
+
+
+def ended():
+    """Two solvers, three schedules, three numbers of calls; one ratio below 1 by more than its interval."""
+    rows = [(solver, schedule, calls, calls, 0.5 * k / calls**2, 1 / k)
+            for solver in ("Euler", "DPM++ 2M") for k, schedule in enumerate(SCHEDULES, 1) for calls in (6, 10, 20)]  # fmt: skip
+    names = ["solver", "schedule", "steps", "calls", "median", "typical_ratio"]
+    table = with_ends(pd.DataFrame(rows, columns=names), "median", of="median")
+    return with_ends(table, "typical_ratio", of="typical_ratio")
+
+
 def bends():
     names = ("state", "flow_state", "denoised", "denoised_change")
     parts = [pd.DataFrame({"path": path, "quantity": name, "sigma": SIGMAS, "mean": RISE * (1 - RISE)})
@@ -420,6 +442,9 @@ CASES = {
         "x": "calls", "xlabel": "denoiser calls a sample", "line": "line", "scale": "log"}),
     "trajectories.weighted_losses": ((trained(),), {"shown": "digits", "untrained": "no network"}),
     "trajectories.local_errors": ((single_steps(),), {}),
+    "trajectories.step_errors": ((solver_steps(),), {"line": "solver"}),
+    "trajectories.end_errors": ((ended(),), {}),
+    "trajectories.schedules": ((SCHEDULES, ended().query("solver == 'Euler' and calls == 10")), {}),
     "trajectories.picture_strips": ((pictures(24),), {
         "columns": ["80", "11", "4.8", "2", "1", "0.5", "0.089", "end"], "rows": [f"seed {k}" for k in range(3)],
         "value_range": (-1.0, 1.0), "xlabel": "noise level σ"}),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorescope.probes.approximations import Mixture
+from scorescope.probes.approximations import Gaussian, Mixture
 from scorescope.probes.approximations.gaussian import isotropic
 
 SMALL = 1e-6  # noise level that stands for none in closed forms
@@ -40,3 +40,16 @@ def draw_labelled(
     labels = torch.arange(count) % classes
     images = torch.cat([parts[k].sample(1, generator=generator) for k in labels.tolist()])
     return Labelled(law, images, labels)
+
+
+def rotated_mixture(*, dimension: int = 16, seed: int = 0) -> Mixture:
+    """Three Gaussians with means of unit variance and turned covariances, as many variances as elements, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for _ in range(3):
+        mean = torch.randn(dimension, generator=generator, dtype=torch.float64)
+        basis = torch.linalg.qr(torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)).Q
+        logs = torch.rand(dimension, generator=generator, dtype=torch.float64)
+        variances = (0.02 * 15**logs).sort(descending=True).values  # from 0.02 to 0.3
+        parts.append(Gaussian(mean, basis, variances))
+    return Mixture(tuple(parts), torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64))

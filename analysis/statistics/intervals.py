@@ -160,6 +160,26 @@ def agreeing_interval(value: float, n: int, *, low: float = 0.0, high: float = 1
     return value - (value - low) * other, value + (high - value) * other
 
 
+def median_interval(values: Floats) -> tuple[Floats, Floats]:
+    """95 % interval of the median over the first axis, between two order statistics, of any law.
+
+    Parameters
+    ----------
+    values : array, shape (n, ...)
+        Independent values. Below six there is no interval: NaN.
+
+    Returns
+    -------
+    low, high : array, shape (...)
+    """
+    rank = int(scipy.stats.binom.ppf((1 - LEVEL) / 2, len(values), 0.5))
+    if rank < 1:
+        missing = np.full(values.shape[1:], np.nan)
+        return missing, missing
+    ranked = np.sort(values, axis=0)
+    return ranked[rank - 1], ranked[-rank]
+
+
 def skewed_t(values: Floats) -> Floats:
     """Hall's t statistic of the hypothesis that the mean over the first axis is 0: see `skewed_mean_interval`."""
     n = len(values)

@@ -2,6 +2,10 @@
 
     weighted_losses({"model": denoiser}, {"held out": images}, sigmas, sigma_data=0.5)       # as it is trained
     local_errors(denoiser, 80.0 * noise, edm_sigmas(18), {"Heun": Heun()})                   # of each step alone
+    solver_errors(denoiser, 80.0 * noise, edm_sigmas(10), DPMSolverPP2M()).steps()           # and what becomes of it
+    embedded_errors(path), halved_errors(denoiser, path, Euler(), order=1)                   # estimates for few calls
+    tuned = tuned_schedule(denoiser, start, edm_sigmas(8), DPMSolverPP2M())                  # a better schedule
+    end_errors(denoiser, others, {("2M", "rho 7"): (solver, edm_sigmas(8)), ("2M", "tuned"): (solver, tuned.sigmas)})
     steps_table({("Heun", "rho 7", 18): setting}, fine=samples, reference=real)              # what calls buy
     effective_weights(CFGPP(0.6), edm_sigmas(50))          # the weight of CFG that a rule comes to in each step
     path_geometry(run_path(denoiser, 80.0 * noise, edm_sigmas(60)))                          # where paths bend
@@ -12,21 +16,38 @@ Checkpoints are sampled from the same seeds by `probes.experiments.sweep_models`
 """
 
 from scorescope.analysis.trajectories.divergence import divergence
+from scorescope.analysis.trajectories.end_errors import end_errors, observed_orders, reference_ends
+from scorescope.analysis.trajectories.error_estimates import embedded_errors, halved_errors
 from scorescope.analysis.trajectories.geometry import path_geometry
 from scorescope.analysis.trajectories.local_errors import local_errors
 from scorescope.analysis.trajectories.losses import skip_only, weighted_losses
 from scorescope.analysis.trajectories.magnitudes import block_sites, site_magnitudes
+from scorescope.analysis.trajectories.schedules import cheapest_levels, equal_error_schedule, pairwise_costs
+from scorescope.analysis.trajectories.step_errors import SolverErrors, solver_errors
 from scorescope.analysis.trajectories.step_weights import effective_weights
 from scorescope.analysis.trajectories.steps import steps_table
+from scorescope.analysis.trajectories.tuned_schedules import TunedSchedule, tuned_schedule
 
 __all__ = [
+    "SolverErrors",
+    "TunedSchedule",
     "block_sites",
+    "cheapest_levels",
     "divergence",
     "effective_weights",
+    "embedded_errors",
+    "end_errors",
+    "equal_error_schedule",
+    "halved_errors",
     "local_errors",
+    "observed_orders",
+    "pairwise_costs",
     "path_geometry",
+    "reference_ends",
     "site_magnitudes",
     "skip_only",
+    "solver_errors",
     "steps_table",
+    "tuned_schedule",
     "weighted_losses",
 ]

@@ -18,7 +18,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.noise import check_sigmas
 from scorescope.probes.sampling.paths import run_path
-from scorescope.probes.sampling.solvers import DPMSolverPP2M, Solver
+from scorescope.probes.sampling.solvers import Solver
 
 RHO = 7.0  # of the finer steps; a step to 0 has to be made of ever smaller ones
 
@@ -79,7 +79,7 @@ def local_errors(
         For fewer than two substeps, no solvers, a multistep one, and what `run_path` refuses.
     """
     check_sigmas(sigmas)
-    several = [name for name, solver in solvers.items() if isinstance(solver, DPMSolverPP2M)]
+    several = [name for name, solver in solvers.items() if getattr(solver, "uses_history", False)]
     if several or not solvers or substeps < 2:
         found = f"{substeps} substeps, {several[0] + ', a multistep solver' if several else list(solvers)}"
         raise InputError("solvers, substeps", found=found, expected="one-step solvers, and at least 2 substeps")

@@ -98,6 +98,11 @@ class GuidedDenoiser:
         self._add(state, cond, uncond, guided, needed=needed, rows=rows)
         return guided
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the rule has kept something for later steps."""
+        return bool(self._memory)
+
     def check_finite(self) -> None:
         """Read back, once a batch, whether every prediction was finite; `InputError` names the first that was not."""
         flags = torch.stack([flag for *_, flag in self._finite]).tolist()

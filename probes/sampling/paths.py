@@ -99,11 +99,38 @@ def run_path(
     needed = calls
     if sigmas[-1] > 0:
         guided(end, sigma=sigmas[-1], sigma_next=sigmas[-1], step=len(sigmas) - 1, call=0)
-    if not bool(torch.isfinite(end).all()):
-        raise InputError("denoiser", found="a path with NaN or infinite values", expected="finite predictions")
+    _check_finite(end)
     visited = tuple(sigma for sigma in sigmas if sigma > 0)
     return Path(visited, torch.stack(states), torch.stack(denoised), end, needed)
 
 
 def _no_noise() -> Tensor:
     raise InputError("solver", found="a solver that adds noise", expected="a deterministic solver: paths are compared")
+
+
+@checked
+@torch.no_grad()
+def run_to_end(
+    denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], *, condition: Condition = None, solver: Solver | None = None
+) -> tuple[Tensor, int]:
+    """Where the probability flow from x ends, and the denoiser calls a sample that it took; nothing else is kept.
+
+    Parameters, order and errors are those of `run_path`.
+    """
+    check_sigmas(sigmas)
+    calls = 0
+
+    def guided(x: Tensor, *, sigma: float, sigma_next: float, step: int, call: int) -> Tensor:
+        nonlocal calls
+        calls += 1
+        levels = torch.full((len(x),), sigma, dtype=x.dtype, device=x.device)
+        return evaluate(denoiser, x, levels, condition, branch="cond")
+
+    end = (solver or Heun()).run(guided, x, sigmas, _no_noise)
+    _check_finite(end)
+    return end, calls
+
+
+def _check_finite(end: Tensor) -> None:
+    if not bool(torch.isfinite(end).all()):
+        raise InputError("denoiser", found="a path with NaN or infinite values", expected="finite predictions")

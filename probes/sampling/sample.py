@@ -28,7 +28,7 @@ from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.noise import SampleNoise, check_sigmas, edm_sigmas
 from scorescope.probes.recording.trace import Recording, Trace, Visit
 from scorescope.probes.sampling.guided_denoiser import GuidedDenoiser, Watch
-from scorescope.probes.sampling.solvers import DPMSolverPP2M, Heun, Solver
+from scorescope.probes.sampling.solvers import Heun, Solver
 
 
 @displayed
@@ -180,8 +180,8 @@ def _described(denoiser: Denoiser, rule: Rule, solver: Solver) -> dict[str, Any]
 
 
 def _check_solver(rule: Rule, solver: Solver) -> None:
-    if isinstance(solver, DPMSolverPP2M) and depends_on_step_size(rule):
-        found = f"{describe(rule)} with DPMSolverPP2M, whose steps also use the step before"
+    if getattr(solver, "uses_history", False) and depends_on_step_size(rule):
+        found = f"{describe(rule)} with {type(solver).__name__}, whose steps also use the step before"
         expected = (
             "Euler: CFG++ is a weight of CFG in first-order steps only, and its two published DPM++ 2M codes differ"
         )

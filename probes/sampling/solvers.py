@@ -138,6 +138,8 @@ class Heun:
 class DPMSolverPP2M:
     """DPM-Solver++ (2M), second order with one prediction a step (Lu et al. 2022, arXiv 2211.01095, alg. 2)."""
 
+    uses_history: ClassVar[bool] = True
+
     def run(self, evaluate: Evaluate, x: Tensor, sigmas: Sequence[float], noise: Callable[[], Tensor]) -> Tensor:
         """See `Solver.run`."""
         earlier: Tensor | None = None

@@ -18,10 +18,11 @@ from torch import Tensor
 from scorescope.data.doors import require_some
 from scorescope.data.errors import InputError
 from scorescope.reports.page import theme
+from scorescope.reports.trajectories.figures_solvers import end_errors, schedules, step_errors
 
 __all__ = [
-    "by_checkpoint", "divergences", "local_errors", "magnitudes", "metrics_along", "path_geometry", "picture_strips",
-    "weighted_losses",
+    "by_checkpoint", "divergences", "end_errors", "local_errors", "magnitudes", "metrics_along", "path_geometry",
+    "picture_strips", "schedules", "step_errors", "weighted_losses",
 ]  # fmt: skip
 
 CURVES = {
