@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "information": ("statistics", "fid"),
         "directions": ("statistics",),
         "trajectories": ("statistics", "fid", "guidance", "gaussian"),
+        "steps": ("statistics", "trajectories"),
         "changes": ("statistics", "guidance"),
     },
     "reports": {

@@ -180,7 +180,7 @@ def _described(denoiser: Denoiser, rule: Rule, solver: Solver) -> dict[str, Any]
 
 
 def _check_solver(rule: Rule, solver: Solver) -> None:
-    if isinstance(solver, DPMSolverPP2M) and depends_on_step_size(rule):
+    if isinstance(getattr(solver, "solver", solver), DPMSolverPP2M) and depends_on_step_size(rule):
         found = f"{describe(rule)} with DPMSolverPP2M, whose steps also use the step before"
         expected = (
             "Euler: CFG++ is a weight of CFG in first-order steps only, and its two published DPM++ 2M codes differ"
