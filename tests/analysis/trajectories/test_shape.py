@@ -74,9 +74,9 @@ class TestGeometry:
         first, second = a * s / root, a * variance / root**3
         speed = (first**2).sum(2)
         across = (second**2).sum(2) - (first * second).sum(2) ** 2 / speed
-        inner = slice(3, -3)  # differences at the ends are of lower accuracy
+        inner = slice(3, -3)  # differences at the ends are of lower accuracy; elsewhere of the square of the spacing
         np.testing.assert_allclose(
-            table.loc["curvature", "mean"].to_numpy()[inner], (np.sqrt(across) / speed).mean(1)[inner], rtol=2e-3
+            table.loc["curvature", "mean"].to_numpy()[inner], (np.sqrt(across) / speed).mean(1)[inner], rtol=1e-2
         )
         # d2 D / d(ln s)2 of a l (l + s^2)^(-1/2)
         bend = a * variance * (s**2) * (s**2 - 2 * variance) / root**5
@@ -131,16 +131,13 @@ class TestShape:
     def test_straightness_of_a_gaussian(self):
         """(2 - pi/2) sum sqrt(l) over all of time, of which 0.1 % at either end is not here."""
         gaussian, levels = law(), edm_sigmas(300, sigma_max=1000.0, sigma_min=1e-3)[:-1]
-        signs = torch.tensor(
-            [[1, 1, 1, 1], [1, -1, 1, -1], [-1, -1, 1, 1]], dtype=torch.float64
-        )  # as large as expected
+        # modes as large as their root mean square: their squares are what is expected of them
+        signs = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [-1, -1, 1, 1]], dtype=torch.float64)
         start = gaussian.mean + (signs * (VARIANCES + 1e6).sqrt()) @ gaussian.basis.mT
         empty = torch.zeros(300, 3, 4, dtype=torch.float64)
         path = gaussian_path(gaussian, Path(tuple(levels), empty + start, empty, start, 0))
         found = path_shape(path, gaussian).set_index("quantity").loc["straightness", "mean"]
-        assert found == pytest.approx(
-            (2 - np.pi / 2) * float(VARIANCES.sqrt().sum()) / 4, rel=0.005
-        )  # of 0.1 to 99.9 %
+        assert found == pytest.approx((2 - np.pi / 2) * float(VARIANCES.sqrt().sum()) / 4, rel=0.01)
 
     def test_a_straight_path_at_constant_speed(self):
         times = torch.linspace(0.9, 0.1, 9, dtype=torch.float64)
