@@ -6,6 +6,7 @@ enough_steps({4: ends_4, 8: ends_8, 16: ends_16}, fine, within=0.02)
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -107,11 +108,8 @@ def consistency_errors(
         _answers(student, states, float(sigma), condition, batch)
         for states, sigma in zip(tqdm(path.states, disable=not progress, leave=False), path.sigmas, strict=True)
     ]
-    frames = []
-    for place, sigma in enumerate(path.sigmas):
-        if place + 1 < len(answers):
-            found = distance(answers[place], answers[place + 1])
-            frames.append(_error("next", sigma, path.sigmas[place + 1], found))
+    frames = [_error("next", *pair, distance(*both))
+              for pair, both in zip(pairwise(path.sigmas), pairwise(answers), strict=True)]  # fmt: skip
     frames += [_error("end", sigma, np.nan, distance(one, path.end))
                for sigma, one in zip(path.sigmas, answers, strict=True)]  # fmt: skip
     return CONSISTENCY_ERRORS.check(pd.DataFrame(frames))

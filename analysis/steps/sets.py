@@ -101,12 +101,12 @@ def cheapest_steps(
         chosen = [*taken, step]
         found = damage(chosen) if taken else alone[step]
         low, high = (float(end) for end in skewed_mean_interval(found))
-        expected = float(np.sqrt(sum(alone[one].mean() ** 2 for one in chosen)))
+        apart = float(np.sqrt(sum(alone[one].mean() ** 2 for one in chosen)))
         rows.append(
             {
                 "order": place, "step": step, "sigma": float(runner.sigmas[step]), "alone": float(alone[step].mean()),
                 "changed": len(chosen), "n": len(found), "mean": float(found.mean()), "low": low, "high": high,
-                "expected": expected, "taken": high <= within,
+                "expected": apart, "taken": high <= within,
             }
         )  # fmt: skip
         taken = chosen if high <= within else taken

@@ -109,8 +109,8 @@ def effective_noise(
         residual, traces = look(float(sigma))
         spread = np.sqrt(traces.var(0, ddof=1).mean() / traces.size)
         row = {"sigma": float(sigma), "n": len(states), "residual": residual.mean() / sigma**2, "trace": traces.mean()}
-        found = _fixed_point(look, float(sigma), iterations, (least or 1e-6 * float(sigma), most))
-        rows.append({**row, "trace_error": spread, **found})
+        known = least or 1e-6 * float(sigma), most
+        rows.append({**row, "trace_error": spread, **_fixed_point(look, float(sigma), iterations, known)})
     return EFFECTIVE_NOISE.check(pd.DataFrame(rows))
 
 

@@ -47,12 +47,13 @@ class PathProducts:
     @classmethod
     def of(cls, path: Path) -> "PathProducts":
         """Of a path all of whose levels are known; the centre is the last prediction."""
-        points = torch.cat([path.states, path.denoised]).flatten(2).transpose(0, 1)  # (sample, 2 levels, element)
-        wide = points.to(working_dtype(points), copy=True)
-        centre = wide[:, -1:].clone()
-        wide -= centre
-        whole = torch.cat([wide, centre], 1)
-        return cls(_levels(path.sigmas), (whole @ whole.mT).cpu().double().numpy(), points.shape[2])
+        levels, count = path.states.shape[:2]
+        like, elements = path.denoised, path.denoised[0, 0].numel()
+        points = torch.empty(count, 2 * levels + 1, elements, dtype=working_dtype(like), device=like.device)
+        centre = points[:, -1:] = like[-1].flatten(1)[:, None].to(points)
+        for first, values in ((0, path.states), (levels, like)):
+            torch.sub(values.flatten(2).transpose(0, 1), centre, out=points[:, first : first + levels])
+        return cls(_levels(path.sigmas), (points @ points.mT).cpu().double().numpy(), elements)
 
     @classmethod
     def blocks(cls, path: Path) -> Iterator["PathProducts"]:

@@ -158,7 +158,7 @@ def _straightness(products: PathProducts) -> tuple[Floats, Floats]:
     velocity = products.slopes - products.denoised
     mean = (products.flow_states[:1] - products.flow_states[-1:]) / (times[0] - times[-1])
     off = velocity - mean
-    found = -np.trapezoid(products.dots(off, off), times, axis=1)
+    found: Floats = -np.trapezoid(products.dots(off, off), times, axis=1)  # type: ignore[assignment]
     return found, products.dots(mean, mean)[:, 0]
 
 

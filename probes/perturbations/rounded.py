@@ -67,7 +67,8 @@ class Rounded:
 
     def __call__(self, x: Tensor, sigma: Tensor, condition: Condition, /) -> Tensor:
         """Estimate x0; see `Denoiser`."""
-        return self.denoiser(x, sigma, condition)
+        found: Tensor = self.denoiser(x, sigma, condition)
+        return found
 
     def _round_input(self, _layer: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         return (rounded(given[0], self.bits), *given[1:])
@@ -78,4 +79,5 @@ def rounded(values: Tensor, bits: int) -> Tensor:
     top = 2 ** (bits - 1) - 1
     largest = values.detach().abs().flatten(1).amax(1) if values.ndim > 1 else values.detach().abs()
     scale = (largest / top).clamp_min(torch.finfo(values.dtype).tiny).reshape(-1, *(1,) * (values.ndim - 1))
-    return (values / scale).round() * scale
+    found: Tensor = (values / scale).round() * scale
+    return found

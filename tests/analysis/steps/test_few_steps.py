@@ -1,5 +1,7 @@
 """Few-step models: consistency of a Gaussian's exact function and of its denoiser, gaps of students, enough steps."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,7 @@ class TestConsistency:
         d = [a * VARIANCES / (VARIANCES + s**2).sqrt() for s in GRID]
         rms = [(a * VARIANCES.sqrt() - one).square().mean(1).sqrt().mean() for one in d]
         np.testing.assert_allclose(end, rms, rtol=1e-9)
-        steps = [(one - other).square().mean(1).sqrt().mean() for one, other in zip(d[:-1], d[1:], strict=True)]
+        steps = [(one - other).square().mean(1).sqrt().mean() for one, other in pairwise(d)]
         np.testing.assert_allclose(table[table["quantity"] == "next"]["mean"], steps, rtol=1e-9)
 
     def test_one_bad_level_is_found(self):

@@ -25,16 +25,18 @@ SCHEDULERS = (*DETERMINISTIC, "PNDMScheduler", "EulerAncestralDiscreteScheduler"
 STEPS = 8
 
 
-def pipeline(name):
+def pipeline(name, **more):
     import diffusers
 
     pipe, arguments = sd15(batch=3)
     config = {"num_train_timesteps": 100, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    pipe.scheduler = getattr(diffusers, name)(**config)
+    pipe.scheduler = getattr(diffusers, name)(**config, **more)
+    arguments.pop("generator", None)
     return pipe, arguments | {"num_inference_steps": STEPS, "output_type": "latent"}
 
 
 def recorded(pipe, arguments):
+    arguments = {name: value for name, value in arguments.items() if name != "generator"}
     plain = output_of(pipe(**arguments, generator=torch.Generator().manual_seed(0)))
     with record(pipe, keep="branches", progress=False) as trace:
         same = output_of(pipe(**arguments, generator=torch.Generator().manual_seed(0)))
@@ -45,7 +47,7 @@ def recorded(pipe, arguments):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_of_six_schedulers(name):
-    trace = recorded(*pipeline(name))
+    trace = recorded(*pipeline(name, **({"clip_sample": False} if name == "DDIMScheduler" else {})))
     path = recorded_path(trace)
     assert path.states.shape[1] == 3 and not any(path.missing)
     geometry = path_geometry(path)
@@ -60,6 +62,12 @@ def test_of_six_schedulers(name):
     if name == "EulerAncestralDiscreteScheduler":
         s, t = known["sigma"], known["sigma_next"]
         np.testing.assert_allclose(known["added"], np.sqrt(t**2 * (s**2 - t**2)) / s, rtol=0.15)  # 768 numbers: 2.6 %
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_clips_adds_what_no_prediction_explains():
+    noise = step_noise(recorded(*pipeline("DDIMScheduler", clip_sample=True))).iloc[:-1]
+    assert noise["added"].iloc[0] > 0.1
 
 
 @pytest.mark.slow
