@@ -6,7 +6,8 @@ Gradients of few images are mostly noise, which pulls every cosine towards 0; so
 different images stand beside it, in which that noise is not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -27,6 +28,7 @@ from scorescope.probes.models.conditions import row_count, select_rows
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 
 LEAST_GROUPS = 4
+RELIABLE = 0.2  # cosine of two halves below which a ratio to it says nothing
 
 GRADIENT_AFFINITY = Schema(
     "gradient_affinity",
@@ -36,7 +38,7 @@ GRADIENT_AFFINITY = Schema(
         Column("n", int, "", "images, one noise draw each a level, of its own"),
         Column("cosine", float, "1", "of the gradients of all images over all parameters: their noise draws it to 0"),
         Column("agreement", float, "1", "the same of expected gradients: from inner products between different groups "
-               "of images; missing where those of a level with itself are not positive"),
+               f"of images; missing where the reliability is below {RELIABLE:g}"),
         *ends("1", "of the agreement, jackknife over groups; of a level with itself it is 1 by definition"),
         Column("reliability", float, "1", "expected cosine of a level's gradients of two halves of the images, the "
                "lesser of the two levels': near 0 the gradient is noise"),
@@ -57,12 +59,13 @@ def gradient_affinity(
     most: int = 2**31,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Cosines of training gradients between noise levels, over all parameters that are trained.
+    """Cosines of training gradients between noise levels, over all parameters of a network.
 
     Parameters
     ----------
     denoiser : Denoiser
-        A `torch.nn.Module`; its gradients are left as they were.
+        A `torch.nn.Module`, of whose parameters those are taken that require gradients, or all if none does. Its own
+        gradients are left as they were.
     images : Tensor, shape (n, *shape)
         Clean data, at least one a group.
     sigmas : sequence of float
@@ -96,20 +99,20 @@ def gradient_affinity(
     Go et al. 2023 (arXiv 2306.00354), who average over training; here it is one checkpoint. Gradients are kept in
     their own type, their inner products summed in float64.
     """
-    parameters = _trained(denoiser)
-    count = sum(one.numel() * one.element_size() for one in parameters)
     if not LEAST_GROUPS <= groups <= len(images) or (condition is not None and row_count(condition) != len(images)):
         found = f"{groups} groups of {len(images)} images"
         raise InputError("groups", found=found, expected=f"{LEAST_GROUPS} or more, no more than images, a row an image")
-    if count * groups * len(sigmas) > most:
-        found = f"{groups} groups of {len(sigmas)} levels of {count / 1e6:.3g} MB"
-        raise InputError("sigmas, groups", found=found, expected=f"at most {most / 1e6:.3g} MB in all (most=)")
     bank = Bank(images, [float(sigma) for sigma in sigmas], seed=seed)
     jobs = [(level, rows) for level in range(len(sigmas)) for rows in torch.arange(len(images)).tensor_split(groups)]
-    kept = [
-        _gradient(denoiser, parameters, bank, level, rows, condition, batch)
-        for level, rows in tqdm(jobs, desc="gradients", disable=not progress, leave=False)
-    ]
+    with _trained(denoiser) as parameters:
+        count = sum(one.numel() * one.element_size() for one in parameters)
+        if count * len(jobs) > most:
+            found = f"{groups} groups of {len(sigmas)} levels of {count / 1e6:.3g} MB"
+            raise InputError("sigmas, groups", found=found, expected=f"at most {most / 1e6:.3g} MB in all (most=)")
+        kept = [
+            _gradient(denoiser, parameters, bank, level, rows, condition, batch)
+            for level, rows in tqdm(jobs, desc="gradients", disable=not progress, leave=False)
+        ]
     size = np.array([len(rows) for _, rows in jobs], dtype=np.float64) / len(images) * groups
     products = _products(kept) * np.outer(size, size)  # so that groups of one level add up to groups x its gradient
     table = products.reshape(len(sigmas), groups, len(sigmas), groups)
@@ -118,12 +121,22 @@ def gradient_affinity(
     return GRADIENT_AFFINITY.check(pd.DataFrame(rows).assign(n=len(images)))
 
 
-def _trained(denoiser: Denoiser) -> list[nn.Parameter]:
-    found = [one for one in denoiser.parameters() if one.requires_grad] if isinstance(denoiser, nn.Module) else []
+@contextmanager
+def _trained(denoiser: Denoiser) -> Iterator[list[nn.Parameter]]:
+    """The parameters that require gradients; where none does, all of them, which do so inside the block."""
+    every = list(denoiser.parameters()) if isinstance(denoiser, nn.Module) else []
+    found = [one for one in every if one.requires_grad] or [one for one in every if one.is_floating_point()]
     if not found:
-        expected = "a torch.nn.Module with parameters that require gradients"
-        raise InputError("denoiser", found=f"a {type(denoiser).__name__} without them", expected=expected)
-    return found
+        expected = "a torch.nn.Module with parameters"
+        raise InputError("denoiser", found=f"a {type(denoiser).__name__} without parameters", expected=expected)
+    frozen = [one for one in found if not one.requires_grad]
+    try:
+        for one in frozen:
+            one.requires_grad_(True)
+        yield found
+    finally:
+        for one in frozen:
+            one.requires_grad_(False)
 
 
 def _gradient(
@@ -162,8 +175,10 @@ def _row(table: Floats, pair: tuple[int, int], sigmas: Sequence[float]) -> dict[
     reliability = min(_reliability(blocks[first, first]), _reliability(blocks[second, second]))
     if first == second:
         return row | {"cosine": 1.0, "agreement": 1.0, "low": 1.0, "high": 1.0, "reliability": reliability}
-    value = _agreement(*blocks.values())
-    low, high = _jackknife(list(blocks.values()), value)
+    value, (low, high) = np.nan, (np.nan, np.nan)
+    if reliability >= RELIABLE:
+        value = _agreement(*blocks.values())
+        low, high = _jackknife(list(blocks.values()), value)
     cosine = whole[2] / np.sqrt(whole[0] * whole[1])
     return row | {"cosine": float(cosine), "agreement": value, "low": low, "high": high, "reliability": reliability}
 

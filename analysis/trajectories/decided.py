@@ -14,13 +14,17 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats, host_array
+from scorescope.analysis.statistics.bootstrap import draw_units
 from scorescope.analysis.statistics.intervals import share_interval, skewed_mean_interval
+from scorescope.analysis.statistics.studentised import studentised
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.analysis.trajectories.path_products import PathProducts, known_levels
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition import band_products
 from scorescope.probes.sampling import Path
+
+RESAMPLES = 1000
 
 Classify = Callable[[Tensor], Tensor]
 """Predictions (n, *shape) to the class of each, (n,)."""
@@ -37,9 +41,15 @@ DECISIONS = Schema(
         *_KEYS,
         Column("sigma", float, "data", "noise level"),
         Column("n", int, "", "samples"),
-        Column("mean", float, "1", "mean over samples: 1 at the first level, 0 at the last; of a class the share"),
-        Column("median", float, "1", "median over samples"),
-        *ends("1", "of the mean, corrected for skewness; of a class exact (Clopper & Pearson)"),
+        Column(
+            "left",
+            float,
+            "1",
+            "root of (sum over samples of squared distances over that at the first level): from 1 "
+            "to 0; of a class the share of samples",
+        ),
+        *ends("1", "studentised bootstrap over samples, missing below 16; of a class exact (Clopper & Pearson)"),
+        Column("median", float, "1", "median over samples of each one's own ratio of distances; of a class missing"),
     ),
 )
 DECISION_LEVELS = Schema(
@@ -80,11 +90,9 @@ def decisions(path: Path, *, edges: Sequence[float] = (), classify: Classify | N
     """
     path, _ = known_levels(path, least=2)
     frames = []
-    for keys, left in _left(path, edges, classify):
-        with np.errstate(invalid="ignore"):
-            low, high = skewed_mean_interval(left) if keys["quantity"] != "class" else _shares(left)
-        rows = {"sigma": path.sigmas, "n": len(left), "mean": left.mean(0), "median": np.median(left, axis=0)}
-        frames.append(pd.DataFrame({**keys, **rows, "low": low, "high": high}))
+    for keys, far in _distances(path, edges, classify):
+        rows = {"sigma": path.sigmas, "n": len(far), **(_shares(far) if keys["quantity"] == "class" else _pooled(far))}
+        frames.append(pd.DataFrame({**keys, **rows}))
     return DECISIONS.check(pd.concat(frames, ignore_index=True))
 
 
@@ -116,7 +124,8 @@ def decision_levels(
         raise InputError("at", found=str(at), expected="a share between 0 and 1")
     path, _ = known_levels(path, least=2)
     log_sigma, rows = np.log(path.sigmas), []
-    for keys, left in _left(path, edges, classify):
+    for keys, far in _distances(path, edges, classify):
+        left = far if keys["quantity"] == "class" else _of_first(far)
         share = 0.5 if keys["quantity"] == "class" else at
         places = np.array([_last_crossing(one, log_sigma, share) for one in left])
         known = places[np.isfinite(places)]
@@ -130,25 +139,35 @@ def decision_levels(
     return DECISION_LEVELS.check(pd.DataFrame(rows).astype({"low": float, "high": float}))
 
 
-def _left(path: Path, edges: Sequence[float], classify: Classify | None) -> list[tuple[dict[str, Any], Floats]]:
-    """Each quantity with what is left of it, (samples, levels); NaN for a sample whose prediction never moves."""
+def _distances(path: Path, edges: Sequence[float], classify: Classify | None) -> list[tuple[dict[str, Any], Floats]]:
+    """Each quantity with distances from the last prediction, (samples, levels); of a class 1 where it is another."""
     no_band = {"low_frequency": np.nan, "high_frequency": np.nan}
     parts = [part.norms(part.denoised - part.denoised[-1]) for part in PathProducts.blocks(path)]
-    found = [({"quantity": "whole", **no_band}, _of_first(np.concatenate(parts)))]
+    found = [({"quantity": "whole", **no_band}, np.concatenate(parts))]
     if edges:
         last = path.denoised[-1]
         levels = [band_products(one, last, edges) for one in path.denoised]
         for band, (low, high) in enumerate(pairwise([0.0, *edges, np.inf])):
             squares = torch.stack([level[f"update_sq_band{band}"] for level in levels], 1).cpu().numpy()
             keys = {"quantity": "band", "low_frequency": low, "high_frequency": high}
-            found.append((keys, _of_first(np.sqrt(squares))))
+            found.append((keys, np.sqrt(squares)))
     if classify is not None:
         classes = np.stack([_classes(classify, one) for one in path.denoised], 1)
         found.append(({"quantity": "class", **no_band}, (classes != classes[:, -1:]).astype(np.float64)))
     return found
 
 
+def _pooled(far: Floats) -> dict[str, Floats]:
+    """Ratio of sums over samples, by which a sample whose prediction hardly moves counts little."""
+    squares, draws = far.T**2, draw_units(len(far), resamples=RESAMPLES, seed=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = studentised(squares, np.broadcast_to(squares[0], squares.shape), draws)
+        left, low, high = (np.sqrt(np.maximum(one, 0)) for one in (found.value, found.low, found.high))
+    return {"left": left, "low": low, "high": high, "median": np.median(_of_first(far), axis=0)}
+
+
 def _of_first(distances: Floats) -> Floats:
+    """Of each sample; NaN for one whose prediction never moves."""
     with np.errstate(invalid="ignore", divide="ignore"):
         found: Floats = distances / distances[:, :1]
     return found
@@ -161,9 +180,9 @@ def _classes(classify: Classify, images: Tensor) -> Any:
     return classes
 
 
-def _shares(wrong: Floats) -> tuple[Floats, Floats]:
+def _shares(wrong: Floats) -> dict[str, Floats]:
     found = np.array([share_interval(level) for level in wrong.T])
-    return found[:, 0], found[:, 1]
+    return {"left": wrong.mean(0), "low": found[:, 0], "high": found[:, 1], "median": np.full(wrong.shape[1], np.nan)}
 
 
 def _last_crossing(left: Floats, log_sigma: Floats, at: float) -> float:

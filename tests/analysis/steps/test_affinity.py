@@ -69,6 +69,9 @@ def test_gradients_stay_as_they_were_and_batches_do_not_matter():
     one, two = (gradient_affinity(model, images(40), SIGMAS, batch=batch, progress=False) for batch in (3, 64))
     np.testing.assert_allclose(one["cosine"], two["cosine"], rtol=1e-9)
     assert model.low.grad is None
+    frozen = gradient_affinity(model.requires_grad_(False), images(40), SIGMAS, progress=False)
+    np.testing.assert_allclose(frozen["cosine"], two["cosine"])
+    assert not model.low.requires_grad
 
 
 @pytest.mark.parametrize("how", [{"groups": 3}, {"groups": 50}, {"most": 100}], ids=str)
@@ -78,5 +81,5 @@ def test_what_cannot_be_done_is_refused(how):
 
 
 def test_a_law_has_no_parameters():
-    with pytest.raises(InputError, match="require gradients"):
+    with pytest.raises(InputError, match="without parameters"):
         gradient_affinity(lambda x, sigma, condition: x, images(40), SIGMAS)

@@ -53,7 +53,7 @@ def test_of_six_schedulers(name):
     geometry = path_geometry(path)
     assert (geometry["mean"].notna() | (geometry["missing"] != "")).all()
     assert path_shape(path)["mean"].notna().all()
-    assert decisions(path, edges=(0.2,))["mean"].notna().all()
+    assert decisions(path, edges=(0.2,))["left"].notna().all()
     noise = step_noise(trace)
     assert (noise["added"].notna() | (noise["missing"] != "")).all()
     known = noise[noise["added"].notna()]

@@ -181,7 +181,8 @@ class TestDecisions:
         size = 0.7 / np.sqrt(0.7 + np.array(path.sigmas) ** 2)
         left = (size[-1] - size) / (size[-1] - size[0])
         table = decisions(path)
-        np.testing.assert_allclose(table["mean"], left, atol=1e-6)
+        np.testing.assert_allclose(table["left"], left, atol=1e-6)
+        np.testing.assert_allclose(table["median"], left, atol=1e-6)
         level = decision_levels(path).iloc[0]
         half = (size[0] + size[-1]) / 2
         assert level["sigma"] == pytest.approx(np.sqrt((0.7 / half) ** 2 - 0.7), rel=2e-3)
@@ -195,11 +196,11 @@ class TestDecisions:
         denoised = torch.stack([0 * low * signs, low * signs, low * signs, low * signs + high])
         path = Path((8.0, 4.0, 2.0, 1.0), denoised, denoised, denoised[-1], 0)
         table = decisions(path, edges=(0.25,), classify=lambda images: images.mean((1, 2, 3)) > 0)
-        band = table[table["quantity"] == "band"].set_index(["low_frequency", "sigma"])["mean"]
+        band = table[table["quantity"] == "band"].set_index(["low_frequency", "sigma"])["left"]
         np.testing.assert_allclose(band[0.0], [1, 0, 0, 0], atol=1e-9)
         np.testing.assert_allclose(band[0.25], [1, 1, 1, 0], atol=1e-9)
         classes = table[table["quantity"] == "class"]
-        np.testing.assert_allclose(classes["mean"], [0.5, 0, 0, 0])  # of two samples 0 has the class of the end
+        np.testing.assert_allclose(classes["left"], [0.5, 0, 0, 0])  # of two samples 0 has the class of the end
         levels = decision_levels(path, edges=(0.25,), classify=lambda images: images.mean((1, 2, 3)) > 0)
         assert levels.set_index("quantity").loc["class", "sigma"] == pytest.approx(np.sqrt(8 * 4))
         assert levels.set_index("quantity").loc["class", "from_start"] == 2
