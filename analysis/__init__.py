@@ -11,6 +11,7 @@ The wings, each with a recipe of its own (`help(guidance)`):
     information    what a condition says about an image: in nats, as a classifier, as what noise hides
     directions     where an attribute is readable, where it is steerable, whether its direction is stable
     trajectories   paths of a sampler: what a solver gets wrong at which step, and what its calls give
+    steps          which steps of a sampler matter: damage of a changed step, proxies of it, few-step models
     changes        what changed between two recorded runs, and between denoisers at the same noisy points
     statistics     intervals, splits, and the declared columns of every table
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         guidance,
         information,
         statistics,
+        steps,
         trajectories,
     )
     from scorescope.analysis.directions import (
@@ -85,6 +87,7 @@ __all__ = [
     "solver_gains",
     "statistics",
     "steer_curve",
+    "steps",
     "suggest_interval",
     "suggest_skip",
     "summarise_by",

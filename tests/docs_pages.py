@@ -23,7 +23,7 @@ INSTRUMENTS = {
     "fid": ("analysis.fid", "reports.fid"),
     "gaussian": ("analysis.gaussian",),
     "directions": ("analysis.directions", "analysis.information"),
-    "trajectories": ("analysis.trajectories",),
+    "trajectories": ("analysis.trajectories", "analysis.steps"),
     "changes": ("analysis.changes",),
 }
 

@@ -281,6 +281,53 @@ def bends():
     return with_ends(pd.concat(parts, ignore_index=True))
 
 
+def turns():
+    names = ("flow_state_turn", "denoised_turn", "denoised_acceleration")
+    parts = [pd.DataFrame({"path": path, "quantity": name, "sigma": SIGMAS, "mean": 30 * RISE * (1 - RISE) + k})
+             for k, path in enumerate(("model", "Gaussian")) for name in names]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True))
+
+
+def shape_numbers():
+    curves = ("state", "flow_state", "denoised")
+    rows = [(quantity, curve, 1.2 + k) for k, quantity in enumerate(("arc", "rank", "directions")) for curve in curves]
+    rows += [("bundle_rank", "denoised", 5.0), ("bundle_directions", "flow_state", 40.0),
+             ("bundle_directions", "denoised", 61.0), ("relative_straightness", "flow_state", 0.2)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["quantity", "curve", "mean"])
+    table = with_ends(with_ends(table.assign(gaussian=0.8 * table["mean"])), "gaussian", of="gaussian")
+    table.loc[table["quantity"].str.startswith("bundle"), ["low", "high", "gaussian_low", "gaussian_high"]] = np.nan
+    return table
+
+
+def decided():
+    keys = [("whole", np.nan, np.nan), ("band", 0.0, 0.125), ("band", 0.125, 0.25), ("band", 0.25, np.inf),
+            ("class", np.nan, np.nan)]  # fmt: skip
+    parts = [pd.DataFrame({"quantity": name, "low_frequency": low, "high_frequency": high, "sigma": SIGMAS,
+                           "left": RISE ** (1 + k)}) for k, (name, low, high) in enumerate(keys)]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True), "left")
+
+
+def damages():
+    damage = {"left out": 0.1 * RISE + 1e-5, "repeated": 0.08 * RISE + 1e-5, "without guidance": 0.02 + 0 * RISE,
+              "4 bits": 0.2 * (1 - RISE)}  # fmt: skip
+    proxies = {name: RISE ** (1 + k) for k, name in enumerate(("denoised", "eps", "input", "difference", "amplified"))}
+    parts = [pd.DataFrame({"kind": kind, "name": name, "step": range(len(SIGMAS)), "sigma": SIGMAS, "mean": mean})
+             for kind, found in (("damage", damage), ("proxy", proxies)) for name, mean in found.items()]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True))
+
+
+def affinities():
+    pairs = [(a, b) for k, a in enumerate(SIGMAS) for b in SIGMAS[k:]]
+    table = pd.DataFrame(pairs, columns=["sigma", "sigma_other"])
+    return table.assign(agreement=np.exp(-0.5 * np.abs(np.log(table["sigma"] / table["sigma_other"]))))
+
+
+def moments():
+    table = pd.DataFrame({"quantity": "variance", "sigma": SIGMAS, "mean": -0.2 * (1 - RISE) - 0.01})
+    table = with_ends(table).assign(gaussian=-0.1 * (1 - RISE))
+    return table.rename(columns={"low": "high", "high": "low"})
+
+
 def apart():
     pairs = [f"{later} against {earlier}" for earlier, later in ((100, 400), (400, 2000), (2000, 40000))]
     parts = [pd.DataFrame({"pair": pair, "sigma": SIGMAS, "density": RISE, "divergence": 9 * (1 - RISE)})
@@ -449,6 +496,12 @@ CASES = {
         "columns": ["80", "11", "4.8", "2", "1", "0.5", "0.089", "end"], "rows": [f"seed {k}" for k in range(3)],
         "value_range": (-1.0, 1.0), "xlabel": "noise level σ"}),
     "trajectories.path_geometry": ((bends(),), {}),
+    "trajectories.path_bends": ((turns(),), {}),
+    "trajectories.path_numbers": ((shape_numbers(),), {}),
+    "trajectories.decided_when": ((decided(),), {}),
+    "trajectories.step_damages": ((damages(),), {}),
+    "trajectories.affinity_matrix": ((affinities(),), {}),
+    "trajectories.variance_bias": ((moments(),), {}),
     "trajectories.divergences": ((apart(),), {}),
     "trajectories.magnitudes": ((sizes(),), {}),
     "trajectories.by_checkpoint": ((learnt(), {"loss": "weighted loss, held out", "information": "nats per halving"}),

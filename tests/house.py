@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
     "probes": {
         **{wing: ROW[:place] for place, wing in enumerate(ROW)},
         "sampling": (*ROW[: ROW.index("sampling")], "approximations"),
-        "perturbations": ("models", "pipelines", "sites", "guidance"),
+        "perturbations": (*ROW[: ROW.index("experiments")], "approximations"),
         "approximations": ("models",),
         "bank": ("models",),
         "gradients": ("models", "pipelines", "sites"),
@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "information": ("statistics", "fid"),
         "directions": ("statistics",),
         "trajectories": ("statistics", "fid", "guidance", "gaussian"),
+        "steps": ("statistics", "trajectories"),
         "changes": ("statistics", "guidance"),
     },
     "reports": {

@@ -36,6 +36,8 @@ class Path:
         State at the last level that was asked for (0 included).
     calls : int
         Denoiser calls a sample that the solver needed.
+    missing : tuple of str
+        Why state or prediction are not known (NaN), one text a level, empty where they are; none where all are known.
     """
 
     sigmas: tuple[float, ...]
@@ -43,11 +45,13 @@ class Path:
     denoised: Tensor
     end: Tensor
     calls: int
+    missing: tuple[str, ...] = ()
 
     def thinned(self, every: int) -> "Path":
         """The same path at every so many of its levels, from the first on."""
         part = slice(None, None, every)
-        return replace(self, sigmas=self.sigmas[part], states=self.states[part], denoised=self.denoised[part])
+        kept = {name: getattr(self, name)[part] for name in ("sigmas", "states", "denoised", "missing")}
+        return replace(self, **kept)
 
 
 @checked

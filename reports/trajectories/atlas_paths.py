@@ -8,8 +8,8 @@ import torch
 from matplotlib.figure import Figure
 
 from scorescope.analysis.gaussian.paths import seed_noise
-from scorescope.analysis.trajectories import path_geometry
-from scorescope.probes.approximations import Gaussian, fit_gaussian
+from scorescope.analysis.trajectories import gaussian_path, path_geometry
+from scorescope.probes.approximations import fit_gaussian
 from scorescope.probes.models.conditions import to_device
 from scorescope.probes.sampling.paths import Path, run_path
 from scorescope.reports.entries import Entry, Material, Numbers
@@ -31,14 +31,6 @@ def _fine_path(material: Material) -> Path:
     start = material.span[1] * seed_noise(seeds, model.shape, torch.float32).to(material.device)
     condition = to_device(model.conditions(len(seeds)), torch.device(material.device))
     return run_path(model.denoiser, start, material.grid(STEPS), condition=condition)
-
-
-def gaussian_path(law: Gaussian, path: Path) -> Path:
-    """Exact paths of a law from the same start, at the same levels."""
-    start, top = path.states[0].cpu().double(), path.sigmas[0]
-    states = torch.stack([law.flow(start, top, sigma) for sigma in path.sigmas])
-    denoised = torch.stack([law.denoised_on_path(start, top, sigma) for sigma in path.sigmas])
-    return Path(path.sigmas, states, denoised, law.flow(start, top, 0.0), 0)
 
 
 def shape_numbers(material: Material) -> Numbers:

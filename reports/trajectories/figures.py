@@ -19,10 +19,17 @@ from scorescope.data.doors import require_some
 from scorescope.data.errors import InputError
 from scorescope.reports.page import theme
 from scorescope.reports.trajectories.figures_solvers import end_errors, schedules, step_errors
+from scorescope.reports.trajectories.figures_steps import (
+    affinity_matrix,
+    decided_when,
+    path_bends,
+    path_numbers,
+    step_damages,
+    variance_bias,
+)
 
 __all__ = [
-    "by_checkpoint", "divergences", "end_errors", "local_errors", "magnitudes", "metrics_along", "path_geometry",
-    "picture_strips", "schedules", "step_errors", "weighted_losses",
+    "affinity_matrix", "by_checkpoint", "decided_when", "divergences", "end_errors", "local_errors", "magnitudes", "metrics_along", "path_bends", "path_geometry", "path_numbers", "picture_strips", "schedules", "step_damages", "step_errors", "variance_bias", "weighted_losses",
 ]  # fmt: skip
 
 CURVES = {

@@ -1,0 +1,299 @@
+"""What a change of one step does to the end sample, beside what caching methods look at instead.
+
+    changes = {"left out": LeftOut(), "repeated": Repeated(), "4 bits": Replaced(Rounded(denoiser, bits=4))}
+    effects = change_steps(denoiser, changes, seeds=range(64), condition=labels, sampling=Sampling(sigmas=grid))
+    step_damage(effects)                 # by step: change of the end sample, and the proxies
+    proxy_ranks(effects)                 # does a proxy order the steps as their damage does?
+
+Of a pipeline: `pipeline_model(pipe, rows).denoiser`. Each run is made with the same seeds as the unchanged one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
+from scorescope.analysis.statistics.intervals import skewed_mean_interval
+from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.analysis.trajectories import recorded_path
+from scorescope.data.display import displayed
+from scorescope.data.doors import checked, require_some
+from scorescope.data.errors import InputError
+from scorescope.probes.models.denoiser import Condition, Denoiser, working_dtype
+from scorescope.probes.models.noise import edm_sigmas
+from scorescope.probes.perturbations import Change, ChangedSteps, LeftOut, Nudged, Repeated
+from scorescope.probes.recording import Recording
+from scorescope.probes.sampling import Heun, KeptPredictions, Path, Run, Sampling, sample
+
+LEAST_STEPS = 4  # of which ranks are correlated
+
+STEP_DAMAGE = Schema(
+    "step_damage",
+    (
+        Column("kind", str, "", "damage: of a change; proxy: what is known without running on"),
+        Column("name", str, "", "of the change or the proxy"),
+        Column("step", int, "", "step that is changed, from 0"),
+        Column("sigma", float, "data", "noise level that it starts from"),
+        Column("n", int, "", "samples"),
+        Column("mean", float, "", "damage: root mean square over elements of (end - end of the unchanged run), mean "
+               "over samples, in data; proxies: see `change_steps`"),
+        Column("median", float, "", "its median over samples"),
+        *ends("", "of the mean over samples, corrected for skewness"),
+        Column("missing", str, "", "why there is no number; empty where there is"),
+    ),
+)  # fmt: skip
+PROXY_RANKS = Schema(
+    "proxy_ranks",
+    (
+        Column("change", str, "", "whose damage"),
+        Column("proxy", str, "", "what is held against it"),
+        Column("steps", int, "", "steps of which both are known"),
+        Column("n", int, "", "samples"),
+        Column("rank", float, "1", "Spearman's correlation over steps of the means over samples"),
+        *ends("1", "percentile bootstrap over samples: of this grid, not of other steps"),
+    ),
+)
+
+
+@displayed
+@dataclass(frozen=True, eq=False)
+class StepEffects:
+    """What changes of single steps did.
+
+    Attributes
+    ----------
+    sigmas : tuple of float
+        Noise level that each step starts from.
+    damage, proxies : mapping of str to array, shape (steps, samples)
+        By change, and by proxy; NaN where a step cannot have it.
+    samples : Tensor, shape (samples, *shape)
+        Of the unchanged run.
+    runs : int
+        Runs that were made, the unchanged one too.
+    """
+
+    sigmas: tuple[float, ...]
+    damage: Mapping[str, Floats]
+    proxies: Mapping[str, Floats]
+    samples: Tensor
+    runs: int
+
+
+@checked
+def change_steps(
+    denoiser: Denoiser,
+    changes: Mapping[str, Change],
+    *,
+    seeds: Sequence[int],
+    condition: Condition = None,
+    sampling: Sampling | None = None,
+    amplified: bool = True,
+    sigma_data: float = 1.0,
+    progress: bool = True,
+) -> StepEffects:
+    """Change every step alone, in every way, and compare the ends with those of the unchanged run.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        The model.
+    changes : mapping of str to LeftOut, Repeated, Unguided, Replaced or Nudged
+        What is done to a step, by name.
+    seeds : sequence of int
+        One a sample.
+    condition : optional
+        One row a sample.
+    sampling : Sampling, optional
+        How to sample; by default as `sample` does.
+    amplified : bool
+        Also measure how a small random change of a prediction grows to the end, for the proxy `amplified`; a run a
+        step.
+    sigma_data : float
+        Root mean square of the data, for the scale of a network's input x / sqrt(sigma^2 + sigma_data^2).
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    StepEffects
+        Proxies of a step, all against the step before: `denoised`, `eps`, `input`: sum of |change| over the sum of
+        |before|, as caching methods gate by; `difference`: root mean square of the change of D; `amplified`: that times
+        the response of the end sample to a small random change of D in this step, an amplification.
+
+    Raises
+    ------
+    InputError
+        Without changes or for two steps or fewer, and what `sample` refuses.
+
+    Notes
+    -----
+    Runs share the calls before the changed step (see `KeptPredictions`): a change of each of N steps costs about
+    N^2 / 2 calls a sample.
+    The proxies are those of TeaCache (Liu et al. 2024, arXiv 2411.19108: of the input of the first block) and its kin.
+    """
+    require_some("changes", changes)
+    runner = StepRunner.of(denoiser, seeds, condition, sampling)
+    steps = runner.steps
+    base = runner.run({}, record=True)
+    assert base.trace is not None
+    path = recorded_path(base.trace)
+    jobs = [(name, change, step) for name, change in changes.items() for step in range(steps)]
+    nudged = {"nudged": Nudged()} if amplified else {}
+    jobs += [(f"amplification of {name}", change, step) for name, change in nudged.items() for step in range(steps)]
+    found = {name: np.full((steps, len(seeds)), np.nan) for name, *_ in jobs}
+    runs = 1
+    for name, change, step in tqdm(jobs, desc="steps", disable=not progress, leave=False):
+        if step or not isinstance(change, LeftOut | Repeated):
+            found[name][step] = distance(runner.run({step: change}).samples, base.samples)
+            runs += 1
+    proxies = _proxies(path, sigma_data)
+    if amplified:
+        size = _root_mean_square(path.denoised) * Nudged().size
+        proxies["amplified"] = found.pop("amplification of nudged") / size * proxies["difference"]
+    return StepEffects(path.sigmas, found, proxies, base.samples, runs)
+
+
+@checked
+def step_damage(effects: StepEffects) -> pd.DataFrame:
+    """Damage and proxies by step, with intervals over samples.
+
+    Parameters
+    ----------
+    effects : StepEffects
+        From `change_steps`.
+
+    Returns
+    -------
+    DataFrame
+        `STEP_DAMAGE`: one row a (change or proxy, step).
+    """
+    frames = []
+    for kind, found in (("damage", effects.damage), ("proxy", effects.proxies)):
+        for name, values in found.items():
+            low, high = skewed_mean_interval(values.T)
+            keys = {"kind": kind, "name": name, "step": range(len(values)), "sigma": effects.sigmas}
+            known = np.isfinite(values).sum(1)
+            rows = {"n": known, "mean": values.mean(1), "median": np.median(values, axis=1), "low": low, "high": high}
+            why = ["" if count else "there is no step before the first" for count in known]
+            frames.append(pd.DataFrame({**keys, **rows, "missing": why}))
+    return STEP_DAMAGE.check(pd.concat(frames, ignore_index=True))
+
+
+@checked
+def proxy_ranks(effects: StepEffects, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """How well each proxy orders the steps by their damage.
+
+    Parameters
+    ----------
+    effects : StepEffects
+        From `change_steps`.
+    resamples, seed : int
+        Of the bootstrap over samples.
+
+    Returns
+    -------
+    DataFrame
+        `PROXY_RANKS`: one row a (change, proxy); NaN for fewer than four steps of which both are known.
+    """
+    draws, rows = SeedDraws.of(len(effects.samples), resamples=resamples, seed=seed), []
+    for change, damage in effects.damage.items():
+        for proxy, values in effects.proxies.items():
+            both = np.isfinite(damage).all(1) & np.isfinite(values).all(1)
+            row = {"change": change, "proxy": proxy, "steps": int(both.sum()), "n": len(effects.samples)}
+            if both.sum() < LEAST_STEPS:
+                rows.append(row | {"rank": np.nan, "low": np.nan, "high": np.nan})
+                continue
+            ranked = [scipy.stats.rankdata(draws.means(one[both].T), axis=1) for one in (damage, values)]
+            value, low, high = interval(_correlations(*ranked))
+            rows.append(row | {"rank": float(value), "low": float(low), "high": float(high)})
+    return PROXY_RANKS.check(pd.DataFrame(rows))
+
+
+@dataclass(frozen=True)
+class StepRunner:
+    """Runs with changed steps from the same seeds, which share the calls before them."""
+
+    denoiser: Denoiser
+    seeds: Sequence[int]
+    condition: Condition
+    sampling: Sampling
+    sigmas: Sequence[float]
+
+    @classmethod
+    def of(
+        cls, denoiser: Denoiser, seeds: Sequence[int], condition: Condition, sampling: Sampling | None
+    ) -> "StepRunner":
+        """What is not said is as `sample` has it.
+
+        Raises
+        ------
+        InputError
+            For fewer than three steps.
+        """
+        sampling = sampling or Sampling()
+        sigmas = edm_sigmas() if sampling.sigmas is None else sampling.sigmas
+        if len(sigmas) < 4:
+            raise InputError("sampling", found=f"{len(sigmas)} noise levels", expected="at least 3 steps")
+        return cls(KeptPredictions(denoiser), seeds, condition, sampling, sigmas)
+
+    @property
+    def steps(self) -> int:
+        """Of the unchanged run."""
+        return len(self.sigmas) - 1
+
+    def run(self, changes: Mapping[int, Change], *, record: bool = False) -> Run:
+        """Samples with these steps changed."""
+        how = {name: getattr(self.sampling, name) for name in ("rule", "shape", "batch", "device", "dtype")}
+        solver = self.sampling.solver or Heun()
+        return sample(
+            self.denoiser, seeds=self.seeds, condition=self.condition, sigmas=self.sigmas, **how, progress=False,
+            solver=ChangedSteps(solver, changes) if changes else solver,
+            record=Recording(keep=True) if record else None,
+        )  # fmt: skip
+
+
+def distance(samples: Tensor, others: Tensor) -> Floats:
+    """Root mean square over elements of the difference of each pair."""
+    wide = working_dtype(samples)
+    found: Floats = (samples.to(wide) - others.to(wide)).flatten(1).square().mean(1).sqrt().cpu().double().numpy()
+    return found
+
+
+def _proxies(path: Path, sigma_data: float) -> dict[str, Floats]:
+    """Changes from each step to the next, (steps, samples); NaN for the first."""
+    sigma = torch.tensor(path.sigmas, dtype=torch.float64).reshape(-1, *(1,) * (path.states.ndim - 1))
+    sigma = sigma.to(path.states.device, working_dtype(path.states))
+    states, denoised = path.states.to(sigma.dtype), path.denoised.to(sigma.dtype)
+    inputs = states / (sigma**2 + sigma_data**2).sqrt()
+    watched = {"denoised": denoised, "eps": (states - denoised) / sigma, "input": inputs}
+    found = {name: _relative_change(values) for name, values in watched.items()}
+    return found | {"difference": _with_first(_root_mean_square(denoised.diff(dim=0)))}
+
+
+def _relative_change(values: Tensor) -> Floats:
+    change, before = values.diff(dim=0).abs().flatten(2).sum(2), values[:-1].abs().flatten(2).sum(2)
+    return _with_first((change / before).cpu().double().numpy())
+
+
+def _root_mean_square(values: Tensor) -> Floats:
+    found: Floats = values.flatten(2).to(working_dtype(values)).square().mean(2).sqrt().cpu().double().numpy()
+    return found
+
+
+def _with_first(values: Floats) -> Floats:
+    return np.concatenate([np.full((1, values.shape[1]), np.nan), values])
+
+
+def _correlations(first: Floats, second: Floats) -> Floats:
+    """Pearson's correlation of each row, which of ranks is Spearman's."""
+    a, b = (rows - rows.mean(1, keepdims=True) for rows in (first, second))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Floats = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    return found

@@ -1,0 +1,108 @@
+"""Whether states have the statistics that the schedule gives them, and how far a solver's steps alone explain that.
+
+    table = moment_bias(path, fit_gaussian(images), solver=Euler())
+    table.query("quantity == 'variance'")[["sigma", "mean", "gaussian", "beyond"]]
+
+A perfect denoiser in finitely many steps misses the variance too: on a Gaussian every step of DDIM takes some of it.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.intervals import skewed_mean_interval
+from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.analysis.trajectories.path_products import known_levels
+from scorescope.data.doors import checked
+from scorescope.data.errors import InputError
+from scorescope.probes.approximations import Gaussian
+from scorescope.probes.models.denoiser import working_dtype
+from scorescope.probes.sampling import Path, Solver, run_path
+
+MOMENT_BIAS = Schema(
+    "moment_bias",
+    (
+        Column("quantity", str, "", "mean: of x - mean over elements, over the root of the schedule's variance; "
+               "variance: mean square of x - mean over elements, over the schedule's variance, less 1"),
+        Column("sigma", float, "data", "noise level"),
+        Column("n", int, "", "samples"),
+        Column("schedule", float, "", "variance an element that the law has at this level, trace(C) / d + sigma^2, in "
+               "data^2; of the mean 0"),
+        Column("mean", float, "1", "mean over samples; 0 for states of the noised law"),
+        *ends("1", "over samples, corrected for skewness"),
+        Column("gaussian", float, "1", "the same of the Gaussian from the same starts, by the same solver"),
+        Column("beyond", float, "1", "mean - gaussian: what the solver's steps on a Gaussian do not explain"),
+        *ends("1", "over samples, paired, corrected for skewness", of="beyond"),
+    ),
+)  # fmt: skip
+
+
+@checked
+def moment_bias(path: Path, law: Gaussian, *, solver: Solver | None = None) -> pd.DataFrame:
+    """Mean and variance of the states at each noise level against those of the noised data.
+
+    Parameters
+    ----------
+    path : Path
+        From `run_path` or `recorded_path`.
+    law : Gaussian
+        Mean and covariance of the data; its denoiser is what the solver's own bias is measured with.
+    solver : Solver, optional
+        What the path was made with, deterministic; without one what the steps alone do is missing.
+
+    Returns
+    -------
+    DataFrame
+        `MOMENT_BIAS`: one row a (quantity, sigma), of the levels that are known.
+
+    Raises
+    ------
+    InputError
+        For a law of another shape, a missing level where a solver is given, and a solver that adds noise.
+
+    Notes
+    -----
+    A step of DDIM from s to t multiplies a mode of variance l by (l + s t) / (l + s^2), which leaves its variance short
+    of l + t^2 by the share l (s - t)^2 / ((l + s^2) (l + t^2)).
+    Exposure bias is what is left beyond that (Ning et al. 2023, arXiv 2308.15321, scale the predicted noise for it).
+    """
+    whole, kept = known_levels(path, least=1)
+    if law.shape != tuple(path.states.shape[2:]):
+        raise InputError("law", found=f"samples of shape {law.shape}", expected=f"{tuple(path.states.shape[2:])}")
+    if solver is not None and len(kept) < len(path.sigmas):
+        raise InputError("path", found=f"{len(path.sigmas) - len(kept)} missing levels", expected="none, for a solver")
+    variance = law.variance / law.dimension + np.square(whole.sigmas)
+    own = _moments(whole.states, law, variance)
+    stepped = {name: np.full_like(values, np.nan) for name, values in own.items()}
+    if solver is not None:
+        exact = law.to(torch.float64)
+        start = whole.states[0].to(law.mean.device).double()
+        states = run_path(exact, start, whole.sigmas, solver=solver).states if len(whole.sigmas) > 1 else start[None]
+        stepped = _moments(states, law, variance)
+    frames = []
+    for name, values in own.items():
+        low, high = skewed_mean_interval(values.T)
+        beyond_low, beyond_high = skewed_mean_interval((values - stepped[name]).T)
+        rows: dict[str, Any] = {
+            "quantity": name, "sigma": whole.sigmas, "n": values.shape[1],
+            "schedule": variance if name == "variance" else 0.0, "mean": values.mean(1), "low": low, "high": high,
+            "gaussian": stepped[name].mean(1), "beyond": (values - stepped[name]).mean(1), "beyond_low": beyond_low,
+            "beyond_high": beyond_high,
+        }  # fmt: skip
+        frames.append(pd.DataFrame(rows))
+    return MOMENT_BIAS.check(pd.concat(frames, ignore_index=True))
+
+
+def _moments(states: Tensor, law: Gaussian, variance: Floats) -> dict[str, Floats]:
+    """Of each sample at each level, (levels, samples)."""
+    mean = law.mean.to(states.device).to(working_dtype(states)).flatten()
+    offsets = [(level.flatten(1).to(mean) - mean) for level in states]
+    first, second = (
+        np.stack([value.cpu().double().numpy() for value in values])
+        for values in ([o.mean(1) for o in offsets], [o.square().mean(1) for o in offsets])
+    )
+    return {"mean": first / np.sqrt(variance)[:, None], "variance": second / variance[:, None] - 1}

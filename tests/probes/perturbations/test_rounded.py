@@ -1,0 +1,61 @@
+"""Networks with rounded numbers: the rounding itself, what it leaves alone, what it refuses."""
+
+import pytest
+import torch
+from torch import nn
+
+from scorescope.data import InputError
+from scorescope.probes import load_model
+from scorescope.probes.perturbations import Rounded
+from scorescope.probes.perturbations.rounded import rounded
+
+
+class OneLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2, bias=False)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.tensor([[1.0, 0.4], [10.0, 5.1]]))
+
+    def forward(self, x, sigma, condition=None):
+        return self.layer(x)
+
+
+def test_values_go_to_the_nearest_step_of_their_row():
+    """Three bits: -3 to 3, in steps of a third of the largest of each row."""
+    found = rounded(torch.tensor([[3.0, 1.4, -0.4], [30.0, -16.0, 0.0]]), 3)
+    torch.testing.assert_close(found, torch.tensor([[3.0, 1.0, -0.0], [30.0, -20.0, 0.0]]))
+    assert bool((rounded(torch.zeros(2, 3), 8) == 0).all())
+
+
+def test_weights_by_output_channel_and_inputs_by_sample():
+    x, sigma = torch.tensor([[1.0, 0.6], [100.0, 0.6]]), torch.ones(2)
+    weights = Rounded(OneLayer(), bits=2)  # -1, 0, 1
+    torch.testing.assert_close(weights(x, sigma, None), x @ torch.tensor([[1.0, 0.0], [10.0, 10.0]]).T)
+    inputs = Rounded(OneLayer(), bits=2, weights=False, activations=True)
+    expected = torch.tensor([[1.0, 1.0], [100.0, 0.0]]) @ OneLayer().layer.weight.T
+    torch.testing.assert_close(inputs(x, sigma, None), expected)
+
+
+def test_the_network_itself_is_left_alone_and_many_bits_change_little():
+    denoiser = load_model("digits").denoiser
+    before = {name: value.clone() for name, value in denoiser.state_dict().items()}
+    x, sigma, labels = torch.randn(2, *denoiser.shape), torch.ones(2), torch.tensor([1, 2])
+    errors = []
+    with torch.no_grad():
+        for bits in (4, 8, 16):
+            coarse = Rounded(denoiser, bits=bits, activations=True)
+            assert coarse.shape == denoiser.shape
+            errors.append(float((coarse(x, sigma, labels) - denoiser(x, sigma, labels)).norm()))
+    assert errors[0] > 4 * errors[1] > 400 * errors[2]  # a bit less doubles the step
+    assert all(torch.equal(value, before[name]) for name, value in denoiser.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in denoiser.modules())
+
+
+@pytest.mark.parametrize(("denoiser", "how"), [
+    (lambda x, sigma, condition: x, {}), (nn.Identity(), {}), (OneLayer(), {"bits": 1}),
+    (OneLayer(), {"weights": False}),
+])  # fmt: skip
+def test_what_cannot_be_rounded_is_refused(denoiser, how):
+    with pytest.raises(InputError):
+        Rounded(denoiser, **how)
