@@ -180,8 +180,9 @@ def _described(denoiser: Denoiser, rule: Rule, solver: Solver) -> dict[str, Any]
 
 
 def _check_solver(rule: Rule, solver: Solver) -> None:
-    if getattr(getattr(solver, "solver", solver), "uses_history", False) and depends_on_step_size(rule):
-        found = f"{describe(rule)} with {type(solver).__name__}, whose steps also use the step before"
+    inner = getattr(solver, "solver", solver)
+    if getattr(inner, "uses_history", False) and depends_on_step_size(rule):
+        found = f"{describe(rule)} with {type(inner).__name__}, whose steps also use the step before"
         expected = (
             "Euler: CFG++ is a weight of CFG in first-order steps only, and its two published DPM++ 2M codes differ"
         )

@@ -1,0 +1,108 @@
+"""Sections of the trajectories report on solvers: where they err, what calls buy, and levels that suit the model."""
+
+import pandas as pd
+
+from scorescope.analysis.trajectories import end_errors, solver_errors, tuned_schedule
+from scorescope.probes.sampling import Heun, Solver
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+from scorescope.reports.trajectories import figures, findings, readings
+from scorescope.reports.trajectories.study import CALLS, MAIN, SOLVERS, STEPS, TUNED_CALLS, Study
+
+
+def errors_section(study: Study) -> Section:
+    """Error of every step, and what becomes of it at the end."""
+    start, condition = study.start(study.seeds), study.condition(len(study.seeds))
+    names = [name for name in SOLVERS if not isinstance(SOLVERS[name], Heun)]
+    found = {
+        name: solver_errors(
+            study.denoiser, start, study.grid(STEPS), SOLVERS[name], condition=condition,
+            substeps=2 if study.quick else 4, progress=study.progress,
+        )
+        for name in names
+    }  # fmt: skip
+    steps = pd.concat([errors.steps().assign(solver=name) for name, errors in found.items()], ignore_index=True)
+    groups = pd.concat([errors.ends().assign(solver=name) for name, errors in found.items()], ignore_index=True)
+    return Section(
+        text="From each state that the solver reached a fine path leads to the end. What a step adds to the distance "
+        "between the solver's end and the exact one is the difference of two such paths; these add up.",
+        figures=[
+            ReportFigure(
+                "step_errors", figures.step_errors(steps, line="solver"), readings.read_errors(steps, groups),
+                f"{study.how}, {STEPS} steps at ρ = 7. Medians with 95 % intervals; samples whose parts do not add up "
+                "to first order, as those that change mode, are counted apart.", wide=True,
+            )
+        ],
+        tables=[
+            ReportTable("end_groups", groups, "Samples whose steps' effects add up to first order, and the others."),
+            ReportTable("step_errors", steps, "One row a (solver, quantity, step).", shown=False),
+        ],
+        findings=findings.where_errors_are_made(steps),
+    )  # fmt: skip
+
+
+def _steps_for(solver: Solver, calls: int) -> int:
+    """Of a solver, so that it makes about so many calls with a last step to 0: Heun's is one of Euler."""
+    return (calls + 1) // 2 if isinstance(solver, Heun) else calls
+
+
+def calls_section(study: Study) -> Section:
+    """End errors of solvers and schedules at several numbers of calls."""
+    start, condition = study.start(study.seeds), study.condition(len(study.seeds))
+    tables = []
+    for calls in CALLS:
+        walks = {
+            (name, schedule): (solver, sigmas)
+            for name, solver in SOLVERS.items()
+            for schedule, sigmas in study.schedules(_steps_for(solver, calls)).items()
+        }
+        table = end_errors(
+            study.denoiser, start, walks, against=("Euler", "ρ = 7"), condition=condition, reference=study.exact
+        )
+        tables.append(table.assign(asked_calls=calls))
+    table = pd.concat(tables, ignore_index=True)
+    return Section(
+        text="Distance of the end samples from those of the exact flow, from the same noise. It is an error of the "
+        "solver: the model's own is not in it.",
+        figures=[
+            ReportFigure(
+                "end_errors", figures.end_errors(table), readings.read_calls(table),
+                f"{study.how}. Medians with 95 % intervals. AYS: the published levels, stretched to these ends.", wide=True,
+            )
+        ],
+        tables=[ReportTable("end_errors", table, "One row a (solver, schedule, calls). Ratios are to Euler, ρ = 7.")],
+        findings=findings.best_at_few_calls(table),
+    )  # fmt: skip
+
+
+def schedule_section(study: Study) -> Section:
+    """Levels tuned through the sampler, judged on other seeds."""
+    solver, grid = SOLVERS[MAIN], study.grid(TUNED_CALLS)
+    start, condition = study.start(study.seeds), study.condition(len(study.seeds))
+    found = tuned_schedule(
+        study.denoiser, start, grid, solver, condition=condition, reference=study.exact,
+        iterations=8 if study.quick else 20, progress=study.progress,
+    )  # fmt: skip
+    levels = {**study.schedules(TUNED_CALLS), "tuned": list(found.sigmas)}
+    held_out = study.held_out_seeds
+    walks = {(MAIN, name): (solver, sigmas) for name, sigmas in levels.items()}
+    table = end_errors(study.denoiser, study.start(held_out), walks, condition=study.condition(len(held_out)))
+    listed = pd.DataFrame(
+        [(name, step, sigma) for name, sigmas in levels.items() for step, sigma in enumerate(sigmas)],
+        columns=["schedule", "step", "sigma"],
+    )
+    return Section(
+        text=f"{TUNED_CALLS} calls of {MAIN}: the levels between the two ends are moved so that the end error of "
+        f"{len(study.seeds)} seeds falls, and judged on {len(held_out)} others.",
+        figures=[
+            ReportFigure(
+                "schedules", figures.schedules(levels, table), readings.read_schedule(table, found, len(study.seeds)),
+                f"End errors of {len(held_out)} held-out seeds over those of ρ = 7, sample by sample: geometric mean, 95 % "
+                "interval.", wide=True,
+            )
+        ],
+        tables=[
+            ReportTable("schedules", table, "Held-out seeds. Ratios are to ρ = 7."),
+            ReportTable("levels", listed, "Noise levels, for `sample(sigmas=)` or `scheduler_arguments`."),
+        ],
+        findings=findings.tuned_levels(table),
+    )  # fmt: skip

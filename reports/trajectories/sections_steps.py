@@ -1,0 +1,77 @@
+"""Sections of the trajectories report on single steps: what becomes of a changed one, and whose training agrees."""
+
+import pandas as pd
+
+from scorescope.analysis.steps import change_steps, cheapest_steps, gradient_affinity, proxy_ranks, step_damage
+from scorescope.data.errors import InputError
+from scorescope.probes.perturbations import Change, LeftOut, Repeated, Replaced, Rounded, Unguided
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+from scorescope.reports.trajectories import figures, findings, readings
+from scorescope.reports.trajectories.study import BITS, MAIN, STEPS, Study
+
+WITHIN = 0.05  # of the samples' own root mean square: damage that is allowed
+AFFINITY_SIGMAS = (0.05, 0.2, 0.6, 2.0, 6.0, 30.0)
+
+
+def _changes(study: Study) -> dict[str, Change]:
+    changes: dict[str, Change] = {"left out": LeftOut(), "prediction repeated": Repeated()}
+    if study.weight != 1.0:
+        changes["unguided"] = Unguided()
+    if study.network is not None:
+        try:
+            changes[f"weights of {BITS} bits"] = Replaced(Rounded(study.model.denoiser, bits=BITS))
+        except InputError:  # no layer to round
+            pass
+    return changes
+
+
+def steps_section(study: Study) -> Section:
+    """Damage of a change in each step, what proxies say of it, and how many steps can be changed."""
+    how = {"seeds": study.seeds, "condition": study.condition(len(study.seeds)), "sampling": study.sampling}
+    effects = change_steps(study.model.denoiser, _changes(study), **how, progress=study.progress)
+    damage, ranks = step_damage(effects), proxy_ranks(effects)
+    allowed = WITHIN * float(effects.samples.double().square().mean().sqrt())
+    sets = cheapest_steps(study.model.denoiser, Repeated(), within=allowed, **how, progress=study.progress)
+    return Section(
+        text=f"{MAIN} with {STEPS} steps, one step changed at a time: by how much the end sample moves. Beside it the "
+        "numbers that caching methods decide by, which cost no run.",
+        figures=[
+            ReportFigure(
+                "step_damages", figures.step_damages(damage), readings.read_steps(damage, ranks, sets, allowed),
+                f"{study.how}. Means over samples, 95 % intervals. Proxies are drawn over their largest value.", wide=True,
+            )
+        ],
+        tables=[
+            ReportTable("proxy_ranks", ranks, "Spearman's rank correlation of a proxy with the true damage, over steps."),
+            ReportTable(
+                "cheapest_steps", sets,
+                f"Steps that repeat a prediction, the least harmful first, while the damage stays within {allowed:.3g}.",
+            ),
+            ReportTable("step_damages", damage, "One row a (change or proxy, step).", shown=False),
+        ],
+        findings=[*findings.worst_step(damage), *findings.proxies(ranks)],
+    )  # fmt: skip
+
+
+def affinity_section(study: Study) -> Section:
+    """Whether the training gradients of two noise levels agree."""
+    if study.network is None:
+        return Section(text="Not made: the denoiser is not a network with weights of its own.")
+    if study.images is None:
+        return Section(text="Not made: it takes images that the model was trained on (--data).")
+    images = study.images[: 128 if study.quick else 512].to(study.device)
+    sigmas = [sigma for sigma in AFFINITY_SIGMAS if study.span[0] <= sigma <= study.span[1]]
+    table = gradient_affinity(study.model.denoiser, images, sigmas, seed=study.seed, progress=study.progress)
+    return Section(
+        text="Two noise levels whose gradients point the same way are learnt together; where they oppose each other a "
+        "network for each would be the better one. Gradients of E|D - x0|² over all weights, unconditional branch.",
+        figures=[
+            ReportFigure(
+                "affinity", figures.affinity_matrix(table), readings.read_affinity(table),
+                f"{len(images)} training images, one noise draw each a level. The noise of the gradients is taken out by "
+                "comparing different groups of images.",
+            )
+        ],
+        tables=[ReportTable("affinity", table, "One row a pair of levels.")],
+        findings=findings.opposed(table),
+    )  # fmt: skip
