@@ -60,8 +60,12 @@ END_GROUPS = Schema(
         Column("end_error", float, "data", "median of the RMS over elements of (end - end of the fine path)"),
         *ends("data", "between order statistics", of="end_error"),
         Column("gap", float, "1", "median of |sum of the steps' effects to first order - end error| / |end error|"),
-        Column("reference", float, "1", "median of |fine path - one in half its steps| / |end error|: its own "
-               "error is some 15th of that"),
+        Column(
+            "reference",
+            float,
+            "1",
+            "median of |fine path - one in half its steps| / |end error|: its own error is some 15th of that",
+        ),
     ),
 )
 

@@ -8,6 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from tests.mixtures import rotated_mixture
 
 from scorescope.analysis.trajectories import (
     cheapest_levels,
@@ -32,7 +33,6 @@ from scorescope.probes.sampling import (
     scheduler_arguments,
     uniform_log_sigmas,
 )
-from tests.mixtures import rotated_mixture
 
 VARIANCE, HIGH, LOW = 0.3, 20.0, 0.02
 LAW = rotated_mixture()

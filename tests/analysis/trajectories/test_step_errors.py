@@ -7,6 +7,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from tests.mixtures import draw_labelled, rotated_mixture
 
 from scorescope.analysis.trajectories import embedded_errors, halved_errors, solver_errors
 from scorescope.data import InputError
@@ -24,7 +25,6 @@ from scorescope.probes.sampling import (
     sample,
     scheduler_solver,
 )
-from tests.mixtures import draw_labelled, rotated_mixture
 
 VARIANCE = 0.3
 LAW = rotated_mixture()
@@ -201,7 +201,10 @@ class TestEstimates:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of numpy, from within diffusers
     def test_embedded_pairs_are_differences_of_the_two_solvers_steps(self):
         third = scheduler_solver(diffusers.DPMSolverMultistepScheduler, solver_order=3, lower_order_final=False)
-        for solver, name, first, tolerance in ((DPMSolverPP2M(), "embedded 1", 1, 1e-9), (third, "embedded 2", 2, 2e-3)):
+        for solver, name, first, tolerance in (
+            (DPMSolverPP2M(), "embedded 1", 1, 1e-9),
+            (third, "embedded 2", 2, 2e-3),
+        ):
             path = run_path(LAW, START, grid(12), solver=solver)
             table = embedded_errors(path)
             values = table[table["estimate"] == name]["value"].to_numpy()
