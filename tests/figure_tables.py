@@ -267,8 +267,8 @@ SCHEDULES = {"ρ = 7": SIGMAS, "uniform ln σ": np.geomspace(80.0, 0.002, 7), "t
 
 def ended():
     """Two solvers, three schedules, three numbers of calls; one ratio below 1 by more than its interval."""
-    rows = [(solver, schedule, calls, calls, 0.5 * k / calls**2, 1 / k)
-            for solver in ("Euler", "DPM++ 2M") for k, schedule in enumerate(SCHEDULES, 1) for calls in (6, 10, 20)]  # fmt: skip
+    rows = [(solver, schedule, calls, calls, 0.5 * k / calls**2, 1 / k) for solver in ("Euler", "DPM++ 2M")
+            for k, schedule in enumerate(SCHEDULES, 1) for calls in (6, 10, 20)]  # fmt: skip
     names = ["solver", "schedule", "steps", "calls", "median", "typical_ratio"]
     table = with_ends(pd.DataFrame(rows, columns=names), "median", of="median")
     return with_ends(table, "typical_ratio", of="typical_ratio")

@@ -115,8 +115,8 @@ def end_errors(
         raise InputError("against", found=str(chosen), expected=f"one of {list(walks)}")
     first = next(iter(walks.values()))[1]
     if any(not np.allclose((sigmas[0], sigmas[-1]), (first[0], first[-1]), 1e-6, 0) for _, sigmas in walks.values()):
-        found = str(sorted({(sigmas[0], sigmas[-1]) for _, sigmas in walks.values()}))
-        raise InputError("walks", found=found, expected="one highest and one lowest level for all")
+        ends_of = str(sorted({(sigmas[0], sigmas[-1]) for _, sigmas in walks.values()}))
+        raise InputError("walks", found=ends_of, expected="one highest and one lowest level for all")
     if reference is None:
         lowest = min(sigma for _, sigmas in walks.values() for sigma in sigmas if sigma > 0)
         reference = reference_ends(denoiser, start, [first[0], lowest, *first[-1:]], condition=condition)
@@ -151,8 +151,8 @@ def reference_ends(
     start : Tensor, shape (n, *shape)
         States at the highest level.
     sigmas : sequence of float
-        Of a walk: the steps are uniform in ln sigma between the highest and the lowest positive level, and a last one to 0
-        is the prediction there.
+        Of a walk: the steps are uniform in ln sigma between the highest and the lowest positive level, and a last one
+        to 0 is the prediction there.
     steps : int
         How many.
     """

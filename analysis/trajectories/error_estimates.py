@@ -8,6 +8,7 @@ The first has the right size from about 16 steps on and no direction below; of `
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,8 @@ def embedded_errors(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `ERROR_ESTIMATES`: one row a (estimate, step) between positive levels. Sizes of the step's own error, before it is amplified.
+        `ERROR_ESTIMATES`: one row a (estimate, step) between positive levels. Sizes of the step's own error, before it
+        is amplified.
 
     Notes
     -----
@@ -99,8 +101,8 @@ def halved_errors(
     Returns
     -------
     DataFrame
-        `ERROR_ESTIMATES`: one row a step between positive levels. The prediction at the start of each step is that of the
-        path, so that Euler's halves cost one call a step more and Heun's three.
+        `ERROR_ESTIMATES`: one row a step between positive levels. The step and the prediction at its start are those of
+        the path, so that Euler's halves cost one call a step more and Heun's three.
 
     Raises
     ------
@@ -131,15 +133,15 @@ def _third_less_second(slopes: list[Tensor], widths: list[float], place: int) ->
 
 
 def _table(
-    name: str, grid: list[tuple[float, float]], parts: list[Tensor | None], calls: float, path: Path
+    name: str, grid: list[tuple[float, float]], parts: Sequence[Tensor | None], calls: float, path: Path
 ) -> pd.DataFrame:
     """One row a step."""
     rows = []
     for step, ((high, low), part) in enumerate(zip(grid, parts, strict=True)):
         keys = {"estimate": name, "step": step, "sigma": high, "sigma_next": low, "n": path.states.shape[1]}
-        value, ends_of = np.nan, (np.nan, np.nan)
+        value = low_end = high_end = np.nan
         if part is not None:
             sizes: Floats = part.double().flatten(1).square().mean(1).sqrt().cpu().numpy()
-            value, ends_of = float(np.median(sizes)), tuple(map(float, median_interval(sizes)))
-        rows.append({**keys, "value": value, "low": ends_of[0], "high": ends_of[1], "calls": calls})
+            value, (low_end, high_end) = float(np.median(sizes)), map(float, median_interval(sizes))
+        rows.append({**keys, "value": value, "low": low_end, "high": high_end, "calls": calls})
     return pd.DataFrame(rows)

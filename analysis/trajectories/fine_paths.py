@@ -84,6 +84,7 @@ class KnownFirst:
         self.calls = 0
 
     def __call__(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        """What is known, or what the denoiser says."""
         if x is self._x:
             return self._prediction
         self.calls += 1

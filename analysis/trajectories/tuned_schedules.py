@@ -101,9 +101,10 @@ def tuned_schedule(
 
     Notes
     -----
-    The unknowns are the logarithms of the widths in ln sigma, up to a common factor, so that levels always fall; none gets
-    narrower than a hundredth of an even one. Slopes are central differences: two runs of the sampler for each width, of
-    any solver and any denoiser, in place of a backward pass through all of them (Tong et al. 2024, arXiv 2405.15506).
+    The unknowns are the logarithms of the widths in ln sigma, up to a common factor, so that levels always fall; none
+    gets narrower than a hundredth of an even one. Slopes are central differences: two runs of the sampler for each
+    width, of any solver and any denoiser, in place of a backward pass through all of them (Tong et al. 2024, arXiv
+    2405.15506). There are several minima: tune from two starts (EDM's levels, `cheapest_levels`) and keep the lower.
     """
     check_sigmas(sigmas)
     positive = [float(sigma) for sigma in sigmas if sigma > 0]

@@ -1,4 +1,4 @@
-"""Noise levels by rule: uniform in ln sigma, published ones stretched; and levels as a scheduler of diffusers takes them.
+"""Noise levels by rule: uniform in ln sigma, published ones stretched; and as a scheduler of diffusers takes them.
 
     uniform_log_sigmas(10, high=80.0, low=0.002)
     ays_sigmas(10, high=80.0, low=0.002)
@@ -120,8 +120,8 @@ def scheduler_arguments(scheduler: Any, sigmas: Sequence[float], *, within: floa
             if nearest is None or gap < nearest[0]:
                 nearest = gap, SchedulerArguments(arguments, tuple(found))
     if nearest is None or not nearest[0] <= np.log1p(within):
-        gap = "no way to be told levels" if nearest is None else f"levels that differ by {np.expm1(nearest[0]):.0%}"
-        raise InputError("scheduler", found=f"{type(scheduler).__name__} with {gap}", expected="one that takes them")
+        why = "no way to be told levels" if nearest is None else f"levels that differ by {np.expm1(nearest[0]):.0%}"
+        raise InputError("scheduler", found=f"{type(scheduler).__name__} with {why}", expected="one that takes them")
     return nearest[1]
 
 

@@ -180,7 +180,7 @@ def _set_up(kind: type, config: Mapping[str, Any], sigmas: list[float]) -> tuple
     """The scheduler with these levels in its tables, and the calls that it will ask for."""
     known = inspect.signature(kind).parameters
     steps = len(sigmas) - 1
-    told = {"final_sigmas_type": "sigma_min" if sigmas[-1] > 0 else "zero"}
+    told: dict[str, Any] = {"final_sigmas_type": "sigma_min" if sigmas[-1] > 0 else "zero"}
     told |= {"num_train_timesteps": max(LEAST_TRAINING, len(sigmas))}
     if (
         "lower_order_final" in known and not known["lower_order_final"].default

@@ -1,4 +1,4 @@
-"""Figures of solvers and schedules: each step's error and what becomes of it, error against calls, levels side by side."""
+"""Figures of solvers and schedules: each step's error and its share, error against calls, levels side by side."""
 
 from collections.abc import Mapping, Sequence
 

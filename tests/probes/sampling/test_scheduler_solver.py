@@ -1,5 +1,6 @@
 """Diffusers' schedulers, driven by a plain denoiser: which can be, and what their steps are."""
 
+import itertools
 import math
 
 import diffusers
@@ -102,7 +103,7 @@ class TestFormulas:
 
     def test_kdpm2_asks_at_the_middle_in_ln_sigma(self):
         x = START
-        for high, low in zip(GRID[:-1], GRID[1:], strict=True):
+        for high, low in itertools.pairwise(GRID):
             middle = math.sqrt(high * low)
             half = x + (middle - high) / high * (x - LAW(x, high))
             x = x + (low - high) / middle * (half - LAW(half, middle))
@@ -110,7 +111,7 @@ class TestFormulas:
 
     def test_plms_makes_its_first_step_twice_and_weighs_as_adams_and_bashforth(self):
         x, slopes = START, []
-        for step, (high, low) in enumerate(zip(GRID[:-1], GRID[1:], strict=True)):
+        for step, (high, low) in enumerate(itertools.pairwise(GRID)):
             slopes.append((x - LAW(x, high)) / high)
             if step == 0:
                 there = x + (low - high) * slopes[0]
