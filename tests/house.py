@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "changes": ("page",),
         "studies": ("page", "gaussian"),
         "atlas": ("page", "entries", *INSTRUMENTS, "trajectories", "studies"),
-        "cli": ("page", "entries", *INSTRUMENTS, "changes", "studies", "atlas"),
+        "cli": ("page", "entries", *INSTRUMENTS, "trajectories", "changes", "studies", "atlas"),
     },
 }
 

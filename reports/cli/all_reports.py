@@ -44,6 +44,13 @@ def _fid(out: Path) -> Outcome:
     return fid.build(out, command=this_command(), **QUIETLY)
 
 
+def _trajectories(out: Path) -> Outcome:
+    from scorescope.probes.models.model import load_model
+    from scorescope.reports import trajectories
+
+    return trajectories.build(out, load_model("digits"), command=this_command(), **QUIETLY)
+
+
 def _directions(out: Path) -> Outcome:
     from scorescope.reports import directions
 
@@ -53,8 +60,15 @@ def _directions(out: Path) -> Outcome:
 # in the order of the index page; each imports its own instrument alone, in its own process
 REPORTS: dict[str, Callable[[Path], Outcome]] = {
     "guidance": _guidance, "gaussian": _gaussian, "fid": _fid, "directions": _directions,
+    "trajectories": _trajectories,
 }  # fmt: skip
-FIRST = ("gaussian", "fid", "directions", "guidance")  # the short ones first: there is soon something to look at
+FIRST = (
+    "gaussian",
+    "fid",
+    "directions",
+    "trajectories",
+    "guidance",
+)  # the short ones first: there is soon something to look at
 
 
 def make_all(out: Path, *, workers: int | None = None) -> list[Outcome]:

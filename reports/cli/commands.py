@@ -205,6 +205,68 @@ def report_gaussian(
     )
 
 
+@report_app.command("trajectories")
+@repeatable(
+    "report trajectories", needs={**dict.fromkeys(OF_PIPELINES, "pipeline"), "size": "data"},
+    silences={"pipeline": ("denoiser", "factory", "data")},
+)  # fmt: skip
+def report_trajectories(
+    out: Out = Path("report/trajectories"),
+    denoiser: DenoiserName = "digits",
+    factory: Factory = None,
+    quick: Quick = False,
+    weight: Annotated[float, typer.Option(help="Of CFG; 1 is no guidance.")] = 1.0,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images that the model was trained on, for its gradients.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side in pixels that images of --data are brought to.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=8, help="Seeds, in place of 64 (24 with --quick).")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    device: Device = "cpu",
+    pipeline: Pipeline = None,
+    prompts: Prompts = None,
+    classes: Classes = "",
+    scale: Scale = None,
+    settings: Settings = None,
+    scheduler: Scheduler = None,
+    dtype: Dtype = "float32",
+    batch: Annotated[int, typer.Option(min=1, help="Samples that a pipeline's network is given at once.")] = 8,
+    config: Config = None,
+    pickles: Pickles = False,
+) -> None:
+    """Which steps matter, where a solver errs, and better levels: of a denoiser, or of a diffusers pipeline."""
+    from scorescope.reports import trajectories
+    from scorescope.reports.cli.endings import finish, this_command
+
+    if pipeline is not None:
+        from scorescope.reports.cli.pipeline_inputs import PipelineOptions
+        from scorescope.reports.cli.pipeline_report import report_pipeline_trajectories
+
+        asked = PipelineOptions(
+            pipeline, device, dtype, scheduler, config, pickles, prompts, classes, None, scale, settings or ()
+        )
+        outcome = report_pipeline_trajectories(
+            out, asked, weight=weight, quick=quick, count=count, seed=seed, batch=batch, command=this_command()
+        )
+        return finish(outcome)
+    from scorescope.probes.models.model import load_model
+
+    model = load_model(denoiser, device=device, factory=factory)
+    images = None
+    if data is not None:
+        from scorescope.reports.gaussian import from_folder
+
+        images = from_folder(data, model, size=size, seed=seed).train
+    finish(
+        trajectories.build(
+            out, model, weight=weight, images=images, quick=quick, count=count, seed=seed, device=device,
+            command=this_command(),
+        )
+    )  # fmt: skip
+
+
 @report_app.command("directions")
 @repeatable("report directions", needs=dict.fromkeys(OF_PIPELINES, "pipeline"), silences={"pipeline": ("subject",)})
 def report_directions(

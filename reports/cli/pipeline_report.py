@@ -4,7 +4,7 @@ from pathlib import Path
 
 from scorescope.data.errors import InputError
 from scorescope.data.prompt_pairs import read_pairs
-from scorescope.reports import directions, gaussian
+from scorescope.reports import directions, gaussian, trajectories
 from scorescope.reports.cli.pipeline_inputs import QUICK, PipelineOptions, numbers, weights_of
 from scorescope.reports.directions.prompt_subject import check_images
 from scorescope.reports.gaussian.pipeline_data import check_one_source
@@ -71,6 +71,31 @@ def report_pipeline_gaussian(
     return gaussian.build_from_pipeline(
         out, pipe, command=command, images=images, latents=latents, row=given.example(pipe),
         arguments=given.arguments(pipe), quick=quick, count=count, seed=seed, batch=batch, source=given.source,
+    )  # fmt: skip
+
+
+def report_pipeline_trajectories(
+    out: Path,
+    given: PipelineOptions,
+    *,
+    weight: float,
+    quick: bool,
+    count: int | None,
+    seed: int,
+    batch: int,
+    command: str,
+) -> Outcome:
+    """Load the pipeline and write the trajectories report on its network.
+
+    Raises
+    ------
+    InputError
+        What `trajectories.build_from_pipeline` refuses.
+    """
+    pipe = given.load()
+    return trajectories.build_from_pipeline(
+        out, pipe, given.rows(pipe), command=command, arguments=given.arguments(pipe), weight=weight, quick=quick,
+        count=count, seed=seed, batch=batch, source=given.source,
     )  # fmt: skip
 
 

@@ -133,6 +133,11 @@ def _unexplained(sigma: float) -> Headline:
     return Headline(f"share that the Gaussian leaves unexplained at σ = {sigma:g}", "scores", *ends, where)
 
 
+def _of_walk(schedule: str, words: str) -> Headline:
+    ends = ("typical_ratio", "typical_ratio_low", "typical_ratio_high")
+    return Headline(words, "schedules", *ends, {"schedule": schedule})
+
+
 def _of_set(metric: str) -> Headline:
     return Headline(metric, "companions", "value", "low", "high", {"metric": metric}, _looked_into)
 
@@ -165,6 +170,21 @@ HEADLINES: dict[str, tuple[Headline, ...]] = {
         Headline("accuracy of a linear probe", "probes_final", "value", "low", "high", each="attribute"),
         Headline("samples that show", "agreement", "agreement", "low", "high", {"what": "samples"}, each="attribute"),
     ),
+    "trajectories": (
+        _of_walk("tuned", "tuned levels over ρ = 7, error at equal calls"),
+        _of_walk("AYS, stretched", "AYS levels over ρ = 7, error at equal calls"),
+        Headline(
+            "length of the prediction's paths over their chords",
+            "path_shape",
+            "mean",
+            "low",
+            "high",
+            {"quantity": "arc", "curve": "denoised"},
+        ),
+        Headline(
+            "σ at which half of the way is left", "decision_levels", "sigma", "low", "high", {"quantity": "whole"}
+        ),
+    ),
 }
 """By report; of guidance those of a model, or of a pipeline."""
 
@@ -179,6 +199,10 @@ CURVES: dict[str, Curve] = {
     "directions": Curve(
         "attribute_loss", "sigma", "excess", SIGMA, "excess error of the attribute", "excess_low", "excess_high",
         {"metric": "attribute score"}, "attribute",
+    ),
+    "trajectories": Curve(
+        "step_errors", "sigma", "value", SIGMA, "what a step's error becomes (units of data)", "low", "high",
+        {"quantity": "at_end"}, "solver", lambda rows: rows, "log",
     ),
 }  # fmt: skip
 OF_CFG = Curve(

@@ -8,7 +8,7 @@
     figures.metrics_along(table, {"end_error": "error (units of data)"}, x="calls", xlabel="calls a sample")
     figures.local_errors(errors.assign(grid="rho 7"))            # of each step alone, by solver
 
-`study` says what is run, `sections_*` what is shown of it. The entries of the atlas that are made of them are in `atlas`.
+`study` says what is run, `sections_*` what is shown of it. Entries of the atlas are in `atlas`.
 """
 
 from scorescope.reports.trajectories import figures, readings

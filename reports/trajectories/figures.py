@@ -29,7 +29,9 @@ from scorescope.reports.trajectories.figures_steps import (
 )
 
 __all__ = [
-    "affinity_matrix", "by_checkpoint", "decided_when", "divergences", "end_errors", "local_errors", "magnitudes", "metrics_along", "path_bends", "path_geometry", "path_numbers", "picture_strips", "schedules", "step_damages", "step_errors", "variance_bias", "weighted_losses",
+    "affinity_matrix", "by_checkpoint", "decided_when", "divergences", "end_errors", "local_errors", "magnitudes",
+    "metrics_along", "path_bends", "path_geometry", "path_numbers", "picture_strips", "schedules", "step_damages",
+    "step_errors", "variance_bias", "weighted_losses",
 ]  # fmt: skip
 
 CURVES = {

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from scorescope.reports.page.findings import Finding, strength, strength_of
-from scorescope.reports.page.numbers import between, told
+from scorescope.reports.page.numbers import told
 from scorescope.reports.trajectories.readings import best_walk, most_of_the_error
 
 
@@ -49,8 +49,8 @@ def tuned_levels(table: pd.DataFrame) -> list[Finding]:
     ratio = told(row, "typical_ratio", of="typical_ratio", form=".2g")
     better = row["typical_ratio"] < 1
     text = (
-        f"Levels tuned to this model end {ratio} times as far from the exact samples as ρ = 7 at {row['calls']} calls of "
-        f"{row['solver']}, on {row['n']} seeds that had no part in tuning"
+        f"Levels tuned to this model end {ratio} times as far from the exact samples as ρ = 7 at {row['calls']} calls "
+        f"of {row['solver']}, on {row['n']} seeds that had no part in tuning"
     )
     found = strength_of(row, "typical_ratio", of="typical_ratio", nothing=1.0)
     doubt = f"That tuned levels beat ρ = 7 at {row['calls']} calls on held-out seeds ({ratio} of its error)."
@@ -85,8 +85,8 @@ def proxies(ranks: pd.DataFrame) -> list[Finding]:
     width = (best["rank"] - best["low"]) + (worst["high"] - worst["rank"])
     clear = strength(gap, gap - width, gap + width, of_several=len(free)) if width > 0 else math.nan
     text = (
-        f"The change of '{worst.name}' that caching methods go by orders the steps by their damage with a rank correlation "
-        f"of {told(worst, 'rank', form='.2f')}; the change of D times its amplification with "
+        f"The change of '{worst.name}' that caching methods go by orders the steps by their damage with a rank "
+        f"correlation of {told(worst, 'rank', form='.2f')}; the change of D times its amplification with "
         f"{told(best, 'rank', form='.2f')}"
     )
     return [Finding(f"{text}.", clear if gap > 0 else 0.0, "step_damages", n=float(best["n"]), unit="seeds")]
@@ -114,8 +114,8 @@ def straightness(numbers: pd.DataFrame) -> list[Finding]:
         row["high"] - row["mean"] + row["gaussian"] - row["gaussian_low"]
     )  # fmt: skip
     text = (
-        f"Paths of the prediction are {told(row, form='.3g')} times as long as a straight line, those of a Gaussian of the "
-        f"same covariance {told(row, 'gaussian', of='gaussian', form='.3g')}"
+        f"Paths of the prediction are {told(row, form='.3g')} times as long as a straight line, those of a Gaussian "
+        f"of the same covariance {told(row, 'gaussian', of='gaussian', form='.3g')}"
     )
     clear = abs(gap) / width if width > 0 else math.nan
     doubt = "That paths bend more or less than a Gaussian's."
@@ -129,7 +129,9 @@ def decided(levels: pd.DataFrame) -> list[Finding]:
     row = rows.loc[name] if isinstance(rows.loc[name], pd.Series) else rows.loc[name].iloc[0]
     if not row["sigma"] > 0:
         return []
-    what = "The class of the prediction stays from" if name == "class" else "Half of the way of the prediction is left at"
+    what = (
+        "The class of the prediction stays from" if name == "class" else "Half of the way of the prediction is left at"
+    )
     clear = 2.0 if row["low"] == row["low"] and row["high"] < 3 * row["low"] else 0.0
     text = f"{what} σ = {told(row, 'sigma', form='.2g')}"
     return [Finding(f"{text}.", clear, "decided", n=float(row["n"]), unit="seeds")]

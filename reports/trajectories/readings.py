@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from scorescope.analysis.trajectories import TunedSchedule
-from scorescope.reports.page.numbers import between, plain, told
+from scorescope.reports.page.numbers import plain, told
 
 
 def most_of_the_error(steps: pd.DataFrame) -> "pd.DataFrame":
@@ -61,12 +61,14 @@ def read_calls(table: pd.DataFrame) -> str:
 def read_schedule(table: pd.DataFrame, found: TunedSchedule, count: int) -> str:
     """What tuning gained where it was tuned, and on seeds that had no part in it."""
     row = table.set_index("schedule").loc["tuned"]
-    verdict = "nearer" if row["typical_ratio_high"] < 1 else "farther" if row["typical_ratio_low"] > 1 else "not told apart"
+    verdict = (
+        "nearer" if row["typical_ratio_high"] < 1 else "farther" if row["typical_ratio_low"] > 1 else "not told apart"
+    )
     return (
-        f"Tuned levels end at {told(row, 'typical_ratio', of='typical_ratio')} times the error of ρ = 7 for the typical "
-        f"held-out seed ({verdict}), and at {told(row, 'ratio', of='ratio')} times in the mean; on the {count} seeds that "
-        f"they were tuned on at {found.loss / found.loss_before:.2g} times. The worst 5 % of the samples hold "
-        f"{row['worst_share']:.0%} of the squared error."
+        f"Tuned levels end at {told(row, 'typical_ratio', of='typical_ratio')} times the error of ρ = 7 for the "
+        f"typical held-out seed ({verdict}), and at {told(row, 'ratio', of='ratio')} times in the mean; on the "
+        f"{count} seeds that they were tuned on at {found.loss / found.loss_before:.2g} times. The worst 5 % of the "
+        f"samples hold {row['worst_share']:.0%} of the squared error."
     )
 
 
@@ -83,7 +85,8 @@ def read_steps(damage: pd.DataFrame, ranks: pd.DataFrame, sets: pd.DataFrame, al
     repeated = ranks[(ranks["change"] == "prediction repeated") & ranks["rank"].notna()]
     if len(repeated):
         best = repeated.loc[repeated["rank"].idxmax()]
-        text += f"; of the proxies '{best['proxy']}' orders that damage best (rank correlation {told(best, 'rank', form='.2f')})"
+        rank = told(best, "rank", form=".2f")
+        text += f"; of the proxies '{best['proxy']}' orders that damage best (rank correlation {rank})"
     return text + "."
 
 
@@ -93,10 +96,12 @@ def read_affinity(table: pd.DataFrame) -> str:
     if known.empty:
         return "The gradients are too noisy at every level for these images: no agreement is known."
     least, most = known.loc[known["agreement"].idxmin()], known.loc[known["agreement"].idxmax()]
-    text = f"Gradients agree least between σ = {between(least['sigma'], least['sigma_other'])}"
+    text = f"Gradients agree least between σ = {least['sigma']:g} and {least['sigma_other']:g}"
     text += f" ({told(least, 'agreement', form='.2f')})"
     if len(known) > 1:
-        text += f" and most at σ = {between(most['sigma'], most['sigma_other'])} ({told(most, 'agreement', form='.2f')})"
+        text += (
+            f" and most between {most['sigma']:g} and {most['sigma_other']:g} ({told(most, 'agreement', form='.2f')})"
+        )
     missing = int(table["agreement"].isna().sum())
     return f"{text}; of {missing} pairs it is not known." if missing else f"{text}."
 
@@ -116,14 +121,14 @@ def read_shape(numbers: pd.DataFrame) -> str:
     rows = numbers.set_index(["quantity", "curve"])
     arc = rows.loc[("arc", "denoised")]
     text = (
-        f"Paths of the prediction are {told(arc, form='.3g')} times as long as the line between their ends, a Gaussian's "
-        f"{told(arc, 'gaussian', of='gaussian', form='.3g')}"
+        f"Paths of the prediction are {told(arc, form='.3g')} times as long as the line between their ends, a "
+        f"Gaussian's {told(arc, 'gaussian', of='gaussian', form='.3g')}"
     )
     if ("relative_straightness", "flow_state") in rows.index:
         straight = rows.loc[("relative_straightness", "flow_state")]
         text += (
-            f"; the flow's straightness, 0 for a straight path at constant speed, is {told(straight, form='.2g')} against "
-            f"{told(straight, 'gaussian', of='gaussian', form='.2g')}"
+            f"; the flow's straightness, 0 for a straight path at constant speed, is {told(straight, form='.2g')} "
+            f"against {told(straight, 'gaussian', of='gaussian', form='.2g')}"
         )
     return text + "."
 
@@ -140,6 +145,8 @@ def read_decided(levels: pd.DataFrame) -> str:
             parts.append(f"of frequencies from {row['low_frequency']:g} {high} cycles a pixel at {level}")
         else:
             parts.append(f"the class stays from {level} on, of {row['n']:g} samples whose class ever changed")
+    if (levels["quantity"].eq("class") & levels["n"].eq(0)).any():
+        parts.append("no prediction ever had another class than the last one")
     return f"Geometric means over samples: {'; '.join(parts)}." if parts else "No such level is known."
 
 
@@ -149,7 +156,7 @@ def read_variance(bias: pd.DataFrame) -> str:
     top = rows.loc[rows["mean"].abs().idxmax()]
     beyond = rows.loc[rows["beyond"].abs().idxmax()]
     return (
-        f"The variance of the states is off by {told(top, form='+.1%')} at σ = {top['sigma']:.2g}, where the steps alone "
-        f"make {top['gaussian']:+.1%} on a Gaussian; most beyond that is {told(beyond, 'beyond', of='beyond', form='+.1%')} "
-        f"at σ = {beyond['sigma']:.2g}."
+        f"The variance of the states is off by {told(top, form='+.1%')} at σ = {top['sigma']:.2g}, where the steps "
+        f"alone make {top['gaussian']:+.1%} on a Gaussian; most beyond that is "
+        f"{told(beyond, 'beyond', of='beyond', form='+.1%')} at σ = {beyond['sigma']:.2g}."
     )

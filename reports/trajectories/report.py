@@ -1,6 +1,6 @@
 """The trajectories report: which steps matter, where a solver errs, and which levels would be better.
 
-    outcome = build(Path("report/trajectories"), load_model("digits"), command="...")
+outcome = build(Path("report/trajectories"), load_model("digits"), command="...")
 """
 
 from collections.abc import Mapping, Sequence
@@ -107,7 +107,13 @@ def build(
     study = Study(model, quick, progress, float(weight), count, seed, device, images)
     say(f"trajectories: {study.cost()}", err=True)
     asked = by_call(
-        "report trajectories", denoiser=model.loaded_as, weight=weight, quick=quick, count=count, seed=seed, device=device
+        "report trajectories",
+        denoiser=model.loaded_as,
+        weight=weight,
+        quick=quick,
+        count=count,
+        seed=seed,
+        device=device,
     )
     methods: list[str] = []
     manifest = {

@@ -11,7 +11,6 @@ from scorescope.analysis.trajectories import (
     path_geometry,
     path_shape,
 )
-from scorescope.analysis.trajectories.shape import law_of_ends
 from scorescope.probes.sampling import Path, run_path
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 from scorescope.reports.trajectories import figures, findings, readings
@@ -20,17 +19,17 @@ from scorescope.reports.trajectories.study import FINE_STEPS, MAIN, SOLVERS, STE
 
 def shape_section(study: Study) -> Section:
     """Bends, lengths and ranks of paths, beside those of a Gaussian."""
-    law = law_of_ends(study.fine)
+    law = study.law
     both = {"model": study.fine, "Gaussian": gaussian_path(law, study.fine)}
     bends = pd.concat([path_geometry(path).assign(path=name) for name, path in both.items()], ignore_index=True)
     numbers = path_shape(study.fine, law)
-    caption = f"{study.how}, {FINE_STEPS} Heun steps. The Gaussian has the mean and the covariance of these samples."
+    caption = f"{study.how}, {FINE_STEPS} Heun steps. The Gaussian: {study.law_source}."
     return Section(
         text="Three components hold nearly all of any path, a Gaussian's too: each number stands beside that of the "
         "Gaussian from the same noise.",
         figures=[
             ReportFigure("path_bends", figures.path_bends(bends), readings.read_bends(bends), caption),
-            ReportFigure("path_numbers", figures.path_numbers(numbers), readings.read_shape(numbers), caption, wide=True),
+            ReportFigure("path_numbers", figures.path_numbers(numbers), readings.read_shape(numbers), caption),
         ],
         tables=[
             ReportTable("path_shape", numbers, "One row a (quantity, curve)."),
@@ -53,7 +52,10 @@ def decided_section(study: Study) -> Section:
             )
         ],
         tables=[
-            ReportTable("decision_levels", levels, "Noise level below which half of the distance is left, or the class stays."),
+            ReportTable(
+                "decision_levels", levels, "Noise level below which half of the distance is left, or the class stays.",
+                first=("quantity", "low_frequency", "high_frequency", "n", "from_start", "sigma", "low", "high"),
+            ),
             ReportTable("decisions", table, "One row a (quantity, band, sigma).", shown=False),
         ],
         findings=findings.decided(levels),
@@ -62,23 +64,32 @@ def decided_section(study: Study) -> Section:
 
 def noise_section(study: Study) -> Section:
     """Variance of the states against the schedule's, and the noise level that the denoiser reads from them."""
-    law, condition = law_of_ends(study.fine), study.condition(len(study.seeds))
-    path = run_path(study.denoiser, study.start(study.seeds), study.grid(STEPS), condition=condition, solver=SOLVERS[MAIN])
+    law, condition = study.law, study.condition(len(study.seeds))
+    path = run_path(
+        study.denoiser, study.start(study.seeds), study.grid(STEPS), condition=condition, solver=SOLVERS[MAIN]
+    )
     bias = moment_bias(path, law, solver=SOLVERS[MAIN])
     tables = [ReportTable("moment_bias", bias, "One row a (quantity, sigma).")]
     if study.weight == 1.0:
         read = effective_noise(
-            study.denoiser, _thinned(path, 2), condition=condition, iterations=2, seed=study.seed, progress=study.progress
+            study.denoiser,
+            _thinned(path, 2),
+            condition=condition,
+            iterations=2,
+            seed=study.seed,
+            progress=study.progress,
         )
-        tables.insert(0, ReportTable("effective_noise", read, "Noise level by the denoiser's own residual. One row a sigma."))
+        tables.insert(
+            0, ReportTable("effective_noise", read, "Noise level by the denoiser's own residual. One row a sigma.")
+        )
     return Section(
         text="States of a solver with few steps have another variance than the noised data, with a perfect model too: "
-        "beside the model's stands what the same steps do on a Gaussian. The Gaussian is that of fine samples of these "
-        "seeds.",
+        "beside the model's stands what the same steps do on a Gaussian.",
         figures=[
             ReportFigure(
                 "variance_bias", figures.variance_bias(bias), readings.read_variance(bias),
-                f"{study.how}, {MAIN}, {STEPS} steps. Bands are 95 % intervals over samples.",
+                f"{study.how}, {MAIN}, {STEPS} steps. Bands are 95 % intervals over samples. The Gaussian: "
+                f"{study.law_source}.",
             )
         ],
         tables=tables,

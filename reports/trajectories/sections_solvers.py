@@ -8,6 +8,11 @@ from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 from scorescope.reports.trajectories import figures, findings, readings
 from scorescope.reports.trajectories.study import CALLS, MAIN, SOLVERS, STEPS, TUNED_CALLS, Study
 
+COLUMNS = (
+    "solver", "schedule", "calls", "median", "median_low", "median_high", "typical_ratio", "typical_ratio_low",
+    "typical_ratio_high",
+)  # fmt: skip
+
 
 def errors_section(study: Study) -> Section:
     """Error of every step, and what becomes of it at the end."""
@@ -33,7 +38,10 @@ def errors_section(study: Study) -> Section:
             )
         ],
         tables=[
-            ReportTable("end_groups", groups, "Samples whose steps' effects add up to first order, and the others."),
+            ReportTable(
+                "end_groups", groups, "Samples whose steps' effects add up to first order, and the others.",
+                first=("solver", "samples", "n", "share", "squared_share", "end_error", "gap", "reference"),
+            ),
             ReportTable("step_errors", steps, "One row a (solver, quantity, step).", shown=False),
         ],
         findings=findings.where_errors_are_made(steps),
@@ -66,10 +74,15 @@ def calls_section(study: Study) -> Section:
         figures=[
             ReportFigure(
                 "end_errors", figures.end_errors(table), readings.read_calls(table),
-                f"{study.how}. Medians with 95 % intervals. AYS: the published levels, stretched to these ends.", wide=True,
+                f"{study.how}. Medians with 95 % intervals. AYS: the published levels, stretched to these "
+                "ends.", wide=True,
             )
         ],
-        tables=[ReportTable("end_errors", table, "One row a (solver, schedule, calls). Ratios are to Euler, ρ = 7.")],
+        tables=[
+            ReportTable(
+                "end_errors", table, "One row a (solver, schedule, calls). Ratios are to Euler, ρ = 7.", first=COLUMNS
+            )
+        ],
         findings=findings.best_at_few_calls(table),
     )  # fmt: skip
 
@@ -96,12 +109,12 @@ def schedule_section(study: Study) -> Section:
         figures=[
             ReportFigure(
                 "schedules", figures.schedules(levels, table), readings.read_schedule(table, found, len(study.seeds)),
-                f"End errors of {len(held_out)} held-out seeds over those of ρ = 7, sample by sample: geometric mean, 95 % "
-                "interval.", wide=True,
+                f"End errors of {len(held_out)} held-out seeds over those of ρ = 7, sample by sample: geometric mean, "
+                "95 % interval.", wide=True,
             )
         ],
         tables=[
-            ReportTable("schedules", table, "Held-out seeds. Ratios are to ρ = 7."),
+            ReportTable("schedules", table, "Held-out seeds. Ratios are to ρ = 7.", first=COLUMNS[1:]),
             ReportTable("levels", listed, "Noise levels, for `sample(sigmas=)` or `scheduler_arguments`."),
         ],
         findings=findings.tuned_levels(table),

@@ -1,6 +1,6 @@
 """Sections of the trajectories report on single steps: what becomes of a changed one, and whose training agrees."""
 
-import pandas as pd
+import contextlib
 
 from scorescope.analysis.steps import change_steps, cheapest_steps, gradient_affinity, proxy_ranks, step_damage
 from scorescope.data.errors import InputError
@@ -18,10 +18,8 @@ def _changes(study: Study) -> dict[str, Change]:
     if study.weight != 1.0:
         changes["unguided"] = Unguided()
     if study.network is not None:
-        try:
+        with contextlib.suppress(InputError):  # no layer to round
             changes[f"weights of {BITS} bits"] = Replaced(Rounded(study.model.denoiser, bits=BITS))
-        except InputError:  # no layer to round
-            pass
     return changes
 
 
@@ -38,14 +36,17 @@ def steps_section(study: Study) -> Section:
         figures=[
             ReportFigure(
                 "step_damages", figures.step_damages(damage), readings.read_steps(damage, ranks, sets, allowed),
-                f"{study.how}. Means over samples, 95 % intervals. Proxies are drawn over their largest value.", wide=True,
+                f"{study.how}. Means over samples, 95 % intervals. Proxies are drawn over their largest "
+                "value.", wide=True,
             )
         ],
         tables=[
-            ReportTable("proxy_ranks", ranks, "Spearman's rank correlation of a proxy with the true damage, over steps."),
+            ReportTable("proxy_ranks", ranks, "Spearman's rank correlation of a proxy with the damage, over steps."),
             ReportTable(
                 "cheapest_steps", sets,
-                f"Steps that repeat a prediction, the least harmful first, while the damage stays within {allowed:.3g}.",
+                "Steps that repeat a prediction, the least harmful first, while the damage stays within "
+                f"{allowed:.3g}.",
+                first=("step", "sigma", "alone", "changed", "mean", "low", "high", "taken"),
             ),
             ReportTable("step_damages", damage, "One row a (change or proxy, step).", shown=False),
         ],
@@ -68,8 +69,8 @@ def affinity_section(study: Study) -> Section:
         figures=[
             ReportFigure(
                 "affinity", figures.affinity_matrix(table), readings.read_affinity(table),
-                f"{len(images)} training images, one noise draw each a level. The noise of the gradients is taken out by "
-                "comparing different groups of images.",
+                f"{len(images)} training images, one noise draw each a level. The noise of the gradients is taken out "
+                "by comparing different groups of images.",
             )
         ],
         tables=[ReportTable("affinity", table, "One row a pair of levels.")],

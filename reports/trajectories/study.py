@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from scorescope.analysis.gaussian.paths import seed_noise
 from scorescope.analysis.trajectories import reference_ends
+from scorescope.analysis.trajectories.shape import law_of_ends
 from scorescope.data.classifiers import load_classifier
+from scorescope.probes.approximations import Gaussian, fit_gaussian
 from scorescope.probes.guidance import CFG
 from scorescope.probes.models.conditions import to_device
 from scorescope.probes.models.denoiser import Condition, Denoiser, seconds_a_call, sigma_range
@@ -35,6 +37,7 @@ MAIN, STEPS = "DPM++ 2M", 10  # whose steps are looked at one by one
 CALLS = (6, 10, 20)
 TUNED_CALLS = 8
 FINE_STEPS = 60
+FULL_LIMIT = 2048  # values of a sample up to which a full covariance is fitted
 BITS = 4  # of the weights of a network that stands in for the model in one step
 BAND_EDGES = (0.125, 0.25)  # cycles per pixel
 EVALUATIONS = {True: 6100, False: 13000}  # a seed, about, unguided
@@ -115,6 +118,27 @@ class Study:
             self.denoiser, self.start(self.seeds), self.grid(STEPS), condition=self.condition(len(self.seeds))
         )
 
+    @cached_property
+    def law(self) -> Gaussian:
+        """The Gaussian that stands beside the model: of the images if there are enough, else of fine samples."""
+        if self._has_many:
+            assert self.images is not None
+            return fit_gaussian(self.images.double(), rank=None if self.images[0].numel() <= FULL_LIMIT else 512)
+        return law_of_ends(self.fine)
+
+    @property
+    def _has_many(self) -> bool:
+        return self.images is not None and len(self.images) >= 4 * len(self.seeds)
+
+    @property
+    def law_source(self) -> str:
+        """Where its mean and covariance are from."""
+        return (
+            f"of {len(self.images if self.images is not None else ())} images"
+            if self._has_many
+            else f"of {len(self.seeds)} samples in fine steps"
+        )
+
     @property
     def edges(self) -> tuple[float, ...]:
         """Of frequency bands, for images."""
@@ -147,6 +171,6 @@ class Study:
         seconds = seconds_a_call(self.model.denoiser, self.start(self.seeds), self.condition(count))
         states = count * EVALUATIONS[self.quick] * (1 if self.weight == 1.0 else 2)
         return (
-            f"about {states} states through the network: {duration(states * seconds / count)} (from {seconds:.2g} s for "
-            f"{count}), beside the figures"
+            f"about {states} states through the network: {duration(states * seconds / count)} (from {seconds:.2g} s "
+            f"for {count}), beside the figures"
         )
