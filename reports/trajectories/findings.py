@@ -6,7 +6,7 @@ import pandas as pd
 
 from scorescope.reports.page.findings import Finding, strength, strength_of
 from scorescope.reports.page.numbers import told
-from scorescope.reports.trajectories.readings import best_walk, most_of_the_error
+from scorescope.reports.trajectories.readings import LEAST_CLASSES, best_walk, most_of_the_error
 
 
 def where_errors_are_made(steps: pd.DataFrame) -> list[Finding]:
@@ -125,7 +125,7 @@ def straightness(numbers: pd.DataFrame) -> list[Finding]:
 def decided(levels: pd.DataFrame) -> list[Finding]:
     """From which level on the class of samples stays, or else half of the way is made."""
     rows = levels.set_index("quantity")
-    name = "class" if "class" in rows.index and rows.loc["class", "sigma"] == rows.loc["class", "sigma"] else "whole"
+    name = "class" if "class" in rows.index and rows.loc["class", "n"] >= LEAST_CLASSES else "whole"
     row = rows.loc[name] if isinstance(rows.loc[name], pd.Series) else rows.loc[name].iloc[0]
     if not row["sigma"] > 0:
         return []

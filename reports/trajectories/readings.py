@@ -8,6 +8,8 @@ import pandas as pd
 from scorescope.analysis.trajectories import TunedSchedule
 from scorescope.reports.page.numbers import plain, told
 
+LEAST_CLASSES = 8  # samples whose class changed: of fewer no level is told
+
 
 def most_of_the_error(steps: pd.DataFrame) -> "pd.DataFrame":
     """The steps next to each other, as few as it takes, whose shares of the end error add up to most of it."""
@@ -143,8 +145,10 @@ def read_decided(levels: pd.DataFrame) -> str:
         elif row["quantity"] == "band":
             high = "up" if np.isinf(row["high_frequency"]) else f"to {row['high_frequency']:g}"
             parts.append(f"of frequencies from {row['low_frequency']:g} {high} cycles a pixel at {level}")
-        else:
+        elif row["n"] >= LEAST_CLASSES:
             parts.append(f"the class stays from {level} on, of {row['n']:g} samples whose class ever changed")
+        else:
+            parts.append(f"the class ever changed on {row['n']:g} of {row['n'] + row['from_start']:g} paths alone")
     if (levels["quantity"].eq("class") & levels["n"].eq(0)).any():
         parts.append("no prediction ever had another class than the last one")
     return f"Geometric means over samples: {'; '.join(parts)}." if parts else "No such level is known."

@@ -12,6 +12,7 @@ from torch import Tensor
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_model import pipeline_model
+from scorescope.probes.guidance import CFG
 from scorescope.probes.models.model import Model
 from scorescope.reports.page.methods import Keys, noting
 from scorescope.reports.page.pages import Outcome, write_report
@@ -101,6 +102,7 @@ def build(
         images = model.digits.train.images
     if images is not None and tuple(images.shape[1:]) != tuple(model.shape):
         raise InputError("images", found=f"shape {tuple(images.shape)}", expected=f"(n, *{tuple(model.shape)})")
+    CFG(weight)  # which refuses what is no weight
     missing = getattr(model.denoiser, "missing", "")
     if weight != 1.0 and missing:
         raise InputError("weight", found=f"{weight:g}, but {missing}", expected="1, no guidance")

@@ -84,7 +84,8 @@ def noise_section(study: Study) -> Section:
         )
     return Section(
         text="States of a solver with few steps have another variance than the noised data, with a perfect model too: "
-        "beside the model's stands what the same steps do on a Gaussian.",
+        "beside the model's stands what the same steps do on a Gaussian."
+        + ("" if study.weight == 1.0 else " Guidance changes the variance too: that is part of what is beyond."),
         figures=[
             ReportFigure(
                 "variance_bias", figures.variance_bias(bias), readings.read_variance(bias),

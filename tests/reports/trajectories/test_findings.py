@@ -1,0 +1,73 @@
+"""What a trajectories report can begin with: shown where the answer is known, open where intervals leave it so."""
+
+import pandas as pd
+import pytest
+
+from scorescope.reports.trajectories import findings, readings
+
+
+def steps(shares, *, half=0.02):
+    rows = [
+        {"solver": "2M", "step": k, "sigma": 10.0 / (k + 1), "sigma_next": 10.0 / (k + 2), "quantity": quantity,
+         "n": 24, "value": value, "low": value - half, "high": value + half}
+        for quantity, values in (("share", shares), ("cumulative_share", pd.Series(shares).cumsum()))
+        for k, value in enumerate(values)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_the_fewest_neighbouring_steps_that_make_most():
+    table = steps([0.0, 0.05, 0.5, 0.4, 0.05, 0.0])
+    assert readings.most_of_the_error(table)["step"].tolist() == [2, 3]
+    (found,) = findings.where_errors_are_made(table)
+    assert found.is_shown and "2M makes 90% of its end error in 2 of 6 steps, between σ = 3.33 and 2:" in found.text
+    (wide,) = findings.where_errors_are_made(steps([0.0, 0.05, 0.5, 0.4, 0.05, 0.0], half=0.6))
+    assert not wide.is_shown
+    assert findings.where_errors_are_made(steps([0.2] * 5)) == []  # of even shares nothing is to be said
+    assert readings.most_of_the_error(steps([0.1, 0.1])).empty
+
+
+def walks(ratio, low, high):
+    rows = [("2M", "ρ = 7", 8, 96, 1.0, 1.0, 1.0), ("2M", "tuned", 8, 96, ratio, low, high)]
+    names = ("solver", "schedule", "calls", "n", "typical_ratio", "typical_ratio_low", "typical_ratio_high")
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_tuned_levels_are_better_only_where_the_interval_says_so():
+    (better,) = findings.tuned_levels(walks(0.5, 0.4, 0.6))
+    assert better.strength == pytest.approx(5.0) and "0.5 (0.4 to 0.6) times as far" in better.text
+    (open_,) = findings.tuned_levels(walks(0.9, 0.7, 1.2))
+    assert not open_.is_shown and open_.doubt.startswith("That tuned levels beat ρ = 7 at 8 calls")
+    (worse,) = findings.tuned_levels(walks(1.5, 1.3, 1.8))
+    assert worse.is_shown and "in the table of levels" not in worse.text
+
+
+def damages(values, *, half=0.01):
+    return pd.DataFrame([
+        {"kind": "damage", "name": "prediction repeated", "step": k, "sigma": 10.0 / (k + 1), "n": 24, "mean": value,
+         "low": value - half, "high": value + half}
+        for k, value in enumerate(values)
+    ])  # fmt: skip
+
+
+def test_the_step_that_matters_most():
+    (found,) = findings.worst_step(damages([0.1, 0.4, 0.1, 0.12]))
+    assert found.is_shown and "The step from σ = 5 matters most" in found.text and "3.6 times the median" in found.text
+    (flat,) = findings.worst_step(damages([0.1, 0.105, 0.1, 0.1]))
+    assert not flat.is_shown
+    assert findings.worst_step(damages([0.1, 0.2])) == []
+
+
+def levels(n, sigma=1.3):
+    rows = [("whole", 24, 0, sigma, 0.9 * sigma, 1.1 * sigma), ("class", n, 24 - n, 4.0, 0.01, 900.0)]
+    names = ("quantity", "n", "from_start", "sigma", "low", "high")
+    return pd.DataFrame(rows, columns=names).assign(low_frequency=float("nan"), high_frequency=float("nan"))
+
+
+def test_few_samples_whose_class_changed_give_no_level():
+    """Of two samples a level from 0.027 to 5700 was told."""
+    (found,) = findings.decided(levels(2))
+    assert "Half of the way" in found.text and found.is_shown
+    assert "the class ever changed on 2 of 24 paths alone" in readings.read_decided(levels(2))
+    (wide,) = findings.decided(levels(10))
+    assert wide.text.startswith("The class of the prediction stays from") and not wide.is_shown
