@@ -291,7 +291,8 @@ ENTRIES = (
         "{images}, all other attributes named), with the smaller one taken pixel by pixel or of the sums over pixels. "
         "Bars are means with 95 % bootstrap intervals over images.",
         "the four parts sum to the influence of both conditions together",
-        cites=("dewan2024diffusion",), calls={"pairs of attributes": 3 * 4 * PAIR_LEVELS},
+        cites=("dewan2024diffusion",),
+        calls=lambda material: {"pairs of attributes": 3 * 4 * PAIR_LEVELS * material.count},
         differs="pairs of attributes in place of pairs of words",
     ),
 )  # fmt: skip

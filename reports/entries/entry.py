@@ -81,9 +81,10 @@ class Entry:
         In what the set-up is another than the paper's.
     oracle : str
         What the numbers must be, where that is known in closed form; a test holds the entry to it.
-    calls : mapping of str to int
+    calls : mapping of str to int, or callable
         Denoiser evaluations a sample, at most, by what they are for: entries that share a purpose share the runs. Of
         an entry that needs a subject: of that one's denoiser, in all, as counted for the shipped shapes at 96 samples.
+        A callable is given the material.
     calls_each : mapping of str to int
         The same for every checkpoint.
     refuses : callable
@@ -102,7 +103,7 @@ class Entry:
     cites: Sequence[str] = ()
     place: str = ""
     differs: str = ""
-    calls: Mapping[str, int] = field(default_factory=dict)
+    calls: Mapping[str, int] | Callable[[Material], Mapping[str, int]] = field(default_factory=dict)
     calls_each: Mapping[str, int] = field(default_factory=dict)
     refuses: Callable[[Material], str] = lambda material: ""
     one_panel: bool = False
@@ -115,7 +116,7 @@ class Entry:
     def calls_of(self, material: Material) -> dict[str, int]:
         """Denoiser evaluations a sample, at most, by what they are for, of all checkpoints that there are."""
         each = {purpose: len(material.checkpoints) * calls for purpose, calls in self.calls_each.items()}
-        return {**self.calls, **each}
+        return {**(self.calls(material) if callable(self.calls) else self.calls), **each}
 
     @checked
     def why_not(self, material: Material) -> str:

@@ -91,6 +91,12 @@ def draw_ranks(numbers: Numbers, **how: Any) -> Figure:
     return figures.jacobian_ranks(_parted(numbers, "ranks"), **how)
 
 
+def whole_jacobians(material: Material) -> dict[str, int]:
+    """A row an element, whatever the number of samples."""
+    rows = IMAGES * len(MEMORY_SIGMAS) * int(np.prod(material.studied.shape))
+    return {"whole Jacobians of some images": -(-rows // material.count)}
+
+
 def too_large(material: Material) -> str:
     """Whole Jacobians are of small samples."""
     width = int(np.prod(material.studied.shape))
@@ -129,7 +135,7 @@ ENTRIES = (
         "the noise level, at {n} held-out images of {data} + σ n ({model}, unconditional branch), beside the Gaussian "
         "of {fitted} training images. Bands are 95 % intervals of means over images, corrected for skewness.",
         "of a network that is a Gaussian the spectrum is λ / (λ + σ²)",
-        cites=("wang2024diffusion",), refuses=too_large,
+        cites=("wang2024diffusion",), calls=whole_jacobians, refuses=too_large,
         differs="there σ falls along a path of the sampler and the share is 98 %",
     ),
 )  # fmt: skip

@@ -204,6 +204,6 @@ ENTRIES = (
         "against a Gaussian's exact flow the same; an Euler step's error falls with the square of the step, a Heun "
         "step's with its cube",
         cites=("karras2022elucidating",), place="Figure 13a and b",
-        calls={"single steps and finer ones": len(LOCAL_RHOS) * 17 * (2 * SUBSTEPS + 3)},
+        calls={"single steps and finer ones": len(LOCAL_RHOS) * 17 * (2 * SUBSTEPS + 6)},
     ),
 )  # fmt: skip

@@ -147,5 +147,7 @@ def test_calls_are_counted(name):
     material = Material(Model(counting, "counting", broad().model.shape, broad().model.conditions), data=broad().data,
                         count=80)  # fmt: skip
     numbers(name, material)
-    said = sum(find_entry(name).calls.values()) * (0.4 if "classifier" in name else 1)  # four classes, not ten
+    said = sum(find_entry(name).calls_of(material).values()) * (
+        0.4 if "classifier" in name else 1
+    )  # four classes, not ten
     assert said / 2 <= asked / 80 <= said

@@ -196,5 +196,5 @@ def test_calls_are_counted(name):
 
     material = Material(unconditional(counting), data=DATA, count=COUNT)
     find_entry(name).numbers(material)
-    said = sum(find_entry(name).calls.values())
+    said = sum(find_entry(name).calls_of(material).values())
     assert said / 2 <= asked / COUNT <= said
