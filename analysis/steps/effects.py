@@ -57,6 +57,8 @@ STEP_DAMAGE = Schema(
                "over samples, in data; proxies: see `change_steps`"),
         Column("median", float, "", "its median over samples"),
         *ends("", "of the mean over samples, corrected for skewness"),
+        Column("far", float, "1", "share of samples that end further away than half of the samples' own spread, which "
+               "have gone elsewhere and rule the mean; missing for proxies"),
         Column("missing", str, "", "why there is no number; empty where there is"),
     ),
 )  # fmt: skip
@@ -74,6 +76,7 @@ PROXY_RANKS = Schema(
 
 
 @displayed
+@checked
 @dataclass(frozen=True, eq=False)
 class StepEffects:
     """What changes of single steps did.
@@ -185,7 +188,7 @@ def step_damage(effects: StepEffects) -> pd.DataFrame:
     DataFrame
         `STEP_DAMAGE`: one row a (change or proxy, step).
     """
-    frames = []
+    frames, elsewhere = [], spread(effects.samples) / 2
     for kind, found in (("damage", effects.damage), ("proxy", effects.proxies)):
         for name, values in found.items():
             low, high = skewed_mean_interval(values.T)
@@ -193,7 +196,8 @@ def step_damage(effects: StepEffects) -> pd.DataFrame:
             known = np.isfinite(values).sum(1)
             rows = {"n": known, "mean": values.mean(1), "median": np.median(values, axis=1), "low": low, "high": high}
             why = ["" if count else "there is no step before the first" for count in known]
-            frames.append(pd.DataFrame({**keys, **rows, "missing": why}))
+            far = np.where(known > 0, (values > elsewhere).mean(1), np.nan) if kind == "damage" else np.nan
+            frames.append(pd.DataFrame({**keys, **rows, "far": far, "missing": why}))
     return STEP_DAMAGE.check(pd.concat(frames, ignore_index=True))
 
 
@@ -275,6 +279,11 @@ def distance(samples: Tensor, others: Tensor) -> Floats:
     wide = working_dtype(samples)
     found: Floats = (samples.to(wide) - others.to(wide)).flatten(1).square().mean(1).sqrt().cpu().double().numpy()
     return found
+
+
+def spread(samples: Tensor) -> float:
+    """Root mean square over elements and samples of the distance from their mean."""
+    return float(np.sqrt((distance(samples, samples.mean(0, keepdim=True).expand_as(samples)) ** 2).mean()))
 
 
 def _proxies(path: Path, sigma_data: float) -> dict[str, Floats]:
