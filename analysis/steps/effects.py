@@ -22,28 +22,15 @@ from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.analysis.steps.runner import StepRunner, distance, spread
 from scorescope.analysis.trajectories import recorded_path
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked, require_some
-from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser, working_dtype
-from scorescope.probes.models.noise import edm_sigmas
-from scorescope.probes.recording import Recording
-from scorescope.probes.sampling import (
-    Change,
-    ChangedSteps,
-    Heun,
-    KeptPredictions,
-    LeftOut,
-    Nudged,
-    Path,
-    Repeated,
-    Run,
-    Sampling,
-    sample,
-)
+from scorescope.probes.sampling import Change, Nudged, Path, Sampling
 
 LEAST_STEPS = 4  # of which ranks are correlated
+NUDGE = Nudged()  # by which responses to small changes are measured
 
 STEP_DAMAGE = Schema(
     "step_damage",
@@ -137,9 +124,10 @@ def change_steps(
     Returns
     -------
     StepEffects
-        Proxies of a step, all against the step before: `denoised`, `eps`, `input`: sum of |change| over the sum of
-        |before|, as caching methods gate by; `difference`: root mean square of the change of D; `amplified`: that times
-        the response of the end sample to a small random change of D in this step, an amplification.
+        Proxies of a step, of its first call against that of the step before: `denoised`, `eps`, `input`: sum of
+        |change| over the sum of |before|, as caching methods gate by; `difference`: root mean square of the change of
+        D; `amplified`: that times the response of the end sample to a small random change of D in this step, an
+        amplification.
 
     Raises
     ------
@@ -154,24 +142,20 @@ def change_steps(
     """
     require_some("changes", changes)
     runner = StepRunner.of(denoiser, seeds, condition, sampling)
-    steps = runner.steps
     base = runner.run({}, record=True)
     assert base.trace is not None
     path = recorded_path(base.trace)
-    jobs = [(name, change, step) for name, change in changes.items() for step in range(steps)]
-    nudged = {"nudged": Nudged()} if amplified else {}
-    jobs += [(f"amplification of {name}", change, step) for name, change in nudged.items() for step in range(steps)]
-    found = {name: np.full((steps, len(seeds)), np.nan) for name, *_ in jobs}
-    runs = 1
-    for name, change, step in tqdm(jobs, desc="steps", disable=not progress, leave=False):
-        if step or not isinstance(change, LeftOut | Repeated):
-            found[name][step] = distance(runner.run({step: change}).samples, base.samples)
-            runs += 1
+    todo = [*changes.values(), *([NUDGE] if amplified else [])]
+    jobs = [(place, step) for place, change in enumerate(todo) for step in runner.steps(change)]
+    found = np.full((len(todo), len(path.sigmas), len(seeds)), np.nan)
+    for place, step in tqdm(jobs, desc="steps", disable=not progress, leave=False):
+        found[place, step] = distance(runner.run({step: todo[place]}).samples, base.samples)
     proxies = _proxies(path, sigma_data)
     if amplified:
-        size = _root_mean_square(path.denoised) * Nudged().size
-        proxies["amplified"] = found.pop("amplification of nudged") / size * proxies["difference"]
-    return StepEffects(path.sigmas, found, proxies, base.samples, runs)
+        response = found[-1] / (NUDGE.size * _root_mean_square(path.denoised))
+        proxies["amplified"] = response * proxies["difference"]
+    damage = dict(zip(changes, found, strict=False))
+    return StepEffects(path.sigmas, damage, proxies, base.samples, 1 + len(jobs))
 
 
 @checked
@@ -229,61 +213,6 @@ def proxy_ranks(effects: StepEffects, *, resamples: int = 1000, seed: int = 0) -
             value, low, high = interval(_correlations(*ranked))
             rows.append(row | {"rank": float(value), "low": float(low), "high": float(high)})
     return PROXY_RANKS.check(pd.DataFrame(rows))
-
-
-@dataclass(frozen=True)
-class StepRunner:
-    """Runs with changed steps from the same seeds, which share the calls before them."""
-
-    denoiser: Denoiser
-    seeds: Sequence[int]
-    condition: Condition
-    sampling: Sampling
-    sigmas: Sequence[float]
-
-    @classmethod
-    def of(
-        cls, denoiser: Denoiser, seeds: Sequence[int], condition: Condition, sampling: Sampling | None
-    ) -> "StepRunner":
-        """What is not said is as `sample` has it.
-
-        Raises
-        ------
-        InputError
-            For fewer than three steps.
-        """
-        sampling = sampling or Sampling()
-        sigmas = edm_sigmas() if sampling.sigmas is None else sampling.sigmas
-        if len(sigmas) < 4:
-            raise InputError("sampling", found=f"{len(sigmas)} noise levels", expected="at least 3 steps")
-        return cls(KeptPredictions(denoiser), seeds, condition, sampling, sigmas)
-
-    @property
-    def steps(self) -> int:
-        """Of the unchanged run."""
-        return len(self.sigmas) - 1
-
-    def run(self, changes: Mapping[int, Change], *, record: bool = False) -> Run:
-        """Samples with these steps changed."""
-        how = {name: getattr(self.sampling, name) for name in ("rule", "shape", "batch", "device", "dtype")}
-        solver = self.sampling.solver or Heun()
-        return sample(
-            self.denoiser, seeds=self.seeds, condition=self.condition, sigmas=self.sigmas, **how, progress=False,
-            solver=ChangedSteps(solver, changes) if changes else solver,
-            record=Recording(keep=True) if record else None,
-        )  # fmt: skip
-
-
-def distance(samples: Tensor, others: Tensor) -> Floats:
-    """Root mean square over elements of the difference of each pair."""
-    wide = working_dtype(samples)
-    found: Floats = (samples.to(wide) - others.to(wide)).flatten(1).square().mean(1).sqrt().cpu().double().numpy()
-    return found
-
-
-def spread(samples: Tensor) -> float:
-    """Root mean square over elements and samples of the distance from their mean."""
-    return float(np.sqrt((distance(samples, samples.mean(0, keepdim=True).expand_as(samples)) ** 2).mean()))
 
 
 def _proxies(path: Path, sigma_data: float) -> dict[str, Floats]:

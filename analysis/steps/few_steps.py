@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.steps.effects import distance, spread
+from scorescope.analysis.steps.runner import distance, spread
 from scorescope.data.doors import checked, require_some
 from scorescope.data.errors import InputError
 from scorescope.probes.models.conditions import select_rows
@@ -31,7 +31,7 @@ CONSISTENCY_ERRORS = Schema(
         Column("quantity", str, "", "next: distance of f(x, sigma) from f at the next level of the path; end: from the "
                "end of the path"),
         Column("sigma", float, "data", "noise level"),
-        Column("sigma_next", float, "data", "next noise level of the path; of `end` that of the end is not said: NaN"),
+        Column("sigma_next", float, "data", "next noise level of the path; missing for `end`"),
         Column("n", int, "", "samples"),
         Column("mean", float, "data", "root mean square over elements, mean over samples"),
         Column("median", float, "data", "its median over samples"),

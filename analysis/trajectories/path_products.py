@@ -9,7 +9,6 @@ One product of matrices reads the states once, on their device, with sums in flo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -115,7 +114,7 @@ class PathProducts:
         found[:, -1] = 1  # the centre
         return found
 
-    @cached_property
+    @property
     def curves(self) -> dict[str, Floats]:
         """What has a shape: the state, the state of a flow, the prediction."""
         return {"state": self.states, "flow_state": self.flow_states, "denoised": self.denoised}
@@ -162,7 +161,8 @@ def known_levels(path: Path, *, least: int) -> tuple[Path, list[int]]:
     """
     kept = [place for place in range(len(path.sigmas)) if not path.missing or not path.missing[place]]
     if len(kept) < least:
-        why = f", {len(path.sigmas) - len(kept)} more missing: {max(path.missing)}" if any(path.missing) else ""
+        reasons = [reason for reason in path.missing if reason]
+        why = f", {len(reasons)} more missing: {reasons[0]}" if reasons else ""
         raise InputError("path", found=f"{len(kept)} noise levels{why}", expected=f"at least {least}")
     if len(kept) == len(path.sigmas):
         return path, kept
