@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from scorescope.analysis.gaussian.jacobians import denoised_and_trace
+from scorescope.analysis.gaussian.jacobians import denoised_and_traces
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
@@ -51,7 +51,7 @@ def effective_noise(
     path: Path,
     *,
     condition: Condition = None,
-    iterations: int = 3,
+    iterations: int = 2,
     probes: int = 2,
     seed: int = 0,
     batch: int = 256,
@@ -93,7 +93,7 @@ def effective_noise(
     Notes
     -----
     Hutchinson 1990 for the trace. The interval is that of the estimate, widened by 1 / (1 - slope) as its error is.
-    Each iteration takes two passes forward and backward a probe.
+    Each iteration takes two passes forward, and as many backward for each probe.
     """
     if probes < 2 or iterations < 1 or batch < 1:
         found = f"{probes}, {iterations}, {batch}"
@@ -148,7 +148,7 @@ def _parts(
     residuals, traces = [], []
     for first in range(0, len(states), batch):
         part, rows = states[first : first + batch], select_rows(condition, slice(first, first + batch))
-        drawn = [denoised_and_trace(denoiser, part, sigma, rows, 1, generator) for _ in range(probes)]
-        residuals.append((part - drawn[0][0]).double().flatten(1).square().mean(1).cpu().numpy())
-        traces.append(np.stack([trace.numpy() for _, trace in drawn]) / part[0].numel())
+        denoised, drawn = denoised_and_traces(denoiser, part, sigma, rows, probes, generator)
+        residuals.append((part - denoised).double().flatten(1).square().mean(1).cpu().numpy())
+        traces.append(drawn.numpy() / part[0].numel())
     return np.concatenate(residuals), np.concatenate(traces, 1)
