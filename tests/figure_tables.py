@@ -328,6 +328,23 @@ def moments():
     return table.rename(columns={"low": "high", "high": "low"})
 
 
+def effective():
+    table = pd.DataFrame({"sigma": SIGMAS, "level": 1 + 0.05 * (1 - RISE), "ratio": 1 + 0.01 * (1 - RISE)})
+    return with_ends(table, "level", of="level")
+
+
+def ranks():
+    rows = [(change, proxy, 0.9 - 0.2 * k - 0.1 * m) for m, change in enumerate(("left out", "repeated", "4 bits"))
+            for k, proxy in enumerate(("denoised", "eps", "input", "difference", "amplified"))]  # fmt: skip
+    return with_ends(pd.DataFrame(rows, columns=["change", "proxy", "rank"]), "rank")
+
+
+def answers():
+    parts = [pd.DataFrame({"quantity": name, "sigma": SIGMAS, "mean": size * RISE})
+             for name, size in (("end", 0.5), ("next", 0.1))]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True))
+
+
 def apart():
     pairs = [f"{later} against {earlier}" for earlier, later in ((100, 400), (400, 2000), (2000, 40000))]
     parts = [pd.DataFrame({"pair": pair, "sigma": SIGMAS, "density": RISE, "divergence": 9 * (1 - RISE)})
@@ -502,6 +519,9 @@ CASES = {
     "trajectories.step_damages": ((damages(),), {}),
     "trajectories.affinity_matrix": ((affinities(),), {}),
     "trajectories.variance_bias": ((moments(),), {}),
+    "trajectories.effective_levels": ((effective(),), {}),
+    "trajectories.proxy_dots": ((ranks(),), {}),
+    "trajectories.consistency": ((answers(),), {}),
     "trajectories.divergences": ((apart(),), {}),
     "trajectories.magnitudes": ((sizes(),), {}),
     "trajectories.by_checkpoint": ((learnt(), {"loss": "weighted loss, held out", "information": "nats per halving"}),

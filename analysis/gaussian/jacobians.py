@@ -193,14 +193,22 @@ def denoised_and_trace(
     denoiser: Denoiser, states: Tensor, sigma: float, condition: Condition, probes: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Prediction at some states, and Hutchinson's estimate of the trace of its Jacobian, (n,) in float64 on the CPU."""
+    denoised, traces = denoised_and_traces(denoiser, states, sigma, condition, probes, generator)
+    return denoised, traces.mean(0)
+
+
+def denoised_and_traces(
+    denoiser: Denoiser, states: Tensor, sigma: float, condition: Condition, probes: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The same, with what each probe estimates, (probes, n)."""
     with torch.enable_grad():
         x, denoised = _differentiable(denoiser, states, sigma, condition)
-        trace = torch.zeros(len(x), dtype=torch.float64)
+        traces = []
         for _ in range(probes):
             signs = (torch.randint(2, x.shape, generator=generator) * 2 - 1).to(x)
             (product,) = torch.autograd.grad(denoised, x, signs, retain_graph=True)
-            trace += (product * signs).flatten(1).sum(1).double().cpu() / probes
-    return denoised.detach(), trace
+            traces.append((product * signs).flatten(1).sum(1).double().cpu())
+    return denoised.detach(), torch.stack(traces)
 
 
 def _differentiable(denoiser: Denoiser, states: Tensor, sigma: float, condition: Condition) -> tuple[Tensor, Tensor]:

@@ -22,17 +22,16 @@ from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.analysis.steps.runner import StepRunner, distance, spread
 from scorescope.analysis.trajectories import recorded_path
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked, require_some
-from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser, working_dtype
-from scorescope.probes.models.noise import edm_sigmas
-from scorescope.probes.perturbations import Change, ChangedSteps, LeftOut, Nudged, Repeated
-from scorescope.probes.recording import Recording
-from scorescope.probes.sampling import Heun, KeptPredictions, Path, Run, Sampling, sample
+from scorescope.probes.perturbations import Change, Nudged
+from scorescope.probes.sampling import Path, Sampling
 
 LEAST_STEPS = 4  # of which ranks are correlated
+NUDGE = Nudged()  # by which responses to small changes are measured
 
 STEP_DAMAGE = Schema(
     "step_damage",
@@ -46,6 +45,8 @@ STEP_DAMAGE = Schema(
                "over samples, in data; proxies: see `change_steps`"),
         Column("median", float, "", "its median over samples"),
         *ends("", "of the mean over samples, corrected for skewness"),
+        Column("far", float, "1", "share of samples that end further away than half of the samples' own spread, which "
+               "have gone elsewhere and rule the mean; missing for proxies"),
         Column("missing", str, "", "why there is no number; empty where there is"),
     ),
 )  # fmt: skip
@@ -63,6 +64,7 @@ PROXY_RANKS = Schema(
 
 
 @displayed
+@checked
 @dataclass(frozen=True, eq=False)
 class StepEffects:
     """What changes of single steps did.
@@ -123,9 +125,10 @@ def change_steps(
     Returns
     -------
     StepEffects
-        Proxies of a step, all against the step before: `denoised`, `eps`, `input`: sum of |change| over the sum of
-        |before|, as caching methods gate by; `difference`: root mean square of the change of D; `amplified`: that times
-        the response of the end sample to a small random change of D in this step, an amplification.
+        Proxies of a step, of its first call against that of the step before: `denoised`, `eps`, `input`: sum of
+        |change| over the sum of |before|, as caching methods gate by; `difference`: root mean square of the change of
+        D; `amplified`: that times the response of the end sample to a small random change of D in this step, an
+        amplification.
 
     Raises
     ------
@@ -140,24 +143,20 @@ def change_steps(
     """
     require_some("changes", changes)
     runner = StepRunner.of(denoiser, seeds, condition, sampling)
-    steps = runner.steps
     base = runner.run({}, record=True)
     assert base.trace is not None
     path = recorded_path(base.trace)
-    jobs = [(name, change, step) for name, change in changes.items() for step in range(steps)]
-    nudged = {"nudged": Nudged()} if amplified else {}
-    jobs += [(f"amplification of {name}", change, step) for name, change in nudged.items() for step in range(steps)]
-    found = {name: np.full((steps, len(seeds)), np.nan) for name, *_ in jobs}
-    runs = 1
-    for name, change, step in tqdm(jobs, desc="steps", disable=not progress, leave=False):
-        if step or not isinstance(change, LeftOut | Repeated):
-            found[name][step] = distance(runner.run({step: change}).samples, base.samples)
-            runs += 1
+    todo = [*changes.values(), *([NUDGE] if amplified else [])]
+    jobs = [(place, step) for place, change in enumerate(todo) for step in runner.steps(change)]
+    found = np.full((len(todo), len(path.sigmas), len(seeds)), np.nan)
+    for place, step in tqdm(jobs, desc="steps", disable=not progress, leave=False):
+        found[place, step] = distance(runner.run({step: todo[place]}).samples, base.samples)
     proxies = _proxies(path, sigma_data)
     if amplified:
-        size = _root_mean_square(path.denoised) * Nudged().size
-        proxies["amplified"] = found.pop("amplification of nudged") / size * proxies["difference"]
-    return StepEffects(path.sigmas, found, proxies, base.samples, runs)
+        response = found[-1] / (NUDGE.size * _root_mean_square(path.denoised))
+        proxies["amplified"] = response * proxies["difference"]
+    damage = dict(zip(changes, found, strict=False))
+    return StepEffects(path.sigmas, damage, proxies, base.samples, 1 + len(jobs))
 
 
 @checked
@@ -174,7 +173,7 @@ def step_damage(effects: StepEffects) -> pd.DataFrame:
     DataFrame
         `STEP_DAMAGE`: one row a (change or proxy, step).
     """
-    frames = []
+    frames, elsewhere = [], spread(effects.samples) / 2
     for kind, found in (("damage", effects.damage), ("proxy", effects.proxies)):
         for name, values in found.items():
             low, high = skewed_mean_interval(values.T)
@@ -182,7 +181,8 @@ def step_damage(effects: StepEffects) -> pd.DataFrame:
             known = np.isfinite(values).sum(1)
             rows = {"n": known, "mean": values.mean(1), "median": np.median(values, axis=1), "low": low, "high": high}
             why = ["" if count else "there is no step before the first" for count in known]
-            frames.append(pd.DataFrame({**keys, **rows, "missing": why}))
+            far = np.where(known > 0, (values > elsewhere).mean(1), np.nan) if kind == "damage" else np.nan
+            frames.append(pd.DataFrame({**keys, **rows, "far": far, "missing": why}))
     return STEP_DAMAGE.check(pd.concat(frames, ignore_index=True))
 
 
@@ -214,56 +214,6 @@ def proxy_ranks(effects: StepEffects, *, resamples: int = 1000, seed: int = 0) -
             value, low, high = interval(_correlations(*ranked))
             rows.append(row | {"rank": float(value), "low": float(low), "high": float(high)})
     return PROXY_RANKS.check(pd.DataFrame(rows))
-
-
-@dataclass(frozen=True)
-class StepRunner:
-    """Runs with changed steps from the same seeds, which share the calls before them."""
-
-    denoiser: Denoiser
-    seeds: Sequence[int]
-    condition: Condition
-    sampling: Sampling
-    sigmas: Sequence[float]
-
-    @classmethod
-    def of(
-        cls, denoiser: Denoiser, seeds: Sequence[int], condition: Condition, sampling: Sampling | None
-    ) -> "StepRunner":
-        """What is not said is as `sample` has it.
-
-        Raises
-        ------
-        InputError
-            For fewer than three steps.
-        """
-        sampling = sampling or Sampling()
-        sigmas = edm_sigmas() if sampling.sigmas is None else sampling.sigmas
-        if len(sigmas) < 4:
-            raise InputError("sampling", found=f"{len(sigmas)} noise levels", expected="at least 3 steps")
-        return cls(KeptPredictions(denoiser), seeds, condition, sampling, sigmas)
-
-    @property
-    def steps(self) -> int:
-        """Of the unchanged run."""
-        return len(self.sigmas) - 1
-
-    def run(self, changes: Mapping[int, Change], *, record: bool = False) -> Run:
-        """Samples with these steps changed."""
-        how = {name: getattr(self.sampling, name) for name in ("rule", "shape", "batch", "device", "dtype")}
-        solver = self.sampling.solver or Heun()
-        return sample(
-            self.denoiser, seeds=self.seeds, condition=self.condition, sigmas=self.sigmas, **how, progress=False,
-            solver=ChangedSteps(solver, changes) if changes else solver,
-            record=Recording(keep=True) if record else None,
-        )  # fmt: skip
-
-
-def distance(samples: Tensor, others: Tensor) -> Floats:
-    """Root mean square over elements of the difference of each pair."""
-    wide = working_dtype(samples)
-    found: Floats = (samples.to(wide) - others.to(wide)).flatten(1).square().mean(1).sqrt().cpu().double().numpy()
-    return found
 
 
 def _proxies(path: Path, sigma_data: float) -> dict[str, Floats]:

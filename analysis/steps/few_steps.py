@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.steps.effects import distance
+from scorescope.analysis.steps.runner import distance, spread
 from scorescope.data.doors import checked, require_some
 from scorescope.data.errors import InputError
 from scorescope.probes.models.conditions import select_rows
@@ -31,7 +31,7 @@ CONSISTENCY_ERRORS = Schema(
         Column("quantity", str, "", "next: distance of f(x, sigma) from f at the next level of the path; end: from the "
                "end of the path"),
         Column("sigma", float, "data", "noise level"),
-        Column("sigma_next", float, "data", "next noise level of the path; of `end` that of the end is not said: NaN"),
+        Column("sigma_next", float, "data", "next noise level of the path; missing for `end`"),
         Column("n", int, "", "samples"),
         Column("mean", float, "data", "root mean square over elements, mean over samples"),
         Column("median", float, "data", "its median over samples"),
@@ -164,8 +164,7 @@ def student_gaps(
         if samples.shape != teacher.shape:
             raise InputError(name, found=f"shape {tuple(samples.shape)}", expected=f"{tuple(teacher.shape)}")
     own = None if teacher_coarse is None else distance(teacher_coarse, teacher)
-    centre = teacher.double().mean(0, keepdim=True).expand_as(teacher)
-    spread = float(np.sqrt((distance(teacher.double(), centre) ** 2).mean()))
+    elsewhere = spread(teacher) / 2
     rows = []
     for name, samples in students.items():
         gap = distance(samples, teacher)
@@ -176,7 +175,7 @@ def student_gaps(
             {
                 "student": name, "n": len(gap), "mean": gap.mean(), "median": np.median(gap), "low": float(low),
                 "high": float(high), "teacher_error": np.nan if own is None else own.mean(), "beyond": beyond.mean(),
-                "beyond_low": float(beyond_low), "beyond_high": float(beyond_high), "far": (gap > spread / 2).mean(),
+                "beyond_low": float(beyond_low), "beyond_high": float(beyond_high), "far": (gap > elsewhere).mean(),
             }
         )  # fmt: skip
     return STUDENT_GAPS.check(pd.DataFrame(rows))

@@ -14,11 +14,11 @@ from tqdm.auto import tqdm
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.steps.effects import StepRunner, distance
+from scorescope.analysis.steps.runner import StepRunner, distance
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
-from scorescope.probes.perturbations import Change, LeftOut, Repeated
+from scorescope.probes.perturbations import Change
 from scorescope.probes.sampling import Sampling
 
 CHEAPEST_STEPS = Schema(
@@ -89,7 +89,7 @@ def cheapest_steps(
         raise InputError("within, seeds", found=f"{within}, {len(seeds)} seeds", expected=expected)
     runner = StepRunner.of(denoiser, seeds, condition, sampling)
     base = runner.run({}).samples
-    steps = range(1 if isinstance(change, LeftOut | Repeated) else 0, runner.steps)
+    steps = runner.steps(change)
 
     def damage(chosen: Sequence[int]) -> Floats:
         return distance(runner.run(dict.fromkeys(chosen, change)).samples, base)

@@ -21,7 +21,8 @@ from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.analysis.trajectories.path_products import PathProducts, known_levels
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.decomposition import band_products
+from scorescope.probes.decomposition import band_energies
+from scorescope.probes.models.denoiser import working_dtype
 from scorescope.probes.sampling import Path
 
 RESAMPLES = 1000
@@ -74,7 +75,7 @@ def decisions(path: Path, *, edges: Sequence[float] = (), classify: Classify | N
     path : Path
         From `run_path` or `recorded_path`, of at least two known levels.
     edges : sequence of float
-        Inner edges of frequency bands, in cycles per sample, as `band_products` takes them; none for no bands.
+        Inner edges of frequency bands, in cycles per sample, as `band_energies` takes them; none for no bands.
     classify : callable, optional
         Classes of predictions.
 
@@ -145,12 +146,11 @@ def _distances(path: Path, edges: Sequence[float], classify: Classify | None) ->
     parts = [part.norms(part.denoised - part.denoised[-1]) for part in PathProducts.blocks(path)]
     found = [({"quantity": "whole", **no_band}, np.concatenate(parts))]
     if edges:
-        last = path.denoised[-1]
-        levels = [band_products(one, last, edges) for one in path.denoised]
+        last = path.denoised[-1].to(working_dtype(path.denoised))
+        energies = torch.stack([band_energies(one - last, edges) for one in path.denoised]).cpu().numpy()
         for band, (low, high) in enumerate(pairwise([0.0, *edges, np.inf])):
-            squares = torch.stack([level[f"update_sq_band{band}"] for level in levels], 1).cpu().numpy()
             keys = {"quantity": "band", "low_frequency": low, "high_frequency": high}
-            found.append((keys, np.sqrt(squares)))
+            found.append((keys, np.sqrt(energies[:, :, band].T)))
     if classify is not None:
         classes = np.stack([_classes(classify, one) for one in path.denoised], 1)
         found.append(({"quantity": "class", **no_band}, (classes != classes[:, -1:]).astype(np.float64)))

@@ -16,6 +16,10 @@ from scorescope.analysis.trajectories.path_products import PathProducts, known_l
 from scorescope.data.doors import checked
 from scorescope.probes.sampling import Path
 
+CLEAR = 10.0  # norm of a difference of points over its rounding: which adds up to 0.5 % to the norm,
+SHARP = 100.0  # and to an angle between two such differences 0.8 degrees
+ROUNDED, ONE_SIDE = "the change is too near to its rounding", "no step to one side of it"
+
 PATH_GEOMETRY = Schema(
     "path_geometry",
     (
@@ -47,13 +51,14 @@ def path_geometry(path: Path) -> pd.DataFrame:
     ----------
     path : Path
         From `run_path` or `recorded_path`, of at least three levels: finely, for changes, accelerations and curvature
-        are differences of levels.
+        are differences of levels, one-sided at its ends.
 
     Returns
     -------
     DataFrame
         `PATH_GEOMETRY`: one row a (quantity, sigma). Neighbours of a level that is missing are taken for neighbours
-        of each other.
+        of each other. Missing is what is made of differences of which rounding is more than
+        a tenth, of angles a hundredth.
 
     Raises
     ------
@@ -67,41 +72,54 @@ def path_geometry(path: Path) -> pd.DataFrame:
     """
     whole, kept = known_levels(path, least=3)
     parts = [_bends(products) for products in PathProducts.blocks(whole)]
-    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     levels, count = path.states.shape[:2]
-    values = {name: np.full((levels, count), np.nan) for name in found}
-    for name, each in found.items():
-        values[name][kept] = each.T
+    values, why = {}, []
+    for name in parts[0]:
+        each, clear = (np.concatenate([part[name][side] for part in parts]) for side in (0, 1))
+        reasons = np.array(list(path.missing or [""] * levels), dtype=object)
+        with np.errstate(invalid="ignore"):
+            rounded = ~np.isnan(each).all(0) & ~(np.median(clear, axis=0) >= CLEAR)
+        reasons[kept] = np.where(rounded, ROUNDED, np.where(np.isnan(each).all(0), ONE_SIDE, ""))
+        values[name] = np.full((levels, count), np.nan)
+        values[name][kept] = np.where(rounded, np.nan, each).T
+        why.append(reasons)
     rows: dict[str, Any] = {"sigma": np.repeat(path.sigmas, count), "sample": np.tile(np.arange(count), levels)}
     table = pd.DataFrame(rows | {name: value.reshape(-1) for name, value in values.items()})
     summary = summarise_by(table, by=["sigma"], quantities=list(values))
-    missing = dict(zip(path.sigmas, path.missing or [""] * levels, strict=True))
-    why = summary["sigma"].map(missing).where(summary["n"] == 0, "")
-    ends_of_path = (summary["n"] == 0) & (why == "")
-    why = why.mask(ends_of_path, "no step to one side of it")
-    return PATH_GEOMETRY.check(summary.assign(missing=why)[PATH_GEOMETRY.names])
+    return PATH_GEOMETRY.check(summary.assign(missing=np.concatenate(why))[PATH_GEOMETRY.names])
 
 
 @np.errstate(invalid="ignore", divide="ignore")  # a path that stands still has no direction: NaN
-def _bends(products: PathProducts) -> dict[str, Floats]:
-    """Quantities by name, (samples, levels)."""
+def _bends(products: PathProducts) -> dict[str, tuple[Floats, Floats]]:
+    """Quantities by name, (samples, levels), and how far what they are made of is above its rounding."""
     log_sigma, root = np.log(products.sigmas), np.sqrt(products.elements)
-    found = {name: _from_chord(products, curve) for name, curve in products.curves.items()}
+    found = {}
+    for name, curve in products.curves.items():
+        values = _from_chord(products, curve)
+        found[name] = values, np.full_like(values, np.inf)
     change = products.derivative(products.denoised, log_sigma)
-    found["denoised_change"] = products.norms(change) / root
-    found["denoised_acceleration"] = products.norms(products.derivative(change, log_sigma)) / root
+    second = products.derivative(change, log_sigma)
+    found["denoised_change"] = products.norms(change) / root, products.clearness(change)
+    found["denoised_acceleration"] = products.norms(second) / root, products.clearness(second)
     bend = -change / products.sigmas[:, None] ** 2  # x'' = -(dD / dsigma) / sigma
     along, speed = products.dots(bend, products.slopes), products.dots(products.slopes, products.slopes)
-    across = np.maximum(products.dots(bend, bend) - along**2 / speed, 0)
-    found["curvature"] = np.sqrt(across) / speed
+    whole = products.dots(bend, bend)
+    across = np.maximum(whole - along**2 / speed, 0)
+    clear = np.minimum(products.clearness(bend), products.clearness(products.slopes))  # of either direction
+    found["curvature"] = np.sqrt(across) / speed, clear * np.sqrt(across / whole)
     for name, curve in products.curves.items():
         steps = np.diff(curve, axis=0)
         length = products.norms(steps)
         cosine = products.dots(steps[1:], steps[:-1]) / (length[:, 1:] * length[:, :-1])
-        found[f"{name}_turn"] = np.pad(
-            np.degrees(np.arccos(np.clip(cosine, -1, 1))), ((0, 0), (1, 1)), constant_values=np.nan
-        )
+        clear = products.clearness(steps) * CLEAR / SHARP
+        angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+        found[f"{name}_turn"] = _inner(angle), _inner(np.minimum(clear[:, 1:], clear[:, :-1]))
     return found
+
+
+def _inner(values: Floats) -> Floats:
+    """With a missing value before and after."""
+    return np.pad(values, ((0, 0), (1, 1)), constant_values=np.nan)
 
 
 def _from_chord(products: PathProducts, curve: Floats) -> Floats:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from scorescope.analysis.gaussian.jacobians import denoised_and_trace
+from scorescope.analysis.gaussian.jacobians import denoised_and_traces
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
@@ -51,7 +51,7 @@ def effective_noise(
     path: Path,
     *,
     condition: Condition = None,
-    iterations: int = 3,
+    iterations: int = 2,
     probes: int = 2,
     seed: int = 0,
     batch: int = 256,
@@ -69,8 +69,8 @@ def effective_noise(
         One row a sample.
     iterations : int
         Newton steps towards the level at which the estimate is what the denoiser was told. The estimate at the level of
-        the run is a weak sensor: the denoiser takes noise beyond the level for signal, so that a state with 10 % too
-        much reads 2 to 7 % on a mixture, and 0.3 % at low noise.
+        the run is a weak sensor: the denoiser takes noise beyond the level for signal, so that on a mixture with widths
+        of 0.14 to 0.55 a state with 10 % too much reads 8 % at a level of 1, 3 % at 0.3, 0.3 % at 0.1.
     probes : int
         Random signs a state for the trace, at least 2: from their differences comes its error.
     seed : int
@@ -93,7 +93,7 @@ def effective_noise(
     Notes
     -----
     Hutchinson 1990 for the trace. The interval is that of the estimate, widened by 1 / (1 - slope) as its error is.
-    Each iteration takes two passes forward and backward a probe.
+    Each iteration takes two passes forward, and as many backward for each probe.
     """
     if probes < 2 or iterations < 1 or batch < 1:
         found = f"{probes}, {iterations}, {batch}"
@@ -106,19 +106,22 @@ def effective_noise(
         def look(told: float, states: Tensor = states) -> tuple[Floats, Floats]:
             return _parts(denoiser, states, told, condition, probes, torch.Generator().manual_seed(seed), batch)
 
-        residual, traces = look(float(sigma))
+        first = residual, traces = look(float(sigma))
         spread = np.sqrt(traces.var(0, ddof=1).mean() / traces.size)
         row = {"sigma": float(sigma), "n": len(states), "residual": residual.mean() / sigma**2, "trace": traces.mean()}
         known = least or 1e-6 * float(sigma), most
-        rows.append({**row, "trace_error": spread, **_fixed_point(look, float(sigma), iterations, known)})
+        rows.append({**row, "trace_error": spread, **_fixed_point(look, first, float(sigma), iterations, known)})
     return EFFECTIVE_NOISE.check(pd.DataFrame(rows))
 
 
-def _fixed_point(look: Look, sigma: float, iterations: int, known: tuple[float, float]) -> dict[str, float]:
+def _fixed_point(
+    look: Look, first: tuple[Floats, Floats], sigma: float, iterations: int, known: tuple[float, float]
+) -> dict[str, float]:
     """Where the estimate is what was told, by Newton's steps in ln sigma, all on the same samples and probes."""
     told, found = sigma, dict[str, float]()
     for turn in range(iterations):
-        squares, shifted = (_squares(*look(one), one) for one in (told, told * np.exp(STEP)))
+        squares = _squares(*(look(told) if turn else first), told)
+        shifted = _squares(*look(told * np.exp(STEP)), told * np.exp(STEP))
         gap = 0.5 * np.log(squares.mean() / told**2)
         slope = 0.5 * float(np.log(shifted.mean() / squares.mean())) / STEP
         if not turn:
@@ -145,7 +148,7 @@ def _parts(
     residuals, traces = [], []
     for first in range(0, len(states), batch):
         part, rows = states[first : first + batch], select_rows(condition, slice(first, first + batch))
-        drawn = [denoised_and_trace(denoiser, part, sigma, rows, 1, generator) for _ in range(probes)]
-        residuals.append((part - drawn[0][0]).double().flatten(1).square().mean(1).cpu().numpy())
-        traces.append(np.stack([trace.numpy() for _, trace in drawn]) / part[0].numel())
+        denoised, drawn = denoised_and_traces(denoiser, part, sigma, rows, probes, generator)
+        residuals.append((part - denoised).double().flatten(1).square().mean(1).cpu().numpy())
+        traces.append(drawn.numpy() / part[0].numel())
     return np.concatenate(residuals), np.concatenate(traces, 1)

@@ -9,7 +9,6 @@ One product of matrices reads the states once, on their device, with sums in flo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,11 +37,14 @@ class PathProducts:
         Inner products of the states, then the predictions, less the centre, and of the centre, of each sample.
     elements : int
         Of one sample.
+    resolution : float
+        Relative rounding of the points.
     """
 
     sigmas: Floats
     gram: Floats
     elements: int
+    resolution: float
 
     @classmethod
     def of(cls, path: Path) -> "PathProducts":
@@ -53,7 +55,8 @@ class PathProducts:
         centre = points[:, -1:] = like[-1].flatten(1)[:, None].to(points)
         for first, values in ((0, path.states), (levels, like)):
             torch.sub(values.flatten(2).transpose(0, 1), centre, out=points[:, first : first + levels])
-        return cls(_levels(path.sigmas), (points @ points.mT).cpu().double().numpy(), elements)
+        resolution = max(path.resolution, torch.finfo(path.states.dtype).eps, torch.finfo(like.dtype).eps)
+        return cls(_levels(path.sigmas), (points @ points.mT).cpu().double().numpy(), elements, resolution)
 
     @classmethod
     def blocks(cls, path: Path) -> Iterator["PathProducts"]:
@@ -82,7 +85,7 @@ class PathProducts:
         with_mean = (inside * mean_modes.cpu().numpy()) @ along.T + mean_off[:, None] * beside
         gram[:, :-1, -1] = gram[:, -1, :-1] = with_mean
         gram[:, -1, -1] = float(mean @ mean)
-        return cls(sigmas, gram, offset.shape[1])
+        return cls(sigmas, gram, offset.shape[1], torch.finfo(torch.float64).eps)
 
     @classmethod
     def blocks_of_gaussian(cls, law: Gaussian, path: Path) -> Iterator["PathProducts"]:
@@ -115,7 +118,7 @@ class PathProducts:
         found[:, -1] = 1  # the centre
         return found
 
-    @cached_property
+    @property
     def curves(self) -> dict[str, Floats]:
         """What has a shape: the state, the state of a flow, the prediction."""
         return {"state": self.states, "flow_state": self.flow_states, "denoised": self.denoised}
@@ -137,6 +140,12 @@ class PathProducts:
         """Norms of rows, (samples, rows)."""
         found: Floats = np.sqrt(np.maximum(self.dots(rows, rows), 0))
         return found
+
+    def clearness(self, rows: Floats) -> Floats:
+        """Norms of rows over what the rounding of their points comes to in them, (samples, rows)."""
+        sizes = self.norms(np.concatenate([self.states, self.denoised]))
+        rounding = self.resolution * np.sqrt(sizes**2 @ rows[:, :-1].T ** 2)
+        return self.norms(rows) / rounding
 
     def spectra(self, rows: Floats) -> Floats:
         """Squared singular values of each sample's rows about their mean, falling, (samples, rows)."""
@@ -162,7 +171,8 @@ def known_levels(path: Path, *, least: int) -> tuple[Path, list[int]]:
     """
     kept = [place for place in range(len(path.sigmas)) if not path.missing or not path.missing[place]]
     if len(kept) < least:
-        why = f", {len(path.sigmas) - len(kept)} more missing: {max(path.missing)}" if any(path.missing) else ""
+        reasons = [reason for reason in path.missing if reason]
+        why = f", {len(reasons)} more missing: {reasons[0]}" if reasons else ""
         raise InputError("path", found=f"{len(kept)} noise levels{why}", expected=f"at least {least}")
     if len(kept) == len(path.sigmas):
         return path, kept

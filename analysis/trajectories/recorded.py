@@ -60,7 +60,14 @@ def recorded_path(trace: Trace, *, run: int | None = None, stream: int = 0) -> P
     last = steps[-1][0].sigma_next == 0
     end = denoised[-1] if last else torch.full_like(denoised[-1], torch.nan)
     calls = max(len(batch) for batch in batches.values())
-    return Path(levels.pop(), states, denoised, end, calls, _missing(steps, states, denoised))
+    return Path(levels.pop(), states, denoised, end, calls, _missing(steps, states, denoised), _resolution(trace))
+
+
+def _resolution(trace: Trace) -> float:
+    """Of the coarser of the two as they were kept; 0 for those of `sample`, which are here as they were."""
+    if not trace.of_pipeline:
+        return 0.0
+    return max(torch.finfo(trace.arrays.load(name, 0).dtype).eps for name in ("x", "guided"))
 
 
 def _missing(steps: Sequence[Sequence[Visit]], states: Tensor, denoised: Tensor) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ The branches are subtracted before anything is squared; this wing knows nothing 
 """
 
 from scorescope.probes.decomposition.products import (
+    band_energies,
     band_products,
     branch_products,
     centred_products,
@@ -17,6 +18,7 @@ from scorescope.probes.decomposition.products import (
 )
 
 __all__ = [
+    "band_energies",
     "band_products",
     "branch_products",
     "centred_products",

@@ -185,25 +185,44 @@ def band_products(cond: Tensor, uncond: Tensor, edges: Sequence[float]) -> dict[
         `update_sq_band0` ... and `cond_sq_band0` ...; the bands of each sum to the whole (Parseval).
     """
     _check_same("uncond", uncond, cond)
+    blocks = zip(*(t.split(rows_a_block(cond)) for t in (cond, uncond)), strict=True)
+    update = torch.cat([band_energies(c.double() - u.double(), edges) for c, u in blocks])
+    parts = torch.cat([update, band_energies(cond, edges)], dim=1)
+    bands = range(len(edges) + 1)
+    names = [f"update_sq_band{k}" for k in bands] + [f"cond_sq_band{k}" for k in bands]
+    return dict(zip(names, parts.unbind(1), strict=True))
+
+
+@checked
+def band_energies(values: Tensor, edges: Sequence[float]) -> Tensor:
+    """Energy of each sample in radial frequency bands; see `band_products`.
+
+    Parameters
+    ----------
+    values : Tensor, shape (batch, channel, *space) or (batch, space)
+        Anything: a prediction, or a difference of two.
+    edges : sequence of float
+        Inner band edges in cycles per sample, increasing, in (0, 0.5].
+
+    Returns
+    -------
+    Tensor, shape (batch, len(edges) + 1), float64
+        Sums of squares of the orthonormal transform, whose bands add up to the sum of squares (Parseval).
+    """
     if list(edges) != sorted(set(edges)) or not all(0 < edge <= 0.5 for edge in edges):
         raise InputError(
             "edges", found=str(tuple(edges)), expected="increasing frequencies in (0, 0.5] cycles per sample"
         )
-    axes = tuple(range(min(2, cond.ndim - 1), cond.ndim))
-    sizes = [cond.shape[axis] for axis in axes]
+    axes = tuple(range(min(2, values.ndim - 1), values.ndim))
     frequencies = torch.meshgrid(
-        *(torch.fft.fftfreq(n, device=cond.device, dtype=torch.float64) for n in sizes), indexing="ij"
+        *(torch.fft.fftfreq(values.shape[axis], device=values.device, dtype=torch.float64) for axis in axes),
+        indexing="ij",
     )
     radius = torch.stack(frequencies).square().sum(0).sqrt()
-    band = torch.bucketize(radius, torch.tensor(edges, dtype=torch.float64, device=cond.device), right=True)
+    band = torch.bucketize(radius, torch.tensor(edges, dtype=torch.float64, device=values.device), right=True)
     masks = functional.one_hot(band.flatten(), len(edges) + 1).double()  # (frequency, band)
-    parts = []
-    for c, u in zip(*(t.split(rows_a_block(cond)) for t in (cond, uncond)), strict=True):
-        c = c.double()
-        parts.append(torch.cat([_band_energy(c - u.double(), axes, masks), _band_energy(c, axes, masks)], dim=1))
-    bands = range(len(edges) + 1)
-    names = [f"update_sq_band{k}" for k in bands] + [f"cond_sq_band{k}" for k in bands]
-    return dict(zip(names, torch.cat(parts).unbind(1), strict=True))
+    parts = [_band_energy(part.double(), axes, masks) for part in values.split(rows_a_block(values))]
+    return torch.cat(parts)
 
 
 @checked

@@ -26,7 +26,10 @@ from scorescope.probes.sampling.solvers import Evaluate, Solver
 @displayed
 @dataclass(frozen=True)
 class LeftOut:
-    """The step's noise level is taken out of the grid: the step before it goes on to the level after it."""
+    """The step's noise level is taken out of the grid: the step before it goes on to the level after it.
+
+    A solver that adds noise then draws one time less, so later steps have the noise of those before them.
+    """
 
 
 @displayed

@@ -38,6 +38,8 @@ class Path:
         Denoiser calls a sample that the solver needed.
     missing : tuple of str
         Why state or prediction are not known (NaN), one text a level, empty where they are; none where all are known.
+    resolution : float
+        Relative rounding of states and predictions as a network or a record had them; 0 where it is that of their type.
     """
 
     sigmas: tuple[float, ...]
@@ -46,6 +48,7 @@ class Path:
     end: Tensor
     calls: int
     missing: tuple[str, ...] = ()
+    resolution: float = 0.0
 
     def thinned(self, every: int) -> "Path":
         """The same path at every so many of its levels, from the first on."""

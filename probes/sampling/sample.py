@@ -237,4 +237,6 @@ def parameters_of(thing: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {"class": type(value).__name__, **parameters_of(value)}
-    return value if isinstance(value, str | int | float | bool | tuple | dict | None) else _name(value)
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return value if isinstance(value, str | int | float | bool | tuple | None) else _name(value)

@@ -21,17 +21,20 @@ from scorescope.reports.page import theme
 from scorescope.reports.trajectories.figures_solvers import end_errors, schedules, step_errors
 from scorescope.reports.trajectories.figures_steps import (
     affinity_matrix,
+    consistency,
     decided_when,
+    effective_levels,
     path_bends,
     path_numbers,
+    proxy_dots,
     step_damages,
     variance_bias,
 )
 
 __all__ = [
-    "affinity_matrix", "by_checkpoint", "decided_when", "divergences", "end_errors", "local_errors", "magnitudes",
-    "metrics_along", "path_bends", "path_geometry", "path_numbers", "picture_strips", "schedules", "step_damages",
-    "step_errors", "variance_bias", "weighted_losses",
+    "affinity_matrix", "by_checkpoint", "consistency", "decided_when", "divergences", "effective_levels", "end_errors",
+    "local_errors", "magnitudes", "metrics_along", "path_bends", "path_geometry", "path_numbers", "picture_strips",
+    "proxy_dots", "schedules", "step_damages", "step_errors", "variance_bias", "weighted_losses",
 ]  # fmt: skip
 
 CURVES = {

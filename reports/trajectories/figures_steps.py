@@ -178,3 +178,74 @@ def variance_bias(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     theme.sigma_axis(ax, ylabel="variance of the state\nover the schedule's, less 1", xlabel=theme.SIGMA)
     theme.legend(ax)
     return figure
+
+
+@theme.styled
+def effective_levels(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """Noise level that the network finds in states over the one that they are given, against sigma.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `analysis.trajectories.effective_noise`.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
+    """
+    require_some("table", table)
+    figure, ax = theme.new_figure(2.7, ax=ax)
+    theme.with_band(ax, table, y="level", color=theme.HIGHLIGHT, label="level at which the estimate is what is told")
+    ordered, look = table.sort_values("sigma"), {"color": theme.PALETTE[0], "linestyle": "--"}
+    ax.plot(ordered["sigma"], ordered["ratio"], label="estimate at the level of the run", **look)
+    theme.reference_line(ax, 1.0, "the level of the run")
+    theme.sigma_axis(ax, ylabel="effective level over σ", xlabel=theme.SIGMA)
+    theme.legend(ax)
+    return figure
+
+
+@theme.styled
+def proxy_dots(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """Rank correlation of each proxy with the damage of each change.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `analysis.steps.proxy_ranks`.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
+    """
+    require_some("table", table)
+    proxies, changes = list(table["proxy"].unique()), list(table["change"].unique())
+    figure, ax = theme.new_figure(0.32 * len(proxies) + 1.3, ax=ax)
+    for place, change in enumerate(changes):
+        rows, look = table[table["change"] == change], theme.series(place)
+        sides = [proxies.index(one) + 0.5 * (place + 0.5) / len(changes) - 0.25 for one in rows["proxy"]]
+        ax.errorbar(
+            rows["rank"], sides, xerr=theme.errors(rows, "rank"), marker=look.marker, linestyle="none",
+            color=look.color, label=theme.literal(str(change)),
+        )  # fmt: skip
+    names = [theme.literal(str(one)) for one in proxies]
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5), xlim=(-1.05, 1.05))
+    ax.set(xlabel="rank correlation with the damage", ylabel="proxy")
+    theme.legend(ax)
+    return figure
+
+
+@theme.styled
+def consistency(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """How far the answers of a few-step model are from each other, and from the end, along a teacher's path.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `analysis.steps.consistency_errors`.
+    ax : Axes, optional
+        Where to draw; a figure of its own if not given.
+    """
+    figure, ax = theme.new_figure(2.7, ax=ax)
+    for place, (quantity, label) in enumerate((("end", "from the end of the path"), ("next", "from the next answer"))):
+        rows = theme.rows_where(table, "quantity", quantity, argument="table")
+        theme.with_band(ax, rows, label=label, **theme.series(place).line)
+    theme.log_if_wide(ax)
+    theme.sigma_axis(ax, ylabel="RMS distance of an answer\n(units of data)", xlabel=theme.SIGMA)
+    theme.legend(ax)
+    return figure

@@ -61,6 +61,21 @@ class TestDamage:
         expected = (ends[0] - ends[1]).square().mean(1).sqrt().numpy()
         np.testing.assert_allclose(effects.damage["repeated"][7], expected, rtol=1e-9)
 
+    def test_samples_that_end_in_another_mode_are_counted_apart(self):
+        """A jump to another mode in the last step, of the samples that have a positive first coordinate."""
+        law = Gaussian(torch.zeros(2).double(), torch.eye(2).double(), torch.full((2,), 1.0).double())
+        how = Sampling(solver=Euler(), sigmas=edm_sigmas(6), shape=(2,), dtype=torch.float64)
+
+        def jumps(x, sigma, condition):
+            return law(x, sigma) + 5.0 * ((x[:, :1] > 0) & (sigma < 0.01)[:, None])
+
+        found = change_steps(
+            law, {"jump": Replaced(jumps)}, seeds=range(20), sampling=how, amplified=False, progress=False
+        )
+        table = step_damage(found).query("kind == 'damage'").set_index("step")
+        assert table.loc[5, "far"] == pytest.approx(float((found.samples[:, 0] > 0).double().mean()))
+        assert (table.loc[:4, "far"] == 0).all()
+
     def test_a_network_that_is_bad_at_one_level_is_seen_there(self):
         law = mixture()
         bad = Replaced(bad_at(GRID[12], law))

@@ -15,9 +15,9 @@ from scorescope.analysis.trajectories import (
     step_noise,
 )
 from scorescope.probes.experiments import pipeline_model
-from scorescope.probes.perturbations import LeftOut, Repeated
+from scorescope.probes.perturbations import LeftOut, Repeated, Replaced, Rounded
 from scorescope.probes.recording import Trace, record
-from scorescope.probes.sampling import Euler, Sampling
+from scorescope.probes.sampling import Euler, Sampling, run_path
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -100,19 +100,14 @@ def test_steps_of_a_pipeline_are_changed_through_its_own_denoiser():
     model = pipeline_model(pipe, [row], arguments=shared)
     low, high = model.denoiser.sigma_range
     grid = np.geomspace(0.9 * high, 1.1 * low, 6).tolist()
+    changes = {"repeated": Repeated(), "left out": LeftOut(), "3 bits": Replaced(Rounded(model.denoiser, bits=3))}
     found = change_steps(
-        model.denoiser, {"repeated": Repeated(), "left out": LeftOut()}, seeds=range(2), condition=model.conditions(2),
+        model.denoiser, changes, seeds=range(2), condition=model.conditions(2),
         sampling=Sampling(solver=Euler(), sigmas=grid, shape=model.shape), progress=False,
     )  # fmt: skip
     damage = step_damage(found).query("kind == 'damage' and step > 0")
     assert (damage["mean"] > 0).all()
-    start = found.samples
-    noise = effective_noise(model.denoiser, recorded_path_of(model, grid), condition=model.conditions(2), iterations=1)
-    assert noise["ratio"].notna().all() and start.shape == (2, *model.shape)
-
-
-def recorded_path_of(model, grid):
-    from scorescope.probes.sampling import run_path
-
     x = grid[0] * torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(0))
-    return run_path(model.denoiser, x, grid, condition=model.conditions(2), solver=Euler())
+    path = run_path(model.denoiser, x, grid, condition=model.conditions(2), solver=Euler())
+    noise = effective_noise(model.denoiser, path, condition=model.conditions(2), iterations=1)
+    assert noise["ratio"].notna().all()

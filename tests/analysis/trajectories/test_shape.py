@@ -102,6 +102,21 @@ class TestGeometry:
         assert int(np.nanargmax(stale.loc["denoised_turn", "mean"])) == 25
         assert stale.loc["denoised_turn", "mean"].iloc[25] > 100  # there and back
 
+    def test_what_rounding_makes_is_missing(self):
+        """Of float32 states the change of D at low noise, and what curvature is made of it; float64 has them."""
+        sigmas = edm_sigmas(60)[:-1]
+        start = 80.0 * torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
+        tables = [
+            path_geometry(run_path(mixture(), start.to(dtype), sigmas)) for dtype in (torch.float32, torch.float64)
+        ]
+        short, long = (table.set_index("quantity").loc["curvature"] for table in tables)
+        gone = (short["missing"] == "the change is too near to its rounding").to_numpy()
+        assert gone[-5:].all() and not gone[:30].any() and long["mean"].notna().all()
+        np.testing.assert_allclose(short["mean"][~gone], long["mean"][~gone], rtol=0.02)
+        path = run_path(mixture(), start.double(), sigmas)
+        coarse = path_geometry(replace(path, resolution=2.0**-10)).set_index("quantity").loc["curvature"]
+        assert (coarse["missing"] != "").sum() > gone.sum()
+
     def test_levels_that_are_missing_are_said_to_be(self):
         path = exact(law(), edm_sigmas(8)[:-1])
         path.denoised[3] = torch.nan
