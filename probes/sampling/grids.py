@@ -140,8 +140,8 @@ def scheduler_sigmas(scheduler: Any, steps: int) -> list[float]:
     Returns
     -------
     list of float
-        Falling, with the level that the last step ends at. A flow's first one, which holds no data, is infinite and left
-        out, and so is a last step that goes nowhere, as those of PNDM's default configuration do.
+        Falling, with the level that the last step ends at. A flow's first one, which holds no data, is infinite and
+        left out, and so is a last step that goes nowhere, as that of PNDM's default configuration does.
 
     Raises
     ------

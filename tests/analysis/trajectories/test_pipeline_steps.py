@@ -1,4 +1,4 @@
-"""Step errors of unmodified pipelines: the driven scheduler makes the pipeline's own image, and its steps are measured."""
+"""Step errors of pipelines: the driven scheduler makes the pipeline's own image, and its steps are measured."""
 
 import diffusers
 import numpy as np
