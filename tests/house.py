@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "perturbations": (*ROW[: ROW.index("experiments")], "approximations"),
         "approximations": ("models",),
         "bank": ("models",),
-        "gradients": ("models", "pipelines", "sites"),
+        "gradients": ("models", "pipelines", "sites", "guidance"),
         "activations": (*ROW[: ROW.index("experiments")], "bank"),
         "features": (),
     },

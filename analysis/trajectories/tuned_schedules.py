@@ -65,6 +65,7 @@ def tuned_schedule(
     *,
     condition: Condition = None,
     reference: Tensor | None = None,
+    free_end: bool = False,
     iterations: int = 30,
     progress: bool = False,
 ) -> TunedSchedule:
@@ -77,13 +78,16 @@ def tuned_schedule(
     start : Tensor, shape (n, *shape)
         States at the highest level, variance exploding: 64 or more, other ones than the result is judged on.
     sigmas : sequence of float
-        Levels to start from. The highest, the lowest positive one and a last 0 are kept.
+        Levels to start from. The highest, a last 0 and, but for `free_end`, the lowest positive one are kept.
     solver : Solver
         Deterministic, with any memory; `scheduler_solver` gives those of diffusers.
     condition : optional
         One row a sample.
     reference : Tensor, shape (n, *shape), optional
         Where the exact flow ends; by default `reference_ends`.
+    free_end : bool
+        Whether the lowest positive level of a schedule with a last 0 moves too, down to half of what it was: with few
+        calls it is best far higher than where samplers of many calls end.
     iterations : int
         Of L-BFGS, at most.
     progress : bool
@@ -114,16 +118,18 @@ def tuned_schedule(
         reference = reference_ends(denoiser, start, sigmas, condition=condition)
     if reference.shape != start.shape:
         raise InputError("reference", found=f"shape {tuple(reference.shape)}", expected=f"{tuple(start.shape)}")
-    span, zero = _Span.between(positive), [0.0] * (len(positive) < len(sigmas))
+    zero = [0.0] * (len(positive) < len(sigmas))
+    below = [positive[-1] / 2] * (free_end and bool(zero))  # a last width, that no step is made of
+    span = _Span.between([*positive, *below])
     met: list[tuple[float, list[float]]] = []
 
     def loss(unknown: Floats) -> float:
-        levels = [*span.levels(unknown), *zero]
+        levels = [*span.levels(unknown)[: len(positive)], *zero]
         end, _ = run_to_end(denoiser, start, levels, condition=condition, solver=solver)
         met.append((float((end - reference).double().flatten(1).square().mean(1).sqrt().mean()), levels))
         return met[-1][0]
 
-    first = span.unknown(positive)
+    first = span.unknown([*positive, *below])
     before = loss(first)
     with tqdm(total=iterations, desc="tuning", disable=not progress, leave=False) as bar:
         scipy.optimize.minimize(

@@ -4,6 +4,7 @@
     attribute_step(step, "IntegratedGradients").by_token
     found = jacobian_directions(denoiser, x, 1.0, labels, of="network.middle1", to="x", count=5)
     push_forward(denoiser, x, 1.0, labels, vector, of="network.middle1")         # J v
+    rule = LossGuidance(lambda denoised, sigma: energy(denoised), scale=2.0)     # guidance by the gradient of any loss
 
 Gradients pass through guidance, condition tokens, the state and named sites.
 """
@@ -23,6 +24,7 @@ from scorescope.probes.gradients.jacobian import (
     transport_direction,
 )
 from scorescope.probes.gradients.jacobian_products import pull_back, push_forward
+from scorescope.probes.gradients.loss_guidance import LossGuidance
 from scorescope.probes.gradients.step import Step, make_step, same_noise
 from scorescope.probes.gradients.step_attribution import (
     Attribution,
@@ -36,6 +38,7 @@ __all__ = [
     "CompletenessWarning",
     "Head",
     "JacobianDirections",
+    "LossGuidance",
     "Prediction",
     "Step",
     "Transported",

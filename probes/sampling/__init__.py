@@ -14,7 +14,13 @@ Everything random about a sample comes from its seed. Rules are in `probes.guida
 from scorescope.probes.sampling.arm_rows import RunArm
 from scorescope.probes.sampling.arms import ArmBatch, Sampling, run_arms, sample_arms
 from scorescope.probes.sampling.condition_switch import SwitchingDenoiser
-from scorescope.probes.sampling.grids import SchedulerArguments, ays_sigmas, scheduler_arguments, uniform_log_sigmas
+from scorescope.probes.sampling.grids import (
+    SchedulerArguments,
+    ays_sigmas,
+    scheduler_arguments,
+    scheduler_sigmas,
+    uniform_log_sigmas,
+)
 from scorescope.probes.sampling.kept_predictions import KeptPredictions
 from scorescope.probes.sampling.paths import Path, run_path, run_to_end
 from scorescope.probes.sampling.reference import RungeKutta, RungeKutta4
@@ -51,6 +57,7 @@ __all__ = [
     "sample_arms",
     "sample_teleported",
     "scheduler_arguments",
+    "scheduler_sigmas",
     "scheduler_solver",
     "teleport",
     "uniform_log_sigmas",

@@ -2,6 +2,7 @@
 
     uniform_log_sigmas(10, high=80.0, low=0.002)
     ays_sigmas(10, high=80.0, low=0.002)
+    scheduler_sigmas(pipe.scheduler, 10)                         # those of its own
     given = scheduler_arguments(pipe.scheduler, sigmas)
     pipe.scheduler.set_timesteps(**given.arguments)              # or pipe(..., **given.arguments)
 
@@ -125,6 +126,36 @@ def scheduler_arguments(scheduler: Any, sigmas: Sequence[float], *, within: floa
     return nearest[1]
 
 
+@checked
+def scheduler_sigmas(scheduler: Any, steps: int) -> list[float]:
+    """The levels that a scheduler of diffusers visits by itself, variance exploding.
+
+    Parameters
+    ----------
+    scheduler : object
+        Of a pipeline; it is not changed.
+    steps : int
+        What `set_timesteps` is given.
+
+    Returns
+    -------
+    list of float
+        Falling, with the level that the last step ends at. A flow's first one, which holds no data, is infinite and
+        left out, and so is a last step that goes nowhere, as that of PNDM's default configuration does.
+
+    Raises
+    ------
+    InputError
+        For a scheduler whose levels cannot be read, or do not fall.
+    """
+    levels, last = _visited(scheduler, {"num_inference_steps": steps})
+    sigmas = [level for level in levels if np.isfinite(level)]
+    if not sigmas or not np.isclose(sigmas[-1], last, rtol=1e-6, atol=0):
+        sigmas.append(last)
+    check_sigmas(sigmas)
+    return sigmas
+
+
 def _ways(scheduler: Any, visited: list[float], last: float) -> list[dict[str, list[float]]]:
     """What could be said to `set_timesteps`."""
     known = inspect.signature(scheduler.set_timesteps).parameters
@@ -144,15 +175,21 @@ def _ways(scheduler: Any, visited: list[float], last: float) -> list[dict[str, l
 
 
 def _read_back(scheduler: Any, arguments: Mapping[str, list[float]]) -> list[float]:
-    """The levels of a copy that was told so; none where it refuses."""
-    tried, reader = copy.deepcopy(scheduler), LevelReader()
+    """The levels of a scheduler that was told so; none where it refuses."""
     try:
-        tried.set_timesteps(**arguments)
+        return _visited(scheduler, arguments)[0]
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return []
-    levels = []
+
+
+def _visited(scheduler: Any, arguments: Mapping[str, Any]) -> tuple[list[float], float]:
+    """Levels at which a copy of the scheduler asks, and the one that its last step ends at."""
+    tried, reader, levels, last = copy.deepcopy(scheduler), LevelReader(), list[float](), np.nan
+    tried.set_timesteps(**arguments)
     for place, time in enumerate(tried.timesteps):
         if hasattr(tried, "set_begin_index"):
             tried.set_begin_index(place)
-        levels.append(float(reader.read(tried, time, torch.zeros(1, 1)).sigma))
-    return [level for level, _ in itertools.groupby(levels)]  # some make two calls at a level
+        level = reader.read(tried, time, torch.zeros(1, 1))
+        levels.append(float(level.sigma))
+        last = float(level.sigma_next)
+    return [level for level, _ in itertools.groupby(levels)], last  # some make two calls at a level

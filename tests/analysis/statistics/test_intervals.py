@@ -6,6 +6,7 @@ from scorescope.analysis.statistics.bootstrap import interval
 from scorescope.analysis.statistics.intervals import (
     agreeing_interval,
     is_binary,
+    median_interval,
     paired_share_interval,
     pairs_needed,
     share_gap,
@@ -119,3 +120,15 @@ def test_samples_that_agree_leave_room_for_others(n, value):
         if end != value:
             rare = (bound - value) / (end - value)  # how often other values come, for the mean to reach the bound
             assert (1 - rare) ** n == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("n", [6, 17, 64])
+def test_the_interval_of_a_median_covers_it_whatever_the_law(n):
+    drawn = np.random.default_rng(n).lognormal(sigma=2.0, size=(n, 4000))  # its median is 1
+    low, high = median_interval(drawn)
+    exact = 1 - 2 * stats.binom.cdf(stats.binom.ppf(0.025, n, 0.5) - 1, n, 0.5)
+    assert ((low <= 1) & (high >= 1)).mean() == pytest.approx(exact, abs=0.012) and exact >= 0.95
+
+
+def test_below_six_values_a_median_has_no_interval():
+    assert all(np.isnan(end).all() for end in median_interval(np.arange(10.0).reshape(5, 2)))

@@ -143,6 +143,13 @@ class TestTuned:
         assert table.loc["rho 7", "typical_ratio"] == 1 and (table["calls"] == 8).all()
         assert found.loss < found.loss_before
 
+    def test_the_lowest_level_moves_where_it_may(self):
+        """A step to 0 gives the prediction, which is right to order sigma^2: with few calls the last level lies high."""
+        start = torch.ones(1, 1).double()
+        kept, free = (tuned_schedule(scalar(), start, rho7(4), Euler(), free_end=free) for free in (False, True))
+        assert kept.sigmas[-2] == pytest.approx(LOW) and free.sigmas[-2] > 5 * LOW
+        assert len(free.sigmas) == len(kept.sigmas) == 5 and free.sigmas[-1] == 0 and free.loss < 0.9 * kept.loss
+
     def test_amplified_pairs_help_a_one_step_solver(self):
         grid = rho7(20)
         levels = cheapest_levels(pairwise_costs(LAW, states(64, 1), grid), grid, 8)
