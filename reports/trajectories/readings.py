@@ -60,17 +60,19 @@ def read_calls(table: pd.DataFrame) -> str:
     return f"Least median error in units of the data, at about the same calls: {'; '.join(parts)}."
 
 
-def read_schedule(table: pd.DataFrame, found: TunedSchedule, count: int) -> str:
+def read_schedule(table: pd.DataFrame, found: TunedSchedule, count: int, best: str) -> str:
     """What tuning gained where it was tuned, and on seeds that had no part in it."""
-    row = table.set_index("schedule").loc["tuned"]
+    rows = table.set_index("schedule")
+    row, known = rows.loc["tuned"], rows.loc[best]
     verdict = (
         "nearer" if row["typical_ratio_high"] < 1 else "farther" if row["typical_ratio_low"] > 1 else "not told apart"
     )
     return (
         f"Tuned levels end at {told(row, 'typical_ratio', of='typical_ratio')} times the error of ρ = 7 for the "
-        f"typical held-out seed ({verdict}), and at {told(row, 'ratio', of='ratio')} times in the mean; on the "
-        f"{count} seeds that they were tuned on at {found.loss / found.loss_before:.2g} times. The worst 5 % of the "
-        f"samples hold {row['worst_share']:.0%} of the squared error."
+        f"typical held-out seed ({verdict}), and at {told(row, 'ratio', of='ratio')} times in the mean; "
+        f"'{best}', from which they were tuned, at {told(known, 'typical_ratio', of='typical_ratio')}. On the {count} "
+        f"seeds that they were tuned on they end at {found.loss / found.loss_before:.2g} times the error of '{best}'. "
+        f"The worst 5 % of the held-out samples hold {row['worst_share']:.0%} of the squared error."
     )
 
 

@@ -89,13 +89,15 @@ def calls_section(study: Study) -> Section:
 
 def schedule_section(study: Study) -> Section:
     """Levels tuned through the sampler, judged on other seeds."""
-    solver, grid = SOLVERS[MAIN], study.grid(TUNED_CALLS)
-    start, condition = study.start(study.seeds), study.condition(len(study.seeds))
+    solver, known = SOLVERS[MAIN], study.schedules(TUNED_CALLS)
+    how = {"condition": study.condition(len(study.seeds)), "reference": study.exact}
+    start = study.start(study.seeds)
+    ended = end_errors(study.denoiser, start, {(MAIN, name): (solver, sigmas) for name, sigmas in known.items()}, **how)
+    best = str(ended.loc[ended["mean"].idxmin(), "schedule"])
     found = tuned_schedule(
-        study.denoiser, start, grid, solver, condition=condition, reference=study.exact,
-        iterations=8 if study.quick else 20, progress=study.progress,
-    )  # fmt: skip
-    levels = {**study.schedules(TUNED_CALLS), "tuned": list(found.sigmas)}
+        study.denoiser, start, known[best], solver, **how, iterations=8 if study.quick else 20, progress=study.progress
+    )
+    levels = {**known, "tuned": list(found.sigmas)}
     held_out = study.held_out_seeds
     walks = {(MAIN, name): (solver, sigmas) for name, sigmas in levels.items()}
     table = end_errors(study.denoiser, study.start(held_out), walks, condition=study.condition(len(held_out)))
@@ -105,10 +107,11 @@ def schedule_section(study: Study) -> Section:
     )
     return Section(
         text=f"{TUNED_CALLS} calls of {MAIN}: the levels between the two ends are moved so that the end error of "
-        f"{len(study.seeds)} seeds falls, and judged on {len(held_out)} others.",
+        f"{len(study.seeds)} seeds falls, from '{best}' on, the best of the known ones there; they are judged on "
+        f"{len(held_out)} other seeds.",
         figures=[
             ReportFigure(
-                "schedules", figures.schedules(levels, table), readings.read_schedule(table, found, len(study.seeds)),
+                "schedules", figures.schedules(levels, table), readings.read_schedule(table, found, len(study.seeds), best),
                 f"End errors of {len(held_out)} held-out seeds over those of ρ = 7, sample by sample: geometric mean, "
                 "95 % interval.", wide=True,
             )
