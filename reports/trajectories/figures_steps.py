@@ -194,8 +194,8 @@ def effective_levels(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     require_some("table", table)
     figure, ax = theme.new_figure(2.7, ax=ax)
     theme.with_band(ax, table, y="level", color=theme.HIGHLIGHT, label="level at which the estimate is what is told")
-    ordered, look = table.sort_values("sigma"), {"color": theme.PALETTE[0], "linestyle": "--"}
-    ax.plot(ordered["sigma"], ordered["ratio"], label="estimate at the level of the run", **look)
+    ordered, label = table.sort_values("sigma"), "estimate at the level of the run"
+    ax.plot(ordered["sigma"], ordered["ratio"], color=theme.PALETTE[0], linestyle="--", label=label)
     theme.reference_line(ax, 1.0, "the level of the run")
     theme.sigma_axis(ax, ylabel="effective level over σ", xlabel=theme.SIGMA)
     theme.legend(ax)
