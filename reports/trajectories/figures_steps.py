@@ -107,7 +107,7 @@ def _part(row: pd.Series) -> str:
 
 @theme.styled
 def step_damages(table: pd.DataFrame) -> Figure:
-    """Damage of changed steps, above proxies over their largest value, by step.
+    """Damage of changed steps, means and medians over samples, above proxies over their largest value, by step.
 
     Parameters
     ----------
@@ -122,9 +122,14 @@ def step_damages(table: pd.DataFrame) -> Figure:
             scaled = part.assign(**{one: part[one] / scale for one in ("mean", "low", "high")})
             label = str(name) if kind == "damage" else f"proxy: {name}"
             theme.with_band(ax, scaled, x="step", label=theme.literal(label), **theme.series(place).line)
+            if kind == "damage":
+                ax.plot(part["step"], part["median"], color=theme.series(place).color, linestyle=":", linewidth=0.8)
+        if kind == "damage":
+            theme.reference_key(ax, "dotted: medians")
         theme.key_as_title(ax, "")
     theme.log_if_wide(top)
     top.set_ylabel("damage to the end sample\n(RMS, units of data)", multialignment="center")
+    bottom.locator_params(axis="x", integer=True)
     bottom.set(ylabel="proxy over its largest", xlabel="step that is changed", ylim=(0, None))
     return figure
 
