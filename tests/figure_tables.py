@@ -313,7 +313,8 @@ def damages():
     proxies = {name: RISE ** (1 + k) for k, name in enumerate(("denoised", "eps", "input", "difference", "amplified"))}
     parts = [pd.DataFrame({"kind": kind, "name": name, "step": range(len(SIGMAS)), "sigma": SIGMAS, "mean": mean})
              for kind, found in (("damage", damage), ("proxy", proxies)) for name, mean in found.items()]  # fmt: skip
-    return with_ends(pd.concat(parts, ignore_index=True))
+    table = with_ends(pd.concat(parts, ignore_index=True))
+    return table.assign(median=0.9 * table["mean"])
 
 
 def affinities():

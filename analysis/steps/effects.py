@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
+from scorescope.analysis.statistics.bootstrap import interval
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.analysis.steps.runner import StepRunner, distance, spread
@@ -57,7 +57,7 @@ PROXY_RANKS = Schema(
         Column("proxy", str, "", "what is held against it"),
         Column("steps", int, "", "steps of which both are known"),
         Column("n", int, "", "samples"),
-        Column("rank", float, "1", "Spearman's correlation over steps of the means over samples"),
+        Column("rank", float, "1", "Spearman's correlation over steps of the medians over samples"),
         *ends("1", "percentile bootstrap over samples: of this grid, not of other steps"),
     ),
 )
@@ -190,6 +190,8 @@ def step_damage(effects: StepEffects) -> pd.DataFrame:
 def proxy_ranks(effects: StepEffects, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """How well each proxy orders the steps by their damage.
 
+    By medians over samples: one sample in a hundred that ends in another mode rules the means of the steps before.
+
     Parameters
     ----------
     effects : StepEffects
@@ -202,15 +204,18 @@ def proxy_ranks(effects: StepEffects, *, resamples: int = 1000, seed: int = 0) -
     DataFrame
         `PROXY_RANKS`: one row a (change, proxy); NaN for fewer than four steps of which both are known.
     """
-    draws, rows = SeedDraws.of(len(effects.samples), resamples=resamples, seed=seed), []
+    count = len(effects.samples)
+    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    draws, rows = np.concatenate([np.arange(count)[None], drawn]), []
     for change, damage in effects.damage.items():
         for proxy, values in effects.proxies.items():
             both = np.isfinite(damage).all(1) & np.isfinite(values).all(1)
-            row = {"change": change, "proxy": proxy, "steps": int(both.sum()), "n": len(effects.samples)}
+            row = {"change": change, "proxy": proxy, "steps": int(both.sum()), "n": count}
             if both.sum() < LEAST_STEPS:
                 rows.append(row | {"rank": np.nan, "low": np.nan, "high": np.nan})
                 continue
-            ranked = [scipy.stats.rankdata(draws.means(one[both].T), axis=1) for one in (damage, values)]
+            medians = ([np.median(step[draws], axis=1) for step in one[both]] for one in (damage, values))
+            ranked = [scipy.stats.rankdata(np.stack(one, 1), axis=1) for one in medians]
             value, low, high = interval(_correlations(*ranked))
             rows.append(row | {"rank": float(value), "low": float(low), "high": float(high)})
     return PROXY_RANKS.check(pd.DataFrame(rows))

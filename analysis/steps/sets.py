@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.steps.runner import StepRunner, distance
+from scorescope.analysis.steps.runner import StepRunner, distance, spread
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -31,7 +31,9 @@ CHEAPEST_STEPS = Schema(
         Column("changed", int, "", "steps changed in this run: those taken before and this one"),
         Column("n", int, "", "samples"),
         Column("mean", float, "data", "damage of the whole set, as it was run, mean over samples"),
-        *ends("data", "over samples, corrected for skewness"),
+        *ends("data", "of the mean over samples, corrected for skewness"),
+        Column("median", float, "data", "its median over samples"),
+        Column("far", float, "1", "share of samples that end further away than half of the samples' own spread"),
         Column("expected", float, "data", "root of the sum of squares of the damages of its steps alone"),
         Column("taken", bool, "", "whether the upper end of the interval is within what was allowed: the step stays"),
     ),
@@ -89,6 +91,7 @@ def cheapest_steps(
         raise InputError("within, seeds", found=f"{within}, {len(seeds)} seeds", expected=expected)
     runner = StepRunner.of(denoiser, seeds, condition, sampling)
     base = runner.run({}).samples
+    elsewhere = spread(base) / 2
     steps = runner.steps(change)
 
     def damage(chosen: Sequence[int]) -> Floats:
@@ -107,6 +110,7 @@ def cheapest_steps(
             {
                 "order": place, "step": step, "sigma": float(runner.sigmas[step]), "alone": float(alone[step].mean()),
                 "changed": len(chosen), "n": len(found), "mean": float(found.mean()), "low": low, "high": high,
+                "median": float(np.median(found)), "far": float((found > elsewhere).mean()),
                 "expected": apart, "taken": high <= within,
             }
         )  # fmt: skip

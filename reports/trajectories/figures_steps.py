@@ -107,7 +107,7 @@ def _part(row: pd.Series) -> str:
 
 @theme.styled
 def step_damages(table: pd.DataFrame) -> Figure:
-    """Damage of changed steps, above proxies over their largest value, by step.
+    """Damage of changed steps, means and medians over samples, above proxies over their largest value, by step.
 
     Parameters
     ----------
@@ -122,9 +122,14 @@ def step_damages(table: pd.DataFrame) -> Figure:
             scaled = part.assign(**{one: part[one] / scale for one in ("mean", "low", "high")})
             label = str(name) if kind == "damage" else f"proxy: {name}"
             theme.with_band(ax, scaled, x="step", label=theme.literal(label), **theme.series(place).line)
+            if kind == "damage":
+                ax.plot(part["step"], part["median"], color=theme.series(place).color, linestyle=":", linewidth=0.8)
+        if kind == "damage":
+            theme.reference_key(ax, "dotted: medians")
         theme.key_as_title(ax, "")
     theme.log_if_wide(top)
     top.set_ylabel("damage to the end sample\n(RMS, units of data)", multialignment="center")
+    bottom.locator_params(axis="x", integer=True)
     bottom.set(ylabel="proxy over its largest", xlabel="step that is changed", ylim=(0, None))
     return figure
 
@@ -194,8 +199,8 @@ def effective_levels(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     require_some("table", table)
     figure, ax = theme.new_figure(2.7, ax=ax)
     theme.with_band(ax, table, y="level", color=theme.HIGHLIGHT, label="level at which the estimate is what is told")
-    ordered, look = table.sort_values("sigma"), {"color": theme.PALETTE[0], "linestyle": "--"}
-    ax.plot(ordered["sigma"], ordered["ratio"], label="estimate at the level of the run", **look)
+    ordered, label = table.sort_values("sigma"), "estimate at the level of the run"
+    ax.plot(ordered["sigma"], ordered["ratio"], color=theme.PALETTE[0], linestyle="--", label=label)
     theme.reference_line(ax, 1.0, "the level of the run")
     theme.sigma_axis(ax, ylabel="effective level over σ", xlabel=theme.SIGMA)
     theme.legend(ax)
