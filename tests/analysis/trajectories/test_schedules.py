@@ -144,7 +144,7 @@ class TestTuned:
         assert found.loss < found.loss_before
 
     def test_the_lowest_level_moves_where_it_may(self):
-        """A step to 0 gives the prediction, which is right to order sigma^2: with few calls the last level lies high."""
+        """A step to 0 gives the prediction, right to order sigma^2: with few calls the last level lies high."""
         start = torch.ones(1, 1).double()
         kept, free = (tuned_schedule(scalar(), start, rho7(4), Euler(), free_end=free) for free in (False, True))
         assert kept.sigmas[-2] == pytest.approx(LOW) and free.sigmas[-2] > 5 * LOW
