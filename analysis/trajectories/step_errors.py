@@ -168,7 +168,7 @@ def solver_errors(
     Parameters
     ----------
     denoiser : Denoiser
-        The model; with guidance, a `RuleField`.
+        The model; with guidance a `RuleField`, of a pipeline the denoiser of `pipeline_model`.
     start : Tensor, shape (n, *shape)
         States at sigmas[0], variance exploding.
     sigmas : sequence of float
@@ -199,6 +199,9 @@ def solver_errors(
 
     Notes
     -----
+    States are those at which the denoiser is asked at grid points: before the corrector of a predictor-corrector method,
+    and of a single-step method of several levels also within its steps, whose errors then cancel one another.
+
     The sum is the telescoped fan of Hairer, Norsett & Wanner 1993, Solving Ordinary Differential Equations I, II.3.
     """
     finely = FinePaths(denoiser, condition, len(start), fine=fine, substeps=substeps, batch=batch)
