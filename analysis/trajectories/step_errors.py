@@ -199,8 +199,8 @@ def solver_errors(
 
     Notes
     -----
-    States are those at which the denoiser is asked at grid points: before the corrector of a predictor-corrector method,
-    and of a single-step method of several levels also within its steps, whose errors then cancel one another.
+    States are those at which the denoiser is asked at grid points: before the corrector of a predictor-corrector
+    method, and of a single-step method of several levels also within its steps, whose errors then cancel one another.
 
     The sum is the telescoped fan of Hairer, Norsett & Wanner 1993, Solving Ordinary Differential Equations I, II.3.
     """
