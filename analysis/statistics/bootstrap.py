@@ -80,6 +80,13 @@ def interval(statistics: Floats) -> tuple[Floats, Floats, Floats]:
     return value, np.where(value < low, value, low), np.where(value > high, value, high)
 
 
+def seed_interval(statistics: Floats, count: int) -> tuple[Floats, Floats, Floats]:
+    """The same of so many seeds; the ends are missing below `LEAST_SEEDS`."""
+    value, low, high = interval(statistics)
+    known = count >= LEAST_SEEDS
+    return value, np.where(known, low, np.nan), np.where(known, high, np.nan)
+
+
 def known_ends(draws: Floats) -> Floats:
     """Ends of 95 % intervals over the first axis, shape (2, ...).
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
+from scorescope.analysis.statistics.bootstrap import SeedDraws, seed_interval
 from scorescope.analysis.statistics.intervals import median_interval, skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked, require_some
@@ -239,10 +239,10 @@ def _sizes(error: Floats) -> dict[str, float]:
 
 
 def _ratios(error: Floats, base: Floats, draws: SeedDraws) -> dict[str, float]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio, low, high = interval(draws.means(error) / draws.means(base))
+    with np.errstate(divide="ignore", invalid="ignore"):  # a walk without error
+        ratio, low, high = seed_interval(draws.means(error) / draws.means(base), len(error))
         logs = np.log(error / base)
-    typical_low, typical_high = skewed_mean_interval(logs)
+        typical_low, typical_high = skewed_mean_interval(logs)
     typical = {"typical_ratio": logs.mean(), "typical_ratio_low": typical_low, "typical_ratio_high": typical_high}
     return {
         "ratio": float(ratio), "ratio_low": float(low), "ratio_high": float(high),

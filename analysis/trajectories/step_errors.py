@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
+from scorescope.analysis.statistics.bootstrap import SeedDraws, seed_interval
 from scorescope.analysis.statistics.intervals import median_interval, share_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.analysis.trajectories.fine_paths import FinePaths
@@ -120,10 +120,11 @@ class SolverErrors:
             shares = parts / weights.means(squares)[:, None]
         else:
             shares = np.full((2, len(self.local)), np.nan)
-        found |= {"share": interval(shares), "cumulative_share": interval(shares.cumsum(1))}
+        count = int(near.sum())
+        found |= {"share": seed_interval(shares, count), "cumulative_share": seed_interval(shares.cumsum(1), count)}
         levels = {"step": range(len(local)), "sigma": self.sigmas[:-1], "sigma_next": self.sigmas[1:]}
         tables = [
-            pd.DataFrame({**levels, "quantity": name, "n": int(near.sum()), "value": value, "low": low, "high": high})
+            pd.DataFrame({**levels, "quantity": name, "n": count, "value": value, "low": low, "high": high})
             for name, (value, low, high) in found.items()
         ]
         return STEP_ERRORS.check(pd.concat(tables, ignore_index=True))
@@ -135,7 +136,8 @@ class SolverErrors:
         for name, chosen in groups.items():
             low, high = share_interval(chosen.astype(float))
             error, error_low, error_high = (float(one[0]) for one in _median_and_ends(self.end[None, chosen]))
-            squares = float((self.end[chosen] ** 2).sum() / (self.end**2).sum())
+            total = float((self.end**2).sum())
+            squares = float((self.end[chosen] ** 2).sum()) / total if total > 0 else np.nan
             shares = {"share": chosen.mean(), "low": low, "high": high, "squared_share": squares}
             ended = {"end_error": error, "end_error_low": error_low, "end_error_high": error_high}
             others = {"gap": _median(self.gap[chosen]), "reference": _median(self.reference[chosen])}
@@ -166,7 +168,7 @@ def solver_errors(
     Parameters
     ----------
     denoiser : Denoiser
-        The model; with guidance, a `RuleField`.
+        The model; with guidance a `RuleField`, of a pipeline the denoiser of `pipeline_model`.
     start : Tensor, shape (n, *shape)
         States at sigmas[0], variance exploding.
     sigmas : sequence of float
@@ -197,6 +199,9 @@ def solver_errors(
 
     Notes
     -----
+    States are those at which the denoiser is asked at grid points: before the corrector of a predictor-corrector
+    method, and of a single-step method of several levels also within its steps, whose errors then cancel one another.
+
     The sum is the telescoped fan of Hairer, Norsett & Wanner 1993, Solving Ordinary Differential Equations I, II.3.
     """
     finely = FinePaths(denoiser, condition, len(start), fine=fine, substeps=substeps, batch=batch)
