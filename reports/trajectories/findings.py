@@ -6,7 +6,7 @@ import pandas as pd
 
 from scorescope.reports.page.findings import Finding, strength, strength_of
 from scorescope.reports.page.numbers import told
-from scorescope.reports.trajectories.readings import LEAST_CLASSES, best_walk, most_of_the_error
+from scorescope.reports.trajectories.readings import LEAST_CLASSES, best_walk, largest, most_of_the_error, only
 
 
 def where_errors_are_made(steps: pd.DataFrame) -> list[Finding]:
@@ -17,14 +17,12 @@ def where_errors_are_made(steps: pd.DataFrame) -> list[Finding]:
     total = rows["step"].nunique()
     if chosen.empty or len(chosen) > total / 2:
         return []
-    sums = rows[rows["quantity"] == "cumulative_share"].sort_values("step").set_index("step")
-    row = rows[(rows["quantity"] == "share")].set_index("step").loc[chosen["step"]]
-    weakest = row.loc[row["value"].idxmin()]
+    weakest = largest(chosen, -chosen["value"])
     text = (
         f"{name} makes {chosen['value'].sum():.0%} of its end error in {len(chosen)} of {total} steps, between σ = "
         f"{chosen['sigma'].iloc[0]:.3g} and {chosen['sigma_next'].iloc[-1]:.2g}: levels are worth most there"
     )
-    clear = strength_of(weakest, "value") if sums["value"].notna().any() else math.nan
+    clear = strength_of(weakest, "value")
     doubt = f"Which steps make most of the end error of {name} is not clear for each of them."
     return [Finding(f"{text}.", clear, "step_errors", n=float(chosen["n"].iloc[0]), doubt=doubt)]
 
@@ -45,7 +43,7 @@ def best_at_few_calls(table: pd.DataFrame) -> list[Finding]:
 
 def tuned_levels(table: pd.DataFrame) -> list[Finding]:
     """Whether levels tuned to the model beat EDM's on held-out seeds."""
-    row = table.set_index("schedule").loc["tuned"]
+    row = only(table, schedule="tuned")
     ratio = told(row, "typical_ratio", of="typical_ratio", form=".2g")
     better = row["typical_ratio"] < 1
     text = (
@@ -64,7 +62,7 @@ def worst_step(damage: pd.DataFrame) -> list[Finding]:
     rows = damage[(damage["name"] == "prediction repeated") & damage["mean"].notna()]
     if len(rows) < 3:
         return []
-    worst, middle = rows.loc[rows["mean"].idxmax()], float(rows["mean"].median())
+    worst, middle = largest(rows, rows["mean"]), float(rows["mean"].median())
     text = (
         f"The step from σ = {worst['sigma']:.3g} matters most: repeating a prediction there moves the end by "
         f"{told(worst)} in units of the data, {worst['mean'] / middle:.2g} times the median step"
@@ -76,16 +74,16 @@ def worst_step(damage: pd.DataFrame) -> list[Finding]:
 
 def proxies(ranks: pd.DataFrame) -> list[Finding]:
     """The proxy that misleads most, among those of caching methods."""
-    rows = ranks[(ranks["change"] == "prediction repeated") & ranks["rank"].notna()].set_index("proxy")
-    if "amplified" not in rows.index or len(rows) < 2:
+    rows = ranks[(ranks["change"] == "prediction repeated") & ranks["rank"].notna()]
+    free = rows[rows["proxy"] != "amplified"]
+    if len(free) in (0, len(rows)):
         return []
-    free = rows.drop(index="amplified")
-    worst, best = free.loc[free["rank"].idxmin()], rows.loc["amplified"]
+    worst, best = largest(free, -free["rank"]), only(rows, proxy="amplified")
     gap = best["rank"] - worst["rank"]
     width = (best["rank"] - best["low"]) + (worst["high"] - worst["rank"])
     clear = strength(gap, gap - width, gap + width, of_several=len(free)) if width > 0 else math.nan
     text = (
-        f"The change of '{worst.name}' that caching methods go by orders the steps by their damage with a rank "
+        f"The change of '{worst['proxy']}' that caching methods go by orders the steps by their damage with a rank "
         f"correlation of {told(worst, 'rank', form='.2f')}; the change of D times its amplification with "
         f"{told(best, 'rank', form='.2f')}"
     )
@@ -97,7 +95,7 @@ def opposed(table: pd.DataFrame) -> list[Finding]:
     known = table[(table["sigma"] < table["sigma_other"]) & table["agreement"].notna()]
     if known.empty:
         return []
-    least = known.loc[known["agreement"].idxmin()]
+    least = largest(known, -known["agreement"])
     text = (
         f"Training at σ = {least['sigma']:g} and at σ = {least['sigma_other']:g} pull the weights in directions whose "
         f"cosine is {told(least, 'agreement', form='.2f')}"
@@ -108,7 +106,7 @@ def opposed(table: pd.DataFrame) -> list[Finding]:
 
 def straightness(numbers: pd.DataFrame) -> list[Finding]:
     """Whether paths of the prediction bend more than a Gaussian's."""
-    row = numbers.set_index(["quantity", "curve"]).loc[("arc", "denoised")]
+    row = only(numbers, quantity="arc", curve="denoised")
     gap = row["mean"] - row["gaussian"]
     width = (row["mean"] - row["low"] + row["gaussian_high"] - row["gaussian"]) if gap > 0 else (
         row["high"] - row["mean"] + row["gaussian"] - row["gaussian_low"]
@@ -124,9 +122,9 @@ def straightness(numbers: pd.DataFrame) -> list[Finding]:
 
 def decided(levels: pd.DataFrame) -> list[Finding]:
     """From which level on the class of samples stays, or else half of the way is made."""
-    rows = levels.set_index("quantity")
-    name = "class" if "class" in rows.index and rows.loc["class", "n"] >= LEAST_CLASSES else "whole"
-    row = rows.loc[name] if isinstance(rows.loc[name], pd.Series) else rows.loc[name].iloc[0]
+    many = levels["quantity"].eq("class") & (levels["n"] >= LEAST_CLASSES)
+    name = "class" if many.any() else "whole"
+    row = only(levels, quantity=name)
     if not row["sigma"] > 0:
         return []
     what = (

@@ -11,7 +11,18 @@ from scorescope.reports.page.numbers import plain, told
 LEAST_CLASSES = 8  # samples whose class changed: of fewer no level is told
 
 
-def most_of_the_error(steps: pd.DataFrame) -> "pd.DataFrame":
+def largest(rows: pd.DataFrame, values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """The row of the largest of some values."""
+    return rows.iloc[int(values.to_numpy(dtype=float).argmax())]
+
+
+def only(table: pd.DataFrame, **named: str) -> "pd.Series[Any]":
+    """The first row in which columns have these values."""
+    chosen = np.logical_and.reduce([table[column] == value for column, value in named.items()])
+    return table[chosen].iloc[0]
+
+
+def most_of_the_error(steps: pd.DataFrame) -> pd.DataFrame:
     """The steps next to each other, as few as it takes, whose shares of the end error add up to most of it."""
     rows = steps[steps["quantity"] == "share"].sort_values("step")
     shares = rows["value"].to_numpy()
@@ -31,7 +42,7 @@ def read_errors(steps: pd.DataFrame, groups: pd.DataFrame) -> str:
     parts = []
     for name, rows in steps.groupby("solver", sort=False):
         chosen = most_of_the_error(rows)
-        ends = groups[groups["solver"] == name].set_index("samples")
+        every, others = (only(groups, solver=str(name), samples=samples) for samples in ("all", "apart"))
         if chosen.empty:
             parts.append(f"{name}: its steps' errors do not add up to most of the end error")
             continue
@@ -40,15 +51,15 @@ def read_errors(steps: pd.DataFrame, groups: pd.DataFrame) -> str:
             f"{name} makes {share:.0%} of its end error between σ = {chosen['sigma'].iloc[0]:.3g} and "
             f"{chosen['sigma_next'].iloc[-1]:.2g}, in {len(chosen)} of {rows['step'].nunique()} steps"
         )
-        if apart := int(ends.loc["apart", "n"]):
-            parts[-1] += f" ({apart} of {ends.loc['all', 'n']} samples are apart)"
+        if others["n"]:
+            parts[-1] += f" ({others['n']:g} of {every['n']:g} samples are apart)"
     return "; ".join(parts) + "."
 
 
 def best_walk(table: pd.DataFrame, calls: int) -> "pd.Series[Any]":
     """That of the smallest median error at so many calls."""
     rows = table[table["asked_calls"] == calls]
-    return rows.loc[rows["median"].idxmin()]
+    return largest(rows, -rows["median"])
 
 
 def read_calls(table: pd.DataFrame) -> str:
@@ -62,8 +73,7 @@ def read_calls(table: pd.DataFrame) -> str:
 
 def read_schedule(table: pd.DataFrame, found: TunedSchedule, count: int, best: str) -> str:
     """What tuning gained where it was tuned, and on seeds that had no part in it."""
-    rows = table.set_index("schedule")
-    row, known = rows.loc["tuned"], rows.loc[best]
+    row, known = only(table, schedule="tuned"), only(table, schedule=best)
     verdict = (
         "nearer" if row["typical_ratio_high"] < 1 else "farther" if row["typical_ratio_low"] > 1 else "not told apart"
     )
@@ -81,14 +91,14 @@ def read_steps(damage: pd.DataFrame, ranks: pd.DataFrame, sets: pd.DataFrame, al
     known = damage[(damage["kind"] == "damage") & damage["mean"].notna()]
     parts = []
     for name, rows in known.groupby("name", sort=False):
-        worst = rows.loc[rows["mean"].idxmax()]
+        worst = largest(rows, rows["mean"])
         parts.append(f"{name}, most at σ = {worst['sigma']:.3g} ({told(worst)})")
     taken = int(sets["taken"].sum())
     text = f"The end moves when a step is changed: {'; '.join(parts)}. "
     text += f"{taken} of {len(sets)} steps can repeat a prediction within {plain(allowed)} in units of the data"
     repeated = ranks[(ranks["change"] == "prediction repeated") & ranks["rank"].notna()]
     if len(repeated):
-        best = repeated.loc[repeated["rank"].idxmax()]
+        best = largest(repeated, repeated["rank"])
         rank = told(best, "rank", form=".2f")
         text += f"; of the proxies '{best['proxy']}' orders that damage best (rank correlation {rank})"
     return text + "."
@@ -99,7 +109,7 @@ def read_affinity(table: pd.DataFrame) -> str:
     known = table[(table["sigma"] < table["sigma_other"]) & table["agreement"].notna()]
     if known.empty:
         return "The gradients are too noisy at every level for these images: no agreement is known."
-    least, most = known.loc[known["agreement"].idxmin()], known.loc[known["agreement"].idxmax()]
+    least, most = largest(known, -known["agreement"]), largest(known, known["agreement"])
     text = f"Gradients agree least between σ = {least['sigma']:g} and {least['sigma_other']:g}"
     text += f" ({told(least, 'agreement', form='.2f')})"
     if len(known) > 1:
@@ -115,21 +125,20 @@ def read_bends(bends: pd.DataFrame) -> str:
     rows = bends[bends["quantity"] == "denoised_turn"].dropna(subset=["mean"])
     parts = []
     for name, part in rows.groupby("path", sort=False):
-        top = part.loc[part["mean"].idxmax()]
+        top = largest(part, part["mean"])
         parts.append(f"{name} at σ = {top['sigma']:.2g} by {told(top, form='.2g')} degrees a step")
     return f"The prediction turns most: {'; '.join(parts)}." if parts else "No turn of the prediction is known."
 
 
 def read_shape(numbers: pd.DataFrame) -> str:
     """Length over chord of the predictions, and straightness, beside the Gaussian's."""
-    rows = numbers.set_index(["quantity", "curve"])
-    arc = rows.loc[("arc", "denoised")]
+    arc = only(numbers, quantity="arc", curve="denoised")
     text = (
         f"Paths of the prediction are {told(arc, form='.3g')} times as long as the line between their ends, a "
         f"Gaussian's {told(arc, 'gaussian', of='gaussian', form='.3g')}"
     )
-    if ("relative_straightness", "flow_state") in rows.index:
-        straight = rows.loc[("relative_straightness", "flow_state")]
+    if numbers["quantity"].eq("relative_straightness").any():
+        straight = only(numbers, quantity="relative_straightness")
         text += (
             f"; the flow's straightness, 0 for a straight path at constant speed, is {told(straight, form='.2g')} "
             f"against {told(straight, 'gaussian', of='gaussian', form='.2g')}"
@@ -159,8 +168,8 @@ def read_decided(levels: pd.DataFrame) -> str:
 def read_variance(bias: pd.DataFrame) -> str:
     """The largest bias of the states' variance, and what of it the solver's steps explain."""
     rows = bias[bias["quantity"] == "variance"]
-    top = rows.loc[rows["mean"].abs().idxmax()]
-    beyond = rows.loc[rows["beyond"].abs().idxmax()]
+    top = largest(rows, rows["mean"].abs())
+    beyond = largest(rows, rows["beyond"].abs())
     return (
         f"The variance of the states is off by {told(top, form='+.1%')} at σ = {top['sigma']:.2g}, where the steps "
         f"alone make {top['gaussian']:+.1%} on a Gaussian; most beyond that is "

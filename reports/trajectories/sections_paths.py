@@ -41,8 +41,9 @@ def shape_section(study: Study) -> Section:
 
 def decided_section(study: Study) -> Section:
     """What is left between the prediction and the last one."""
-    how = {"edges": study.edges, "classify": study.classify}
-    table, levels = decisions(study.fine, **how), decision_levels(study.fine, **how)
+    edges, classify = study.edges, study.classify
+    table = decisions(study.fine, edges=edges, classify=classify)
+    levels = decision_levels(study.fine, edges=edges, classify=classify)
     return Section(
         text="How far the prediction at a noise level is from the last one of its path.",
         figures=[

@@ -93,7 +93,7 @@ def schedule_section(study: Study) -> Section:
     how = {"condition": study.condition(len(study.seeds)), "reference": study.exact}
     start = study.start(study.seeds)
     ended = end_errors(study.denoiser, start, {(MAIN, name): (solver, sigmas) for name, sigmas in known.items()}, **how)
-    best = str(ended.loc[ended["mean"].idxmin(), "schedule"])
+    best = str(readings.largest(ended, -ended["mean"])["schedule"])
     found = tuned_schedule(
         study.denoiser, start, known[best], solver, **how, free_end=True, iterations=8 if study.quick else 20,
         progress=study.progress,

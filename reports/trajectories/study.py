@@ -73,7 +73,7 @@ class Study:
 
     def condition(self, count: int) -> Condition:
         """One row a sample, on the device."""
-        return to_device(self.model.conditions(count), self.device)
+        return to_device(self.model.conditions(count), torch.device(self.device))
 
     def start(self, seeds: range) -> Tensor:
         """Noise at the highest level, on the device; a row depends on its seed alone."""
@@ -90,10 +90,10 @@ class Study:
 
     def schedules(self, steps: int) -> dict[str, list[float]]:
         """Levels of the same ends by the rules that are compared."""
-        ends = {"low": self.span[0], "high": self.span[1]}
+        low, high = self.span
         return {
-            "ρ = 7": self.grid(steps), "uniform ln σ": uniform_log_sigmas(steps, **ends),
-            "AYS, stretched": ays_sigmas(steps, **ends),
+            "ρ = 7": self.grid(steps), "uniform ln σ": uniform_log_sigmas(steps, high=high, low=low),
+            "AYS, stretched": ays_sigmas(steps, high=high, low=low),
         }  # fmt: skip
 
     @cached_property
