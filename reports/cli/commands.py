@@ -18,6 +18,7 @@ from scorescope.reports.cli.options import (
     OF_PIPELINES,
     Classes,
     Config,
+    Dask,
     Device,
     Dtype,
     Pickles,
@@ -27,6 +28,7 @@ from scorescope.reports.cli.options import (
     Scheduler,
     Settings,
     Steps,
+    Workers,
 )
 from scorescope.reports.cli.repeatable import repeatable
 
@@ -360,6 +362,34 @@ def study(
     from scorescope.reports.cli.study import run_study
 
     finish(run_study(file).page)
+
+
+@app.command()
+def work(
+    spec: Annotated[
+        Path, typer.Argument(help="A TOML or JSON file: kind (sweep, moments, recording) and what the kind takes.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the work; what is there is not made again.")] = Path("work"),
+    rank: Annotated[
+        int | None, typer.Option(min=0, help="Of this process; else RANK, or SLURM_ARRAY_TASK_ID, where that is set.")
+    ] = None,
+    world_size: Annotated[
+        int | None, typer.Option(min=1, help="How many ranks share the work; else WORLD_SIZE, or that of the array.")
+    ] = None,
+    workers: Workers = None,
+    dask: Dask = "",
+    attempts: Annotated[int, typer.Option(min=1, help="How often a chunk is tried.")] = 3,
+) -> None:
+    """Make work that is cut into chunks: here, by processes, on a cluster, by the ranks of a job; code 1 for failures."""
+    from scorescope.reports.cli.work import work as made
+    from scorescope.reports.page.texts import say
+
+    done = made(spec, out, rank=rank, world_size=world_size, workers=workers, dask=dask, attempts=attempts)
+    for name, error in done.failed.items():
+        say(f"failed: {name}: {error}", err=True)
+    say(f"{done.folder}: {done.count - len(done.missing)} of {done.count} chunks, {done.made} made now")
+    if done.failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -14,7 +14,7 @@ import torch
 from scorescope.data import InputError
 from scorescope.reports.cli import all_reports, reruns
 from scorescope.reports.cli import commands as cli
-from scorescope.reports.cli.threads import threads
+from scorescope.data.threads import threads
 
 
 def run(monkeypatch, *arguments):
