@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -171,7 +172,7 @@ def test_a_disk_that_is_full_for_everything_is_said_of_every_chunk(tmp_path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(chunks_module, "write_json", full)
-    monkeypatch.setattr("scorescope.probes.work.execute.replace_file", full)
+    monkeypatch.setattr(sys.modules["scorescope.probes.work.execute"], "replace_file", full)
     done = execute(work(), tmp_path, **QUIET)
     assert len(done.failed) == 5 and all("No space left" in error for error in done.failed.values())
     monkeypatch.undo()
