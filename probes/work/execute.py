@@ -15,7 +15,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,7 +211,7 @@ class _Here(Executor):
 def _submitted(executor: Executor, chunk: Chunk, folder: Path, tried: int) -> Future[Told]:
     try:
         return executor.submit(make, chunk, str(folder), tried)
-    except RuntimeError as error:  # an executor that is broken, or was shut down
+    except Exception as error:  # of an executor that is broken, or was shut down
         lost: Future[Told] = Future()
         lost.set_result(Told(error=_lost(error)))
         return lost
@@ -220,7 +220,7 @@ def _submitted(executor: Executor, chunk: Chunk, folder: Path, tried: int) -> Fu
 def _told(future: Future[Told]) -> Told:
     try:
         return future.result()
-    except (Exception, CancelledError) as error:  # of the executor: `make` itself raises nothing
+    except Exception as error:  # of the executor: `make` itself raises nothing
         return Told(error=_lost(error))
 
 

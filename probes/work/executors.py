@@ -18,6 +18,7 @@ import torch
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 
+ANSWER = 60.0  # seconds that a scheduler has to hand over a few numbers
 LOCAL_RANK = "LOCAL_RANK"  # as torchrun calls the number of a process on its machine
 
 
@@ -67,7 +68,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
         found = f"{address!r}, where no scheduler answers ({error})"
         raise InputError("dask", found=found, expected="the address of a Dask scheduler, as tcp://head:8786") from None
     with client:
-        yield client.get_executor(pure=False)
+        yield _Dask(client)
 
 
 def worker_device(asked: str) -> str:
@@ -101,6 +102,30 @@ class _Processes(Executor):
         """See `Executor.shutdown`."""
         for pool in self._pools:
             pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+class _Dask(Executor):
+    """A client of Dask. Beside its own executor, a future also ends when the scheduler is lost as it asks for a result."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Give work to the cluster."""
+        future: Future[Any] = Future()
+
+        def ended(found: Any) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(found.result(timeout=ANSWER))
+            except BaseException as error:  # Dask's own error for a lost task is no `Exception`
+                future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
+
+        task = self._client.submit(function, *args, **kwargs, pure=False)
+        future.task = task  # type: ignore[attr-defined]  # Dask forgets tasks that nobody holds
+        task.add_done_callback(ended)
+        return future
 
 
 def _one_process(number: int) -> ProcessPoolExecutor:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -29,12 +30,12 @@ def environment():
 
 @pytest.fixture(scope="module")
 def cluster():
-    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as found:
+    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=":0") as found:
         yield found
 
 
 def test_without_a_scheduler_there_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(sys, "modules", {**sys.modules, "distributed": None})
+    monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError, match="pip install 'scorescope.cluster.'"), dask_executor("tcp://127.0.0.1:1"):
         pass
 
@@ -52,7 +53,7 @@ def test_a_sweep_on_one_two_and_three_workers(tmp_path):
     run_work(plan_work(SWEEP), tmp_path / "here", **QUIET)
     expected = read_sweep(tmp_path / "here")
     for count in (1, 2, 3):
-        with distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster:
+        with distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0") as cluster:
             with dask_executor(cluster.scheduler_address) as executor:
                 run_work(plan_work(SWEEP), tmp_path / str(count), executor, **QUIET)
         assert_same(read_sweep(tmp_path / str(count)), expected)
@@ -103,11 +104,8 @@ def free_port():
 @pytest.mark.slow
 def test_a_scheduler_started_by_hand_and_started_again(tmp_path):
     """The scheduler is killed while chunks are made; a new one goes on with what is missing."""
-    chunks = [chunk for seed in range(5) for chunk in work("sleeps", at=seed * 4, tmp_path=tmp_path, seconds=0.5)]
-    chunks = list({chunk.name: chunk for chunk in chunks}.values())
+    chunks = [one for at in range(16) for one in work("sleeps", at=at, tmp_path=tmp_path, seconds=0.3)]
     with by_hand(port := free_port(), tmp_path) as (address, scheduler), dask_executor(address) as executor:
-        import threading
-
         def kill_when_some_are_there():
             while len(list((tmp_path / "work/chunks").glob("[0-9]*"))) < 5:
                 time.sleep(0.05)

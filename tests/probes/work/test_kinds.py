@@ -1,6 +1,8 @@
 """The kinds of work: the same tables, bit for bit, as in one process without chunks, whoever makes them."""
 
+import functools
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ from scorescope.probes.experiments import plan_calls, read_sweep, record_calls, 
 from scorescope.probes.features import pixel_extractor, read_moments, stream_moments
 from scorescope.probes.guidance import FrequencyDecoupled, Interval, PAG, Scheduled, CosineWeight
 from scorescope.probes.models import edm_sigmas, load_pipeline
-from scorescope.probes.sampling import DPMSolverPP2M, Euler, Heun
+from scorescope.probes.sampling import DPMSolverPP2M, Euler, Heun, sample
 from scorescope.probes.work import execute, plan_work, process_pool, read_spec, run_work
 from scorescope.probes.work.made_of import RULES, SOLVERS, made_of, plain_of
 
@@ -26,6 +28,12 @@ SWEEP = {
     "rules": {"CFG": {"class": "CFG", "weight": 1}, "APG": {"class": "APG", "weight": 1.0, "norm": 2}},
     "record": {"all_branches": True, "value_range": [-1, 1]}, "solver": {"class": "Euler"},
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with process_pool(2) as executor:
+        yield executor
 
 
 def in_one(folder=None, model="digits"):
@@ -60,15 +68,18 @@ def test_a_sweep_in_chunks_is_the_folder_that_sweep_writes(tmp_path, monkeypatch
     assert done.is_complete and plan.join(tmp_path) == [tmp_path] * 4
     expected = {setting.name: setting.run for setting in in_one()}
     assert_same(read_sweep(tmp_path), expected)
-    monkeypatch.setattr("scorescope.probes.experiments.sweep.sample", lambda *_, **__: pytest.fail("sampled again"))
-    with monkeypatch.context() as patched:
-        patched.setattr("inspect.signature", lambda _: type("All", (), {"parameters": {"sigmas", "solver"}}))
-        assert [setting.name for setting in in_one(tmp_path)] == list(expected)
 
 
-def test_the_same_bits_in_two_processes_and_by_two_ranks(tmp_path):
-    with process_pool(2) as pool:
-        run_work(plan_work(SWEEP), tmp_path / "pool", pool, **QUIET)
+    @functools.wraps(sample)
+    def again(*_, **__):
+        raise AssertionError("sampled again")
+
+    monkeypatch.setattr(sys.modules["scorescope.probes.experiments.sweep"], "sample", again)
+    assert [setting.name for setting in in_one(tmp_path)] == list(expected)  # it finds its settings finished
+
+
+def test_the_same_bits_in_two_processes_and_by_two_ranks(tmp_path, pool):
+    run_work(plan_work(SWEEP), tmp_path / "pool", pool, **QUIET)
     for rank in (1, 0):
         run_work(plan_work(SWEEP), tmp_path / "ranks", share=(rank, 2), **QUIET)
     run_work(plan_work(SWEEP), tmp_path / "here", **QUIET)
@@ -163,12 +174,11 @@ def images(tmp_path_factory):
     return folder
 
 
-def test_moments_in_chunks(images, tmp_path):
+def test_moments_in_chunks(images, tmp_path, pool):
     spec = {"kind": "moments", "images": str(images), "features": "pixels", "size": 10, "batch": 4}
     plan = plan_work(spec)
     assert [len(chunk.seeds) for chunk in plan.chunks] == [10, 10, 10, 11]  # one image has no covariance
-    with process_pool(2) as pool:
-        run_work(plan, tmp_path / "pool", pool, **QUIET)
+    run_work(plan, tmp_path / "pool", pool, **QUIET)
     run_work(plan, tmp_path / "here", **QUIET)
     here, there = (read_moments(tmp_path / name / "moments.npz") for name in ("here", "pool"))
     whole = stream_moments(open_images(images), pixel_extractor(8), progress=False)

@@ -31,17 +31,23 @@ def spec(tmp_path):
     return tmp_path / "sweep.toml"
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["scorescope", "work", *map(str, arguments)])
+def run(monkeypatch, *arguments, command="work"):
+    monkeypatch.setattr(sys, "argv", ["scorescope", command, *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         cli.main()
     return end.value.code
 
 
-def test_here_in_processes_and_by_ranks(spec, tmp_path, monkeypatch, capsys):
+@pytest.mark.slow
+def test_in_processes(spec, tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, spec, "--out", tmp_path / "here") == 0
+    assert run(monkeypatch, spec, "--out", tmp_path / "pool", "--workers", 2) == 0
+    assert_same(read_sweep(tmp_path / "pool"), read_sweep(tmp_path / "here"))
+
+
+def test_here_and_by_ranks(spec, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, spec, "--out", tmp_path / "here") == 0
     assert capsys.readouterr().out.endswith("here: 6 of 6 chunks, 6 made now\n")
-    assert run(monkeypatch, spec, "--out", tmp_path / "pool", "--workers", 2) == 0
     assert run(monkeypatch, spec, "--out", tmp_path / "ranks", "--rank", 1, "--world-size", 2) == 0
     assert capsys.readouterr().out.endswith("ranks: 3 of 6 chunks, 3 made now\n")
     monkeypatch.setenv("RANK", "0")
@@ -49,11 +55,9 @@ def test_here_in_processes_and_by_ranks(spec, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, spec, "--out", tmp_path / "ranks") == 0
     expected = read_sweep(tmp_path / "here")
     assert set(expected) == {"CFG, w = 1", "CFG, w = 3"}
-    for name in ("pool", "ranks"):
-        assert_same(read_sweep(tmp_path / name), expected)
+    assert_same(read_sweep(tmp_path / "ranks"), expected)
     assert read_status(tmp_path / "ranks") == {"chunks": 6, "complete": 6, "failed": [], "state": "ended"}
-    monkeypatch.setattr(sys, "argv", ["scorescope", "verify", str(tmp_path / "ranks")])
-    cli.main()
+    assert run(monkeypatch, tmp_path / "ranks", command="verify") == 0
     said = capsys.readouterr().out
     assert said.count("chunk of work, sound") == 6 and said.count("setting of a sweep, sound") == 2
 
@@ -62,10 +66,8 @@ def test_verify_names_a_damaged_chunk(spec, tmp_path, monkeypatch, capsys):
     run(monkeypatch, spec, "--out", tmp_path / "out")
     file = next((tmp_path / "out/chunks").glob("*/run.safetensors"))
     file.write_bytes(file.read_bytes()[:-1])
-    monkeypatch.setattr(sys, "argv", ["scorescope", "verify", str(tmp_path / "out")])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 1 and f"chunk of work, {file}" in capsys.readouterr().out
+    assert run(monkeypatch, tmp_path / "out", command="verify") == 1
+    assert f"chunk of work, {file}" in capsys.readouterr().out
 
 
 def test_chunks_that_fail_are_named_and_the_code_is_1(tmp_path, monkeypatch, capsys):
