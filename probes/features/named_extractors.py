@@ -18,6 +18,7 @@ from scorescope.probes.features.extractors import (
 )
 from scorescope.probes.features.public_extractors import clip_extractor, dinov2_extractor, timm_extractor
 
+
 def named_extractor(
     name: str,
     *,

@@ -110,7 +110,9 @@ def execute(
     own = list(chunks)[share[0] :: share[1]]
     state = _State(folder, [chunk.name for chunk in chunks])
     executor = executor or _Here()
-    most = getattr(executor, "_max_workers", len(own))  # no more wait in a pool than it has workers: Ctrl-C ends it soon
+    most = getattr(
+        executor, "_max_workers", len(own)
+    )  # no more wait in a pool than it has workers: Ctrl-C ends it soon
     waiting, running = deque((chunk, 0) for chunk in own), dict[Future[Told], tuple[Chunk, int]]()
     ended: queue.SimpleQueue[Future[Told]] = queue.SimpleQueue()
     bar = tqdm(total=len(own), desc="chunks", unit="chunk", disable=not progress)

@@ -105,7 +105,7 @@ class _Processes(Executor):
 
 
 class _Dask(Executor):
-    """A client of Dask. Beside its own executor, a future also ends when the scheduler is lost as it asks for a result."""
+    """A client of Dask. Its own executor waits for ever where the scheduler is lost just before a result is read."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

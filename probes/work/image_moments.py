@@ -8,9 +8,9 @@
     batch = 64                          # images the network is given at once
     device = "cuda"
 
-What is joined is `moments.npz`, merged chunk by chunk in the order of the images, whoever finished first: the same bits
-for any number of workers. Beside `stream_moments`, which takes all images in one go, the sums are in another order; n is
-equal, mean and covariance are so to rounding, about 1e-15 of their norm times the number of chunks.
+What is joined is `moments.npz`, merged chunk by chunk in the order of the images, whoever finished first: the same
+bits for any number of workers. Beside `stream_moments`, which takes all images in one go, the sums are in another
+order; n is equal, mean and covariance are so to rounding, about 1e-15 of their norm a merge.
 """
 
 import functools
@@ -101,9 +101,7 @@ def _source(images: str, stamp: str) -> ImageSource:
 
 
 def _part(source: ImageSource, places: range) -> ImageSource:
-    return replace(
-        source, items=lambda log: islice(source.items(log), places.start, places.stop), count=len(places)
-    )
+    return replace(source, items=lambda log: islice(source.items(log), places.start, places.stop), count=len(places))
 
 
 def _join(folder: Path, chunks: list[Chunk]) -> list[Path]:

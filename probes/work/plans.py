@@ -71,9 +71,7 @@ def plan_work(spec: Mapping[str, Any]) -> Plan:
 
 
 @checked
-def run_work(
-    plan: Plan, folder: str | Path, executor: Executor | None = None, **how: Any
-) -> Done:
+def run_work(plan: Plan, folder: str | Path, executor: Executor | None = None, **how: Any) -> Done:
     """Make what is not there yet, and put together what is complete.
 
     Parameters

@@ -12,7 +12,7 @@
     num_inference_steps = 30
 
 A chunk is a folder of `record_calls`: its `trace/` is a trace of its own, which `scorescope report guidance --trace`
-takes, as many as there are, and `decoded/` has its images. Nothing is copied together: what is joined are these folders.
+takes, as many as there are, and `decoded/` has its images. Nothing is copied together: the result are these folders.
 """
 
 import functools
@@ -82,9 +82,7 @@ def _calls(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     if ("prompts" in spec) == ("classes" in spec):
         raise InputError("recording, prompts", found="both, or neither", expected="either prompts or classes")
     rows = (
-        read_prompts(spec["prompts"])
-        if "prompts" in spec
-        else [{"class_labels": [label]} for label in spec["classes"]]
+        read_prompts(spec["prompts"]) if "prompts" in spec else [{"class_labels": [label]} for label in spec["classes"]]
     )
     if "seeds" in spec:
         if any("seed" in row for row in rows):

@@ -148,8 +148,9 @@ def _model(told: str, device: str) -> Model:
 
 
 def _recording(fields: Mapping[str, Any]) -> Recording:
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     try:
-        return Recording(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        return Recording(**given)
     except TypeError as error:
         raise InputError("record", found=str(error), expected="fields of Recording") from None
 

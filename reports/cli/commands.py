@@ -380,7 +380,7 @@ def work(
     dask: Dask = "",
     attempts: Annotated[int, typer.Option(min=1, help="How often a chunk is tried.")] = 3,
 ) -> None:
-    """Make work that is cut into chunks: here, by processes, on a cluster, by the ranks of a job; code 1 for failures."""
+    """Make work that is cut into chunks: here, by processes, on a cluster, by ranks of a job; code 1 for failures."""
     from scorescope.reports.cli.work import work as made
     from scorescope.reports.page.texts import say
 

@@ -38,7 +38,8 @@ def killed_once(spec, seeds, folder):
 
 
 def killed(spec, seeds, folder):
-    Path(spec["marker"]).open("a").write("x")
+    with Path(spec["marker"]).open("a") as file:
+        file.write("x")
     os.kill(os.getpid(), signal.SIGKILL)
 
 

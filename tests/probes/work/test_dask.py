@@ -11,13 +11,13 @@ import time
 
 import numpy as np
 import pytest
-from tests.house import ROOT
-from tests.probes.work.test_execute import EXPECTED, QUIET, table, work
-from tests.probes.work.test_kinds import SWEEP, assert_same
 
 from scorescope.data import InputError
 from scorescope.probes.experiments import read_sweep
 from scorescope.probes.work import dask_executor, execute, finished, plan_work, run_work
+from tests.house import ROOT
+from tests.probes.work.test_execute import EXPECTED, QUIET, table, work
+from tests.probes.work.test_kinds import SWEEP, assert_same
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("default")  # of a package that is not ours
@@ -36,7 +36,7 @@ def cluster():
 
 def test_without_a_scheduler_there_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError, match="pip install 'scorescope.cluster.'"), dask_executor("tcp://127.0.0.1:1"):
+    with pytest.raises(InputError, match=r"pip install 'scorescope.cluster.'"), dask_executor("tcp://127.0.0.1:1"):
         pass
 
 
@@ -53,14 +53,18 @@ def test_a_sweep_on_one_two_and_three_workers(tmp_path):
     run_work(plan_work(SWEEP), tmp_path / "here", **QUIET)
     expected = read_sweep(tmp_path / "here")
     for count in (1, 2, 3):
-        with distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0") as cluster:
-            with dask_executor(cluster.scheduler_address) as executor:
-                run_work(plan_work(SWEEP), tmp_path / str(count), executor, **QUIET)
+        with (
+            distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0") as cluster,
+            dask_executor(cluster.scheduler_address) as executor,
+        ):
+            run_work(plan_work(SWEEP), tmp_path / str(count), executor, **QUIET)
         assert_same(read_sweep(tmp_path / str(count)), expected)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("what", "failed"), [("killed_once", 0), ("killed", 1), ("fails", 1), ("disk_is_full_once", 0)])
+@pytest.mark.parametrize(
+    ("what", "failed"), [("killed_once", 0), ("killed", 1), ("fails", 1), ("disk_is_full_once", 0)]
+)
 def test_what_happens_to_workers_and_chunks(cluster, tmp_path, what, failed):
     chunks = work(what, tmp_path=tmp_path)
     with dask_executor(cluster.scheduler_address) as executor:
@@ -106,6 +110,7 @@ def test_a_scheduler_started_by_hand_and_started_again(tmp_path):
     """The scheduler is killed while chunks are made; a new one goes on with what is missing."""
     chunks = [one for at in range(16) for one in work("sleeps", at=at, tmp_path=tmp_path, seconds=0.3)]
     with by_hand(port := free_port(), tmp_path) as (address, scheduler), dask_executor(address) as executor:
+
         def kill_when_some_are_there():
             while len(list((tmp_path / "work/chunks").glob("[0-9]*"))) < 5:
                 time.sleep(0.05)

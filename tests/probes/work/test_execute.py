@@ -8,12 +8,12 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from tests.probes.work.jobs import NUMBERS
 
 from scorescope.data import InputError
 from scorescope.probes.work import Chunk, cut, execute, finished, process_pool, read_status
 from scorescope.probes.work import chunks as chunks_module
 from scorescope.probes.work.chunks import CHUNKS, MADE, make
+from tests.probes.work.jobs import NUMBERS
 
 QUIET = {"progress": False}
 
@@ -138,7 +138,9 @@ def test_a_chunk_that_kills_every_worker_is_named_and_the_others_are_made(tmp_pa
     assert len(table(chunks, tmp_path)) == 16
 
 
-@pytest.mark.parametrize(("what", "times", "error"), [("fails", 3, "RuntimeError: this chunk"), ("is_refused", 1, "InputError")])
+@pytest.mark.parametrize(
+    ("what", "times", "error"), [("fails", 3, "RuntimeError: this chunk"), ("is_refused", 1, "InputError")]
+)
 def test_a_chunk_that_always_fails_is_named_with_its_error_and_the_others_are_made(tmp_path, what, times, error):
     chunks = work(what, tmp_path=tmp_path)
     done = execute(chunks, tmp_path, **QUIET)

@@ -9,18 +9,18 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tests.saved_pipelines import saved
 
 from scorescope.data import InputError, load_digits
 from scorescope.data.threads import threads
 from scorescope.probes import APG, CFG, Recording, Trace, load_model, open_images, sweep
 from scorescope.probes.experiments import plan_calls, read_sweep, record_calls, sweep_models
 from scorescope.probes.features import pixel_extractor, read_moments, stream_moments
-from scorescope.probes.guidance import FrequencyDecoupled, Interval, PAG, Scheduled, CosineWeight
+from scorescope.probes.guidance import PAG, CosineWeight, FrequencyDecoupled, Interval, Scheduled
 from scorescope.probes.models import edm_sigmas, load_pipeline
 from scorescope.probes.sampling import DPMSolverPP2M, Euler, Heun, sample
 from scorescope.probes.work import execute, plan_work, process_pool, read_spec, run_work
 from scorescope.probes.work.made_of import RULES, SOLVERS, made_of, plain_of
+from tests.saved_pipelines import saved
 
 QUIET = {"progress": False}
 SWEEP = {
@@ -53,7 +53,9 @@ def assert_same(found, expected):
     for name, run in expected.items():
         assert torch.equal(found[name].samples, run.samples)
         for table in ("scalars", "samples"):
-            pd.testing.assert_frame_equal(getattr(found[name].trace, table), getattr(run.trace, table), check_exact=True)
+            pd.testing.assert_frame_equal(
+                getattr(found[name].trace, table), getattr(run.trace, table), check_exact=True
+            )
         both = [json.loads(json.dumps({**one.trace.manifest, "seconds": 0}, default=str)) for one in (found[name], run)]
         assert both[0] == both[1]
 
@@ -68,7 +70,6 @@ def test_a_sweep_in_chunks_is_the_folder_that_sweep_writes(tmp_path, monkeypatch
     assert done.is_complete and plan.join(tmp_path) == [tmp_path] * 4
     expected = {setting.name: setting.run for setting in in_one()}
     assert_same(read_sweep(tmp_path), expected)
-
 
     @functools.wraps(sample)
     def again(*_, **__):
