@@ -11,7 +11,6 @@
 
 import json
 import os
-import queue
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from scorescope.data.errors import InputError
 from scorescope.data.untrusted import parse_json, read_text
 from scorescope.data.written_files import replace_file
 from scorescope.probes.work.chunks import Chunk, Told, make, present
+from scorescope.probes.work.executors import as_they_end, lost
 
 STATUS, FAILED = "status.json", "failed"
 EVERY = 2.0  # seconds between two writings of the status
@@ -109,32 +109,18 @@ def execute(
     _check(chunks, share, attempts)
     own = list(chunks)[share[0] :: share[1]]
     state = _State(folder, [chunk.name for chunk in chunks])
-    executor = executor or _Here()
-    most = getattr(
-        executor, "_max_workers", len(own)
-    )  # no more wait in a pool than it has workers: Ctrl-C ends it soon
-    waiting, running = deque((chunk, 0) for chunk in own), dict[Future[Told], tuple[Chunk, int]]()
-    ended: queue.SimpleQueue[Future[Told]] = queue.SimpleQueue()
+    calls = deque[tuple[Any, ...]]((make, chunk, str(folder), 0) for chunk in own)
     bar = tqdm(total=len(own), desc="chunks", unit="chunk", disable=not progress)
     try:
-        while waiting or running:
-            while waiting and len(running) < most:
-                chunk, tried = waiting.popleft()
-                future = _submitted(executor, chunk, folder, tried)
-                running[future] = chunk, tried
-                future.add_done_callback(ended.put)
-            future = ended.get()
-            chunk, tried = running.pop(future)
+        for (_, chunk, _, tried), future in as_they_end(executor or _Here(), calls):
             told = _told(future)
             if told.error and told.again and tried + 1 < attempts:
-                waiting.append((chunk, tried + 1))
+                calls.append((make, chunk, str(folder), tried + 1))
                 continue
             state.note(chunk, told)
             bar.update()
         state.write("ended")
     except BaseException:
-        for future in running:
-            future.cancel()
         state.write("cut off")
         raise
     finally:
@@ -210,24 +196,11 @@ class _Here(Executor):
         return future
 
 
-def _submitted(executor: Executor, chunk: Chunk, folder: Path, tried: int) -> Future[Told]:
-    try:
-        return executor.submit(make, chunk, str(folder), tried)
-    except Exception as error:  # of an executor that is broken, or was shut down
-        lost: Future[Told] = Future()
-        lost.set_result(Told(error=_lost(error)))
-        return lost
-
-
 def _told(future: Future[Told]) -> Told:
     try:
         return future.result()
     except Exception as error:  # of the executor: `make` itself raises nothing
-        return Told(error=_lost(error))
-
-
-def _lost(error: BaseException) -> str:
-    return f"its worker was lost ({type(error).__name__}: {str(error) or 'no reason given'})"
+        return Told(error=lost(error))
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:

@@ -6,8 +6,11 @@
 Anything else with the interface of `concurrent.futures` will do as well.
 """
 
+import math
 import multiprocessing
 import os
+import queue
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -76,6 +79,41 @@ def worker_device(asked: str) -> str:
     if asked != "cuda" or LOCAL_RANK not in os.environ or not torch.cuda.device_count():
         return asked
     return f"cuda:{int(os.environ[LOCAL_RANK]) % torch.cuda.device_count()}"
+
+
+def as_they_end(executor: Executor, calls: deque[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], Future[Any]]]:
+    """Calls (function, *arguments) with their futures, as they end; those that are added to `calls` meanwhile too.
+
+    No more wait in a pool than it has workers: they would begin after Ctrl-C.
+    """
+    most = getattr(executor, "_max_workers", math.inf)
+    running, ended = dict[Future[Any], tuple[Any, ...]](), queue.SimpleQueue[Future[Any]]()
+    try:
+        while calls or running:
+            while calls and len(running) < most:
+                call = calls.popleft()
+                future = _submitted(executor, call)
+                running[future] = call
+                future.add_done_callback(ended.put)
+            future = ended.get()
+            yield running.pop(future), future
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def lost(error: BaseException) -> str:
+    """What is said of an error that is not the work's own."""
+    return f"its worker was lost ({type(error).__name__}: {str(error) or 'no reason given'})"
+
+
+def _submitted(executor: Executor, call: tuple[Any, ...]) -> Future[Any]:
+    try:
+        return executor.submit(*call)
+    except Exception as error:  # of an executor that is broken, or was shut down
+        failed: Future[Any] = Future()
+        failed.set_exception(error)
+        return failed
 
 
 class _Processes(Executor):

@@ -70,7 +70,7 @@ def _options(version: Version = False) -> None: ...
 
 
 @report_app.callback(invoke_without_command=True)
-def report(context: typer.Context, out: Out = Path("report")) -> None:
+def report(context: typer.Context, out: Out = Path("report"), workers: Workers = None) -> None:
     """Make every report at --quick size, with an index page."""
     if context.invoked_subcommand is not None:
         return
@@ -78,7 +78,7 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
     from scorescope.reports.cli.endings import exit_unless_complete
     from scorescope.reports.page.texts import say
 
-    outcomes = make_all(out)
+    outcomes = make_all(out, workers=workers)
     say(f"wrote {out / 'index.html'}")
     exit_unless_complete(outcomes)
 
@@ -356,12 +356,17 @@ def study(
     file: Annotated[
         Path, typer.Argument(help="A TOML file with out and the tables subjects, reports and, if wanted, settings.")
     ],
+    workers: Workers = None,
+    dask: Dask = "",
 ) -> None:
     """Make reports of many checkpoints, those made already kept, and one page of all; code 1 where one is missing."""
     from scorescope.reports.cli.endings import finish
     from scorescope.reports.cli.study import run_study
+    from scorescope.reports.cli.work import executor_of
 
-    finish(run_study(file).page)
+    with executor_of(workers, dask) as executor:
+        outcome = run_study(file, executor=executor)
+    finish(outcome.page)
 
 
 @app.command()
