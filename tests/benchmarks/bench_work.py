@@ -52,7 +52,7 @@ def moments(folder: Path) -> dict:
     folder.mkdir()
     count, generator = (64, 8000)[not QUICK], np.random.default_rng(0)
     for number in range(count):
-        Image.fromarray(generator.integers(0, 256, (64, 64, 3), np.uint8)).save(folder / f"{number:05d}.png")
+        Image.fromarray(generator.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / f"{number:05d}.png")
     return {"kind": "moments", "images": str(folder), "features": "subject", "size": count // 16}
 
 
@@ -74,7 +74,8 @@ def efficiency(what: str, spec: dict, folder: Path) -> None:
 
 def seconds(plan, folder: Path, executor=None) -> float:
     start = time.perf_counter()
-    assert execute(plan.chunks, folder, executor, progress=False).is_complete
+    done = execute(plan.chunks, folder, executor, progress=False)
+    assert done.is_complete, done.failed
     return time.perf_counter() - start
 
 
@@ -124,7 +125,7 @@ def summarised(path: Path) -> bool:
     """The parallel share of one setting at every noise level, with its interval."""
     ((_, run),) = read_sweep(path).items()
     table = decompose(run.trace)
-    found = summarise_by(table, ["parallel_share"], by=["sigma"])
+    found = summarise_by(table, quantities=["parallel_share"], by=["sigma"])
     return bool(found["n"].sum())
 
 
