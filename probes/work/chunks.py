@@ -27,7 +27,7 @@ from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.threads import threads
-from scorescope.data.written_files import read_json, write_json
+from scorescope.data.written_files import check_seal, read_json, write_json
 
 Function = Callable[[Mapping[str, Any], range, Path], Mapping[str, Any] | None]
 
@@ -130,12 +130,13 @@ def finished(chunks: Sequence[Chunk], folder: str | Path) -> Iterator[tuple[Chun
             yield chunk, place, said["returned"]
 
 
-def present(folder: Path) -> set[str]:
-    """Names of the chunks that are there, unchecked."""
+def missing(chunks: Sequence[Chunk], folder: Path) -> list[str]:
+    """Names of the chunks that are not there; the others are not checked."""
     try:
-        return {entry.name for entry in os.scandir(folder / CHUNKS) if not entry.name.startswith(".")}
+        there = {entry.name for entry in os.scandir(folder / CHUNKS)}
     except FileNotFoundError:
-        return set()
+        there = set()
+    return [name for name in (chunk.name for chunk in chunks) if name not in there]
 
 
 @dataclass(frozen=True)
@@ -160,21 +161,22 @@ class Told:
     trace: str = ""
 
 
-def check(place: Path) -> None:
-    """Check the folder of a chunk.
+def check(place: Path) -> dict[str, Any]:
+    """What the folder of a chunk says of itself, after every hash was checked.
 
     Raises
     ------
     InputError
         Naming the file that is missing or damaged.
     """
-    said = read_json(place / MADE)
-    files = said.get("files")
-    if not isinstance(files, dict):
-        raise InputError(str(place / MADE), found="no hashes of files", expected="a chunk")
-    for name, digest in files.items():
+    path = place / MADE
+    said = read_json(path) if check_seal(path) else {}
+    if not isinstance(said.get("files"), dict):
+        raise InputError(str(path), found="no hashes of files", expected="a chunk")
+    for name, digest in said["files"].items():
         if not (place / name).is_file() or sha256(place / name) != digest:
             raise InputError(str(place / name), found="no file of its hash", expected="an undamaged file")
+    return said
 
 
 def make(chunk: Chunk, folder: str, attempt: int = 0) -> Told:
@@ -208,8 +210,7 @@ def make(chunk: Chunk, folder: str, attempt: int = 0) -> Told:
 def _whole(chunk: Chunk, place: Path) -> dict[str, Any] | None:
     """What a complete chunk says of itself; None where a file of it is missing or damaged, or it is another one."""
     try:
-        check(place)
-        said = read_json(place / MADE)
+        said = check(place)
     except (InputError, OSError):
         return None
     return said if {name: said.get(name) for name in chunk.told} == chunk.told else None

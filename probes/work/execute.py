@@ -27,7 +27,7 @@ from scorescope.data.doors import checked, require_some
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import parse_json, read_text
 from scorescope.data.written_files import replace_file
-from scorescope.probes.work.chunks import Chunk, Told, make, present
+from scorescope.probes.work.chunks import Chunk, Told, make, missing
 from scorescope.probes.work.executors import as_they_end, lost
 
 STATUS, FAILED = "status.json", "failed"
@@ -108,7 +108,7 @@ def execute(
     folder = _folder(Path(folder))
     _check(chunks, share, attempts)
     own = list(chunks)[share[0] :: share[1]]
-    state = _State(folder, [chunk.name for chunk in chunks])
+    state = _State(folder, chunks)
     calls = deque[tuple[Any, ...]]((make, chunk, str(folder), 0) for chunk in own)
     bar = tqdm(total=len(own), desc="chunks", unit="chunk", disable=not progress)
     try:
@@ -125,14 +125,14 @@ def execute(
         raise
     finally:
         bar.close()
-    there = present(folder)
-    missing = tuple(name for name in state.names if name not in there)
-    return Done(folder, len(chunks), state.made, state.kept, state.failed, missing)
+    return Done(folder, len(chunks), state.made, state.kept, state.failed, tuple(missing(chunks, folder)))
 
 
 @checked
 def read_status(folder: str | Path) -> dict[str, Any]:
-    """How far the work in a folder is: counts of chunks, complete ones and failed ones, as last written.
+    """How far the work in a folder is: how many `chunks`, how many `complete`, names of those that `failed`, `state`.
+
+    The state is complete, or what the process that wrote last was at: running, ended, or cut off.
 
     Parameters
     ----------
@@ -154,10 +154,10 @@ def read_status(folder: str | Path) -> dict[str, Any]:
 class _State:
     """What has become of the chunks so far."""
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.folder, self.names, self.made, self.kept = folder, names, 0, 0
+    def __init__(self, folder: Path, chunks: Sequence[Chunk]) -> None:
+        self.folder, self.chunks, self.made, self.kept = folder, chunks, 0, 0
         self.failed: dict[str, str] = {}
-        self._known, self._next = set(names), 0.0
+        self._next = 0.0
 
     def note(self, chunk: Chunk, told: Told) -> None:
         """Take in what became of a chunk."""
@@ -177,11 +177,11 @@ class _State:
     def write(self, state: str) -> None:
         """Write the status, counted from what is in the folder: ranks need not know of each other."""
         began = time.monotonic()
-        failed = self.folder / FAILED
         with suppress(OSError):
-            names = {path.stem for path in failed.glob("*.json")} if failed.is_dir() else set()
-            counts = {"chunks": len(self.names), "complete": len(self._known & present(self.folder))}
-            _write(self.folder / STATUS, {**counts, "failed": sorted(self._known & names), "state": state})
+            left = missing(self.chunks, self.folder)
+            failed = [name for name in left if (self.folder / FAILED / f"{name}.json").exists()]
+            counts = {"chunks": len(self.chunks), "complete": len(self.chunks) - len(left), "failed": failed}
+            _write(self.folder / STATUS, {**counts, "state": state if left else "complete"})
         self._next = time.monotonic() + max(EVERY, 20 * (time.monotonic() - began))
 
 

@@ -27,7 +27,7 @@ from scorescope.probes.features.extractors import Extractor
 from scorescope.probes.features.images import ImageSource, ReadLog, open_images
 from scorescope.probes.features.moments import read_moments, write_moments
 from scorescope.probes.features.named_extractors import named_extractor
-from scorescope.probes.work.chunks import Chunk, cut, finished
+from scorescope.probes.work.chunks import Chunk, cut, finished, missing
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.made_of import stamp_of
 from scorescope.probes.work.plans import Plan, known_entries, whole_number
@@ -107,11 +107,13 @@ def _part(source: ImageSource, places: range) -> ImageSource:
 def _join(folder: Path, chunks: list[Chunk]) -> list[Path]:
     """Merge all of them, if all are there; two matrices are held at a time."""
     merged, count = None, 0
+    if missing(chunks, folder):
+        return []
     for _, place, _ in finished(chunks, folder):
         moments = read_moments(place / RESULT)
         merged = moments if merged is None else merged.merge(moments)
         count += 1
-    if merged is None or count < len(chunks):
+    if merged is None or count < len(chunks):  # one is damaged
         return []
     write_moments(folder / RESULT, merged)
     return [folder / RESULT]

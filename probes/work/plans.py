@@ -71,20 +71,23 @@ def plan_work(spec: Mapping[str, Any]) -> Plan:
 
 
 @checked
-def run_work(plan: Plan, folder: str | Path, executor: Executor | None = None, **how: Any) -> Done:
-    """Make what is not there yet, and put together what is complete.
+def run_work(
+    plan: Plan, folder: str | Path, executor: Executor | None = None, *, share: tuple[int, int] = (0, 1), **how: Any
+) -> Done:
+    """Make what is not there yet, and put together what is complete; a rank does so where all of the work is.
 
     Parameters
     ----------
     plan : Plan
         The work.
-    folder, executor
+    folder, executor, share
         See `execute`.
     **how
         Its further arguments.
     """
-    done = execute(plan.chunks, folder, executor, **how)
-    plan.join(done.folder)
+    done = execute(plan.chunks, folder, executor, share=share, **how)
+    if done.is_complete or share[1] == 1:
+        plan.join(done.folder)
     return done
 
 

@@ -25,7 +25,7 @@ from scorescope.data.errors import InputError
 from scorescope.data.prompts import read_prompts
 from scorescope.probes.experiments.pipeline_calls import record_calls
 from scorescope.probes.models.load_pipeline import load_pipeline
-from scorescope.probes.work.chunks import Chunk, finished
+from scorescope.probes.work.chunks import CHUNKS, Chunk, missing
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.made_of import stamp_of
 from scorescope.probes.work.plans import Plan, known_entries, seed_range, whole_number
@@ -65,7 +65,7 @@ def plan(spec: Mapping[str, Any]) -> Plan:
               range(first, min(first + size, len(calls))))
         for first in range(0, len(calls), size)
     ]  # fmt: skip
-    return Plan(tuple(chunks), lambda folder: [place for _, place, _ in finished(chunks, folder)])
+    return Plan(tuple(chunks), lambda folder: _traces(folder, chunks))
 
 
 def record_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> dict[str, Any]:
@@ -75,6 +75,12 @@ def record_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> dict[st
         pipe, spec["calls"], folder=folder, arguments=spec["arguments"], keep=spec["keep"], progress=False
     )
     return {"first": seeds.start, "status": made.trace.status}
+
+
+def _traces(folder: Path, chunks: list[Chunk]) -> list[Path]:
+    """Those that are there; each has hashes of its own."""
+    left = missing(chunks, folder)
+    return [folder / CHUNKS / chunk.name / "trace" for chunk in chunks if chunk.name not in left]
 
 
 def _calls(spec: Mapping[str, Any]) -> list[dict[str, Any]]:

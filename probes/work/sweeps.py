@@ -42,7 +42,7 @@ from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.recording.trace import Recording, Trace
 from scorescope.probes.sampling.sample import Run, sample
 from scorescope.probes.sampling.solvers import Heun
-from scorescope.probes.work.chunks import Chunk, cut, finished
+from scorescope.probes.work.chunks import Chunk, cut, finished, missing
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.made_of import RULES, SOLVERS, made_of, plain_of
 from scorescope.probes.work.plans import Plan, known_entries, seed_range, whole_number
@@ -98,8 +98,10 @@ class _Setting:
 
     def join(self, folder: Path, chunks: list[Chunk]) -> Path | None:
         """Write the setting where all its chunks are there."""
+        if missing(chunks, folder):
+            return None
         runs = [_read(path, said) for _, path, said in finished(chunks, folder)]
-        if len(runs) < len(chunks):
+        if len(runs) < len(chunks):  # one is damaged
             return None
         store = SweepStore(folder / self.folder, self.shared["digest"])
         store.write(self.name, rule_text(self.rule), _joined(runs), self.swept)

@@ -13,6 +13,7 @@ from scorescope.data import InputError
 from scorescope.probes.work import Chunk, cut, execute, finished, process_pool, read_status
 from scorescope.probes.work import chunks as chunks_module
 from scorescope.probes.work.chunks import CHUNKS, MADE, make
+from scorescope.probes.work.executors import worker_device
 from tests.probes.work.jobs import NUMBERS
 
 QUIET = {"progress": False}
@@ -246,6 +247,21 @@ def test_an_executor_that_breaks_for_good_ends_with_the_names_of_what_is_left(tm
     assert set(done.failed) == set(done.missing) == {chunk.name for chunk in chunks}
     assert all("worker was lost" in error for error in done.failed.values())
     assert execute(chunks, tmp_path, **QUIET).is_complete
+
+
+def test_a_description_without_a_hash_is_none(tmp_path):
+    execute(work(), tmp_path, **QUIET)
+    path = tmp_path / CHUNKS / work()[0].name / MADE
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "seal"}))
+    assert execute(work(), tmp_path, **QUIET).made == 1
+
+
+def test_processes_of_a_machine_take_its_devices_in_turn(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert worker_device("cuda") == "cuda" and worker_device("cpu") == "cpu"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert [worker_device(name) for name in ("cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:0", "cpu"]
 
 
 def test_the_status_of_nothing_is_an_error(tmp_path):

@@ -231,7 +231,7 @@ def test_recordings_in_chunks_are_the_runs_of_one_recording(tmp_path):
     plan = plan_work(spec)
     done = run_work(plan, tmp_path / "work", **QUIET)
     assert done.is_complete and done.count == 2
-    found = [Trace.open(place / "trace") for place in plan.join(tmp_path / "work")]
+    found = [Trace.open(path) for path in plan.join(tmp_path / "work")]
     assert [list(trace.samples["seed"]) for trace in found] == [[0, 1], [2]]
     pipe = load_pipeline(folder)
     rows = [{"prompt": one} for one in "abc"]

@@ -56,7 +56,7 @@ def test_here_and_by_ranks(spec, tmp_path, monkeypatch, capsys):
     expected = read_sweep(tmp_path / "here")
     assert set(expected) == {"CFG, w = 1", "CFG, w = 3"}
     assert_same(read_sweep(tmp_path / "ranks"), expected)
-    assert read_status(tmp_path / "ranks") == {"chunks": 6, "complete": 6, "failed": [], "state": "ended"}
+    assert read_status(tmp_path / "ranks") == {"chunks": 6, "complete": 6, "failed": [], "state": "complete"}
     assert run(monkeypatch, tmp_path / "ranks", command="verify") == 0
     said = capsys.readouterr().out
     assert said.count("chunk of work, sound") == 6 and said.count("setting of a sweep, sound") == 2
