@@ -79,7 +79,7 @@ def record_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> dict[st
 
 def _traces(folder: Path, chunks: list[Chunk]) -> list[Path]:
     """Those that are there; each has hashes of its own."""
-    left = missing(chunks, folder)
+    left = set(missing(chunks, folder))
     return [folder / CHUNKS / chunk.name / "trace" for chunk in chunks if chunk.name not in left]
 
 

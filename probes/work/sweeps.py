@@ -38,7 +38,7 @@ from scorescope.probes.experiments.sweep_models import folder_name
 from scorescope.probes.experiments.sweep_store import SweepStore, read_parts, write_parts
 from scorescope.probes.models.conditions import select_rows
 from scorescope.probes.models.model import Model, load_model
-from scorescope.probes.models.noise import edm_sigmas
+from scorescope.probes.models.noise import check_sigmas, edm_sigmas
 from scorescope.probes.recording.trace import Recording, Trace
 from scorescope.probes.sampling.sample import Run, sample
 from scorescope.probes.sampling.solvers import Heun
@@ -72,10 +72,9 @@ def plan(spec: Mapping[str, Any]) -> Plan:
         raise InputError("model, rules", found=found, expected="a name, or a table of names; a table of rules")
     rules = {name: made_of(rule, RULES, f"rules.{name}") for name, rule in spec["rules"].items()}
     varied = varied_rules(rules, spec.get("weights"), spec.get("over"))
+    shared = {folder_name(name) if name else "": _shared(spec, source) for name, source in named.items()}
     settings = [
-        _Setting(folder_name(model) if model else "", name, *setting, _shared(spec, source))
-        for model, source in named.items()
-        for name, setting in varied.items()
+        _Setting(folder, name, *setting, told) for folder, told in shared.items() for name, setting in varied.items()
     ]
     parts = {setting: setting.chunks() for setting in settings}
 
@@ -112,7 +111,7 @@ def _shared(spec: Mapping[str, Any], source: str) -> dict[str, Any]:
     """What the chunks of one model are told: also what the model is, so that another of the same name has others."""
     model, seeds = load_model(source, factory=spec.get("factory")), seed_range(spec["seeds"])
     solver = made_of(spec["solver"], SOLVERS, "solver") if "solver" in spec else Heun()
-    sigmas = [float(sigma) for sigma in spec["sigmas"]] if "sigmas" in spec else edm_sigmas(spec.get("steps", 18))
+    sigmas = _sigmas(spec["sigmas"]) if "sigmas" in spec else edm_sigmas(whole_number(spec, "steps", 18))
     record = _recording(spec.get("record", {}))
     how = {"sigmas": sigmas, "solver": solver}
     condition = model.conditions(len(seeds))
@@ -147,6 +146,13 @@ def _model(told: str, device: str) -> Model:
     if model.source != spec["source"]:
         raise InputError("model", found=f"{spec['name']} with {model.source}", expected=f"the one of {spec['source']}")
     return model
+
+
+def _sigmas(given: Any) -> list[float]:
+    if not isinstance(given, list) or not all(type(sigma) in (int, float) for sigma in given):
+        raise InputError("sigmas", found=repr(given), expected="a list of noise levels")
+    check_sigmas(given)
+    return [float(sigma) for sigma in given]
 
 
 def _recording(fields: Mapping[str, Any]) -> Recording:

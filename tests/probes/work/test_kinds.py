@@ -142,6 +142,9 @@ def test_a_model_that_changed_under_its_name_has_other_chunks(tmp_path, monkeypa
         ({"record": {"kepe": True}}, "record: found"),
         ({"model": "nothing"}, "denoiser: found 'nothing'"),
         ({"model": []}, "model, rules: found"),
+        ({"sigmas": [1.0, 2.0]}, "sigmas: found"),
+        ({"sigmas": "x"}, "sigmas: found 'x'"),
+        ({"steps": "x"}, "steps: found 'x'"),
     ],
 )
 def test_what_is_no_sweep_is_refused_before_anything_runs(change, message):
