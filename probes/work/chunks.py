@@ -171,8 +171,8 @@ def check(place: Path) -> dict[str, Any]:
     """
     path = place / MADE
     said = read_json(path) if check_seal(path) else {}
-    if not isinstance(said.get("files"), dict):
-        raise InputError(str(path), found="no hashes of files", expected="a chunk")
+    if not isinstance(said.get("files"), dict) or not isinstance(said.get("returned"), dict):
+        raise InputError(str(path), found="no files or no results in it", expected="a chunk")
     for name, digest in said["files"].items():
         if not (place / name).is_file() or sha256(place / name) != digest:
             raise InputError(str(place / name), found="no file of its hash", expected="an undamaged file")

@@ -28,6 +28,7 @@ KINDS = {
     "recording": "scorescope.probes.work.recordings",
 }
 """The module of each kind, with a function `plan`."""
+MOST = 10_000_000  # seeds of a setting, or images of a chunk: a plan is held in memory
 
 
 @displayed
@@ -64,10 +65,11 @@ def plan_work(spec: Mapping[str, Any]) -> Plan:
         For a kind that there is not, and what the kind refuses.
     """
     kind = spec.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError("kind", found=repr(kind), expected=f"one of {', '.join(KINDS)}")
     plan: Callable[[Mapping[str, Any]], Plan] = importlib.import_module(KINDS[kind]).plan
-    return plan({name: value for name, value in spec.items() if name != "kind"})
+    with only_input_errors(f"spec, kind {kind}", expected="entries of the kinds that it takes"):
+        return plan({name: value for name, value in spec.items() if name != "kind"})
 
 
 @checked
@@ -122,10 +124,10 @@ def known_entries(spec: Mapping[str, Any], kind: str, needed: Collection[str], o
 
 
 def whole_number(spec: Mapping[str, Any], name: str, default: int) -> int:
-    """An entry that is a whole number from 1."""
+    """An entry that is a whole number from 1 to `MOST`."""
     value = spec.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(name, found=repr(value), expected="a whole number from 1")
+    if type(value) is not int or not 1 <= value <= MOST:
+        raise InputError(name, found=f"{value!r:.40}", expected=f"a whole number from 1 to {MOST}")
     return value
 
 
@@ -133,6 +135,7 @@ def seed_range(value: Any) -> range:
     """Seeds: how many from 0, or [first, one past the last]."""
     ends = [0, value] if isinstance(value, int) else value
     whole = isinstance(ends, list) and len(ends) == 2 and all(type(end) is int for end in ends)
-    if not whole or not 0 <= ends[0] < ends[1]:
-        raise InputError("seeds", found=repr(value), expected="how many, or [first, one past the last]")
+    if not whole or not 0 <= ends[0] < ends[1] <= ends[0] + MOST:
+        expected = f"how many, or [first, one past the last]; at most {MOST}"
+        raise InputError("seeds", found=f"{value!r:.40}", expected=expected)
     return range(*ends)
