@@ -45,6 +45,18 @@ def test_in_processes(spec, tmp_path, monkeypatch, capsys):
     assert_same(read_sweep(tmp_path / "pool"), read_sweep(tmp_path / "here"))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of a package that is not ours
+def test_on_a_cluster(spec, tmp_path, monkeypatch, capsys):
+    distributed = pytest.importorskip("distributed")
+    assert run(monkeypatch, spec, "--out", tmp_path / "here") == 0
+    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=":0") as cluster:
+        assert run(monkeypatch, spec, "--out", tmp_path / "there", "--dask", cluster.scheduler_address) == 0
+    assert_same(read_sweep(tmp_path / "there"), read_sweep(tmp_path / "here"))
+    assert run(monkeypatch, spec, "--out", tmp_path / "there", "--dask", "nonsense") == 2
+    assert "dask: found 'nonsense', where no scheduler answers" in capsys.readouterr().err
+
+
 def test_here_and_by_ranks(spec, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, spec, "--out", tmp_path / "here") == 0
     assert capsys.readouterr().out.endswith("here: 6 of 6 chunks, 6 made now\n")
