@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
@@ -173,3 +174,11 @@ def _one_process(number: int) -> ProcessPoolExecutor:
 
 def _begin(number: int) -> None:
     os.environ.setdefault(LOCAL_RANK, str(number))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End when the process that waits for this one was killed: it would keep its model, and its device, for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)

@@ -2,9 +2,12 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from scorescope.probes.work import Chunk, cut, execute, finished, process_pool, 
 from scorescope.probes.work import chunks as chunks_module
 from scorescope.probes.work.chunks import CHUNKS, MADE, make
 from scorescope.probes.work.executors import worker_device
+from tests.house import ROOT
 from tests.probes.work.jobs import NUMBERS
 
 QUIET = {"progress": False}
@@ -238,6 +242,34 @@ def test_an_interrupt_loses_nothing_that_is_done(tmp_path):
     assert read_status(tmp_path) == {"chunks": 5, "complete": 3, "failed": [], "state": "cut off"}
     done = execute(chunks, tmp_path, **QUIET)
     assert (done.made, done.kept) == (2, 3) and np.array_equal(table(chunks, tmp_path), EXPECTED)
+
+
+@pytest.mark.slow
+def test_a_kill_loses_nothing_that_is_done_and_leaves_no_process_behind(tmp_path):
+    chunks = work("sleeps", at=9, tmp_path=tmp_path, seconds=60)
+    code = (
+        "from pathlib import Path; from tests.probes.work.test_execute import *\n"
+        f"if __name__ == '__main__':\n    folder = Path({str(tmp_path)!r})\n    with process_pool(2) as pool:\n"
+        "        execute(work('sleeps', at=9, tmp_path=folder, seconds=60), folder, pool, **QUIET)\n"
+    )
+    (tmp_path / "program.py").write_text(code)
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    program = subprocess.Popen([sys.executable, tmp_path / "program.py"], env={**os.environ, "PYTHONPATH": paths})
+    try:
+        wait_until(lambda: len(list((tmp_path / CHUNKS).glob("[0-9]*"))) == 4)
+    finally:
+        program.kill()
+        program.wait()
+    processes = {said["process"] for _, _, said in finished(chunks, tmp_path)}
+    wait_until(lambda: processes and not any(Path(f"/proc/{process}").exists() for process in processes))
+    assert len(table(chunks, tmp_path)) == 16
+
+
+def wait_until(true, seconds=90):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_an_executor_that_breaks_for_good_ends_with_the_names_of_what_is_left(tmp_path):
