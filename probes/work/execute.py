@@ -87,7 +87,7 @@ def execute(
         Where chunks are kept; workers see it under the same name.
     executor : Executor, optional
         Whoever makes them: anything with the interface of `concurrent.futures`, such as `process_pool(8)` or
-        `client.get_executor()` of Dask. None makes them here. A chunk is computed with one thread wherever it is.
+        that of `dask_executor`. None makes them here. A chunk is computed with one thread wherever it is.
     share : (int, int)
         Rank and number of ranks: of the chunks, every so-many-th.
     attempts : int

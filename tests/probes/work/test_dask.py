@@ -46,6 +46,8 @@ def test_three_workers_make_the_same_bits(cluster, tmp_path):
         done = execute(work(), tmp_path, executor, **QUIET)
     assert done.is_complete and np.array_equal(table(work(), tmp_path), EXPECTED)
     assert os.getpid() not in {said["process"] for _, _, said in finished(work(), tmp_path)}
+    with distributed.Client(cluster, set_as_default=False) as client:
+        assert execute(work(), tmp_path / "plain", client.get_executor(), **QUIET).is_complete
 
 
 @pytest.mark.slow
