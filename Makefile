@@ -13,7 +13,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,diffusers,docs,imagenet,notebooks]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster,dev,diffusers,docs,imagenet,notebooks]'
 	touch $@
 
 build/types/scorescope:

@@ -16,6 +16,7 @@ The wings:
     features         images to features to moments
     bank             fixed noisy points, and comparisons on them
     gradients        one differentiable step, Jacobians, captum
+    work             work cut into chunks, made in processes or on a cluster and written once
 
 The names below are those that most work begins with; everything else is in its wing.
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         recording,
         sampling,
         sites,
+        work,
     )
     from scorescope.probes.activations import collect
     from scorescope.probes.bank import Bank, log_snr_grid
@@ -132,4 +134,5 @@ __all__ = [
     "sites",
     "sweep",
     "to_denoised",
+    "work",
 ]

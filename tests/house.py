@@ -18,7 +18,7 @@ ROOMS = ("data", "probes", "analysis", "reports")  # each imports only those bef
 
 # wings of `probes` in a row: each may import those before it
 ROW = ("models", "decomposition", "pipelines", "sites", "guidance", "recording", "sampling", "experiments")
-BESIDE = ("perturbations", "approximations", "bank", "gradients", "activations", "features")
+BESIDE = ("perturbations", "approximations", "bank", "gradients", "activations", "features", "work")
 
 INSTRUMENTS = ("guidance", "fid", "gaussian", "directions")
 
@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "gradients": ("models", "pipelines", "sites", "guidance"),
         "activations": (*ROW[: ROW.index("experiments")], "bank"),
         "features": (),
+        "work": ("models", "guidance", "recording", "sampling", "experiments", "features"),
     },
     "analysis": {
         "statistics": (),

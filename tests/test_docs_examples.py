@@ -1,6 +1,7 @@
 """Python examples of the documentation run as they stand, page by page, and show what they say."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from scorescope.analysis import decompose
+from scorescope.data import InputError
 from scorescope.probes import APG, CFG, PAG, guide, record
 from scorescope.probes.experiments import as_guider
 from scorescope.probes.models import load_pipeline
 from scorescope.probes.pipelines import Level
+from scorescope.probes.work import plan_work
 from tests.saved_pipelines import saved
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -60,6 +63,27 @@ def test_recipes(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"pipe": pipe, "record": record, "guide": guide, "APG": APG, "PAG": PAG, "decompose": decompose,
              "my_level": my_level, "guider": as_guider(CFG(3.0))}  # fmt: skip
     assert run("recipes.md", known)["rule"].weight == 4.0
+
+
+@pytest.mark.slow
+def test_a_cluster_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("my_module.py").write_text("def measure(spec, seeds, folder):\n    return {'sum': sum(seeds)}\n")
+    found = run("cluster.md", {})
+    assert found["done"].is_complete and found["total"] == sum(range(40))
+    assert {name: len(one.samples) for name, one in found["runs"].items()} == {"CFG, w = 1": 60, "CFG, w = 3": 60}
+
+
+def test_the_specs_of_the_documentation_are_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.csv").write_text("prompt\na\nb\n")
+    specs = re.findall(r"^```toml\n(.*?)^```", (DOCS / "cluster.md").read_text(), re.MULTILINE | re.DOTALL)
+    sweep, moments, recording = (tomllib.loads(spec) for spec in specs)
+    assert len(plan_work(sweep).chunks) == 2 * 2 * 6 and len(plan_work(recording).chunks) == 1
+    assert moments["kind"] == "moments"
+    with pytest.raises(InputError, match="samples: found no such file"):  # it needs the user's images
+        plan_work(moments)
 
 
 @pytest.mark.slow

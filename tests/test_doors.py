@@ -117,7 +117,7 @@ def make(annotation):
     known = {
         str: "text", int: 1, float: 1.0, bool: False, Path: Path("nowhere"), Tensor: torch.zeros(2, 1, 8, 8),
         np.ndarray: np.zeros(3), pd.DataFrame: pd.DataFrame(), Figure: None, ArrayLike: np.zeros((3, 2)),
-        torch.dtype: torch.float32, torch.device: torch.device("cpu"),
+        torch.dtype: torch.float32, torch.device: torch.device("cpu"), range: range(1),
     }  # fmt: skip
     if part in known or origin in known:
         return Figure() if origin is Figure else known.get(part, known.get(origin))

@@ -234,7 +234,7 @@ def test_constraints_pin_what_pyproject_asks_for():
     constraints = {normal(name): version for name, version in pins((ROOT / "constraints.txt").read_text()).items()}
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    installed = ("dev", "diffusers", "docs", "imagenet", "notebooks")
+    installed = ("cluster", "dev", "diffusers", "docs", "imagenet", "notebooks")
     asked = project["dependencies"] + [line for name in installed for line in extras[name]]
     for line in asked:
         requirement = Requirement(line)

@@ -12,24 +12,21 @@ mean is for `analysis.guidance.measure_sweep` to say.
 import hashlib
 import inspect
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
-from scorescope.data.checkpoints import sha256
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.data.untrusted import only_input_errors, read_parquet, read_tensors
-from scorescope.data.written_files import IntegrityWarning, read_json, replace_file, write_json
+from scorescope.data.untrusted import only_input_errors
 from scorescope.probes.experiments.pipeline_identity import pipeline_identity
 from scorescope.probes.experiments.pipeline_runs import is_pipeline, sample_pipeline
 from scorescope.probes.experiments.rule_fields import Grid, Points, varied_rules
+from scorescope.probes.experiments.sweep_store import SweepStore, is_setting, read_parts, read_setting
 from scorescope.probes.guidance.base import Rule
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.models.fingerprint import fingerprint
@@ -134,10 +131,9 @@ def sweep(
     how = _checked(how, run_one) if pipeline else _checked({"sigmas": edm_sigmas(), "solver": Heun()} | how, run_one)
     store, texts, record = None, dict[str, str](), record or Recording()
     if folder is not None:
-        given = {"condition": condition, "arguments": how, "record": replace(record, keep=False)}
-        fixed = [seeds, *(fingerprint(one, argument=name) for name, one in given.items()), *_identity(model)]
-        texts = {name: _rule_text(rule) for name, (rule, _) in varied.items()}  # before anything runs
-        store = _Store(Path(folder), hashlib.sha256(json.dumps(fixed).encode()).hexdigest())
+        digest = sweep_digest(model, seeds=seeds, condition=condition, record=record, how=how)
+        texts = {name: rule_text(rule) for name, (rule, _) in varied.items()}  # before anything runs
+        store = SweepStore(Path(folder), digest)
     common = {"seeds": seeds, "condition": condition, "record": record, "batch": batch} | how
     settings = []
     for name, (rule, swept) in tqdm(varied.items(), desc="sweep", disable=not progress):
@@ -182,54 +178,6 @@ def _identity(model: Any) -> list[str]:
     return [fingerprint(parts, argument="model"), json.dumps(pipeline_identity(model), sort_keys=True)]
 
 
-_PARTS = ("safetensors", "scalars.parquet", "samples.parquet")
-
-
-class _Store:
-    """Finished settings of one sweep, four files each; the JSON file is written last and has the others' hashes."""
-
-    def __init__(self, folder: Path, fixed: str) -> None:
-        self.folder, self.fixed = folder, fixed
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def read(self, name: str, rule: str) -> Run | None:
-        """The finished run of a setting, or None, also where its files are damaged, which a warning says."""
-        path = self._path(name).with_suffix(".json")
-        if not path.exists():
-            return None
-        try:
-            said = read_setting(path)
-            if (said["fixed"], said["rule"]) == (self.fixed, rule):
-                return _run(path, said)
-        except InputError as error:
-            warnings.warn(f"{name!r} is made again: {error}", IntegrityWarning, stacklevel=3)
-            return None
-        expected = "an empty folder, or one of the same sweep"
-        raise InputError("folder", found=f"another sweep in {self.folder} ({name})", expected=expected)
-
-    def write(self, name: str, rule: str, run: Run, swept: Mapping[str, float | str]) -> None:
-        """Write a finished run."""
-        path = self._path(name)
-        assert run.trace is not None  # sweep always records
-        trace = run.trace
-        samples = {"samples": run.samples.cpu().contiguous()}
-        path.with_suffix(".json").unlink(missing_ok=True)  # of a damaged one, whose files are replaced one by one
-        replace_file(path.with_suffix(".safetensors"), lambda temporary: save_file(samples, temporary))
-        for kind, table in (("scalars", trace.scalars), ("samples", trace.samples)):
-            replace_file(path.with_suffix(f".{kind}.parquet"), table.to_parquet)
-        files = {part: sha256(path.with_suffix(f".{part}")) for part in _PARTS}
-        said = {
-            "name": name, "swept": dict(swept), "fixed": self.fixed, "rule": rule, "manifest": dict(trace.manifest),
-            "files": files,
-        }  # fmt: skip
-        write_json(path.with_suffix(".json"), said, default=str)
-
-    def _path(self, name: str) -> Path:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        plain = "".join(c if c.isalnum() else "-" for c in name)[:40]
-        return self.folder / f"{plain}-{digest}.x"
-
-
 @checked
 def read_sweep(folder: str | Path) -> dict[str, Run]:
     """The finished settings of a sweep's folder by name, in the order of the names of their files.
@@ -258,45 +206,20 @@ def read_sweep(folder: str | Path) -> dict[str, Run]:
         said = read_setting(file)
         swept = said.get("swept", {})
         with only_input_errors(file, expected="a whole setting", found="damaged entries"):
-            found[str(said.get("name", file.stem))] = _told(_run(file, said), dict(swept))
+            found[str(said.get("name", file.stem))] = _told(read_parts(file, said["manifest"]), dict(swept))
     return found
 
 
-def is_setting(path: Path) -> bool:
-    """Whether a JSON file has the tables of a setting beside it, or one of them."""
-    return path.suffix == ".json" and any(path.with_suffix(f".{part}").is_file() for part in _PARTS[1:])
+def sweep_digest(
+    model: Any, *, seeds: Sequence[int], condition: Condition, record: Recording, how: Mapping[str, Any]
+) -> str:
+    """What all settings of a sweep have in common: seeds, conditions, further arguments of sampling, the model."""
+    given = {"condition": condition, "arguments": how, "record": replace(record, keep=False)}
+    fixed = [list(seeds), *(fingerprint(one, argument=name) for name, one in given.items()), *_identity(model)]
+    return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()
 
 
-def read_setting(path: Path) -> dict[str, Any]:
-    """What a finished setting says of itself, after its hash and those of its files were checked.
-
-    Raises
-    ------
-    InputError
-        Naming the file that is damaged or missing.
-    """
-    said = read_json(path)
-    files = said.get("files", dict.fromkeys(_PARTS))  # an earlier version noted no hashes
-    fits = isinstance(files, dict) and set(files) == set(_PARTS) and isinstance(said.get("manifest"), dict)
-    if not fits or not {"fixed", "rule"} <= set(said):
-        raise InputError(str(path), found=f"the entries {sorted(said)[:9]}", expected="those of a setting")
-    for part, expected in files.items():
-        file = path.with_suffix(f".{part}")
-        if not file.is_file():
-            raise InputError(str(file), found="no such file", expected="a whole setting")
-        if expected is not None and sha256(file) != expected:
-            raise InputError(str(file), found="content that does not match its hash", expected="an undamaged file")
-    return said
-
-
-def _run(path: Path, said: Mapping[str, Any]) -> Run:
-    expected = "a whole setting"
-    with only_input_errors(path, expected=expected, found="damaged files"):
-        samples = read_tensors(path.with_suffix(".safetensors"), expected=expected)[1]["samples"]
-        scalars, rows = (read_parquet(path.with_suffix(f".{part}"), expected=expected) for part in _PARTS[1:])
-        return Run(samples, Trace(scalars, rows, said["manifest"]))
-
-
-def _rule_text(rule: Rule) -> str:
+def rule_text(rule: Rule) -> str:
+    """What tells a rule from others."""
     described = [type(rule).__name__, parameters_of(rule), fingerprint(rule, argument="rules")]
     return json.dumps(described, default=str)

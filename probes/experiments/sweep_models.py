@@ -49,11 +49,11 @@ def sweep_models(
         raise InputError("models", found="none", expected="at least one, by name")
     if missing := {"seeds", "condition"} - set(how):
         raise InputError(", ".join(sorted(missing)), found="nothing", expected="the same for every model")
-    places = {name: None if folder is None else Path(folder) / _folder_name(name) for name in models}
+    places = {name: None if folder is None else Path(folder) / folder_name(name) for name in models}
     return {name: sweep(model, rules, folder=places[name], **how) for name, model in models.items()}
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
     """Letters and digits of a model's name, and enough of its hash that no two share a folder."""
     plain = "".join(letter if letter.isalnum() else "-" for letter in name)[:40]
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

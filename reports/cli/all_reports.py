@@ -14,9 +14,9 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from scorescope.data.threads import threads
 from scorescope.data.written_files import alone_in
 from scorescope.reports.cli.endings import this_command
-from scorescope.reports.cli.threads import threads
 from scorescope.reports.page.files import make_folder
 from scorescope.reports.page.index import write_index
 from scorescope.reports.page.pages import Outcome

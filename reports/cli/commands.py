@@ -18,6 +18,7 @@ from scorescope.reports.cli.options import (
     OF_PIPELINES,
     Classes,
     Config,
+    Dask,
     Device,
     Dtype,
     Pickles,
@@ -27,6 +28,7 @@ from scorescope.reports.cli.options import (
     Scheduler,
     Settings,
     Steps,
+    Workers,
 )
 from scorescope.reports.cli.repeatable import repeatable
 
@@ -68,7 +70,7 @@ def _options(version: Version = False) -> None: ...
 
 
 @report_app.callback(invoke_without_command=True)
-def report(context: typer.Context, out: Out = Path("report")) -> None:
+def report(context: typer.Context, out: Out = Path("report"), workers: Workers = None) -> None:
     """Make every report at --quick size, with an index page."""
     if context.invoked_subcommand is not None:
         return
@@ -76,7 +78,7 @@ def report(context: typer.Context, out: Out = Path("report")) -> None:
     from scorescope.reports.cli.endings import exit_unless_complete
     from scorescope.reports.page.texts import say
 
-    outcomes = make_all(out)
+    outcomes = make_all(out, workers=workers)
     say(f"wrote {out / 'index.html'}")
     exit_unless_complete(outcomes)
 
@@ -416,12 +418,45 @@ def study(
     file: Annotated[
         Path, typer.Argument(help="A TOML file with out and the tables subjects, reports and, if wanted, settings.")
     ],
+    workers: Workers = None,
+    dask: Dask = "",
 ) -> None:
     """Make reports of many checkpoints, those made already kept, and one page of all; code 1 where one is missing."""
     from scorescope.reports.cli.endings import finish
     from scorescope.reports.cli.study import run_study
+    from scorescope.reports.cli.work import executor_of
 
-    finish(run_study(file).page)
+    with executor_of(workers, dask) as executor:
+        outcome = run_study(file, executor=executor)
+    finish(outcome.page)
+
+
+@app.command()
+def work(
+    spec: Annotated[
+        Path, typer.Argument(help="A TOML or JSON file: kind (sweep, moments, recording) and what the kind takes.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the work; what is there is not made again.")] = Path("work"),
+    rank: Annotated[
+        int | None, typer.Option(min=0, help="Of this process; else RANK, or SLURM_ARRAY_TASK_ID, where that is set.")
+    ] = None,
+    world_size: Annotated[
+        int | None, typer.Option(min=1, help="How many ranks share the work; else WORLD_SIZE, or that of the array.")
+    ] = None,
+    workers: Workers = None,
+    dask: Dask = "",
+    attempts: Annotated[int, typer.Option(min=1, help="How often a chunk is tried.")] = 3,
+) -> None:
+    """Make work that is cut into chunks: here, by processes, on a cluster, by ranks of a job; code 1 for failures."""
+    from scorescope.reports.cli.work import work as made
+    from scorescope.reports.page.texts import say
+
+    done = made(spec, out, rank=rank, world_size=world_size, workers=workers, dask=dask, attempts=attempts)
+    for name, error in done.failed.items():
+        say(f"failed: {name}: {error}", err=True)
+    say(f"{done.folder}: {done.count - len(done.missing)} of {done.count} chunks, {done.made} made now")
+    if done.failed:
+        raise typer.Exit(1)
 
 
 @app.command()

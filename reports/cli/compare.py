@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.experiments.sweep import is_setting, read_sweep
+from scorescope.probes.experiments.sweep import read_sweep
+from scorescope.probes.experiments.sweep_store import is_setting
 from scorescope.probes.models.denoiser import Denoiser
 from scorescope.probes.models.edm_network import EDMNetwork
 from scorescope.probes.models.model import Model, load_model

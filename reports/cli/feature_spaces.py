@@ -4,21 +4,12 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from scorescope.data.classifiers import shipped_classifiers
 from scorescope.data.digits import SHAPE
 from scorescope.data.errors import InputError
 from scorescope.probes.features.class_names import load_class_names
-from scorescope.probes.features.efficientnet import efficientnet_extractor
-from scorescope.probes.features.extractors import (
-    Extractor,
-    classifier_extractor,
-    inception_extractor,
-    pixel_extractor,
-    spatial_readings,
-)
+from scorescope.probes.features.extractors import Extractor, spatial_readings
 from scorescope.probes.features.images import open_images
-from scorescope.probes.features.public_extractors import clip_extractor, dinov2_extractor, timm_extractor
-from scorescope.reports.cli.options import SPACES
+from scorescope.probes.features.named_extractors import named_extractor
 
 
 def named_spaces(
@@ -76,19 +67,7 @@ def _digit_sized(path: Path) -> bool:
 def _extractor(
     name: str, *, files: Mapping[str, Path | None], preprocessing: str, names: Path | None, device: str
 ) -> Extractor:
-    if name == "inception":
-        classes = None if names is None else tuple(load_class_names(names))
-        return inception_extractor(files[name], preprocessing=preprocessing, class_names=classes, device=device)
-    if name == "efficientnet_lite0":
-        return efficientnet_extractor(files[name], device=device)
-    if name in shipped_classifiers():
-        return classifier_extractor(name, device=device)
-    if name == "pixels":
-        return pixel_extractor(8)
-    kind, _, which = name.partition(":")
-    if kind in ("dinov2", "clip"):
-        make = dinov2_extractor if kind == "dinov2" else clip_extractor
-        return make(which, device=device) if which else make(device=device)
-    if kind == "timm" and which:
-        return timm_extractor(which, device=device)
-    raise InputError("features", found=repr(name), expected=f"one of {SPACES}")
+    classes = load_class_names(names) if names is not None and name == "inception" else None
+    return named_extractor(
+        name, weights=files.get(name), preprocessing=preprocessing, class_names=classes, device=device
+    )

@@ -41,3 +41,10 @@ SPACES = (
     "digits, accessory, subject, inception, efficientnet_lite0, pixels, dinov2[:FOLDER], clip[:FOLDER], or timm:NAME"
 )
 """Feature spaces that `scorescope report fid` knows."""
+
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Make it with so many processes, of one thread each.")
+]
+Dask = Annotated[
+    str, typer.Option("--dask", help="Make it on a Dask cluster: the address of its scheduler, or its scheduler file.")
+]

@@ -20,8 +20,8 @@ import torch
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.threads import threads
 from scorescope.reports.cli.repeatable import request_of, run
-from scorescope.reports.cli.threads import threads
 from scorescope.reports.page.requests import Request
 from scorescope.reports.studies.differences import changed_facts, changed_inputs, changed_tables
 from scorescope.reports.studies.made import MadeReport, read_made

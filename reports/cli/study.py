@@ -4,7 +4,13 @@ outcome = run_study("study.toml")        # or a `Study`
 outcome.table                            # one row a (subject, report, setting, quantity)
 """
 
+import contextlib
+import io
 import shutil
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +20,9 @@ import pandas as pd
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.threads import threads
 from scorescope.data.written_files import read_json, write_json
+from scorescope.probes.work.executors import as_they_end, lost
 from scorescope.reports.cli.endings import this_command
 from scorescope.reports.cli.repeatable import run
 from scorescope.reports.cli.study_file import Part, Study, read_study
@@ -53,7 +61,7 @@ class StudyOutcome:
 
 
 @checked
-def run_study(study: Study | Path | str) -> StudyOutcome:
+def run_study(study: Study | Path | str, *, executor: Executor | None = None) -> StudyOutcome:
     """Make every report that is not there as it is asked for, then the page; one that fails is named, and others go on.
 
     A report is there if it is complete, its files are as they were written, and it was asked for the same, of files
@@ -65,6 +73,9 @@ def run_study(study: Study | Path | str) -> StudyOutcome:
     ----------
     study : Study or path
         A path is read by `read_study`.
+    executor : Executor, optional
+        Who makes the reports, several at once: anything with the interface of `concurrent.futures` whose workers are
+        processes, see `probes.work`. Each is then made with one thread.
 
     Raises
     ------
@@ -83,8 +94,9 @@ def run_study(study: Study | Path | str) -> StudyOutcome:
     }
     with ReportWriter(study.out, name="study", title=title, question=question, **how) as page:
         try:
+            errors = {} if executor is None else _made_by(executor, parts, study.out)
             for part in parts:
-                makings.append(_making(part, study.out, kept))
+                makings.append(_making(part, study.out, kept, errors))
                 if makings[-1].error:
                     page.fail(part.name, makings[-1].error)
         finally:
@@ -99,10 +111,31 @@ def _title(one: Making) -> str:
     return f"{one.report} of {one.name}"
 
 
-def _making(part: Part, out: Path, kept: list[str]) -> Making:
+def _made_by(executor: Executor, parts: Sequence[Part], out: Path) -> dict[str, str]:
+    """Reports that were not there, made by workers: by name, why one could not be made, or nothing."""
+    missing = {(out / part.name).absolute(): part for part in parts if not _is_made(part.request, out / part.name)}
+    calls = deque((make_alone, part.request, folder, sys.argv) for folder, part in missing.items())
+    errors = {}
+    for (_, _, folder, _), future in as_they_end(executor, calls):
+        name, lost_by = missing[folder].name, future.exception()
+        errors[name] = lost(lost_by) if lost_by else future.result()
+        say(f"{name}: {errors[name] or 'made'}", err=True)
+    return errors
+
+
+def make_alone(request: Request, folder: Path, words: Sequence[str]) -> str:
+    """What a worker does: make a report with one thread and without bars; why it could not be made, or nothing."""
+    sys.argv = list(words)  # for the manifest
+    with threads(1), contextlib.redirect_stderr(io.StringIO()):  # bars of several would overwrite each other
+        return _make(request, folder)
+
+
+def _making(part: Part, out: Path, kept: list[str], errors: Mapping[str, str]) -> Making:
     """One report, made if it is not there."""
     folder, error = out / part.name, ""
-    if _is_made(part.request, folder):
+    if part.name in errors:
+        error = errors[part.name]
+    elif _is_made(part.request, folder):
         kept.append(part.name)
         left = "".join(f"; what {name} imports and reads is not compared" for name in part.request.factories())
         say(f"{part.name}: made already{left}", err=True)

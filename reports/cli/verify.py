@@ -14,12 +14,13 @@ from scorescope.data.errors import InputError
 from scorescope.data.written_files import IntegrityWarning, check_seal, read_json
 from scorescope.probes.approximations.storage import FORMAT as APPROXIMATION
 from scorescope.probes.approximations.storage import load_approximation
-from scorescope.probes.experiments.sweep import is_setting, read_setting
+from scorescope.probes.experiments.sweep_store import is_setting, read_setting
 from scorescope.probes.features.moments import read_moments
 from scorescope.probes.recording.reading import read
 from scorescope.probes.recording.reading import verify as verify_trace
 from scorescope.probes.recording.store import FORMAT, MANIFEST, STEPS
 from scorescope.probes.sites.direction import Direction
+from scorescope.probes.work.chunks import MADE, check
 
 _READERS: dict[str, Callable[[Path], Any]] = {
     "setting of a sweep": read_setting,
@@ -60,6 +61,9 @@ def _folder(path: Path) -> Iterator[Finding]:
     if (path / STEPS).is_file():
         yield from _trace(path)
         return
+    if (path / MADE).is_file():
+        yield from _chunk(path)
+        return
     facts: dict[str, Any] = {}
     if (path / MANIFEST).is_file():
         try:
@@ -85,6 +89,14 @@ def _trace(path: Path) -> Iterator[Finding]:
     yield from (Finding(path, f"trace, {problem}", is_sound=False) for problem in problems)
     if not problems:
         yield Finding(path, ", ".join(["trace", "sound", contents.status, *contents.unfinished()]))
+
+
+def _chunk(path: Path) -> Iterator[Finding]:
+    try:
+        _quietly(check, path)
+        yield Finding(path, "chunk of work, sound")
+    except InputError as error:
+        yield Finding(path, f"chunk of work, {error}", is_sound=False)
 
 
 def _report(path: Path, facts: Mapping[str, Any]) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import pickle
 import tarfile
 import zipfile
@@ -20,6 +21,7 @@ from scorescope.data.attribute_scorer import AttributeScorer, ScorerConfig, load
 from scorescope.data.checkpoints import load_denoiser, save_denoiser
 from scorescope.data.classifiers import Classifier, ClassifierConfig, load_classifier, save_classifier
 from scorescope.data.unet import EDMDenoiser, UNetConfig
+from scorescope.data.written_files import write_json
 from scorescope.probes import CFG, Direction, Trace, record, sweep
 from scorescope.probes.approximations import (
     Gaussian,
@@ -43,6 +45,8 @@ from scorescope.probes.features import (
 from scorescope.probes.features.inception_weights import load_inception
 from scorescope.probes.models import find_snapshots, posthoc_ema
 from scorescope.probes.recording.reading import verify
+from scorescope.probes.work import Chunk, execute, finished, plan_work, read_spec
+from scorescope.probes.work.chunks import check
 from scorescope.reports.fid import folder_study
 from tests.fuzz import damage
 from tests.oracles import random_pair
@@ -266,6 +270,37 @@ def _make_sweep(folder: Path) -> Path:
     return folder
 
 
+WORK = Chunk("tests.probes.work.jobs:numbers", {"stream": 1}, range(3))
+
+
+def _chunk(folder: Path) -> Path:
+    execute([WORK], folder, progress=False)
+    return folder
+
+
+def _in_chunk(path: Path, rng: Random) -> None:
+    """Damage what a chunk says of itself, and give that a hash that is right."""
+    said = path / "chunks" / WORK.name / "chunk.json"
+    content = damage.damage_json({k: v for k, v in json.loads(said.read_text()).items() if k != "seal"}, rng)
+    write_json(said, content if isinstance(content, dict) else {})
+
+
+def _read_chunk(path: Path) -> None:
+    """As those do who go on with some work, and those who verify it."""
+    list(finished([WORK], path))
+    check(path / "chunks" / WORK.name)
+
+
+def _spec() -> bytes:
+    rules = {"CFG": {"class": "CFG", "weight": 1.0}, "in": {"class": "Interval", "rule": {"class": "APG", "weight": 2}}}
+    return json.dumps(
+        {
+            "kind": "sweep", "model": "digits", "rules": rules, "weights": [1.0, 2.0], "seeds": [0, 4], "size": 2,
+            "sigmas": [1.0, 0.5], "solver": {"class": "Heun", "churn": 2.0}, "record": {"band_edges": [0.1, 0.2]},
+        }
+    ).encode()  # fmt: skip
+
+
 def _study(folder: Path) -> Path:
     for name in ("a.png", "b.png", "c.png"):
         (folder / name).write_bytes(_encoded("png"))
@@ -331,6 +366,8 @@ KINDS = (
         "EMA snapshots", _snapshots, lambda path: posthoc_ema(find_snapshots(path), 0.07, at_most=1),
         damage.one_file(damage.in_safetensors, ".safetensors"),
     ),
+    Kind("chunk of work", _chunk, _read_chunk, _in_chunk),
+    Kind("sweep to make", _written("spec.json", _spec), lambda path: plan_work(read_spec(path)), damage.in_json),
     Kind("labels", _study, _read_study),
     Kind("class names", _written("names.txt", _class_names), load_class_names),
     Kind(

@@ -12,9 +12,9 @@ import threadpoolctl
 import torch
 
 from scorescope.data import InputError
+from scorescope.data.threads import threads
 from scorescope.reports.cli import all_reports, reruns
 from scorescope.reports.cli import commands as cli
-from scorescope.reports.cli.threads import threads
 
 
 def run(monkeypatch, *arguments):

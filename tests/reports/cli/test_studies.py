@@ -2,6 +2,7 @@
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from scorescope.reports.cli import commands as cli
 from scorescope.reports.cli.repeatable import COMMANDS, options_of
 from scorescope.reports.page import ReportTable, ReportWriter, Section
 from scorescope.reports.page.requests import recorded
-from scorescope.reports.studies import read_made
+from scorescope.reports.studies import changed_tables, read_made
 
 MODULE = """
 class Net:
@@ -122,6 +123,32 @@ def test_what_is_made_is_not_made_again(folder, made):
     (folder / "s/b/guidance/tables/sweep.csv").write_text("damaged")
     assert run_study(Study(folder / "s", subjects, reports)).kept == ["a/guidance"] and len(made) == 3
     assert not run_study(Study(folder / "s", subjects, {"guidance": {"count": 5}})).kept and len(made) == 5
+
+
+def test_workers_make_what_is_missing(folder, made):
+    subjects, reports = {"a": "digits", "b": "digits_weak"}, {"guidance": {"count": 4}}
+    expected = run_study(Study(folder / "s", subjects, reports)).table
+    with ThreadPoolExecutor(1) as executor:  # of this process, where the report is a stand-in
+        first = run_study(Study(folder / "t", subjects, reports), executor=executor)
+        (folder / "t/b/guidance/tables/sweep.csv").write_text("damaged")
+        again = run_study(Study(folder / "t", subjects, reports), executor=executor)
+    assert len(made) == 2 + 2 + 1 and not first.kept and again.kept == ["a/guidance"]
+    pd.testing.assert_frame_equal(first.table, expected)
+    pd.testing.assert_frame_equal(again.table, expected)
+
+
+@pytest.mark.slow
+def test_processes_make_the_same_study(folder, monkeypatch, capsys):
+    for name in ("here", "there"):
+        (folder / f"{name}.toml").write_text(f'out = "{name}"\n{STUDY}')
+    assert run(monkeypatch, "study", folder / "here.toml") == 1
+    assert run(monkeypatch, "study", folder / "there.toml", "--workers", 2) == 1
+    assert "broken/guidance: InputError: denoiser: found 'tiny_nets:nothing'" in capsys.readouterr().err
+    for name in ("first", "second"):
+        here, there = (read_made(folder / place / name / "guidance") for place in ("here", "there"))
+        manifest = json.loads((folder / "there" / name / "guidance/manifest.json").read_text())
+        assert manifest["command"].endswith("there.toml --workers 2")
+        assert changed_tables(here, there).empty
 
 
 def test_a_kill_after_recordings_were_cleared_leaves_the_request_that_they_are_of(folder, monkeypatch):

@@ -27,7 +27,7 @@ from scorescope.probes.approximations import (
     load_approximation,
     save_approximation,
 )
-from scorescope.probes.experiments.sweep import read_setting
+from scorescope.probes.experiments.sweep_store import read_setting
 from scorescope.probes.features import Moments, read_moments, write_moments
 from scorescope.probes.sites import Direction
 from scorescope.reports.cli.commands import app

@@ -1,4 +1,4 @@
-"""How many threads a report is made with: sums over other numbers of them differ in their last digits.
+"""How many threads something is computed with: sums over other numbers of them differ in their last digits.
 
 with threads(1):
     build(out)
