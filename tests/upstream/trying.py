@@ -1,0 +1,89 @@
+"""One pipeline class: built in each way that is known, until one can be run."""
+
+import functools
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from tests import pipelines
+from tests.upstream.fixtures import Fixtures, arguments_of
+from tests.upstream.rows import UNBUILT, Row, _said, examine
+from tests.upstream.stand_ins import stand_ins
+
+SECONDS = 60  # that building and running one may take
+
+
+class TooLong(BaseException):
+    """A pipeline took more than `SECONDS`."""
+
+
+def try_class(name: str, kind: type, fixtures: Fixtures) -> Row:
+    """The row of a class: of the first tiny pipeline that runs, else why none does."""
+    row = Row(name, UNBUILT, "no test of diffusers builds it")
+    for built_by, build in _ways(name, fixtures):
+        try:
+            row = _within_time(lambda: _try(name, build, built_by))  # noqa: B023
+        except TooLong:
+            row = Row(name, UNBUILT, f"more than {SECONDS} s", built_by=built_by)
+        if row.state != UNBUILT:
+            break
+    return row
+
+
+def _ways(name: str, fixtures: Fixtures) -> Iterator[tuple[str, Callable[[], Any]]]:
+    for case, made in fixtures.of(name):
+        yield f"diffusers: {case}", functools.partial(_of_test, made)
+    for key in _ours().get(name, ()):
+        yield f"tests/pipelines.py: {key}", functools.partial(_of_ours, key)
+
+
+def _of_test(case: Any) -> tuple[Any, Callable[[], Any]]:
+    torch.manual_seed(0)
+    pipe = case.pipeline_class(**case.get_dummy_components())
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, lambda: arguments_of(case)
+
+
+def _of_ours(key: str) -> tuple[Any, Callable[[], Any]]:
+    build = OWN[key]
+    return build()[0], lambda: build()[1]
+
+
+OWN: dict[str, Callable[[], Any]] = {**pipelines.PIPELINES, **pipelines.ODD, "animatediff": pipelines.animatediff}
+
+
+@functools.cache
+def _ours() -> dict[str, list[str]]:
+    """Names of our own tiny pipelines by class."""
+    found: dict[str, list[str]] = {}
+    for key, build in OWN.items():
+        found.setdefault(type(build()[0]).__name__, []).append(key)
+    return found
+
+
+def _try(name: str, build: Callable[[], Any], built_by: str) -> Row:
+    with stand_ins():
+        try:
+            pipe, arguments = build()
+            arguments()
+        except Exception as error:
+            return Row(name, UNBUILT, _said(error), built_by=built_by)
+        return examine(name, pipe, arguments, built_by)
+
+
+def _within_time(work: Callable[[], Row]) -> Row:
+    def too_long(*_: Any) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        return work()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
