@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import itertools
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -45,12 +46,14 @@ class Fixtures:
             if name not in sys.modules and importlib.util.find_spec(name) is None:
                 sys.modules[name] = mock.MagicMock(name=name)
         for place, checkout in enumerate(checkouts):
-            self._read(checkout / "tests", f"diffusers_tests_{place}")  # `tests` is our own
+            self._read(checkout / "tests", f"diffusers_tests_{place}")
 
     def _read(self, root: Path, package: str) -> None:
-        """Import the tests of a checkout as a package of that name."""
+        """Import the tests of a checkout as a package of another name, since `tests` is our own."""
         sys.modules[package] = ModuleType(package)
         sys.modules[package].__path__ = [str(root)]
+        common = "pipelines.test_pipelines_common"  # by its full name in a few tests
+        sys.modules[f"tests.{common}"] = importlib.import_module(f"{package}.{common}")
         for file in sorted((root / "pipelines").rglob("test_*.py")):
             name = ".".join((package, *file.relative_to(root).with_suffix("").parts))
             try:
@@ -73,14 +76,23 @@ class Fixtures:
                 shipped = next(one for one in pipeline.__mro__ if one.__module__.startswith("diffusers."))
                 yield shipped.__name__, kind
 
-    def of(self, name: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-        """Name, builder of the pipeline and builder of its arguments, for each way in which it is built."""
+    def of(self, name: str) -> Iterator[tuple[str, Any]]:
+        """Name and test case of each way in which a class is built."""
         seen = set()
         for kind in self.by_class.get(name, []):
             key = (kind.get_dummy_components, kind.get_dummy_inputs)
             if key not in seen:
                 seen.add(key)
                 yield kind.__name__, kind()
+
+    def beside(self, kind: type) -> Iterator[tuple[str, Any]]:
+        """The same for a class of the same folder that has all parts of one that none builds."""
+        folder, wanted = kind.__module__.rpartition(".")[0], set(inspect.signature(kind.__init__).parameters)
+        for name in self.by_class:
+            other = getattr(diffusers, name, kind)
+            if other is not kind and other.__module__.rpartition(".")[0] == folder:
+                if wanted <= set(inspect.signature(other.__init__).parameters):
+                    yield from itertools.islice(self.of(name), 1)
 
 
 def arguments_of(case: Any) -> dict[str, Any]:
