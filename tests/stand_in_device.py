@@ -114,7 +114,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], waits: Counter[str] | Non
     if away and packet not in _MIXES and any(one.ndim for one in given if not isinstance(one, Away)):
         kinds = [f"{one.device} {tuple(one.shape)}" for one in given]
         raise RuntimeError(f"Expected all tensors to be on the same device, but {func} got {', '.join(kinds)}")
-    masked = packet in _MIXES and any(one.dtype == torch.bool for one in tree_leaves(args[1:2]) if isinstance(one, Away))
+    masked = packet in _MIXES and any(
+        one.dtype == torch.bool for one in tree_leaves(args[1:2]) if isinstance(one, Away)
+    )
     if away and waits is not None and (packet in _WAITS or to_here or (masked and packet is not _aten.copy_)):
         waits[f"{packet.__name__} {_caller()}"] += 1
     makes_away = target is not None and torch.device(target).type == NAME.type

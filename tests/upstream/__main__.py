@@ -17,9 +17,9 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before diffusers is imported: a test that wants to download is an error
 
-from tests.upstream.fixtures import Fixtures, pipeline_classes  # noqa: E402
-from tests.upstream.table import TABLE, changes, counts, read, write  # noqa: E402
-from tests.upstream.trying import try_class  # noqa: E402
+from tests.upstream.fixtures import Fixtures, pipeline_classes
+from tests.upstream.table import TABLE, changes, counts, read, write
+from tests.upstream.trying import try_class
 
 
 def main() -> None:
@@ -36,7 +36,10 @@ def main() -> None:
         start = time.perf_counter()
         found[name] = row = try_class(name, kind, fixtures)
         gc.collect()
-        print(f"{name}: {row.state}{', ' * bool(row.reason)}{row.reason} ({time.perf_counter() - start:.1f} s)", flush=True)
+        print(
+            f"{name}: {row.state}{', ' * bool(row.reason)}{row.reason} ({time.perf_counter() - start:.1f} s)",
+            flush=True,
+        )
     print(counts(found))
     told = changes({name: row for name, row in stored.items() if not asked.only or name in asked.only}, found)
     print("\n".join(told) or f"as {TABLE.name} has it")

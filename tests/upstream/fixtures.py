@@ -19,13 +19,14 @@ _ONLY_OF_TESTS = ("parameterized", "requests_mock")  # what their tests import a
 
 def pipeline_classes() -> dict[str, type]:
     """Every pipeline class of the installed diffusers that it exports and can import, by name."""
+    base = diffusers.DiffusionPipeline
     names = [name for name in dir(diffusers) if "Pipeline" in name and not name.startswith(("Auto", "Modular", "Onnx"))]
     found = {name: getattr(diffusers, name) for name in names}
     return {
         name: kind
         for name, kind in sorted(found.items())
-        if inspect.isclass(kind) and issubclass(kind, diffusers.DiffusionPipeline) and kind is not diffusers.DiffusionPipeline
-    }  # fmt: skip
+        if inspect.isclass(kind) and issubclass(kind, base) and kind is not base
+    }
 
 
 class Fixtures:
@@ -72,7 +73,9 @@ class Fixtures:
             if not inspect.isclass(kind) or kind.__module__ != module.__name__:
                 continue
             pipeline = inspect.getattr_static(kind, "pipeline_class", None)
-            if inspect.isclass(pipeline) and all(hasattr(kind, f"get_dummy_{part}") for part in ("components", "inputs")):
+            if inspect.isclass(pipeline) and all(
+                hasattr(kind, f"get_dummy_{part}") for part in ("components", "inputs")
+            ):
                 shipped = next(one for one in pipeline.__mro__ if one.__module__.startswith("diffusers."))
                 yield shipped.__name__, kind
 
@@ -90,9 +93,10 @@ class Fixtures:
         folder, wanted = kind.__module__.rpartition(".")[0], set(inspect.signature(kind.__init__).parameters)
         for name in self.by_class:
             other = getattr(diffusers, name, kind)
-            if other is not kind and other.__module__.rpartition(".")[0] == folder:
-                if wanted <= set(inspect.signature(other.__init__).parameters):
-                    yield from itertools.islice(self.of(name), 1)
+            if other is kind or other.__module__.rpartition(".")[0] != folder:
+                continue
+            if wanted <= set(inspect.signature(other.__init__).parameters):
+                yield from itertools.islice(self.of(name), 1)
 
 
 def arguments_of(case: Any) -> dict[str, Any]:

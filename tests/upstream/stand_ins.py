@@ -123,7 +123,9 @@ def _siglip() -> Any:
 def _gemma3() -> Any:
     text = _SMALL | {"num_key_value_heads": 2, "vocab_size": 152064, "head_dim": 8, "sliding_window": 8}
     vision = _SMALL | {"image_size": 28, "patch_size": 14}
-    return transformers.Gemma3ForConditionalGeneration(transformers.Gemma3Config(text_config=text, vision_config=vision))
+    return transformers.Gemma3ForConditionalGeneration(
+        transformers.Gemma3Config(text_config=text, vision_config=vision)
+    )
 
 
 _SMALL = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -145,7 +147,13 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 def _tokenizer(cls: type, name: Any, *_: Any, **options: Any) -> Any:
     kind = f"{cls.__name__} {name}".lower()
-    return clip(**options) if "clip" in kind else t5(**options) if "t5" in kind else letters(qwen="qwen" in kind, **options)
+    return (
+        clip(**options)
+        if "clip" in kind
+        else t5(**options)
+        if "t5" in kind
+        else letters(qwen="qwen" in kind, **options)
+    )
 
 
 def _config(cls: type, name: Any, *_: Any, **__: Any) -> Any:
@@ -185,15 +193,15 @@ def wrap_vocabularies(pipe: Any) -> None:
 def stand_ins() -> Iterator[None]:
     """`from_pretrained` makes what it can, and says so where it cannot."""
     import diffusers
-    from transformers.image_processing_base import ImageProcessingMixin
     from transformers.feature_extraction_utils import FeatureExtractionMixin
+    from transformers.image_processing_base import ImageProcessingMixin
 
     made = {
         transformers.PreTrainedTokenizerBase: _tokenizer, transformers.AutoTokenizer: _tokenizer,
         transformers.PreTrainedConfig: _config, transformers.AutoConfig: _config,
         transformers.PreTrainedModel: _model, transformers.ProcessorMixin: _processor,
-        transformers.AutoProcessor: _processor, ImageProcessingMixin: _image_processor, FeatureExtractionMixin: _nothing,
-        diffusers.DiffusionPipeline: _nothing, diffusers.ModelMixin: _nothing,
+        transformers.AutoProcessor: _processor, ImageProcessingMixin: _image_processor,
+        FeatureExtractionMixin: _nothing, diffusers.DiffusionPipeline: _nothing, diffusers.ModelMixin: _nothing,
     }  # fmt: skip
     with ExitStack() as stack:
         for kind, make in made.items():

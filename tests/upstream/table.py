@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 from tests.upstream.rows import STATES, Row
@@ -31,7 +31,9 @@ def changes(stored: Mapping[str, Row], found: Mapping[str, Row]) -> list[str]:
     told = [f"{name}: gone" for name in sorted(stored.keys() - found.keys())]
     told += [f"{name}: new, {found[name].state}" for name in sorted(found.keys() - stored.keys())]
     for name in sorted(stored.keys() & found.keys()):
-        before, after = (dict(zip(_COLUMNS, row.line().split("\t"), strict=True)) for row in (stored[name], found[name]))
+        before, after = (
+            dict(zip(_COLUMNS, row.line().split("\t"), strict=True)) for row in (stored[name], found[name])
+        )
         told += [f"{name}: {key} {before[key]!r} -> {after[key]!r}" for key in _COLUMNS if before[key] != after[key]]
     return told
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests import pipelines
 from tests.upstream.fixtures import Fixtures, arguments_of
-from tests.upstream.rows import UNBUILT, Row, said, examine
+from tests.upstream.rows import UNBUILT, Row, examine, said
 from tests.upstream.stand_ins import stand_ins, wrap_vocabularies
 
 SECONDS = 40  # of the processor, that building and running one may take

@@ -1,14 +1,16 @@
-"""What waits for an accelerator, played by the host: so much a run, or a step where a step has to be proved, no more."""
+"""What waits for an accelerator, played by the host: a few times a run, and once a step where it has to be proved."""
+
+import functools
 
 import numpy as np
 import pytest
 import torch
+from tests.pipelines import flux_true, sd15
+from tests.stand_in_device import NAME, StandIn
 
 from scorescope.data.checkpoints import load_denoiser
 from scorescope.probes import APG, CFG, AdaptiveGuidance, Intervention, Recording, guide, intervene, record, sample
 from scorescope.probes.sampling import Euler, Heun
-from tests.pipelines import flux_true, sd15
-from tests.stand_in_device import NAME, StandIn
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -20,7 +22,9 @@ def moved(build, steps):
         if isinstance(part, torch.nn.Module):
             part.to(NAME)
     arguments["num_inference_steps"] = steps
-    return pipe, {name: value.to(NAME) if isinstance(value, torch.Tensor) else value for name, value in arguments.items()}
+    return pipe, {
+        name: value.to(NAME) if isinstance(value, torch.Tensor) else value for name, value in arguments.items()
+    }
 
 
 def with_steps(block, build=sd15):
@@ -30,7 +34,7 @@ def with_steps(block, build=sd15):
         with StandIn() as device:
             pipe, arguments = moved(build, steps)
             device.waits.clear()
-            found.append((device, block(pipe, lambda: pipe(**arguments))))
+            found.append((device, block(pipe, functools.partial(pipe, **arguments))))
     (four, _), (eight, kept) = found
     return four.ours(), eight.ours(), kept
 
@@ -52,11 +56,18 @@ def test_a_recorded_run_waits_for_its_noise_levels_and_for_its_numbers(build, ke
     with record(pipe) as here:
         pipe(**arguments | {"num_inference_steps": 8})
     assert set(trace.scalars["rule"]) == {"cfg"}
-    for name in ("sigma", "cond_sq", "update_sq", "weight"):  # other kernels round otherwise, and updates are differences
+    for name in (
+        "sigma",
+        "cond_sq",
+        "update_sq",
+        "weight",
+    ):  # other kernels round otherwise, and updates are differences
         np.testing.assert_allclose(trace.scalars[name], here.scalars[name], rtol=1e-3)
 
 
-@pytest.mark.parametrize("rule", [CFG(5.0), APG(5.0), AdaptiveGuidance(CFG(5.0), 0.99)], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize(
+    "rule", [CFG(5.0), APG(5.0), AdaptiveGuidance(CFG(5.0), 0.99)], ids=lambda rule: type(rule).__name__
+)
 def test_a_guided_step_waits_once_for_its_proof(rule):
     def guided(pipe, run):
         with guide(pipe, rule):
@@ -88,7 +99,7 @@ def test_a_step_of_our_sampler_does_not_wait(solver, recorded):
             options = {"record": Recording()} if recorded else {}
             run = sample(
                 denoiser, seeds=range(2), condition=torch.tensor([1, 2]), rule=CFG(3.0), solver=solver,
-                sigmas=np.geomspace(20.0, 0.1, steps).tolist() + [0.0], device=NAME, progress=False,
+                sigmas=[*np.geomspace(20.0, 0.1, steps).tolist(), 0.0], device=NAME, progress=False,
                 **options,
             )  # fmt: skip
             waits.append(device.ours())
