@@ -36,6 +36,8 @@ def main() -> None:
         start = time.perf_counter()
         found[name] = row = try_class(name, kind, fixtures)
         gc.collect()
+        if asked.write:  # as far as it has come
+            write(TABLE, stored | found)
         print(
             f"{name}: {row.state}{', ' * bool(row.reason)}{row.reason} ({time.perf_counter() - start:.1f} s)",
             flush=True,

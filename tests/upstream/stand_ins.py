@@ -211,7 +211,7 @@ def stand_ins() -> Iterator[None]:
 
 
 def _libraries() -> None:
-    """What pipelines take from ftfy and torchvision, where these are not installed."""
+    """What pipelines take from ftfy and torchvision, where these are not installed; and images small."""
     resized = SimpleNamespace(resize=lambda image, size, interpolation: nn.functional.interpolate(image, size))
     transforms = SimpleNamespace(functional=resized, InterpolationMode=SimpleNamespace(NEAREST="nearest"))
     for name, module in list(sys.modules.items()):
@@ -219,3 +219,6 @@ def _libraries() -> None:
             vars(module).setdefault("ftfy", SimpleNamespace(fix_text=str))
         if name.startswith("diffusers.models") and "is_torchvision_available" in vars(module):
             vars(module).setdefault("transforms", transforms)
+        for size in ("VAE_IMAGE_SIZE", "CONDITION_IMAGE_SIZE"):  # pixels to which a pipeline brings its images
+            if name.startswith("diffusers.pipelines") and size in vars(module):
+                setattr(module, size, 56 * 56)
