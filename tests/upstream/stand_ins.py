@@ -219,6 +219,6 @@ def _libraries() -> None:
             vars(module).setdefault("ftfy", SimpleNamespace(fix_text=str))
         if name.startswith("diffusers.models") and "is_torchvision_available" in vars(module):
             vars(module).setdefault("transforms", transforms)
-        for size in ("VAE_IMAGE_SIZE", "CONDITION_IMAGE_SIZE"):  # pixels to which a pipeline brings its images
-            if name.startswith("diffusers.pipelines") and size in vars(module):
-                setattr(module, size, 56 * 56)
+        if name.startswith("diffusers.pipelines") and "calculate_dimensions" in vars(module):
+            small = module.calculate_dimensions(64 * 64, 1.0)  # in place of the megapixel to which images are brought
+            vars(module)["calculate_dimensions"] = lambda *_, small=small: small
