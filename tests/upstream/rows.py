@@ -14,6 +14,7 @@ from scorescope.probes import record
 from scorescope.probes.pipelines.find import denoisers
 
 SHOWN, PARTLY, REFUSED, UNBUILT = "shown", "in part", "refused", "not built"
+_HOW = "how the branches make the prediction is not proved"
 STATES = (SHOWN, PARTLY, REFUSED, UNBUILT)
 
 
@@ -107,7 +108,7 @@ def _run(pipe: Any, arguments: Callable[[], Mapping[str, Any]]) -> Any:
     torch.manual_seed(0)
     np.random.seed(0)
     given = dict(arguments())
-    if given.get("prompt", "") == given.get("negative_prompt"):
+    if given.get("prompt") is not None and given["prompt"] == given.get("negative_prompt"):
         given["prompt"] = "a lighthouse"
     if "num_inference_steps" in given and "strength" not in given:
         given["num_inference_steps"] = 2
@@ -142,7 +143,8 @@ def _judged(trace: Any) -> tuple[str, str]:
         return PARTLY, f"{trace.status}, {len(table)} steps"
     lacks = [note for note in table["note"].unique() if note] if table["sigma"].isna().any() else []
     unknown = table["rule"].isin(("unknown", "equal")) | (table["rule"].ne("none") & table["missing"].ne(""))
-    lacks += [f"{rule}: {why}" for rule, why in table.loc[unknown, ["rule", "missing"]].drop_duplicates().values]
+    found = table.loc[unknown, ["rule", "missing"]].drop_duplicates()
+    lacks += [f"{rule}: {why or _HOW}" for rule, why in found.itertuples(index=False)]
     return (PARTLY, "; ".join(lacks)) if lacks else (SHOWN, "")
 
 
