@@ -6,7 +6,7 @@ OUT ?= report
 # one worker a core with one thread each: several threads a worker would only wait for each other
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
-.PHONY: setup report gallery docs notebooks lab test test-slow lint types bench map clean
+.PHONY: setup report gallery docs notebooks lab test test-slow lint types bench bench-gpu map clean
 
 # torch goes first and alone: its pin must be settled before another package asks for a torch of its own
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -55,6 +55,11 @@ types: setup build/types/scorescope
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
+
+# on a CUDA device; one line where there is none
+bench-gpu: setup
+	$(BIN)/python -m tests.benchmarks gpu
+	$(BIN)/python -m pytest -q -m cuda tests
 
 map: setup
 	$(BIN)/python -m tests.house_map

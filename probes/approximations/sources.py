@@ -84,11 +84,11 @@ class Batches:
         return int(np.prod(self.shape))
 
     def rows(self, dtype: torch.dtype) -> Iterator[Tensor]:
-        """Pass over the data: (batch, d) in `dtype`."""
+        """Pass over the data: (batch, d) in `dtype`, on the host, where fits are made."""
         for index, batch in enumerate(self._raw()):
             if not self._checked:
                 self._check(index, batch)
-            yield batch.reshape(len(batch), -1).to(dtype)
+            yield batch.reshape(len(batch), -1).to("cpu", dtype)
         self._checked = True
 
     def _raw(self) -> Iterator[Tensor]:

@@ -73,7 +73,18 @@ class AdaptiveGuidance(Wrapper):
 
     def inside(self, state: GuidanceState) -> bool:
         """Whether any sample is still guided."""
-        return bool(self.rows(state).any())
+        return self._any_and_all(state)[0]
+
+    def _any_and_all(self, state: GuidanceState) -> list[bool]:
+        """Whether any sample and whether all are still guided: read once a step, as it waits for an accelerator."""
+        if "ag" not in state.memory:
+            return [True, True]
+        known = state.memory.get("ag read")
+        if known is None or known[0] != state.step:
+            rows = self.rows(state)
+            known = state.memory["ag read"] = (state.step, torch.stack([rows.any(), rows.all()]).tolist())
+        found: list[bool] = known[1]
+        return found
 
     def rows(self, state: GuidanceState) -> Tensor:
         """Samples that are still guided."""
@@ -88,9 +99,10 @@ class AdaptiveGuidance(Wrapper):
         rows = self.rows(state)
         if uncond is not None and self._looks(state):
             self._remember(rows, inner_products(cond, uncond, state, *SCORE_PRODUCTS), state)
-        if rows.all():
+        some, every = self._any_and_all(state)
+        if every:
             return self.rule(cond, uncond, state)
-        if not rows.any():
+        if not some:
             return cond
         still = rows.reshape(-1, *(1,) * (cond.ndim - 1))
         guided = self.rule(cond, None if uncond is None else torch.where(still, uncond, cond), state)

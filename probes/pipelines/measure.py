@@ -34,7 +34,9 @@ class Packed:
         self._parts.append(value.detach().double().flatten())
 
     def vector(self, device: torch.device) -> Tensor:
-        """Everything as one float64 vector on `device`."""
+        """Everything as one float64 vector on `device`: copied there once where all of it lies on one."""
+        if len({part.device for part in self._parts}) == 1:
+            return torch.cat(self._parts).to(device)
         empty = torch.empty(0, dtype=torch.float64, device=device)
         return torch.cat([part.to(device) for part in self._parts]) if self._parts else empty
 

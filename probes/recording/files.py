@@ -37,7 +37,7 @@ def write_whole(file: Path, data: bytes) -> None:
             view = view[os.write(descriptor, view) :]
         os.fsync(descriptor)
         os.replace(partial, file)
-    except OSError:
+    except BaseException:
         partial.unlink(missing_ok=True)
         raise
     finally:

@@ -58,7 +58,7 @@ def write(file: Path, arrays: Mapping[str, Tensor]) -> tuple[str, int]:
         if not (_can_be_direct(parts) and _put(partial, parts, _DIRECT)):
             _put(partial, parts, 0)
         os.replace(partial, file)
-    except OSError:
+    except BaseException:
         partial.unlink(missing_ok=True)
         raise
     return _hash(parts), sum(part.nbytes for part in parts)

@@ -33,11 +33,6 @@ def main() -> None:
     writing_cost(steps=48)
     writing_cost(steps=16)  # short enough to stay in what a disk takes at once, where only processor time counts
     resident_memory()
-    if torch.cuda.is_available():
-        device_scalars_cost()
-        device_offload_cost()
-    else:
-        print("no GPU: the benchmarks on an SDXL-sized network are left out")
 
 
 def _heavy_unet() -> Any:
@@ -266,57 +261,6 @@ def resident_memory() -> None:
         f"peak resident memory, branches to disk: {peaks[0]:.0f} MB for 100 steps, {peaks[1]:.0f} MB for 1000, "
         f"ratio {peaks[1] / peaks[0]:.3f} (bound 1.05)"
     )
-
-
-def _sdxl_on_device() -> tuple[nn.Module, Any, dict[str, Any]]:
-    """A network of SDXL's size with random weights in bfloat16, and its inputs at 1024 pixels."""
-    from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
-
-    torch.manual_seed(0)
-    with torch.device("cuda"):
-        unet = UNet2DConditionModel(
-            sample_size=128, in_channels=4, out_channels=4, block_out_channels=(320, 640, 1280), layers_per_block=2,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 10), attention_head_dim=(5, 10, 20), cross_attention_dim=2048,
-            addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
-            use_linear_projection=True,
-        ).to(torch.bfloat16).eval()  # fmt: skip
-        added = {"text_embeds": torch.randn(2, 1280).bfloat16(), "time_ids": torch.ones(2, 6).bfloat16()}
-        condition = {"encoder_hidden_states": torch.randn(2, 77, 2048).bfloat16(), "added_cond_kwargs": added}
-    return unet, EulerDiscreteScheduler(), condition
-
-
-def _device_run(pipe: Any, condition: dict[str, Any], steps: int = 20) -> None:
-    scheduler = pipe.scheduler
-    scheduler.set_timesteps(steps, device="cuda")
-    x = torch.randn(1, 4, 128, 128, device="cuda", dtype=torch.bfloat16) * scheduler.init_noise_sigma
-    with torch.no_grad():
-        for t in scheduler.timesteps:
-            given = scheduler.scale_model_input(torch.cat([x, x]), t)
-            uncond, cond = pipe.unet(given, t, **condition, return_dict=False)[0].chunk(2)
-            x = scheduler.step(uncond + 5.0 * (cond - uncond), t, x, return_dict=False)[0]
-    torch.cuda.synchronize()
-
-
-def _device_cost(title: str, bound: float, **options: Any) -> None:
-    unet, scheduler, condition = _sdxl_on_device()
-    pipe = SimpleNamespace(unet=unet, scheduler=scheduler)
-
-    def ours() -> None:
-        with record(pipe, **options):
-            _device_run(pipe, condition)
-
-    recorded, bare, ratio = side_by_side(ours, lambda: _device_run(pipe, condition))
-    print(f"{title}: {recorded:.3f} s against {bare:.3f} s bare, median ratio of 7 pairs {ratio:.4f} (bound {bound})")
-
-
-def device_scalars_cost() -> None:
-    _device_cost("GPU, scalars, SDXL-sized network at 1024 px", 1.01)
-
-
-def device_offload_cost() -> None:
-    _device_cost("GPU, all branches to pinned host memory", 1.05, keep="branches")
 
 
 if __name__ == "__main__":

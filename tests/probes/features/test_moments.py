@@ -7,6 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scorescope.data.errors import InputError
 from scorescope.probes.features.edm2_references import read_edm2_reference
@@ -36,6 +38,29 @@ def test_merge_is_concatenation_in_any_order():
     a, b, c = (Moments.of(part) for part in (x[:3], x[3:20], x[20:]))
     assert_close(a.merge(b).merge(c), Moments.of(x))
     assert_close(c.merge(a.merge(b)), Moments.of(x))
+
+
+ROWS = st.integers(2, 30)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    first=ROWS, second=ROWS, third=ROWS, width=st.integers(1, 5), shift=st.floats(-1e4, 1e4), seed=st.integers(0, 99)
+)
+def test_merging_is_associative_commutative_and_concatenation(first, second, third, width, shift, seed):
+    """Up to the rounding of float64 sums: n eps |x|^2, which an offset that is taken out twice enlarges."""
+    rng = np.random.default_rng(seed)
+    parts = [rng.normal(size=(n, width)) + shift for n in (first, second, third)]
+    a, b, c = map(Moments.of, parts)
+    whole, limit = Moments.of(np.concatenate(parts)), 1e-13 * (1 + shift**2)
+    for found in (a.merge(b).merge(c), a.merge(b.merge(c)), c.merge(b).merge(a)):
+        assert found.n == whole.n
+        np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(found.covariance, whole.covariance, rtol=1e-9, atol=limit)
+    running = RunningMoments()
+    for part in parts:
+        running.add(part)
+    np.testing.assert_allclose(running.result().covariance, whole.covariance, rtol=1e-9, atol=limit)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 50])
