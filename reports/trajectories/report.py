@@ -38,8 +38,8 @@ METHODS: dict[str, Keys] = {
     "end_errors": ["karras2022elucidating", "lu2022dpmpp", "sabour2024align"],
     "schedules": ["karras2022elucidating", "sabour2024align", "tong2024learning"],
     "step_damages": ["liu2024timestep"],
-    "path_numbers": ["liu2022flow"],
-    "variance_bias": ["ning2023elucidating"],
+    "path_numbers": ["liu2023flow"],
+    "variance_bias": ["ning2024elucidating"],
     "affinity": ["go2023addressing"],
 }
 LEAST = 8  # seeds: fewer have no intervals

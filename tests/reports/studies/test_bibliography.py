@@ -19,6 +19,7 @@ from scorescope.reports.page.methods import noting
 from scorescope.reports.page.pages import Outcome, ReportTable, Section, write_report
 from scorescope.reports.studies import bibtex
 from scorescope.reports.studies.bibliography import entries
+from scorescope.reports.trajectories import report as trajectories
 
 NOTED = {
     "ends": ["wang2024unreasonable"],
@@ -71,7 +72,7 @@ def test_a_report_without_methods_has_no_entries_and_one_that_does_not_say_is_re
 
 
 def test_every_method_that_reports_note_has_an_entry_and_every_entry_is_noted_somewhere() -> None:
-    static = [gaussian.METHODS, fid.METHODS, directions.METHODS]
+    static = [gaussian.METHODS, fid.METHODS, directions.METHODS, trajectories.METHODS]
     noted = {key for methods in static for found in methods.values() if not callable(found) for key in found}
     noted |= {*fid.METRICS.values(), *fid.NETWORKS.values(), *OF_RULES.values(), *SPLIT, *CORRECTED}
     noted |= {key for entry in catalogue().values() for key in entry.cites}
