@@ -2,7 +2,13 @@
 
 import pandas as pd
 
-from scorescope.analysis.trajectories import end_errors, solver_errors, tuned_schedule
+from scorescope.analysis.trajectories import (
+    cheapest_levels,
+    end_errors,
+    pairwise_costs,
+    solver_errors,
+    tuned_schedule,
+)
 from scorescope.probes.sampling import Heun, Solver
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 from scorescope.reports.trajectories import figures, findings, readings
@@ -87,11 +93,22 @@ def calls_section(study: Study) -> Section:
     )  # fmt: skip
 
 
+def _cheapest(study: Study) -> list[float]:
+    """The levels of a grid twice as fine whose steps cost Euler the least at the end; multistep solvers gain too."""
+    grid, few = study.grid(2 * TUNED_CALLS), study.seeds[:32]
+    costs = pairwise_costs(
+        study.denoiser, study.start(few), grid, condition=study.condition(len(few)), progress=study.progress
+    )
+    return cheapest_levels(costs, grid, TUNED_CALLS)
+
+
 def schedule_section(study: Study) -> Section:
     """Levels tuned through the sampler, judged on other seeds."""
     solver, known = SOLVERS[MAIN], study.schedules(TUNED_CALLS)
     how = {"condition": study.condition(len(study.seeds)), "reference": study.exact}
     start = study.start(study.seeds)
+    if not study.quick:
+        known["cheapest for Euler"] = _cheapest(study)
     ended = end_errors(study.denoiser, start, {(MAIN, name): (solver, sigmas) for name, sigmas in known.items()}, **how)
     best = str(readings.largest(ended, -ended["mean"])["schedule"])
     found = tuned_schedule(

@@ -40,7 +40,7 @@ FINE_STEPS = 60
 FULL_LIMIT = 2048  # values of a sample up to which a full covariance is fitted
 BITS = 4  # of the weights of a network that stands in for the model in one step
 BAND_EDGES = (0.125, 0.25)  # cycles per pixel
-EVALUATIONS = {True: 5500, False: 8600}  # a seed, about, unguided
+EVALUATIONS = {True: 5500, False: 8500}  # a seed, about, unguided
 
 
 @dataclass(frozen=True)
