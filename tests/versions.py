@@ -74,6 +74,7 @@ def main() -> None:
         subprocess.run([*pip, "--no-deps", "-e", ROOT], check=True)
     print(subprocess.run([python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout)
     options = ["-q", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow"]
+    options += ["-W", "default"] * (asked.which == "lowest")  # old libraries warn about new ones beside them
     done = subprocess.run(
         [python, "-m", "pytest", *options, *asked.tests], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )

@@ -79,4 +79,4 @@ class ReadableLog(LogScale):
         axis.set_tick_params(which="minor", label1On=False)  # whose places would be worked out all the same
 
 
-LOG = ReadableLog()
+LOG = ReadableLog(None)  # an axis has to be named before matplotlib 3.11, and none is looked at
