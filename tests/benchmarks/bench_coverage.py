@@ -42,11 +42,12 @@ def run_all(cases: Iterable[Case], *, repeats: int, seed: int, kept: Path, fresh
         if key not in known:
             bar.set_description(case.name)
             start = time.perf_counter()
-            for counts in simulate(case, repeats=repeats, seed=seed):
+            counts: dict[str, Covered] = {}
+            for so_far in simulate(case, repeats=repeats, seed=seed):
+                counts = so_far
                 bar.update()
-            known[key] = {"seconds": round(time.perf_counter() - start, 1)} | {
-                "counts": {name: (one.held, one.given) for name, one in counts.items()}
-            }
+            kept_counts = {name: (one.held, one.given) for name, one in counts.items()}
+            known[key] = {"seconds": round(time.perf_counter() - start, 1), "counts": kept_counts}
             part = kept.with_suffix(".part")
             part.write_text(json.dumps(known, indent=1))
             part.replace(kept)

@@ -10,6 +10,8 @@ from tests.benchmarks.bench_coverage import main, run_all
 from tests.benchmarks.coverage import CASES, NO_CASE, Case
 from tests.benchmarks.coverage.case import Covered, simulate
 
+RANGES = ("sigma", "log_snr", "strength")  # `<of>_low` and `<of>_high` bound what was looked at
+
 
 def intervals():
     """Pairs of columns `low` and `high` of declared tables, as "table" or "table:of"."""
@@ -18,6 +20,8 @@ def intervals():
     found = set()
     for table, column in known:
         stem = column.removesuffix("low")
+        if stem[:-1] in RANGES:
+            continue
         if column.endswith("low") and (table, f"{stem}high") in known and (not stem or stem.endswith("_")):
             found.add(f"{table}:{stem[:-1]}" if stem else table)
     return found

@@ -222,28 +222,3 @@ def test_an_end_that_few_samples_decide_is_open(recorded):
     found = suggest_interval(few).iloc[0]
     assert found["low_low"] == pytest.approx(trace.scalars["sigma"].min()) and found["low_low"] < found["low"]
     assert found["high_high"] < 0.2 * trace.scalars["sigma"].max()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("setting", [(5, 1.5, 0.3), (10, 1.5, 0.3), (3, 1.0, 0.8)])
-def test_the_ends_intervals_cover(setting):
-    """About a minute each: 200 runs of each size, against the ends of 20000 samples together."""
-    mixture, repeats = Mixture(*setting), 200
-    truth = suggest_interval(of_mixture(mixture, 20_000)).iloc[0]
-    for n in (16, 96):
-        whole = of_mixture(mixture, n * repeats, first=50_000)
-        found = [suggest_interval(part) for part in parts(whole, n)]
-        rows = pd.concat(found, ignore_index=True).query("missing == ''")  # few samples can put too few levels inside
-        assert len(rows) > 0.9 * repeats
-        for end in ("low", "high"):
-            covered = (rows[f"{end}_low"] <= truth[end]) & (truth[end] <= rows[f"{end}_high"])
-            # 92 to 98 %, and more where an end is open; twice the binomial error of 200 repeats is 0.036
-            assert covered.mean() >= 0.92 - 0.036, (n, end, covered.mean())
-        lowest = whole.scalars["sigma"].loc[lambda sigma: sigma > 0].min()
-        opened = np.isclose(rows["low_low"], lowest).mean()
-        assert opened == 1 if n == 16 else opened > 0.9 or opened < 0.1  # 96 of far classes do not close it
-
-
-def parts(trace, size):
-    for number, rows in trace.scalars.groupby(trace.scalars["sample"] // size):
-        yield Trace(rows, trace.samples[number * size : (number + 1) * size], trace.manifest)

@@ -25,7 +25,7 @@ CASES: tuple[Case, ...] = tuple(case for wing in WINGS for case in wing.CASES)
 
 NO_CASE = {
     "neighbours:given": "a scatter with the radii given, said to be no interval of the metric",
-    "companions:scatter": "of Frechet distances it has a case; it is where measured values fall, no interval of a truth",
+    "companions:scatter": "where measured values fall, no interval of a truth; of Frechet distances it has a case",
     "noise_norms:spread": "quantiles of images, no interval of a number",
     "noise_norms:noise": "quantiles of a known law",
     "direction_stability": "quantiles of cosines over draws, no interval of a number",
@@ -33,8 +33,6 @@ NO_CASE = {
     "table_changes:first": "copied from the tables that are compared",
     "table_changes:second": "copied from the tables that are compared",
     "suggested_interval": "a range of noise levels; its ends have intervals of their own",
-    "expected_information:log_snr": "a range of noise levels",
-    "steer_verdicts:strength": "a range of strengths",
 }
 """Columns of declared tables that are named like an interval's and have no case."""
 

@@ -61,6 +61,9 @@ def _probed(prevalence, count, rng):
     }
 
 
+PROBED = ("balanced accuracy of the fitted probe", "accuracy on a control task", "selectivity")
+
+
 def _numbers(count, rng):
     """R^2 of a fitted probe of a number, against a large test set."""
     x = rng.normal(size=(1, count, 6))
@@ -245,8 +248,7 @@ CASES = (
         Case(
             f"directions: probe, {prevalence:g}", "score intervals of the recalls", "200 test images of 1000",
             f"two normal classes, prevalence {prevalence:g}",
-            lambda: {"balanced accuracy of the fitted probe": 0.0, "accuracy on a control task": 0.0, "selectivity": 0.0},
-            partial(_probed, prevalence, 1000),
+            lambda: dict.fromkeys(PROBED, 0.0), partial(_probed, prevalence, 1000),
             ("probes", "probes:control", "probes:selectivity", "probes_final", "probes_final:control",
              "probes_final:selectivity"),
             wide="the wider of two intervals",
@@ -262,15 +264,17 @@ CASES = (
     ),
     *(
         Case(
-            f"directions: landmarks, {n}", "bootstrap over seeds", f"{n} seeds, 16 levels", "normal levels of each seed",
-            _landmark_truth, partial(_landmarks, n), ("landmarks", "landmark_gaps", "emergence_curves"),
+            f"directions: landmarks, {n}", "bootstrap over seeds", f"{n} seeds, 16 levels",
+            "normal levels of each seed", _landmark_truth, partial(_landmarks, n),
+            ("landmarks", "landmark_gaps", "emergence_curves"),
         )
         for n in (8, 16, 64)
     ),
     *(
         Case(
-            f"directions: patching, {n}", "bootstrap over seeds", f"{n} seeds", "effects normal, recoveries exponential",
-            lambda: RECOVERED, partial(_recovered, n), ("patch_recovery", "patch_recovery:median", "patch_recovery:ratio"),
+            f"directions: patching, {n}", "bootstrap over seeds", f"{n} seeds",
+            "effects normal, recoveries exponential", lambda: RECOVERED, partial(_recovered, n),
+            ("patch_recovery", "patch_recovery:median", "patch_recovery:ratio"),
         )
         for n in (8, 16, 64)
     ),
@@ -293,8 +297,8 @@ CASES = (
     ),
     *(
         Case(
-            f"directions: linearity gap, {n}", "root of the ratio of sums", f"{n} images", "a linear denoiser", _token_truth,
-            partial(_tokens, n), ("linearity_gap",),
+            f"directions: linearity gap, {n}", "root of the ratio of sums", f"{n} images", "a linear denoiser",
+            _token_truth, partial(_tokens, n), ("linearity_gap",),
         )
         for n in (16, 48)
     ),

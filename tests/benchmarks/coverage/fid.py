@@ -154,7 +154,7 @@ CASES = (
         Case(
             f"fid: distance, {name}, {n}", "jackknife, 20 groups; scatter about the value", f"{n} against {n}, d = {D}",
             f"rectified, {name}", partial(_distance_truths, name, n), partial(_distances, name, n), JACKKNIFE,
-            wide=ZERO if name == "equal" else "", short="the scatter of a biased value, cut at 0" if name == "equal" else "",
+            wide=ZERO if name == "equal" else "",
         )
         for name in POPULATIONS
         for n in (10 * D, 30 * D)
@@ -165,7 +165,8 @@ CASES = (
     ),
     *(
         Case(
-            f"fid: FID_infinity, {name}", "fit and influences", "600 against one real set of 2000", f"rectified, {name}",
+            f"fid: FID_infinity, {name}", "fit and influences", "600 against one real set of 2000",
+            f"rectified, {name}",
             partial(lambda name: {"FID_infinity": raw_distance(moments(name), _real(2000))}, name),
             partial(_infinity, name), ("companions",),
         )
@@ -180,8 +181,9 @@ CASES = (
     ),
     *(
         Case(
-            f"fid: neighbours, {setting[0]} against {setting[1]}", "random halves", f"{setting[0]} against {setting[1]}",
-            f"normal, d = {setting[2]}, spread {setting[3]}", partial(_neighbour_truths, setting),
+            f"fid: neighbours, {setting[0]} against {setting[1]}", "random halves",
+            f"{setting[0]} against {setting[1]}", f"normal, d = {setting[2]}, spread {setting[3]}",
+            partial(_neighbour_truths, setting),
             partial(_neighbours, setting), ("neighbours", "companions", "sweep"),
             wide="halves scatter more than the whole",
         )

@@ -1,5 +1,6 @@
 """How much of a network is a law with a closed form: fractions, paths, modes, memorisation."""
 
+from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
@@ -98,8 +99,6 @@ def _paths():
 
 
 def _of_pair(pair, rows):
-    from dataclasses import replace
-
     network = replace(
         pair.network, states=pair.network.states[:, rows], denoised=pair.network.denoised[:, rows],
         end=pair.network.end[rows],

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from numpy.random import Generator
 
+from scorescope.analysis.fid.neighbours import neighbour_values
 from scorescope.analysis.guidance.information import guidance_information, suggest_interval
 from scorescope.analysis.guidance.paired_runs import savings
 from scorescope.analysis.guidance.paths import clip_share
@@ -115,8 +116,6 @@ def _against(rng):
 @cache
 def _against_truth():
     rng, found = np.random.default_rng(14), []
-    from scorescope.analysis.fid.neighbours import neighbour_values
-
     for _ in range(1500):
         found.append(neighbour_values(1.2 * rng.normal(size=(100, 4)), rng.normal(size=(200, 4))))
     means = {
@@ -183,12 +182,13 @@ CASES = (
         for n in (16, 96)
     ),
     Case(
-        "guidance: sweep, 160", "jackknife pseudo-values, Hall's corrected t; exact", "8 classes of 20", "normal, plane",
-        _sweep_truth, _sweep, ("sweep", "changes", "known_effects"),
+        "guidance: sweep, 160", "jackknife pseudo-values, Hall's corrected t; exact", "8 classes of 20",
+        "normal, plane", _sweep_truth, _sweep, ("sweep", "changes", "known_effects"),
     ),
     Case(
         "guidance: sweep against a reference, 100", "jackknife; random halves", "100 against 200",
-        "normal, d = 4, spread 1.2", _against_truth, _against, ("sweep", "steps"), wide="halves scatter more than the whole",
+        "normal, d = 4, spread 1.2", _against_truth, _against, ("sweep", "steps"),
+        wide="halves scatter more than the whole",
     ),
     *(
         Case(

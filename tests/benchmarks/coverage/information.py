@@ -184,13 +184,14 @@ CASES = (
     ),
     *(
         Case(
-            f"information: optimal weight, {n}", "studentised; bootstrap of the cosine", str(n), "normal, two shrinkages",
-            _mixed_truth, partial(_mixed, n), ("optimal_weights", "optimal_weights:alignment"),
+            f"information: optimal weight, {n}", "studentised; bootstrap of the cosine", str(n),
+            "normal, two shrinkages", _mixed_truth, partial(_mixed, n),
+            ("optimal_weights", "optimal_weights:alignment"),
         )
         for n in (16, 64)
     ),
     Case(
-        "information: win rates, 42", "Wilson", "42, 28 of other classes", "three classes, exact denoisers", _wins_truth,
-        partial(_wins, 42), ("class_win_rates", "class_summary"),
+        "information: win rates, 42", "Wilson", "42, 28 of other classes", "three classes, exact denoisers",
+        _wins_truth, partial(_wins, 42), ("class_win_rates", "class_summary"),
     ),
 )  # fmt: skip
