@@ -54,7 +54,7 @@ def test_what_holds_and_what_is_missing_is_counted():
 
 
 @pytest.mark.parametrize(
-    ("held", "verdict"), [(450, "short"), (455, ""), (475, ""), (495, ""), (498, "wide"), (0, "short")]
+    ("held", "verdict"), [(440, "short"), (455, ""), (475, ""), (495, ""), (498, "wide"), (0, "short")]
 )
 def test_a_share_is_outside_where_its_interval_is(held, verdict):
     one = Covered(held, 500, 500)

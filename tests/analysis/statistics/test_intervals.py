@@ -92,9 +92,9 @@ def test_wilson_holds_its_share_at_both_ends(n):
 
 def test_a_bootstrap_interval_holds_the_value_of_a_biased_statistic():
     # the draws of a largest value lie at or below it; here all of them lie to one side
-    value, low, high = interval(np.array([[1.0, 5.0], *([[2.0, 3.0]] * 10)]))
+    value, low, high = interval(np.array([[1.0, 5.0], *([[2.0, 3.0]] * 10)]), 20)
     assert list(value) == [1, 5] and list(low) == [1, 3] and list(high) == [2, 5]
-    assert np.isnan(interval(np.array([2.0, np.nan, np.nan]))[1:]).all()
+    assert np.isnan(interval(np.array([2.0, np.nan, np.nan]), 20)[1:]).all()
 
 
 def test_an_interval_is_missing_where_too_many_draws_are_undefined():
@@ -102,10 +102,11 @@ def test_an_interval_is_missing_where_too_many_draws_are_undefined():
     draws = np.linspace(0, 1, 1001)
     few, many = draws.copy(), draws.copy()
     few[:20], many[:40] = np.nan, np.nan  # 2 and 4 %: an end leaves 2.5 % beyond it
-    found = [interval(np.concatenate([[0.5], part])) for part in (draws, few, many)]
-    assert found[0][1:] == pytest.approx((0.025, 0.975)) and found[1][1:] == pytest.approx((0.0445, 0.9755), abs=1e-3)
+    found = [interval(np.concatenate([[0.5], part]), 10**6) for part in (draws, few, many)]
+    assert found[0][1:] == pytest.approx((0.025, 0.975), abs=1e-6)
+    assert found[1][1:] == pytest.approx((0.0445, 0.9755), abs=1e-3)
     assert np.isnan(found[2][1:]).all() and found[2][0] == 0.5
-    both = interval(np.stack([np.r_[0.5, draws], np.r_[0.5, many]], axis=1))  # each statistic for itself
+    both = interval(np.stack([np.r_[0.5, draws], np.r_[0.5, many]], axis=1), 10**6)  # each statistic for itself
     assert np.isfinite(both[1]).tolist() == [True, False]
 
 

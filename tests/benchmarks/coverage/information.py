@@ -52,7 +52,7 @@ def _nats(n, rng):
 @cache
 def _nats_truth():
     images, labels, seed = _labelled(MANY, np.random.default_rng(30))
-    found = pairwise_information(_law(), images, labels, levels=LEVELS, seed=seed, batch=4096, resamples=2)
+    found = pairwise_information(_law(), images, labels, levels=LEVELS, seed=seed, batch=4096)
     rows = {}
     for name, estimator in (("log ratio", "log_ratio"), ("influence", "influence")):
         rows[f"information, {name}"] = found.expected.set_index("estimator").loc[estimator, "nats"]
@@ -66,12 +66,10 @@ def _shifted(x, sigma, condition):
     return 0.3 * x + (0 if condition is None else share * condition)
 
 
-def _overlapping(n, rng, resamples=1000):
-    a, b = (torch.from_numpy(rng.normal(size=(n, 4)) * rng.exponential(size=(n, 1))) for _ in range(2))
+def _overlapping(n, rng):
+    a, b = (torch.from_numpy(rng.normal(size=(n, 4)) * rng.uniform(0.5, 1.5, size=(n, 1))) for _ in range(2))
     images = torch.from_numpy(rng.normal(size=(n, 4)))
-    return overlap(
-        _shifted, images, a, 0.6 * a + 0.5 * b, a + b, levels=grid_levels(-4, 4, 6), resamples=resamples
-    ).summary
+    return overlap(_shifted, images, a, 0.6 * a + 0.5 * b, a + b, levels=grid_levels(-4, 4, 6)).summary
 
 
 def _overlap(n, rng):
@@ -81,7 +79,7 @@ def _overlap(n, rng):
 
 @cache
 def _overlap_truth():
-    rows = _overlapping(MANY, np.random.default_rng(31), resamples=2).set_index(["aggregate", "part"])
+    rows = _overlapping(MANY, np.random.default_rng(31)).set_index(["aggregate", "part"])
     return {part: rows.loc["pixelwise", part]["nats"] for part in ("redundancy", "unique_first", "synergy")}
 
 
@@ -163,22 +161,23 @@ def _wins_truth():
 CASES = (
     *(
         Case(
-            f"information: nats, {n}", "bootstrap over images", str(n), "three classes, exact denoisers", _nats_truth,
+            f"information: nats, {n}", "Hall's corrected t", str(n), "three classes, exact denoisers", _nats_truth,
             partial(_nats, n), ("expected_information", "information_by_level"),
         )
         for n in (8, 32)
     ),
     *(
         Case(
-            f"information: overlap, {n}", "bootstrap over images", str(n), "conditions that shift, scales exponential",
+            f"information: overlap, {n}", "Hall's corrected t", str(n), "conditions that shift, each by its own scale",
             _overlap_truth, partial(_overlap, n), ("overlap_summary",),
         )
         for n in (16, 48)
     ),
     *(
         Case(
-            f"information: attribute loss, {n}", "bootstrap over pairs", f"{n} pairs", "normal, one element changed",
-            _lost_truth, partial(_lost, n), ("attribute_loss", "attribute_loss:excess", "half_loss"),
+            f"information: attribute loss, {n}", "Hall's corrected t; bootstrap of the crossing", f"{n} pairs",
+            "normal, one element changed", _lost_truth, partial(_lost, n),
+            ("attribute_loss", "attribute_loss:excess", "half_loss"),
         )
         for n in (8, 24)
     ),

@@ -33,13 +33,13 @@ def responses(seeds, rng):
 
 
 QUANTITIES = (
-    "slope", "effect", "disentanglement", "spearman", "spearman_q10", "dynamic_range", "saturation", "distance",
+    "slope", "effect", "disentanglement", "spearman", "spearman_q10", "dynamic_range", "distance",
 )  # fmt: skip
 
 
 def _curve(seeds, rng):
     found, draws = responses(seeds, rng), SeedDraws.of(seeds)
-    rows = curve_table(found, draws)
+    rows = curve_table(found)
     one = rows[(rows["arm"] == "direction") & (rows["strength"] == 1) & rows["target"]].iloc[0]
     arms = arm_table(found, draws, 100.0).query("arm == 'direction'").set_index("quantity")
     row = verdict_table(found, draws, 100.0).iloc[0]
@@ -57,7 +57,7 @@ def _curve_truth():
     return {
         "mean change": RESPONSE[3], "slope": RESPONSE[3], "effect": effect, "disentanglement": 1 / 1.4,
         "spearman": ranks.mean(), "spearman_q10": np.sort(ranks)[len(ranks) // 10], "dynamic_range": effect,
-        "saturation": 2.0, "distance": 3.0, "effect, verdict": effect, "margin": effect * (1 - 0.45),
+        "distance": 3.0, "effect, verdict": effect, "margin": effect * (1 - 0.45),
         "selectivity": 1 / np.abs(RANDOM).mean(),
     }  # fmt: skip
 
@@ -103,8 +103,8 @@ NEVER = "a test at 5 % of several nulls at once"
 CASES = (
     *(
         Case(
-            f"steering: effects, {seeds}", "bootstrap over seeds; Student's t", f"{seeds} seeds",
-            "answers normal, saturating", _curve_truth, partial(_curve, seeds),
+            f"steering: effects, {seeds}", "Hall's corrected t; bootstrap; order statistics; Student's t",
+            f"{seeds} seeds", "answers normal, saturating", _curve_truth, partial(_curve, seeds),
             ("steer_curve", "steer_arms", "steer_verdicts:effect", "steer_verdicts", "steer_verdicts:selectivity"),
             wide="a statistic of few values, or of several tests",
         )
