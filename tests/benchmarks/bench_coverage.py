@@ -41,13 +41,13 @@ def run_all(cases: Iterable[Case], *, repeats: int, seed: int, kept: Path, fresh
         key = f"{case.name}, {repeats} repeats, seed {seed}"
         if key not in known:
             bar.set_description(case.name)
-            start = time.perf_counter()
+            start = time.process_time()
             counts: dict[str, Covered] = {}
             for so_far in simulate(case, repeats=repeats, seed=seed):
                 counts = so_far
                 bar.update()
             kept_counts = {name: (one.held, one.given) for name, one in counts.items()}
-            known[key] = {"seconds": round(time.perf_counter() - start, 1), "counts": kept_counts}
+            known[key] = {"seconds": round(time.process_time() - start, 1), "counts": kept_counts}
             part = kept.with_suffix(".part")
             part.write_text(json.dumps(known, indent=1))
             part.replace(kept)
@@ -57,7 +57,7 @@ def run_all(cases: Iterable[Case], *, repeats: int, seed: int, kept: Path, fresh
     bar.close()
     print(table(cases, found))
     seconds = sum(known[f"{case.name}, {repeats} repeats, seed {seed}"]["seconds"] for case in cases)
-    print(f"\n{repeats} repeats, seed {seed}; {seconds:.0f} s")
+    print(f"\n{repeats} repeats, seed {seed}; {seconds:.0f} s of processor time")
 
 
 def table(cases: Iterable[Case], found: dict[str, dict[str, Covered]]) -> str:
