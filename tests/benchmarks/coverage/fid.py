@@ -14,10 +14,9 @@ from scorescope.analysis.fid.kernels import kid
 from scorescope.analysis.fid.neighbours import neighbour_table, neighbour_values, recall_interval
 from scorescope.analysis.fid.optimal_transport import influence, transport
 from scorescope.probes.features.moments import Moments
-from tests.analysis.fid.feature_laws import D, draw_classes, draw_rectified
+from tests.analysis.fid.feature_laws import POPULATIONS, D, draw_classes, draw_rectified
 from tests.benchmarks.coverage.case import Case, pick
 
-POPULATIONS = {"equal": {}, "near": {"spread": 1.1, "shift": -0.2}, "far": {"spread": 1.4, "shift": 0.1}}
 MANY = 400_000
 ZERO = "near a distance of zero first-order terms vanish"
 
