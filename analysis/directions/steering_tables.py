@@ -77,7 +77,8 @@ QUANTITIES = {
     "at the lowest (the same strengths in all arms)",
     "disentanglement": "|effect| / (|effect| + sum of the |effects| on the other scores); 1 is none on them, missing "
     "where there are no others",
-    "spearman": "mean over seeds of the rank correlation of score and strength; 0 where the score never changes",
+    "spearman": "mean over seeds of the rank correlation of score and strength; 0 where the score never changes. Its "
+    "interval holds less often where a rare seed has a far lower one",
     "spearman_q10": "its lowest tenth over seeds",
     "spearman_q90": "its highest tenth over seeds",
     "dynamic_range": "highest less lowest mean score of the target within the budget",

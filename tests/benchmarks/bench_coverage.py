@@ -67,7 +67,7 @@ def table(cases: Iterable[Case], found: dict[str, dict[str, Covered]]) -> str:
         for quantity, one in found[case.name].items():
             rows.append(
                 f"| {quantity} | {case.estimator} | {case.n} | {case.population} | {_share(one)} | "
-                f"{_remark(case, one)} |"
+                f"{_remark(case, quantity, one)} |"
             )
     return "\n".join(rows)
 
@@ -80,9 +80,9 @@ def _share(one: Covered) -> str:
     return f"{f'**{share}**' if one.share < LEAST else share} ({low:.3f} to {high:.3f})"
 
 
-def _remark(case: Case, one: Covered) -> str:
+def _remark(case: Case, quantity: str, one: Covered) -> str:
     given = f"given in {one.given / one.repeats:.0%}" if one.given < one.repeats else ""
-    why = {"short": case.short or "**short**", "wide": "**wide**"}.get(one.verdict(case), one.verdict(case))
+    why = {"short": case.short.get(quantity, "**short**"), "wide": "**wide**"}.get(one.verdict(case), one.verdict(case))
     if one.share > 0.98 and case.wide:
         why = case.wide
     return "; ".join(filter(None, [given, why]))

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,8 +37,8 @@ class Case:
         `of_low` and `of_high`.
     wide : str
         Why it may cover more than 98 %; empty where it may not.
-    short : str
-        Why it covers less than 92 %, and where that is said; empty where it may not.
+    short : mapping of str to str
+        Why the intervals of a quantity cover less than 92 %, and where that is said; none that may not.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Case:
     draw: Callable[[np.random.Generator], Mapping[str, Ends]]
     ends: tuple[str, ...] = ()
     wide: str = ""
-    short: str = ""
+    short: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

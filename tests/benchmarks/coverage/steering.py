@@ -107,6 +107,7 @@ CASES = (
             f"{seeds} seeds", "answers normal, saturating", _curve_truth, partial(_curve, seeds),
             ("steer_curve", "steer_arms", "steer_verdicts:effect", "steer_verdicts", "steer_verdicts:selectivity"),
             wide="a statistic of few values, or of several tests",
+            short={"spearman": "a rare seed with a far lower one: said in `QUANTITIES`"},
         )
         for seeds in (8, 16, 48)
     ),
