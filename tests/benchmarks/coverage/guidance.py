@@ -19,7 +19,7 @@ from scorescope.probes.sampling import Run
 from tests.analysis.guidance.round_mixtures import Mixture, of_mixture
 from tests.benchmarks.coverage.case import Case, pick
 
-POOL = 20_000  # runs that samples are drawn from, with replacement, as many of each class: their own truth is exact
+POOL = 6_000  # runs that samples are drawn from, with replacement, as many of each class: their own truth is exact
 MIDDLE = 30  # of 60 noise levels
 OPEN = "open where few samples hold what lies beyond"
 
@@ -174,7 +174,7 @@ CASES = (
     *(
         Case(
             f"guidance: information, {classes} classes, {n}", "Hall's corrected t; inverted test of the ends", str(n),
-            f"{classes} classes, radius {radius}, spread {spread}; 20000 runs",
+            f"{classes} classes, radius {radius}, spread {spread}; {POOL} runs",
             partial(_information_truth, (classes, radius, spread)), partial(_information, (classes, radius, spread), n),
             INFORMATION, wide=OPEN,
         )
