@@ -5,6 +5,10 @@
 
 A case is data: a population, what is true of it, and how one sample of it becomes intervals. `ends` names the columns
 `low` and `high` of declared tables that a case stands for; `NO_CASE` names those that have none, and why.
+
+Tables of reports that are not declared (how often a judge is right, shares of tokens, class agreement beside samples,
+samples nearer to training images than held-out ones) take `share_interval`, `recall_interval` and `studentised`, which
+have cases here.
 """
 
 from tests.benchmarks.coverage import (
