@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scorescope.analysis.directions.finding import as_direction, check_averaged, cosine, find_direction
 from scorescope.analysis.statistics.arrays import host_array
-from scorescope.analysis.statistics.bootstrap import percentile_interval
+from scorescope.analysis.statistics.intervals import skewed_mean_interval, skewed_ratio_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -44,9 +44,9 @@ TRANSPORT = Schema(
         Column("site", str, "", "site"),
         Column("n", int, "", "seeds"),
         Column("effect", float, "1", "mean change of the target's score"),
-        *ends("1", "bootstrap over seeds"),
+        *ends("1", "over seeds, corrected for skewness"),
         Column("share", float, "1", "effect / that of the reference transport"),
-        *ends("1", "the same draws for both", of="share"),
+        *ends("1", "over seeds, paired, corrected for skewness", of="share"),
         Column("cosine", float, "1", "mean over levels of the cosine to the reference transport's direction"),
     ),
 )
@@ -230,8 +230,6 @@ def judge_transport(
     *,
     effect: LevelEffect,
     reference: str = "refit",
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Effect of each way to carry a direction, and its share of that of the reference.
 
@@ -261,20 +259,18 @@ def judge_transport(
     if any(values.shape != (count,) or not np.isfinite(values).all() for values in effects.values()):
         found = f"shapes {[values.shape for values in effects.values()]}"
         raise InputError("effect", found=found, expected="one finite number a seed, as many for each")
-    drawn = np.random.default_rng(seed).integers(0, count, size=(resamples, count))
-    draws = {name: values[drawn].mean(1) for name, values in effects.items()}
-    base = draws[reference]
-    low, high = percentile_interval(base)
+    base = effects[reference]
+    low, high = skewed_mean_interval(base)
     known = bool(low > 0 or high < 0)
     rows = []
     for name, directions in carried.items():
-        low, high = percentile_interval(draws[name])
-        shares = percentile_interval(draws[name] / base) if known else (np.nan, np.nan)
+        low, high = skewed_mean_interval(effects[name])
+        shares = skewed_ratio_interval(effects[name], base) if known else (np.nan, np.nan)
         cosines = [cosine(a, b) for a, b in zip(directions, carried[reference], strict=True)]
         rows.append({
             "transport": name, "attribute": directions[0].attribute, "site": directions[0].site, "n": count,
-            "effect": effects[name].mean(), "low": low, "high": high,
-            "share": effects[name].mean() / effects[reference].mean() if known else np.nan,
-            "share_low": shares[0], "share_high": shares[1], "cosine": float(np.mean(cosines)),
+            "effect": effects[name].mean(), "low": float(low), "high": float(high),
+            "share": effects[name].mean() / base.mean() if known else np.nan,
+            "share_low": float(shares[0]), "share_high": float(shares[1]), "cosine": float(np.mean(cosines)),
         })  # fmt: skip
     return TRANSPORT.check(pd.DataFrame(rows))

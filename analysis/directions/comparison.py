@@ -115,7 +115,7 @@ def compare_directions(
     -------
     DataFrame
         Columns declared in `READERS`, one row a direction, the random ones last. Intervals are percentiles of the
-        draws, not corrected for the number of directions.
+        draws (see `tails`), not corrected for the number of directions.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def compare_directions(
     ranked = effects if np.isnan(purity).all() else purity
     beyond = effects - np.abs(effects[:, control]).max(1, keepdims=True)
     shown = (tests["p_random"] <= ERROR) & ~(tests["p_shuffled"] > ERROR) & (tests["untested"] == "")
-    moves = ~control & shown.to_numpy() & (_low(effects) > 0) & (_low(beyond) > 0)
+    moves = ~control & shown.to_numpy() & (_low(effects, seeds) > 0) & (_low(beyond, seeds) > 0)
     mover = int(np.where(moves, ranked[0], -1).argmax()) if moves.any() else None
     angles = [np.nan if mover is None else degrees(direction, every[mover]) for direction in every]
     table = pd.DataFrame(
@@ -155,8 +155,9 @@ def compare_directions(
     return READERS.check(
         table.assign(
             control=control, n=len(values), **_area_ends(aucs, positive), seeds=seeds,
-            **_with_ends("effect", effects), off_target=off[0], **_with_ends("purity", purity), **tests,
-            reads_best=_best(aucs, ~control), moves=moves, moves_best=_best(ranked, moves), degrees_to_mover=angles,
+            **_with_ends("effect", effects, seeds), off_target=off[0], **_with_ends("purity", purity, seeds), **tests,
+            reads_best=_best(aucs, ~control, _rarer(positive)), moves=moves, moves_best=_best(ranked, moves, seeds),
+            degrees_to_mover=angles,
         )
     )  # fmt: skip
 
@@ -268,28 +269,34 @@ def _changes(direction: Direction, found: Mapping[str, Tensor]) -> dict[str, Flo
     return {name: finite_numbers(f"effect on {name!r}", value) for name, value in found.items()}
 
 
-def _low(draws: Floats) -> Floats:
-    return percentile_interval(draws[1:])[0]
+def _low(draws: Floats, count: int) -> Floats:
+    return percentile_interval(draws[1:], count)[0]
 
 
-def _with_ends(name: str, draws: Floats) -> dict[str, Floats]:
-    low, high = percentile_interval(draws[1:])
+def _with_ends(name: str, draws: Floats, count: int) -> dict[str, Floats]:
+    low, high = percentile_interval(draws[1:], count)
     return {name: draws[0], f"{name}_low": low, f"{name}_high": high}
 
 
 def _area_ends(draws: Floats, positive: Bools) -> dict[str, Floats]:
     """Areas with their intervals; where all draws agree, Wilson's for as many pairs as the rarer class has rows."""
-    found, pairs = _with_ends("auc", draws), int(min(positive.sum(), (~positive).sum()))
+    pairs = _rarer(positive)
+    found = _with_ends("auc", draws, pairs)
     low, high = with_width(draws[0], found["auc_low"], found["auc_high"], pairs)
     return found | {"auc_low": low, "auc_high": high}
 
 
-def _best(draws: Floats, among: Bools) -> Bools:
+def _rarer(positive: Bools) -> int:
+    """Rows of the rarer class."""
+    return int(min(positive.sum(), (~positive).sum()))
+
+
+def _best(draws: Floats, among: Bools, count: int) -> Bools:
     """The highest of some columns, and those of them that it is not told apart from."""
     if not among.any():
         return among
     best = int(np.where(among, draws[0], -np.inf).argmax())
-    return among & ~(_low(draws[:, [best]] - draws) > 0)
+    return among & ~(_low(draws[:, [best]] - draws, count) > 0)
 
 
 def _named(direction: Direction) -> dict[str, object]:

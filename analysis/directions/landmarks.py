@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from scorescope.analysis.statistics.arrays import Bools, Floats
-from scorescope.analysis.statistics.bootstrap import percentile_interval
-from scorescope.analysis.statistics.intervals import with_width
+from scorescope.analysis.statistics.bootstrap import tails
+from scorescope.analysis.statistics.intervals import wilson
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.display import displayed
 
@@ -29,7 +29,7 @@ EMERGENCE_CURVES = Schema(
         Column("log_snr", float, "1", "-2 ln sigma"),
         Column("n", int, "", "seeds"),
         Column("value", float, "1", "balanced accuracy; for switch the share of seeds that follow the other condition"),
-        *ends("1", "bootstrap over seeds; Wilson's where all draws agree"),
+        *ends("1", "Wilson, over seeds; of balanced accuracy from those of both classes"),
         Column("chance", float, "1", "1/2; 0 for switch"),
     ),
 )
@@ -45,8 +45,13 @@ LANDMARKS = Schema(
         Column(
             "log_snr", float, "1", "last crossing; infinite where not reached, minus infinite where never steerable"
         ),
-        Column("low", float, "1", "2.5 % quantile of log_snr over all bootstrap draws of seeds, those not reached too"),
-        Column("high", float, "1", "97.5 % quantile; infinite where more than 2.5 % of the draws do not reach it"),
+        Column(
+            "low",
+            float,
+            "1",
+            "low end of log_snr over all bootstrap draws of seeds, those not reached too; see `tails`",
+        ),
+        Column("high", float, "1", "high end; infinite where more draws than lie beyond an end do not reach it"),
         Column("reached", float, "1", "share of draws in which it is reached"),
     ),
 )
@@ -58,8 +63,10 @@ GAPS = Schema(
         Column("later", str, "", "landmark that it is subtracted from"),
         Column("n", int, "", "seeds"),
         Column("gap", float, "1", "difference in log-SNR: positive where `earlier` comes first; missing if undefined"),
-        Column("low", float, "1", "2.5 % quantile over the draws of both together in which one of them is reached"),
-        Column("high", float, "1", "97.5 % quantile; below 0.95 `defined`, both are of a part of the draws only"),
+        Column(
+            "low", float, "1", "low end over the draws of both together in which one of them is reached; see `tails`"
+        ),
+        Column("high", float, "1", "high end; below 0.95 `defined`, both are of a part of the draws only"),
         Column("defined", float, "1", "share of draws in which both are reached"),
     ),
 )
@@ -90,6 +97,16 @@ class Shares:
     def balanced(cls, name: str, predicted: Bools, truth: Bools, steps: list[int]) -> "Shares":
         """Balanced accuracy of (point, seed) against (seed,): the mean of both classes' shares."""
         return cls(name, [(predicted == truth, truth == label) for label in (False, True)], steps)
+
+    def ends(self) -> tuple[Floats, Floats]:
+        """95 % intervals of the values, (point,): Wilson's of the groups, by the squares of their arms (Newcombe)."""
+        arms = []
+        for right, member in self.groups:
+            share, low, high = wilson((right & member).sum(1), int(member.sum()))
+            arms.append((share, share - low, high - share))
+        value, below, above = (np.asarray(part) for part in zip(*arms, strict=True))
+        low, high = (np.sqrt((part**2).sum(0)) / len(arms) for part in (below, above))
+        return value.mean(0) - low, value.mean(0) + high
 
     def draws(self, weights: Floats) -> Floats:
         """Values (draw, point) for weights (draw, seed)."""
@@ -151,10 +168,11 @@ def _rise(log_snr: Floats, curve: Floats, index: int, threshold: float) -> float
 @displayed
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Values of a curve in every bootstrap draw, (draw, point); the first draw is the sample itself."""
+    """Values of a curve in every bootstrap draw, (draw, point), the first being the sample itself, and their ends."""
 
     name: str
     draws: Floats
+    ends: tuple[Floats, Floats]
     steps: list[int]
     count: int
 
@@ -162,19 +180,20 @@ class Curve:
     def of(cls, shares: Shares, weights: Floats) -> "Curve":
         """In draws of these weights, (draw, seed)."""
         count = int(np.any([member for _, member in shares.groups], axis=0).sum())
-        return cls(shares.name, shares.draws(weights), shares.steps, count)
+        return cls(shares.name, shares.draws(weights), shares.ends(), shares.steps, count)
 
 
-def _quantiles(values: Floats) -> tuple[float, float]:
-    """2.5 and 97.5 % quantiles of values that may be infinite: order statistics, outwards."""
-    return (float(np.quantile(values, 0.025, method="lower")), float(np.quantile(values, 0.975, method="higher")))
+def _quantiles(values: Floats, count: int) -> tuple[float, float]:
+    """Ends of an interval over `count` seeds, of draws that may be infinite: order statistics, outwards."""
+    low, high = tails(count)
+    return float(np.quantile(values, low, method="lower")), float(np.quantile(values, high, method="higher"))
 
 
 def emergence_table(attribute: str, site: str, curves: Sequence[Curve], levels: Sequence[float]) -> pd.DataFrame:
     """Curves with intervals over seeds; columns declared in `EMERGENCE_CURVES`."""
     rows = []
     for curve in curves:
-        low, high = with_width(curve.draws[0], *percentile_interval(curve.draws[1:]), curve.count)
+        low, high = curve.ends
         for point, step in enumerate(curve.steps):
             rows.append({
                 "attribute": attribute, "curve": curve.name, "site": site if curve.name == "probe" else "",
@@ -193,7 +212,7 @@ def landmark_table(attribute: str, found: Places) -> pd.DataFrame:
     """Landmarks with intervals; columns declared in `LANDMARKS`."""
     rows = []
     for landmark, (curve, threshold, places) in found.items():
-        low, high = _quantiles(places[1:])
+        low, high = _quantiles(places[1:], curve.count)
         finite = math.isfinite(places[0])
         rows.append({
             "attribute": attribute, "landmark": landmark, "curve": curve.name, "threshold": threshold,
@@ -210,8 +229,8 @@ def gap_table(attribute: str, found: Places) -> pd.DataFrame:
         with np.errstate(invalid="ignore"):
             gaps = found[later][2] - found[earlier][2]
         defined = ~np.isnan(gaps[1:])
-        low, high = _quantiles(gaps[1:][defined]) if defined.any() else (math.nan, math.nan)
         count = min(found[earlier][0].count, found[later][0].count)
+        low, high = _quantiles(gaps[1:][defined], count) if defined.any() else (math.nan, math.nan)
         rows.append({
             "attribute": attribute, "earlier": earlier, "later": later, "n": count, "gap": float(gaps[0]),
             "low": low, "high": high, "defined": float(np.isfinite(gaps[1:]).mean()),

@@ -31,6 +31,7 @@ from scorescope.analysis.statistics.splits import (
     grouped_split,
     one_against_rest,
     r_squared,
+    r_squared_interval,
     recall_interval,
 )
 from scorescope.analysis.statistics.tables import Column, Schema, ends
@@ -51,7 +52,7 @@ _CELL = (
 _VALUES = (
     Column("n", int, "", "images scored"),
     Column("value", float, "1", "the metric"),
-    *ends("1", "score interval of the recalls, by images (groups, where given); for r2 the bootstrap over them"),
+    *ends("1", "score interval of the recalls, by images (groups, where given); for r2 corrected for skewness"),
     Column("control", float, "1", "the metric on the control task: one random label an image"),
     *ends("1", of="control"),
     Column("selectivity", float, "1", "value - control"),
@@ -133,12 +134,10 @@ class _Task:
         metric = balanced_accuracy if self.metric == "balanced_accuracy" else r_squared
         return metric(predicted, truth[part.images], part, draws=draws)
 
-    def ends(
-        self, predicted: NDArray[np.generic], truth: NDArray[np.generic], part: Part, draws: Floats
-    ) -> tuple[Floats, Floats]:
-        """95 % interval of the metric by cell: of the recalls; of numbers that of the draws."""
+    def ends(self, predicted: NDArray[np.generic], truth: NDArray[np.generic], part: Part) -> tuple[Floats, Floats]:
+        """95 % interval of the metric by cell."""
         if self.metric == "r2":
-            return percentile_interval(draws[1:])
+            return r_squared_interval(predicted, truth[part.images], part)
         return recall_interval(predicted, truth[part.images], part)
 
     def areas(self, outputs: Tensor, part: Part) -> Floats:
@@ -295,8 +294,8 @@ def _scan_task(scan: _Scan, task: _Task, site: str, values: Tensor, path: Path, 
     other = control.predictions(held_out)[cell]
     against = task.score(other, task.control, validation)
     ends = _intervals(
-        draws, against, task.ends(every[cell], task.labels, validation, draws),
-        task.ends(other, task.control, validation, against),
+        draws, against, task.ends(every[cell], task.labels, validation), task.ends(other, task.control, validation),
+        len(np.unique(validation.cluster)),
     )  # fmt: skip
     inner = task.score(path.predictions(learned)[cell], task.labels, train, draws=False)[0]
     inner_control = task.score(control.predictions(learned)[cell], task.control, train, draws=False)[0]
@@ -322,18 +321,21 @@ def _test_cell(scan: _Scan, row: pd.Series, activations: Activations) -> dict[st
     sides = ((scan.probes[key], task.labels), (scan.controls[key], task.control))
     predicted = [probe.predict(values)[None] for probe, _ in sides]
     draws = [task.score(one, truth, part) for one, (_, truth) in zip(predicted, sides, strict=True)]
-    ends = [task.ends(one, truth, part, d) for one, (_, truth), d in zip(predicted, sides, draws, strict=True)]
-    found = {name: float(numbers[0]) for name, numbers in _intervals(draws[0], draws[1], ends[0], ends[1]).items()}
+    ends = [task.ends(one, truth, part) for one, (_, truth) in zip(predicted, sides, strict=True)]
+    count = len(np.unique(part.cluster))
+    found = {
+        name: float(numbers[0]) for name, numbers in _intervals(draws[0], draws[1], ends[0], ends[1], count).items()
+    }
     auc = float(task.areas(sides[0][0].outputs(values)[None], part)[0])
     return {**row, "validation": row["value"], "n": part.count, "auc": auc, **found}
 
 
 def _intervals(
-    draws: Floats, control: Floats, own: tuple[Floats, Floats], other: tuple[Floats, Floats]
+    draws: Floats, control: Floats, own: tuple[Floats, Floats], other: tuple[Floats, Floats], count: int
 ) -> dict[str, Floats]:
-    """Values and ends by cell, for draws (draw, cell) and the intervals of both sides."""
+    """Values and ends by cell, for draws (draw, cell) of so many clusters and the intervals of both sides."""
     gap = draws - control
-    low, high = percentile_interval(gap[1:])
+    low, high = percentile_interval(gap[1:], count)
     # of a difference of two numbers with intervals of their own (Newcombe 1998)
     below = np.hypot(draws[0] - own[0], other[1] - control[0])
     above = np.hypot(own[1] - draws[0], control[0] - other[0])

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.bootstrap import SeedDraws, interval, percentile_interval
+from scorescope.analysis.statistics.bootstrap import SeedDraws, percentile_interval
+from scorescope.analysis.statistics.intervals import skewed_mean_interval, skewed_ratio_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
@@ -33,11 +34,11 @@ RECOVERY = Schema(
         Column("n", int, "", "seeds (images in the one-call form) whose effect is above the floor"),
         Column("dropped", int, "", "those whose effect |clean - corrupted| is below it"),
         Column("mean", float, "1", "mean over seeds of the recovery: 0 the patch does nothing, 1 it does everything"),
-        *ends("1", "bootstrap over seeds"),
+        *ends("1", "over seeds, corrected for skewness"),
         Column("median", float, "1", "median of the recovery"),
-        *ends("1", of="median"),
+        *ends("1", "bootstrap over seeds", of="median"),
         Column("ratio_of_means", float, "1", "mean change by the patch over the mean effect, of the same seeds"),
-        *ends("1", of="ratio"),
+        *ends("1", "over seeds, corrected for skewness", of="ratio"),
     ),
 )
 
@@ -108,8 +109,9 @@ def recovery_rows(
     if kept.sum() < 2:
         return row | dict.fromkeys(names, float("nan")), samples
     draws = SeedDraws.of(int(kept.sum()), resamples=resamples, seed=seed)
-    pooled = draws.means(gained[kept]) / draws.means(effect[kept])
-    values: list[Any] = [*interval(draws.means(ratio[kept])), *_median(ratio[kept], draws), *interval(pooled)]
+    gained, effect, ratio = gained[kept], effect[kept], ratio[kept]
+    values: list[Any] = [ratio.mean(), *skewed_mean_interval(ratio), *_median(ratio, draws)]
+    values += [gained.mean() / effect.mean(), *skewed_ratio_interval(gained, effect)]
     return row | {name: float(value) for name, value in zip(names, values, strict=True)}, samples
 
 
@@ -117,5 +119,5 @@ def _median(values: Floats, draws: SeedDraws) -> tuple[float, float, float]:
     order = np.argsort(values)
     share = np.cumsum(draws.weights[1:, order], axis=1)
     drawn = values[order][(share < 0.5 - 1e-9).sum(1)]
-    low, high = percentile_interval(drawn)
+    low, high = percentile_interval(drawn, draws.count)
     return float(np.median(values)), float(low), float(high)

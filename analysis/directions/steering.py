@@ -207,7 +207,7 @@ def _tables(
 ) -> SteerCurve:  # fmt: skip
     """What the responses within each interval of noise levels show."""
     return SteerCurve(
-        curve=pd.concat([curve_table(part, draws) for part in responses], ignore_index=True),
+        curve=pd.concat([curve_table(part) for part in responses], ignore_index=True),
         arms=pd.concat([arm_table(part, draws, budget) for part in responses], ignore_index=True),
         verdicts=judge_together([verdict_table(part, draws, budget, relevant=relevant) for part in responses]),
         samples=pd.concat([sample_table(part, seeds) for part in responses], ignore_index=True),

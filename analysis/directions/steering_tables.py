@@ -14,6 +14,7 @@ import scipy
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, interval
+from scorescope.analysis.statistics.intervals import bounded_mean_interval, quantile_interval, skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.display import displayed
 
@@ -51,7 +52,7 @@ STEER_CURVE = Schema(
         Column("target", bool, "", "whether it is the attribute's; the others should not move"),
         Column("n", int, "", "seeds"),
         Column("value", float, "score", "mean change of the score"),
-        *ends("", "bootstrap over seeds"),
+        *ends("", "over seeds, corrected for skewness"),
         Column("distance", float, "data", "mean distance from the samples without edit"),
     ),
 )
@@ -64,7 +65,9 @@ STEER_ARMS = Schema(
         Column("quantity", str, "", "see QUANTITIES"),
         Column("n", int, "", "seeds"),
         Column("value", float, "", "unit as in QUANTITIES"),
-        *ends("", "bootstrap over seeds"),
+        *ends(
+            "", "over seeds: of means corrected for skewness, of quantiles exact, else bootstrap; none of saturation"
+        ),
     ),
 )
 
@@ -74,7 +77,8 @@ QUANTITIES = {
     "at the lowest (the same strengths in all arms)",
     "disentanglement": "|effect| / (|effect| + sum of the |effects| on the other scores); 1 is none on them, missing "
     "where there are no others",
-    "spearman": "mean over seeds of the rank correlation of score and strength; 0 where the score never changes",
+    "spearman": "mean over seeds of the rank correlation of score and strength; 0 where the score never changes. Its "
+    "interval holds less often where a rare seed has a far lower one",
     "spearman_q10": "its lowest tenth over seeds",
     "spearman_q90": "its highest tenth over seeds",
     "dynamic_range": "highest less lowest mean score of the target within the budget",
@@ -154,9 +158,9 @@ def sample_table(found: Responses, seeds: Sequence[int]) -> pd.DataFrame:
     return STEER_SAMPLES.check(table)
 
 
-def curve_table(found: Responses, draws: SeedDraws) -> pd.DataFrame:
+def curve_table(found: Responses) -> pd.DataFrame:
     """Dose and response: mean change of every score by arm and strength."""
-    value, low, high = interval(draws.means(found.changes))
+    value, (low, high) = found.changes.mean(0), skewed_mean_interval(found.changes)
     distance = found.distances.mean(0)
     rows = [
         (arm, strength, score, s == 0, value[a, k, s], low[a, k, s], high[a, k, s], distance[a, k])
@@ -172,27 +176,31 @@ def curve_table(found: Responses, draws: SeedDraws) -> pd.DataFrame:
 def arm_table(found: Responses, draws: SeedDraws, budget: float) -> pd.DataFrame:
     """The quantities of `QUANTITIES`, arm by arm."""
     low, high, _ = found.within(budget)
-    means = draws.means(found.changes)  # (draws, arms, strengths, scores)
-    effects = means[:, :, high] - means[:, :, low]
     before, after = max(found.zero - 1, 0), min(found.zero + 1, len(found.strengths) - 1)
     width = found.strengths[after] - found.strengths[before]
+    changes, rank = found.changes, spearman(found.values[..., 0], found.strengths)  # (seeds, arms)
+    means = draws.means(changes)  # (draws, arms, strengths, scores)
     inside = means[:, :, low : high + 1, 0]
-    rank = spearman(found.values[..., 0], found.strengths)  # (seeds, arms)
-    quantities = {
-        "slope": (means[:, :, after, 0] - means[:, :, before, 0]) / width,
-        "effect": effects[..., 0],
-        "disentanglement": _share(effects),
-        "spearman": draws.means(rank),
-        "spearman_q10": _quantiles(rank, draws, 0.1),
-        "spearman_q90": _quantiles(rank, draws, 0.9),
+    each = {
+        "slope": (changes[:, :, after, 0] - changes[:, :, before, 0]) / width,
+        "effect": changes[:, :, high, 0] - changes[:, :, low, 0],
+        "distance": found.distances[:, :, [low, high]].mean(2),
+    }
+    parts = {name: (values.mean(0), *skewed_mean_interval(values)) for name, values in each.items()}
+    parts["spearman"] = rank.mean(0), *bounded_mean_interval(rank, -1.0, 1.0)
+    for name, level in (("spearman_q10", 0.1), ("spearman_q90", 0.9)):
+        exact = [quantile_interval(arm, level, low=-1.0, high=1.0) for arm in rank.T]
+        parts[name] = _quantile(rank, level), *np.transpose(exact)
+    statistics = {
+        "disentanglement": _share(means[:, :, high] - means[:, :, low]),
         "dynamic_range": inside.max(2) - inside.min(2),
         "saturation": _saturation(means[:1, ..., 0], found.strengths),
-        "distance": draws.means(found.distances[:, :, [low, high]].mean(2)),
     }
-    frames = []
-    for name, statistics in quantities.items():
-        value, lower, upper = interval(statistics)
-        frames.append(pd.DataFrame({"arm": found.arms, "quantity": name, "value": value, "low": lower, "high": upper}))
+    parts |= {name: interval(values, draws.count) for name, values in statistics.items()}
+    frames = [
+        pd.DataFrame({"arm": found.arms, "quantity": name, "value": parts[name][0], "low": parts[name][1],
+                      "high": parts[name][2]}) for name in QUANTITIES
+    ]  # fmt: skip
     return STEER_ARMS.check(pd.concat(frames, ignore_index=True).assign(n=len(found.values), **found.where))
 
 
@@ -219,15 +227,10 @@ def _share(effects: Floats) -> Floats:
     return found
 
 
-def _quantiles(values: Floats, draws: SeedDraws, level: float) -> Floats:
-    """A quantile over seeds for every draw: (draws, arms)."""
-    order = np.argsort(values, axis=0)
-    found = []
-    for arm in range(values.shape[1]):
-        total = np.cumsum(draws.weights[:, order[:, arm]], axis=1)
-        place = (total < level - 1e-9).sum(1).clip(max=len(values) - 1)
-        found.append(values[order[:, arm], arm][place])
-    return np.stack(found, axis=1)
+def _quantile(values: Floats, level: float) -> Floats:
+    """A quantile over seeds: the least value that as large a share of them does not exceed."""
+    found: Floats = np.sort(values, axis=0)[max(int(np.ceil(level * len(values) - 1e-9)), 1) - 1]
+    return found
 
 
 def _saturation(means: Floats, strengths: Floats) -> Floats:

@@ -16,15 +16,18 @@ differ in more is a direction of that too.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scorescope.analysis.directions.token_fits import Piece, find_pieces, learn, linearise, squared_errors
-from scorescope.analysis.statistics.bootstrap import ratios
+from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.bootstrap import per_unit
+from scorescope.analysis.statistics.intervals import skewed_ratio_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
@@ -49,9 +52,9 @@ TOKEN_LOSSES = Schema(
         Column("log_snr", float, "1", "-2 ln sigma"),
         Column("n", int, "", "images"),
         Column("loss", float, "space^2", "mean square of f(e + m d) - f(e) - m delta per element, over multiples m"),
-        *ends("space^2", "bootstrap over images"),
+        *ends("space^2", "over images, corrected for skewness; of the best direction, see `token_direction`"),
         Column("relative", float, "1", "sum of squares against that of m delta; the same in every space"),
-        *ends("1", "bootstrap over images", of="relative"),
+        *ends("1", "the same", of="relative"),
     ),
 )
 
@@ -66,7 +69,7 @@ LINEARITY = Schema(
         Column("multiple", float, "1", "the same in lengths of its vector, the m of m delta"),
         Column("n", int, "", "images"),
         Column("gap", float, "1", "||f(e + m d) - f(e) - m delta|| / ||m delta||, root of the ratio of sums"),
-        *ends("1", "bootstrap over images"),
+        *ends("1", "over images, corrected for skewness"),
     ),
 )
 
@@ -181,6 +184,9 @@ def token_direction(
     Returns
     -------
     TokenDirection
+        Losses are those on the pairs that it was found from. Their intervals are about the loss of the best direction
+        of all pairs; on other pairs that of the one that was found is larger than both, of a difference of n pairs by
+        some 1 / n of what no direction explains.
 
     Raises
     ------
@@ -221,7 +227,6 @@ def linearity_gap(
     tokens: Tokens = None,
     strengths: Sequence[float] = (-2.0, -1.0, 1.0, 2.0),
     batch: int = 64,
-    resamples: int = 1000,
     progress: bool = False,
 ) -> pd.DataFrame:
     """How far a shift of the tokens is from the difference that it stands for, by noise level and strength.
@@ -234,8 +239,6 @@ def linearity_gap(
         Directions at "condition", by name.
     strengths : sequence of float
         In scales of each direction; not 0.
-    resamples : int
-        Bootstrap draws over images.
 
     Returns
     -------
@@ -260,9 +263,7 @@ def linearity_gap(
         multiples = [strength * ratio for strength in strengths]
         errors = squared_errors(denoiser, pieces, direction.vector.to(first), multiples)
         for sigma, (missed, whole, unit) in errors.items():
-            found_ratio = ratios(missed, whole, unit, resamples=resamples)
-            interval = (found_ratio.of_sums, found_ratio.of_sums_low, found_ratio.of_sums_high)
-            gap, low, high = (np.sqrt(value) for value in interval)
+            gap, low, high = (np.sqrt(np.maximum(value, 0.0)) for value in _ratio(missed, whole, unit))
             part = {
                 "strength": np.asarray(strengths, float),
                 "multiple": multiples,
@@ -320,14 +321,15 @@ def _losses(denoiser: Denoiser, pieces: list[Piece], vector: Tensor, multiples: 
     rows = []
     for sigma, (missed, whole, unit) in squared_errors(denoiser, pieces, vector, multiples).items():
         missed, whole = missed.mean(0, keepdims=True), whole.mean(0, keepdims=True)
-        loss = ratios(missed, np.full_like(missed, elements), unit)
-        relative = ratios(missed, whole, unit)
+        loss, relative = _ratio(missed, np.full_like(missed, elements), unit), _ratio(missed, whole, unit)
         keys = {"sigma": sigma, "log_snr": -2 * np.log(sigma), "n": images}
-        values = {"loss": loss.of_sums, "low": loss.of_sums_low, "high": loss.of_sums_high}
-        shares = {
-            "relative": relative.of_sums,
-            "relative_low": relative.of_sums_low,
-            "relative_high": relative.of_sums_high,
-        }
+        values = dict(zip(("loss", "low", "high"), loss, strict=True))
+        shares = dict(zip(("relative", "relative_low", "relative_high"), relative, strict=True))
         rows.append(keys | {name: float(value[0]) for name, value in (values | shares).items()})
     return pd.DataFrame(rows)
+
+
+def _ratio(numerator: Floats, denominator: Floats, unit: NDArray[np.integer[Any]]) -> tuple[Floats, Floats, Floats]:
+    """Ratio of sums of each row, for values (row, sample), and its interval over images."""
+    top, bottom = per_unit(numerator, unit).T, per_unit(denominator, unit).T
+    return top.sum(0) / bottom.sum(0), *skewed_ratio_interval(top, bottom)

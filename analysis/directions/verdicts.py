@@ -129,7 +129,7 @@ def verdict_table(found: Responses, draws: SeedDraws, budget: float, *, relevant
     low, high, inside = found.within(budget)
     effects = found.changes[:, :, high, 0] - found.changes[:, :, low, 0]  # (seeds, arms)
     margin = margin_of(effects, found.arms, relevant=relevant)
-    selectivity = _selectivity(np.abs(draws.means(effects)), found.arms)
+    selectivity = _selectivity(np.abs(draws.means(effects)), found.arms, draws.count)
     untested = _untested(str(found.where["method"]), found.arms)
     row = {
         **found.where,
@@ -164,8 +164,8 @@ def _untested(method: str, arms: Sequence[str]) -> str:
     return ""
 
 
-def _selectivity(sizes: Floats, arms: Sequence[str]) -> list[float]:
-    """|effect| over the mean |effect| of the random arms with its interval, for sizes of shape (draws, arms)."""
+def _selectivity(sizes: Floats, arms: Sequence[str], count: int) -> list[float]:
+    """|effect| over the mean |effect| of the random arms with its interval over `count` seeds; (draws, arms)."""
     random = [place for place, arm in enumerate(arms) if _is_random(arm)]
     if not random:
         return [float("nan")] * 3
@@ -173,7 +173,7 @@ def _selectivity(sizes: Floats, arms: Sequence[str]) -> list[float]:
         ratio = sizes[:, 0] / sizes[:, random].mean(1)
     if not np.isfinite(ratio[1:]).any():
         return [float("nan")] * 3
-    return [float(v) for v in interval(np.where(np.isfinite(ratio), ratio, np.nan))]
+    return [float(v) for v in interval(np.where(np.isfinite(ratio), ratio, np.nan), count)]
 
 
 def margin_of(effects: Floats, arms: Sequence[str], *, relevant: float = 0.0) -> Margin:

@@ -255,7 +255,7 @@ def emergence(pair: PathPair, *, modes: int = 16, resamples: int = 200, seed: in
     units = energy.shape[1]
     weights = draw_units(units, resamples=resamples, seed=seed) / units
     drawn = np.stack([_crossings(np.einsum("lsm,s->lm", energy, weight), sigmas) for weight in weights])
-    low, high = known_ends(drawn)
+    low, high = known_ends(drawn, units)
     eigenvalues = pair.gaussian.eigenvalues[:modes].double().numpy()
     table = pd.DataFrame(
         {

@@ -288,7 +288,7 @@ def _each(end: Tensor, reference: Tensor, mean: Tensor) -> Floats:
 def _against(each: Floats, none: Floats) -> dict[str, float]:
     """Ratio of the medians of the same seeds, with its interval."""
     rows = np.random.default_rng(0).integers(len(each), size=(1000, len(each)))
-    low, high = percentile_interval(np.median(each[rows], axis=1) / np.median(none[rows], axis=1))
+    low, high = percentile_interval(np.median(each[rows], axis=1) / np.median(none[rows], axis=1), len(each))
     return {
         "against_none": float(np.median(each) / np.median(none)),
         "against_none_low": float(low), "against_none_high": float(high),

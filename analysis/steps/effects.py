@@ -216,7 +216,7 @@ def proxy_ranks(effects: StepEffects, *, resamples: int = 1000, seed: int = 0) -
                 continue
             medians = ([np.median(step[draws], axis=1) for step in one[both]] for one in (damage, values))
             ranked = [scipy.stats.rankdata(np.stack(one, 1), axis=1) for one in medians]
-            value, low, high = interval(_correlations(*ranked))
+            value, low, high = interval(_correlations(*ranked), len(effects.samples))
             rows.append(row | {"rank": float(value), "low": float(low), "high": float(high)})
     return PROXY_RANKS.check(pd.DataFrame(rows))
 

@@ -186,7 +186,7 @@ ENTRIES = (
         ("subject",), gap_numbers, draw_gaps,
         "Linearity gap of shifts of condition tokens from one value of an attribute towards the other, by a half and "
         "by the whole difference, in denoised space against the noise level ({subject}; {images} images; bands are "
-        "95 % intervals, bootstrap over images). 0: the shift changes the prediction in proportion; 1: as much is "
+        "95 % intervals over images). 0: the shift changes the prediction in proportion; 1: as much is "
         "missed as without a shift. Where one token holds the attribute the whole difference replaces it and has no "
         "gap.",
         "a denoiser that is linear in its condition has no gap; with a times the square of a token that is −1 or 1 "
@@ -198,8 +198,8 @@ ENTRIES = (
         "diti-attribute-loss", "confusion of the two images of a pair against the noise level, with its floor",
         ("subject",), loss_numbers, draw_losses,
         "Share of reconstructions that are nearer to the other image of a pair, against the noise level, by pixels and "
-        "by the judge's score ({subject}; {pairs} pairs an attribute, unconditional branch; bands are 95 % intervals, "
-        "bootstrap over pairs). Dotted: the floor of any denoiser by pixels, which depends on the pairs' distance "
+        "by the judge's score ({subject}; {pairs} pairs an attribute, unconditional branch; bands are 95 % intervals "
+        "over pairs). Dotted: the floor of any denoiser by pixels, which depends on the pairs' distance "
         "alone. One in four is confused by pixels, with 95 % intervals, at σ = {half}.",
         "two images alone: an exact denoiser lies on the floor Φ(−|x₀ − y₀| / 2σ)",
         cites=("yue2024exploring",), calls={"reconstructions of pairs": 1440}, refuses=needs("loss", no_pairs),

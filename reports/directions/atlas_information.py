@@ -266,7 +266,7 @@ ENTRIES = (
         CLASSIFIER, curve_numbers, draw_curves,
         "Information about the class ({classes} of them) against the noise level, integrated over log-SNR from "
         "σ = {high:.3g} down ({model}; {which}): by the difference of losses, in all {log_ratio} nats, and by the "
-        "squared distance of the two predictions, in all {influence} nats, 95 % bootstrap intervals over images, down "
+        "squared distance of the two predictions, in all {influence} nats, 95 % intervals over images, down "
         "to σ = {low:.3g}. Curves are estimates without bands. Dotted: entropy of the classes, {entropy:.3g} nats, "
         "which an exact denoiser does not exceed.",
         "of a mixture whose classes lie apart both end at the entropy of the classes",
@@ -289,7 +289,7 @@ ENTRIES = (
         "Influence on the prediction that two attributes of the condition share (redundancy), have each alone (unique) "
         "and have only together (synergy, which may be negative), by the partial-information reading ({model}; {n} "
         "{images}, all other attributes named), with the smaller one taken pixel by pixel or of the sums over pixels. "
-        "Bars are means with 95 % bootstrap intervals over images.",
+        "Bars are means with 95 % intervals over images.",
         "the four parts sum to the influence of both conditions together",
         cites=("dewan2024diffusion",),
         calls=lambda material: {"pairs of attributes": 3 * 4 * PAIR_LEVELS * material.count},

@@ -160,7 +160,7 @@ ENTRIES = (
         "directions of the same norm and {shuffled} directions of shuffled labels, and of all scores along the "
         "direction, in standard deviations over {images_are} ({subject}; difference of means at σ = {found_at}, added "
         "at all noise levels, the attribute left open; {n} samples an arm, seeds {seeds}, same start and noise, "
-        "{solver}, guidance weight 1; bands are 95 % intervals, bootstrap over seeds). Site and contrast were chosen "
+        "{solver}, guidance weight 1; bands are 95 % intervals over seeds). Site and contrast were chosen "
         "on other seeds; against its controls and {relevant:g} standard deviations the direction is {verdict}.",
         "strength 0 changes nothing; in a denoiser with a known unit the response is the solution of one ordinary "
         "differential equation",

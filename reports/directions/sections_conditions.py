@@ -67,7 +67,7 @@ def token_gap(bench: Workbench, contrast: Contrast) -> pd.DataFrame:
     found = token_direction(subject.denoiser, plus, minus, tokens=[token], attribute=contrast.attribute)
     table = linearity_gap(
         subject.denoiser, {"difference": found.direction}, bank, plus, minus, tokens=[token],
-        strengths=_strengths(found.direction.scale, float(found.direction.vector.norm())), resamples=300,
+        strengths=_strengths(found.direction.scale, float(found.direction.vector.norm())),
     )  # fmt: skip
     return table.assign(attribute=contrast.attribute)
 

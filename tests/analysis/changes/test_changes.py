@@ -76,6 +76,20 @@ def test_large_differences_that_hardly_scatter_keep_their_scatter():
     assert 0.3 < found["high"] - found["low"] < 1.6  # 2.1 times 1 / sqrt(20) on either side
 
 
+def test_skewed_differences_say_so():
+    """Of 200 log-normal units some of the skewness of 6.2 shows; of two sets of one law it cancels."""
+    rng = np.random.default_rng(0)
+    skewed, normal = rng.lognormal(size=(200, 1)), rng.standard_normal((200, 1))
+    by_hand = (((skewed - skewed.mean()) / skewed.std()) ** 3).mean()
+    assert paired_means(skewed, draws=50)["skewness"].item() == pytest.approx(by_hand) and by_hand > 1
+    assert abs(paired_means(normal, draws=50)["skewness"].item()) < 0.5
+    same = unpaired_means(skewed, skewed + 1, draws=50)["skewness"].item()
+    alone = unpaired_means(skewed, 1e-3 * normal, draws=50)["skewness"].item()
+    assert same == pytest.approx(0, abs=1e-9) and alone == pytest.approx(by_hand, rel=0.02)
+    flat = paired_means(np.column_stack([np.ones(8), np.full(8, np.nan)]), draws=50)["skewness"]
+    assert flat[0] == 0 and np.isnan(flat[1])
+
+
 def test_few_units_say_so():
     table = paired_means(np.ones((LEAST_UNITS - 1, 3)))
     assert table["low"].isna().all() and set(table["missing"]) == {"5 units, 6 needed"}

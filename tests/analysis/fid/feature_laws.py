@@ -1,10 +1,11 @@
-"""Laws of features for simulations: Gaussian, and of other fourth moments."""
+"""Laws of features for simulations: Gaussian, and of other fourth moments; populations of rectified ones."""
 
 from functools import partial
 
 import numpy as np
 
 D = 12
+POPULATIONS = {"equal": {}, "near": {"spread": 1.1, "shift": -0.2}, "far": {"spread": 1.4, "shift": 0.1}}
 _MIXING = np.random.default_rng(99).normal(size=(D, D)) / np.sqrt(D)
 _CENTRES = np.random.default_rng(7).normal(size=(10, D))
 

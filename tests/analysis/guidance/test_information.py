@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
+from tests.analysis.guidance.round_mixtures import Mixture
 
 from scorescope.analysis import guidance_information, suggest_interval
 from scorescope.data import InputError, load_denoiser
@@ -11,28 +11,6 @@ from scorescope.probes.guidance import CFGPP, APGMix, CFGZeroStar, FrequencyDeco
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.recording.trace import Trace
 from scorescope.probes.sampling import Euler
-
-
-class Mixture:
-    """Exact conditional and unconditional denoisers of K equal Gaussians N(m_k, s^2 I)."""
-
-    shape = (2,)
-
-    def __init__(self, count=5, spread=1.5, std=0.3):
-        angles = torch.arange(count) * 2 * torch.pi / count
-        self.means = spread * torch.stack([angles.cos(), angles.sin()], dim=1).double()
-        self.variance, self.count = std**2, count
-
-    def posterior(self, x: Tensor, sigma: float) -> Tensor:
-        distance = (x[:, None] - self.means).square().sum(2)
-        return torch.softmax(-distance / (2 * (self.variance + sigma**2)), dim=1)
-
-    def __call__(self, x: Tensor, sigma: Tensor, condition: Tensor | None) -> Tensor:
-        share = self.variance / (self.variance + sigma[0] ** 2)
-        if condition is not None:
-            return self.means[condition] + share * (x - self.means[condition])
-        weights = self.posterior(x, float(sigma[0]))
-        return weights @ self.means + share * (x - weights @ self.means)
 
 
 def unguided(count=1500, **options):
@@ -244,36 +222,3 @@ def test_an_end_that_few_samples_decide_is_open(recorded):
     found = suggest_interval(few).iloc[0]
     assert found["low_low"] == pytest.approx(trace.scalars["sigma"].min()) and found["low_low"] < found["low"]
     assert found["high_high"] < 0.2 * trace.scalars["sigma"].max()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("setting", [(5, 1.5, 0.3), (10, 1.5, 0.3), (3, 1.0, 0.8)])
-def test_the_ends_intervals_cover(setting):
-    """About a minute each: 200 runs of each size, against the ends of 20000 samples together."""
-    mixture, repeats = Mixture(*setting), 200
-    truth = suggest_interval(of_mixture(mixture, 20_000)).iloc[0]
-    for n in (16, 96):
-        whole = of_mixture(mixture, n * repeats, first=50_000)
-        found = [suggest_interval(part) for part in parts(whole, n)]
-        rows = pd.concat(found, ignore_index=True).query("missing == ''")  # few samples can put too few levels inside
-        assert len(rows) > 0.9 * repeats
-        for end in ("low", "high"):
-            covered = (rows[f"{end}_low"] <= truth[end]) & (truth[end] <= rows[f"{end}_high"])
-            # 92 to 98 %, and more where an end is open; twice the binomial error of 200 repeats is 0.036
-            assert covered.mean() >= 0.92 - 0.036, (n, end, covered.mean())
-        lowest = whole.scalars["sigma"].loc[lambda sigma: sigma > 0].min()
-        opened = np.isclose(rows["low_low"], lowest).mean()
-        assert opened == 1 if n == 16 else opened > 0.9 or opened < 0.1  # 96 of far classes do not close it
-
-
-def of_mixture(mixture, samples, first=0):
-    """Euler: half the evaluations, and the ends are those of the same path."""
-    options = {"sigmas": edm_sigmas(60), "solver": Euler(), "dtype": torch.float64, "batch": samples}
-    labels, recording = torch.arange(samples) % mixture.count, Recording(all_branches=True)
-    seeds = range(first, first + samples)
-    return sample(mixture, seeds=seeds, condition=labels, record=recording, progress=False, **options).trace
-
-
-def parts(trace, size):
-    for number, rows in trace.scalars.groupby(trace.scalars["sample"] // size):
-        yield Trace(rows, trace.samples[number * size : (number + 1) * size], trace.manifest)
