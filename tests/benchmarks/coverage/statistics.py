@@ -35,7 +35,8 @@ MEANS = (
     "site_magnitudes", "steps", "gain_path", "decoded_path", "clip_activity", "separation", "parting", "savings",
     "changes", "known_effects", "sweep", "denoising_errors", "cheapest_steps", "consistency_errors",
     "decision_levels", "effective_noise:level", "end_errors", "end_errors:typical_ratio", "moment_bias",
-    "moment_bias:beyond", "path_shape", "path_shape:gaussian", "step_damage", "step_noise", "student_gaps", "student_gaps:beyond",
+    "moment_bias:beyond", "path_shape", "path_shape:gaussian", "step_damage", "step_noise", "student_gaps",
+    "student_gaps:beyond",
 )  # fmt: skip
 SHARES = ("class_agreement", "attribute_agreement", "end_agreement:flips", "skips:flips", "decisions", "end_groups")
 MEDIANS = ("end_errors:median", "observed_orders", "error_estimates", "step_errors", "end_groups:end_error")
