@@ -36,6 +36,9 @@ NO_CASE = {
     "step_cosines": "quantiles of cosines over halves, no interval of a number",
     "table_changes:first": "copied from the tables that are compared",
     "table_changes:second": "copied from the tables that are compared",
+    "enough_steps": "not simulated yet: plain percentiles of a bootstrap over samples",
+    "gradient_affinity": "not simulated yet: a jackknife over groups",
+    "proxy_ranks": "not simulated yet: a bootstrap of rank correlations",
     "suggested_interval": "a range of noise levels; its ends have intervals of their own",
 }
 """Columns of declared tables that are named like an interval's and have no case."""

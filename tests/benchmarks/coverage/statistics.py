@@ -5,10 +5,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from scorescope.analysis.statistics.bootstrap import draw_units
+from scorescope.analysis.statistics.bootstrap import SeedDraws, draw_units, seed_interval
 from scorescope.analysis.statistics.intervals import (
     agreeing_interval,
     mean_interval,
+    median_interval,
     paired_share_interval,
     share_gap,
     share_interval,
@@ -32,9 +33,13 @@ LAWS = {
 MEANS = (
     "noise_norms", "flipd", "jacobian_ranks", "memorisation", "weighted_losses", "local_errors", "path_geometry",
     "site_magnitudes", "steps", "gain_path", "decoded_path", "clip_activity", "separation", "parting", "savings",
-    "changes", "known_effects", "sweep", "denoising_errors",
+    "changes", "known_effects", "sweep", "denoising_errors", "cheapest_steps", "consistency_errors",
+    "decision_levels", "effective_noise:level", "end_errors", "end_errors:typical_ratio", "moment_bias",
+    "moment_bias:beyond", "path_shape", "path_shape:gaussian", "step_damage", "step_noise", "student_gaps",
+    "student_gaps:beyond",
 )  # fmt: skip
-SHARES = ("class_agreement", "attribute_agreement", "end_agreement:flips", "skips:flips")
+SHARES = ("class_agreement", "attribute_agreement", "end_agreement:flips", "skips:flips", "decisions", "end_groups")
+MEDIANS = ("end_errors:median", "observed_orders", "error_estimates", "step_errors", "end_groups:end_error")
 WILSONS = ("class_shares", "noise_norms:inside", "class_summary", "law_kept", "balance")
 
 
@@ -84,6 +89,17 @@ def _agreeing(n, rare, rng):
     """A bounded quantity that is nearly always the same; only samples that all agree have this interval."""
     values = np.where(rng.random(n) < rare, rng.random(n), 0.0)
     return {"mean of samples that agree": agreeing_interval(0.0, n) if not values.any() else (0.0, 1.0)}
+
+
+def _median(n, rng):
+    return {"median": median_interval(rng.lognormal(size=n))}
+
+
+def _paired_ratio(n, rng):
+    base = rng.lognormal(sigma=0.5, size=n)
+    draws = SeedDraws.of(n)
+    found = seed_interval(draws.means(0.7 * base * rng.lognormal(-0.02, 0.2, n)) / draws.means(base), n)
+    return {"ratio of means, paired": found[1:]}
 
 
 def _ratio(modes, n, rng):
@@ -140,10 +156,24 @@ CASES = (
     ),
     *(
         Case(
+            f"statistics: median, {n}", "order statistics", str(n), "log-normal", lambda: {"median": 1.0},
+            partial(_median, n), MEDIANS, wide="between two values: at least 95 %",
+        )
+        for n in (8, 20)
+    ),
+    *(
+        Case(
+            f"statistics: ratio of means, {n}", "bootstrap over samples, paired", str(n), "log-normal errors, paired",
+            lambda: {"ratio of means, paired": 0.7}, partial(_paired_ratio, n), ("end_errors:ratio", "step_errors"),
+        )
+        for n in (8, 32)
+    ),
+    *(
+        Case(
             f"statistics: ratio of sums, {modes} modes, {n}", "studentised bootstrap", str(n),
             f"squares along {modes} modes, a law a little off",
             partial(lambda modes: {"ratio of sums": 0.05**2 + 0.06**2}, modes), partial(_ratio, modes, n),
-            ("path_errors", "end_agreement", "skip_candidates", "skips"),
+            ("path_errors", "end_agreement", "skip_candidates", "skips", "decisions"),
         )
         for modes, n in ((1, 16), (2, 16), (3, 16), (3, 48))
     ),
