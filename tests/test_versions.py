@@ -1,4 +1,4 @@
-"""What `tests.versions` would install are versions that `pyproject.toml` allows, one for each thing that it asks for."""
+"""What `tests.versions` would install are versions that `pyproject.toml` allows, one for each thing asked for."""
 
 import tomllib
 
