@@ -18,7 +18,7 @@ ROOMS = ("data", "probes", "analysis", "reports")  # each imports only those bef
 
 # wings of `probes` in a row: each may import those before it
 ROW = ("models", "decomposition", "pipelines", "sites", "guidance", "recording", "sampling", "experiments")
-BESIDE = ("perturbations", "approximations", "bank", "gradients", "activations", "features")
+BESIDE = ("perturbations", "approximations", "bank", "gradients", "activations", "attention", "features")
 
 INSTRUMENTS = ("guidance", "fid", "gaussian", "directions")
 
@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "bank": ("models",),
         "gradients": ("models", "pipelines", "sites"),
         "activations": (*ROW[: ROW.index("experiments")], "bank"),
+        "attention": ("models", "pipelines", "sites"),
         "features": (),
     },
     "analysis": {
