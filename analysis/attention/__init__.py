@@ -1,0 +1,17 @@
+"""Attention against influence: where a network looks, and where what it says changes with the word.
+
+    found = compare_word(pipe, {"prompt": "a red lighthouse"}, {"prompt": "a lighthouse"}, tokens, seeds=range(16))
+    found.agreement                                        # rank correlation by noise level, with interval
+    found.attention, found.influence, found.image          # the maps that it is of
+
+    change = change_maps(denoiser(x, sigma, words), denoiser(x, sigma, others), size=(16, 16))
+    map_agreement(maps, change, sigmas=sigmas)             # any two sets of maps
+
+Maps of attention come from `probes.attention`. That a network looks at a word somewhere is no evidence that the word
+changes anything there: the table says whether it does.
+"""
+
+from scorescope.analysis.attention.agreement import change_maps, map_agreement
+from scorescope.analysis.attention.words import WordComparison, compare_word
+
+__all__ = ["WordComparison", "change_maps", "compare_word", "map_agreement"]
