@@ -29,6 +29,7 @@ WORD = "word"
 
 
 @displayed
+@checked
 @dataclass(frozen=True, eq=False)
 class WordComparison:
     """What `compare_word` found.

@@ -53,7 +53,7 @@ def map_rows(rows: Mapping[str, Tensor], sigmas: Sequence[float] | Tensor) -> Fi
         line[-1].annotate(f"≤ {top:.2g}", (1.08, 0.5), xycoords="axes fraction", va="center", fontsize=theme.small())
     for ax, place in zip(axes[0], places, strict=True):
         ax.set_title(f"{levels[place]:.2g}", fontsize=theme.small(), pad=2)
-    figure.supxlabel(theme.SIGMA_LABEL)
+    figure.supxlabel(theme.SIGMA)
     return figure
 
 
@@ -74,7 +74,7 @@ def agreement_curves(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
         color, rows = theme.PALETTE[place], rows.sort_values("sigma")
         theme.with_band(ax, rows, color=color, label=theme.literal(str(name)))
         ax.plot(
-            rows["sigma"], rows["across"], color=color, linestyle="--", label=theme.literal(f"{name}, across samples")
+            rows["sigma"], rows["across"], color=color, linestyle="--", label=theme.literal(f"{name}, of two samples")
         )
     theme.reference_line(ax, 0)
     theme.sigma_axis(ax, ylabel="rank correlation with attention", ylim=(-1.05, 1.05), xlabel=theme.SIGMA)
