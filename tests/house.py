@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "gaussian": ("statistics", "fid"),
         "information": ("statistics", "fid"),
         "directions": ("statistics",),
-        "attention": ("statistics",),
+        "attention": ("statistics", "directions"),
         "trajectories": ("statistics", "fid", "guidance", "gaussian"),
         "changes": ("statistics", "guidance"),
     },

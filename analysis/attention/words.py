@@ -136,7 +136,7 @@ def _run(
         record(pipe, keep="branches", progress=False) as trace,
         attention_maps(pipe, sites, tokens=chosen, size=size) as watching,
     ):
-        last = _latents(pipe, given, seed)
+        last = latents_of(pipe, given, seed)
     maps = watching.read().maps.sum(4)[:, :, 0, 0]
     steps = list(visits(trace))
     cells, (low, high) = (maps.shape[-2], maps.shape[-1]), sigma_range(denoiser)
@@ -145,7 +145,7 @@ def _run(
         found = f"{len(steps)} recorded steps, {len(maps)} with attention, {len(kept)} of levels that are known"
         raise InputError("pipe", found=found, expected="attention in every step, and levels that the denoiser has")
     moved = [change_maps(steps[place].cond, _without(denoiser, steps[place]), size=cells, grid=grid) for place in kept]
-    changed = change_maps(last, _latents(pipe, without, seed), size=cells, grid=grid)
+    changed = change_maps(last, latents_of(pipe, without, seed), size=cells, grid=grid)
     dropped = tuple(visit.sigma for place, visit in enumerate(steps) if place not in kept)
     sigmas = tuple(steps[place].sigma for place in kept)
     return maps[kept], torch.stack(moved), changed, sigmas, dropped
@@ -158,7 +158,7 @@ def _without(denoiser: Denoiser, visit: Visit) -> Tensor:
     return denoiser(visit.x, torch.full((rows,), visit.sigma), torch.ones(rows, dtype=torch.int64)).to(visit.cond)
 
 
-def _latents(pipe: Any, given: Mapping[str, Any], seed: int) -> Tensor:
+def latents_of(pipe: Any, given: Mapping[str, Any], seed: int) -> Tensor:
     """The result of one run."""
     made = pipe(**given, generator=torch.Generator().manual_seed(seed))
     found = getattr(made, "images", None)
