@@ -33,10 +33,9 @@ from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, check_seeds
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.attention.cross import cross_attention_sites
-from scorescope.probes.attention.prompt_swap import TEXT, swap_prompt
+from scorescope.probes.attention.prompt_swap import swap_prompt
 from scorescope.probes.experiments.encoded_once import encoded_once
-from scorescope.probes.experiments.pipeline_steps import watch_calls
-from scorescope.probes.pipelines.sample_calls import OneRow
+from scorescope.probes.experiments.text_states import text_states
 
 
 @checked
@@ -104,7 +103,8 @@ def swap_trace(
     shared = {"output_type": "latent"} | dict(arguments or {})
     with encoded_once(pipe):
         given = {"clean": {**shared, **clean}, "corrupted": {**shared, **corrupted}}
-        texts = {name: _text(pipe, row, shared) for name, row in (("clean", clean), ("corrupted", corrupted))}
+        states = text_states(pipe, [clean, corrupted], arguments=shared)
+        texts = {"clean": states[:1], "corrupted": states[1:]}
         arms: list[tuple[str, str, list[str]]] = [(name, "", []) for name in given]
         for window in windows:
             arms += [("corrupted", "clean", window), ("clean", "corrupted", window)]
@@ -115,17 +115,6 @@ def swap_trace(
                 results = torch.cat([latents_of(pipe, given[own], one) for one in numbers])
             values.append(finite_numbers("metric", metric(results), len(numbers)))
     return _traced(windows, values, numbers, floor, resamples, seed)
-
-
-def _text(pipe: Any, row: Mapping[str, Any], shared: Mapping[str, Any]) -> Tensor:
-    """The text states that the denoiser is given for a prompt, (1, token, width)."""
-    told = {name: value for name, value in shared.items() if name not in ("output_type", "num_inference_steps")}
-    [step] = watch_calls(pipe, row, told, most=1)
-    found = step.cond_call.arguments.get(TEXT)
-    text = found.value if isinstance(found, OneRow) else found
-    if not isinstance(text, Tensor):
-        raise InputError("pipe", found=f"a denoiser without {TEXT}", expected="one that is given text states by name")
-    return text
 
 
 def _traced(

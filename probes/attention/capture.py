@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.attention.kernel import SeenAttention, WatchedAttention, is_attention, text_given
@@ -112,6 +113,7 @@ class Kept:
     budget: int
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class Entry:
     """Maps of one branch in one call, (sample, layer, head, token, y, x), or of all rows before branches are known."""

@@ -85,6 +85,7 @@ class SeenAttention:
         return logits.softmax(-1)
 
 
+@displayed
 @dataclass
 class Watch:
     """What the latest call of an attention module did.
