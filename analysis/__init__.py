@@ -10,7 +10,7 @@ The wings, each with a recipe of its own (`help(guidance)`):
     gaussian       where along the noise axis a denoiser is a law with a closed form, and what that saves
     information    what a condition says about an image: in nats, as a classifier, as what noise hides
     directions     where an attribute is readable, where it is steerable, whether its direction is stable
-    attention      whether a network uses a word where it looks at it
+    attention      what text does inside a pipeline: where it is looked at, where that matters, what reads it
     trajectories   paths of a sampler: what a solver gets wrong at which step, and what its calls give
     changes        what changed between two recorded runs, and between denoisers at the same noisy points
     statistics     intervals, splits, and the declared columns of every table

@@ -12,7 +12,6 @@
     traced.landmarks                                       # readable, visible, steerable, committed: from which level
     patch_trace(denoiser, clean=a, corrupted=b, sites=["network.middle1"], metric=metric, seeds=range(24)).recovery
     token_direction(denoiser, plus, minus, bank=bank).direction        # in condition tokens
-    prompt_direction(pipe, [("an old man", "a young man")], "man", pipe.tokenizer)      # the same, of prompts
 
 Directions are `probes.Direction`s: they are saved, loaded and added in pipelines by `probes.intervene`.
 """
@@ -24,7 +23,6 @@ from scorescope.analysis.directions.finding import as_direction, direction_angle
 from scorescope.analysis.directions.noise_intervals import delays, windows
 from scorescope.analysis.directions.patching import patch_once, patch_trace
 from scorescope.analysis.directions.probing import probe_scan
-from scorescope.analysis.directions.prompt_directions import prompt_direction
 from scorescope.analysis.directions.recovery import PatchTrace
 from scorescope.analysis.directions.stability import direction_stability, effective_dimension, step_cosines
 from scorescope.analysis.directions.steering import SteerCurve, steer_curve
@@ -57,7 +55,6 @@ __all__ = [
     "patch_once",
     "patch_trace",
     "probe_scan",
-    "prompt_direction",
     "steer_curve",
     "steering_effect",
     "step_cosines",

@@ -96,6 +96,7 @@ def _right_solve(numbers: Tensor, gram: Tensor) -> Tensor:
     return found.mT
 
 
+@checked
 class ProjectionEdit:
     """The context manager that `edit_projections` returns.
 

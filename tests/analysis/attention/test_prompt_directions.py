@@ -5,7 +5,7 @@ import torch
 from diffusers import DiffusionPipeline
 from tests.saved_pipelines import saved
 
-from scorescope.analysis.directions import prompt_direction
+from scorescope.analysis.attention import prompt_direction
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments import text_states
 
