@@ -25,6 +25,7 @@ from scorescope.probes.pipelines.branch_rows import BranchRows
 from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level_reader import LevelFunction
 from scorescope.probes.pipelines.listener import StepEvent
+from scorescope.probes.sites.once_a_pass import PassCalls
 from scorescope.probes.sites.outputs import ModuleCall
 from scorescope.probes.sites.pipeline_sites import DenoiserCall, PipelineSites
 
@@ -211,6 +212,8 @@ class WatchingAttention(PipelineSites):
     def after_call(self, call: Call, outputs: list[Tensor]) -> None:
         """See `Listener`: put the layers of a call together."""
         now = self._now
+        if not self._named:
+            self._called = PassCalls()  # pipelines may skip layers, in calls of a branch of their own
         super().after_call(call, outputs)
         if now is not None and self._layers:
             layers = torch.stack(_same_heads(list(self._layers.values())), 1)

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
-from tests.pipelines import flux_distilled, flux_true, generator, output_of, pixart, sd3, sd15, sdxl, wan
+from tests.pipelines import flux_distilled, flux_true, generator, output_of, pixart, sd3, sd15, sdxl, slg, wan
 from tests.probes.recording.test_leaving import failing_at, is_clean
 
 from scorescope.data.errors import InputError
-from scorescope.probes import record
+from scorescope.probes import PAG, guide, record
 from scorescope.probes.attention import attention_maps
 
 pytestmark = [
@@ -162,6 +162,32 @@ def test_levels_and_branches_are_those_of_a_recording_beside_it():
     sigmas = trace.scalars.drop_duplicates("step")["sigma"].to_numpy()
     assert found.of_branch("cond").sigmas.tolist() == pytest.approx([*sigmas[:4]] * 2)
     assert not torch.equal(found.of_branch("cond").maps, found.of_branch("uncond").maps)
+
+
+def test_layers_that_a_pipeline_skips_and_calls_that_a_rule_repeats_are_no_obstacle():
+    pipe, arguments = slg()  # a third call, without a layer
+    with attention_maps(pipe, apart="layer") as watching:
+        run(pipe, arguments)
+    assert watching.read().steps == (0, 1, 2, 3) and len(watching.read().layers) == 2
+    pipe, arguments = sd15()
+    rule = PAG(2.0, sites=("mid_block.attentions.0.transformer_blocks.0.attn1",), weight=5.0)
+    with guide(pipe, rule):
+        bare = run(pipe, arguments)
+        with attention_maps(pipe) as watching:
+            assert torch.equal(run(pipe, arguments), bare)
+    assert watching.read().steps == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("make", [sd15, flux_true])
+def test_half_precision_stays_what_it_is_and_maps_are_float32(make):
+    pipe, arguments = make()
+    pipe.to(torch.bfloat16)
+    half = {name: value.bfloat16() if isinstance(value, torch.Tensor) else value for name, value in arguments.items()}
+    bare = run(pipe, half)
+    with attention_maps(pipe) as watching:
+        assert torch.equal(run(pipe, half), bare)
+    maps = watching.read().maps
+    assert maps.dtype == torch.float32 and (maps.sum(4) < 1 + 1e-5).all() and (maps >= 0).all()
 
 
 def test_a_failure_inside_an_attention_leaves_nothing_behind():
