@@ -424,7 +424,7 @@ CASES = {
     "fid.heatmaps": ((IMAGES, MAPS**2, MAPS, HEADS), {}),
     "fid.outlined_maps": ((IMAGES, [MAPS > 0.5], [MAPS**2], ["accessory\nnetwork"], HEADS), {}),
     "fid.occlusions": ((IMAGES, {"closed form": MAPS, "occlusion": MAPS}, HEADS), {}),
-    "attention.map_rows": (({"a lighthouse": LOOKS, "influence": 40 * LOOKS.flip(-1)}, SIGMAS), {}),
+    "attention.map_rows": (({"a lighthouse": LOOKS, "influence": 40 * LOOKS.flip(-1)}, SIGMAS), {"scale": "map"}),
     "attention.agreement_curves": ((agreements(),), {}),
     "trajectories.metrics_along": ((walked(), {"frechet": LABEL, "end_error": "RMS distance (units of data)"}), {
         "x": "calls", "xlabel": "denoiser calls a sample", "line": "line", "scale": "log"}),

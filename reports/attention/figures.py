@@ -8,6 +8,7 @@ Each takes `style=`, and those of one panel `ax=`: see `theme`.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,10 @@ MOST_COLUMNS = 8
 
 
 @theme.styled_pictures
-def map_rows(rows: Mapping[str, Tensor], sigmas: Sequence[float] | Tensor) -> Figure:
-    """Maps by noise level, a row a word or a kind of map, each row on a scale of its own from 0 to its largest value.
+def map_rows(
+    rows: Mapping[str, Tensor], sigmas: Sequence[float] | Tensor, *, scale: Literal["row", "map"] = "row"
+) -> Figure:
+    """Maps by noise level, a row a word or a kind of map, from 0 to the largest value, of a row written beside it.
 
     Parameters
     ----------
@@ -34,9 +37,13 @@ def map_rows(rows: Mapping[str, Tensor], sigmas: Sequence[float] | Tensor) -> Fi
         By name; at most eight levels are shown, at even distances in their order.
     sigmas : sequence of float, or Tensor, shape (level,)
         Noise levels of the columns.
+    scale : {"row", "map"}
+        What has a scale of its own. Influence falls as the square of the noise level: see each map of it by itself.
     """
     require_some("rows", rows)
     levels = [float(sigma) for sigma in sigmas]
+    if scale not in ("row", "map"):
+        raise InputError("scale", found=repr(scale), expected="'row' or 'map'")
     if any(len(maps) != len(levels) or maps.ndim != 3 for maps in rows.values()) or not levels:
         found = f"{len(levels)} levels, and maps of shapes {[tuple(maps.shape) for maps in rows.values()]}"
         raise InputError("rows, sigmas", found=found, expected="maps (level, y, x), and a noise level for each")
@@ -44,16 +51,19 @@ def map_rows(rows: Mapping[str, Tensor], sigmas: Sequence[float] | Tensor) -> Fi
     height = (theme.width() - 1.3) / len(places) + 0.05
     figure, axes = theme.new_figure(height * len(rows) + 0.5, nrows=len(rows), ncols=len(places), squeeze=False)
     for line, (name, maps) in zip(axes, rows.items(), strict=True):
-        shown = maps[places].detach().cpu().numpy()
-        top = float(np.nanmax(shown))
+        shown = maps[places].detach().double().cpu().numpy()
         for ax, values in zip(line, shown, strict=True):
+            top = float(np.nanmax(shown if scale == "row" else values))
             ax.imshow(values, cmap="viridis", vmin=0, vmax=max(top, 1e-30), interpolation="nearest")
             theme.without_axes(ax)
         theme.label_row(line[0], name)
-        line[-1].annotate(f"≤ {top:.2g}", (1.08, 0.5), xycoords="axes fraction", va="center", fontsize=theme.small())
+        if scale == "row":
+            place = {"xy": (1.08, 0.5), "xycoords": "axes fraction", "va": "center", "fontsize": theme.small()}
+            line[-1].annotate(f"≤ {top:.2g}", **place)
     for ax, place in zip(axes[0], places, strict=True):
         ax.set_title(f"{levels[place]:.2g}", fontsize=theme.small(), pad=2)
-    figure.supxlabel(theme.SIGMA)
+    own = "" if scale == "row" else "\neach map from 0 to its own largest value"
+    figure.supxlabel(f"{theme.SIGMA}{own}")
     return figure
 
 
