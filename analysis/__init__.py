@@ -10,6 +10,7 @@ The wings, each with a recipe of its own (`help(guidance)`):
     gaussian       where along the noise axis a denoiser is a law with a closed form, and what that saves
     information    what a condition says about an image: in nats, as a classifier, as what noise hides
     directions     where an attribute is readable, where it is steerable, whether its direction is stable
+    attention      what text does inside a pipeline: where it is looked at, where that matters, what reads it
     trajectories   paths of a sampler: what a solver gets wrong at which step, and what its calls give
     steps          which steps of a sampler matter: damage of a changed step, proxies of it, few-step models
     changes        what changed between two recorded runs, and between denoisers at the same noisy points
@@ -24,6 +25,7 @@ from scorescope.data.wings import late_face
 
 if TYPE_CHECKING:
     from scorescope.analysis import (
+        attention,
         changes,
         directions,
         fid,
@@ -60,6 +62,7 @@ else:
 __all__ = [
     "Column",
     "Schema",
+    "attention",
     "attribute_loss",
     "audit",
     "changes",

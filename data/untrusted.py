@@ -239,11 +239,15 @@ def read_tensors(
         return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def read_state_dict(path: str | Path, *, expected: str) -> dict[str, Tensor]:
-    """Named tensors that `torch.save` wrote, and nothing else: no code of the file is run."""
+def read_state_dict(path: str | Path, *, expected: str, inside: str = "") -> dict[str, Tensor]:
+    """Named tensors that `torch.save` wrote, and nothing else: no code of the file is run.
+
+    With `inside` they are those that lie under that name in a dict of the file.
+    """
     check_file(path, expected=expected)
     with only_input_errors(path, expected=expected, found="no plain state dict"):
         weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights = weights[inside] if inside else weights
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(str(path), found=f"a {type(weights).__name__}", expected="a state dict of tensors")
     return weights

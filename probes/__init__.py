@@ -12,6 +12,7 @@ The wings:
     sampling         samples and paths of a plain denoiser
     experiments      replay, sweeps, a rule inside a pipeline
     activations      what passes through sites: over a bank, along sampling, of a recording
+    attention        what image positions attend to in the text, by word, noise level and branch
     approximations   laws whose denoiser is known: Gaussians, mixtures, the training set
     features         images to features to moments
     bank             fixed noisy points, and comparisons on them
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from scorescope.probes import (
         activations,
         approximations,
+        attention,
         bank,
         decomposition,
         experiments,
@@ -110,6 +112,7 @@ __all__ = [
     "Trace",
     "activations",
     "approximations",
+    "attention",
     "bank",
     "collect",
     "decomposition",

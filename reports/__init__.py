@@ -20,6 +20,7 @@ from scorescope.data.wings import late_face
 if TYPE_CHECKING:
     from scorescope.reports import (
         atlas,
+        attention,
         changes,
         cli,
         directions,
@@ -36,6 +37,6 @@ else:
     __getattr__, __dir__ = late_face(__name__)
 
 __all__ = [
-    "atlas", "changes", "cli", "directions", "entries", "fid", "gaussian", "guidance", "page", "studies", "theme",
-    "to_latex", "trajectories",
+    "atlas", "attention", "changes", "cli", "directions", "entries", "fid", "gaussian", "guidance", "page", "studies",
+    "theme", "to_latex", "trajectories",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ INSTRUMENTS = {
     "gaussian": ("analysis.gaussian",),
     "directions": ("analysis.directions", "analysis.information"),
     "trajectories": ("analysis.trajectories", "analysis.steps"),
+    "attention": ("analysis.attention",),
     "changes": ("analysis.changes",),
 }
 

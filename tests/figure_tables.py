@@ -366,6 +366,13 @@ def learnt():
     return with_ends(pd.concat(parts, ignore_index=True))
 
 
+def agreements():
+    parts = [pd.DataFrame({"compared": name, "sigma": SIGMAS, "mean": share * RISE, "across": 0.3 * RISE})
+             for name, share in (("influence", 0.8), ("image", -0.4))]  # fmt: skip
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(low=table["mean"] - 0.1, high=table["mean"] + 0.1)
+
+
 def pictures(count, channels=1):
     return torch.linspace(-1, 1, count * channels * 16).reshape(count, channels, 4, 4)
 
@@ -400,6 +407,7 @@ CLIPPED = with_ends(pd.concat([pd.DataFrame({"quantity": name, "sigma": SIGMAS, 
 MOVED = with_ends(pd.DataFrame({"sigma": SIGMAS, "mean": 1 / SIGMAS, "separated": SIGMAS < 9}))
 RATIO = with_ends(pd.DataFrame({"sigma": SIGMAS, "mean": RISE}))
 
+LOOKS = torch.linspace(0, 1, 9)[:, None, None] * torch.linspace(0, 0.3, 64).reshape(8, 8)
 PARTS = ["full APG", "no projection", "no momentum", "none (CFG)"]
 SHARES = with_ends(pd.DataFrame({"norm": [0.4, 1.9, 9.0], "mean": [0.9, 0.6, 0.2]}))
 ETAS = by_weight().assign(rule_eta=[0.0, 0.5] * 4)
@@ -503,6 +511,8 @@ CASES = {
     "fid.heatmaps": ((IMAGES, MAPS**2, MAPS, HEADS), {}),
     "fid.outlined_maps": ((IMAGES, [MAPS > 0.5], [MAPS**2], ["accessory\nnetwork"], HEADS), {}),
     "fid.occlusions": ((IMAGES, {"closed form": MAPS, "occlusion": MAPS}, HEADS), {}),
+    "attention.map_rows": (({"a lighthouse": LOOKS, "influence": 40 * LOOKS.flip(-1)}, SIGMAS), {"scale": "map"}),
+    "attention.agreement_curves": ((agreements(),), {}),
     "trajectories.metrics_along": ((walked(), {"frechet": LABEL, "end_error": "RMS distance (units of data)"}), {
         "x": "calls", "xlabel": "denoiser calls a sample", "line": "line", "scale": "log"}),
     "trajectories.weighted_losses": ((trained(),), {"shown": "digits", "untrained": "no network"}),

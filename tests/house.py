@@ -18,7 +18,7 @@ ROOMS = ("data", "probes", "analysis", "reports")  # each imports only those bef
 
 # wings of `probes` in a row: each may import those before it
 ROW = ("models", "decomposition", "pipelines", "sites", "guidance", "recording", "sampling", "experiments")
-BESIDE = ("perturbations", "approximations", "bank", "gradients", "activations", "features", "work")
+BESIDE = ("perturbations", "approximations", "bank", "gradients", "activations", "attention", "features", "work")
 
 INSTRUMENTS = ("guidance", "fid", "gaussian", "directions")
 
@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "bank": ("models",),
         "gradients": ("models", "pipelines", "sites", "guidance"),
         "activations": (*ROW[: ROW.index("experiments")], "bank"),
+        "attention": ("models", "pipelines", "sites"),
         "features": (),
         "work": ("models", "guidance", "recording", "sampling", "experiments", "features"),
     },
@@ -43,6 +44,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "gaussian": ("statistics", "fid"),
         "information": ("statistics", "fid"),
         "directions": ("statistics",),
+        "attention": ("statistics", "directions"),
         "trajectories": ("statistics", "fid", "guidance", "gaussian"),
         "steps": ("statistics", "trajectories"),
         "changes": ("statistics", "guidance"),
@@ -52,6 +54,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "entries": ("page",),
         **{instrument: ("page", "entries") for instrument in INSTRUMENTS},
         "trajectories": ("page", "entries", "guidance"),
+        "attention": ("page",),
         "changes": ("page",),
         "studies": ("page", "gaussian"),
         "atlas": ("page", "entries", *INSTRUMENTS, "trajectories", "studies"),

@@ -10,6 +10,7 @@
 
     print(describe_pipeline(pipe, {"prompt": "a lighthouse"}))
     model = pipeline_model(pipe, read_prompts("prompts.csv"))     # D(x, sigma, row), as of any denoiser
+    text_states(pipe, read_prompts("prompts.csv"))                # (row, token, width), as the denoiser is given them
     made = record_calls(pipe, plan_calls(pipe, read_prompts("prompts.csv")), folder="runs/a")
 
 States stay those of the record in `replay`; `sweep` and `sample_pipeline` sample anew, from the same seeds.
@@ -26,6 +27,7 @@ from scorescope.probes.experiments.replay import replay, replay_all, visits
 from scorescope.probes.experiments.rule_fields import with_fields, with_weight
 from scorescope.probes.experiments.sweep import Setting, read_sweep, sweep
 from scorescope.probes.experiments.sweep_models import sweep_models
+from scorescope.probes.experiments.text_states import text_states
 
 __all__ = [
     "Coupling",
@@ -46,6 +48,7 @@ __all__ = [
     "sample_pipeline",
     "sweep",
     "sweep_models",
+    "text_states",
     "visits",
     "with_fields",
     "with_weight",

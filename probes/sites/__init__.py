@@ -22,6 +22,7 @@ from scorescope.probes.sites.modules import site_names
 from scorescope.probes.sites.on_denoiser import cached, intervened
 from scorescope.probes.sites.on_pipeline import cache_activations, intervene
 from scorescope.probes.sites.outputs import Output
+from scorescope.probes.sites.token_deltas import load_token_delta
 from scorescope.probes.sites.tokens import noisy_condition, subject_tokens, with_tokens
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "cached",
     "intervene",
     "intervened",
+    "load_token_delta",
     "noisy_condition",
     "random_directions",
     "shuffled_direction",

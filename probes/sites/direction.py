@@ -28,6 +28,8 @@ from scorescope.probes.sites.outputs import checked_output
 
 CONDITION = "condition"
 """Site of directions in condition space; `condition.<token>` is that of one token."""
+POOLED = "pooled"
+"""Site of directions in the pooled text embedding that a pipeline's denoiser is given beside the tokens."""
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # those that can be computed with
 SMALLEST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
@@ -46,7 +48,7 @@ class Direction:
     vector : Tensor, shape (d,)
         In the units of the site's activations, or of the condition token's embedding.
     site : str
-        Module path inside the denoiser, "x" or "denoised"; "condition" or "condition.<token index>".
+        Module path inside the denoiser, "x" or "denoised"; "condition" or "condition.<token index>"; "pooled".
     attribute : str
         What it is a direction of.
     method : str

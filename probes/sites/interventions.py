@@ -19,7 +19,7 @@ from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.sites.activation_cache import ActivationCache
-from scorescope.probes.sites.direction import CONDITION, Direction
+from scorescope.probes.sites.direction import CONDITION, POOLED, Direction
 from scorescope.probes.sites.outputs import checked_output
 
 How = Literal["add", "replace", "zero", "mean", "project", "patch"]
@@ -43,7 +43,8 @@ class Intervention:
         (1 - s) a; `project` a - s (a . u) u with u = v / |v|, at every position; `patch` a + s (b - a) with b the
         activation of another run (`source`) or of other rows of the same batch (`rows`).
     site : str
-        Path of a module (its output is changed), "condition" (all tokens), "condition.<token>", "x" or "denoised".
+        Path of a module (its output is changed), "condition" (all tokens), "condition.<token>", "x" or "denoised"; of
+        a pipeline "pooled" too, the embedding of the whole text that some denoisers are given beside its tokens.
     value : Tensor, shape (d,) or (row, d), optional
         d is the number of channels, and then the same at every position or token; or of all numbers of the site.
     strength : float or Tensor of shape (row,)
@@ -132,7 +133,7 @@ def _check_value(how: str, value: Tensor | None) -> None:
 
 def is_module_site(site: str) -> bool:
     """Whether a site is an inner module."""
-    return site not in (INPUT, OUTPUT) and token_of(site) is None
+    return site not in (INPUT, OUTPUT, POOLED) and token_of(site) is None
 
 
 def token_of(site: str) -> int | Literal["all"] | None:

@@ -18,6 +18,7 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sites.activation_cache import ActivationCache
+from scorescope.probes.sites.direction import POOLED
 from scorescope.probes.sites.edited_outputs import EditedOutputs
 from scorescope.probes.sites.interventions import INPUT, OUTPUT, Intervention, is_module_site, token_of
 from scorescope.probes.sites.modules import capture, find_site
@@ -68,6 +69,8 @@ class Intervened(_Around):
         self.denoiser: Denoiser = denoiser if earlier is None else earlier.denoiser
         before = () if earlier is None else earlier.interventions
         self.interventions: tuple[Intervention, ...] = (*before, *interventions)
+        if any(given.site == POOLED for given in self.interventions):
+            raise InputError("site", found=repr(POOLED), expected="a site of a plain denoiser: pipelines have that one")
         named = dict.fromkeys(given.site for given in self.interventions if is_module_site(given.site))
         self._modules = {site: find_site(self.denoiser, site) for site in named}
         self._outputs = EditedOutputs()

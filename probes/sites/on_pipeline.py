@@ -10,10 +10,14 @@
         pipe("a lighthouse", generator=again)
 
 Sites are "<denoiser>.<path>", and "condition" or "condition.<token>" for the text states that a denoiser is given as
-`encoder_hidden_states`. To record at the same time, put `record(pipe)` outside or inside: it sees what happens.
+`encoder_hidden_states`. Where several encoders read the prompt, their states lie side by side there, along the width
+(Stable Diffusion XL) or along the tokens (3): `channels` of an intervention, or a token, chooses one. "pooled" is the
+embedding of the whole text beside them (`text_embeds` or `pooled_projections`).
+
+To record at the same time, put `record(pipe)` outside or inside: it sees what happens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,13 +31,15 @@ from scorescope.probes.pipelines.call import Call
 from scorescope.probes.pipelines.level_reader import LevelFunction
 from scorescope.probes.pipelines.listener import StepEvent
 from scorescope.probes.sites.activation_cache import ActivationCache
+from scorescope.probes.sites.direction import POOLED
 from scorescope.probes.sites.edited_outputs import EditedOutputs
-from scorescope.probes.sites.interventions import INPUT, OUTPUT, Intervention, is_module_site
+from scorescope.probes.sites.interventions import INPUT, OUTPUT, Intervention, is_module_site, token_of
 from scorescope.probes.sites.outputs import ModuleCall, Outputs, OutputsRead
 from scorescope.probes.sites.pipeline_sites import DenoiserCall, PipelineSites
 from scorescope.probes.sites.row_edits import RowEdit, acts, prepare
 
 _TOKENS = "encoder_hidden_states"
+_POOLED = (("pooled_projections",), ("added_cond_kwargs", "text_embeds"))  # of transformers; of Stable Diffusion XL
 
 
 @checked
@@ -108,16 +114,16 @@ class Intervening(PipelineSites):
             edit = None if elsewhere else self._prepare(given, call)
             if edit is not None:
                 self._edits.setdefault(given.site, []).append(edit)
-        tokens = [edit for site, found in self._edits.items() if not is_module_site(site) for edit in found]
-        if not tokens:
+        pooled = self._edits.get(POOLED, [])
+        tokens = [edit for site, found in self._edits.items() if token_of(site) is not None for edit in found]
+        if not (tokens or pooled):
             return None
-        states = kwargs.get(_TOKENS)
-        if not isinstance(states, Tensor) or states.ndim != 3 or len(states) != call.batch:
-            found = f"a call of {call.module} without such tokens"
-            raise InputError("condition", found=found, expected=f"{_TOKENS}=, (batch, token, width), by name")
-        for edit in tokens:
-            states = edit(states)
-        return args, {**kwargs, _TOKENS: states}
+        if tokens:
+            kwargs = _edited(kwargs, call, (_TOKENS,), tokens, ("batch", "token", "width"))
+        if pooled:
+            path = next((path for path in _POOLED if _at(kwargs, path) is not None), _POOLED[0])
+            kwargs = _edited(kwargs, call, path, pooled, ("batch", "width"))
+        return args, kwargs
 
     def at_site(self, site: str, call: DenoiserCall, inner: ModuleCall) -> Any:
         """See `PipelineSites.at_site`."""
@@ -144,6 +150,27 @@ class Intervening(PipelineSites):
         if given.branch != "both" and acts(given, call.sigma, unknown=always):
             weights = self._rows.of(given.branch, call.made, call.batch, same_run=self._engine.goes_on())
         return prepare(given, call.sigma, call.key, weights=weights, unknown=always)
+
+
+def _at(kwargs: Any, path: Sequence[str]) -> Any:
+    """What nested arguments hold at a path, or None."""
+    for name in path:
+        kwargs = kwargs.get(name) if isinstance(kwargs, Mapping) else None
+    return kwargs
+
+
+def _edited(
+    kwargs: Mapping[str, Any], call: DenoiserCall, path: Sequence[str], edits: Sequence[RowEdit], axes: Sequence[str]
+) -> dict[str, Any]:
+    """The arguments with what lies at a path edited; those that were given stay as they are."""
+    states = _at(kwargs, path)
+    if not isinstance(states, Tensor) or states.ndim != len(axes) or len(states) != call.batch:
+        expected = f"{'.'.join(path)}=, ({', '.join(axes)}), by name"
+        raise InputError(edits[0].given.site, found=f"a call of {call.module} without such states", expected=expected)
+    for edit in edits:
+        states = edit(states)
+    outer, *inner = path
+    return {**kwargs, outer: {**kwargs[outer], inner[0]: states} if inner else states}
 
 
 def _repeated(given: Intervention, batch: int) -> Intervention:

@@ -13,7 +13,7 @@ from torch import nn
 
 from scorescope.data.errors import InputError
 from scorescope.probes import Intervention, Site, intervene, record
-from scorescope.probes.sites import ActivationCache, cache_activations
+from scorescope.probes.sites import ActivationCache, cache_activations, intervened
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # raised by the libraries under the pipelines
@@ -270,3 +270,48 @@ def test_unknown_noise_levels():
         run(pipe, arguments)
     with intervene(pipe, [Intervention("zero", MIDDLE)], level=unknown):  # at all levels none needs to be known
         run(pipe, arguments)
+
+
+POOLED_OF = {"sdxl": (sdxl, "pooled_prompt_embeds"), "sd3": (sd3, "pooled_prompt_embeds"),
+             "flux": (flux_true, "pooled_prompt_embeds")}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POOLED_OF)
+def test_pooled_embeddings_and_tokens_of_the_cond_branch_are_those_of_another_prompt(name):
+    make, argument = POOLED_OF[name]
+    pipe, arguments = make()
+    bare = run(pipe, arguments)
+    pooled = torch.randn(arguments[argument].shape[1], generator=generator(1))
+    token = torch.randn(arguments["prompt_embeds"].shape[2], generator=generator(2))
+    other = {argument: arguments[argument] + 2 * pooled, "prompt_embeds": arguments["prompt_embeds"].clone()}
+    other["prompt_embeds"][:, 3] -= token
+    expected = run(pipe, arguments | other)
+    both = [Intervention("add", "pooled", pooled, 2.0, branch="cond"),
+            Intervention("add", "condition.3", token, -1.0, branch="cond")]  # fmt: skip
+    order = () if name == "flux" else ("uncond", "cond")  # its calls have names
+    with intervene(pipe, both, branches=order):
+        torch.testing.assert_close(run(pipe, arguments), expected)
+    with intervene(pipe, both[:1], branches=order):
+        only = run(pipe, arguments)
+    assert torch.equal(run(pipe, arguments), bare) and not torch.allclose(only, expected)
+    torch.testing.assert_close(only, run(pipe, arguments | {argument: other[argument]}))
+
+
+def test_one_encoder_of_two_that_lie_side_by_side_is_shifted_by_its_channels():
+    pipe, arguments = sdxl()  # as if of encoders of widths 6 and 10
+    step = torch.randn(10, generator=generator(1))
+    other = arguments["prompt_embeds"].clone()
+    other[..., 6:] += step
+    expected = run(pipe, arguments | {"prompt_embeds": other})
+    given = Intervention("add", "condition", step, channels=tuple(range(6, 16)), branch="cond")
+    with intervene(pipe, [given], branches=("uncond", "cond")):
+        torch.testing.assert_close(run(pipe, arguments), expected)
+
+
+def test_a_denoiser_without_a_pooled_embedding_says_so():
+    pipe, arguments = sd15()
+    given = Intervention("add", "pooled", torch.ones(8))
+    with pytest.raises(InputError, match="pooled: found a call of unet without such states"), intervene(pipe, [given]):
+        run(pipe, arguments)
+    with pytest.raises(InputError, match="site: found 'pooled'"):
+        intervened(nn.Identity(), [given])
