@@ -189,8 +189,7 @@ def arm_table(found: Responses, draws: SeedDraws, budget: float) -> pd.DataFrame
     parts = {name: (values.mean(0), *skewed_mean_interval(values)) for name, values in each.items()}
     parts["spearman"] = rank.mean(0), *bounded_mean_interval(rank, -1.0, 1.0)
     for name, level in (("spearman_q10", 0.1), ("spearman_q90", 0.9)):
-        exact = [quantile_interval(arm, level, low=-1.0, high=1.0) for arm in rank.T]
-        parts[name] = _quantile(rank, level), *np.transpose(exact)
+        parts[name] = _quantile(rank, level), *quantile_interval(rank, level, low=-1.0, high=1.0)
     statistics = {
         "disentanglement": _share(means[:, :, high] - means[:, :, low]),
         "dynamic_range": inside.max(2) - inside.min(2),

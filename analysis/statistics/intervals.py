@@ -2,7 +2,7 @@
 
     skewed_mean_interval(values)         # of a mean, corrected for the skewness of what is averaged
     skewed_ratio_interval(a, b)          # of a ratio of sums, by what each unit adds to it
-    quantile_interval(values, 0.1)       # exact, of a quantile
+    quantile_interval(values)            # exact, of the median or another quantile
     share_interval(right)                # exact, of zeros and ones
     paired_share_interval(a - b)         # score interval of a difference over the same units
     wilson(count, n), share_gap(count1, n1, count2, n2), mean_interval(values)
@@ -175,23 +175,29 @@ def bounded_mean_interval(values: Floats, low: float, high: float) -> tuple[Floa
     return np.where(alike, least, np.clip(below, low, high)), np.where(alike, most, np.clip(above, low, high))
 
 
-def quantile_interval(values: ArrayLike, level: float, *, low: float, high: float) -> tuple[float, float]:
-    """Exact 95 % interval of a quantile, between two values in their order: at least 95 % whatever their law.
+def quantile_interval(
+    values: Floats, level: float = 0.5, *, low: float = np.nan, high: float = np.nan
+) -> tuple[Floats, Floats]:
+    """Exact 95 % interval of a quantile over the first axis, between two values in their order, of any law.
 
     Parameters
     ----------
-    values : array, shape (n,)
+    values : array, shape (n, ...)
         Independent.
     level : float
-        Of the quantile.
+        Of the quantile; by default the median.
     low, high : float
-        Range of the values: the ends where too few values lie beyond.
+        Range of the values: the ends where too few values lie beyond, of medians of fewer than six; by default missing.
+
+    Returns
+    -------
+    low, high : array, shape (...)
     """
-    ordered, tail = np.sort(np.asarray(values, np.float64)), (1 - LEVEL) / 2
-    below = np.array([low, *ordered, high])  # the k-th value lies below the quantile if k of n or more values do
-    first = int(scipy.stats.binom.ppf(tail, len(ordered), level))
-    last = int(scipy.stats.binom.ppf(1 - tail, len(ordered), level)) + 1
-    return float(below[first]), float(below[last])
+    edge, tail = np.ones((1, *values.shape[1:])), (1 - LEVEL) / 2
+    below = np.concatenate([low * edge, np.sort(values, axis=0), high * edge])
+    # the k-th value lies below the quantile if k of n or more values do
+    first, last = (int(scipy.stats.binom.ppf(end, len(values), level)) for end in (tail, 1 - tail))
+    return below[first], below[last + 1]
 
 
 def agreeing_interval(value: Number, n: int, *, low: float = 0.0, high: float = 1.0) -> tuple[Number, Number]:
@@ -216,26 +222,6 @@ def agreeing_interval(value: Number, n: int, *, low: float = 0.0, high: float = 
     """
     other = 1 - (1 - LEVEL) ** (1 / n)
     return value - (value - low) * other, value + (high - value) * other
-
-
-def median_interval(values: Floats) -> tuple[Floats, Floats]:
-    """95 % interval of the median over the first axis, between two order statistics, of any law.
-
-    Parameters
-    ----------
-    values : array, shape (n, ...)
-        Independent values. Below six there is no interval: NaN.
-
-    Returns
-    -------
-    low, high : array, shape (...)
-    """
-    rank = int(scipy.stats.binom.ppf((1 - LEVEL) / 2, len(values), 0.5))
-    if rank < 1:
-        missing = np.full(values.shape[1:], np.nan)
-        return missing, missing
-    ranked = np.sort(values, axis=0)
-    return ranked[rank - 1], ranked[-rank]
 
 
 def skewed_t(values: Floats) -> Floats:

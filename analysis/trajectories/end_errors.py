@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, seed_interval
-from scorescope.analysis.statistics.intervals import median_interval, skewed_mean_interval
+from scorescope.analysis.statistics.intervals import quantile_interval, skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked, require_some
 from scorescope.data.errors import InputError
@@ -208,7 +208,7 @@ def observed_orders(
             if before is not None:
                 with np.errstate(divide="ignore", invalid="ignore"):
                     slopes = np.log(before / error) / np.log(count / steps[place - 1])
-                order, (low, high) = float(np.median(slopes)), map(float, median_interval(slopes))
+                order, (low, high) = float(np.median(slopes)), map(float, quantile_interval(slopes))
             before = error
             rows.append({"solver": name, "steps": count, "calls": calls, "n": len(error),
                          "error": float(np.median(error)), "order": order, "low": low, "high": high})  # fmt: skip
@@ -228,7 +228,7 @@ def _ended(
 
 def _sizes(error: Floats) -> dict[str, float]:
     low, high = skewed_mean_interval(error)
-    median_low, median_high = median_interval(error)
+    median_low, median_high = quantile_interval(error)
     squares = np.sort(error**2)[::-1]
     worst = squares[: max(1, round(WORST * len(squares)))].sum() / squares.sum() if squares.any() else np.nan
     return {

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.intervals import median_interval
+from scorescope.analysis.statistics.intervals import quantile_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.analysis.trajectories.fine_paths import KnownFirst
 from scorescope.data.doors import checked
@@ -142,6 +142,6 @@ def _table(
         value = low_end = high_end = np.nan
         if part is not None:
             sizes: Floats = part.double().flatten(1).square().mean(1).sqrt().cpu().numpy()
-            value, (low_end, high_end) = float(np.median(sizes)), map(float, median_interval(sizes))
+            value, (low_end, high_end) = float(np.median(sizes)), map(float, quantile_interval(sizes))
         rows.append({**keys, "value": value, "low": low_end, "high": high_end, "calls": calls})
     return pd.DataFrame(rows)

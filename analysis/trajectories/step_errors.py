@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import SeedDraws, seed_interval
-from scorescope.analysis.statistics.intervals import median_interval, share_interval
+from scorescope.analysis.statistics.intervals import quantile_interval, share_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.analysis.trajectories.fine_paths import FinePaths
 from scorescope.data.display import displayed
@@ -251,4 +251,4 @@ def _median_and_ends(values: Floats) -> tuple[Floats, Floats, Floats]:
     if not values.shape[1]:
         missing = np.full(len(values), np.nan)
         return missing, missing, missing
-    return np.median(values, axis=1), *median_interval(values.T)
+    return np.median(values, axis=1), *quantile_interval(values.T)

@@ -7,7 +7,6 @@ from scorescope.analysis.statistics.intervals import (
     agreeing_interval,
     bounded_mean_interval,
     is_binary,
-    median_interval,
     paired_share_interval,
     pairs_needed,
     quantile_interval,
@@ -130,13 +129,13 @@ def test_samples_that_agree_leave_room_for_others(n, value):
 @pytest.mark.parametrize("n", [6, 17, 64])
 def test_the_interval_of_a_median_covers_it_whatever_the_law(n):
     drawn = np.random.default_rng(n).lognormal(sigma=2.0, size=(n, 4000))  # its median is 1
-    low, high = median_interval(drawn)
+    low, high = quantile_interval(drawn)
     exact = 1 - 2 * stats.binom.cdf(stats.binom.ppf(0.025, n, 0.5) - 1, n, 0.5)
     assert ((low <= 1) & (high >= 1)).mean() == pytest.approx(exact, abs=0.012) and exact >= 0.95
 
 
 def test_below_six_values_a_median_has_no_interval():
-    assert all(np.isnan(end).all() for end in median_interval(np.arange(10.0).reshape(5, 2)))
+    assert all(np.isnan(end).all() for end in quantile_interval(np.arange(10.0).reshape(5, 2)))
 
 
 def test_quantiles_of_few_units_are_taken_farther_out():

@@ -18,13 +18,15 @@ from tests.benchmarks.coverage import (
     gaussian,
     guidance,
     information,
+    solvers,
     statistics,
     steering,
+    steps,
     trajectories,
 )
 from tests.benchmarks.coverage.case import Case
 
-WINGS = (statistics, fid, guidance, gaussian, information, directions, steering, trajectories, changes)
+WINGS = (statistics, fid, guidance, gaussian, information, directions, steering, trajectories, solvers, steps, changes)
 CASES: tuple[Case, ...] = tuple(case for wing in WINGS for case in wing.CASES)
 
 NO_CASE = {
