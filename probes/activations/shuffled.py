@@ -57,7 +57,7 @@ class ShuffledRows(IterableDataset[Tensor]):
         self, stored: StoredActivations, site: str, *, batch: int = 4096, seed: int = 0,
         levels: Sequence[int] | None = None, run: int | None = None, pool: int | None = None,
     ) -> None:  # fmt: skip
-        if min(batch, *(size for size in (run, pool) if size is not None)) < 1:
+        if min(size for size in (batch, run, pool) if size is not None) < 1:
             raise InputError("batch, run, pool", found=f"{batch}, {run}, {pool}", expected="at least 1")
         self.stored, self.site, self.batch, self.seed = stored, site, batch, seed
         row = stored.rows_like(site, 1).nbytes

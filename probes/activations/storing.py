@@ -120,11 +120,12 @@ def store_activations(
         "shards": cut.shards, **facts,
     }  # fmt: skip
     writer, done = _open(path, json.loads(text_of(manifest)))
-    ring = Ring(slots=3, threads=2)
+    ring, spare = Ring(slots=3, threads=2), list[dict[str, Tensor]]()
     try:
         left = [number for number in range(cut.shards) if number not in done]
         for number in tqdm(left, desc="activations", disable=not progress, leave=False):
-            ring.put(_shard(cut, number, visit, pools, dtype), _Consume(writer, number))
+            arrays = _shard(cut, number, visit, pools, dtype, spare)
+            ring.put(arrays, _Consume(writer, number, arrays, spare))
         ring.close()
     except BaseException:
         ring.close(raise_errors=False)
@@ -136,14 +137,18 @@ def store_activations(
 
 @dataclass
 class _Consume:
-    """Writes one shard, and says so in its line."""
+    """Writes one shard, says so in its line, and leaves the arrays for another: new memory costs more than a copy."""
 
     writer: Writer
     number: int
+    arrays: dict[str, Tensor]
+    spare: list[dict[str, Tensor]]
 
     def __call__(self, host: dict[str, Tensor]) -> Commit:
         items = len(host["index|image"])
         said = self.writer.shard(f"{self.number:08d}.safetensors", host)
+        if host["index|image"] is self.arrays["index|image"]:  # nothing was copied to another place
+            self.spare.append(self.arrays)
         return lambda: self.writer.append({"number": self.number, "items": items, **said})
 
 
@@ -203,10 +208,14 @@ def _is_whole(shards: ShardReader, line: Mapping[str, Any]) -> bool:
     return True
 
 
-def _shard(cut: Cut, number: int, visit: Visit, pools: Mapping[str, Kept], dtype: str) -> dict[str, Tensor]:
+def _shard(
+    cut: Cut, number: int, visit: Visit, pools: Mapping[str, Kept], dtype: str, spare: list[dict[str, Tensor]]
+) -> dict[str, Tensor]:
     """The arrays of one shard, each filled in place: a copy, a cast and a change of order in one."""
     total = sum(cut.rows(number))
-    arrays = {f"index|{name}": torch.zeros(total, dtype=kind) for name, kind in INDEX.items()}
+    arrays = spare.pop() if spare else {}
+    if not arrays or len(arrays["index|image"]) != total:
+        arrays = {f"index|{name}": torch.zeros(total, dtype=kind) for name, kind in INDEX.items()}
     start = 0
     for point in cut.of(number):
         stop = start + len(point.rows)
