@@ -11,6 +11,7 @@ The wings, each with a recipe of its own (`help(guidance)`):
     information    what a condition says about an image: in nats, as a classifier, as what noise hides
     directions     where an attribute is readable, where it is steerable, whether its direction is stable
     trajectories   paths of a sampler: what a solver gets wrong at which step, and what its calls give
+    inside         sparse features inside a denoiser: what they keep, read and move, by noise level
     changes        what changed between two recorded runs, and between denoisers at the same noisy points
     statistics     intervals, splits, and the declared columns of every table
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         gaussian,
         guidance,
         information,
+        inside,
         statistics,
         trajectories,
     )
@@ -74,6 +76,7 @@ __all__ = [
     "guidance",
     "guidance_information",
     "information",
+    "inside",
     "kid",
     "measure_sweep",
     "memorisation",

@@ -12,6 +12,7 @@ The wings:
     sampling         samples and paths of a plain denoiser
     experiments      replay, sweeps, a rule inside a pipeline
     activations      what passes through sites: over a bank, along sampling, of a recording
+    sparse           sparse features of activations: autoencoders, trained here or elsewhere, and their edits
     approximations   laws whose denoiser is known: Gaussians, mixtures, the training set
     features         images to features to moments
     bank             fixed noisy points, and comparisons on them
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         recording,
         sampling,
         sites,
+        sparse,
     )
     from scorescope.probes.activations import collect
     from scorescope.probes.bank import Bank, log_snr_grid
@@ -130,6 +132,7 @@ __all__ = [
     "sample_pipeline",
     "sampling",
     "sites",
+    "sparse",
     "sweep",
     "to_denoised",
 ]

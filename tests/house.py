@@ -18,7 +18,7 @@ ROOMS = ("data", "probes", "analysis", "reports")  # each imports only those bef
 
 # wings of `probes` in a row: each may import those before it
 ROW = ("models", "decomposition", "pipelines", "sites", "guidance", "recording", "sampling", "experiments")
-BESIDE = ("perturbations", "approximations", "bank", "gradients", "activations", "features")
+BESIDE = ("perturbations", "approximations", "bank", "gradients", "activations", "sparse", "features")
 
 INSTRUMENTS = ("guidance", "fid", "gaussian", "directions")
 
@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "bank": ("models",),
         "gradients": ("models", "pipelines", "sites"),
         "activations": (*ROW[: ROW.index("experiments")], "bank"),
+        "sparse": ("models", "pipelines", "sites"),
         "features": (),
     },
     "analysis": {
@@ -43,6 +44,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "information": ("statistics", "fid"),
         "directions": ("statistics",),
         "trajectories": ("statistics", "fid", "guidance", "gaussian"),
+        "inside": ("statistics", "directions"),
         "changes": ("statistics", "guidance"),
     },
     "reports": {
@@ -50,6 +52,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "entries": ("page",),
         **{instrument: ("page", "entries") for instrument in INSTRUMENTS},
         "trajectories": ("page", "entries", "guidance"),
+        "inside": ("page", "entries", "directions"),
         "changes": ("page",),
         "studies": ("page", "gaussian"),
         "atlas": ("page", "entries", *INSTRUMENTS, "trajectories", "studies"),

@@ -215,7 +215,11 @@ def kept_of(sites: StoredSites, how: Kept) -> dict[str, Kept]:
     if isinstance(sites, str) or not kept:
         raise InputError("sites", found=repr(sites), expected="a list of at least one name")
     for site, value in kept.items():
-        if not isinstance(value, Positions) and value not in ("mean", "whole") and (isinstance(value, str) or value < 1):
+        if (
+            not isinstance(value, Positions)
+            and value not in ("mean", "whole")
+            and (isinstance(value, str) or value < 1)
+        ):
             raise InputError(f"how of {site!r}", found=repr(value), expected="'mean', 'whole' or cells of a grid")
     return kept
 

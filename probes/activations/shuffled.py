@@ -22,7 +22,6 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.stored import StoredActivations
 
-
 RUN, POOL = 2**18, 2**26  # bytes
 
 

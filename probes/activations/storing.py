@@ -152,9 +152,7 @@ class _Consume:
         return lambda: self.writer.append({"number": self.number, "items": items, **said})
 
 
-def _described(
-    visit: Visit, bank: Bank, pools: Mapping[str, Kept], dtype: str
-) -> tuple[list[dict[str, Any]], int]:
+def _described(visit: Visit, bank: Bank, pools: Mapping[str, Kept], dtype: str) -> tuple[list[dict[str, Any]], int]:
     """What each site puts out, as one image at the first level shows it, and the bytes of one evaluation."""
     found = visit(bank.point(torch.arange(1), 0))
     described, size = [], _INDEX_BYTES
@@ -185,7 +183,9 @@ def _open(path: Path, manifest: Mapping[str, Any]) -> tuple[Writer, set[int]]:
     stored = read_folder(path).manifest
     for name, value in manifest.items():
         if stored.get(name) != value:
-            expected = f"{json.dumps(stored.get(name))[:200]}, as in the folder that is to be continued, or another folder"
+            expected = (
+                f"{json.dumps(stored.get(name))[:200]}, as in the folder that is to be continued, or another folder"
+            )
             raise TraceError(f"{path}, {name}", found=json.dumps(value)[:200], expected=expected)
     file = take_steps(path)
     try:

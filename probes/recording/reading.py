@@ -167,9 +167,7 @@ def _read_lines(contents: Contents, data: bytes, wrong_in: Callable[[Any], str])
         contents.valid_bytes += len(line)
 
 
-def _read_line(
-    identity: str, line: bytes, number: int, wrong_in: Callable[[Any], str]
-) -> tuple[dict[str, Any], str]:
+def _read_line(identity: str, line: bytes, number: int, wrong_in: Callable[[Any], str]) -> tuple[dict[str, Any], str]:
     """A record, or what is wrong with it."""
     match = _LINE.fullmatch(line)
     if match is None or match[1].decode() != check_of(identity, match[2]):

@@ -1,8 +1,8 @@
 """Sparse codes of any make: whatever encodes activations and decodes codes, one for all noise levels or one a band.
 
-    codec_of(somebody_elses)                            # encode may give (scores, codes)
-    bands = Bands([0.5, 5.0], [low, middle, high])      # sigma <= 0.5, <= 5, and above
-    codec_at(bands, sigma=2.0)
+codec_of(somebody_elses)                            # encode may give (scores, codes)
+bands = Bands([0.5, 5.0], [low, middle, high])      # sigma <= 0.5, <= 5, and above
+codec_at(bands, sigma=2.0)
 """
 
 import bisect
@@ -124,4 +124,3 @@ def dictionary(codec: Codec, features: Sequence[int], *, count: int) -> Tensor:
     with torch.no_grad():
         made = codec.decode(codes)
     return made[:-1] - made[-1]
-

@@ -24,7 +24,9 @@ _UNBOX = {
     "encoder.weight": "encoder", "latent_bias": "encoder_bias", "decoder.weight": "decoder", "pre_bias": "centre",
 }  # fmt: skip
 _SAEURON = {"encoder.weight": "encoder", "encoder.bias": "encoder_bias", "W_dec": "decoder", "b_dec": "centre"}
-_EXPECTED = "a folder of sdxl-unbox (config.json, state_dict.pth) or SAeUron (cfg.json, sae.safetensors), or our own file"
+_EXPECTED = (
+    "a folder of sdxl-unbox (config.json, state_dict.pth) or SAeUron (cfg.json, sae.safetensors), or our own file"
+)
 
 
 @checked
