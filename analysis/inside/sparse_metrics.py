@@ -194,7 +194,7 @@ def _row(quantity: str, value: Any, low: Any, high: Any, missing: str = "") -> d
 
 def _functional(
     codec: Codec | Bands, stored: StoredActivations, site: str, found: Sequence[LevelSums], denoiser: Denoiser | None,
-    bank: Bank | None, condition: Condition, bootstrap: tuple[int, int], calls: dict[str, Any],
+    bank: Bank | None, bootstrap: tuple[int, int], calls: dict[str, Any],
 ) -> list[dict[str, Any]]:  # fmt: skip
     if denoiser is None or bank is None:
         raise InputError("denoiser, bank", found="one of them", expected="both, or neither")
@@ -205,9 +205,8 @@ def _functional(
         expected = "what the module puts out, to be replaced; its update is stored here"
         raise InputError("stored", found="updates", expected=expected)
     output = stored.manifest["outputs"].get(site, {}).get("place")
-    losses, changes = replaced(
-        denoiser, codec, bank, site, [part.mean for part in found], condition=condition, output=output, **calls
-    )
+    means = [part.mean for part in found]
+    losses, changes = replaced(denoiser, codec, bank, site, means, output=output, **calls)
     rows = []
     for level in range(len(bank.sigmas)):
         where = {**_where(stored, site, level), "n": len(bank), "rows": len(bank) * bank.draws}

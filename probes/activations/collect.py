@@ -224,7 +224,7 @@ def kept_of(sites: StoredSites, how: Kept) -> dict[str, Kept]:
     return kept
 
 
-def check_called(pools: Mapping[str, Pool], called: Iterable[str]) -> None:
+def check_called(pools: Iterable[str], called: Iterable[str]) -> None:
     """Raise `InputError` for a site that was never called."""
     heard = set(called)
     if silent := [site for site in pools if site not in heard]:

@@ -55,7 +55,7 @@ def by_position(activation: Tensor, how: Kept) -> Tensor:
     if not isinstance(how, Positions) and how != "whole":
         reduced = pool(activation, how)
         cells = 1 if isinstance(how, str) else how * how
-        return reduced.unflatten(1, (-1, cells)).transpose(1, 2)
+        return reduced.reshape(len(reduced), -1, cells).transpose(1, 2)
     if activation.ndim == 3:
         return activation
     return activation.flatten(2).transpose(1, 2) if activation.ndim > 3 else activation[:, None]

@@ -7,10 +7,11 @@
     torch.utils.data.DataLoader(rows, batch_size=None)  # it is a Dataset
 
 Short runs of neighbouring rows are read in random order into a pool of many runs, and batches are drawn from the pool.
-So reading stays nearly sequential, and rows of one batch come from all over the disk. Memory holds the pool and a batch.
+So reading stays nearly sequential, and a batch has rows from all over the disk. Memory holds the pool and a batch.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -104,9 +105,9 @@ def _runs(stored: StoredActivations, site: str, levels: Sequence[int] | None, ru
     """Runs of rows of one level, (run, 3): shard, first row, row after the last."""
     positions, starts = stored.positions(site), stored.starts()
     step, found = stored.index["step"].to_numpy(), []
-    for shard, (first, end) in enumerate(zip(starts, starts[1:], strict=False)):
+    for shard, (first, end) in enumerate(pairwise(starts)):
         cuts = np.flatnonzero(np.diff(step[first:end], prepend=-1, append=-1))
-        for a, b in zip(cuts, cuts[1:], strict=False):
+        for a, b in pairwise(cuts):
             if levels is None or int(step[first + a]) in levels:
                 begins = np.arange(a * positions, b * positions, run)
                 ends = np.minimum(begins + run, b * positions)

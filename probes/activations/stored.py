@@ -87,7 +87,7 @@ class StoredActivations:
         self.manifest: dict[str, Any] = contents.manifest
         lines = latest(contents.lines)
         self._lines = [lines[number] for number in sorted(lines)]
-        self._about = {str(site["site"]): site for site in self.manifest["sites"]}
+        self._about: dict[str, dict[str, Any]] = {str(site["site"]): site for site in self.manifest["sites"]}
         self._shards: dict[str, dict[str, Tensor]] = {}
         self._starts = [0, *accumulate(int(line["items"]) for line in self._lines)]
         for line in self._lines:
@@ -102,7 +102,7 @@ class StoredActivations:
     @property
     def is_complete(self) -> bool:
         """Whether all of it was written."""
-        return len(self._lines) == self.manifest["shards"]
+        return bool(len(self._lines) == self.manifest["shards"])
 
     @property
     def sites(self) -> list[str]:
@@ -175,7 +175,7 @@ class StoredActivations:
         """Read rows of one shard from `start` on, position fastest, without mapping them: memory stays what it was."""
         path = self.path / SHARDS / self._lines[number]["shard"]
         offset = _places(path)[f"site|{site}"][0] + start * into[0].nbytes
-        room = memoryview(into.view(torch.uint8).numpy()).cast("B")
+        room = into.view(torch.uint8).numpy().data.cast("B")
         with open(path, "rb", buffering=0) as file:
             file.seek(offset)
             while room:
@@ -261,7 +261,7 @@ class StoredActivations:
 
     def _file(self, line: Mapping[str, Any]) -> Path:
         """A shard's file, which has the size that its line says."""
-        file = self.path / SHARDS / line["shard"]
+        file: Path = self.path / SHARDS / str(line["shard"])
         if not SHARD_NAME.fullmatch(line["shard"]) or file.is_symlink():
             raise TraceError("shard", found=repr(line["shard"]), expected="a name like 00000000.safetensors")
         size = check_file(file, expected="the shard that a line names")

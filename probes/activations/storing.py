@@ -220,8 +220,11 @@ def _shard(
     for point in cut.of(number):
         stop = start + len(point.rows)
         found = visit(point)
-        level = {"image": point.rows, "seed": cut.bank.seed, "draw": point.draw, "step": point.level}
-        for name, value in {**level, "sigma": float(cut.bank.sigmas[point.level])}.items():
+        level: dict[str, Tensor | float] = {
+            "image": point.rows, "seed": cut.bank.seed, "draw": point.draw, "step": point.level,
+            "sigma": float(cut.bank.sigmas[point.level]),
+        }  # fmt: skip
+        for name, value in level.items():
             arrays[f"index|{name}"][start:stop] = value
         for site, how in pools.items():
             values, places = _kept(by_position(found[site], how), how, point)

@@ -220,7 +220,7 @@ class _Run:
         with torch.no_grad():
             decoder.grad -= (decoder.grad * decoder).sum(1, keepdim=True) * decoder  # lengths do not change
             self.optimiser.step()
-            decoder /= decoder.norm(dim=1, keepdim=True)
+            decoder.div_(decoder.norm(dim=1, keepdim=True))
 
 
 def _first(batches: Batches) -> Tensor:
