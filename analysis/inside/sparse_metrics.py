@@ -118,17 +118,8 @@ def sparse_sheet(
         for row in _reconstruction(part, resamples, seed)
     ]
     if denoiser is not None or bank is not None:
-        rows += _functional(
-            codec,
-            stored,
-            site,
-            found,
-            denoiser,
-            bank,
-            condition,
-            (resamples, seed),
-            {"batch": batch, "progress": progress},
-        )
+        calls = {"condition": condition, "batch": batch, "progress": progress}
+        rows += _functional(codec, stored, site, found, denoiser, bank, (resamples, seed), calls)
     table = pd.DataFrame(rows)
     order = table["log_snr"].rank(method="dense").to_numpy()
     return SPARSE_SHEET.check(table.iloc[np.argsort(order, kind="stable")])

@@ -10,6 +10,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -62,7 +64,7 @@ def writing(folder: Path) -> None:
         ours.append(seconds(lambda: write(folder / "stored", "whole")))
         size = sum(file.stat().st_size for file in (folder / "stored" / "shards").iterdir())
         (folder / "plain").mkdir()
-        plain.append(seconds(lambda: plain_shards(folder / "plain", size)))
+        plain.append(seconds(partial(plain_shards, folder / "plain", size)))
     ratios = [b / a for a, b in zip(ours, plain, strict=True)]
     print(
         f"writing {size / 1e9:.2f} GB: {size / 1e6 / statistics.median(ours):.0f} MB/s, plain synced shards "
@@ -86,7 +88,7 @@ def reading(stored: StoredActivations) -> None:
     starts = stored.starts()
 
     def in_order() -> None:
-        for shard, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
+        for shard, (start, stop) in enumerate(pairwise(starts)):
             rows = stored.rows_like(SITE, (stop - start) * 64)
             stored.read_rows(SITE, shard, rows, start=0)
             for batch in rows.split(4096):

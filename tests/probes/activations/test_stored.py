@@ -126,7 +126,7 @@ def test_another_run_is_not_continued(stored):
     other.x0[0] += 1
     for more in ({"batch": 2}, {"dtype": "float16"}, {"update": True}, {"condition": None}, {"bank": other}):
         given = {"bank": bank(), "condition": LABELS, "batch": 3, "shard": "40 kB"} | more
-        with pytest.raises(InputError, match="to be continued|same shapes"):
+        with pytest.raises(InputError, match=r"to be continued|same shapes"):
             collect(unet(), sites=SITES, path=stored.path, **given)
     with pytest.raises(InputError, match="to be continued"):
         collect(unet(seed=1), bank(), SITES, condition=LABELS, batch=3, path=stored.path, shard="40 kB")

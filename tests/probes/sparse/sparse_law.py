@@ -1,4 +1,4 @@
-"""Activations whose sparse features are known: each row is a few of them, with weights of 0.5 to 1.5, and a constant."""
+"""Activations whose sparse features are known: rows are a few of them, with weights of 0.5 to 1.5, and a constant."""
 
 import torch
 
