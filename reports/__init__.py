@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         fid,
         gaussian,
         guidance,
+        inside,
         page,
         studies,
         trajectories,
@@ -36,6 +37,6 @@ else:
     __getattr__, __dir__ = late_face(__name__)
 
 __all__ = [
-    "atlas", "changes", "cli", "directions", "entries", "fid", "gaussian", "guidance", "page", "studies", "theme",
-    "to_latex", "trajectories",
+    "atlas", "changes", "cli", "directions", "entries", "fid", "gaussian", "guidance", "inside", "page", "studies",
+    "theme", "to_latex", "trajectories",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ INSTRUMENTS = {
     "gaussian": ("analysis.gaussian",),
     "directions": ("analysis.directions", "analysis.information"),
     "trajectories": ("analysis.trajectories",),
+    "inside": ("analysis.inside",),
     "changes": ("analysis.changes",),
 }
 

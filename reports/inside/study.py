@@ -16,11 +16,12 @@ from typing import Any
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from scorescope.analysis.directions import SteerCurve, judge_together, steer_curve, steering_effect
-from scorescope.analysis.inside import feature_density, feature_reads, sparse_sheet
+from scorescope.analysis.inside import feature_density, feature_reads, sparse_sheet, top_images
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -32,6 +33,7 @@ from scorescope.probes.sampling import Euler, Sampling
 from scorescope.probes.sites import Direction
 from scorescope.probes.sparse import SparseAutoencoder, feature_direction, train_sparse
 from scorescope.reports.directions import Contrast, Subject
+from scorescope.reports.inside import figures
 
 READ_AT = 1.0  # noise level at which features are chosen, in units of the data
 DOSE = 3.0  # standard deviations of the projection
@@ -81,6 +83,26 @@ class SparseStudy:
     def steerable(self) -> pd.DataFrame:
         """Verdicts that say that a feature moves what it reads and leaves the image within its budget."""
         return self.verdicts[(self.verdicts["verdict"] == "steerable") & self.verdicts["within_budget"]]
+
+    def page(self, row: int, *, count: int = 6, **style: Any) -> Figure:
+        """The page of one row of `chosen`: at the noise level at which it was chosen; `style` as all figures take it."""
+        given = self.chosen.iloc[row]
+        site, number = str(given["site"]), int(given["feature"])
+        level = nearest(self.stored.sigmas)
+        top = top_images(self.autoencoders[site], self.stored, site, number, level=level, count=count)
+        own = [
+            part[(part["site"] == site) & (part["feature"] == number)] for part in (self.density, self.reads, self.moves)
+        ]
+        density, reads, moves = own
+        at_level = reads[reads["sigma"] == self.stored.sigmas[level]]
+        own_moves = moves[moves["attribute"] == given["attribute"]]
+        own_moves = own_moves.assign(strength=given["sign"] * own_moves["strength"])  # the feature itself, not turned
+        return figures.feature_page(self.images[top.images], top.maps, density, at_level, own_moves, **style)
+
+
+def nearest(sigmas: Sequence[float]) -> int:
+    """The level next to that at which features are chosen."""
+    return min(range(len(sigmas)), key=lambda place: abs(math.log(sigmas[place] / READ_AT)))
 
 
 @checked
@@ -161,7 +183,7 @@ class _Work:
     @property
     def level(self) -> int:
         """The level at which features are chosen."""
-        return min(range(self.count), key=lambda place: abs(math.log(self.sigmas[place] / READ_AT)))
+        return nearest(self.sigmas)
 
     @cached_property
     def trained_on(self) -> StoredActivations:
