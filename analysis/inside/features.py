@@ -142,6 +142,7 @@ def _ends(value: Floats, error: Floats) -> dict[str, Floats]:
 
 
 @displayed
+@checked
 @dataclass(frozen=True, eq=False)
 class TopImages:
     """Images in which a feature is strongest.

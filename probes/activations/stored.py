@@ -17,12 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,6 +33,9 @@ from scorescope.probes.activations.positions import Kept, Positions, as_collecte
 from scorescope.probes.recording.reading import Contents, ShardReader, read
 from scorescope.probes.recording.store import SHARD_NAME, SHARDS, TraceError
 from scorescope.probes.sites.outputs import Output
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 FORMAT = "scorescope-activations"
 INDEX = {
@@ -241,12 +243,14 @@ class StoredActivations:
         contents = torch.tensor(self.manifest["contents"])[images]
         return Activations(values, self.sigmas, images, pools, self.branch, outputs, contents)
 
-    def to_xarray(self) -> xr.Dataset:
+    def to_xarray(self) -> "xr.Dataset":
         """All sites as a lazy Dataset, each (evaluation, position of the site, channel of the site), with the index.
 
         Variables are Dask arrays of one chunk a shard where Dask is installed; else the arrays of one shard are mapped
         and those of several have to be joined, which reads them.
         """
+        import xarray as xr
+
         variables: dict[str, Any] = {}
         for site in self.sites:
             parts = [_numpy(piece) for piece in self.pieces(site)]

@@ -133,7 +133,9 @@ def read_manifest(path: Path, *, form: str = FORMAT) -> dict[str, Any]:
     what = "a trace" if form == FORMAT else form.removeprefix("scorescope-")
     expected = f"the manifest of {what} that Scorescope wrote"
     if not path.is_dir() or not file.is_file() or not _inside(path, file):
-        raise TraceError(str(path), found=f"no {MANIFEST}", expected=f"the folder of {what}")
+        raise TraceError(
+            str(path), found=f"no {MANIFEST}", expected="a trace folder" if form == FORMAT else f"a folder of {what}"
+        )
     if file.stat().st_size > _MANIFEST_BYTES:
         raise TraceError(str(file), found="a file too large for a manifest", expected=expected)
     try:

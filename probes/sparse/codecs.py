@@ -62,8 +62,17 @@ class Bands:
         return self.codecs[bisect.bisect_left([np.float32(edge) for edge in self.edges], np.float32(sigma))]
 
 
+@checked
 def codec_at(codec: Codec | Bands, sigma: float) -> Codec:
-    """The codec of a noise level."""
+    """The codec of a noise level.
+
+    Parameters
+    ----------
+    codec : Codec or Bands
+        One for all noise levels, which is given back, or one a band.
+    sigma : float
+        Noise level.
+    """
     return codec.at(sigma) if isinstance(codec, Bands) else codec
 
 
@@ -105,6 +114,7 @@ class _Adapted:
         return made
 
 
+@checked
 def dictionary(codec: Codec, features: Sequence[int], *, count: int) -> Tensor:
     """Directions of features, (len(features), width): what decoding adds for a code of 1.
 
@@ -116,6 +126,11 @@ def dictionary(codec: Codec, features: Sequence[int], *, count: int) -> Tensor:
         Which.
     count : int
         Features that the codec has.
+
+    Raises
+    ------
+    InputError
+        For a number that no feature has.
     """
     if not all(0 <= feature < count for feature in features):
         raise InputError("features", found=str(list(features)[:8]), expected=f"numbers from 0 to {count - 1}")

@@ -85,13 +85,14 @@ class SparseStudy:
         return self.verdicts[(self.verdicts["verdict"] == "steerable") & self.verdicts["within_budget"]]
 
     def page(self, row: int, *, count: int = 6, **style: Any) -> Figure:
-        """The page of one row of `chosen`: at the noise level at which it was chosen; `style` as all figures take it."""
+        """The page of one row of `chosen`, at the noise level at which it was chosen; `style` as figures take it."""
         given = self.chosen.iloc[row]
         site, number = str(given["site"]), int(given["feature"])
         level = nearest(self.stored.sigmas)
         top = top_images(self.autoencoders[site], self.stored, site, number, level=level, count=count)
         own = [
-            part[(part["site"] == site) & (part["feature"] == number)] for part in (self.density, self.reads, self.moves)
+            part[(part["site"] == site) & (part["feature"] == number)]
+            for part in (self.density, self.reads, self.moves)
         ]
         density, reads, moves = own
         at_level = reads[reads["sigma"] == self.stored.sigmas[level]]

@@ -38,7 +38,7 @@ def test_tables_are_those_declared(planted):
 
 
 def test_what_nothing_reads_moves_nothing(planted):
-    """Features of `decoy`, a copy that is read by nothing, read as well as those of `means`, and no effect is theirs."""
+    """Features of `decoy`, a copy that nothing reads, read as those of `means` do, and no effect is theirs."""
     study, _ = planted
     decoy = study.verdicts.query("site == 'decoy'")
     assert (decoy["effect"] == 0).all() and (decoy["verdict"] == "not steerable").all()
