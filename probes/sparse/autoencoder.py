@@ -124,8 +124,8 @@ class SparseAutoencoder(nn.Module):
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: getattr(self, name) for name in WEIGHTS} | dict(more or {})
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        about = {"format": FORMAT, "k": self.k, "kind": self.kind, "card": self.card}
-        metadata = {"about": json.dumps(about, sort_keys=True), "seal": UNSEALED}
+        about = {"k": self.k, "kind": self.kind, "card": self.card}
+        metadata = {"format": FORMAT, "about": json.dumps(about, sort_keys=True), "seal": UNSEALED}
         write_sealed(path, lambda temporary: save_file(tensors, temporary, metadata))
         return path
 
@@ -148,7 +148,7 @@ class SparseAutoencoder(nn.Module):
             warn_unsealed(path)
         metadata, tensors = read_tensors(path, expected=expected)
         about = parse_json(metadata.get("about", "null"), source=path, expected=expected)
-        if not isinstance(about, dict) or about.get("format") != FORMAT or not set(WEIGHTS) <= set(tensors):
+        if not isinstance(about, dict) or metadata.get("format") != FORMAT or not set(WEIGHTS) <= set(tensors):
             raise InputError(str(path), found=f"tensors {sorted(tensors)[:6]}", expected=expected)
         with only_input_errors(path, expected=expected):
             found = made_of({name: tensors.pop(name) for name in WEIGHTS}, k=about["k"], kind=about["kind"])

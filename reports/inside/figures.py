@@ -10,6 +10,7 @@ Each takes `style=`: see `theme`.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,7 +119,8 @@ def feature_page(
     side, lower = (theme.width() - 0.2) / len(pictures), 0.16 * len(names) + 0.8
     figure, whole = theme.new_figure(2 * side + 1.4 + lower)
     whole.remove()
-    above, middle, below = figure.subfigures(3, 1, height_ratios=[2 * side, 1.4, lower])
+    parts: Any = figure.subfigures(3, 1, height_ratios=[2 * side, 1.4, lower])
+    above, middle, below = parts
     _strongest(above, _shades(pictures), maps.detach().cpu().numpy())
     _fires(middle.subplots(), density)
     read, move = below.subplots(1, 2, sharey=True)
