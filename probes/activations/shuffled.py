@@ -88,6 +88,7 @@ class ShuffledRows(IterableDataset[Tensor]):
         if worker is not None:
             runs = runs[worker.id :: worker.num_workers]
         held, pool = 0, self.stored.rows_like(self.site, min(self.rows, self.pool + self.run) + self.batch)
+        room = self.stored.rows_like(self.site, self.batch)
         for chunk in _chunks(runs, self.pool):
             for shard, start, stop in chunk:
                 self.stored.read_rows(self.site, int(shard), pool[held : held + stop - start], start=int(start))
@@ -95,10 +96,17 @@ class ShuffledRows(IterableDataset[Tensor]):
             order = torch.from_numpy(generator.permutation(held))
             held %= self.batch
             for chosen in order[: len(order) - held].split(self.batch):
-                yield pool.index_select(0, chosen).float()
+                yield _gathered(pool, chosen, room)
             pool[:held] = pool[order[len(order) - held :]]
         if held:
-            yield pool[:held].float()
+            yield pool[:held].to(torch.float32, copy=True)
+
+
+def _gathered(pool: Tensor, chosen: Tensor, room: Tensor) -> Tensor:
+    """Rows in float32, a new tensor; those of other types are gathered where there is room already."""
+    if pool.dtype == torch.float32:
+        return pool.index_select(0, chosen)
+    return torch.index_select(pool, 0, chosen, out=room[: len(chosen)]).float()
 
 
 def _runs(stored: StoredActivations, site: str, levels: Sequence[int] | None, run: int) -> NDArray[np.int64]:

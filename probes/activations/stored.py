@@ -91,6 +91,7 @@ class StoredActivations:
         self._lines = [lines[number] for number in sorted(lines)]
         self._about: dict[str, dict[str, Any]] = {str(site["site"]): site for site in self.manifest["sites"]}
         self._shards: dict[str, dict[str, Tensor]] = {}
+        self._first: dict[tuple[str, int], tuple[str, int]] = {}  # file and first byte of a site's rows in a shard
         self._starts = [0, *accumulate(int(line["items"]) for line in self._lines)]
         for line in self._lines:
             self._file(line)
@@ -175,15 +176,17 @@ class StoredActivations:
 
     def read_rows(self, site: str, number: int, into: Tensor, *, start: int) -> None:
         """Read rows of one shard from `start` on, position fastest, without mapping them: memory stays what it was."""
-        path = self.path / SHARDS / self._lines[number]["shard"]
-        offset = _places(path)[f"site|{site}"][0] + start * into[0].nbytes
+        if (site, number) not in self._first:
+            path = self._file(self._lines[number])
+            self._first[site, number] = str(path), _places(path)[f"site|{site}"][0]
+        name, first = self._first[site, number]
         room = into.view(torch.uint8).numpy().data.cast("B")
-        with open(path, "rb", buffering=0) as file:
-            file.seek(offset)
+        with open(name, "rb", buffering=0) as file:
+            file.seek(first + start * into[0].nbytes)
             while room:
                 count = file.readinto(room)
                 if not count:
-                    raise TraceError(str(path), found="an end before its rows", expected="an undamaged shard")
+                    raise TraceError(name, found="an end before its rows", expected="an undamaged shard")
                 room = room[count:]
 
     def starts(self) -> list[int]:
