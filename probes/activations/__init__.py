@@ -17,6 +17,7 @@ from scorescope.probes.activations.collect import collect, trace_activations
 from scorescope.probes.activations.positions import Positions
 from scorescope.probes.activations.shuffled import ShuffledRows
 from scorescope.probes.activations.stored import StoredActivations
+from scorescope.probes.activations.trace_rows import TraceRows
 
 __all__ = [
     "Activations",
@@ -24,6 +25,7 @@ __all__ = [
     "SampleTaps",
     "ShuffledRows",
     "StoredActivations",
+    "TraceRows",
     "collect",
     "sample_with_sites",
     "trace_activations",
