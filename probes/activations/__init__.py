@@ -6,6 +6,7 @@
     stored = collect(denoiser, bank, {"network.middle1": Positions(16)}, path="activations", budget="20 GB")
     for batch in ShuffledRows(stored, "network.middle1", batch=4096, seed=0):       # over all shards
         ...
+    TraceRows(trace, "unet.mid_block").epoch(0)                 # the same of a recorded pipeline
     trace_activations(trace, ["unet.mid_block"])                # of record(pipe, sites=...)
 
 `analysis.directions` probes them and finds directions in them.
