@@ -13,6 +13,7 @@ The wings, each with a recipe of its own (`help(guidance)`):
     attention      what text does inside a pipeline: where it is looked at, where that matters, what reads it
     trajectories   paths of a sampler: what a solver gets wrong at which step, and what its calls give
     steps          which steps of a sampler matter: damage of a changed step, proxies of it, few-step models
+    inside         sparse features inside a denoiser: what they keep, read and move, by noise level
     changes        what changed between two recorded runs, and between denoisers at the same noisy points
     statistics     intervals, splits, and the declared columns of every table
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         gaussian,
         guidance,
         information,
+        inside,
         statistics,
         steps,
         trajectories,
@@ -79,6 +81,7 @@ __all__ = [
     "guidance",
     "guidance_information",
     "information",
+    "inside",
     "kid",
     "measure_sweep",
     "memorisation",

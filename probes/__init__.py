@@ -13,6 +13,7 @@ The wings:
     experiments      replay, sweeps, a rule inside a pipeline
     activations      what passes through sites: over a bank, along sampling, of a recording
     attention        what image positions attend to in the text, by word, noise level and branch
+    sparse           sparse features of activations: autoencoders, trained here or elsewhere, and their edits
     approximations   laws whose denoiser is known: Gaussians, mixtures, the training set
     features         images to features to moments
     bank             fixed noisy points, and comparisons on them
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         recording,
         sampling,
         sites,
+        sparse,
         work,
     )
     from scorescope.probes.activations import collect
@@ -135,6 +137,7 @@ __all__ = [
     "sample_pipeline",
     "sampling",
     "sites",
+    "sparse",
     "sweep",
     "to_denoised",
     "work",

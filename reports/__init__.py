@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         fid,
         gaussian,
         guidance,
+        inside,
         page,
         studies,
         trajectories,
@@ -37,6 +38,6 @@ else:
     __getattr__, __dir__ = late_face(__name__)
 
 __all__ = [
-    "atlas", "attention", "changes", "cli", "directions", "entries", "fid", "gaussian", "guidance", "page", "studies",
+    "atlas", "attention", "changes", "cli", "directions", "entries", "fid", "gaussian", "guidance", "inside", "page", "studies",
     "theme", "to_latex", "trajectories",
 ]  # fmt: skip

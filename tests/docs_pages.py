@@ -25,6 +25,7 @@ INSTRUMENTS = {
     "directions": ("analysis.directions", "analysis.information"),
     "trajectories": ("analysis.trajectories", "analysis.steps"),
     "attention": ("analysis.attention",),
+    "inside": ("analysis.inside",),
     "changes": ("analysis.changes",),
 }
 

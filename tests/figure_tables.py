@@ -439,6 +439,50 @@ REPLAYED = pd.concat(
         for name, share in zip(NAMES, (0.1, 0.2, 0.3), strict=True) for rule in ("APG", "interval")
     ]
 )  # fmt: skip
+
+
+def sheet():
+    """A metric sheet of two sites, with a level at which a share is missing."""
+    curves = {
+        "fvu": 0.3 * RISE,
+        "explained_variance": 1 - 0.3 * RISE,
+        "dead": 0.1 + 0 * RISE,
+        "share_of_zero": RISE / 9,
+    }
+    parts = [
+        pd.DataFrame({"site": site, "sigma": SIGMAS, "quantity": name, "value": value * scale})
+        for site, scale in (("network.middle2", 1.0), ("unet.up_blocks.0.attentions.1", 0.8))
+        for name, value in curves.items()
+    ]
+    table = with_ends(pd.concat(parts, ignore_index=True), "value")
+    table.loc[(table["quantity"] == "share_of_zero") & (table["sigma"] > 20), ["value", "low", "high"]] = np.nan
+    return table
+
+
+def firing(features=60):
+    """How often features of two sites fire."""
+    parts = [
+        pd.DataFrame({
+            "site": site, "sigma": sigma, "feature": range(features), "rows": 8000,
+            "density": np.where(np.arange(features) < 5, 0, np.geomspace(1e-4, 0.3, features) / (1 + k)),
+        })
+        for site in ("network.middle2", "network.up.0") for k, sigma in enumerate(SIGMAS[::2])
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def feature_case():
+    """What the page of one feature is drawn from."""
+    names = ["size", "background", "saturation"]
+    reads = pd.DataFrame({"attribute": names, "value": [0.9, 0.5, 0.6]})
+    moves = pd.DataFrame(
+        {"arm": "direction", "strength": 3.0, "score": [*names, "frame"], "value": [1.0, 0, -0.2, 0.4]}
+    )
+    density = firing().query("site == 'network.up.0' and feature == 30")
+    spots = torch.rand(6, 4, 4, generator=torch.Generator().manual_seed(0))
+    return pictures(6), spots, density, with_ends(reads, "value"), with_ends(moves, "value")
+
+
 CASES = {
     "guidance.update_parts": ((summary(),), {"rule": "CFG", "weight": 4.0}),
     "guidance.parallel_share": ((summary(), summary()), {"weights": WEIGHTS, "centred_weight": 4.0}),
@@ -537,6 +581,9 @@ CASES = {
     "trajectories.magnitudes": ((sizes(),), {}),
     "trajectories.by_checkpoint": ((learnt(), {"loss": "weighted loss, held out", "information": "nats per halving"}),
                                    {}),
+    "inside.sparse_sheet": ((sheet(),), {}),
+    "inside.density_histogram": ((firing(),), {}),
+    "inside.feature_page": (feature_case(), {}),
     "changes.run_differences": ((runs_changed(), ["applied_norm", "one_minus_cos_denoised", "update_ratio"]), {}),
     "changes.loss_differences": ((pair_changed(),), {}),
     "changes.ema_losses": ((ema(),), {}),

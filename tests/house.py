@@ -18,7 +18,9 @@ ROOMS = ("data", "probes", "analysis", "reports")  # each imports only those bef
 
 # wings of `probes` in a row: each may import those before it
 ROW = ("models", "decomposition", "pipelines", "sites", "guidance", "recording", "sampling", "experiments")
-BESIDE = ("perturbations", "approximations", "bank", "gradients", "activations", "attention", "features", "work")
+BESIDE = (
+    "perturbations", "approximations", "bank", "gradients", "activations", "sparse", "attention", "features", "work",
+)  # fmt: skip
 
 INSTRUMENTS = ("guidance", "fid", "gaussian", "directions")
 
@@ -34,6 +36,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "gradients": ("models", "pipelines", "sites", "guidance"),
         "activations": (*ROW[: ROW.index("experiments")], "bank"),
         "attention": ("models", "pipelines", "sites"),
+        "sparse": ("models", "pipelines", "sites"),
         "features": (),
         "work": ("models", "guidance", "recording", "sampling", "experiments", "features"),
     },
@@ -47,6 +50,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "attention": ("statistics", "directions"),
         "trajectories": ("statistics", "fid", "guidance", "gaussian"),
         "steps": ("statistics", "trajectories"),
+        "inside": ("statistics", "directions"),
         "changes": ("statistics", "guidance"),
     },
     "reports": {
@@ -55,6 +59,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         **{instrument: ("page", "entries") for instrument in INSTRUMENTS},
         "trajectories": ("page", "entries", "guidance"),
         "attention": ("page",),
+        "inside": ("page", "entries", "directions"),
         "changes": ("page",),
         "studies": ("page", "gaussian"),
         "atlas": ("page", "entries", *INSTRUMENTS, "trajectories", "studies"),

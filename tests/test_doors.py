@@ -106,7 +106,7 @@ class Weak(nn.Module):
     def forward(self, *args: Any) -> Any:
         return args[0]
 
-    step = run = forward
+    step = run = encode = decode = forward
     name, calls = "mine", 1
 
 

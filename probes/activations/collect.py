@@ -4,12 +4,16 @@
     found = collect(denoiser, bank, ["network.middle1", "network.up.0"], condition=labels)
     found.at("network.middle1", level=3)                      # (n, channels) float32
     trace_activations(trace, ["unet.mid_block"])              # of record(pipe, sites=...)
+    collect(denoiser, bank, {"network.middle1": Positions(16)}, path="activations")        # on disk, however many
 
 Two names are no modules: "x" is the noisy input, "denoised" the estimate that came out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -17,10 +21,15 @@ from torch import Tensor
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
+from scorescope.probes.activations.positions import Kept, Positions
+from scorescope.probes.activations.stored import StoredActivations
+from scorescope.probes.activations.storing import store_activations
 from scorescope.probes.bank.points import Bank, Point
 from scorescope.probes.guidance.base import COND, UNCOND
 from scorescope.probes.models.conditions import select_rows, to_device
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
+from scorescope.probes.models.fingerprint import fingerprint
+from scorescope.probes.recording.plan import Budget
 from scorescope.probes.recording.trace import Trace
 from scorescope.probes.sites.interventions import INPUT, OUTPUT
 from scorescope.probes.sites.modules import Pool, capture, pool
@@ -29,6 +38,24 @@ from scorescope.probes.sites.outputs import Outputs, OutputsRead
 
 Sites = Sequence[str] | Mapping[str, Pool]
 """Names of sites, or how each of them is reduced."""
+StoredSites = Sequence[str] | Mapping[str, Kept]
+"""The same, where positions may be drawn."""
+
+
+@overload
+def collect(
+    denoiser: Denoiser, bank: Bank, sites: Sites, *, condition: Condition = None, how: Pool = "mean",
+    output: Outputs = None, update: bool = False, draws: str = "apart", batch: int = 256, path: None = None,
+    progress: bool = False,
+) -> Activations: ...  # fmt: skip
+
+
+@overload
+def collect(
+    denoiser: Denoiser, bank: Bank, sites: StoredSites, *, condition: Condition = None, how: Kept = "mean",
+    output: Outputs = None, update: bool = False, draws: str = "apart", batch: int = 256, path: str | Path,
+    dtype: str = "float32", shard: int | str = "64 MB", budget: Budget = None, progress: bool = False,
+) -> StoredActivations: ...  # fmt: skip
 
 
 @checked
@@ -36,16 +63,24 @@ Sites = Sequence[str] | Mapping[str, Pool]
 def collect(
     denoiser: Denoiser,
     bank: Bank,
-    sites: Sites,
+    sites: StoredSites,
     *,
     condition: Condition = None,
-    how: Pool = "mean",
+    how: Kept = "mean",
     output: Outputs = None,
+    update: bool = False,
     draws: str = "apart",
     batch: int = 256,
+    path: str | Path | None = None,
+    dtype: str = "float32",
+    shard: int | str = "64 MB",
+    budget: Budget = None,
     progress: bool = False,
-) -> Activations:
-    """Activations over all points of a bank, one forward pass a point.
+) -> Activations | StoredActivations:
+    """Activations over all points of a bank, one forward pass a point; in memory, or on disk in a folder.
+
+    A folder is written in shards that are whole or not there. The same call with the same `path` goes on where a run
+    ended, killed or not, and makes damaged shards again; its bytes are those of one run. Memory holds a few shards.
 
     Parameters
     ----------
@@ -59,36 +94,52 @@ def collect(
         One row an image of the bank; None is the unconditional branch.
     how : {"mean", "whole"} or int
         Reduction of sites that do not say their own: "mean" over space or tokens, k for a k x k grid of a map,
-        "whole" keeps all values, flattened.
+        "whole" keeps all values, flattened. On disk also `Positions(count, seed)`: some positions of each evaluation.
     output : int or mapping of str to int, optional
         Which of the tensors that modules put out, for all sites or by site; by default that of the image, where a
         block returns text beside it. `Activations.describe()` says which it was.
+    update : bool
+        Keep what each module adds: what it puts out less what it was given.
     draws : {"apart", "mean"}
-        One row a noise draw, draw varying slowest; or the mean over draws.
+        One row a noise draw, draw varying slowest; or the mean over draws, in memory only.
     batch : int
         Images computed together; changes the result by rounding at most.
+    path : str or Path, optional
+        A new or empty folder to write to, or one of the same activations to go on with.
+    dtype : {"float32", "float16", "bfloat16"}
+        What values are stored as on disk.
+    shard : int or str
+        About how large a file is, in bytes or as "64 MB"; the images of one call stay together.
+    budget : int or str, optional
+        Room on disk that may be taken, in bytes or as "20 GB".
     progress : bool
-        Show a progress bar.
+        Show a progress bar, and first the size on disk.
 
     Returns
     -------
-    Activations
-        On the CPU.
+    Activations, or StoredActivations with `path`
+        On the CPU; on disk, read as it is needed.
 
     Raises
     ------
     InputError
         For unknown sites (the nearest are suggested), sites called twice in a forward pass or never, several outputs
-        of which none is known to be the image's, reductions that do not fit, predictions of another shape than x, and
-        values that are not finite.
+        of which none is known to be the image's, reductions that do not fit, predictions of another shape than x,
+        values that are not finite, and with `update` a module that puts out another shape than it was given. With
+        `path`, for a folder of other activations, and a size above the budget (`BudgetError`), told from one call with
+        one image before anything is written.
     """
-    if draws not in ("apart", "mean"):
-        raise InputError("draws", found=repr(draws), expected="'apart' or 'mean'")
-    pools = pools_of(sites, how)
+    if draws not in ("apart", "mean") or (path is not None and draws == "mean"):
+        expected = "'apart' or 'mean'" if path is None else "'apart' on disk, where draws are not averaged"
+        raise InputError("draws", found=repr(draws), expected=expected)
     condition = to_device(condition, bank.x0.device)
+    if path is not None:
+        more = {"dtype": dtype, "shard": shard, "budget": budget, "batch": batch, "progress": progress}
+        return _stored(denoiser, bank, kept_of(sites, how), condition, output, update, Path(path), more)
+    pools = pools_of(sites, how)
     stored: dict[str, Tensor] = {}
     outputs = OutputsRead(output)
-    with capturing(denoiser, pools, outputs) as taken:
+    with capturing(denoiser, pools, outputs, update=update) as taken:
         for point in bank.points(batch=batch, progress=progress):
             found = _visit(denoiser, point, condition, pools, taken)
             for site, value in found.items():
@@ -106,28 +157,74 @@ def collect(
     )
 
 
+def _stored(
+    denoiser: Denoiser, bank: Bank, kept: Mapping[str, Kept], condition: Condition, output: Outputs, update: bool,
+    path: Path, more: Mapping[str, Any],
+) -> StoredActivations:  # fmt: skip
+    """The activations as they are put out: positions are told apart when they are stored."""
+    outputs = OutputsRead(output)
+    raw: dict[str, Pool] = dict.fromkeys(kept, "whole")
+    facts = {
+        "denoiser": fingerprint(denoiser, argument="denoiser"), "data": fingerprint(bank.x0, argument="bank"),
+        "condition": fingerprint(condition, argument="condition"), "update": update,
+        "branches": [UNCOND if condition is None else COND], "contents": bank.contents().tolist(),
+    }  # fmt: skip
+    with capturing(denoiser, raw, outputs, update=update) as taken:
+
+        def visit(point: Point) -> dict[str, Tensor]:
+            prediction = _predicted(denoiser, point, condition, kept)
+            found = dict(taken) | {INPUT: point.x, OUTPUT: point.x if prediction is None else prediction}
+            check_called(kept, found)
+            return found
+
+        visit(bank.point(torch.arange(1), 0))
+        facts["outputs"] = {site: asdict(found) for site, found in outputs.found.items()}
+        return store_activations(visit, bank, kept, path=path, facts=facts, **more)
+
+
 def _visit(
     denoiser: Denoiser, point: Point, condition: Condition, pools: Mapping[str, Pool], taken: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    if set(pools) == {INPUT}:
+    prediction = _predicted(denoiser, point, condition, pools)
+    if prediction is None:
         return {INPUT: _flat(point.x, pools[INPUT])}
-    rows = None if condition is None else select_rows(condition, point.rows)
-    prediction = evaluate(denoiser, point.x, point.sigma, rows, branch=UNCOND if condition is None else COND)
     return reduced(pools, taken, point.x, prediction)
 
 
-def pools_of(sites: Sites, how: Pool) -> dict[str, Pool]:
+def _predicted(denoiser: Denoiser, point: Point, condition: Condition, sites: Iterable[str]) -> Tensor | None:
+    """The prediction at a point; None where only the input is asked for, and nothing has to be computed."""
+    if set(sites) == {INPUT}:
+        return None
+    rows = None if condition is None else select_rows(condition, point.rows)
+    return evaluate(denoiser, point.x, point.sigma, rows, branch=UNCOND if condition is None else COND)
+
+
+def pools_of(sites: StoredSites, how: Kept) -> dict[str, Pool]:
     """How each site is reduced, `how` where it does not say; `InputError` for no sites or another reduction."""
-    pools = dict(sites) if isinstance(sites, Mapping) else dict.fromkeys(sites, how)
-    if isinstance(sites, str) or not pools:
-        raise InputError("sites", found=repr(sites), expected="a list of at least one name")
-    for site, value in pools.items():
-        if value not in ("mean", "whole") and (isinstance(value, str) or value < 1):
-            raise InputError(f"how of {site!r}", found=repr(value), expected="'mean', 'whole' or cells of a grid")
+    kept = kept_of(sites, how)
+    pools = {site: value for site, value in kept.items() if not isinstance(value, Positions)}
+    if drawn := [site for site in kept if site not in pools]:
+        expected = "path=, where positions are drawn: in memory there are 'mean', 'whole' and cells of a grid"
+        raise InputError(f"how of {drawn[0]!r}", found=repr(kept[drawn[0]]), expected=expected)
     return pools
 
 
-def check_called(pools: Mapping[str, Pool], called: Iterable[str]) -> None:
+def kept_of(sites: StoredSites, how: Kept) -> dict[str, Kept]:
+    """The same, where positions may be drawn."""
+    kept = dict(sites) if isinstance(sites, Mapping) else dict.fromkeys(sites, how)
+    if isinstance(sites, str) or not kept:
+        raise InputError("sites", found=repr(sites), expected="a list of at least one name")
+    for site, value in kept.items():
+        if (
+            not isinstance(value, Positions)
+            and value not in ("mean", "whole")
+            and (isinstance(value, str) or value < 1)
+        ):
+            raise InputError(f"how of {site!r}", found=repr(value), expected="'mean', 'whole' or cells of a grid")
+    return kept
+
+
+def check_called(pools: Iterable[str], called: Iterable[str]) -> None:
     """Raise `InputError` for a site that was never called."""
     heard = set(called)
     if silent := [site for site in pools if site not in heard]:
@@ -135,11 +232,11 @@ def check_called(pools: Mapping[str, Pool], called: Iterable[str]) -> None:
 
 
 def capturing(
-    denoiser: object, pools: Mapping[str, Pool], outputs: OutputsRead
+    denoiser: object, pools: Mapping[str, Pool], outputs: OutputsRead, *, update: bool = False
 ) -> AbstractContextManager[dict[str, Tensor]]:
     """A capture of the sites that are modules, each reduced in its own way."""
     modules = {site: how for site, how in pools.items() if site not in (INPUT, OUTPUT)}
-    return capture(denoiser, list(modules), how=modules, outputs=outputs)
+    return capture(denoiser, list(modules), how=modules, outputs=outputs, update=update)
 
 
 def reduced(pools: Mapping[str, Pool], taken: Mapping[str, Tensor], x: Tensor, prediction: Tensor) -> dict[str, Tensor]:

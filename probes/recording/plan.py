@@ -105,10 +105,11 @@ def plan(keep: Keep, every: Every, budget: Budget) -> Plan:
         interval = (float(every[0]), float(every[1]))
     if stride < 1 or (interval is not None and not interval[0] <= interval[1]):
         raise InputError("every", found=str(every), expected="a stride >= 1, or (low, high) noise levels")
-    return Plan(arrays, stride, interval, None if budget is None else _bytes(budget))
+    return Plan(arrays, stride, interval, None if budget is None else budget_bytes(budget))
 
 
-def _bytes(budget: int | str) -> int:
+def budget_bytes(budget: int | str) -> int:
+    """Bytes of a number, or of a size such as "2 GB"; `InputError` for anything else."""
     if isinstance(budget, int):
         return budget
     match = re.fullmatch(r"\s*([\d.]+)\s*([a-zA-Z]*)\s*", budget)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,15 +97,24 @@ class Contents:
         return {line["run"]: line for line in self.lines if line["kind"] == "end"}
 
 
-def read(path: Path) -> Contents:
+def read(path: Path, *, form: str = FORMAT, wrong: Callable[[Any], str] = wrong_in_line) -> Contents:
     """Read manifest and step lines.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    form : str
+        What it is a folder of: traces are not the only ones that are written line by line.
+    wrong : callable
+        What is wrong with the fields of a line, empty for nothing.
 
     Raises
     ------
     TraceError
         Where there is no manifest of ours that passes its hash.
     """
-    contents = Contents(path, read_manifest(path))
+    contents = Contents(path, read_manifest(path, form=form))
     steps = path / STEPS
     if not _inside(path, steps) or not steps.is_file():
         there = os.path.lexists(steps)
@@ -113,24 +122,27 @@ def read(path: Path) -> Contents:
         contents.problems.append(f"{STEPS} is {'not a file of the folder' if there else 'missing'}")
         return contents
     data = steps.read_bytes()
-    _read_lines(contents, data)
+    _read_lines(contents, data, wrong)
     _compare_with_manifest(contents, data)
     return contents
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path, *, form: str = FORMAT) -> dict[str, Any]:
     """The manifest alone; raises as `read` does."""
     file = path / MANIFEST
-    expected = "the manifest of a trace that Scorescope wrote"
+    what = "a trace" if form == FORMAT else form.removeprefix("scorescope-")
+    expected = f"the manifest of {what} that Scorescope wrote"
     if not path.is_dir() or not file.is_file() or not _inside(path, file):
-        raise TraceError(str(path), found=f"no {MANIFEST}", expected="a trace folder")
+        raise TraceError(
+            str(path), found=f"no {MANIFEST}", expected="a trace folder" if form == FORMAT else f"a folder of {what}"
+        )
     if file.stat().st_size > _MANIFEST_BYTES:
         raise TraceError(str(file), found="a file too large for a manifest", expected=expected)
     try:
         manifest = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
         raise TraceError(str(file), found=f"no readable JSON ({error})", expected=expected) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != form:
         raise TraceError(str(file), found="a foreign file", expected=expected)
     if manifest.get("version") != VERSION:
         raise TraceError(str(file), found=f"version {manifest.get('version')}", expected=f"version {VERSION}")
@@ -142,10 +154,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_lines(contents: Contents, data: bytes) -> None:
+def _read_lines(contents: Contents, data: bytes, wrong_in: Callable[[Any], str]) -> None:
     identity = str(contents.manifest["id"])
     for number, line in enumerate(data.splitlines(keepends=True)):
-        record, wrong = _read_line(identity, line, number)
+        record, wrong = _read_line(identity, line, number, wrong_in)
         if wrong:
             last = contents.valid_bytes + len(line) == len(data)
             contents.torn = last and not line.endswith(b"\n")
@@ -157,7 +169,7 @@ def _read_lines(contents: Contents, data: bytes) -> None:
         contents.valid_bytes += len(line)
 
 
-def _read_line(identity: str, line: bytes, number: int) -> tuple[dict[str, Any], str]:
+def _read_line(identity: str, line: bytes, number: int, wrong_in: Callable[[Any], str]) -> tuple[dict[str, Any], str]:
     """A record, or what is wrong with it."""
     match = _LINE.fullmatch(line)
     if match is None or match[1].decode() != check_of(identity, match[2]):
@@ -166,7 +178,7 @@ def _read_line(identity: str, line: bytes, number: int) -> tuple[dict[str, Any],
         record = json.loads(match[2])
     except (ValueError, RecursionError):
         return {}, "is no readable JSON"
-    if wrong := wrong_in_line(record):
+    if wrong := wrong_in(record):
         return {}, f"has no {wrong} of the right type"
     return record, "" if record["line"] == number else "is not in its place"
 

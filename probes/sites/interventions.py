@@ -9,6 +9,7 @@ something was called. This module only says what; `intervened` (a denoiser) and 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -22,9 +23,11 @@ from scorescope.probes.sites.activation_cache import ActivationCache
 from scorescope.probes.sites.direction import CONDITION, POOLED, Direction
 from scorescope.probes.sites.outputs import checked_output
 
-How = Literal["add", "replace", "zero", "mean", "project", "patch"]
+How = Literal["add", "replace", "zero", "mean", "project", "patch", "map"]
 Branch = Literal["cond", "uncond", "both"]
 _WITH_VALUE = ("add", "replace", "mean", "project")
+Change = Callable[[Tensor, float], Tensor]
+"""Activations (n, channel), of all positions of some rows, and their noise level, to others of the same shape."""
 INPUT, OUTPUT = "x", "denoised"
 """Sites beside the inner modules: the noisy input, and the prediction."""
 
@@ -37,11 +40,12 @@ class Intervention:
 
     Attributes
     ----------
-    how : {"add", "replace", "zero", "mean", "project", "patch"}
+    how : {"add", "replace", "zero", "mean", "project", "patch", "map"}
         With a the activation, v the value and s the strength: `add` a + s v; `replace` and `mean` a + s (v - a), that
         is v at strength 1 (for `mean`, v is the mean over a reference set, which only the caller has); `zero`
         (1 - s) a; `project` a - s (a . u) u with u = v / |v|, at every position; `patch` a + s (b - a) with b the
-        activation of another run (`source`) or of other rows of the same batch (`rows`).
+        activation of another run (`source`) or of other rows of the same batch (`rows`); `map` a + s (f(a) - a) with a
+        function f of the channels at one position.
     site : str
         Path of a module (its output is changed), "condition" (all tokens), "condition.<token>", "x" or "denoised"; of
         a pipeline "pooled" too, the embedding of the whole text that some denoisers are given beside its tokens.
@@ -62,6 +66,8 @@ class Intervention:
     output : int, optional
         Which of the tensors that a module puts out, from 0; by default that of the image (what `intervene` gives
         names it, `describe()`), and for `patch` the one that is in the cache.
+    function : callable, optional
+        For `map`: (activations (n, channel), noise level) to activations of the same shape.
 
     Raises
     ------
@@ -80,6 +86,7 @@ class Intervention:
     source: ActivationCache | None = None
     rows: Tensor | None = None
     output: int | None = None
+    function: Change | None = None
 
     def __post_init__(self) -> None:
         for name, words in (("how", get_args(How)), ("branch", get_args(Branch))):
@@ -89,6 +96,9 @@ class Intervention:
             raise InputError("site", found="''", expected="a module path, 'condition', 'x' or 'denoised'")
         checked_output(self.output)
         _check_value(self.how, self.value)
+        if (self.function is not None) != (self.how == "map"):
+            found = f"{'none' if self.function is None else 'one'} with {self.how!r}"
+            raise InputError("function", found=found, expected="a function for map, and none for others")
         if not torch.isfinite(torch.as_tensor(self.strength)).all():
             raise InputError("strength", found=str(self.strength), expected="finite numbers")
         low, high = torch.as_tensor(self.low), torch.as_tensor(self.high)
@@ -122,7 +132,7 @@ class Intervention:
 
 def _check_value(how: str, value: Tensor | None) -> None:
     if (value is not None) != (how in _WITH_VALUE):
-        expected = f"a vector for {', '.join(_WITH_VALUE)}, and none for zero and patch"
+        expected = f"a vector for {', '.join(_WITH_VALUE)}, and none for zero, patch and map"
         raise InputError("value", found=f"{'none' if value is None else 'one'} with {how!r}", expected=expected)
     if value is None:
         return

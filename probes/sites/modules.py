@@ -18,9 +18,10 @@ from torch.nn import functional
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.pipelines.call import is_compiled
+from scorescope.probes.pipelines.call import is_compiled, leaves
 from scorescope.probes.sites.once_a_pass import never_called, once_a_pass
 from scorescope.probes.sites.outputs import ModuleCall, OutputsRead
+from scorescope.probes.sites.watched_tensor import plain
 
 Pool = Literal["whole", "mean"] | int
 
@@ -167,11 +168,13 @@ def capture(
     *,
     how: Pool | Mapping[str, Pool] = "whole",
     outputs: OutputsRead | None = None,
+    update: bool = False,
 ) -> Iterator[dict[str, Tensor]]:
     """Keep what each site puts out in the latest call of the denoiser, reduced as `pool` says, or each in its way.
 
     Without sites nothing is kept, and the denoiser may be any callable. `outputs` says which of several tensors is
-    meant, by default that of the image, and is told which it was.
+    meant, by default that of the image, and is told which it was. With `update` what is kept is what the module adds:
+    what it puts out less what it was given.
 
     Yields
     ------
@@ -182,7 +185,8 @@ def capture(
     ------
     InputError
         On entry for sites that are not there; in the call for a site that is called twice within it, or puts out
-        several tensors of which none is known to be the image's.
+        several tensors of which none is known to be the image's; with `update` for a site that puts out another shape
+        than it was given.
     """
     if not sites:
         yield {}
@@ -194,7 +198,10 @@ def capture(
     read = OutputsRead() if outputs is None else outputs
 
     def keep(site: str, call: ModuleCall) -> None:
-        taken[site] = pool(read.take(site, call).detach(), pools[site])
+        value = read.take(site, call).detach()
+        if update:
+            value = value - plain(leaves(call.passed_on())[read.found[site].place]).detach()
+        taken[site] = pool(value, pools[site])
 
     with once_a_pass(modules, keep, root=root, begin=taken.clear):
         yield taken

@@ -143,8 +143,9 @@ class Intervening(PipelineSites):
     def _prepare(self, given: Intervention, call: DenoiserCall) -> RowEdit | None:
         bounds = (given.low, given.high)
         always = not any(isinstance(bound, Tensor) for bound in bounds) and bounds == (0.0, float("inf"))
-        if call.note and (not always or given.source is not None):
-            raise InputError("low, high", found=call.note, expected="level=, or an intervention at all noise levels")
+        if call.note and (not always or given.source is not None or given.function is not None):
+            expected = "level=, or an intervention that is the same at all noise levels"
+            raise InputError("low, high", found=call.note, expected=expected)
         given = _repeated(given, call.batch)
         weights = None
         if given.branch != "both" and acts(given, call.sigma, unknown=always):

@@ -31,12 +31,15 @@ class RowEdit:
         Rows whose noise level is in the interval, where that is known on another device only.
     source : Tensor or None
         What `patch` puts in, one row for each row of `rows` to choose from; None takes the batch itself.
+    sigma : Tensor, shape (batch,), or None
+        Noise levels, which `map` is told.
     """
 
     given: Intervention
     strength: Tensor
     inside: Tensor | None = None
     source: Tensor | None = None
+    sigma: Tensor | None = None
 
     def __call__(self, activation: Tensor) -> Tensor:
         """The activation after the edit: a new tensor, of the same shape and dtype."""
@@ -82,12 +85,30 @@ class RowEdit:
             value = given.value if given.value.ndim == 1 else given.value[origin.to(given.value.device)]
             value = value.to(part)
         other = self._other(part, activation, origin) if given.how == "patch" else None
+        if given.function is not None:
+            other = self._mapped(part, origin)
         if given.channels:
             chosen = _channels(given.channels, part, axis, given.site)
             inner = part.index_select(axis, chosen)
             other = None if other is None else other.index_select(axis, chosen)
             return part.index_copy(axis, chosen, _combine(given, inner, amount, value, other))
         return _combine(given, part, amount, value, other)
+
+    def _mapped(self, part: Tensor, origin: Tensor) -> Tensor:
+        """What `map` puts in the place of `part`: the function at each noise level."""
+        assert self.given.function is not None and self.sigma is not None
+        axis, levels = channel_axis(part), self.sigma[origin.to(self.sigma.device)].tolist()
+        made = torch.empty_like(part)
+        for level in set(levels):
+            rows = torch.tensor([place for place, one in enumerate(levels) if one == level], device=part.device)
+            moved = part[rows].movedim(axis, -1)
+            flat = moved.reshape(-1, moved.shape[-1])
+            changed = self.given.function(flat, level)
+            if changed.shape != flat.shape:
+                found = f"{tuple(changed.shape)} of {tuple(flat.shape)}, at {self.given.site!r}"
+                raise InputError("function", found=found, expected="activations of the same shape")
+            made[rows] = changed.to(part).reshape(moved.shape).movedim(-1, axis)
+        return made
 
     def _other(self, part: Tensor, activation: Tensor, origin: Tensor) -> Tensor:
         """What `patch` puts in the place of `part`."""
@@ -136,7 +157,7 @@ def prepare(
     if not strength.any():
         return None
     source = None if given.source is None else given.source.at(given.site, sigma, branch)
-    return RowEdit(given, strength, inside, source)
+    return RowEdit(given, strength, inside, source, sigma if given.how == "map" else None)
 
 
 def acts(given: Intervention, sigma: Tensor, *, unknown: bool = False) -> bool:

@@ -11,7 +11,10 @@ from safetensors import SafetensorError, safe_open
 
 from scorescope.data.checkpoints import read_weights, sha256
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import parse_json, read_bytes
 from scorescope.data.written_files import IntegrityWarning, check_seal, read_json
+from scorescope.probes.activations import StoredActivations
+from scorescope.probes.activations.stored import FORMAT as ACTIVATIONS
 from scorescope.probes.approximations.storage import FORMAT as APPROXIMATION
 from scorescope.probes.approximations.storage import load_approximation
 from scorescope.probes.experiments.sweep_store import is_setting, read_setting
@@ -20,6 +23,8 @@ from scorescope.probes.recording.reading import read
 from scorescope.probes.recording.reading import verify as verify_trace
 from scorescope.probes.recording.store import FORMAT, MANIFEST, STEPS
 from scorescope.probes.sites.direction import Direction
+from scorescope.probes.sparse import SparseAutoencoder
+from scorescope.probes.sparse.autoencoder import FORMAT as SPARSE
 from scorescope.probes.work.chunks import MADE, check
 
 _READERS: dict[str, Callable[[Path], Any]] = {
@@ -27,6 +32,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     "training state": read_json,
     "approximation": load_approximation,
     "direction": Direction.load,
+    "sparse autoencoder": SparseAutoencoder.load,
     "moments": read_moments,
     "weights": read_weights,
 }
@@ -59,7 +65,7 @@ def look_at(path: Path) -> list[Finding]:
 
 def _folder(path: Path) -> Iterator[Finding]:
     if (path / STEPS).is_file():
-        yield from _trace(path)
+        yield from _activations(path) if _says(path / MANIFEST, ACTIVATIONS) else _trace(path)
         return
     if (path / MADE).is_file():
         yield from _chunk(path)
@@ -78,6 +84,27 @@ def _folder(path: Path) -> Iterator[Finding]:
         for inner in sorted(path.iterdir()):
             if not inner.is_symlink():
                 yield from _folder(inner) if inner.is_dir() else _file(inner)
+
+
+def _says(manifest: Path, form: str) -> bool:
+    """Whether a manifest names a format: what it is read as; whether it is sound its reader says."""
+    try:
+        facts = parse_json(read_bytes(manifest, expected="a manifest"), source=manifest, expected="a manifest")
+    except InputError:
+        return False
+    return isinstance(facts, dict) and facts.get("format") == form
+
+
+def _activations(path: Path) -> Iterator[Finding]:
+    try:
+        stored = StoredActivations(path)
+        problems = stored.verify()
+    except InputError as error:
+        yield Finding(path, f"activations, {error}", is_sound=False)
+        return
+    yield from (Finding(path, f"activations, {problem}", is_sound=False) for problem in problems)
+    if not problems:
+        yield Finding(path, f"activations, sound, {'complete' if stored.is_complete else 'interrupted'}")
 
 
 def _trace(path: Path) -> Iterator[Finding]:
@@ -152,4 +179,5 @@ def _kind(path: Path) -> str:
     if "site" in metadata and "vector" in names:
         return "direction"
     kind = metadata.get("format", "")
-    return "approximation" if kind == APPROXIMATION else "weights" if kind.startswith("scorescope") else ""
+    kinds = {APPROXIMATION: "approximation", SPARSE: "sparse autoencoder"}
+    return kinds.get(kind, "weights" if kind.startswith("scorescope") else "")

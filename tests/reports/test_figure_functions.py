@@ -18,10 +18,21 @@ from tests.reports.directions import test_figures as tables
 from tests.reports.page.test_theme import EYES, seen
 
 from scorescope.data import InputError
-from scorescope.reports import attention, changes, directions, fid, gaussian, guidance, studies, theme, trajectories
+from scorescope.reports import (
+    attention,
+    changes,
+    directions,
+    fid,
+    gaussian,
+    guidance,
+    inside,
+    studies,
+    theme,
+    trajectories,
+)
 
 WINGS = {"attention": attention, "changes": changes, "directions": directions, "fid": fid, "gaussian": gaussian,
-         "guidance": guidance, "studies": studies, "trajectories": trajectories}  # fmt: skip
+         "guidance": guidance, "inside": inside, "studies": studies, "trajectories": trajectories}  # fmt: skip
 AT_ONE_SITE = tables.probes().query(f"site == {tables.SITES[1]!r}")
 IMAGES = tables.pictures(8)
 CASES = OTHERS | {
@@ -62,7 +73,7 @@ def draw(name, **more):
 
 def test_every_figure_function_is_public_and_tried():
     assert set(STYLED) == set(CASES)
-    for wing in ("attention", "guidance", "fid", "directions", "trajectories"):
+    for wing in ("attention", "guidance", "fid", "directions", "trajectories", "inside"):
         assert {f"{wing}.{name}" for name in WINGS[wing].figures.__all__} == {n for n in STYLED if n.startswith(wing)}
     assert all("Parameters\n" in made.__doc__ for made in STYLED.values())
 

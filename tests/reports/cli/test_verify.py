@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from scorescope.data import EDMDenoiser, InputError, IntegrityWarning, UNetConfig, load_denoiser, save_denoiser
 from scorescope.data.train import Recipe, train
 from scorescope.data.training_images import training_images
-from scorescope.probes import CFG, record, sweep
+from scorescope.probes import CFG, Bank, collect, record, sweep
 from scorescope.probes.approximations import (
     Mixture,
     TrainingSet,
@@ -30,6 +30,7 @@ from scorescope.probes.approximations import (
 from scorescope.probes.experiments.sweep_store import read_setting
 from scorescope.probes.features import Moments, read_moments, write_moments
 from scorescope.probes.sites import Direction
+from scorescope.probes.sparse import SparseAutoencoder
 from scorescope.reports.cli.commands import app
 from scorescope.reports.page.pages import ReportWriter
 
@@ -71,6 +72,8 @@ KINDS = [
          read_moments, lambda m: (torch.tensor(m.mean), torch.tensor(m.covariance), m.n)),
     Kind("approximation", _approximation, load_approximation, lambda g: (g.mean, g.basis, g.eigenvalues, g.units)),
     Kind("setting of a sweep", _setting, read_setting, lambda said: (said["fixed"], said["rule"])),
+    Kind("sparse autoencoder", lambda path: SparseAutoencoder(4, 6, 2).save(path), SparseAutoencoder.load,
+         lambda found: (*found.state_dict().values(), found.k, found.kind)),
     Kind("weights", _weights, load_denoiser, lambda found: tuple(found[0].state_dict().values())),
 ]  # fmt: skip
 SUFFIX = {"moments": ".npz", "setting of a sweep": ".json"}
@@ -209,6 +212,19 @@ def test_a_folder_of_everything(tmp_path):
     table.write_text(table.read_text() + "1")
     result = run(tmp_path / "report", tmp_path / "trace", tmp_path / "direction")
     assert result.exit_code == 1 and "one.csv: of a report" in result.output and result.output.count("sound") == 2
+
+
+def test_a_folder_of_activations(tmp_path):
+    x0 = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    collect(lambda x, sigma, condition: x, Bank(x0, [1.0, 0.5]), ["x"], how="whole", path=tmp_path / "a", shard=500)
+    result = run(tmp_path / "a")
+    assert result.exit_code == 0 and "activations, sound, complete" in result.output
+    shard = tmp_path / "a" / "shards" / "00000001.safetensors"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    result = run(tmp_path / "a")
+    assert result.exit_code == 1 and "00000001.safetensors" in result.output
 
 
 def test_what_is_not_ours_is_said(tmp_path):

@@ -1,0 +1,261 @@
+"""Activations that go to disk while they are computed: shards of a fixed cut, so that a killed run goes on.
+
+A folder is a trace's in all but its content (see `recording.store`): a manifest, one line a shard with its hash, and
+shards that are written under a temporary name and renamed. Shard number k holds the k-th run of noisy batches of the
+bank, so that a run that goes on, or makes a damaged shard again, cuts as the first one did. Memory holds the shards
+that are in the ring, however many there are.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from scorescope.data.errors import InputError
+from scorescope.data.written_files import unlock_and_close
+from scorescope.probes.activations.positions import Kept, Positions, by_position, inner_shape
+from scorescope.probes.activations.stored import FORMAT, INDEX, StoredActivations, latest, read_folder
+from scorescope.probes.bank.points import Bank, Point
+from scorescope.probes.recording.estimate import in_words
+from scorescope.probes.recording.offload import Commit, Ring
+from scorescope.probes.recording.plan import Budget, BudgetError, budget_bytes
+from scorescope.probes.recording.reading import ShardReader
+from scorescope.probes.recording.store import TraceError, Writer, is_unbegun, take_steps, text_of
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_INDEX_BYTES = sum(dtype.itemsize for dtype in INDEX.values())
+
+Visit = Callable[[Point], Mapping[str, Tensor]]
+"""What the sites put out at a point, by site, as the module had it."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the points of a bank are cut into shards.
+
+    Attributes
+    ----------
+    bank : Bank
+    batch : int
+        Images computed together.
+    points : int
+        Batches a shard.
+    """
+
+    bank: Bank
+    batch: int
+    points: int
+
+    @property
+    def batches(self) -> int:
+        """Batches in all."""
+        return len(self.bank.sigmas) * self.bank.draws * math.ceil(len(self.bank) / self.batch)
+
+    @property
+    def shards(self) -> int:
+        """Shards in all."""
+        return math.ceil(self.batches / self.points)
+
+    def of(self, shard: int) -> Iterator[Point]:
+        """The points of a shard, computed when they are asked for."""
+        for level, draw, rows in self._places(shard):
+            yield self.bank.point(rows, level, draw)
+
+    def rows(self, shard: int) -> list[int]:
+        """Evaluations in each batch of a shard."""
+        return [len(rows) for _, _, rows in self._places(shard)]
+
+    def _places(self, shard: int) -> Iterator[tuple[int, int, Tensor]]:
+        chunks = torch.arange(len(self.bank)).split(self.batch)
+        for number in range(shard * self.points, min((shard + 1) * self.points, self.batches)):
+            level, rest = divmod(number, self.bank.draws * len(chunks))
+            yield level, rest // len(chunks), chunks[rest % len(chunks)]
+
+
+def store_activations(
+    visit: Visit, bank: Bank, pools: Mapping[str, Kept], *, path: Path, dtype: str, shard: int | str, budget: Budget,
+    batch: int, facts: Mapping[str, Any], progress: bool,
+) -> StoredActivations:  # fmt: skip
+    """Write what the sites put out over a bank, or go on with a folder in which that was begun.
+
+    Parameters
+    ----------
+    visit : callable
+        The sites' activations at a point.
+    bank, pools, batch, progress
+        As in `collect`.
+    path : Path
+        A new or empty folder, or one of the same activations.
+    dtype : {"float32", "float16", "bfloat16"}
+        What values are stored as.
+    shard : int or str
+        About how large a shard is; a batch is not cut.
+    budget : int or str, optional
+        Room that it may take.
+    facts : mapping
+        What else has to be the same in a folder that is gone on with.
+
+    Raises
+    ------
+    InputError
+        See `collect`.
+    """
+    if dtype not in DTYPES:
+        raise InputError("dtype", found=repr(dtype), expected=f"one of {', '.join(DTYPES)}")
+    described, item = _described(visit, bank, pools, dtype)
+    items = len(bank) * bank.draws * len(bank.sigmas)
+    _tell(items * item, items, budget, progress=progress)
+    points = max(1, budget_bytes(shard) // (item * min(batch, len(bank))))
+    cut = Cut(bank, batch, points)
+    manifest = {
+        "format": FORMAT, "sites": described, "dtype": dtype, "sigmas": [float(s) for s in bank.sigmas],
+        "images": len(bank), "draws": bank.draws, "seed": bank.seed, "batch": batch, "points": points,
+        "shards": cut.shards, **facts,
+    }  # fmt: skip
+    writer, done = _open(path, json.loads(text_of(manifest)))
+    ring, spare = Ring(slots=3, threads=2), list[dict[str, Tensor]]()
+    try:
+        left = [number for number in range(cut.shards) if number not in done]
+        for number in tqdm(left, desc="activations", disable=not progress, leave=False):
+            arrays = _shard(cut, number, visit, pools, dtype, spare)
+            ring.put(arrays, _Consume(writer, number, arrays, spare))
+        ring.close()
+    except BaseException:
+        ring.close(raise_errors=False)
+        writer.abandon()
+        raise
+    writer.close("complete", StoredActivations(path).index)
+    return StoredActivations(path)
+
+
+@dataclass
+class _Consume:
+    """Writes one shard, says so in its line, and leaves the arrays for another: new memory costs more than a copy."""
+
+    writer: Writer
+    number: int
+    arrays: dict[str, Tensor]
+    spare: list[dict[str, Tensor]]
+
+    def __call__(self, host: dict[str, Tensor]) -> Commit:
+        items = len(host["index|image"])
+        said = self.writer.shard(f"{self.number:08d}.safetensors", host)
+        if host["index|image"] is self.arrays["index|image"]:  # nothing was copied to another place
+            self.spare.append(self.arrays)
+        return lambda: self.writer.append({"number": self.number, "items": items, **said})
+
+
+def _described(visit: Visit, bank: Bank, pools: Mapping[str, Kept], dtype: str) -> tuple[list[dict[str, Any]], int]:
+    """What each site puts out, as one image at the first level shows it, and the bytes of one evaluation."""
+    found = visit(bank.point(torch.arange(1), 0))
+    described, size = [], _INDEX_BYTES
+    for site, how in pools.items():
+        positions, channels = by_position(found[site], how).shape[1:]
+        drawn = min(how.count, positions) if isinstance(how, Positions) else positions
+        kept = {"count": how.count, "seed": how.seed} if isinstance(how, Positions) else how
+        described.append({
+            "site": site, "how": kept, "positions": drawn, "channels": channels,
+            "shape": inner_shape(found[site], how), "tokens": found[site].ndim == 3,
+        })  # fmt: skip
+        size += drawn * channels * DTYPES[dtype].itemsize + (4 * drawn if isinstance(how, Positions) else 0)
+    return described, size
+
+
+def _tell(size: int, items: int, budget: Budget, *, progress: bool) -> None:
+    if budget is not None and size > budget_bytes(budget):
+        expected = "more room, fewer images, levels or positions, or a smaller dtype="
+        raise BudgetError("budget", found=f"{budget_bytes(budget):,} bytes for {size:,}", expected=expected)
+    if progress:
+        tqdm.write(f"storing activations: {in_words(size)} of {items:,} evaluations", file=sys.stderr)
+
+
+def _open(path: Path, manifest: Mapping[str, Any]) -> tuple[Writer, set[int]]:
+    """A folder to write to, and the shards in it that are whole."""
+    if is_unbegun(path):
+        return Writer.create(path, manifest), set()
+    stored = read_folder(path).manifest
+    for name, value in manifest.items():
+        if stored.get(name) != value:
+            expected = (
+                f"{json.dumps(stored.get(name))[:200]}, as in the folder that is to be continued, or another folder"
+            )
+            raise TraceError(f"{path}, {name}", found=json.dumps(value)[:200], expected=expected)
+    file = take_steps(path)
+    try:
+        contents = read_folder(path)
+        if contents.damaged:
+            raise TraceError(str(path), found=contents.problems[0], expected="undamaged lines to continue")
+        writer = Writer.reopen(path, contents.manifest, file, lines=contents.lines, length=contents.valid_bytes)
+    except BaseException:
+        unlock_and_close(file)
+        raise
+    shards = ShardReader(path)
+    return writer, {number for number, line in latest(contents.lines).items() if _is_whole(shards, line)}
+
+
+def _is_whole(shards: ShardReader, line: Mapping[str, Any]) -> bool:
+    try:
+        shards.check(line)
+    except TraceError:
+        return False
+    return True
+
+
+def _shard(
+    cut: Cut, number: int, visit: Visit, pools: Mapping[str, Kept], dtype: str, spare: list[dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The arrays of one shard, each filled in place: a copy, a cast and a change of order in one."""
+    total = sum(cut.rows(number))
+    arrays = spare.pop() if spare else {}
+    if not arrays or len(arrays["index|image"]) != total:
+        arrays = {f"index|{name}": torch.zeros(total, dtype=kind) for name, kind in INDEX.items()}
+    start = 0
+    for point in cut.of(number):
+        stop = start + len(point.rows)
+        found = visit(point)
+        level: dict[str, Tensor | float] = {
+            "image": point.rows, "seed": cut.bank.seed, "draw": point.draw, "step": point.level,
+            "sigma": float(cut.bank.sigmas[point.level]),
+        }  # fmt: skip
+        for name, value in level.items():
+            arrays[f"index|{name}"][start:stop] = value
+        for site, how in pools.items():
+            values, places = _kept(by_position(found[site], how), how, point)
+            if f"site|{site}" not in arrays:
+                shape = (total, *values.shape[1:])
+                arrays[f"site|{site}"] = torch.empty(shape, dtype=DTYPES[dtype], device=values.device)
+                if places is not None:
+                    arrays[f"position|{site}"] = torch.empty(shape[:2], dtype=torch.int32)
+            arrays[f"site|{site}"][start:stop] = values
+            if places is not None:
+                arrays[f"position|{site}"][start:stop] = places
+        start = stop
+    for name, value in arrays.items():
+        _check_finite(name, value, cut, number)
+    return arrays
+
+
+def _kept(values: Tensor, how: Kept, point: Point) -> tuple[Tensor, Tensor | None]:
+    if not isinstance(how, Positions):
+        return values, None
+    drawn = [how.draw(values.shape[1], int(row), point.draw, point.level) for row in point.rows]
+    places = torch.stack(drawn)
+    return torch.take_along_dim(values, places.to(values.device)[:, :, None], dim=1), places
+
+
+def _check_finite(name: str, value: Tensor, cut: Cut, number: int) -> None:
+    if not value.is_floating_point() or not value.numel():
+        return
+    low, high = torch.aminmax(value)
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        level = next(cut.of(number)).level
+        found = f"NaN or infinite values in shard {number}, from sigma {cut.bank.sigmas[level]:.4g}"
+        expected = "finite activations, within the range of dtype="
+        raise InputError(f"activations of {name.partition('|')[2]!r}", found=found, expected=expected)

@@ -1,0 +1,159 @@
+"""Figures of sparse features: declared tables in, matplotlib figures out. Nothing is computed here but histograms.
+
+    from scorescope.reports.inside import figures
+
+    figures.sparse_sheet(study.sheet)
+    figures.density_histogram(study.density)
+    figures.feature_page(pictures, top.maps, density, reads, moves)
+
+Each takes `style=`: see `theme`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scorescope.data.doors import require_some
+from scorescope.data.errors import InputError
+from scorescope.reports.page import theme
+
+__all__ = ["density_histogram", "feature_page", "sparse_sheet"]
+
+SHOWN = {
+    "fvu": "unexplained variance (FVU)", "explained_variance": "explained variance, mean over channels",
+    "dead": "share of features that never fire", "share_of_zero": "loss: reconstruction / without the site",
+}  # fmt: skip
+NEVER = "never"
+
+
+@theme.styled
+def sparse_sheet(table: pd.DataFrame, quantities: Mapping[str, str] = SHOWN) -> Figure:
+    """Quantities of the metric sheet against the noise level, a panel each, a line a site.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `SPARSE_SHEET`, of one or more sites.
+    quantities : mapping of str to str
+        Which, and their axis labels.
+    """
+    require_some("quantities", quantities)
+    figure, axes = theme.panels(len(quantities), height=1.7, least=2.4, more=0.9, sharey=False)
+    for ax, (quantity, label) in zip(axes, quantities.items(), strict=True):
+        rows = theme.rows_where(table, "quantity", quantity, argument="quantities")
+        for place, (site, part) in enumerate(rows.groupby("site", sort=False)):
+            look, part = theme.series(place), part.sort_values("sigma")
+            bars = theme.errors(part, "value")
+            ax.errorbar(
+                part["sigma"], part["value"], yerr=bars, marker=look.marker, **look.line, label=theme.literal(str(site))
+            )
+        ax.set(xscale=theme.LOG, ylabel=theme.folded(label, 26))
+        if np.nanmin(rows[["value", "low"]]) >= 0:
+            ax.set_ylim(0, None)
+    figure.supxlabel(theme.SIGMA)
+    theme.legend_above(figure, axes[0])
+    return figure
+
+
+@theme.styled
+def density_histogram(table: pd.DataFrame) -> Figure:
+    """How often features fire, a panel a site, a shade a noise level; those that never do stand apart.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `SPARSE_DENSITY`, of one or more sites.
+    """
+    require_some("table", table)
+    sites = list(table["site"].unique())
+    figure, axes = theme.panels(len(sites), height=2.0, least=2.4, more=0.9)
+    least = np.floor(np.log10(1 / table["rows"].max()))
+    edges = np.arange(least, 0.01, 0.5)
+    sigmas = np.sort(table["sigma"].unique())
+    for ax, site in zip(axes, sites, strict=True):
+        rows = table[table["site"] == site]
+        for sigma, color in zip(sigmas, theme.shades(theme.PALETTE[0], len(sigmas)), strict=True):
+            density = rows.loc[rows["sigma"] == sigma, "density"].to_numpy()
+            counts = np.histogram(np.log10(density[density > 0]), np.append(edges, edges[-1] + 0.5))[0]
+            shares = np.concatenate([[(density == 0).sum()], counts]) / len(density)
+            ax.plot(np.arange(len(shares)), shares, color=color, drawstyle="steps-mid", label=f"{sigma:.2g}")
+        names = [NEVER, *(f"$10^{{{edge:.0f}}}$" if edge == round(edge) else "" for edge in edges)]
+        ax.set_xticks(range(len(names)), names)
+        ax.set(title=theme.literal(site), ylim=(0, None))
+    figure.supxlabel("share of positions at which a feature fires")
+    figure.supylabel("share of features")
+    theme.legend_above(figure, axes[0], title=theme.SIGMA)
+    return figure
+
+
+@theme.styled
+def feature_page(
+    pictures: Tensor, maps: Tensor, density: pd.DataFrame, reads: pd.DataFrame, moves: pd.DataFrame
+) -> Figure:
+    """One feature: its strongest images with where it fires, how often along noise, what it reads, what it moves.
+
+    Parameters
+    ----------
+    pictures : Tensor, shape (n, channel, y, x)
+        The images in which it is strongest, in [-1, 1].
+    maps : Tensor, shape (n, y, x)
+        Its codes there, at the site's positions.
+    density : DataFrame
+        `SPARSE_DENSITY` of it.
+    reads : DataFrame
+        `FEATURE_READS` of it, at one noise level.
+    moves : DataFrame
+        `STEER_CURVE` of it; the arm "direction" at the largest strength is drawn.
+    """
+    if not len(pictures) or maps.ndim != 3 or len(maps) != len(pictures):
+        found = f"{tuple(pictures.shape)}, {tuple(maps.shape)}"
+        raise InputError("pictures, maps", found=found, expected="(n >= 1, channel, y, x) and (n, y, x)")
+    scores = moves[(moves["arm"] == "direction") & (moves["strength"] == moves["strength"].max())]
+    names = list(dict.fromkeys([*reads["attribute"], *scores["score"]]))
+    side, lower = (theme.width() - 0.2) / len(pictures), 0.16 * len(names) + 0.8
+    figure, whole = theme.new_figure(2 * side + 1.4 + lower)
+    whole.remove()
+    parts: Any = figure.subfigures(3, 1, height_ratios=[2 * side, 1.4, lower])
+    above, middle, below = parts
+    _strongest(above, _shades(pictures), maps.detach().cpu().numpy())
+    _fires(middle.subplots(), density)
+    read, move = below.subplots(1, 2, sharey=True)
+    _bars(read, reads.set_index("attribute"), names, 0.5, "AUC of its mean code")
+    _bars(move, scores.set_index("score"), names, 0.0, "change of score (SD)")
+    read.set_yticks(range(len(names)), [theme.literal(str(name)) for name in names])
+    read.set_ylim(len(names) - 0.5, -0.5)
+    return figure
+
+
+def _strongest(part: SubFigure, pictures: list[NDArray[np.float32]], maps: NDArray[np.float32]) -> None:
+    """Images above where the feature fires in them, all on one scale."""
+    axes = part.subplots(2, len(pictures), squeeze=False)
+    for column, picture, codes in zip(axes.T, pictures, maps, strict=True):
+        theme.show_picture(column[0], picture)
+        column[1].imshow(codes, cmap="magma", vmin=0, vmax=float(maps.max()) or 1.0, interpolation="nearest")
+        theme.without_axes(column[1])
+
+
+def _shades(pictures: Tensor) -> list[NDArray[np.float32]]:
+    shades = (pictures.detach().float().cpu() / 2 + 0.5).clamp(0, 1)
+    return list(shades.permute(0, 2, 3, 1).numpy())
+
+
+def _fires(ax: Axes, density: pd.DataFrame) -> None:
+    rows = density.sort_values("sigma")
+    ax.plot(rows["sigma"], rows["density"], color=theme.HIGHLIGHT, marker="o")
+    theme.sigma_axis(ax, ylabel="share of\npositions", xlabel=theme.SIGMA, ylim=(0, None))
+
+
+def _bars(ax: Axes, rows: pd.DataFrame, names: list[str], nothing: float, label: str) -> None:
+    """A point with its interval a name, and a line where there is nothing; no point where nothing is known."""
+    rows = rows.reindex(names)
+    ax.errorbar(rows["value"], range(len(names)), xerr=theme.errors(rows, "value"), fmt="o", color=theme.PALETTE[0])
+    ax.axvline(nothing, color=theme.REFERENCE, linestyle=":")
+    ax.set(xlabel=label)
