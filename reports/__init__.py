@@ -38,6 +38,6 @@ else:
     __getattr__, __dir__ = late_face(__name__)
 
 __all__ = [
-    "atlas", "attention", "changes", "cli", "directions", "entries", "fid", "gaussian", "guidance", "inside", "page", "studies",
-    "theme", "to_latex", "trajectories",
+    "atlas", "attention", "changes", "cli", "directions", "entries", "fid", "gaussian", "guidance", "inside", "page",
+    "studies", "theme", "to_latex", "trajectories",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Errors of solvers and shapes of paths: samples are drawn from the paths of many starts at a mixture."""
 
+import itertools
 from dataclasses import replace
 from functools import cache, partial
 
@@ -221,7 +222,7 @@ class Ancestral:
     """Euler to a lower level, and noise up to the level that was asked for."""
 
     def run(self, evaluate, x, sigmas, noise):
-        for step, (sigma, after) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+        for step, (sigma, after) in enumerate(itertools.pairwise(sigmas)):
             down = after**2 / sigma
             denoised = evaluate(x, sigma=sigma, sigma_next=after, step=step, call=0)
             x = denoised + down / sigma * (x - denoised) + np.sqrt(after**2 - down**2) * noise()
@@ -255,8 +256,8 @@ CASES = (
     *(
         Case(
             f"solvers: estimates, {n}", "order statistics of medians", str(n),
-            f"two modes, Euler in 7 steps and Heun in 12 and 24; {POOL} paths", _estimated_truth, partial(_estimated, n),
-            ("error_estimates", "observed_orders"), wide=WIDE,
+            f"two modes, Euler in 7 steps and Heun in 12 and 24; {POOL} paths", _estimated_truth,
+            partial(_estimated, n), ("error_estimates", "observed_orders"), wide=WIDE,
         )
         for n in (8, 64)
     ),
@@ -278,7 +279,8 @@ CASES = (
     ),
     *(
         Case(
-            f"solvers: moments, {n}", "Hall's corrected t, paired", str(n), f"two modes, Euler in 7 steps; {POOL} paths",
+            f"solvers: moments, {n}", "Hall's corrected t, paired", str(n),
+            f"two modes, Euler in 7 steps; {POOL} paths",
             _bias_truth, partial(_bias, n), ("moment_bias", "moment_bias:beyond"),
         )
         for n in (8, 32)
