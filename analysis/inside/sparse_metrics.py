@@ -16,8 +16,8 @@ import pandas as pd
 from scorescope.analysis.inside.reconstruction import LevelSums, level_sums
 from scorescope.analysis.inside.replacing import ARMS, replaced
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.bootstrap import interval, ratios, sample_and_draws
-from scorescope.analysis.statistics.intervals import skewed_mean_interval
+from scorescope.analysis.statistics.bootstrap import interval, sample_and_draws
+from scorescope.analysis.statistics.intervals import skewed_mean_interval, skewed_ratio_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -119,7 +119,7 @@ def sparse_sheet(
     ]
     if denoiser is not None or bank is not None:
         calls = {"condition": condition, "batch": batch, "progress": progress}
-        rows += _functional(codec, stored, site, found, denoiser, bank, (resamples, seed), calls)
+        rows += _functional(codec, stored, site, found, denoiser, bank, calls)
     table = pd.DataFrame(rows)
     order = table["log_snr"].rank(method="dense").to_numpy()
     return SPARSE_SHEET.check(table.iloc[np.argsort(order, kind="stable")])
@@ -172,7 +172,7 @@ def _reconstruction(part: LevelSums, resamples: int, seed: int) -> list[dict[str
             "explained_variance": np.nanmean(np.where(np.isfinite(kept), kept, np.nan), axis=1),
             "l0": (draws @ part.active[filled]) / count,
         }
-    found = [_row(name, *interval(values)) for name, values in statistics.items()]
+    found = [_row(name, *interval(values, int(filled.sum()))) for name, values in statistics.items()]
     dead = float((part.fires == 0).mean())
     return [*found, _row("dead", dead, math.nan, math.nan, "no interval: a count over these rows, less over more")]
 
@@ -185,7 +185,7 @@ def _row(quantity: str, value: Any, low: Any, high: Any, missing: str = "") -> d
 
 def _functional(
     codec: Codec | Bands, stored: StoredActivations, site: str, found: Sequence[LevelSums], denoiser: Denoiser | None,
-    bank: Bank | None, bootstrap: tuple[int, int], calls: dict[str, Any],
+    bank: Bank | None, calls: dict[str, Any],
 ) -> list[dict[str, Any]]:  # fmt: skip
     if denoiser is None or bank is None:
         raise InputError("denoiser, bank", found="one of them", expected="both, or neither")
@@ -201,11 +201,11 @@ def _functional(
     rows = []
     for level in range(len(bank.sigmas)):
         where = {**_where(stored, site, level), "n": len(bank), "rows": len(bank) * bank.draws}
-        rows += [{**where, **row} for row in _effects(losses[:, level], changes[:, level], *bootstrap)]
+        rows += [{**where, **row} for row in _effects(losses[:, level], changes[:, level])]
     return rows
 
 
-def _effects(losses: Floats, changes: Floats, resamples: int, seed: int) -> list[dict[str, Any]]:
+def _effects(losses: Floats, changes: Floats) -> list[dict[str, Any]]:
     """Of one level, (arm, image) each."""
     rises = losses - losses[0]
     means = {"loss": losses[0], **{f"rise_{arm}": rises[place] for place, arm in enumerate(ARMS) if place}}
@@ -219,6 +219,6 @@ def _effects(losses: Floats, changes: Floats, resamples: int, seed: int) -> list
             found.append(_row(f"share_of_{arm}", math.nan, math.nan, math.nan, reason))
             continue
         with np.errstate(invalid="ignore", divide="ignore"):
-            share = ratios(rises[1][None], below[None], np.arange(len(below)), resamples=resamples, seed=seed)
-        found.append(_row(f"share_of_{arm}", share.of_sums[0], share.of_sums_low[0], share.of_sums_high[0]))
+            share, ends = rises[1].sum() / below.sum(), skewed_ratio_interval(rises[1], below)
+        found.append(_row(f"share_of_{arm}", share, *ends))
     return found

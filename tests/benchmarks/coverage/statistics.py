@@ -9,8 +9,8 @@ from scorescope.analysis.statistics.bootstrap import SeedDraws, draw_units, seed
 from scorescope.analysis.statistics.intervals import (
     agreeing_interval,
     mean_interval,
-    median_interval,
     paired_share_interval,
+    quantile_interval,
     share_gap,
     share_interval,
     wilson,
@@ -92,7 +92,7 @@ def _agreeing(n, rare, rng):
 
 
 def _median(n, rng):
-    return {"median": median_interval(rng.lognormal(size=n))}
+    return {"median": quantile_interval(rng.lognormal(size=n))}
 
 
 def _paired_ratio(n, rng):
