@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import Rule, describe
@@ -16,6 +17,7 @@ from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.guided_denoiser import GuidedDenoiser
 
 
+@displayed
 @checked
 @dataclass(frozen=True)
 class RuleField:

@@ -11,6 +11,7 @@ from scorescope.analysis.gaussian.paths import seed_noise
 from scorescope.analysis.trajectories import reference_ends
 from scorescope.analysis.trajectories.shape import law_of_ends
 from scorescope.data.classifiers import load_classifier
+from scorescope.data.display import displayed
 from scorescope.probes.approximations import Gaussian, fit_gaussian
 from scorescope.probes.guidance import CFG
 from scorescope.probes.models.conditions import to_device
@@ -43,6 +44,7 @@ BAND_EDGES = (0.125, 0.25)  # cycles per pixel
 EVALUATIONS = {True: 5500, False: 8500}  # a seed, about, unguided
 
 
+@displayed
 @dataclass(frozen=True)
 class Study:
     """Everything that the sections share."""
