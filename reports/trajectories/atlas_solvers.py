@@ -35,7 +35,10 @@ COUNT, TUNED_COUNT = 32, 64  # samples, at most
 SUBSTEPS = 2  # of RungeKutta4 for a step
 ORDER_STEPS = (8, 16, 32, 64)
 ITERATIONS, REFERENCE_STEPS = 5, 32
-IMAGES, GROUPS, MOST = 256, 8, 2**31  # bytes of gradients
+TUNING = (  # L-BFGS looks at some points more than it has iterations, each with two runs a width for the slopes
+    TUNED_CALLS * (8 + (ITERATIONS + 3) * (2 * TUNED_CALLS + 1)) + 2 * (4 * REFERENCE_STEPS + 1)
+)
+IMAGES, GROUPS, MOST = 1024, 8, 2**31  # bytes of gradients
 
 
 def study_of(material: Material, most: int = COUNT) -> Study:
@@ -136,7 +139,7 @@ def damage_numbers(material: Material) -> Numbers:
 def decided_numbers(material: Material) -> Numbers:
     """Distances from the last prediction along fine paths."""
     study, path = study_of(material), fine_path(material)
-    table = decisions(path, edges=study.edges, classify=study.classify)
+    table = decisions(path, edges=study.edges)
     return Numbers({"decisions": table}, facts=_facts(study, f"{FINE_STEPS} steps of Heun"))
 
 
@@ -189,8 +192,9 @@ ENTRIES = (
         "step-errors", "error of every step of a solver, what becomes of it and its share of the end error, against σ",
         ("model",), error_numbers, drawing(figures.step_errors, line="solver"),
         "Root mean square difference of each step and a fine path from the same state, what becomes of it at the last "
-        "level, and the share of the squared end error that steps up to this one make ({model}; medians, of shares "
-        "ratios of sums, 95 % intervals). Without the samples whose parts do not add up to first order: {apart}.",
+        "level, and the share of the end error that steps up to this one make ({model}; medians, of shares ratios of "
+        "sums of inner products, 95 % intervals). Without the samples whose steps' effects do not add up to first "
+        "order: {apart}.",
         "the shares of all steps add up to 1; of a Gaussian what becomes of an error is shrunk as its flow shrinks",
         calls={"steps and fine paths": 2 * ((STEPS - 1) ** 2 * 4 * SUBSTEPS + 4 * (STEPS - 1) + 3 * STEPS)},
     ),
@@ -213,7 +217,7 @@ ENTRIES = (
         "tuned levels end nearer on seeds that had no part in tuning, on a mixture",
         cites=("tong2024learning",),
         differs="the levels alone are tuned, by differences of whole runs in {iterations} iterations",
-        calls={"runs that are tuned": 1500},
+        calls={"tuning of levels": TUNING},
     ),
     Entry(
         "step-damage", "change of the end sample where one step is left out or repeats a prediction, and its proxies",
@@ -221,17 +225,17 @@ ENTRIES = (
         "Root mean square change of the end sample where one step is left out, or made with the prediction before it, "
         "against the step; below, changes from the step before that are known without a run, over their largest "
         "({model}; means over samples, 95 % intervals).",
-        "of a Gaussian both damages are products of the steps' gains",
+        "where the last step repeats a prediction the end moves by the last change of D, of a Gaussian in closed form",
         cites=("liu2024timestep",),
-        differs="of the whole input, not that of the first block, and of images",
-        calls={"runs with a changed step": 200},
+        differs="proxies are of states and predictions, not of a signal inside of the network",
+        calls={"runs with a changed step": STEPS + 3 * STEPS * (STEPS - 1) // 2},
     ),
     Entry(
         "decided-when", "what is left between the prediction and the last one against σ, whole and by frequency",
         ("model",), decided_numbers, drawing(figures.decided_when),
         "Distance of the denoised prediction from the last one of its path over that of the first, of all samples "
         "together, against the noise level ({model}; 95 % intervals over samples).",
-        "of a Gaussian the whole of it has a closed form",
+        "of a Gaussian of one variance l it is linear in 1 / √(l + σ²), in every band",
         calls=UNGUIDED, one_panel=True,
     ),
     Entry(
@@ -240,7 +244,7 @@ ENTRIES = (
         "Variance of the states over that of the noised data, less 1, against the noise level; dashed: the same steps "
         "on a Gaussian with the mean and covariance of {images} images ({model}; 95 % intervals over samples).",
         "of a Gaussian the states' variance is that of the steps' gains, and nothing is beyond it",
-        cites=("ning2024elucidating",), differs="a solver without noise, and no retrained network",
+        cites=("ning2024elucidating",), differs="beside it a Gaussian takes the same steps",
         calls={"Euler": STEPS}, one_panel=True,
     ),
     Entry(
