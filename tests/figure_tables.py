@@ -274,6 +274,13 @@ def ended():
     return with_ends(table, "typical_ratio", of="typical_ratio")
 
 
+def orders():
+    """Two solvers in three numbers of steps; of the fewest there is no order."""
+    rows = [(solver, steps, 30.0 / steps**order, order if steps > 8 else np.nan)
+            for order, solver in enumerate(("Euler", "DPM++ 2M"), 1) for steps in (8, 16, 32)]  # fmt: skip
+    return with_ends(pd.DataFrame(rows, columns=["solver", "steps", "error", "order"]), "order")
+
+
 def bends():
     names = ("state", "flow_state", "denoised", "denoised_change")
     parts = [pd.DataFrame({"path": path, "quantity": name, "sigma": SIGMAS, "mean": RISE * (1 - RISE)})
@@ -563,6 +570,7 @@ CASES = {
     "trajectories.local_errors": ((single_steps(),), {}),
     "trajectories.step_errors": ((solver_steps(),), {"line": "solver"}),
     "trajectories.end_errors": ((ended(),), {}),
+    "trajectories.observed_orders": ((orders(),), {}),
     "trajectories.schedules": ((SCHEDULES, ended().query("solver == 'Euler' and calls == 10")), {}),
     "trajectories.picture_strips": ((pictures(24),), {
         "columns": ["80", "11", "4.8", "2", "1", "0.5", "0.089", "end"], "rows": [f"seed {k}" for k in range(3)],

@@ -18,7 +18,7 @@ from torch import Tensor
 from scorescope.data.doors import require_some
 from scorescope.data.errors import InputError
 from scorescope.reports.page import theme
-from scorescope.reports.trajectories.figures_solvers import end_errors, schedules, step_errors
+from scorescope.reports.trajectories.figures_solvers import end_errors, observed_orders, schedules, step_errors
 from scorescope.reports.trajectories.figures_steps import (
     affinity_matrix,
     consistency,
@@ -33,8 +33,8 @@ from scorescope.reports.trajectories.figures_steps import (
 
 __all__ = [
     "affinity_matrix", "by_checkpoint", "consistency", "decided_when", "divergences", "effective_levels", "end_errors",
-    "local_errors", "magnitudes", "metrics_along", "path_bends", "path_geometry", "path_numbers", "picture_strips",
-    "proxy_dots", "schedules", "step_damages", "step_errors", "variance_bias", "weighted_losses",
+    "local_errors", "magnitudes", "metrics_along", "observed_orders", "path_bends", "path_geometry", "path_numbers",
+    "picture_strips", "proxy_dots", "schedules", "step_damages", "step_errors", "variance_bias", "weighted_losses",
 ]  # fmt: skip
 
 CURVES = {

@@ -80,6 +80,34 @@ def end_errors(table: pd.DataFrame) -> Figure:
 
 
 @theme.styled
+def observed_orders(table: pd.DataFrame) -> Figure:
+    """Median end error against the number of steps, beside slopes 1 and 2, above the order from one number to the next.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `analysis.trajectories.observed_orders`.
+    """
+    require_some("table", table)
+    figure, (top, bottom) = theme.new_figure(4.2, nrows=2, sharex=True)
+    steps = np.array(sorted(table["steps"].unique()))
+    for order, dash in ((1, ":"), (2, "--")):
+        slope = table["error"].max() * (steps[0] / steps) ** order
+        top.plot(steps, slope, color=theme.REFERENCE, linestyle=dash, label=f"slope {order}")
+        bottom.axhline(order, color=theme.REFERENCE, linestyle=dash)
+    for place, (name, rows) in enumerate(table.groupby("solver", sort=False)):
+        look, rows = theme.series(place), rows.sort_values("steps")
+        top.plot(rows["steps"], rows["error"], marker=look.marker, label=theme.literal(str(name)), **look.line)
+        bottom.errorbar(rows["steps"], rows["order"], yerr=theme.errors(rows, "order"), marker=look.marker, **look.line)
+    top.set(xscale=theme.LOG, yscale=theme.LOG, ylabel="median RMS end error\n(units of data)")
+    bottom.set(xlabel="steps", ylabel="order from the number\nof steps before")
+    bottom.set_xticks(steps, [str(count) for count in steps])
+    bottom.minorticks_off()
+    theme.legend_above(figure, top)
+    return figure
+
+
+@theme.styled
 def schedules(levels: Mapping[str, Sequence[float]], table: pd.DataFrame) -> Figure:
     """Noise levels of several schedules side by side, and the end error of each over that of the one compared with.
 

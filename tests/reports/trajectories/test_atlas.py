@@ -1,6 +1,7 @@
 """The oracles of the entries on sampling and training."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,15 +11,16 @@ from tests.atlas_material import SHAPE, conditions, data_of, law, model_of, toy_
 from torch import nn
 
 from scorescope.analysis.gaussian import solver_gains
+from scorescope.analysis.gaussian.paths import seed_noise
 from scorescope.data.power_ema import sigma_rel_to_gamma
-from scorescope.probes.approximations import Gaussian
+from scorescope.probes.approximations import Gaussian, fit_gaussian
 from scorescope.probes.models.model import Model
 from scorescope.probes.models.noise import edm_sigmas
-from scorescope.probes.sampling import Euler, Heun, run_path
+from scorescope.probes.sampling import DPMSolverPP2M, Euler, Heun, run_path
 from scorescope.reports.atlas import find_entry, make
 from scorescope.reports.entries import Material
 from scorescope.reports.gaussian import Data
-from scorescope.reports.trajectories import atlas_paths, atlas_steps, atlas_training
+from scorescope.reports.trajectories import atlas_paths, atlas_solvers, atlas_steps, atlas_training
 
 VARIANCES = torch.tensor([1.0, 0.5, 0.2, 0.1] * 4, dtype=torch.float64)
 
@@ -211,6 +213,129 @@ def test_trajectory_shape():
         np.testing.assert_allclose(one[known], other[known], rtol=rtol, atol=0.8 if "turn" in quantity else 1e-3)
     state, denoised = (exact[exact["quantity"] == name]["mean"].max() for name in ("state", "denoised"))
     assert state < 0.02 < denoised  # variance-exploding states hide the bend
+
+
+EVEN = 0.3 * torch.ones(16, dtype=torch.float64)  # variances of a Gaussian whose modes are all alike
+
+
+def starts(material):
+    """Noise at the highest level, shape (n, 16), in float64."""
+    return 80.0 * seed_noise(list(material.seeds), SHAPE, torch.float32).double().flatten(1).numpy()
+
+
+def levels_of(rows):
+    return rows["sigma"].to_numpy(), rows["sigma_next"].to_numpy()
+
+
+def without_conditions(**how):
+    """The mixture of all classes, of which a classless model is one."""
+    return replace(toy_material(**how), model=Model(law(), "mixture", SHAPE, lambda n: None, (-2.5, 2.5)))
+
+
+def test_step_errors():
+    """Shares add up to 1 on a mixture; an error of a Gaussian is shrunk by its flow, and last by its prediction."""
+    table = numbers("step-errors", without_conditions(count=8)).tables["step_errors"]
+    ended = table[table["quantity"] == "cumulative_share"].groupby("solver")["value"].last()
+    np.testing.assert_allclose(ended.loc[["Euler", "DPM++ 2M"]], 1, atol=1e-4)  # float32
+    table = numbers("step-errors", one_gaussian(8, EVEN)).tables["step_errors"]
+    rows = table[(table["quantity"] == "amplification") & (table["sigma_next"] > 0)]
+    low, (_, after) = rows["sigma_next"].min(), levels_of(rows)
+    exact = np.sqrt((0.3 + low**2) / (0.3 + after**2)) * 0.3 / (0.3 + low**2)
+    np.testing.assert_allclose(rows["value"], exact, rtol=0.05)  # two steps of Runge and Kutta for one of ten
+
+
+def test_solver_orders():
+    table = numbers("solver-orders", toy_material(count=8)).tables["orders"].groupby("solver")["order"].last()
+    assert table["Euler"] == pytest.approx(1, abs=0.05)
+    assert table["Heun"] == pytest.approx(2, abs=0.1) and table["DPM++ 2M"] == pytest.approx(2, abs=0.1)
+
+
+def test_tuned_schedule():
+    """On a mixture, judged by seeds that had no part in it."""
+    material = without_conditions(count=16)
+    found = numbers("tuned-schedule", material)
+    table, levels = found.tables["schedules"].set_index("schedule"), found.tables["levels"]
+    assert table.loc["tuned", "typical_ratio_high"] < 1
+    assert table.loc["tuned", "typical_ratio"] < table.loc[found.facts["best"], "typical_ratio"]
+    assert found.facts["seeds"] == "0 to 15" and found.facts["others"] == "16 to 31"
+    tuned = levels[levels["schedule"] == "tuned"]["sigma"].to_numpy()
+    assert (np.diff(tuned) < 0).all() and tuned[-1] == 0 and tuned[0] == 80
+
+
+def test_step_damage():
+    """The last step is the prediction at its level: left out or repeated it is that of the level before."""
+    material = one_gaussian(8, EVEN)
+    one = Gaussian(torch.zeros(1).double(), torch.eye(1).double(), EVEN[:1])
+    path = run_path(one, torch.ones(1, 1).double(), edm_sigmas(10), solver=DPMSolverPP2M())
+    before, last = path.denoised[-2:, 0, 0].numpy()
+    exact = abs(last - before) * np.sqrt((starts(material) ** 2).mean(1)).mean()
+    table = numbers("step-damage", material).tables["damages"]
+    for name in ("left out", "prediction repeated", "difference"):
+        rows = table[table["name"] == name].set_index("step")["mean"]
+        assert rows[9] == pytest.approx(exact, rel=1e-4)  # float32
+
+
+def test_decided_when():
+    """Of one variance l the prediction goes as 1 / sqrt(l + sigma^2), whatever the sample and the band."""
+    table = numbers("decided-when", one_gaussian(8, EVEN)).tables["decisions"]
+    known = table[np.isfinite(table["left"])]
+    assert set(known["quantity"]) == {"whole", "band"}
+    for _, rows in known.groupby(["quantity", "low_frequency"], dropna=False):
+        size = 1 / np.sqrt(0.3 + rows["sigma"].to_numpy() ** 2)
+        exact = (size - size[-1]) / (size[0] - size[-1])
+        np.testing.assert_allclose(rows["left"], exact, atol=3e-3)  # 60 steps of Heun
+
+
+def test_variance_bias():
+    """A step of Euler from s to t multiplies a mode of variance l by (l + s t) / (l + s^2)."""
+    material = one_gaussian(12, EVEN)
+    fitted, table = fit_gaussian(material.data.train.double()), numbers("variance-bias", material).tables["moments"]
+    rows = table[table["quantity"] == "variance"]
+    sigma = rows["sigma"].to_numpy()
+    gains = np.cumprod([1, *((0.3 + s * t) / (0.3 + s**2) for s, t in itertools.pairwise(sigma))])
+    states = gains[:, None, None] * starts(material) - fitted.mean.flatten().numpy()
+    scheduled = fitted.variance / fitted.dimension + sigma**2
+    np.testing.assert_allclose(rows["mean"], (states**2).mean((1, 2)) / scheduled - 1, atol=1e-4)  # float32
+    assert rows["beyond"].abs().max() < 0.05 < rows["mean"].abs().max()  # the fit is of 160 draws
+
+
+class Diagonal(nn.Module):
+    """D = w x, of each element."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = nn.Parameter(weights)
+
+    def forward(self, x, sigma, condition=None):
+        return self.weights.to(x) * x
+
+
+def linear_network():
+    """The network as a model, with draws of a Gaussian as data."""
+    weights = torch.linspace(0.1, 0.9, 16).view(SHAPE)
+    return replace(one_gaussian(), model=Model(Diagonal(weights), "linear", SHAPE, lambda n: None)), weights
+
+
+def test_gradient_affinity():
+    """d/dw E(w x - x0)^2 = 2 (w (l + s^2) - l), of each element."""
+    material, weights = linear_network()
+    made = make(find_entry("gradient-affinity"), material)
+    w = weights.flatten().double()
+    variances = material.data.train.double().flatten(1).square().mean(0)  # of these draws, not of their law
+    other = made.table[(made.table["sigma"] != made.table["sigma_other"]) & made.table["agreement"].notna()]
+    assert len(other) >= 10 and other["agreement"].min() < 0.5
+    for row in other.itertuples():
+        one, two = (w * (variances + s**2) - variances for s in (row.sigma, row.sigma_other))
+        exact = float(one @ two / one.norm() / two.norm())
+        assert row.agreement == pytest.approx(exact, abs=0.1)
+    assert faults(made.figure) == []
+
+
+def test_gradients_need_weights_and_room(monkeypatch):
+    entry, (material, _) = find_entry("gradient-affinity"), linear_network()
+    assert "torch.nn.Module" in entry.why_not(toy_material()) and entry.why_not(material) == ""
+    monkeypatch.setattr(atlas_solvers, "MOST", 100)
+    assert "GB" in entry.why_not(material)
 
 
 def test_checkpoint_kl():
