@@ -6,21 +6,28 @@ import pandas as pd
 
 from scorescope.reports.page.findings import Finding, strength, strength_of
 from scorescope.reports.page.numbers import told
-from scorescope.reports.trajectories.readings import LEAST_CLASSES, best_walk, largest, most_of_the_error, only
+from scorescope.reports.trajectories.readings import best_walk, largest, most_of_the_error, only
+
+MOST = 1.05  # share of the end error that steps make: more is cancelled by others
+HELD = 0.8  # share of the squared error that the samples must hold of which shares are told
 
 
-def where_errors_are_made(steps: pd.DataFrame) -> list[Finding]:
-    """The neighbouring steps that make most of the last solver's end error."""
+def where_errors_are_made(steps: pd.DataFrame, groups: pd.DataFrame) -> list[Finding]:
+    """The neighbouring steps that make most of the last solver's end error; none where parts cancel or are left out."""
     name = steps["solver"].iloc[-1]
     rows = steps[steps["solver"] == name]
     chosen = most_of_the_error(rows)
     total = rows["step"].nunique()
-    if chosen.empty or len(chosen) > total / 2:
+    near = only(groups, solver=name, samples="near")
+    shares = rows[rows["quantity"] == "share"]["value"]
+    cancel = chosen["value"].sum() > MOST or shares.min() < 1 - MOST
+    if chosen.empty or len(chosen) > total / 2 or cancel or near["squared_share"] < HELD:
         return []
     weakest = largest(chosen, -chosen["value"])
     text = (
         f"{name} makes {chosen['value'].sum():.0%} of its end error in {len(chosen)} of {total} steps, between σ = "
-        f"{chosen['sigma'].iloc[0]:.3g} and {chosen['sigma_next'].iloc[-1]:.2g}: levels are worth most there"
+        f"{chosen['sigma'].iloc[0]:.3g} and {chosen['sigma_next'].iloc[-1]:.2g}, of the samples whose parts add up, "
+        f"which hold {near['squared_share']:.0%} of the squared error"
     )
     clear = strength_of(weakest, "value")
     doubt = f"Which steps make most of the end error of {name} is not clear for each of them."
@@ -58,17 +65,17 @@ def tuned_levels(table: pd.DataFrame) -> list[Finding]:
 
 
 def worst_step(damage: pd.DataFrame) -> list[Finding]:
-    """How much more the step matters that matters most than the median step, by repeated predictions."""
+    """How much more the worst step matters than the median step, by repeated predictions."""
     rows = damage[(damage["name"] == "prediction repeated") & damage["mean"].notna()]
     if len(rows) < 3:
         return []
     worst, middle = largest(rows, rows["mean"]), float(rows["mean"].median())
     text = (
-        f"The step from σ = {worst['sigma']:.3g} matters most: repeating a prediction there moves the end by "
-        f"{told(worst)} in units of the data, {worst['mean'] / middle:.2g} times the median step"
+        f"Some steps matter more than others: repeating a prediction in that from σ = {worst['sigma']:.3g} moves the "
+        f"end by {told(worst)} in units of the data, {worst['mean'] / middle:.2g} times as far as the median step does"
     )
     clear = strength_of(worst, nothing=middle, of_several=len(rows))
-    doubt = "Which step matters most is not clear."
+    doubt = "That some steps matter more than others."
     return [Finding(f"{text}.", clear, "step_damages", n=float(worst["n"]), unit="seeds", doubt=doubt)]
 
 
@@ -102,50 +109,3 @@ def opposed(table: pd.DataFrame) -> list[Finding]:
     )
     clear = strength_of(least, "agreement", nothing=1.0, of_several=len(known))
     return [Finding(f"{text}.", clear, "affinity", n=float(least["n"]), unit="images")]
-
-
-def straightness(numbers: pd.DataFrame) -> list[Finding]:
-    """Whether paths of the prediction bend more than a Gaussian's."""
-    row = only(numbers, quantity="arc", curve="denoised")
-    gap = row["mean"] - row["gaussian"]
-    width = (row["mean"] - row["low"] + row["gaussian_high"] - row["gaussian"]) if gap > 0 else (
-        row["high"] - row["mean"] + row["gaussian"] - row["gaussian_low"]
-    )  # fmt: skip
-    text = (
-        f"Paths of the prediction are {told(row, form='.3g')} times as long as a straight line, those of a Gaussian "
-        f"of the same covariance {told(row, 'gaussian', of='gaussian', form='.3g')}"
-    )
-    clear = abs(gap) / width if width > 0 else math.nan
-    doubt = "That paths bend more or less than a Gaussian's."
-    return [Finding(f"{text}.", clear, "path_numbers", n=float(row["n"]), unit="seeds", doubt=doubt)]
-
-
-def decided(levels: pd.DataFrame) -> list[Finding]:
-    """From which level on the class of samples stays, or else half of the way is made."""
-    many = levels["quantity"].eq("class") & (levels["n"] >= LEAST_CLASSES)
-    name = "class" if many.any() else "whole"
-    row = only(levels, quantity=name)
-    if not row["sigma"] > 0:
-        return []
-    what = (
-        "The class of the prediction stays from" if name == "class" else "Half of the way of the prediction is left at"
-    )
-    clear = 2.0 if row["low"] == row["low"] and row["high"] < 3 * row["low"] else 0.0
-    text = f"{what} σ = {told(row, 'sigma', form='.2g')}"
-    return [Finding(f"{text}.", clear, "decided", n=float(row["n"]), unit="seeds")]
-
-
-def variance(bias: pd.DataFrame) -> list[Finding]:
-    """Variance of the states that the solver's steps on a Gaussian do not explain."""
-    rows = bias[(bias["quantity"] == "variance") & bias["beyond_low"].notna()]
-    if rows.empty:
-        return []
-    found = [strength_of(row, "beyond", of="beyond", of_several=len(rows)) for _, row in rows.iterrows()]
-    place = max(range(len(rows)), key=lambda one: found[one] if found[one] == found[one] else -1.0)
-    row = rows.iloc[place]
-    text = (
-        f"At σ = {row['sigma']:.2g} the variance of the states is {told(row, 'beyond', of='beyond', form='+.1%')} off "
-        "beyond what the same steps do on a Gaussian"
-    )
-    doubt = "That the variance of the states is off beyond what the solver's steps do on a Gaussian."
-    return [Finding(f"{text}.", found[place], "variance_bias", n=float(row["n"]), unit="seeds", doubt=doubt)]

@@ -52,7 +52,10 @@ def read_errors(steps: pd.DataFrame, groups: pd.DataFrame) -> str:
             f"{chosen['sigma_next'].iloc[-1]:.2g}, in {len(chosen)} of {rows['step'].nunique()} steps"
         )
         if others["n"]:
-            parts[-1] += f" ({others['n']:g} of {every['n']:g} samples are apart)"
+            parts[-1] += (
+                f" ({others['n']:g} of {every['n']:g} samples are apart, which hold {others['squared_share']:.0%} of "
+                "the squared error)"
+            )
     return "; ".join(parts) + "."
 
 

@@ -13,7 +13,7 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.pipeline_model import pipeline_model
 from scorescope.probes.guidance import CFG
-from scorescope.probes.models.model import Model
+from scorescope.probes.models.model import Model, check_device
 from scorescope.reports.page.methods import Keys, noting
 from scorescope.reports.page.pages import Outcome, write_report
 from scorescope.reports.page.requests import by_call
@@ -102,7 +102,12 @@ def build(
         images = model.digits.train.images
     if images is not None and tuple(images.shape[1:]) != tuple(model.shape):
         raise InputError("images", found=f"shape {tuple(images.shape)}", expected=f"(n, *{tuple(model.shape)})")
+    if images is not None and not bool(images.isfinite().all()):
+        raise InputError("images", found="NaN or infinite values", expected="finite ones")
+    check_device(device)
     CFG(weight)  # which refuses what is no weight
+    if weight != 1.0 and model.conditions(1) is None:
+        raise InputError("weight", found=f"{weight:g}, of a model without conditions", expected="1, no guidance")
     missing = getattr(model.denoiser, "missing", "")
     if weight != 1.0 and missing:
         raise InputError("weight", found=f"{weight:g}, but {missing}", expected="1, no guidance")

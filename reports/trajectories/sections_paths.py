@@ -11,9 +11,10 @@ from scorescope.analysis.trajectories import (
     path_geometry,
     path_shape,
 )
+from scorescope.data.errors import InputError
 from scorescope.probes.sampling import Path, run_path
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
-from scorescope.reports.trajectories import figures, findings, readings
+from scorescope.reports.trajectories import figures, readings
 from scorescope.reports.trajectories.study import FINE_STEPS, MAIN, SOLVERS, STEPS, Study
 
 
@@ -23,7 +24,9 @@ def shape_section(study: Study) -> Section:
     both = {"model": study.fine, "Gaussian": gaussian_path(law, study.fine)}
     bends = pd.concat([path_geometry(path).assign(path=name) for name, path in both.items()], ignore_index=True)
     numbers = path_shape(study.fine, law)
-    caption = f"{study.how}, {FINE_STEPS} Heun steps. The Gaussian: {study.law_source}."
+    caption = (
+        f"{study.how}, {FINE_STEPS} Heun steps. The Gaussian: {study.law_source}; its own error is in no interval."
+    )
     return Section(
         text="Three components hold nearly all of any path, a Gaussian's too: each number stands beside that of the "
         "Gaussian from the same noise.",
@@ -35,7 +38,6 @@ def shape_section(study: Study) -> Section:
             ReportTable("path_shape", numbers, "One row a (quantity, curve)."),
             ReportTable("path_bends", bends, "One row a (path, quantity, sigma).", shown=False),
         ],
-        findings=findings.straightness(numbers),
     )  # fmt: skip
 
 
@@ -59,7 +61,6 @@ def decided_section(study: Study) -> Section:
             ),
             ReportTable("decisions", table, "One row a (quantity, band, sigma).", shown=False),
         ],
-        findings=findings.decided(levels),
     )  # fmt: skip
 
 
@@ -70,32 +71,29 @@ def noise_section(study: Study) -> Section:
         study.denoiser, study.start(study.seeds), study.grid(STEPS), condition=condition, solver=SOLVERS[MAIN]
     )
     bias = moment_bias(path, law, solver=SOLVERS[MAIN])
+    missing = "" if study.weight == 1.0 else " Guidance changes the variance too: that is part of what is beyond."
     tables = [ReportTable("moment_bias", bias, "One row a (quantity, sigma).")]
     if study.weight == 1.0:
-        read = effective_noise(
-            study.denoiser,
-            _thinned(path, 2),
-            condition=condition,
-            iterations=2,
-            seed=study.seed,
-            progress=study.progress,
-        )
-        tables.insert(
-            0, ReportTable("effective_noise", read, "Noise level by the denoiser's own residual. One row a sigma.")
-        )
+        try:
+            read = effective_noise(
+                study.denoiser, _thinned(path, 2), condition=condition, iterations=2, seed=study.seed,
+                progress=study.progress,
+            )  # fmt: skip
+            caption = "Noise level by the denoiser's own residual. One row a sigma."
+            tables.insert(0, ReportTable("effective_noise", read, caption))
+        except (InputError, RuntimeError) as error:  # it takes derivatives, which not every denoiser has
+            missing = f" The noise level by the denoiser's own residual is missing: {error}."
     return Section(
         text="States of a solver with few steps have another variance than the noised data, with a perfect model too: "
-        "beside the model's stands what the same steps do on a Gaussian."
-        + ("" if study.weight == 1.0 else " Guidance changes the variance too: that is part of what is beyond."),
+        "beside the model's stands what the same steps do on a Gaussian." + missing,
         figures=[
             ReportFigure(
                 "variance_bias", figures.variance_bias(bias), readings.read_variance(bias),
                 f"{study.how}, {MAIN}, {STEPS} steps. Bands are 95 % intervals over samples. The Gaussian: "
-                f"{study.law_source}.",
+                f"{study.law_source}; its own error is in no interval.",
             )
         ],
         tables=tables,
-        findings=findings.variance(bias),
     )  # fmt: skip
 
 

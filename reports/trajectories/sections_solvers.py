@@ -50,7 +50,7 @@ def errors_section(study: Study) -> Section:
             ),
             ReportTable("step_errors", steps, "One row a (solver, quantity, step).", shown=False),
         ],
-        findings=findings.where_errors_are_made(steps),
+        findings=findings.where_errors_are_made(steps, groups),
     )  # fmt: skip
 
 

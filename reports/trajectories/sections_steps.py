@@ -10,6 +10,7 @@ from scorescope.reports.trajectories import figures, findings, readings
 from scorescope.reports.trajectories.study import BITS, MAIN, STEPS, Study
 
 WITHIN = 0.05  # of the samples' own root mean square: damage that is allowed
+LEAST_IMAGES = 16  # two for each group of which gradients are kept apart
 AFFINITY_SIGMAS = (0.05, 0.2, 0.6, 2.0, 6.0, 30.0)
 
 
@@ -26,13 +27,15 @@ def _changes(study: Study) -> dict[str, Change]:
 def steps_section(study: Study) -> Section:
     """Damage of a change in each step, what proxies say of it, and how many steps can be changed."""
     how = {"seeds": study.seeds, "condition": study.condition(len(study.seeds)), "sampling": study.sampling}
-    effects = change_steps(study.model.denoiser, _changes(study), **how, progress=study.progress)
+    size = float(study.exact.double().square().mean().sqrt())  # of the data, as the model has them
+    effects = change_steps(study.model.denoiser, _changes(study), **how, sigma_data=size, progress=study.progress)
     damage, ranks = step_damage(effects), proxy_ranks(effects)
     allowed = WITHIN * float(effects.samples.double().square().mean().sqrt())
     sets = cheapest_steps(study.model.denoiser, Repeated(), within=allowed, **how, progress=study.progress)
     return Section(
         text=f"{MAIN} with {STEPS} steps, one step changed at a time: by how much the end sample moves. Beside it the "
-        "numbers that caching methods decide by, which cost no run.",
+        "numbers that caching methods decide by, which cost no run, and the change of D times its amplification, which "
+        "costs one a step.",
         figures=[
             ReportFigure(
                 "step_damages", figures.step_damages(damage), readings.read_steps(damage, ranks, sets, allowed),
@@ -62,6 +65,9 @@ def affinity_section(study: Study) -> Section:
         return Section(text="Not made: it takes images that the model was trained on (--data).")
     images = study.images[: 128 if study.quick else 512].to(study.device)
     sigmas = [sigma for sigma in AFFINITY_SIGMAS if study.span[0] <= sigma <= study.span[1]]
+    if len(sigmas) < 2 or len(images) < LEAST_IMAGES:
+        found = f"{len(sigmas)} of the levels are known to the model, and there are {len(images)} images"
+        return Section(text=f"Not made: it takes two levels and {LEAST_IMAGES} images; {found}.")
     table = gradient_affinity(study.model.denoiser, images, sigmas, seed=study.seed, progress=study.progress)
     return Section(
         text="Two noise levels whose gradients point the same way are learnt together; where they oppose each other a "

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from scorescope.analysis.gaussian.paths import seed_noise
 from scorescope.analysis.trajectories import reference_ends
-from scorescope.analysis.trajectories.shape import law_of_ends
 from scorescope.data.classifiers import load_classifier
 from scorescope.data.display import displayed
 from scorescope.probes.approximations import Gaussian, fit_gaussian
@@ -28,6 +27,7 @@ from scorescope.probes.sampling import (
     Solver,
     ays_sigmas,
     run_path,
+    run_to_end,
     uniform_log_sigmas,
 )
 from scorescope.reports.page.numbers import duration
@@ -38,6 +38,7 @@ MAIN, STEPS = "DPM++ 2M", 10  # whose steps are looked at one by one
 CALLS = (6, 10, 20)
 TUNED_CALLS = 8
 FINE_STEPS = 60
+LAW_STEPS = 20  # of samples that a Gaussian is fitted to
 FULL_LIMIT = 2048  # values of a sample up to which a full covariance is fitted
 BITS = 4  # of the weights of a network that stands in for the model in one step
 BAND_EDGES = (0.125, 0.25)  # cycles per pixel
@@ -79,7 +80,9 @@ class Study:
 
     def start(self, seeds: range) -> Tensor:
         """Noise at the highest level, on the device; a row depends on its seed alone."""
-        return (self.span[1] * seed_noise(seeds, self.model.shape, torch.float32)).to(self.device)
+        dtype = torch.float32 if self.network is None else next(self.network.parameters()).dtype
+        dtype = dtype if dtype in (torch.float32, torch.float64) else torch.float32
+        return (self.span[1] * seed_noise(seeds, self.model.shape, dtype)).to(self.device)
 
     @cached_property
     def span(self) -> tuple[float, float]:
@@ -122,11 +125,19 @@ class Study:
 
     @cached_property
     def law(self) -> Gaussian:
-        """The Gaussian that stands beside the model: of the images if there are enough, else of fine samples."""
+        """The Gaussian that stands beside the model: of the images if there are enough, else of samples of other seeds.
+
+        Of the same seeds it would be nearer to their own starts than a law is.
+        """
         if self._has_many:
             assert self.images is not None
-            return fit_gaussian(self.images.double(), rank=None if self.images[0].numel() <= FULL_LIMIT else 512)
-        return law_of_ends(self.fine)
+            return self._fitted(self.images)
+        start, condition = self.start(self.held_out_seeds), self.condition(len(self.held_out_seeds))
+        ended, _ = run_to_end(self.denoiser, start, self.grid(LAW_STEPS), condition=condition, solver=SOLVERS[MAIN])
+        return self._fitted(ended.cpu())
+
+    def _fitted(self, images: Tensor) -> Gaussian:
+        return fit_gaussian(images.double(), rank=None if images[0].numel() <= FULL_LIMIT else 512)
 
     @property
     def _has_many(self) -> bool:
@@ -138,7 +149,7 @@ class Study:
         return (
             f"of {len(self.images if self.images is not None else ())} images"
             if self._has_many
-            else f"of {len(self.seeds)} samples in fine steps"
+            else f"of {len(self.held_out_seeds)} samples of other seeds, {LAW_STEPS} steps of {MAIN}"
         )
 
     @property
