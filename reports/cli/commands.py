@@ -209,7 +209,7 @@ def report_gaussian(
 
 @report_app.command("trajectories")
 @repeatable(
-    "report trajectories", needs={**dict.fromkeys(OF_PIPELINES, "pipeline"), "size": "data"},
+    "report trajectories", needs={"size": "data", **{name: "pipeline" for name in OF_PIPELINES if name != "scale"}},
     silences={"pipeline": ("denoiser", "factory", "data")},
 )  # fmt: skip
 def report_trajectories(
@@ -217,7 +217,7 @@ def report_trajectories(
     denoiser: DenoiserName = "digits",
     factory: Factory = None,
     quick: Quick = False,
-    weight: Annotated[float, typer.Option(help="Of CFG; 1 is no guidance.")] = 1.0,
+    weight: Annotated[float, typer.Option(help="Guidance weight of CFG, of a pipeline too; 1 is no guidance.")] = 1.0,
     data: Annotated[
         Path | None, typer.Option(help="Folder of images that the model was trained on, for its gradients.")
     ] = None,
@@ -230,7 +230,6 @@ def report_trajectories(
     pipeline: Pipeline = None,
     prompts: Prompts = None,
     classes: Classes = "",
-    scale: Scale = None,
     settings: Settings = None,
     scheduler: Scheduler = None,
     dtype: Dtype = "float32",
@@ -247,7 +246,7 @@ def report_trajectories(
         from scorescope.reports.cli.pipeline_report import report_pipeline_trajectories
 
         asked = PipelineOptions(
-            pipeline, device, dtype, scheduler, config, pickles, prompts, classes, None, scale, settings or ()
+            pipeline, device, dtype, scheduler, config, pickles, prompts, classes, None, None, settings or ()
         )
         outcome = report_pipeline_trajectories(
             out, asked, weight=weight, quick=quick, count=count, seed=seed, batch=batch, command=this_command()

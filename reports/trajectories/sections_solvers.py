@@ -120,7 +120,7 @@ def schedule_section(study: Study) -> Section:
     walks = {(MAIN, name): (solver, sigmas) for name, sigmas in levels.items()}
     table = end_errors(study.denoiser, study.start(held_out), walks, condition=study.condition(len(held_out)))
     listed = pd.DataFrame(
-        [(name, step, sigma) for name, sigmas in levels.items() for step, sigma in enumerate(sigmas)],
+        [(name, step, sigma) for name in reversed(levels) for step, sigma in enumerate(levels[name])],
         columns=["schedule", "step", "sigma"],
     )
     return Section(
@@ -132,12 +132,12 @@ def schedule_section(study: Study) -> Section:
                 "schedules", figures.schedules(levels, table),
                 readings.read_schedule(table, found, len(study.seeds), best),
                 f"End errors of {len(held_out)} held-out seeds over those of ρ = 7, sample by sample: geometric mean, "
-                "95 % interval.", wide=True,
+                "95 % interval: of these levels; other seeds to tune on give others.", wide=True,
             )
         ],
         tables=[
             ReportTable("schedules", table, "Held-out seeds. Ratios are to ρ = 7.", first=COLUMNS[1:]),
             ReportTable("levels", listed, "Noise levels, for `sample(sigmas=)` or `scheduler_arguments`."),
         ],
-        findings=findings.tuned_levels(table),
+        findings=findings.tuned_levels(table, best),
     )  # fmt: skip

@@ -185,5 +185,5 @@ class Study:
         states = count * EVALUATIONS[self.quick] * (1 if self.weight == 1.0 else 2)
         return (
             f"about {states} states through the network: {duration(states * seconds / count)} (from {seconds:.2g} s "
-            f"for {count}), beside the figures"
+            f"for {count}), beside some ten seconds of figures"
         )
