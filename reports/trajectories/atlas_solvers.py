@@ -216,7 +216,7 @@ ENTRIES = (
         "geometric mean over samples, 95 % interval).",
         "tuned levels end nearer on seeds that had no part in tuning, on a mixture",
         cites=("tong2024learning",),
-        differs="the levels alone are tuned, by differences of whole runs in {iterations} iterations",
+        differs=f"the levels alone are tuned, by differences of whole runs in {ITERATIONS} iterations",
         calls={"tuning of levels": TUNING},
     ),
     Entry(
