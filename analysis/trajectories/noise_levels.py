@@ -121,9 +121,10 @@ def _fixed_point(
     told, found = sigma, dict[str, float]()
     for turn in range(iterations):
         squares = _squares(*(look(told) if turn else first), told)
-        shifted = _squares(*look(told * np.exp(STEP)), told * np.exp(STEP))
+        step = STEP if told * np.exp(STEP) <= known[1] else -STEP
+        shifted = _squares(*look(told * np.exp(step)), told * np.exp(step))
         gap = 0.5 * np.log(squares.mean() / told**2)
-        slope = 0.5 * float(np.log(shifted.mean() / squares.mean())) / STEP
+        slope = 0.5 * float(np.log(shifted.mean() / squares.mean())) / step
         if not turn:
             found = {"ratio": float(np.sqrt(squares.mean())) / sigma, "slope": slope}
         if slope > BELIEVES:

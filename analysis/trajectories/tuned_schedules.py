@@ -23,7 +23,7 @@ from scorescope.analysis.trajectories.end_errors import reference_ends
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.models.denoiser import Condition, Denoiser, sigma_range
 from scorescope.probes.models.noise import check_sigmas
 from scorescope.probes.sampling.paths import run_to_end
 from scorescope.probes.sampling.solvers import Solver
@@ -119,18 +119,20 @@ def tuned_schedule(
     if reference.shape != start.shape:
         raise InputError("reference", found=f"shape {tuple(reference.shape)}", expected=f"{tuple(start.shape)}")
     zero = [0.0] * (len(positive) < len(sigmas))
-    below = [positive[-1] / 2] * (free_end and bool(zero))  # a last width, that no step is made of
+    # a last width, that no step is made of, down to what the denoiser knows
+    below = [max(positive[-1] / 2, sigma_range(denoiser)[0])] * (free_end and bool(zero))
     span = _Span.between([*positive, *below])
     met: list[tuple[float, list[float]]] = []
 
     def loss(unknown: Floats) -> float:
-        levels = [*span.levels(unknown)[: len(positive)], *zero]
+        return ended([*span.levels(unknown)[: len(positive)], *zero])
+
+    def ended(levels: list[float]) -> float:
         end, _ = run_to_end(denoiser, start, levels, condition=condition, solver=solver)
         met.append((float((end - reference).double().flatten(1).square().mean(1).sqrt().mean()), levels))
         return met[-1][0]
 
-    first = span.unknown([*positive, *below])
-    before = loss(first)
+    first, before = span.unknown([*positive, *below]), ended([*positive, *zero])
     with tqdm(total=iterations, desc="tuning", disable=not progress, leave=False) as bar:
         scipy.optimize.minimize(
             loss, first, jac=lambda point: _slopes(loss, point), method="L-BFGS-B", callback=lambda _: bar.update(),

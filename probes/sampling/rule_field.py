@@ -13,7 +13,7 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import Rule, describe
 from scorescope.probes.guidance.scheduler_step import depends_on_step_size
-from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.models.denoiser import Condition, Denoiser, sigma_range
 from scorescope.probes.sampling.guided_denoiser import GuidedDenoiser
 
 
@@ -39,6 +39,11 @@ class RuleField:
         if depends_on_step_size(self.rule):
             found = f"{describe(self.rule)}, which depends on the size of a step"
             raise InputError("rule", found=found, expected="a rule of state and level alone")
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """Levels that the model knows."""
+        return sigma_range(self.denoiser)
 
     def __call__(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         """The guided D at one level for the whole batch, shape of x.

@@ -22,11 +22,13 @@ from scorescope.analysis.trajectories import (
 )
 from scorescope.data import InputError
 from scorescope.probes.approximations import Gaussian
+from scorescope.probes.guidance import CFG
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.sampling import (
     DPMSolverPP2M,
     Euler,
     Heun,
+    RuleField,
     RungeKutta,
     ays_sigmas,
     run_to_end,
@@ -142,6 +144,22 @@ class TestTuned:
         assert table.loc["tuned", "ratio_high"] < 0.6 and table.loc["tuned", "typical_ratio_high"] < 0.3
         assert table.loc["rho 7", "typical_ratio"] == 1 and (table["calls"] == 8).all()
         assert found.loss < found.loss_before
+
+    def test_no_level_is_asked_that_the_denoiser_does_not_know(self):
+        """Of a pipeline, whose levels end where its scheduler's do, the section was lost."""
+
+        class Knows:
+            sigma_range = (LOW, 20.0)
+
+            def __call__(self, x, sigma, condition):
+                assert (sigma >= LOW * (1 - 1e-12)).all() and (sigma <= 20.0).all()
+                return scalar()(x, sigma, condition)
+
+        start = torch.ones(1, 1).double()
+        grid = edm_sigmas(4, sigma_max=20.0, sigma_min=LOW)
+        for denoiser in (Knows(), RuleField(Knows(), CFG(1.0))):
+            found = tuned_schedule(denoiser, start, grid, Euler(), free_end=True, iterations=4)
+            assert found.sigmas[-2] >= LOW and found.loss <= found.loss_before
 
     def test_the_lowest_level_moves_where_it_may(self):
         """A step to 0 gives the prediction, right to order sigma^2: with few calls the last level lies high."""

@@ -314,6 +314,20 @@ class TestEffectiveNoise:
         assert row["level_low"] < factor < row["level_high"]
         assert not row["level_low"] < 1 < row["level_high"]
 
+    def test_at_the_highest_level_none_above_is_asked(self):
+        """A pipeline's scheduler ends there: the estimate's slope was taken 2 % above."""
+        law = mixture()
+
+        class Knows:
+            sigma_range = (0.1, 2.0)
+
+            def __call__(self, x, sigma, condition):
+                assert (sigma <= 2.0 * (1 + 1e-6)).all()
+                return law(x, sigma, condition)
+
+        row = effective_noise(Knows(), self.states(law, 2.0)).iloc[0]
+        assert row["ratio"] == pytest.approx(1, abs=0.02)
+
 
 class TestRecordedPath:
     def test_it_is_the_path_that_was_run(self):
