@@ -208,6 +208,27 @@ def test_images_that_changed_are_other_work(images, tmp_path):
     assert {one.name for one in plan_work(spec).chunks} & {one.name for one in before.chunks} == set()
 
 
+def test_moments_of_other_images_go_when_work_on_new_ones_begins(images, tmp_path):
+    copied = tmp_path / "images"
+    copied.mkdir()
+    for path in images.iterdir():
+        (copied / path.name).write_bytes(path.read_bytes())
+    spec = {"kind": "moments", "images": str(copied), "features": "pixels", "size": 15}
+    before = plan_work(spec)
+    run_work(before, tmp_path / "out", **QUIET)
+    run_work(before, tmp_path / "out", share=(0, 2), **QUIET)  # a rank that comes late takes nothing away
+    old = read_moments(tmp_path / "out/moments.npz")
+    for path in copied.iterdir():
+        path.write_bytes((images / "000.png").read_bytes())
+    after = plan_work(spec)
+    assert not run_work(after, tmp_path / "out", share=(0, 2), **QUIET).is_complete
+    assert not (tmp_path / "out/moments.npz").exists()
+    run_work(after, tmp_path / "out", share=(1, 2), **QUIET)
+    new = read_moments(tmp_path / "out/moments.npz")
+    # 41 equal images: nothing varies, to the rounding of float64
+    assert np.abs(old.covariance).max() > 1e-3 and np.abs(new.covariance).max() < 1e-12
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"features": "none"}, "features: found 'none'"), ({"images": 3}, "moments, images: found 3")],
