@@ -109,6 +109,35 @@ def test_finished_settings_of_a_half_finished_sweep_are_there(tmp_path):
     assert plan.join(tmp_path) == [tmp_path] and set(read_sweep(tmp_path)) == {"CFG, w = 1"}
 
 
+@pytest.mark.parametrize("share", [(0, 1), (0, 2)], ids=["finished", "half"])
+def test_another_sweep_in_the_folder_is_refused_before_its_first_chunk(tmp_path, share):
+    run_work(plan_work(SWEEP), tmp_path, share=share, **QUIET)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="another sweep in"):
+        run_work(plan_work(SWEEP | {"steps": 4, "rules": {"third": {"class": "CFG", "weight": 1}}}), tmp_path, **QUIET)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_work_in_the_folder_of_a_plain_sweep(tmp_path):
+    in_one(tmp_path)
+    with pytest.raises(InputError, match="another sweep in"):  # its settings have no chunks to be made from again
+        run_work(plan_work(SWEEP | {"seeds": 3}), tmp_path, **QUIET)
+    assert len(read_sweep(tmp_path)) == 4
+    assert run_work(plan_work(SWEEP), tmp_path, **QUIET).is_complete
+
+
+def test_more_rules_and_more_seeds_go_on_in_a_folder_and_never_mix(tmp_path):
+    few = SWEEP | {"seeds": 3, "weights": [2.0]}
+    only = few | {"rules": {"CFG": {"class": "CFG", "weight": 1}}}
+    run_work(plan_work(only), tmp_path, **QUIET)
+    assert run_work(plan_work(few), tmp_path, **QUIET).kept == 1
+    assert set(read_sweep(tmp_path)) == {"CFG, w = 2", "APG, w = 2"}
+    run_work(plan_work(only | {"seeds": 5}), tmp_path, **QUIET)
+    assert {name: len(run.samples) for name, run in read_sweep(tmp_path).items()} == {"CFG, w = 2": 5}
+    assert run_work(plan_work(few), tmp_path, **QUIET).made == 0  # chunks stay
+    assert {name: len(run.samples) for name, run in read_sweep(tmp_path).items()} == {"CFG, w = 2": 3, "APG, w = 2": 3}
+
+
 def test_a_model_that_changed_under_its_name_has_other_chunks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
