@@ -131,7 +131,7 @@ def sweep(
     how = _checked(how, run_one) if pipeline else _checked({"sigmas": edm_sigmas(), "solver": Heun()} | how, run_one)
     store, texts, record = None, dict[str, str](), record or Recording()
     if folder is not None:
-        digest = sweep_digest(model, seeds=seeds, condition=condition, record=record, how=how)
+        digest, _ = sweep_digests(model, seeds=seeds, condition=condition, record=record, how=how)
         texts = {name: rule_text(rule) for name, (rule, _) in varied.items()}  # before anything runs
         store = SweepStore(Path(folder), digest)
     common = {"seeds": seeds, "condition": condition, "record": record, "batch": batch} | how
@@ -210,13 +210,17 @@ def read_sweep(folder: str | Path) -> dict[str, Run]:
     return found
 
 
-def sweep_digest(
+def sweep_digests(
     model: Any, *, seeds: Sequence[int], condition: Condition, record: Recording, how: Mapping[str, Any]
-) -> str:
-    """What all settings of a sweep have in common: seeds, conditions, further arguments of sampling, the model."""
+) -> tuple[str, str]:
+    """What all settings of a sweep have in common: seeds, conditions, further arguments of sampling, the model.
+
+    The second digest is without seeds and conditions.
+    """
     given = {"condition": condition, "arguments": how, "record": replace(record, keep=False)}
     fixed = [list(seeds), *(fingerprint(one, argument=name) for name, one in given.items()), *_identity(model)]
-    return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()
+    whole, work = (hashlib.sha256(json.dumps(part).encode()).hexdigest() for part in (fixed, fixed[2:]))
+    return whole, work
 
 
 def rule_text(rule: Rule) -> str:

@@ -8,6 +8,7 @@ store.read("APG, w = 4", rule)                      # the run; None where there 
 import hashlib
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from scorescope.data.written_files import IntegrityWarning, read_json, replace_f
 from scorescope.probes.recording.trace import Trace
 from scorescope.probes.sampling.sample import Run
 
+WORK = "work.json"
+"""Beside the settings, where they are made in chunks: what work they are of, before any is finished."""
 PARTS = ("safetensors", "scalars.parquet", "samples.parquet")
 
 
@@ -32,10 +35,12 @@ class SweepStore:
         Made if it is not there.
     fixed : str
         A digest of what all settings have in common.
+    work : str
+        The same without seeds and conditions, for settings that are made in chunks; empty for others.
     """
 
-    def __init__(self, folder: Path, fixed: str) -> None:
-        self.folder, self.fixed = folder, fixed
+    def __init__(self, folder: Path, fixed: str, work: str = "") -> None:
+        self.folder, self.fixed, self.work = folder, fixed, work
         folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, name: str, rule: str) -> Run | None:
@@ -50,8 +55,7 @@ class SweepStore:
         except InputError as error:
             warnings.warn(f"{name!r} is made again: {error}", IntegrityWarning, stacklevel=3)
             return None
-        expected = "an empty folder, or one of the same sweep"
-        raise InputError("folder", found=f"another sweep in {self.folder} ({name})", expected=expected)
+        raise self._another(name)
 
     def write(self, name: str, rule: str, run: Run, swept: Mapping[str, float | str]) -> None:
         """Write a finished run."""
@@ -62,9 +66,37 @@ class SweepStore:
         files = {part: sha256(path.with_suffix(f".{part}")) for part in PARTS}
         said = {
             "name": name, "swept": dict(swept), "fixed": self.fixed, "rule": rule,
-            "manifest": dict(run.trace.manifest), "files": files,
+            "work": self.work, "manifest": dict(run.trace.manifest), "files": files,
         }  # fmt: skip
         write_json(path.with_suffix(".json"), said, default=str)
+
+    def begin_work(self) -> None:
+        """Claim the folder for this work. Settings of the same with other seeds go: their chunks stay.
+
+        Raises
+        ------
+        InputError
+            For a folder of other work, and one with a setting of another sweep.
+        """
+        claim = self.folder / WORK
+        if claim.exists() and read_json(claim).get("work") != self.work:
+            raise self._another(WORK)
+        stale = []
+        for path in filter(is_setting, sorted(self.folder.glob("*.json"))):
+            with suppress(InputError):  # a damaged one is written again
+                said = read_json(path)
+                if said.get("fixed") != self.fixed:
+                    stale.append((path, said))
+        if foreign := [str(said.get("name")) for _, said in stale if said.get("work") != self.work]:
+            raise self._another(foreign[0])
+        for path, _ in stale:
+            for suffix in ("json", *PARTS):
+                path.with_suffix(f".{suffix}").unlink(missing_ok=True)
+        write_json(claim, {"work": self.work})
+
+    def _another(self, name: str) -> InputError:
+        expected = "an empty folder, or one of the same sweep"
+        return InputError("folder", found=f"another sweep in {self.folder} ({name})", expected=expected)
 
     def _path(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]

@@ -105,7 +105,7 @@ def execute(
     InputError
         For no chunks, two of one name, a rank outside its number of ranks, and a folder that cannot be written.
     """
-    folder = _folder(Path(folder))
+    folder = writable(Path(folder))
     _check(chunks, share, attempts)
     own = list(chunks)[share[0] :: share[1]]
     state = _State(folder, chunks)
@@ -208,7 +208,8 @@ def _write(path: Path, value: Mapping[str, Any]) -> None:
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _folder(folder: Path) -> Path:
+def writable(folder: Path) -> Path:
+    """A folder, absolute, made if it is not there; one that cannot be written raises `InputError`."""
     folder = folder.absolute()  # workers may be in other folders
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def plan(spec: Mapping[str, Any]) -> Plan:
     if len(chunks[-1].seeds) == 1:  # one image has no covariance
         last = chunks.pop()
         chunks[-1] = Chunk(last.function, last.spec, range(chunks[-1].seeds.start, last.seeds.stop))
-    return Plan(tuple(chunks), lambda folder: _join(folder, chunks))
+    return Plan(tuple(chunks), lambda folder: _join(folder, chunks), lambda folder: _begin(folder, chunks))
 
 
 def moments_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> None:
@@ -102,6 +102,12 @@ def _source(images: str, stamp: str) -> ImageSource:
 
 def _part(source: ImageSource, places: range) -> ImageSource:
     return replace(source, items=lambda log: islice(source.items(log), places.start, places.stop), count=len(places))
+
+
+def _begin(folder: Path, chunks: list[Chunk]) -> None:
+    """Take away moments that are of other images: while a chunk is missing, they cannot be of all of these."""
+    if missing(chunks, folder):
+        (folder / RESULT).unlink(missing_ok=True)
 
 
 def _join(folder: Path, chunks: list[Chunk]) -> list[Path]:

@@ -20,7 +20,7 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, parse_json, read_text
 from scorescope.probes.work.chunks import Chunk
-from scorescope.probes.work.execute import Done, execute
+from scorescope.probes.work.execute import Done, execute, writable
 
 KINDS = {
     "sweep": "scorescope.probes.work.sweeps",
@@ -44,10 +44,14 @@ class Plan:
     join : callable
         Given the folder, puts together what is complete there, in the order of the chunks; returns the files and
         folders that hold the result. Doing it twice writes the same.
+    begin : callable, optional
+        Given the folder before any chunk is made: refuses one of other work, or takes away a result that is not of
+        these chunks. By default nothing.
     """
 
     chunks: tuple[Chunk, ...]
     join: Callable[[Path], list[Path]]
+    begin: Callable[[Path], None] = lambda _: None
 
 
 @checked
@@ -86,7 +90,13 @@ def run_work(
         See `execute`.
     **how
         Its further arguments.
+
+    Raises
+    ------
+    InputError
+        As `execute` does, and for a folder that holds the settings of another sweep.
     """
+    plan.begin(writable(Path(folder)))
     done = execute(plan.chunks, folder, executor, share=share, **how)
     if done.is_complete or share[1] == 1:
         plan.join(done.folder)

@@ -20,6 +20,8 @@
 
 What is joined is the folder that `sweep` writes, with the conditions of `Model.conditions`: `read_sweep` reads it, and
 `sweep` finds its settings finished. The numbers are those of `sweep` with `batch` equal to `size` and one thread.
+A folder is of one work: more rules, weights or seeds go on in it; another solver, noise levels, record or model under
+the same name are refused.
 """
 
 import functools
@@ -33,7 +35,7 @@ import torch
 
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.rule_fields import varied_rules
-from scorescope.probes.experiments.sweep import rule_text, sweep_digest
+from scorescope.probes.experiments.sweep import rule_text, sweep_digests
 from scorescope.probes.experiments.sweep_models import folder_name
 from scorescope.probes.experiments.sweep_store import SweepStore, read_parts, write_parts
 from scorescope.probes.models.conditions import select_rows
@@ -74,21 +76,27 @@ def plan(spec: Mapping[str, Any]) -> Plan:
     varied = varied_rules(rules, spec.get("weights"), spec.get("over"))
     shared = {folder_name(name) if name else "": _shared(spec, source) for name, source in named.items()}
     settings = [
-        _Setting(folder, name, *setting, told) for folder, told in shared.items() for name, setting in varied.items()
+        _Setting(folder, name, *setting, *both) for folder, both in shared.items() for name, setting in varied.items()
     ]
     parts = {setting: setting.chunks() for setting in settings}
 
     def join(folder: Path) -> list[Path]:
         return [path for setting, chunks in parts.items() if (path := setting.join(folder, chunks))]
 
-    return Plan(tuple(chunk for chunks in parts.values() for chunk in chunks), join)
+    def begin(folder: Path) -> None:
+        for name, (told, work) in shared.items():
+            SweepStore(folder / name, told["digest"], work).begin_work()
+
+    return Plan(tuple(chunk for chunks in parts.values() for chunk in chunks), join, begin)
 
 
 class _Setting:
     """One rule of one model, its chunks, and its place in the folder of a sweep."""
 
-    def __init__(self, folder: str, name: str, rule: Any, swept: Mapping[str, Any], shared: dict[str, Any]) -> None:
-        self.folder, self.name, self.rule, self.swept, self.shared = folder, name, rule, swept, shared
+    def __init__(
+        self, folder: str, name: str, rule: Any, swept: Mapping[str, Any], shared: dict[str, Any], work: str
+    ) -> None:
+        self.folder, self.name, self.rule, self.swept, self.shared, self.work = folder, name, rule, swept, shared, work
 
     def chunks(self) -> list[Chunk]:
         """In the order of their seeds."""
@@ -102,25 +110,29 @@ class _Setting:
         runs = [_read(path, said) for _, path, said in finished(chunks, folder)]
         if len(runs) < len(chunks):  # one is damaged
             return None
-        store = SweepStore(folder / self.folder, self.shared["digest"])
+        store = SweepStore(folder / self.folder, self.shared["digest"], self.work)
         store.write(self.name, rule_text(self.rule), _joined(runs), self.swept)
         return store.folder
 
 
-def _shared(spec: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What the chunks of one model are told: also what the model is, so that another of the same name has others."""
+def _shared(spec: Mapping[str, Any], source: str) -> tuple[dict[str, Any], str]:
+    """What the chunks of one model are told, and a digest of the work without its seeds.
+
+    They are told what the model is, so that another of the same name has other chunks.
+    """
     model, seeds = load_model(source, factory=spec.get("factory")), seed_range(spec["seeds"])
     solver = made_of(spec["solver"], SOLVERS, "solver") if "solver" in spec else Heun()
     sigmas = _sigmas(spec["sigmas"]) if "sigmas" in spec else edm_sigmas(whole_number(spec, "steps", 18))
     record = _recording(spec.get("record", {}))
     how = {"sigmas": sigmas, "solver": solver}
     condition = model.conditions(len(seeds))
-    digest = sweep_digest(model.denoiser, seeds=list(seeds), condition=condition, record=record, how=how)
-    return {
+    digest, work = sweep_digests(model.denoiser, seeds=list(seeds), condition=condition, record=record, how=how)
+    told = {
         "model": {"name": source, "factory": spec.get("factory"), "source": model.source}, "digest": digest,
         "seeds": [seeds.start, seeds.stop], "size": whole_number(spec, "size", 256), "sigmas": sigmas,
         "solver": plain_of(solver, "solver"), "record": spec.get("record", {}), "device": spec.get("device", "cpu"),
     }  # fmt: skip
+    return told, work
 
 
 def sample_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> dict[str, Any]:

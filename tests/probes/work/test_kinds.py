@@ -109,6 +109,35 @@ def test_finished_settings_of_a_half_finished_sweep_are_there(tmp_path):
     assert plan.join(tmp_path) == [tmp_path] and set(read_sweep(tmp_path)) == {"CFG, w = 1"}
 
 
+@pytest.mark.parametrize("share", [(0, 1), (0, 2)], ids=["finished", "half"])
+def test_another_sweep_in_the_folder_is_refused_before_its_first_chunk(tmp_path, share):
+    run_work(plan_work(SWEEP), tmp_path, share=share, **QUIET)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="another sweep in"):
+        run_work(plan_work(SWEEP | {"steps": 4, "rules": {"third": {"class": "CFG", "weight": 1}}}), tmp_path, **QUIET)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_work_in_the_folder_of_a_plain_sweep(tmp_path):
+    in_one(tmp_path)
+    with pytest.raises(InputError, match="another sweep in"):  # its settings have no chunks to be made from again
+        run_work(plan_work(SWEEP | {"seeds": 3}), tmp_path, **QUIET)
+    assert len(read_sweep(tmp_path)) == 4
+    assert run_work(plan_work(SWEEP), tmp_path, **QUIET).is_complete
+
+
+def test_more_rules_and_more_seeds_go_on_in_a_folder_and_never_mix(tmp_path):
+    few = SWEEP | {"seeds": 3, "weights": [2.0]}
+    only = few | {"rules": {"CFG": {"class": "CFG", "weight": 1}}}
+    run_work(plan_work(only), tmp_path, **QUIET)
+    assert run_work(plan_work(few), tmp_path, **QUIET).kept == 1
+    assert set(read_sweep(tmp_path)) == {"CFG, w = 2", "APG, w = 2"}
+    run_work(plan_work(only | {"seeds": 5}), tmp_path, **QUIET)
+    assert {name: len(run.samples) for name, run in read_sweep(tmp_path).items()} == {"CFG, w = 2": 5}
+    assert run_work(plan_work(few), tmp_path, **QUIET).made == 0  # chunks stay
+    assert {name: len(run.samples) for name, run in read_sweep(tmp_path).items()} == {"CFG, w = 2": 3, "APG, w = 2": 3}
+
+
 def test_a_model_that_changed_under_its_name_has_other_chunks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -206,6 +235,27 @@ def test_images_that_changed_are_other_work(images, tmp_path):
     assert len(done.failed) == 2 and all("changed since" in error for error in done.failed.values())
     assert not (tmp_path / "out/moments.npz").exists()
     assert {one.name for one in plan_work(spec).chunks} & {one.name for one in before.chunks} == set()
+
+
+def test_moments_of_other_images_go_when_work_on_new_ones_begins(images, tmp_path):
+    copied = tmp_path / "images"
+    copied.mkdir()
+    for path in images.iterdir():
+        (copied / path.name).write_bytes(path.read_bytes())
+    spec = {"kind": "moments", "images": str(copied), "features": "pixels", "size": 15}
+    before = plan_work(spec)
+    run_work(before, tmp_path / "out", **QUIET)
+    run_work(before, tmp_path / "out", share=(0, 2), **QUIET)  # a rank that comes late takes nothing away
+    old = read_moments(tmp_path / "out/moments.npz")
+    for path in copied.iterdir():
+        path.write_bytes((images / "000.png").read_bytes())
+    after = plan_work(spec)
+    assert not run_work(after, tmp_path / "out", share=(0, 2), **QUIET).is_complete
+    assert not (tmp_path / "out/moments.npz").exists()
+    run_work(after, tmp_path / "out", share=(1, 2), **QUIET)
+    new = read_moments(tmp_path / "out/moments.npz")
+    # 41 equal images: nothing varies, to the rounding of float64
+    assert np.abs(old.covariance).max() > 1e-3 and np.abs(new.covariance).max() < 1e-12
 
 
 @pytest.mark.parametrize(
