@@ -97,8 +97,8 @@ def gradient_affinity(
     Notes
     -----
     Go et al. 2023 (arXiv 2306.00354), who average over training; here it is one checkpoint. Gradients are kept in
-    their own type, their inner products summed in float64. On a linear denoiser the interval covered 92 to 98 % of 120
-    draws of 64 and of 256 images.
+    their own type, their inner products summed in float64. On a linear denoiser the interval covered
+    88 % of 400 draws of 32 images, 92 % of 64, 93 % of 128; of 256 it covered 96 % of 200.
     """
     if not LEAST_GROUPS <= groups <= len(images) or (condition is not None and row_count(condition) != len(images)):
         found = f"{groups} groups of {len(images)} images"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from scorescope.analysis.statistics.bootstrap import TAILS, draw_units
+from scorescope.analysis.statistics.bootstrap import draw_units, tails
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.analysis.steps.runner import distance, spread
@@ -218,7 +218,8 @@ def enough_steps(
     errors = np.stack([distance(ended[int(count)], fine) for count in counts])  # (numbers of steps, samples)
     draws = draw_units(errors.shape[1], resamples=resamples, seed=seed) / errors.shape[1]
     value, drawn = _enough(errors.mean(1)[None], counts, within)[0], _enough(draws @ errors.T, counts, within)
-    low, high = np.quantile(drawn, TAILS, method="inverted_cdf")  # of numbers that were run, or infinite
+    # of numbers that were run, or infinite
+    low, high = np.quantile(drawn, tails(errors.shape[1]), method="inverted_cdf")
     place = int(np.searchsorted(counts, value)) if np.isfinite(value) else len(counts) - 1
     return ENOUGH_STEPS.check(
         pd.DataFrame(

@@ -18,8 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from scorescope.analysis.statistics.arrays import Floats
-from scorescope.analysis.statistics.bootstrap import SeedDraws, seed_interval
-from scorescope.analysis.statistics.intervals import quantile_interval, share_interval
+from scorescope.analysis.statistics.intervals import quantile_interval, share_interval, skewed_ratio_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.analysis.trajectories.fine_paths import FinePaths
 from scorescope.data.display import displayed
@@ -45,7 +44,7 @@ STEP_ERRORS = Schema(
         ),
         Column("n", int, "", "samples, without those that are counted apart"),
         Column("value", float, "", "median over samples; of shares the ratio of sums"),
-        *ends("", "of medians between order statistics, of shares by bootstrap over samples"),
+        *ends("", "of medians between order statistics, of shares corrected for skewness"),
     ),
 )  # fmt: skip
 
@@ -106,22 +105,21 @@ class SolverErrors:
         return self.gap > APART
 
     def steps(self) -> pd.DataFrame:
-        """`STEP_ERRORS`: one row a (quantity, step), of the samples that are not apart."""
+        """`STEP_ERRORS`: one row a (quantity, step), of the samples that are not apart.
+
+        On a mixture the intervals of shares covered 91 to 96 % of draws of 256 samples, and of 16 and 64 as little as
+        63 and 82 %, as a few samples that all but change mode hold much of the sums.
+        """
         near = ~self.apart
         local, at_end = self.local[:, near], self.at_end[:, near]
         with np.errstate(divide="ignore", invalid="ignore"):
             amplification = np.where(local > 0, at_end / local, np.nan)
         medians = {"local": local, "at_end": at_end, "amplification": amplification}
         found = {name: _median_and_ends(values) for name, values in medians.items()}
-        if near.any():
-            weights = SeedDraws.of(int(near.sum()))
-            squares = self.end[near] ** 2
-            parts = weights.means((self.share[:, near] * squares).T)
-            shares = parts / weights.means(squares)[:, None]
-        else:
-            shares = np.full((2, len(self.local)), np.nan)
-        count = int(near.sum())
-        found |= {"share": seed_interval(shares, count), "cumulative_share": seed_interval(shares.cumsum(1), count)}
+        count, squares = int(near.sum()), self.end[near] ** 2
+        shares = self.share[:, near] * squares
+        found["share"] = _ratio_and_ends(shares, squares)
+        found["cumulative_share"] = _ratio_and_ends(shares.cumsum(0), squares)
         levels = {"step": range(len(local)), "sigma": self.sigmas[:-1], "sigma_next": self.sigmas[1:]}
         tables = [
             pd.DataFrame({**levels, "quantity": name, "n": count, "value": value, "low": low, "high": high})
@@ -252,3 +250,12 @@ def _median_and_ends(values: Floats) -> tuple[Floats, Floats, Floats]:
         missing = np.full(len(values), np.nan)
         return missing, missing, missing
     return np.median(values, axis=1), *quantile_interval(values.T)
+
+
+def _ratio_and_ends(parts: Floats, whole: Floats) -> tuple[Floats, Floats, Floats]:
+    """Of each row, the ratio of sums over its columns."""
+    if not len(whole):
+        missing = np.full(len(parts), np.nan)
+        return missing, missing, missing
+    with np.errstate(divide="ignore", invalid="ignore"):  # a solver without error
+        return parts.sum(1) / whole.sum(), *skewed_ratio_interval(parts.T, whole[:, None])

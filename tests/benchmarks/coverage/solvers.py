@@ -32,6 +32,7 @@ POOL = 20_000
 GRID = edm_sigmas(8, sigma_min=0.1, sigma_max=20.0)[:-1]
 WALKS = {("Euler", "rho 7"): (Euler(), GRID), ("2M", "rho 7"): (DPMSolverPP2M(), GRID)}
 WIDE = "medians of few samples and shares: exact, at least 95 %"
+FEW = "below 256: said in `SolverErrors.steps`"
 WIDTH = 16  # elements of the samples whose paths have a shape
 
 
@@ -239,11 +240,12 @@ def _noise(n, rng):
 CASES = (
     *(
         Case(
-            f"solvers: steps, {n}", "order statistics of medians; bootstrap of shares; exact", str(n),
+            f"solvers: steps, {n}", "order statistics of medians; Hall's corrected t of shares; exact", str(n),
             f"two modes, 2M in 7 steps; {POOL} paths", _solver_truth, partial(_solver, n),
             ("step_errors", "end_groups", "end_groups:end_error"), wide=WIDE,
+            short=dict.fromkeys(("share", "cumulative_share"), FEW) if n < 256 else {},
         )
-        for n in (16, 64)
+        for n in (16, 64, 256)
     ),
     *(
         Case(
@@ -282,8 +284,9 @@ CASES = (
             f"solvers: moments, {n}", "Hall's corrected t, paired", str(n),
             f"two modes, Euler in 7 steps; {POOL} paths",
             _bias_truth, partial(_bias, n), ("moment_bias", "moment_bias:beyond"),
+            short={"variance, beyond": "below 64: said in `moment_bias`"} if n < 64 else {},
         )
-        for n in (8, 32)
+        for n in (8, 32, 128)
     ),
     *(
         Case(

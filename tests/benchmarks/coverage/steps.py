@@ -226,7 +226,7 @@ CASES = (
     ),
     *(
         Case(
-            f"steps: enough, {name}, {n}, {factor}", "Hall's corrected t of each number's error", str(n),
+            f"steps: enough, {name}, {n}, {factor}", "bootstrap of the number", str(n),
             f"{name}, Euler; {factor:g} of the error of 16 steps allowed",
             partial(lambda factor: {"steps": 16.0 if factor > 1 else 32.0}, factor),
             partial(_enough, law, factor, n), ("enough_steps",), wide="numbers of steps are few",

@@ -477,8 +477,8 @@ def test_what_a_step_costs_does_not_grow_with_the_lines_before(broken_off: Path,
     with pytest.MonkeyPatch.context() as patch:
         inner = reading._read_lines
 
-        def read_lines(contents: Any, data: bytes) -> None:
-            inner(contents, data)
+        def read_lines(contents: Any, *rest: Any) -> None:
+            inner(contents, *rest)
             contents.lines[:] = map(Line, contents.lines)
 
         patch.setattr(reading, "_read_lines", read_lines)
