@@ -133,6 +133,8 @@ def tuned_schedule(
         return met[-1][0]
 
     first, before = span.unknown([*positive, *below]), ended([*positive, *zero])
+    if below:  # a width of next to nothing has no slope: without room below, the lowest level would stay
+        first[-1] = max(first[-1], math.log(0.1 / span.count))
     with tqdm(total=iterations, desc="tuning", disable=not progress, leave=False) as bar:
         scipy.optimize.minimize(
             loss, first, jac=lambda point: _slopes(loss, point), method="L-BFGS-B", callback=lambda _: bar.update(),

@@ -158,8 +158,8 @@ class TestTuned:
         start = torch.ones(1, 1).double()
         grid = edm_sigmas(4, sigma_max=20.0, sigma_min=LOW)
         for denoiser in (Knows(), RuleField(Knows(), CFG(1.0))):
-            found = tuned_schedule(denoiser, start, grid, Euler(), free_end=True, iterations=4)
-            assert found.sigmas[-2] >= LOW and found.loss <= found.loss_before
+            found = tuned_schedule(denoiser, start, grid, Euler(), free_end=True)
+            assert found.sigmas[-2] > 5 * LOW and found.loss < found.loss_before  # and it moves, with no room below
 
     def test_the_lowest_level_moves_where_it_may(self):
         """A step to 0 gives the prediction, right to order sigma^2: with few calls the last level lies high."""
