@@ -48,7 +48,7 @@ END_ERRORS = Schema(
         Column("ratio", float, "1", "mean over that of the walk compared with"),
         *ends("1", "by bootstrap over samples, paired", of="ratio"),
         Column("typical_ratio", float, "1", "geometric mean over samples of the error over that of the walk compared "
-               "with: below 1 where the typical sample ends nearer"),
+               "with: below 1 where the typical sample ends nearer; smaller errors than the ends' rounding count as that"),
         *ends("1", "of the mean logarithm, corrected for skewness", of="typical_ratio"),
     ),
 )  # fmt: skip
@@ -124,9 +124,10 @@ def end_errors(
         key: _ended(denoiser, start, solver, sigmas, condition, reference) for key, (solver, sigmas) in walks.items()
     }
     draws, base = SeedDraws.of(len(start), seed=seed), found[chosen][0]
+    least = torch.finfo(reference.dtype).eps * max(float(reference.double().square().mean().sqrt()), 1e-30)
     rows = [
         {"solver": solver, "schedule": schedule, "steps": len(walks[solver, schedule][1]) - 1, "calls": calls}
-        | _sizes(error) | _ratios(error, base, draws)
+        | _sizes(error) | _ratios(error, base, draws, least)
         for (solver, schedule), (error, calls) in found.items()
     ]  # fmt: skip
     return END_ERRORS.check(pd.DataFrame(rows))
@@ -238,10 +239,10 @@ def _sizes(error: Floats) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _ratios(error: Floats, base: Floats, draws: SeedDraws) -> dict[str, float]:
+def _ratios(error: Floats, base: Floats, draws: SeedDraws, least: float) -> dict[str, float]:
     with np.errstate(divide="ignore", invalid="ignore"):  # a walk without error
         ratio, low, high = seed_interval(draws.means(error) / draws.means(base), len(error))
-        logs = np.log(error / base)
+        logs = np.log(np.maximum(error, least) / np.maximum(base, least))
         typical_low, typical_high = skewed_mean_interval(logs)
     typical = {"typical_ratio": logs.mean(), "typical_ratio_low": typical_low, "typical_ratio_high": typical_high}
     return {

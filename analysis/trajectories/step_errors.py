@@ -51,7 +51,13 @@ STEP_ERRORS = Schema(
 END_GROUPS = Schema(
     "end_groups",
     (
-        Column("samples", str, "", f"all; near: gap up to {APART}; apart: above, as of samples that change mode"),
+        Column(
+            "samples",
+            str,
+            "",
+            f"all; near: gap up to {APART}; apart: above, as of samples that change mode, "
+            "and without one, where the end error is exactly 0",
+        ),
         Column("n", int, "", "samples"),
         Column("share", float, "1", "of all samples"),
         *ends("1", "exact"),
@@ -101,8 +107,8 @@ class SolverErrors:
 
     @property
     def apart(self) -> "np.typing.NDArray[np.bool_]":
-        """Samples of which the first order fails, shape (n,)."""
-        return self.gap > APART
+        """Samples of which the first order fails, or that have no error to share, shape (n,)."""
+        return ~(self.gap <= APART)
 
     def steps(self) -> pd.DataFrame:
         """`STEP_ERRORS`: one row a (quantity, step), of the samples that are not apart.

@@ -7,6 +7,7 @@ Numbers stay floating point: values are rounded as integers of so many bits woul
 """
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 
 
 @displayed
@@ -39,7 +41,8 @@ class Rounded:
     Raises
     ------
     InputError
-        For a denoiser that is no module or has no such layer, fewer than 2 or more than 16 bits, and nothing to round.
+        For a denoiser that is no module, has no such layer or one under a weight or spectral norm, fewer than 2 or more
+        than 16 bits, and nothing to round.
     """
 
     def __init__(self, denoiser: Denoiser, *, bits: int = 8, weights: bool = True, activations: bool = False) -> None:
@@ -48,14 +51,20 @@ class Rounded:
         if not 2 <= bits <= 16 or not (weights or activations):
             found = f"{bits}, {weights}, {activations}"
             raise InputError("bits, weights, activations", found=found, expected="2 to 16 bits of one of the two")
+        if made := [name for name, layer in denoiser.named_modules() if isinstance(layer, LAYERS) and _is_made(layer)]:
+            found = f"weights of {made[0]!r} that are made anew in each call"
+            raise InputError(
+                "denoiser", found=found, expected="layers whose weights are parameters: remove the norm first"
+            )
         self.denoiser, self.bits = copy.deepcopy(denoiser), int(bits)
         layers = [module for module in self.denoiser.modules() if isinstance(module, LAYERS)]
         if not layers:
             raise InputError("denoiser", found="no linear or convolution layer", expected="a network that has some")
+        if weights:
+            with torch.no_grad():
+                for weight in _weights(self.denoiser):
+                    weight.copy_(rounded(weight, self.bits))
         for layer in layers:
-            if weights:
-                with torch.no_grad():
-                    layer.weight.copy_(rounded(layer.weight, self.bits))
             if activations:
                 layer.register_forward_pre_hook(self._round_input)
 
@@ -72,6 +81,23 @@ class Rounded:
 
     def _round_input(self, _layer: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         return (rounded(given[0], self.bits), *given[1:])
+
+
+def _is_made(layer: nn.Module) -> bool:
+    """Whether its weight follows from others, as weight norm and spectral norm have it."""
+    return "weight" not in dict(layer.named_parameters(recurse=False))
+
+
+def _weights(network: nn.Module) -> Iterator[Tensor]:
+    """What is multiplied with activations, each with output channels first."""
+    for module in network.modules():
+        if isinstance(module, TRANSPOSED):
+            yield module.weight.transpose(0, 1)
+        elif isinstance(module, LAYERS):
+            yield module.weight
+        elif isinstance(module, nn.MultiheadAttention):
+            names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+            yield from (weight for name in names if (weight := getattr(module, name)) is not None)
 
 
 def rounded(values: Tensor, bits: int) -> Tensor:

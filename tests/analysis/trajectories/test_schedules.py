@@ -145,6 +145,17 @@ class TestTuned:
         assert table.loc["rho 7", "typical_ratio"] == 1 and (table["calls"] == 8).all()
         assert found.loss < found.loss_before
 
+    def test_a_walk_that_ends_on_the_reference_has_an_interval(self):
+        """An error of 0 gave a typical ratio of 0 without ends."""
+        start = states(24, 5)
+        walks = {("Euler", "rho 7"): (Euler(), rho7(8)), ("Heun", "rho 7"): (Heun(), rho7(8))}
+        ends, _ = run_to_end(LAW, start, rho7(8), solver=Heun())
+        row = end_errors(LAW, start, walks, reference=ends).set_index("solver").loc["Heun"]
+        assert row["mean"] == 0 and 0 < row["typical_ratio_low"] <= row["typical_ratio"] < 1e-10
+        assert row["typical_ratio"] <= row["typical_ratio_high"]
+        same = end_errors(LAW, start, walks, against=("Heun", "rho 7"), reference=ends)
+        assert same.set_index("solver").loc["Heun", "typical_ratio"] == 1
+
     def test_no_level_is_asked_that_the_denoiser_does_not_know(self):
         """Of a pipeline, whose levels end where its scheduler's do, the section was lost."""
 

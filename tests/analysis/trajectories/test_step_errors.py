@@ -127,6 +127,14 @@ class TestMixture:
         assert found.calls == 5 and found.reference_calls == 4 * (3 * paths + 5 * 1)
         assert asked == 4 * (found.calls + 1 + found.reference_calls)  # and one at the last level of the run
 
+    def test_a_sample_without_an_error_is_not_counted_with_those_that_add_up(self):
+        """At the mean of one Gaussian nothing moves: there is no error to share, and a gap of 0 / 0 was 'near'."""
+        start = torch.cat([torch.zeros(1, 1), torch.linspace(1, 3, 8)[:, None]]).double()
+        found = solver_errors(scalar(), start, grid(8), Euler())
+        assert np.isnan(found.gap[0]) and found.apart.tolist() == [True] + [False] * 8
+        groups = found.ends().set_index("samples")
+        assert groups["n"].to_dict() == {"all": 9, "near": 8, "apart": 1}
+
     def test_a_last_step_to_0_has_no_error_of_its_own(self):
         found = solver_errors(LAW, START[:8], [*grid(5), 0.0], DPMSolverPP2M())
         assert (found.local[-1] == 0).all() and found.steps()["sigma_next"].min() == 0

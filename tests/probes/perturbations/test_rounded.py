@@ -59,3 +59,31 @@ def test_the_network_itself_is_left_alone_and_many_bits_change_little():
 def test_what_cannot_be_rounded_is_refused(denoiser, how):
     with pytest.raises(InputError):
         Rounded(denoiser, **how)
+
+
+class Two(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, sigma, condition=None):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm, nn.utils.weight_norm]
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weights_that_are_made_anew_are_refused(norm):
+    """What was rounded was made again in the next call: nothing changed."""
+    with pytest.raises(InputError, match="weights of 'layer' that are made anew"):
+        Rounded(Two(norm(nn.Linear(8, 8))), bits=2)
+
+
+def test_transposed_convolutions_and_joint_projections_are_rounded_by_output_channel():
+    layer = nn.ConvTranspose1d(2, 3, 1, bias=False)
+    coarse = Rounded(Two(layer), bits=2).denoiser.layer.weight
+    torch.testing.assert_close(coarse.transpose(0, 1), rounded(layer.weight.transpose(0, 1), 2))
+    attention = nn.MultiheadAttention(4, 2)
+    coarse = Rounded(Two(attention), bits=2).denoiser.layer
+    torch.testing.assert_close(coarse.in_proj_weight, rounded(attention.in_proj_weight, 2))

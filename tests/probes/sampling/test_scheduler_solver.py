@@ -35,11 +35,11 @@ DRIVEN = {
     "EDMDPMSolverMultistepScheduler", "EDMEulerScheduler", "EulerDiscreteScheduler", "FlowMapEulerDiscreteScheduler",
     "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler",
     "HeunDiscreteScheduler", "IPNDMScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler",
-    "SASolverScheduler", "UniPCMultistepScheduler",
+    "UniPCMultistepScheduler",
 }  # fmt: skip
 NOISY = {
     "CMStochasticIterativeScheduler", "DDPMParallelScheduler", "DDPMScheduler", "EulerAncestralDiscreteScheduler",
-    "FlowMatchLCMScheduler", "LTXEulerAncestralRFScheduler", "UnCLIPScheduler",
+    "FlowMatchLCMScheduler", "LTXEulerAncestralRFScheduler", "SASolverScheduler", "UnCLIPScheduler",
 }  # fmt: skip
 FLOAT32 = 2e-6  # of classes that keep their state so within a step
 
@@ -52,6 +52,21 @@ def test_every_class_is_driven_or_refused_with_its_reason(name):
     with pytest.raises(InputError, match=name) as refused:
         scheduler_solver(classes()[name])
     assert ("adds noise" in str(refused.value)) == (name in NOISY)
+
+
+def test_noise_that_comes_only_in_long_runs_is_seen():
+    """SA-Solver's own rule adds noise from timestep 200 on; told to add none at any, it is driven."""
+    with pytest.raises(InputError, match="adds noise of its own in a run of 256 steps"):
+        scheduler_solver(diffusers.SASolverScheduler)
+    assert scheduler_solver(diffusers.SASolverScheduler, tau_func=lambda time: 0.0).uses_history
+
+
+def test_a_last_step_to_0_that_fails_only_in_longer_runs_is_the_prediction():
+    """From 15 steps on the class makes it at second order, which has no value at 0."""
+    grid = edm_sigmas(20, sigma_max=5.0, sigma_min=0.1)
+    solver = scheduler_solver(diffusers.DPMSolverMultistepInverseScheduler)
+    before = along(solver, grid[:-1])
+    torch.testing.assert_close(along(solver, grid), LAW(before, 0.1))
 
 
 def euler_like(x, denoised, high, low):
