@@ -48,7 +48,7 @@ END_ERRORS = Schema(
         Column("ratio", float, "1", "mean over that of the walk compared with"),
         *ends("1", "by bootstrap over samples, paired", of="ratio"),
         Column("typical_ratio", float, "1", "geometric mean over samples of the error over that of the walk compared "
-               "with: below 1 where the typical sample ends nearer; smaller errors than the ends' rounding count as that"),
+               "with: below 1 where the typical sample ends nearer; smaller errors than the rounding count as that"),
         *ends("1", "of the mean logarithm, corrected for skewness", of="typical_ratio"),
     ),
 )  # fmt: skip

@@ -59,8 +59,9 @@ def path_shape(path: Path, law: Gaussian | None = None) -> pd.DataFrame:
     path : Path
         From `run_path` or `recorded_path`, of at least three known levels and three samples.
     law : Gaussian, optional
-        What is beside it, for instance `fit_gaussian` of the data; by default the Gaussian with the mean and the
-        covariance of the last predictions of the path itself. That has no more directions than samples less one.
+        What is beside it, for instance `fit_gaussian` of the data; without one its numbers are missing. Not that of
+        the ends of the same paths: it is nearer to their starts than a law is, and its paths look straighter or more
+        bent for that alone.
 
     Returns
     -------
@@ -82,16 +83,23 @@ def path_shape(path: Path, law: Gaussian | None = None) -> pd.DataFrame:
     path, _ = known_levels(path, least=3)
     if path.states.shape[1] < 3:
         raise InputError("path", found=f"{path.states.shape[1]} samples", expected="at least 3")
-    law = law or law_of_ends(path)
-    if law.shape != tuple(path.states.shape[2:]):
+    if law is not None and law.shape != tuple(path.states.shape[2:]):
         raise InputError("law", found=f"samples of shape {law.shape}", expected=f"{tuple(path.states.shape[2:])}")
-    theirs = _joined(PathProducts.blocks_of_gaussian(law, path))
-    rows = [_row(*key, values, theirs[key]) for key, values in _joined(PathProducts.blocks(path)).items()]
-    bundle = _thinned(path)
-    drawn = _of_bundle(gaussian_path(law, bundle))
+    own, bundle = _joined(PathProducts.blocks(path)), _thinned(path)
+    unknown = np.full(path.states.shape[1], np.nan)
+    theirs = dict.fromkeys(own, unknown) if law is None else _joined(PathProducts.blocks_of_gaussian(law, path))
+    rows = [_row(*key, values, theirs[key]) for key, values in own.items()]
+    drawn = {} if law is None else _of_bundle(gaussian_path(law, bundle))
     count = bundle.states.shape[1]
     for key, value in _of_bundle(bundle).items():
-        one = {"quantity": key[0], "curve": key[1], "n": count, "mean": value, "median": value, "gaussian": drawn[key]}
+        one = {
+            "quantity": key[0],
+            "curve": key[1],
+            "n": count,
+            "mean": value,
+            "median": value,
+            "gaussian": drawn.get(key, np.nan),
+        }
         rows.append(one | dict.fromkeys(("low", "high", "gaussian_low", "gaussian_high"), np.nan))
     return PATH_SHAPE.check(pd.DataFrame(rows))
 
@@ -117,17 +125,6 @@ def gaussian_path(law: Gaussian, path: Path) -> Path:
     states = torch.stack([exact.flow(start, top, sigma) for sigma in path.sigmas])
     denoised = torch.stack([exact.denoised_on_path(start, top, sigma) for sigma in path.sigmas])
     return Path(path.sigmas, states, denoised, exact.flow(start, top, 0.0), 0)
-
-
-def law_of_ends(path: Path) -> Gaussian:
-    """The Gaussian with the mean and covariance of a path's last predictions."""
-    last = path.denoised[-1].to(working_dtype(path.denoised))
-    rows = (last - last.mean(0)).flatten(1)
-    values, turn = torch.linalg.eigh(rows @ rows.mT)  # samples are fewer than elements
-    kept = values.flip(0) > LEAST * values[-1]
-    values, turn = values.flip(0)[kept], turn.flip(1)[:, kept]
-    basis = (rows.mT @ turn) / values.sqrt()
-    return Gaussian(last.mean(0), basis, values / (len(rows) - 1), name="Gaussian of the ends")
 
 
 def _joined(blocks: Iterable[PathProducts]) -> dict[tuple[str, str], Floats]:
@@ -198,9 +195,7 @@ def _spectrum(points: Tensor) -> Floats:
 
 
 def _row(quantity: str, curve: str, values: Floats, gaussian: Floats) -> dict[str, Any]:
-    values, gaussian = (each[np.isfinite(each)] for each in (values, gaussian))
-    if not len(values):
-        values = np.full(1, np.nan)
+    values, gaussian = _known(values), _known(gaussian)
     low, high = skewed_mean_interval(values)
     beside_low, beside_high = skewed_mean_interval(gaussian)
     return {
@@ -208,3 +203,9 @@ def _row(quantity: str, curve: str, values: Floats, gaussian: Floats) -> dict[st
         "median": np.median(values), "low": float(low), "high": float(high), "gaussian": gaussian.mean(),
         "gaussian_low": float(beside_low), "gaussian_high": float(beside_high),
     }  # fmt: skip
+
+
+def _known(values: Floats) -> Floats:
+    """Finite numbers; one that is missing where none is."""
+    finite = values[np.isfinite(values)]
+    return finite if len(finite) else np.full(1, np.nan)

@@ -56,13 +56,13 @@ def path_numbers(table: pd.DataFrame) -> Figure:
     """
     require_some("table", table)
     shown = [quantity for quantity in NUMBERS if quantity in set(table["quantity"])]
+    sides = [("mean", 0.12, theme.series(0), "paths"), ("gaussian", -0.12, theme.series(1), "Gaussian")]
+    sides = sides if table["gaussian"].notna().any() else sides[:1]
     figure, axes = theme.panels(len(shown), height=1.4, least=2.0, more=0.6, sharex=False, sharey=False)
     for ax, quantity in zip(axes, shown, strict=True):
         rows = table[table["quantity"] == quantity]
         places = np.arange(len(rows))
-        for y, side, look, label in (
-            ("mean", 0.12, theme.series(0), "paths"), ("gaussian", -0.12, theme.series(1), "Gaussian"),
-        ):  # fmt: skip
+        for y, side, look, label in sides:
             known = rows if y == "gaussian" else rows.drop(columns=["gaussian_low", "gaussian_high"])
             ax.errorbar(
                 rows[y], places + side, xerr=theme.errors(known, y), marker=look.marker, linestyle="none",

@@ -9,6 +9,7 @@ from scorescope.reports.page.numbers import told
 from scorescope.reports.trajectories.readings import best_walk, largest, most_of_the_error, only
 
 MOST = 1.05  # share of the end error that steps make: more is cancelled by others
+LEAST = 256  # samples from which the intervals of shares hold, see `SolverErrors.steps`
 HELD = 0.8  # share of the squared error that the samples must hold of which shares are told
 
 
@@ -21,7 +22,7 @@ def where_errors_are_made(steps: pd.DataFrame, groups: pd.DataFrame) -> list[Fin
     near = only(groups, solver=name, samples="near")
     shares = rows[rows["quantity"] == "share"]["value"]
     cancel = chosen["value"].sum() > MOST or shares.min() < 1 - MOST
-    if chosen.empty or len(chosen) > total / 2 or cancel or near["squared_share"] < HELD:
+    if chosen.empty or len(chosen) > total / 2 or cancel or near["squared_share"] < HELD or near["n"] < LEAST:
         return []
     weakest = largest(chosen, -chosen["value"])
     text = (

@@ -40,7 +40,8 @@ def errors_section(study: Study) -> Section:
             ReportFigure(
                 "step_errors", figures.step_errors(steps, line="solver"), readings.read_errors(steps, groups),
                 f"{study.how}, {STEPS} steps at ρ = 7. Medians with 95 % intervals; samples whose parts do not add up "
-                "to first order, as those that change mode, are counted apart.", wide=True,
+                "to first order, as those that change mode, are counted apart. Intervals of shares hold from some 256 "
+                "samples on: of fewer they are too narrow.", wide=True,
             )
         ],
         tables=[

@@ -169,8 +169,9 @@ class Study:
     def network(self) -> nn.Module | None:
         """The model as a network with weights; None where it has none."""
         denoiser = self.model.denoiser
-        weighed = isinstance(denoiser, nn.Module) and any(True for _ in denoiser.parameters())
-        return denoiser if weighed and isinstance(denoiser, nn.Module) else None
+        if isinstance(denoiser, nn.Module) and next(denoiser.parameters(), None) is not None:
+            return denoiser
+        return None
 
     @property
     def how(self) -> str:

@@ -21,7 +21,7 @@ from scorescope.analysis.trajectories import (
 from scorescope.analysis.trajectories.path_products import PathProducts
 from scorescope.data import InputError
 from scorescope.probes import CFG
-from scorescope.probes.approximations import Gaussian, Mixture
+from scorescope.probes.approximations import Gaussian, Mixture, fit_gaussian
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.recording import Recording, Trace
 from scorescope.probes.sampling import DPMSolverPP2M, Euler, Heun, Path, run_path, sample
@@ -163,6 +163,7 @@ class TestShape:
         assert abs(table.loc[("straightness", "flow_state"), "mean"]) < 1e-12
         assert table.loc[("arc", "flow_state"), "mean"] == pytest.approx(1, abs=1e-9)
         assert table.loc[("directions", "state"), "mean"] == 1
+        assert table[["gaussian", "gaussian_low", "gaussian_high"]].isna().all(axis=None)  # no law was given
 
     def test_ranks_of_known_points(self):
         """Squares 8 and 2 along two directions: a stable rank of 1.25, and both are needed for 99 %."""
@@ -178,7 +179,8 @@ class TestShape:
 
     def test_a_mixture_bends_more_than_its_gaussian(self):
         start = 80.0 * torch.randn(64, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        row = path_shape(run_path(mixture(), start, edm_sigmas(60)[:-1])).set_index(["quantity", "curve"])
+        beside = fit_gaussian(mixture().sample(4000, generator=torch.Generator().manual_seed(1)))
+        row = path_shape(run_path(mixture(), start, edm_sigmas(60)[:-1]), beside).set_index(["quantity", "curve"])
         arc = row.loc[("arc", "denoised")]
         assert arc["low"] > arc["gaussian_high"]
         assert row.loc[("directions", "denoised"), "mean"] <= 4  # few directions hold any path

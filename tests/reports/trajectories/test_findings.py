@@ -16,8 +16,8 @@ def steps(shares, *, half=0.02):
     return pd.DataFrame(rows)
 
 
-def groups(held=0.95):
-    rows = [("near", 20, held), ("apart", 4, 1 - held), ("all", 24, 1.0)]
+def groups(held=0.95, near=300):
+    rows = [("near", near, held), ("apart", 4, 1 - held), ("all", near + 4, 1.0)]
     return pd.DataFrame(rows, columns=["samples", "n", "squared_share"]).assign(solver="2M")
 
 
@@ -36,6 +36,7 @@ def test_parts_that_cancel_or_leave_most_out_say_nothing():
     """Two steps that made 127 % were told, and two whose samples held 26 % of the squared error."""
     assert findings.where_errors_are_made(steps([0.0, -0.3, 0.8, 0.5, 0.0, 0.0]), groups()) == []
     assert findings.where_errors_are_made(steps([0.0, 0.05, 0.5, 0.4, 0.05, 0.0]), groups(held=0.26)) == []
+    assert findings.where_errors_are_made(steps([0.0, 0.05, 0.5, 0.4, 0.05, 0.0]), groups(near=60)) == []
 
 
 def walks(typical, low, high, **mean):
