@@ -324,6 +324,35 @@ def report_directions(
     finish(directions.build(out, studied, quick=quick, count=count, seed=seed, command=this_command()))
 
 
+@report_app.command("inside")
+@repeatable("report inside")
+def report_inside(
+    out: Out = Path("report/inside"),
+    subject: Annotated[
+        str,
+        typer.Option(help="shapes, digits, a safetensors file of another shapes model, or package.module:factory."),
+    ] = "shapes",
+    quick: Quick = False,
+    device: Device = "cpu",
+    sites: Annotated[
+        str, typer.Option(help="Modules of the network, as network.middle2,network.up.0; else two of the subject's.")
+    ] = "",
+    count: Annotated[
+        int | None, typer.Option(min=60, help="Labelled images, in place of 1800 (600 with --quick).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of noise, of weights, of splits.")] = 0,
+) -> None:
+    """What sparse features of a network keep, read and move."""
+    from scorescope.probes.models.model import check_device
+    from scorescope.reports import directions, inside
+    from scorescope.reports.cli.endings import finish, this_command
+
+    check_device(device)
+    named = [name.strip() for name in sites.split(",")] if sites else []
+    studied = directions.load_subject(subject, images=max(2000, count or 0), device=device)
+    finish(inside.build(out, studied, sites=named, quick=quick, count=count, seed=seed, command=this_command()))
+
+
 @app.command()
 @repeatable("compare", needs={"size": "images", "at_most": "snapshots"})
 def compare(

@@ -4,6 +4,7 @@
 
     figures.sparse_sheet(study.sheet)
     figures.density_histogram(study.density)
+    figures.read_and_move(study.judged)
     figures.feature_page(pictures, top.maps, density, reads, moves)
 
 Each takes `style=`: see `theme`.
@@ -23,7 +24,7 @@ from scorescope.data.doors import require_some
 from scorescope.data.errors import InputError
 from scorescope.reports.page import theme
 
-__all__ = ["density_histogram", "feature_page", "sparse_sheet"]
+__all__ = ["density_histogram", "feature_page", "read_and_move", "sparse_sheet"]
 
 SHOWN = {
     "fvu": "unexplained variance (FVU)", "explained_variance": "explained variance, mean over channels",
@@ -89,6 +90,42 @@ def density_histogram(table: pd.DataFrame) -> Figure:
     figure.supxlabel("share of positions at which a feature fires")
     figure.supylabel("share of features")
     theme.legend_above(figure, axes[0], title=theme.SIGMA)
+    return figure
+
+
+@theme.styled
+def read_and_move(table: pd.DataFrame) -> Figure:
+    """What chosen features read, and how far each moves it: a row of panels a site, a line a feature.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `SparseStudy.judged`. Effects of those that are judged steerable within the budget are filled.
+    """
+    require_some("table", table)
+    parts = list(table.groupby("site", sort=False))
+    lines = [len(rows) for _, rows in parts]
+    height = 0.19 * sum(lines) + 0.4 * len(parts) + 0.5
+    figure, axes = theme.new_figure(height, nrows=len(parts), ncols=2, squeeze=False, height_ratios=lines, sharex="col")
+    for (read, move), (site, rows) in zip(axes, parts, strict=True):
+        places = np.arange(len(rows))
+        names = [f"{row['attribute']} ({row['feature']})" for _, row in rows.iterrows()]
+        steers = ((rows["verdict"] == "steerable") & rows["within_budget"]).to_numpy()
+        color = theme.PALETTE[0]
+        read.errorbar(rows["value"], places, xerr=theme.errors(rows, "value"), fmt="o", color=color, mfc="white")
+        for chosen, fill in ((steers, color), (~steers, "white")):
+            part = rows[chosen]
+            bars = theme.errors(part, "effect")
+            move.errorbar(part["effect"], places[chosen], xerr=bars, fmt="o", color=color, mfc=fill)
+        move.barh(places, 2 * rows["chance"], left=-rows["chance"], height=0.7, color=theme.REFERENCE, alpha=0.3)
+        read.axvline(0.5, color=theme.REFERENCE, linestyle=":")
+        move.axvline(0.0, color=theme.REFERENCE, linestyle=":")
+        read.set_yticks(places, [theme.literal(name) for name in names])
+        read.set(ylim=(len(rows) - 0.5, -0.5))
+        read.set_title(theme.literal(str(site)), loc="left")
+        move.set(yticks=[], ylim=(len(rows) - 0.5, -0.5))
+    axes[-1, 0].set_xlabel("AUC of reading\n(held-out images)")
+    axes[-1, 1].set_xlabel("change of score\nwhen added (SD)")
     return figure
 
 
