@@ -27,8 +27,8 @@ from scorescope.reports.page import theme
 __all__ = ["density_histogram", "feature_page", "read_and_move", "sparse_sheet"]
 
 SHOWN = {
-    "fvu": "unexplained variance (FVU)", "explained_variance": "explained variance, mean over channels",
-    "dead": "share of features that never fire", "share_of_zero": "loss: reconstruction / without the site",
+    "fvu": "unexplained variance (FVU)", "dead": "share of features that never fire",
+    "share_of_zero": "loss: reconstruction / without the site",
 }  # fmt: skip
 NEVER = "never"
 

@@ -69,3 +69,19 @@ def read_judged(judged: pd.DataFrame) -> str:
         f"{row['attribute']} by feature {row['feature']} of {row['site']}" for _, row in judged[moves].iterrows()
     )
     return f"{text}; {int(moves.sum())} {'is' if moves.sum() == 1 else 'are'} judged to steer it: {names}."
+
+
+def read_agreement(table: pd.DataFrame) -> str:
+    """By word, the level at which attention and influence agree most, and least."""
+    parts = []
+    for word, every in table[table["compared"] == "influence"].groupby("word", sort=False):
+        rows = every[every["mean"].notna()]
+        if rows.empty:
+            parts.append(f"'{word}': no rank correlation is known")
+            continue
+        most, least = (rows.iloc[int(place)] for place in (rows["mean"].argmax(), rows["mean"].argmin()))
+        parts.append(
+            f"'{word}': attention ranks the cells as influence does with a correlation of {told(least, form='.2f')} at "
+            f"σ = {least['sigma']:.2g} to {told(most, form='.2f')} at σ = {most['sigma']:.2g}"
+        )
+    return "; ".join(parts) + "."

@@ -4,25 +4,34 @@ outcome = build(Path("report/inside"), load_subject("shapes"), command="...")
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.prompt_pairs import PromptPair
 from scorescope.probes.sites.modules import find_site
-from scorescope.reports.directions import Subject
+from scorescope.reports.directions import Subject, pipeline_subject
+from scorescope.reports.directions.judges import Judge
+from scorescope.reports.directions.prompt_report import QUICK
+from scorescope.reports.directions.prompt_subject import IMAGES
+from scorescope.reports.inside.sections_attention import attention_section
 from scorescope.reports.inside.sections_sparse import features_section, kept_section
 from scorescope.reports.inside.workbench import Workbench
 from scorescope.reports.page.methods import Keys, noting
 from scorescope.reports.page.pages import Outcome, write_report
 from scorescope.reports.page.requests import by_call
+from scorescope.reports.page.texts import say
 
 SECTIONS = (
     ("kept", "What sparse features keep", kept_section),
     ("features", "What features read and move", features_section),
+    ("attention", "Attention to words", attention_section),
 )
 METHODS: dict[str, Keys] = {
     "sparse_sheet": ["gao2024scaling"],
+    "attention": ["tang2023what"],
 }
 FOLDER = "activations"
 LEAST = 60  # labelled images: two thirds are trained on
@@ -38,6 +47,8 @@ def build(
     quick: bool = False,
     count: int | None = None,
     seed: int = 0,
+    pipe: Any = None,
+    arguments: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Outcome:
     """Measure and write the inside report.
@@ -60,6 +71,10 @@ def build(
         fewer.
     seed : int
         Of noise, weights and splits.
+    pipe : object, optional
+        The pipeline that the subject was made of, for the section on attention; see `build_from_pipeline`.
+    arguments : mapping, optional
+        Arguments of all its calls.
     progress : bool
         Show progress bars.
 
@@ -81,7 +96,9 @@ def build(
         find_site(subject.denoiser, site)
     if len(set(sites)) < len(sites):
         raise InputError("sites", found=str(list(sites)), expected="each once")
-    bench = Workbench(subject, quick, progress, Path(out) / FOLDER, count, seed, tuple(sites))
+    bench = Workbench(
+        subject, quick, progress, Path(out) / FOLDER, count, seed, tuple(sites), pipe, dict(arguments or {})
+    )
     methods: list[str] = []
     manifest = {
         "methods": methods, "model": subject.name, "model_source": subject.source,
@@ -100,3 +117,53 @@ def build(
         for stored in ("training", "held_out"):  # large, and made again in one pass
             shutil.rmtree(bench.folder / stored, ignore_errors=True)
     return outcome
+
+
+@checked
+def build_from_pipeline(
+    out: Path | str,
+    pipe: Any,
+    pairs: Sequence[PromptPair],
+    score: str | Judge,
+    *,
+    command: str,
+    sites: Sequence[str] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    images: int | None = None,
+    seed: int = 0,
+    batch: int = 8,
+    quick: bool = False,
+    name: str = "",
+    progress: bool = True,
+) -> Outcome:
+    """Make labelled images with a pipeline, and write the inside report on its network.
+
+    Parameters
+    ----------
+    out : Path or str
+        Folder of the report. Latents are kept in `latents/` there: a report that was cut off does not make them again.
+    pipe, pairs, score, arguments, batch, name
+        See `pipeline_subject` of `reports.directions`.
+    command, seed, quick, progress
+        See `build`.
+    sites : sequence of str, optional
+        Modules of the network, as "mid_block"; by default two of its blocks, from two thirds of the way on.
+    images : int, optional
+        Labelled images of each attribute, by default 200, or 80 with `quick`.
+
+    Raises
+    ------
+    InputError
+        See `pipeline_subject` and `build`.
+    """
+    given = dict(arguments or {})
+    subject = pipeline_subject(
+        pipe, pairs, score, folder=out, sites=sites, arguments=given, seed=seed, batch=batch, name=name,
+        images=images or (QUICK if quick else IMAGES), progress=progress,
+    )  # fmt: skip
+    for doubt in subject.doubts:
+        say(f"inside: {doubt}", err=True)
+    return build(
+        out, subject, command=command, sites=subject.sites if sites else (), quick=quick, count=len(subject.images),
+        seed=seed, pipe=pipe, arguments=given, progress=progress,
+    )  # fmt: skip

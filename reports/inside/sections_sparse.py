@@ -33,7 +33,10 @@ def kept_section(bench: Workbench) -> Section:
             ),
         ],
         tables=[
-            ReportTable("sparse_sheet", study.sheet, "One row a (site, noise level, quantity)."),
+            ReportTable(
+                "sparse_sheet", study.sheet, "One row a (site, noise level, quantity).",
+                first=("site", "sigma", "quantity", "value", "low", "high", "n"),
+            ),
             ReportTable("density", study.density, "One row a (site, noise level, feature).", shown=False),
         ],
         findings=findings.kept(study.sheet),
@@ -72,5 +75,5 @@ def features_section(bench: Workbench) -> Section:
             ReportTable("reads", study.reads, "What chosen features read, at all noise levels.", shown=False),
             ReportTable("moves", study.moves, "Dose and response of chosen features and of controls.", shown=False),
         ],
-        findings=findings.moved(judged),
+        findings=[*findings.moved(judged), *findings.read(judged)],
     )  # fmt: skip

@@ -82,14 +82,14 @@ class SparseStudy:
     @property
     def judged(self) -> pd.DataFrame:
         """A row a verdict: `STEER_VERDICTS`, with `feature`, and of what it reads of the attribute on the held-out
-        images, at the level at which it was chosen: `value`, `value_low` and `value_high`, above 0.5 where it reads as
-        it did on the images of training, and `p_reads`, corrected.
+        images, at the level at which it was chosen: `images`, `value`, `value_low` and `value_high`, above 0.5
+        where it reads as it did on the images of training, and `p_reads`, corrected.
         """
         level = self.stored.sigmas[nearest(self.stored.sigmas)]
         found = self.verdicts.merge(self.chosen, on=["site", "attribute"], validate="one_to_one")
         keys = ["site", "feature", "attribute"]
-        read = self.reads.loc[self.reads["sigma"] == level, [*keys, "value", "low", "high", "p_adjusted"]]
-        read = read.rename(columns={"low": "value_low", "high": "value_high", "p_adjusted": "p_reads"})
+        names = {"low": "value_low", "high": "value_high", "p_adjusted": "p_reads", "n": "images"}
+        read = self.reads.loc[self.reads["sigma"] == level, [*keys, "value", *names]].rename(columns=names)
         found = found.merge(read, on=keys, how="left", validate="many_to_one")
         turned = found["sign"] < 0
         ends = ["value", "value_low", "value_high"]

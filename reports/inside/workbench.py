@@ -1,7 +1,7 @@
 """What the sections of an inside report share: a subject, how much is measured of it, and its sparse features."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class Workbench:
         Sites that were asked for.
     pipe : object
         The pipeline, where the subject was made of one.
+    arguments : mapping
+        Of all its calls.
     """
 
     given: Subject
@@ -47,6 +49,7 @@ class Workbench:
     seed: int = 0
     named: Sequence[str] = ()
     pipe: Any = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def size(self, full: int, quick: int) -> int:
         """A number of things, by the size of the report."""
