@@ -318,7 +318,7 @@ def report_directions(
         )
         outcome = report_pairs(
             out, given, pairs=pairs, score=score, sites=sites, quick=quick, count=count, seed=seed, batch=batch,
-            command=this_command(),
+            command=this_command(), build=directions.build_from_pipeline,
         )  # fmt: skip
         return finish(outcome)
     studied = directions.load_subject(subject, images=max(2000, count or 0), device=device)

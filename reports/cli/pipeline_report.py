@@ -112,9 +112,9 @@ def report_pairs(
     seed: int,
     batch: int,
     command: str,
-    build: Callable[..., Outcome] = directions.build_from_pipeline,
+    build: Callable[..., Outcome],
 ) -> Outcome:
-    """Load the pipeline and write the directions report on pairs of prompts, or another that takes the same.
+    """Load the pipeline and write a report on pairs of prompts.
 
     Raises
     ------

@@ -52,7 +52,9 @@ def read(judged: pd.DataFrame) -> list[Finding]:
     clear = strength_of(row, "value", of="value", nothing=0.5, of_several=len(known))
     doubt = f"That one of the {len(judged)} chosen features reads its attribute on other images."
     return [
-        Finding(f"{text}.", clear if row["value"] > 0.5 else 0.0, "read_and_move", float(row["n"]), "images", doubt)
+        Finding(
+            f"{text}.", clear if row["value"] > 0.5 else 0.0, "read_and_move", float(row["images"]), "images", doubt
+        )
     ]
 
 

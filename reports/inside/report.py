@@ -4,7 +4,7 @@ outcome = build(Path("report/inside"), load_subject("shapes"), command="...")
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from scorescope.probes.sites.modules import find_site
 from scorescope.reports.directions import Subject, pipeline_subject
 from scorescope.reports.directions.judges import Judge
 from scorescope.reports.directions.prompt_report import QUICK
-from scorescope.reports.directions.prompt_subject import IMAGES
+from scorescope.reports.directions.prompt_subject import IMAGES, PromptSubject
+from scorescope.reports.directions.sections_prompts import prompt_section
+from scorescope.reports.directions.workbench import Workbench as DirectionsBench
 from scorescope.reports.inside.sections_attention import attention_section
 from scorescope.reports.inside.sections_sparse import features_section, kept_section
 from scorescope.reports.inside.workbench import Workbench
 from scorescope.reports.page.methods import Keys, noting
-from scorescope.reports.page.pages import Outcome, write_report
+from scorescope.reports.page.pages import Outcome, Section, write_report
 from scorescope.reports.page.requests import by_call
 from scorescope.reports.page.texts import say
 
@@ -109,7 +111,7 @@ def build(
         "report inside", subject=subject.loaded_as, sites=",".join(sites), quick=quick, count=count, seed=seed
     )
     outcome = write_report(
-        out, noting(methods, SECTIONS, METHODS), bench, name="inside", title=f"Inside: {subject.name}",
+        out, noting(methods, sections_of(subject), METHODS), bench, name="inside", title=f"Inside: {subject.name}",
         question="What does the network hold where, and which of it moves anything?", command=command,
         manifest=manifest, request=asked,
     )  # fmt: skip
@@ -117,6 +119,16 @@ def build(
         for stored in ("training", "held_out"):  # large, and made again in one pass
             shutil.rmtree(bench.folder / stored, ignore_errors=True)
     return outcome
+
+
+def sections_of(subject: Subject) -> list[tuple[str, str, Callable[[Workbench], Section]]]:
+    """The sections in their order; those of a pipeline begin with its prompts and the judge."""
+    first = [("prompts", "The prompts and the judge", _prompts)] if isinstance(subject, PromptSubject) else []
+    return [*first, *SECTIONS]
+
+
+def _prompts(bench: Workbench) -> Section:
+    return prompt_section(DirectionsBench(bench.subject, bench.quick, bench.progress))
 
 
 @checked

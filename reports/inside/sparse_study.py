@@ -106,7 +106,7 @@ class SparseStudy:
     ) -> Figure:
         """The page of one row of `chosen`, at the noise level at which it was chosen; `style` as figures take it.
 
-        `show` makes pictures in [-1, 1] of images that are none themselves.
+        `show` makes pictures in [-1, 1] of images that are none themselves; of data that are no images there are none.
         """
         given = self.chosen.iloc[row]
         site, number = str(given["site"]), int(given["feature"])
@@ -120,7 +120,10 @@ class SparseStudy:
         at_level = reads[reads["sigma"] == self.stored.sigmas[level]]
         own_moves = moves[moves["attribute"] == given["attribute"]]
         own_moves = own_moves.assign(strength=given["sign"] * own_moves["strength"])  # the feature itself, not turned
-        return figures.feature_page(show(self.images[top.images]), top.maps, density, at_level, own_moves, **style)
+        is_image, has_grid = self.images.ndim == 4, top.maps.ndim == 3
+        pictures = show(self.images[top.images]) if is_image else None
+        maps = top.maps if is_image and has_grid else None
+        return figures.feature_page(pictures, maps, density, at_level, own_moves, **style)
 
 
 def nearest(sigmas: Sequence[float]) -> int:
