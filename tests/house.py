@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "inside": ("page", "entries", "directions", "attention"),
         "changes": ("page",),
         "studies": ("page", "gaussian"),
-        "atlas": ("page", "entries", *INSTRUMENTS, "trajectories", "studies"),
+        "atlas": ("page", "entries", *INSTRUMENTS, "trajectories", "inside", "studies"),
         "cli": ("page", "entries", *INSTRUMENTS, "trajectories", "inside", "changes", "studies", "atlas"),
     },
 }

@@ -9,6 +9,7 @@ from scorescope.reports.entries import Entry
 from scorescope.reports.fid import atlas as fid
 from scorescope.reports.gaussian import atlas as gaussian
 from scorescope.reports.guidance import atlas as guidance
+from scorescope.reports.inside import atlas as inside
 from scorescope.reports.trajectories import atlas as trajectories
 
 WINGS: dict[str, tuple[Entry, ...]] = {
@@ -17,6 +18,7 @@ WINGS: dict[str, tuple[Entry, ...]] = {
     "fid": fid.ENTRIES,
     "gaussian": gaussian.ENTRIES,
     "directions": directions.ENTRIES,
+    "inside": inside.ENTRIES,
 }
 """Entries by instrument, in the order of the gallery."""
 

@@ -35,7 +35,8 @@ def moved(judged: pd.DataFrame) -> list[Finding]:
         f"{int(steers(judged).sum())} of the {len(judged)} features that were chosen for reading do"
     )
     doubt = f"That a feature steers what it reads: of {len(judged)} chosen for reading none is shown to."
-    return [Finding(f"{text}.", strength_of_p(row["p_adjusted"]), "read_and_move", float(row["n"]), "seeds", doubt)]
+    clear = strength_of_p(row["p_adjusted"])  # more seeds do not make up for few random directions: none are advised
+    return [Finding(f"{text}.", clear, "read_and_move", unit="seeds", doubt=doubt)]
 
 
 def read(judged: pd.DataFrame) -> list[Finding]:
