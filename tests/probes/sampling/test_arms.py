@@ -125,7 +125,10 @@ def test_start_states_and_order(network):
     ).samples
     torch.testing.assert_close(found["none"], bare, rtol=1e-4, atol=1e-4)
     parts = list(run_arms(network, ARMS, seeds=SEEDS, condition=LABELS, sampling=how, progress=False))
-    assert [part.seeds for part in parts[:: -(-len(ARMS) // 2)]] == [[0], [1], [2]] and parts[0].names == ["none", "add"]
+    assert [part.seeds for part in parts[:: -(-len(ARMS) // 2)]] == [[0], [1], [2]] and parts[0].names == [
+        "none",
+        "add",
+    ]
 
 
 def test_bad_arms(network):
