@@ -8,10 +8,12 @@
     steer_curve(denoiser, direction, scores, target="size", seeds=held_out_seeds).verdicts
 
     unit_overlap(stored, "network.up.1", {"shape": masks})                  # where single channels fire
+    unit_effects(denoiser, "network.up.1", [3, 17], means=unit_means(stored, "network.up.1", masks), seeds=range(16))
 
 A feature that reads an attribute need not move it: `steer_curve` of `analysis.directions` is the judge.
 """
 
+from scorescope.analysis.inside.ablation import UnitEffects, unit_effects
 from scorescope.analysis.inside.channel_maps import UnitMaps, UnitMeans, colour_regions, unit_maps, unit_means
 from scorescope.analysis.inside.features import TopImages, feature_means, feature_reads, matched_cosines, top_images
 from scorescope.analysis.inside.overlap import unit_overlap
@@ -20,6 +22,7 @@ from scorescope.analysis.inside.sparse_metrics import SHEET_QUANTITIES, feature_
 __all__ = [
     "SHEET_QUANTITIES",
     "TopImages",
+    "UnitEffects",
     "UnitMaps",
     "UnitMeans",
     "colour_regions",
@@ -29,6 +32,7 @@ __all__ = [
     "matched_cosines",
     "sparse_sheet",
     "top_images",
+    "unit_effects",
     "unit_maps",
     "unit_means",
     "unit_overlap",

@@ -8,6 +8,7 @@ masks = colour_regions(pictures)                             # of pictures that 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy
@@ -49,7 +50,7 @@ def maps_of(
     starts, index = stored.starts(), stored.index
     wanted = (index["step"].to_numpy() == level) & chosen[index["image"].to_numpy()]
     images = torch.from_numpy(index["image"].to_numpy().astype(np.int64))
-    for number, (first, last) in enumerate(zip(starts, starts[1:], strict=False)):
+    for number, (first, last) in enumerate(pairwise(starts)):
         rows = torch.from_numpy(np.flatnonzero(wanted[first:last]))
         if not len(rows):
             continue

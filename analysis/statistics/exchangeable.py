@@ -4,10 +4,10 @@
     p = share_as_large(scaled)               # one by one
     p_adjusted = share_as_large(scaled, scaled.max(1))        # of a family: among the largest of each draw
 
-Permutations of labels, and random sets in the place of a chosen one, are such draws. The p-values are exact for any law:
-the own row is counted, so that none is below 1 / (1 + draws). With the largest of the family in each draw, the chance
-that any of its tests is wrongly below a level is at most that level (Westfall & Young 1993, single step), as the tests
-share their draws; standardised values make tests of different spread weigh alike.
+Permutations of labels, and random sets in the place of a chosen one, are such draws. The p-values are exact for any
+law: the own row is counted, so that none is below 1 / (1 + draws). With the largest of the family in each draw, the
+chance that any of its tests is wrongly below a level is at most that level (Westfall & Young 1993, single step), as
+the tests share their draws; standardised values make tests of different spread weigh alike.
 """
 
 import numpy as np

@@ -128,7 +128,7 @@ def test_random_activations_are_found_in_five_of_a_hundred(tmp_path):
 
 
 def test_p_values_of_exchangeable_draws_are_exact():
-    """Skewed, dependent, of unequal spread: a family of 6 is wrong in 5 % of 4000, +- 3 standard errors; one test too."""
+    """Skewed, dependent, of unequal spread: a family of 6 errs in 5 % of 4000, +- 3 standard errors; one test too."""
     rng = np.random.default_rng(0)
     common = rng.exponential(size=(4000, 20, 1))
     values = (rng.exponential(size=(4000, 20, 6)) + common) * 10.0 ** np.arange(6)
