@@ -229,7 +229,7 @@ def unit_maps(
 def colour_regions(
     pictures: Tensor, *, colour: Sequence[float] | None = None, tolerance: float = 0.25, least: int = 4
 ) -> Tensor:
-    """The largest connected region of each picture that has a colour, or that is unlike the picture's border.
+    """The largest connected region of each picture of one colour, or that is unlike the picture's background.
 
     A rule of thumb for simple scenes, samples above all, of which nobody has masks.
 
@@ -238,7 +238,7 @@ def colour_regions(
     pictures : Tensor, shape (n, channel, y, x)
         Any units.
     colour : sequence of float, optional
-        One number a channel; by default the region differs from the median of the picture's border.
+        One number a channel; by default the region differs from the median of the picture, and touches no border.
     tolerance : float
         Root mean square difference over channels that still counts as the same colour, in units of the pictures.
     least : int
@@ -258,17 +258,18 @@ def colour_regions(
         found = f"shape {tuple(pictures.shape)}, colour {colour}"
         raise InputError("pictures, colour", found=found, expected="(n, channel, y, x), and a number a channel")
     values = pictures.detach().cpu().double()
-    if colour is None:
-        edges = [values[:, :, 0], values[:, :, -1], values[:, :, :, 0], values[:, :, :, -1]]
-        near = torch.cat(edges, dim=2).median(dim=2).values
-    else:
-        near = torch.tensor([list(colour)], dtype=torch.float64).expand(len(values), -1)
+    near = values.flatten(2).median(dim=2).values if colour is None else torch.tensor([list(colour)]).double()
     same = (values - near[:, :, None, None]).square().mean(1).sqrt() <= tolerance
     wanted = (~same if colour is None else same).numpy()
-    found = torch.zeros(wanted.shape, dtype=torch.bool)
-    for number, picture in enumerate(wanted):
-        labels, _ = scipy.ndimage.label(picture)
-        sizes = np.bincount(labels.ravel())[1:]
-        if len(sizes) and sizes.max() >= least:
-            found[number] = torch.from_numpy(labels == 1 + sizes.argmax())
-    return found
+    return torch.from_numpy(np.stack([_largest(one, least, inner=colour is None) for one in wanted]))
+
+
+def _largest(wanted: Bools, least: int, *, inner: bool) -> Bools:
+    """The largest connected region of a picture; with `inner`, of those that touch no border."""
+    labels, count = scipy.ndimage.label(wanted)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    if inner:
+        sizes[np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))] = 0
+    best: Bools = (labels == sizes.argmax()) & (sizes.max() >= max(least, 1))
+    return best

@@ -263,7 +263,7 @@ class _Work:
                 chosen = mask[self.orders[:, rows]].float()  # (order, image, position)
                 found = torch.einsum("bup,kbp->kbu", active, chosen).double()
                 permuted[:, place] += found.sum(1).numpy()
-                np.add.at(own, (rows.numpy(), place), found[0].numpy())
+                np.add.at(own[:, place], rows.numpy(), found[0].numpy())
         return _Both(own, permuted), fires
 
 

@@ -93,8 +93,8 @@ class ArmRows:
         patch, where = first.how == "patch", first.where
         if where is not None and where.ndim == 3:
             where = where[self.seed]
-        rows = origin if patch else None
-        return replace(first, strength=strength, low=low, high=high, value=value, rows=rows, where=where)
+        taken = origin if patch else None
+        return replace(first, strength=strength, low=low, high=high, value=value, rows=taken, where=where)
 
     def _by_seed(self, value: float | Tensor) -> float | Tensor:
         return value[self.chunk] if isinstance(value, Tensor) and value.ndim else value

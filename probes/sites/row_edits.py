@@ -103,7 +103,7 @@ class RowEdit:
         rows = where[None] if where.ndim == 2 else where[origin.to(where.device)]
         rows = rows.to(part.device, torch.float32)
         if part.ndim == 4:
-            inside = torch.nn.functional.adaptive_avg_pool2d(rows, part.shape[2:]) >= 0.5
+            inside = torch.nn.functional.adaptive_avg_pool2d(rows, (part.shape[2], part.shape[3])) >= 0.5
         elif part.ndim == 3 and rows[0].numel() == part.shape[1]:
             inside = rows.flatten(1) >= 0.5
         else:
