@@ -36,9 +36,10 @@ def unit_overlap(table: pd.DataFrame, pictures: Tensor, maps: Tensor, *, sigma: 
     if pictures.ndim != 5 or pictures.shape[:2] != maps.shape[:2] or len(units) != len(pictures):
         found = f"{tuple(pictures.shape)}, {tuple(maps.shape)} for {len(units)} units"
         raise InputError("pictures, maps", found=found, expected="(unit, n, channel, y, x) and (unit, n, y, x)")
-    side = (theme.width() - 0.9) / pictures.shape[1]
-    heights = [side * len(units), 2.0]
-    figure, whole = theme.new_figure(sum(heights))
+    columns = min(theme.abreast(len(units), 1.5), len(units))
+    side, lines = (theme.width() - 0.9) / pictures.shape[1], -(-len(units) // columns)
+    heights = [side * len(units), 1.5 * lines + 0.3]
+    figure, whole = theme.new_figure(sum(heights) + 0.3)
     whole.remove()
     above, below = figure.subfigures(2, 1, height_ratios=heights)
     grid = above.subplots(*pictures.shape[:2], squeeze=False)
@@ -49,19 +50,27 @@ def unit_overlap(table: pd.DataFrame, pictures: Tensor, maps: Tensor, *, sigma: 
         for ax, picture in zip(row, shades.permute(0, 2, 3, 1).numpy(), strict=True):
             theme.show_picture(ax, picture)
         theme.label_row(row[0], f"unit {unit}")
-    ax = below.subplots()
-    for place, unit in enumerate(units):
-        rows, look = table[table["unit"] == unit].sort_values("sigma"), theme.series(place)
-        bars = theme.errors(rows, "value")
-        ax.errorbar(
-            rows["sigma"], rows["value"], yerr=bars, marker=look.marker, label=f"unit {unit}", capsize=0, **look.line
-        )
-        ax.plot(rows["sigma"], rows["chance_q95"], color=theme.REFERENCE, linestyle=":")
-    ax.plot(rows["sigma"], rows["bound"], color=theme.REFERENCE, label="largest possible, last unit")
-    theme.reference_key(ax, "masks of other images, 95 %")
-    theme.sigma_axis(ax, ylabel="IoU", xlabel=theme.SIGMA, ylim=(0, None))
-    theme.legend(ax)
+    axes = below.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for ax, unit in zip(axes, units, strict=False):
+        _overlap(ax, table[table["unit"] == unit].sort_values("sigma"))
+        ax.set_title(f"unit {unit}")
+    for ax in axes[len(units) :]:
+        ax.set_visible(False)
+    below.supxlabel(theme.SIGMA)
+    below.supylabel("IoU")
+    theme.legend_above(figure, axes[0])
     return figure
+
+
+def _overlap(ax: Axes, rows: pd.DataFrame) -> None:
+    """IoU of a unit by noise level, between what masks of other images give and what is possible."""
+    bars = theme.errors(rows, "value")
+    ax.errorbar(rows["sigma"], rows["value"], yerr=bars, color=theme.HIGHLIGHT, marker="o", label="IoU")
+    ax.plot(rows["sigma"], rows["bound"], color=theme.REFERENCE, label="largest possible")
+    ax.plot(
+        rows["sigma"], rows["chance_q95"], color=theme.REFERENCE, linestyle=":", label="masks of other images, 95 %"
+    )
+    ax.set(xscale=theme.LOG, ylim=(0, None))
 
 
 @theme.styled

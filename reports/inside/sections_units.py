@@ -17,12 +17,13 @@ def units_section(bench: Workbench) -> Section:
     rows = rows.set_index("unit").loc[study.units].reset_index()
     first = study.overlap.iloc[0]
     verdicts, arms = study.effects.verdicts, study.effects.arms
+    random = int(verdicts["random"].iloc[0])
     where = "in a region of each sample that is unlike its background" if study.regional else "at all positions"
     return Section(
         text=f"Channels of {study.site}, each one a unit. It fires where it is above the value that it reaches at the "
         f"top 0.5 % of positions of {first['fitted']} images; the other {first['n']} images are judged. The "
-        f"{len(study.units)} units with the largest overlap with {study.region}, for what is possible, are then edited "
-        f"together {where}, over {SEEDS} seeds and at one of {INTERVALS} intervals of noise levels.",
+        f"{len(study.units)} units with the largest overlap with {study.region}, on average over noise levels, are "
+        f"then edited together {where}, over {SEEDS} seeds and at one of {INTERVALS} intervals of noise levels.",
         figures=[
             ReportFigure(
                 "unit_overlap", figures.unit_overlap(rows, study.pictures, study.maps.maps, sigma=study.sigma),
@@ -34,7 +35,7 @@ def units_section(bench: Workbench) -> Section:
             ReportFigure(
                 "unit_effects", figures.unit_effects(verdicts, arms), readings.read_effects(verdicts),
                 "Root mean square change of the pixels. Ablated: set to the mean over all images and positions at the "
-                f"same noise level; inserted: to the mean over {study.region}. Each dash one of {verdicts['random'].iloc[0]} sets of as "
+                f"same noise level; inserted: to the mean over {study.region}. Each dash one of {random} sets of as "
                 "many channels, like the chosen ones in spread; 95 % intervals of one row over seeds; filled: more "
                 "than every random set, corrected for all edits, intervals and scores.", wide=True,
             ),

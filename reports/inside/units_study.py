@@ -55,7 +55,7 @@ class UnitsStudy:
     overlap : DataFrame
         `UNIT_OVERLAP` of all units, regions and noise levels.
     units : list of int
-        Those with the largest share of the bound on average over noise levels.
+        Those with the largest IoU on average over noise levels.
     sigma : float
         Noise level of the maps.
     maps : UnitMaps
@@ -120,8 +120,8 @@ def study_units(
         batch=subject.batch, progress=progress,
     )  # fmt: skip
     overlap = unit_overlap(stored, site, masks, seed=seed, progress=progress)
-    shares = overlap[overlap["region"] == region].groupby("unit")["share_of_bound"].mean()
-    units = [int(unit) for unit in shares.nlargest(CHOSEN).index]
+    values = overlap[overlap["region"] == region].groupby("unit")["value"].mean()
+    units = [int(unit) for unit in values.nlargest(CHOSEN).index]
     level = min(range(levels), key=lambda place: abs(math.log(stored.sigmas[place] / SHOWN_AT)))
     maps = unit_maps(stored, site, units, level=level, count=SHOWN)
     pictures = torch.stack([subject.pictures(subject.images[rows]).cpu() for rows in maps.images])
