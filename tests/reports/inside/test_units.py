@@ -18,7 +18,7 @@ SITE = "network.up.2"
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"SEEDS": 8, "INTERVALS": 2, "STEPS": 4}.items():
+        for name, value in {"SEEDS": 8, "INTERVALS": 1, "STEPS": 3}.items():
             patch.setattr(units_study, name, value)
         found = Workbench(
             shapes_subject(images=100), True, False, tmp_path_factory.mktemp("units"), count=80, named=[SITE]
@@ -56,8 +56,8 @@ def test_the_section_shows_and_says_what_was_found(bench):
 def test_sentences_follow_the_verdicts(bench):
     verdicts = bench.units.effects.verdicts
     none, all_ = (verdicts.assign(verdict=said, p_adjusted=p) for said, p in (("undecided", 1.0), ("moves", 0.05)))
-    assert readings.read_effects(none).startswith("In none of 8 combinations")
-    assert readings.read_effects(all_).startswith("In 8 of 8 combinations")
+    assert readings.read_effects(none).startswith("In none of 4 combinations")
+    assert readings.read_effects(all_).startswith("In 4 of 4 combinations")
     overlap = bench.units.overlap
     strengths = [findings.units(overlap, "shape", table)[1].strength for table in (none, all_)]
     assert strengths[0] == 0 and strengths[1] == pytest.approx(1)
