@@ -1,4 +1,4 @@
-"""Sparse features inside a denoiser: how much they keep at each noise level, what they read, and what they move.
+"""Sparse features and single channels of a denoiser: what they keep, where they fire, what they read and move.
 
     sheet = sparse_sheet(autoencoder, held_out, "network.middle1", denoiser=denoiser, bank=bank, condition=labels)
     feature_density(autoencoder, held_out, "network.middle1")               # how often each is active
