@@ -115,6 +115,33 @@ def thresholds():
     )
 
 
+def overlap_case():
+    """Four units, of which one has no interval; maps are smaller than pictures."""
+    units = (3, 17, 128, 1279)
+    table = pd.DataFrame([
+        {"unit": unit, "sigma": sigma, "value": 0.01 * (k + 1) * rise, "threshold": 0.5, "bound": 0.1,
+         "chance_q95": 0.012} for k, unit in enumerate(units) for sigma, rise in zip(SIGMAS, RISE + 0.1, strict=True)
+    ])  # fmt: skip
+    table = with_ends(table, "value", 0.3)
+    table.loc[table["unit"] == 17, ["low", "high"]] = np.nan
+    pictures = torch.linspace(-1, 1, 4 * 5 * 3 * 8 * 8).reshape(4, 5, 3, 8, 8)
+    return table, pictures, torch.linspace(0, 1, 4 * 5 * 4 * 4).reshape(4, 5, 4, 4)
+
+
+def unit_effects_case():
+    spans = [(0.0, 0.3), (0.3, 5.0), (5.0, 80.0)]
+    rows = [
+        {"edit": edit, "sigma_low": low, "sigma_high": high, "score": score, "value": 0.1 * (k + 1) * (1 + place)}
+        for edit in ("mean", "insert") for k, (low, high) in enumerate(spans)
+        for place, score in enumerate(("pixels inside", "pixels outside"))
+    ]  # fmt: skip
+    verdicts = with_ends(pd.DataFrame(rows), "value", 0.3)
+    arms = [verdicts.assign(arm="units"), *(
+        verdicts.assign(arm=f"random {k}", value=0.1 * k * verdicts["value"]) for k in range(1, 6)
+    )]  # fmt: skip
+    return verdicts.assign(verdict=["moves", "undecided"] * 6), pd.concat(arms, ignore_index=True)
+
+
 def densities():
     grid = np.linspace(-1.5, 1.5, 40)
     heights = 0.2 + 5 * np.exp(-50 * (grid + 1) ** 2)
@@ -609,6 +636,8 @@ CASES = {
     "inside.density_histogram": ((firing(),), {}),
     "inside.read_and_move": ((judged_features(),), {}),
     "inside.feature_page": (feature_case(), {}),
+    "inside.unit_overlap": (overlap_case(), {"sigma": 1.0}),
+    "inside.unit_effects": (unit_effects_case(), {}),
     "changes.run_differences": ((runs_changed(), ["applied_norm", "one_minus_cos_denoised", "update_ratio"]), {}),
     "changes.loss_differences": ((pair_changed(),), {}),
     "changes.ema_losses": ((ema(),), {}),

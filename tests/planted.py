@@ -59,6 +59,35 @@ class Planted(Known):
         return torch.einsum("bk,kcyx->bcyx", units[:, [0, 2]], patterns().to(x))
 
 
+class PlantedMaps(Known):
+    """Conditioned on where something is, (batch, 8, 8) of 0 and 1: the image has mean 1 there and 0 elsewhere.
+
+    `units` puts out (batch, 3 + idle, 8, 8): gate, the map that is painted; decoy, the same map, and shifted, the same
+    a column to the right, which nothing reads; and idle ones, x through filters of their own.
+    """
+
+    shape = (1, 8, 8)
+
+    def __init__(self, idle: int = 0) -> None:
+        super().__init__()
+        self.filters = torch.randn(idle, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+        self.units = nn.Identity()
+
+    def mean(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        where = x.new_zeros(len(x), 8, 8) if condition is None else condition.to(x)
+        known = torch.stack([where, where, where.roll(1, 2)], dim=1)
+        idle = torch.nn.functional.conv2d(x, self.filters.to(x), padding=1) if len(self.filters) else x[:, :0]
+        return self.units(torch.cat([known, idle], dim=1))[:, :1]
+
+
+def squares(count: int, seed: int = 0) -> Tensor:
+    """A square of 3 x 3 pixels somewhere in each image, (count, 8, 8) of 0 and 1; none touches a border."""
+    corners = torch.randint(1, 5, (count, 2), generator=torch.Generator().manual_seed(seed))
+    places = torch.arange(8)
+    inside = (places >= corners[:, :, None]) & (places < corners[:, :, None] + 3)
+    return (inside[:, 0, :, None] & inside[:, 1, None]).float()
+
+
 class Nuisance(Known):
     """A site `h` of 64 numbers, h = y v + z u, from which the image takes y and z exactly; cos(v, u) = 0.6."""
 

@@ -1,4 +1,4 @@
-"""Sparse features inside a denoiser: how much they keep at each noise level, what they read, and what they move.
+"""Sparse features and single channels of a denoiser: what they keep, where they fire, what they read and move.
 
     sheet = sparse_sheet(autoencoder, held_out, "network.middle1", denoiser=denoiser, bank=bank, condition=labels)
     feature_density(autoencoder, held_out, "network.middle1")               # how often each is active
@@ -7,19 +7,33 @@
     direction = feature_direction(autoencoder, 17, site="network.middle1", values=rows)   # of `probes.sparse`
     steer_curve(denoiser, direction, scores, target="size", seeds=held_out_seeds).verdicts
 
+    unit_overlap(stored, "network.up.1", {"shape": masks})                  # where single channels fire
+    unit_effects(denoiser, "network.up.1", [3, 17], means=unit_means(stored, "network.up.1", masks), seeds=range(16))
+
 A feature that reads an attribute need not move it: `steer_curve` of `analysis.directions` is the judge.
 """
 
+from scorescope.analysis.inside.ablation import UnitEffects, unit_effects
+from scorescope.analysis.inside.channel_maps import UnitMaps, UnitMeans, colour_regions, unit_maps, unit_means
 from scorescope.analysis.inside.features import TopImages, feature_means, feature_reads, matched_cosines, top_images
+from scorescope.analysis.inside.overlap import unit_overlap
 from scorescope.analysis.inside.sparse_metrics import SHEET_QUANTITIES, feature_density, sparse_sheet
 
 __all__ = [
     "SHEET_QUANTITIES",
     "TopImages",
+    "UnitEffects",
+    "UnitMaps",
+    "UnitMeans",
+    "colour_regions",
     "feature_density",
     "feature_means",
     "feature_reads",
     "matched_cosines",
     "sparse_sheet",
     "top_images",
+    "unit_effects",
+    "unit_maps",
+    "unit_means",
+    "unit_overlap",
 ]

@@ -90,8 +90,11 @@ class ArmRows:
                 value[rows] = given.value if given.value.ndim == 1 else given.value[self.chunk]
             if given.how == "patch":
                 origin[rows] = self._origin(given, self.arms[place], names)
-        patch = first.how == "patch"
-        return replace(first, strength=strength, low=low, high=high, value=value, rows=origin if patch else None)
+        patch, where = first.how == "patch", first.where
+        if where is not None and where.ndim == 3:
+            where = where[self.seed]
+        taken = origin if patch else None
+        return replace(first, strength=strength, low=low, high=high, value=value, rows=taken, where=where)
 
     def _by_seed(self, value: float | Tensor) -> float | Tensor:
         return value[self.chunk] if isinstance(value, Tensor) and value.ndim else value
@@ -112,4 +115,5 @@ def _key(order: int, given: Intervention) -> tuple[Any, ...]:
     width = None if given.value is None else given.value.shape[-1]
     return (
         order, given.how, given.site, given.branch, given.channels, given.output, width, id(given.source),
+        id(given.where), id(given.function),
     )  # fmt: skip

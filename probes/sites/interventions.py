@@ -68,11 +68,15 @@ class Intervention:
         names it, `describe()`), and for `patch` the one that is in the cache.
     function : callable, optional
         For `map`: (activations (n, channel), noise level) to activations of the same shape.
+    where : Tensor, shape (y, x) or (row, y, x), optional
+        Region of the picture in which it acts, from 0 to 1; everywhere by default. At a map of another size it acts
+        at the cells of which the region covers half or more, at tokens in the order of rows of (y, x).
 
     Raises
     ------
     InputError
-        For a value that is missing, superfluous or not finite, an empty interval of noise levels, or an unknown word.
+        For a value that is missing, superfluous or not finite, a region that is none, an empty interval of noise
+        levels, or an unknown word.
     """
 
     how: How
@@ -87,6 +91,7 @@ class Intervention:
     rows: Tensor | None = None
     output: int | None = None
     function: Change | None = None
+    where: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, words in (("how", get_args(How)), ("branch", get_args(Branch))):
@@ -96,6 +101,7 @@ class Intervention:
             raise InputError("site", found="''", expected="a module path, 'condition', 'x' or 'denoised'")
         checked_output(self.output)
         _check_value(self.how, self.value)
+        _check_region(self.where)
         if (self.function is not None) != (self.how == "map"):
             found = f"{'none' if self.function is None else 'one'} with {self.how!r}"
             raise InputError("function", found=found, expected="a function for map, and none for others")
@@ -139,6 +145,14 @@ def _check_value(how: str, value: Tensor | None) -> None:
     if not value.is_floating_point() or value.ndim not in (1, 2) or not torch.isfinite(value).all():
         found = f"{value.dtype} of shape {tuple(value.shape)}, {int((~torch.isfinite(value)).sum())} not finite"
         raise InputError("value", found=found, expected="finite floating point numbers of shape (d,) or (row, d)")
+
+
+def _check_region(where: Tensor | None) -> None:
+    if where is None:
+        return
+    if where.ndim not in (2, 3) or not ((where >= 0) & (where <= 1)).all():
+        found = f"{where.dtype} of shape {tuple(where.shape)}"
+        raise InputError("where", found=found, expected="(y, x) or (row, y, x), from 0 to 1")
 
 
 def is_module_site(site: str) -> bool:

@@ -91,8 +91,28 @@ class RowEdit:
             chosen = _channels(given.channels, part, axis, given.site)
             inner = part.index_select(axis, chosen)
             other = None if other is None else other.index_select(axis, chosen)
-            return part.index_copy(axis, chosen, _combine(given, inner, amount, value, other))
-        return _combine(given, part, amount, value, other)
+            changed = part.index_copy(axis, chosen, _combine(given, inner, amount, value, other))
+        else:
+            changed = _combine(given, part, amount, value, other)
+        return changed if given.where is None else torch.where(self._region(part, origin), changed, part)
+
+    def _region(self, part: Tensor, origin: Tensor) -> Tensor:
+        """Where it acts, of shape (row or 1, then 1 for channels and the axes of positions)."""
+        where = self.given.where
+        assert where is not None
+        rows = where[None] if where.ndim == 2 else where[origin.to(where.device)]
+        rows = rows.to(part.device, torch.float32)
+        if part.ndim == 4:
+            inside = torch.nn.functional.adaptive_avg_pool2d(rows, (part.shape[2], part.shape[3])) >= 0.5
+        elif part.ndim == 3 and rows[0].numel() == part.shape[1]:
+            inside = rows.flatten(1) >= 0.5
+        else:
+            found = f"{tuple(rows.shape[1:])} at {self.given.site!r}, which puts out {tuple(part.shape[1:])} a row"
+            raise InputError("where", found=found, expected="a site of maps, or of as many tokens as the region has")
+        if where.ndim == 2 and not inside.any():
+            found = f"a region that covers half of no position of {self.given.site!r}"
+            raise InputError("where", found=found, expected="a larger one, or a site of finer maps")
+        return inside.unsqueeze(channel_axis(part))
 
     def _mapped(self, part: Tensor, origin: Tensor) -> Tensor:
         """What `map` puts in the place of `part`: the function at each noise level."""
@@ -147,7 +167,7 @@ def prepare(
         If it has another number of rows than the batch.
     """
     batch = len(sigma)
-    for name in ("strength", "value", "low", "high", "rows"):
+    for name in ("strength", "value", "low", "high", "rows", "where"):
         _check_rows(name, getattr(given, name), batch, given)
     if given.how == "patch" and given.source is None and given.rows is None:
         raise InputError("source", found=f"none, for {given.site!r}", expected="a cache of another run, or rows=")
@@ -177,7 +197,7 @@ def _amount(given: Intervention, sigma: Tensor, *, unknown: bool) -> tuple[Tenso
 
 
 def _check_rows(name: str, value: Any, batch: int, given: Intervention) -> None:
-    rows_at = 2 if name == "value" else 1
+    rows_at = {"value": 2, "where": 3}.get(name, 1)
     if isinstance(value, Tensor) and value.ndim == rows_at and len(value) != batch:
         found = f"{len(value)} rows, at {given.site!r} in a call with {batch}"
         expected = "one row for each row of the batch (a rule that calls a branch for some rows only has others)"

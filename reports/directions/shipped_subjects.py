@@ -57,7 +57,8 @@ def shapes_subject(weights: str | Path = "shapes", *, images: int = IMAGES, devi
         denoiser, Path(weights).stem, shapes.images.to(device), shapes.labels, ATTRIBUTES, scorer, SHAPES_SITES,
         contrasts,
         conditions=lambda labels: labels, draw_labels=combinations(denoiser.config.attributes),
-        pairs=lambda labels: _render_pairs(labels).to(device), source=f"sha256 {card.get('weights_sha256', 'unknown')}",
+        pairs=lambda labels: _render_pairs(labels).to(device), masks={"shape": shapes.mask},
+        source=f"sha256 {card.get('weights_sha256', 'unknown')}",
     )  # fmt: skip
 
 

@@ -85,6 +85,8 @@ class Subject:
         of every split.
     pictures : callable, optional
         Images to what can be shown, (n, channel, y, x) in [-1, 1]; by default they can be shown themselves.
+    masks : mapping of str to Tensor, each of shape (n, y, x)
+        Regions of the images as they are shown, by name, from 0 to 1; none where nobody knows them.
     images_are : str
         What the labelled images are, for captions.
     labels_are : str
@@ -112,6 +114,7 @@ class Subject:
     source: str = ""
     groups: Tensor | None = None
     pictures: Callable[[Tensor], Tensor] = lambda images: images
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
     images_are: str = "real images"
     labels_are: str = "right"
     left_out: Mapping[str, str] = field(default_factory=dict)

@@ -10,11 +10,17 @@
     figures.read_and_move(study.judged)
     study.page(0)                                              # the first chosen feature on one figure
 
+    units = study_units(subject, subject.masks, "network.up.2", folder="units")
+    units.effects.verdicts                                     # what channels that fire where something is cause
+
 `workbench` says what is measured, `sections_*` what is shown of it.
 """
 
 from scorescope.reports.inside import figures, readings
 from scorescope.reports.inside.report import build, build_from_pipeline
 from scorescope.reports.inside.sparse_study import SparseStudy, study_sparse
+from scorescope.reports.inside.units_study import UnitsStudy, study_units
 
-__all__ = ["SparseStudy", "build", "build_from_pipeline", "figures", "readings", "study_sparse"]
+__all__ = [
+    "SparseStudy", "UnitsStudy", "build", "build_from_pipeline", "figures", "readings", "study_sparse", "study_units",
+]  # fmt: skip

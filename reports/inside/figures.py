@@ -1,4 +1,4 @@
-"""Figures of sparse features: declared tables in, matplotlib figures out. Nothing is computed here but histograms.
+"""Figures of what is inside: declared tables in, matplotlib figures out. Nothing is computed here but histograms.
 
     from scorescope.reports.inside import figures
 
@@ -6,6 +6,8 @@
     figures.density_histogram(study.density)
     figures.read_and_move(study.judged)
     figures.feature_page(pictures, top.maps, density, reads, moves)
+    figures.unit_overlap(table, pictures, maps, sigma=1.0)
+    figures.unit_effects(effects.verdicts, effects.arms)
 
 Each takes `style=`: see `theme`.
 """
@@ -22,9 +24,10 @@ from torch import Tensor
 
 from scorescope.data.doors import require_some
 from scorescope.data.errors import InputError
+from scorescope.reports.inside.figures_units import unit_effects, unit_overlap
 from scorescope.reports.page import theme
 
-__all__ = ["density_histogram", "feature_page", "read_and_move", "sparse_sheet"]
+__all__ = ["density_histogram", "feature_page", "read_and_move", "sparse_sheet", "unit_effects", "unit_overlap"]
 
 SHOWN = {
     "fvu": "unexplained variance (FVU)", "dead": "share of features that never fire",

@@ -74,3 +74,24 @@ def looked_at(table: pd.DataFrame) -> list[Finding]:
     clear = strength_of(row, "excess", of="excess", of_several=len(rows)) if row["excess"] > 0 else 0.0
     doubt = f"That the network looks at '{row['word']}' where the word changes its prediction."
     return [Finding(f"{text}.", clear, "attention_agreement", float(row["n"]), "seeds", doubt)]
+
+
+def units(overlap: pd.DataFrame, region: str, verdicts: pd.DataFrame) -> list[Finding]:
+    """The unit that overlaps with a region most clearly, and the edit that changes pixels most clearly."""
+    rows = overlap[overlap["region"] == region].sort_values(["p_adjusted", "value"], ascending=[True, False])
+    inside = verdicts[verdicts["score"].isin(("pixels", "pixels inside"))]
+    row, effect = rows.iloc[0], inside.iloc[int(inside["p_adjusted"].argmin())]
+    text = (
+        f"Unit {row['unit']} of {row['site']} fires where {region} is: at σ = {row['sigma']:.2g} their overlap (IoU) "
+        f"is {told(row, 'value', form='.3f')}, with the masks of other images {row['chance']:.3f}"
+    )
+    doubt = f"That a unit of {row['site']} fires where {region} is."
+    found = [Finding(f"{text}.", strength_of_p(row["p_adjusted"]), "unit_overlap", float(row["n"]), "images", doubt)]
+    doubt = f"That the units that fire where {region} is change more than random ones."
+    text = (
+        f"Units that fire where {region} is cause something there: {effect['score']} change by "
+        f"{told(effect, 'value', form='.3f')} ({effect['edit']}, at σ from {effect['sigma_low']:.2g} to "
+        f"{effect['sigma_high']:.2g}), by random sets {effect['chance']:.3f}"
+    )
+    clear = strength_of_p(effect["p_adjusted"]) if effect["verdict"] == "moves" else 0.0
+    return [*found, Finding(f"{text}.", clear, "unit_effects", float(effect["n"]), "seeds", doubt)]

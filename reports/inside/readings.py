@@ -85,3 +85,31 @@ def read_agreement(table: pd.DataFrame) -> str:
             f"σ = {least['sigma']:.2g} to {told(most, form='.2f')} at σ = {most['sigma']:.2g}"
         )
     return "; ".join(parts) + "."
+
+
+def read_overlap(overlap: pd.DataFrame, region: str) -> str:
+    """How many units overlap with a region beyond chance at each noise level, and the one that does so most."""
+    rows = overlap[overlap["region"] == region]
+    count = rows["unit"].nunique()
+    parts = [f"{int((part['p_adjusted'] <= 0.05).sum())} at σ = {sigma:.2g}" for sigma, part in rows.groupby("sigma")]
+    best = rows.iloc[int(rows["value"].argmax())]
+    return (
+        f"Of {count} units, so many overlap with {region} more than with that of other images: {', '.join(parts)}. The "
+        f"largest overlap is that of unit {best['unit']} at σ = {best['sigma']:.2g}, "
+        f"{told(best, 'value', form='.3f')}, where {best['bound']:.3f} is possible and masks of other images give "
+        f"{best['chance']:.3f}."
+    )
+
+
+def read_effects(verdicts: pd.DataFrame) -> str:
+    """Which edits move the pixels more than random sets do, at which noise levels."""
+    moves = verdicts[verdicts["verdict"] == "moves"]
+    total = f"of {len(verdicts)} combinations of edit, noise levels and pixels"
+    if moves.empty:
+        return f"In none {total} the chosen units are shown to change more than every random set of as many channels."
+    parts = [
+        f"{row['score']} ({row['edit']}, σ from {row['sigma_low']:.2g} to {row['sigma_high']:.2g}) by "
+        f"{told(row, 'value', form='.3f')}, random sets {row['chance']:.3f}"
+        for _, row in moves.iterrows()
+    ]
+    return f"In {len(moves)} {total} the chosen units change more than every random set: {'; '.join(parts)}."

@@ -20,6 +20,7 @@ from scorescope.reports.directions.sections_prompts import prompt_section
 from scorescope.reports.directions.workbench import Workbench as DirectionsBench
 from scorescope.reports.inside.sections_attention import attention_section
 from scorescope.reports.inside.sections_sparse import features_section, kept_section
+from scorescope.reports.inside.sections_units import units_section
 from scorescope.reports.inside.workbench import Workbench
 from scorescope.reports.page.methods import Keys, noting
 from scorescope.reports.page.pages import Outcome, Section, write_report
@@ -29,10 +30,13 @@ from scorescope.reports.page.texts import say
 SECTIONS = (
     ("kept", "What sparse features keep", kept_section),
     ("features", "What features read and move", features_section),
+    ("units", "Units: where single channels fire, and what they cause", units_section),
     ("attention", "Attention to words", attention_section),
 )
 METHODS: dict[str, Keys] = {
     "sparse_sheet": ["gao2024scaling"],
+    "unit_overlap": ["bau2017network"],
+    "unit_effects": ["bau2019gan"],
     "attention": ["tang2023what"],
 }
 FOLDER = "activations"
@@ -116,7 +120,7 @@ def build(
         manifest=manifest, request=asked,
     )  # fmt: skip
     if outcome.status == "complete":
-        for stored in ("training", "held_out"):  # large, and made again in one pass
+        for stored in ("training", "held_out", "units"):  # large, and made again in one pass
             shutil.rmtree(bench.folder / stored, ignore_errors=True)
     return outcome
 

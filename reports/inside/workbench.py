@@ -1,4 +1,4 @@
-"""What the sections of an inside report share: a subject, how much is measured of it, and its sparse features."""
+"""What the sections of an inside report share: a subject, how much is measured of it, its sparse features and units."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +10,7 @@ from scorescope.data.display import displayed
 from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.reports.directions import Contrast, Subject
 from scorescope.reports.inside.sparse_study import SparseStudy, study_sparse
+from scorescope.reports.inside.units_study import UnitsStudy, study_units
 
 LEVELS = 6  # noise levels at which activations are kept
 
@@ -66,7 +67,8 @@ class Workbench:
         rows = slice(self.count or self.size(1800, 600))
         groups = None if self.given.groups is None else self.given.groups[rows]
         images, labels = self.given.images[rows], self.given.labels[rows]
-        return replace(self.given, images=images, labels=labels, groups=groups, contrasts=self.contrasts)
+        masks = {name: mask[rows] for name, mask in self.given.masks.items()}
+        return replace(self.given, images=images, labels=labels, groups=groups, masks=masks, contrasts=self.contrasts)
 
     @property
     def sites(self) -> list[str]:
@@ -90,5 +92,14 @@ class Workbench:
         candidates = self.size(3, 2)
         return study_sparse(
             self.subject, self.sites, folder=self.folder, levels=LEVELS, candidates=candidates, seed=self.seed,
+            progress=self.progress,
+        )  # fmt: skip
+
+    @cached_property
+    def units(self) -> UnitsStudy:
+        """Single channels of the first site that was asked for, else of the subject's last, whose maps are finest."""
+        site = self.named[0] if self.named else self.given.sites[-1]
+        return study_units(
+            self.subject, self.subject.masks, site, folder=self.folder, random=self.size(39, 19), seed=self.seed,
             progress=self.progress,
         )  # fmt: skip

@@ -18,6 +18,7 @@ from tests.benchmarks.coverage import (
     gaussian,
     guidance,
     information,
+    inside,
     solvers,
     statistics,
     steering,
@@ -26,7 +27,20 @@ from tests.benchmarks.coverage import (
 )
 from tests.benchmarks.coverage.case import Case
 
-WINGS = (statistics, fid, guidance, gaussian, information, directions, steering, trajectories, solvers, steps, changes)
+WINGS = (
+    statistics,
+    fid,
+    guidance,
+    gaussian,
+    information,
+    directions,
+    steering,
+    trajectories,
+    solvers,
+    steps,
+    inside,
+    changes,
+)
 CASES: tuple[Case, ...] = tuple(case for wing in WINGS for case in wing.CASES)
 
 NO_CASE = {

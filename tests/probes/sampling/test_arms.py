@@ -28,12 +28,17 @@ def vector(seed: int) -> torch.Tensor:
     return torch.randn(16, generator=torch.Generator().manual_seed(seed))
 
 
+WHERE = torch.stack([torch.eye(8), torch.ones(8, 8), torch.zeros(8, 8)])
+
 ARMS = [
     RunArm("none"),
     RunArm("add", (Intervention("add", SITE, vector(0), 2.0, low=0.1),)),
     RunArm("other", (Intervention("add", SITE, vector(1), torch.tensor([1.0, 0.0, -1.0]), high=10.0),)),
     RunArm("two", (Intervention("add", SITE, vector(0)), Intervention("zero", "network.attention", strength=0.5))),
     RunArm("token", (Intervention("add", "condition.0", vector(2), branch="cond"),)),
+    RunArm("twice", (Intervention("map", SITE, function=lambda values, sigma: 2 * values),)),
+    RunArm("thrice", (Intervention("map", SITE, function=lambda values, sigma: 3 * values),)),
+    RunArm("region", (Intervention("zero", SITE, where=WHERE),)),
     RunArm("swapped", condition=LABELS.flip(0)),
 ]
 
@@ -120,7 +125,10 @@ def test_start_states_and_order(network):
     ).samples
     torch.testing.assert_close(found["none"], bare, rtol=1e-4, atol=1e-4)
     parts = list(run_arms(network, ARMS, seeds=SEEDS, condition=LABELS, sampling=how, progress=False))
-    assert [part.seeds for part in parts[::3]] == [[0], [1], [2]] and parts[0].names == ["none", "add"]
+    assert [part.seeds for part in parts[:: -(-len(ARMS) // 2)]] == [[0], [1], [2]] and parts[0].names == [
+        "none",
+        "add",
+    ]
 
 
 def test_bad_arms(network):

@@ -48,6 +48,8 @@ SITE, WIDTH = "network.middle1", 16
 VECTOR = torch.randn(WIDTH, generator=torch.Generator().manual_seed(2))
 MAP = VECTOR[None, :, None, None]
 UNIT = MAP / VECTOR.norm()
+LEFT = (torch.arange(8) < 4).expand(8, 8)  # of the picture; the site's map is half as large
+COLUMNS = (torch.arange(4) < 2).float()
 KEPT = torch.ones(WIDTH).index_fill(0, torch.tensor([3, 5]), 0)[:, None, None]
 
 
@@ -62,6 +64,9 @@ KEPT = torch.ones(WIDTH).index_fill(0, torch.tensor([3, 5]), 0)[:, None, None]
         (Intervention("project", SITE, VECTOR), lambda a: a - (a * UNIT).sum(1, keepdim=True) * UNIT),
         (Intervention("zero", SITE, channels=(3, 5)), lambda a: a * KEPT),
         (Intervention("patch", SITE, rows=torch.tensor([1, 0, 3, 2])), lambda a: a[[1, 0, 3, 2]]),
+        (Intervention("zero", SITE, where=LEFT), lambda a: a * (1 - COLUMNS)),
+        (Intervention("add", SITE, VECTOR, where=LEFT.float()), lambda a: a + COLUMNS * MAP),
+        (Intervention("zero", SITE, channels=(3, 5), where=LEFT), lambda a: a * (KEPT + (1 - KEPT) * (1 - COLUMNS))),
     ],
 )
 def test_each_form_is_a_hook_written_by_hand(network, inputs, given, change):
@@ -103,6 +108,33 @@ def test_it_acts_by_branch(network, inputs):
         with torch.no_grad():
             found = [not torch.equal(pushed(x, sigma, c), network(x, sigma, c)) for c in (labels, None)]
         assert tuple(found) == changed
+
+
+def test_regions_by_row(network, inputs):
+    where = torch.stack([LEFT, ~LEFT, LEFT, torch.zeros_like(LEFT)])
+    columns = torch.stack([COLUMNS, 1 - COLUMNS, COLUMNS, 0 * COLUMNS])[:, None, None]
+    with torch.no_grad():
+        found = intervened(network, [Intervention("add", SITE, VECTOR, low=0.2, where=where)])(*inputs)
+        exact = by_hand(network, SITE, lambda a: a + columns * MAP, inputs)
+        torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-6)
+        assert torch.equal(found[3], network(*inputs)[3])
+
+
+def test_a_region_of_tokens():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Identity()
+
+        def forward(self, x, sigma, condition):
+            return self.inner(x)
+
+    x = torch.ones(2, 6, 3)
+    where = torch.tensor([[1.0, 0, 0], [0, 0, 1]])
+    found = intervened(Tokens(), [Intervention("zero", "inner", where=where)])(x, torch.ones(2), None)
+    assert not found[:, [0, 5]].any() and found[:, 1:5].eq(1).all()
+    with pytest.raises(InputError, match="as many tokens"):
+        intervened(Tokens(), [Intervention("zero", "inner", where=where[:1])])(x, torch.ones(2), None)
 
 
 def test_a_whole_activation_is_a_direction_too(network, inputs):
@@ -272,6 +304,7 @@ def test_folded_frames_follow_their_rows():
         (lambda: Intervention("add", "", VECTOR), "a module path"),
         (lambda: Intervention("add", SITE, VECTOR, branch="guided"), "cond, uncond, both"),
         (lambda: Intervention("zero", SITE, source=ActivationCache()), "only patch"),
+        (lambda: Intervention("zero", SITE, where=2 * torch.ones(8, 8)), "from 0 to 1"),
     ],
 )
 def test_bad_interventions(given, words):
@@ -292,6 +325,8 @@ def test_bad_interventions(given, words):
         (Intervention("patch", SITE), "a cache of another run"),
         (Intervention("zero", SITE, channels=(16,)), "channels of the site"),
         (Intervention("zero", SITE, output=1), "so many tensors"),
+        (Intervention("zero", SITE, where=torch.ones(3, 8, 8)), "3 rows"),
+        (Intervention("zero", SITE, where=0.4 * torch.ones(8, 8)), "half of no position"),
     ],
 )
 def test_bad_calls(network, inputs, given, words):

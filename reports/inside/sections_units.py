@@ -1,0 +1,56 @@
+"""The section of the inside report on single channels: which fire where something is, and what these cause."""
+
+from scorescope.reports.inside import figures, findings, readings
+from scorescope.reports.inside.units_study import INTERVALS, SEEDS
+from scorescope.reports.inside.workbench import Workbench
+from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
+
+PLAIN = "Not made: it takes images with masks of their regions (`masks` of a subject)."
+
+
+def units_section(bench: Workbench) -> Section:
+    """Channels of one site against regions of images, and what ablating and inserting the best ones changes."""
+    if not bench.subject.masks:
+        return Section(text=PLAIN)
+    study = bench.units
+    rows = study.overlap[(study.overlap["region"] == study.region) & study.overlap["unit"].isin(study.units)]
+    rows = rows.set_index("unit").loc[study.units].reset_index()
+    first = study.overlap.iloc[0]
+    verdicts, arms = study.effects.verdicts, study.effects.arms
+    random = int(verdicts["random"].iloc[0])
+    where = "in a region of each sample that is unlike its background" if study.regional else "at all positions"
+    return Section(
+        text=f"Channels of {study.site}, each one a unit. It fires where it is above the value that it reaches at the "
+        f"top 0.5 % of positions of {first['fitted']} images; the other {first['n']} images are judged. The "
+        f"{len(study.units)} units with the largest overlap with {study.region}, on average over noise levels, are "
+        f"then edited together {where}, over {SEEDS} seeds and at one of {INTERVALS} intervals of noise levels.",
+        figures=[
+            ReportFigure(
+                "unit_overlap", figures.unit_overlap(rows, study.pictures, study.maps.maps, sigma=study.sigma),
+                readings.read_overlap(study.overlap, study.region),
+                f"Above: the images in which a unit is strongest at σ = {study.sigma:.2g}, dark where it does not "
+                f"fire. Below: overlap (intersection over union) with {study.region}; 95 % intervals over images. A "
+                "unit that fires at few positions cannot overlap much with a large region.", wide=True,
+            ),
+            ReportFigure(
+                "unit_effects", figures.unit_effects(verdicts, arms), readings.read_effects(verdicts),
+                "Root mean square change of the pixels. Ablated: set to the mean over all images and positions at the "
+                f"same noise level; inserted: to the mean over {study.region}. Each dash one of {random} sets of as "
+                "many channels, like the chosen ones in spread; 95 % intervals of one row over seeds; filled: more "
+                "than every random set, corrected for all edits, intervals and scores.", wide=True,
+            ),
+        ],
+        tables=[
+            ReportTable(
+                "unit_overlap", study.overlap, "One row a (noise level, region, unit).",
+                first=("sigma", "region", "unit", "value", "low", "high", "bound", "chance", "p_adjusted"), shown=False,
+            ),
+            ReportTable(
+                "unit_effects", verdicts, "One row a (edit, interval of noise levels, score).",
+                first=("edit", "sigma_low", "sigma_high", "score", "value", "low", "high", "chance", "p_adjusted",
+                       "verdict"),
+            ),
+            ReportTable("unit_arms", arms, "The chosen and the random sets.", shown=False),
+        ],
+        findings=findings.units(study.overlap, study.region, verdicts),
+    )  # fmt: skip

@@ -1,0 +1,156 @@
+"""Single channels of a site, from masked images to effects: what a report on them shows.
+
+    study = study_units(subject, masks, "network.up.2", folder="units")
+    study.overlap, study.effects.verdicts
+
+Units are chosen by their overlap on images. What they do is measured on samples, in regions of each sample's own.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scorescope.analysis.directions import windows
+from scorescope.analysis.inside import (
+    UnitEffects,
+    UnitMaps,
+    colour_regions,
+    unit_effects,
+    unit_maps,
+    unit_means,
+    unit_overlap,
+)
+from scorescope.data.display import displayed
+from scorescope.data.doors import checked
+from scorescope.data.errors import InputError
+from scorescope.probes.activations import collect
+from scorescope.probes.bank import Bank, log_snr_grid
+from scorescope.probes.models.denoiser import sigma_range
+from scorescope.probes.models.noise import edm_sigmas
+from scorescope.probes.sampling import Euler, Sampling, sample
+from scorescope.reports.directions import Subject
+
+SHOWN_AT = 1.0  # noise level at which maps are shown, in units of the data
+CHOSEN, SHOWN = 4, 5  # units; images of each
+TRIED = range(7000, 7032)  # seeds, of which those with a region are kept
+SEEDS, INTERVALS, STEPS = 12, 3, 8
+LEAST = 20  # pixels of a region
+
+
+@displayed
+@checked
+@dataclass(frozen=True, eq=False)
+class UnitsStudy:
+    """Single channels of a site and what was found of them.
+
+    Attributes
+    ----------
+    site, region : str
+        Where, and by which masks units were chosen.
+    overlap : DataFrame
+        `UNIT_OVERLAP` of all units, regions and noise levels.
+    units : list of int
+        Those with the largest IoU on average over noise levels.
+    sigma : float
+        Noise level of the maps.
+    maps : UnitMaps
+        Where the chosen units are strongest.
+    pictures : Tensor, shape (unit, count, channel, y, x)
+        The images in question, in [-1, 1].
+    effects : UnitEffects
+        What ablating and inserting them changes.
+    regional : bool
+        Whether they were edited in a region of each sample, or everywhere as too few samples have one.
+    """
+
+    site: str
+    region: str
+    overlap: pd.DataFrame
+    units: list[int]
+    sigma: float
+    maps: UnitMaps
+    pictures: Tensor
+    effects: UnitEffects
+    regional: bool
+
+
+@checked
+def study_units(
+    subject: Subject, masks: Mapping[str, Tensor], site: str, *, folder: str | Path, levels: int = 5, random: int = 39,
+    seed: int = 0, progress: bool = True,
+) -> UnitsStudy:  # fmt: skip
+    """Dissect a site: which channels fire where the masks are, and what those do in samples.
+
+    Parameters
+    ----------
+    subject : Subject
+        Model and images.
+    masks : mapping of str to Tensor, each of shape (image, y, x)
+        Regions of the images; units are chosen by the first.
+    site : str
+        An inner module that puts out maps.
+    folder : str or Path
+        Where activations go.
+    levels : int
+        Noise levels.
+    random : int
+        Random sets that the effects of the chosen units are compared with.
+    seed : int
+        Of noise, halves and random sets.
+    progress : bool
+        Show progress bars.
+
+    Raises
+    ------
+    InputError
+        Without masks, and as `unit_overlap` and `unit_effects` do.
+    """
+    if not masks:
+        raise InputError("masks", found="none", expected="at least one region")
+    region, denoiser = next(iter(masks)), subject.denoiser
+    least, largest = sigma_range(denoiser, low=0.1, high=10.0)
+    sigmas = log_snr_grid(-2 * math.log(largest), -2 * math.log(least), levels)
+    stored = collect(
+        denoiser, Bank(subject.images, sigmas, seed=seed), [site], how="whole", path=Path(folder) / "units",
+        batch=subject.batch, progress=progress,
+    )  # fmt: skip
+    overlap = unit_overlap(stored, site, masks, seed=seed, progress=progress)
+    values = overlap[overlap["region"] == region].groupby("unit")["value"].mean()
+    units = [int(unit) for unit in values.nlargest(CHOSEN).index]
+    level = min(range(levels), key=lambda place: abs(math.log(stored.sigmas[place] / SHOWN_AT)))
+    maps = unit_maps(stored, site, units, level=level, count=SHOWN)
+    pictures = torch.stack([subject.pictures(subject.images[rows]).cpu() for rows in maps.images])
+    sampling = Sampling(
+        solver=Euler(), sigmas=_steps(subject), shape=tuple(subject.images.shape[1:]), batch=4 * subject.batch,
+        device=subject.images.device,
+    )  # fmt: skip
+    seeds, where = _regions(subject, sampling)
+    effects = unit_effects(
+        denoiser, site, units, seeds=seeds, means=unit_means(stored, site, masks[region]), region=where,
+        intervals=windows(_steps(subject), INTERVALS), random=random, sampling=sampling, seed=seed, progress=progress,
+        output=stored.manifest["outputs"].get(site, {}).get("place"),
+    )  # fmt: skip
+    return UnitsStudy(site, region, overlap, units, stored.sigmas[level], maps, pictures, effects, where is not None)
+
+
+def _steps(subject: Subject) -> list[float]:
+    least, largest = sigma_range(subject.denoiser, low=0.002, high=80.0)
+    return list(edm_sigmas(STEPS, sigma_min=least, sigma_max=largest))
+
+
+def _regions(subject: Subject, how: Sampling) -> tuple[list[int], Tensor | None]:
+    """Seeds whose samples have a region unlike their background, and these; or seeds and none, where they are few."""
+    found = sample(
+        subject.denoiser, seeds=TRIED, shape=how.shape, solver=how.solver, sigmas=how.sigmas, batch=how.batch,
+        device=how.device, progress=False,
+    ).samples  # fmt: skip
+    regions = colour_regions(subject.pictures(found), least=LEAST)
+    kept = regions.flatten(1).any(1).nonzero()[:, 0][:SEEDS]
+    if len(kept) < SEEDS or regions.shape[1:] != found.shape[2:]:
+        return list(TRIED)[:SEEDS], None
+    return [TRIED[place] for place in kept.tolist()], regions[kept]
