@@ -1,4 +1,4 @@
-"""Sparse features inside a denoiser: how much they keep at each noise level, what they read, and what they move.
+"""Sparse features inside a denoiser, and groups along sampling: what is kept, read and moved at each noise level.
 
     sheet = sparse_sheet(autoencoder, held_out, "network.middle1", denoiser=denoiser, bank=bank, condition=labels)
     feature_density(autoencoder, held_out, "network.middle1")               # how often each is active
@@ -8,18 +8,41 @@
     steer_curve(denoiser, direction, scores, target="size", seeds=held_out_seeds).verdicts
 
 A feature that reads an attribute need not move it: `steer_curve` of `analysis.directions` is the judge.
+
+    judged = judge_groups(judge, samples, ("plain", "framed"))              # groups, of any judge of images
+    group_shares(judged), group_distances(judged, {"plain": 0.5, "framed": 0.5})
+    control = judge_control(denoiser, images, path.sigmas, judge, groups)   # can D be judged at all, and where?
+    shares_along(path, judge, groups, control=control).landmarks
+    amplification({"w = 1": judged, "w = 4": stronger}, of_data, classes=classes, data_classes=data_classes)
+    steer_curve(denoiser, direction, scores, target="framed", seeds=seeds).balance("plain", "framed")  # and its cost
 """
 
+from scorescope.analysis.inside.amplification import amplification
 from scorescope.analysis.inside.features import TopImages, feature_means, feature_reads, matched_cosines, top_images
+from scorescope.analysis.inside.group_shares import group_distances, group_shares
+from scorescope.analysis.inside.groups import Calibration, GroupJudge, JudgedGroups, fit_calibration, judge_groups
+from scorescope.analysis.inside.groups_along import GroupControl, GroupsAlong, judge_control, shares_along
 from scorescope.analysis.inside.sparse_metrics import SHEET_QUANTITIES, feature_density, sparse_sheet
 
 __all__ = [
     "SHEET_QUANTITIES",
+    "Calibration",
+    "GroupControl",
+    "GroupJudge",
+    "GroupsAlong",
+    "JudgedGroups",
     "TopImages",
+    "amplification",
     "feature_density",
     "feature_means",
     "feature_reads",
+    "fit_calibration",
+    "group_distances",
+    "group_shares",
+    "judge_control",
+    "judge_groups",
     "matched_cosines",
+    "shares_along",
     "sparse_sheet",
     "top_images",
 ]
