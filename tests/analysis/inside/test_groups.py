@@ -143,7 +143,8 @@ def test_the_control_reads_what_noise_leaves(control):
         lambda s: scipy.special.ndtr([(1 + h * s**2) / s, (1 - h * s**2) / s]).mean() - 0.9, 0.1, 5
     )
     row = found.loc["trusted_from"]
-    assert row["low"] <= -2 * np.log(exact) <= row["high"]
+    # three standard errors; its interval holds the place for 37 of 40 seeds of the noise
+    assert row["log_snr"] == pytest.approx(-2 * np.log(exact), abs=0.25) and row["high"] - row["low"] < 0.5
     # unguided samples are those of the data: their shares never depart for good
     assert found.loc["departs_from_data", "log_snr"] == np.inf and found.loc["departs_from_data", "reached"] < 0.05
     # from even shares they depart, but no earlier than can be seen
@@ -152,10 +153,11 @@ def test_the_control_reads_what_noise_leaves(control):
 
 def test_guided_shares_depart_where_the_flow_says(control):
     along = shares_along(path_of(3.0), sign, GROUPS, control=control)
-    gaps = [exact_share(s, 3.0, SHARES[1]) - data_share(s, SHARES[1]) for s in SIGMAS[12:42]]
-    first = max(place for place, gap in enumerate(gaps) if abs(gap) < 0.1) + 1
+    exact = scipy.optimize.brentq(
+        lambda s: exact_share(s, 3.0, SHARES[1]) - data_share(s, SHARES[1]) - 0.1, 1, 10, xtol=1e-3
+    )
     row = along.landmarks.set_index("landmark").loc["departs_from_data"]
-    assert row["low"] <= -2 * np.log(SIGMAS[12 + first]) <= row["high"] and row["reached"] == 1
+    assert row["low"] <= -2 * np.log(exact) <= row["high"] and row["reached"] == 1 and row["curve"] == "total_variation"
     apart = along.distances.query("against == 'data' and distance == 'total_variation' and sigma == 0").iloc[0]
     assert apart["low"] <= exact_share(0.01, 3.0, SHARES[1]) - SHARES[1] <= apart["high"]
     assert apart["n"] == N and apart["target_n"] == 600 and apart["value"] > 3 * apart["floor"]
@@ -227,7 +229,8 @@ def test_two_groups_have_closed_forms(share):
         assert row["floor"] == pytest.approx(scale * deviation(n, 0.5), rel=0.08)
     samples = pd.DataFrame({
         "attribute": "a", "method": "b", "site": "c", "sigma_low": 0.0, "sigma_high": 1.0, "log_snr": 0.0,
-        "arm": "none", "strength": 0.0, "seed": range(n), "score": "s", "value": 2.0 * judged.chosen - 1, "distance": 0.0,
+        "arm": "none", "strength": 0.0, "seed": range(n), "score": "s", "value": 2.0 * judged.chosen - 1,
+        "distance": 0.0,
     })  # fmt: skip
     balance = balance_table(samples, score="s", values=GROUPS)
     assert table.loc["fairness_discrepancy", "value"] == pytest.approx(balance["imbalance"].iloc[0], abs=1e-12)
