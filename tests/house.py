@@ -59,11 +59,11 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         **{instrument: ("page", "entries") for instrument in INSTRUMENTS},
         "trajectories": ("page", "entries", "guidance"),
         "attention": ("page",),
-        "inside": ("page", "entries", "directions"),
+        "inside": ("page", "entries", "directions", "attention"),
         "changes": ("page",),
         "studies": ("page", "gaussian"),
         "atlas": ("page", "entries", *INSTRUMENTS, "trajectories", "studies"),
-        "cli": ("page", "entries", *INSTRUMENTS, "trajectories", "changes", "studies", "atlas"),
+        "cli": ("page", "entries", *INSTRUMENTS, "trajectories", "inside", "changes", "studies", "atlas"),
     },
 }
 

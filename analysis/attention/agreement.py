@@ -28,7 +28,7 @@ AGREEMENT = Schema(
         Column(
             "mean", float, "1", "mean over samples of Spearman's rank correlation over cells, of one sample's two maps"
         ),
-        *ends("1", f"bootstrap over samples; NaN for fewer than {LEAST_SEEDS}"),
+        *ends("1", f"Student's t over samples; NaN for fewer than {LEAST_SEEDS}"),
         Column(
             "across",
             float,

@@ -51,6 +51,12 @@ def _trajectories(out: Path) -> Outcome:
     return trajectories.build(out, load_model("digits"), command=this_command(), **QUIETLY)
 
 
+def _inside(out: Path) -> Outcome:
+    from scorescope.reports import directions, inside
+
+    return inside.build(out, directions.load_subject("shapes"), command=this_command(), **QUIETLY)
+
+
 def _directions(out: Path) -> Outcome:
     from scorescope.reports import directions
 
@@ -60,12 +66,13 @@ def _directions(out: Path) -> Outcome:
 # in the order of the index page; each imports its own instrument alone, in its own process
 REPORTS: dict[str, Callable[[Path], Outcome]] = {
     "guidance": _guidance, "gaussian": _gaussian, "fid": _fid, "directions": _directions,
-    "trajectories": _trajectories,
+    "trajectories": _trajectories, "inside": _inside,
 }  # fmt: skip
 FIRST = (
     "gaussian",
     "fid",
     "directions",
+    "inside",
     "trajectories",
     "guidance",
 )  # the short ones first: there is soon something to look at

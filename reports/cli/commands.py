@@ -53,6 +53,14 @@ Factory = Annotated[
     str | None,
     typer.Option(help="package.module:function that returns the untrained network of a safetensors file."),
 ]
+SubjectName = Annotated[
+    str, typer.Option(help="shapes, digits, a safetensors file of another shapes model, or package.module:factory.")
+]
+Pairs = Annotated[
+    Path | None, typer.Option(help="Pairs of prompts: .txt, low | high a line; .csv or .jsonl with low and high.")
+]
+Score = Annotated[str, typer.Option(help="The judge of decoded images: package.module:factory, or clip:FOLDER.")]
+PipelineBatch = Annotated[int, typer.Option(min=1, help="Latents a call of a pipeline's network.")]
 Count = Annotated[int | None, typer.Option(min=2, help="Samples a setting, in place of 256 (96 with --quick).")]
 
 
@@ -272,10 +280,7 @@ def report_trajectories(
 @repeatable("report directions", needs=dict.fromkeys(OF_PIPELINES, "pipeline"), silences={"pipeline": ("subject",)})
 def report_directions(
     out: Out = Path("report/directions"),
-    subject: Annotated[
-        str,
-        typer.Option(help="shapes, digits, a safetensors file of another shapes model, or package.module:factory."),
-    ] = "shapes",
+    subject: SubjectName = "shapes",
     quick: Quick = False,
     device: Device = "cpu",
     count: Annotated[
@@ -284,12 +289,8 @@ def report_directions(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first image, of noise and of splits.")] = 0,
     pipeline: Pipeline = None,
-    pairs: Annotated[
-        Path | None, typer.Option(help="Pairs of prompts: .txt, low | high a line; .csv or .jsonl with low and high.")
-    ] = None,
-    score: Annotated[
-        str, typer.Option(help="The judge of decoded images: package.module:factory, or clip:FOLDER.")
-    ] = "",
+    pairs: Pairs = None,
+    score: Score = "",
     sites: Annotated[
         str, typer.Option(help="Modules of the network, as mid_block,up_blocks.1; else some blocks.")
     ] = "",
@@ -298,7 +299,7 @@ def report_directions(
     settings: Settings = None,
     scheduler: Scheduler = None,
     dtype: Dtype = "float32",
-    batch: Annotated[int, typer.Option(min=1, help="Latents a call of a pipeline's network.")] = 8,
+    batch: PipelineBatch = 8,
     config: Config = None,
     pickles: Pickles = False,
 ) -> None:
@@ -317,11 +318,60 @@ def report_directions(
         )
         outcome = report_pairs(
             out, given, pairs=pairs, score=score, sites=sites, quick=quick, count=count, seed=seed, batch=batch,
-            command=this_command(),
+            command=this_command(), build=directions.build_from_pipeline,
         )  # fmt: skip
         return finish(outcome)
     studied = directions.load_subject(subject, images=max(2000, count or 0), device=device)
     finish(directions.build(out, studied, quick=quick, count=count, seed=seed, command=this_command()))
+
+
+@report_app.command("inside")
+@repeatable("report inside", needs=dict.fromkeys(OF_PIPELINES, "pipeline"), silences={"pipeline": ("subject",)})
+def report_inside(
+    out: Out = Path("report/inside"),
+    subject: SubjectName = "shapes",
+    quick: Quick = False,
+    device: Device = "cpu",
+    sites: Annotated[
+        str, typer.Option(help="Modules of the network, as network.middle2,network.up.0; else two of it.")
+    ] = "",
+    count: Annotated[
+        int | None, typer.Option(min=2, help="Labelled images, 1800; of a pipeline those of each attribute, 200.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of noise, of weights, of splits.")] = 0,
+    pipeline: Pipeline = None,
+    pairs: Pairs = None,
+    score: Score = "",
+    steps: Steps = None,
+    scale: Scale = None,
+    settings: Settings = None,
+    scheduler: Scheduler = None,
+    dtype: Dtype = "float32",
+    batch: PipelineBatch = 8,
+    config: Config = None,
+    pickles: Pickles = False,
+) -> None:
+    """What sparse features of a network keep, read and move, and where a pipeline looks at words."""
+    from scorescope.probes.models.model import check_device
+    from scorescope.reports import directions, inside
+    from scorescope.reports.cli.endings import finish, this_command
+
+    check_device(device)
+    if pipeline is not None:
+        from scorescope.reports.cli.pipeline_inputs import PipelineOptions
+        from scorescope.reports.cli.pipeline_report import report_pairs
+
+        given = PipelineOptions(
+            pipeline, device, dtype, scheduler, config, pickles, None, "", steps, scale, settings or ()
+        )
+        outcome = report_pairs(
+            out, given, pairs=pairs, score=score, sites=sites, quick=quick, count=count, seed=seed, batch=batch,
+            command=this_command(), build=inside.build_from_pipeline,
+        )  # fmt: skip
+        return finish(outcome)
+    named = [name.strip() for name in sites.split(",")] if sites else []
+    studied = directions.load_subject(subject, images=max(2000, count or 0), device=device)
+    finish(inside.build(out, studied, sites=named, quick=quick, count=count, seed=seed, command=this_command()))
 
 
 @app.command()

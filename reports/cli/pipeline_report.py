@@ -1,5 +1,6 @@
 """Reports on a pipeline, as the command line asks for them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from scorescope.data.errors import InputError
@@ -111,13 +112,14 @@ def report_pairs(
     seed: int,
     batch: int,
     command: str,
+    build: Callable[..., Outcome],
 ) -> Outcome:
-    """Load the pipeline and write the directions report on pairs of prompts.
+    """Load the pipeline and write a report on pairs of prompts.
 
     Raises
     ------
     InputError
-        For a pipeline without pairs or a judge, and what `directions.build_from_pipeline` refuses.
+        For a pipeline without pairs or a judge, and what `build` refuses.
     """
     if pairs is None or not score:
         options = {"--pipeline": given.source, "--pairs": pairs, "--score": score}
@@ -128,7 +130,7 @@ def report_pairs(
     contrasts, named = read_pairs(pairs), [name.strip() for name in sites.split(",")] if sites else None
     judge = directions.load_judge(score, contrasts, device=given.device)
     pipe = given.load()
-    return directions.build_from_pipeline(
+    return build(
         out, pipe, contrasts, judge, command=command, sites=named, arguments=given.arguments(pipe), images=count,
         seed=seed, batch=batch, quick=quick, name=Path(given.source).name,
     )  # fmt: skip

@@ -4,12 +4,13 @@
 
     figures.sparse_sheet(study.sheet)
     figures.density_histogram(study.density)
+    figures.read_and_move(study.judged)
     figures.feature_page(pictures, top.maps, density, reads, moves)
 
 Each takes `style=`: see `theme`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,11 @@ from scorescope.data.doors import require_some
 from scorescope.data.errors import InputError
 from scorescope.reports.page import theme
 
-__all__ = ["density_histogram", "feature_page", "sparse_sheet"]
+__all__ = ["density_histogram", "feature_page", "read_and_move", "sparse_sheet"]
 
 SHOWN = {
-    "fvu": "unexplained variance (FVU)", "explained_variance": "explained variance, mean over channels",
-    "dead": "share of features that never fire", "share_of_zero": "loss: reconstruction / without the site",
+    "fvu": "unexplained variance (FVU)", "dead": "share of features that never fire",
+    "share_of_zero": "loss: reconstruction / without the site",
 }  # fmt: skip
 NEVER = "never"
 
@@ -41,11 +42,13 @@ def sparse_sheet(table: pd.DataFrame, quantities: Mapping[str, str] = SHOWN) -> 
     table : DataFrame
         `SPARSE_SHEET`, of one or more sites.
     quantities : mapping of str to str
-        Which, and their axis labels.
+        Which, and their axis labels; those of which no value is known have no panel.
     """
     require_some("quantities", quantities)
-    figure, axes = theme.panels(len(quantities), height=1.7, least=2.4, more=0.9, sharey=False)
-    for ax, (quantity, label) in zip(axes, quantities.items(), strict=True):
+    known = table.groupby("quantity")["value"].count()
+    shown = {name: label for name, label in quantities.items() if known.get(name, 1)}  # an unknown name is an error
+    figure, axes = theme.panels(len(shown), height=1.7, least=2.4, more=0.9, sharey=False)
+    for ax, (quantity, label) in zip(axes, shown.items(), strict=True):
         rows = theme.rows_where(table, "quantity", quantity, argument="quantities")
         for place, (site, part) in enumerate(rows.groupby("site", sort=False)):
             look, part = theme.series(place), part.sort_values("sigma")
@@ -93,17 +96,53 @@ def density_histogram(table: pd.DataFrame) -> Figure:
 
 
 @theme.styled
+def read_and_move(table: pd.DataFrame) -> Figure:
+    """What chosen features read, and how far each moves it: a row of panels a site, a line a feature.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `SparseStudy.judged`. Effects of those that are judged steerable within the budget are filled.
+    """
+    require_some("table", table)
+    parts = list(table.groupby("site", sort=False))
+    lines = [len(rows) for _, rows in parts]
+    height = 0.19 * sum(lines) + 0.4 * len(parts) + 0.5
+    figure, axes = theme.new_figure(height, nrows=len(parts), ncols=2, squeeze=False, height_ratios=lines, sharex="col")
+    for (read, move), (site, rows) in zip(axes, parts, strict=True):
+        places = np.arange(len(rows))
+        names = [f"{row['attribute']} ({row['feature']})" for _, row in rows.iterrows()]
+        steers = ((rows["verdict"] == "steerable") & rows["within_budget"]).to_numpy()
+        color = theme.PALETTE[0]
+        read.errorbar(rows["value"], places, xerr=theme.errors(rows, "value"), fmt="o", color=color, mfc="white")
+        for chosen, fill in ((steers, color), (~steers, "white")):
+            part = rows[chosen]
+            bars = theme.errors(part, "effect")
+            move.errorbar(part["effect"], places[chosen], xerr=bars, fmt="o", color=color, mfc=fill)
+        move.barh(places, 2 * rows["chance"], left=-rows["chance"], height=0.7, color=theme.REFERENCE, alpha=0.3)
+        read.axvline(0.5, color=theme.REFERENCE, linestyle=":")
+        move.axvline(0.0, color=theme.REFERENCE, linestyle=":")
+        read.set_yticks(places, [theme.literal(name) for name in names])
+        read.set(ylim=(len(rows) - 0.5, -0.5))
+        read.set_title(theme.literal(str(site)), loc="left")
+        move.set(yticks=[], ylim=(len(rows) - 0.5, -0.5))
+    axes[-1, 0].set_xlabel("AUC of reading\n(held-out images)")
+    axes[-1, 1].set_xlabel("change of score\nwhen added (SD)")
+    return figure
+
+
+@theme.styled
 def feature_page(
-    pictures: Tensor, maps: Tensor, density: pd.DataFrame, reads: pd.DataFrame, moves: pd.DataFrame
+    pictures: Tensor | None, maps: Tensor | None, density: pd.DataFrame, reads: pd.DataFrame, moves: pd.DataFrame
 ) -> Figure:
     """One feature: its strongest images with where it fires, how often along noise, what it reads, what it moves.
 
     Parameters
     ----------
-    pictures : Tensor, shape (n, channel, y, x)
-        The images in which it is strongest, in [-1, 1].
-    maps : Tensor, shape (n, y, x)
-        Its codes there, at the site's positions.
+    pictures : Tensor, shape (n, channel, y, x), optional
+        The images in which it is strongest, in [-1, 1]; without them nothing is shown of images.
+    maps : Tensor, shape (n, y, x), optional
+        Its codes there, at the site's positions; of a site without a grid there are none.
     density : DataFrame
         `SPARSE_DENSITY` of it.
     reads : DataFrame
@@ -111,17 +150,24 @@ def feature_page(
     moves : DataFrame
         `STEER_CURVE` of it; the arm "direction" at the largest strength is drawn.
     """
-    if not len(pictures) or maps.ndim != 3 or len(maps) != len(pictures):
-        found = f"{tuple(pictures.shape)}, {tuple(maps.shape)}"
-        raise InputError("pictures, maps", found=found, expected="(n >= 1, channel, y, x) and (n, y, x)")
+    if maps is not None and (pictures is None or maps.ndim != 3 or len(maps) != len(pictures)):
+        found = f"{None if pictures is None else tuple(pictures.shape)}, {tuple(maps.shape)}"
+        raise InputError("pictures, maps", found=found, expected="(n, channel, y, x) and (n, y, x)")
+    if pictures is not None and (pictures.ndim != 4 or not len(pictures)):
+        raise InputError("pictures", found=str(tuple(pictures.shape)), expected="(n >= 1, channel, y, x)")
     scores = moves[(moves["arm"] == "direction") & (moves["strength"] == moves["strength"].max())]
     names = list(dict.fromkeys([*reads["attribute"], *scores["score"]]))
-    side, lower = (theme.width() - 0.2) / len(pictures), 0.16 * len(names) + 0.8
-    figure, whole = theme.new_figure(2 * side + 1.4 + lower)
+    shown = [] if pictures is None else [_shades(pictures)]
+    if maps is not None:
+        shown.append([codes.detach().cpu().numpy() for codes in maps])
+    side = (theme.width() - 0.2) / len(shown[0]) if shown else 0.0
+    heights = [len(shown) * side, 1.4, 0.16 * len(names) + 0.8]
+    figure, whole = theme.new_figure(sum(heights))
     whole.remove()
-    parts: Any = figure.subfigures(3, 1, height_ratios=[2 * side, 1.4, lower])
-    above, middle, below = parts
-    _strongest(above, _shades(pictures), maps.detach().cpu().numpy())
+    parts: Any = figure.subfigures(3 - (not shown), 1, height_ratios=heights[not shown :])
+    middle, below = parts[-2:]
+    if shown:
+        _strongest(parts[0], *shown)
     _fires(middle.subplots(), density)
     read, move = below.subplots(1, 2, sharey=True)
     _bars(read, reads.set_index("attribute"), names, 0.5, "AUC of its mean code")
@@ -131,13 +177,15 @@ def feature_page(
     return figure
 
 
-def _strongest(part: SubFigure, pictures: list[NDArray[np.float32]], maps: NDArray[np.float32]) -> None:
-    """Images above where the feature fires in them, all on one scale."""
-    axes = part.subplots(2, len(pictures), squeeze=False)
-    for column, picture, codes in zip(axes.T, pictures, maps, strict=True):
-        theme.show_picture(column[0], picture)
-        column[1].imshow(codes, cmap="magma", vmin=0, vmax=float(maps.max()) or 1.0, interpolation="nearest")
-        theme.without_axes(column[1])
+def _strongest(part: SubFigure, pictures: list[NDArray[np.float32]], maps: Sequence[NDArray[Any]] = ()) -> None:
+    """Images, above where the feature fires in them, all on one scale."""
+    axes = part.subplots(2 if len(maps) else 1, len(pictures), squeeze=False)
+    for ax, picture in zip(axes[0], pictures, strict=True):
+        theme.show_picture(ax, picture)
+    top = max((float(codes.max()) for codes in maps), default=0.0) or 1.0
+    for ax, codes in zip(axes[1] if len(maps) else (), maps, strict=True):
+        ax.imshow(codes, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
+        theme.without_axes(ax)
 
 
 def _shades(pictures: Tensor) -> list[NDArray[np.float32]]:

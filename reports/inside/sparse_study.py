@@ -8,7 +8,7 @@ what is said of them is measured on other images, and on samples of other seeds.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -80,12 +80,34 @@ class SparseStudy:
     chosen: pd.DataFrame
 
     @property
+    def judged(self) -> pd.DataFrame:
+        """A row a verdict: `STEER_VERDICTS`, with `feature`, and of what it reads of the attribute on the held-out
+        images, at the level at which it was chosen: `images`, `value`, `value_low` and `value_high`, above 0.5
+        where it reads as it did on the images of training, and `p_reads`, corrected.
+        """
+        level = self.stored.sigmas[nearest(self.stored.sigmas)]
+        found = self.verdicts.merge(self.chosen, on=["site", "attribute"], validate="one_to_one")
+        keys = ["site", "feature", "attribute"]
+        names = {"low": "value_low", "high": "value_high", "p_adjusted": "p_reads", "n": "images"}
+        read = self.reads.loc[self.reads["sigma"] == level, [*keys, "value", *names]].rename(columns=names)
+        found = found.merge(read, on=keys, how="left", validate="many_to_one")
+        turned = found["sign"] < 0
+        ends = ["value", "value_low", "value_high"]
+        found.loc[turned, ends] = 1 - found.loc[turned, ["value", "value_high", "value_low"]].to_numpy()
+        return found
+
+    @property
     def steerable(self) -> pd.DataFrame:
         """Verdicts that say that a feature moves what it reads and leaves the image within its budget."""
         return self.verdicts[(self.verdicts["verdict"] == "steerable") & self.verdicts["within_budget"]]
 
-    def page(self, row: int, *, count: int = 6, **style: Any) -> Figure:
-        """The page of one row of `chosen`, at the noise level at which it was chosen; `style` as figures take it."""
+    def page(
+        self, row: int, *, count: int = 6, show: Callable[[Tensor], Tensor] = lambda images: images, **style: Any
+    ) -> Figure:
+        """The page of one row of `chosen`, at the noise level at which it was chosen; `style` as figures take it.
+
+        `show` makes pictures in [-1, 1] of images that are none themselves; of data that are no images there are none.
+        """
         given = self.chosen.iloc[row]
         site, number = str(given["site"]), int(given["feature"])
         level = nearest(self.stored.sigmas)
@@ -98,7 +120,10 @@ class SparseStudy:
         at_level = reads[reads["sigma"] == self.stored.sigmas[level]]
         own_moves = moves[moves["attribute"] == given["attribute"]]
         own_moves = own_moves.assign(strength=given["sign"] * own_moves["strength"])  # the feature itself, not turned
-        return figures.feature_page(self.images[top.images], top.maps, density, at_level, own_moves, **style)
+        is_image, has_grid = self.images.ndim == 4, top.maps.ndim == 3
+        pictures = show(self.images[top.images]) if is_image else None
+        maps = top.maps if is_image and has_grid else None
+        return figures.feature_page(pictures, maps, density, at_level, own_moves, **style)
 
 
 def nearest(sigmas: Sequence[float]) -> int:
@@ -133,10 +158,12 @@ def study_sparse(
     Raises
     ------
     InputError
-        For fewer than 60 images, and as `collect` and `steer_curve` do.
+        For fewer than 60 images, sites that are there twice, and as `collect` and `steer_curve` do.
     """
     if len(subject.images) < 60:
         raise InputError("subject", found=f"{len(subject.images)} images", expected="at least 60")
+    if len(set(sites)) < len(sites) or not sites:
+        raise InputError("sites", found=str(list(sites)), expected="one or more, each once")
     work = _Work(subject, list(sites), Path(folder), levels, seed, progress)
     found = {site: work.train(site) for site in sites}
     sheet = pd.concat([work.sheet(site, found[site]) for site in sites], ignore_index=True)
@@ -165,15 +192,19 @@ class _Work:
     seed: int
     progress: bool
 
-    @property
-    def cut(self) -> int:
-        """Images that are trained on."""
-        return 2 * len(self.subject.images) // 3
+    @cached_property
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Images that are trained on, two thirds of them, and those that are held out; no group is in both."""
+        count, groups = len(self.subject.images), self.subject.groups
+        names, place = (torch.arange(count) if groups is None else groups.cpu()).unique(return_inverse=True)
+        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(self.seed))
+        trained = order[place] < 2 * len(names) // 3
+        return trained.nonzero()[:, 0], (~trained).nonzero()[:, 0]
 
-    @property
+    @cached_property
     def later(self) -> Tensor:
         """Images that are held out."""
-        return self.subject.images[self.cut :]
+        return self.subject.images[self.parts[1]]
 
     @cached_property
     def sigmas(self) -> list[float]:
@@ -189,7 +220,7 @@ class _Work:
     @cached_property
     def trained_on(self) -> StoredActivations:
         """Activations of the images that are trained on; nothing is told to the network."""
-        return self._collected(self.subject.images[: self.cut], self.seed, "training")
+        return self._collected(self.subject.images[self.parts[0]], self.seed, "training")
 
     @cached_property
     def held_out(self) -> StoredActivations:
@@ -217,7 +248,7 @@ class _Work:
             codec, self.held_out, site, denoiser=self.subject.denoiser, bank=bank, batch=self.subject.batch
         )
 
-    def labels(self, contrast: Contrast, rows: slice) -> Tensor:
+    def labels(self, contrast: Contrast, rows: Tensor) -> Tensor:
         """1 at the high end of a contrast, 0 at the low one, -1 elsewhere."""
         values = self.subject.labels[rows, self.subject.column(contrast.attribute)]
         low, high = self.subject.values(contrast)
@@ -225,7 +256,7 @@ class _Work:
 
     def choose(self, site: str, contrast: Contrast, codec: SparseAutoencoder, candidates: int) -> dict[str, Any]:
         """The feature that moves a contrast most, of those that tell its ends apart best."""
-        labels = {contrast.attribute: self.labels(contrast, slice(self.cut))}
+        labels = {contrast.attribute: self.labels(contrast, self.parts[0])}
         table = feature_reads(codec, self.trained_on, site, labels, levels=[self.level])
         best = table.assign(apart=(table["value"] - 0.5).abs()).nlargest(candidates, "apart")
         effect = steering_effect(
@@ -247,7 +278,7 @@ class _Work:
 
     def reads(self, site: str, codec: SparseAutoencoder, chosen: pd.DataFrame) -> pd.DataFrame:
         """What the chosen features of a site read of all contrasts, on held-out images."""
-        labels = {one.attribute: self.labels(one, slice(self.cut, None)) for one in self.subject.contrasts}
+        labels = {one.attribute: self.labels(one, self.parts[1]) for one in self.subject.contrasts}
         features = sorted(set(chosen.loc[chosen["site"] == site, "feature"]))
         return feature_reads(codec, self.held_out, site, labels, features=features)
 

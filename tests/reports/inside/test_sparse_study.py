@@ -9,7 +9,7 @@ from scorescope.analysis.inside.sparse_metrics import SPARSE_DENSITY, SPARSE_SHE
 from scorescope.data.errors import InputError
 from scorescope.reports.directions import shapes_subject
 from scorescope.reports.inside import figures, study_sparse
-from scorescope.reports.inside import study as module
+from scorescope.reports.inside import sparse_study as module
 
 
 def small(monkeypatch):

@@ -1,0 +1,75 @@
+"""What an inside report can begin with: one function a finding, from the tables of its sections."""
+
+import pandas as pd
+
+from scorescope.reports.inside.readings import of_quantity, steers, worst_replaced
+from scorescope.reports.page.findings import Finding, strength_of, strength_of_p
+from scorescope.reports.page.numbers import told
+
+
+def kept(sheet: pd.DataFrame) -> list[Finding]:
+    """The site and level at which sparse features lose most of what the network has of the site."""
+    rows = worst_replaced(sheet)
+    if rows.empty:
+        return []
+    row = rows.iloc[int(rows["value"].argmax())]
+    several = len(of_quantity(sheet, "share_of_zero"))
+    text = (
+        f"Sparse features stand for {row['site']}: at worst, at σ = {row['sigma']:.2g}, they lose "
+        f"{told(row, 'value', form='.0%')} of what leaving the site out costs the denoiser"
+    )
+    doubt = f"That sparse features keep what the denoiser has of {row['site']} (at σ = {row['sigma']:.2g})."
+    clear = strength_of(row, "value", nothing=1.0, of_several=several)
+    return [Finding(f"{text}.", clear if row["value"] < 1 else 0.0, "sparse_sheet", float(row["n"]), "images", doubt)]
+
+
+def moved(judged: pd.DataFrame) -> list[Finding]:
+    """The feature that steers what it reads most clearly, by its corrected p value."""
+    known = judged[judged["p_adjusted"].notna() & judged["within_budget"] & (judged["effect"] > 0)]
+    if known.empty:
+        return []
+    row = known.iloc[int(known["p_adjusted"].argmin())]
+    text = (
+        f"Feature {row['feature']} of {row['site']} steers what it reads: adding it moves {row['attribute']} by "
+        f"{told(row, 'effect', of='effect', form='.2f')} standard deviations, random directions {row['chance']:.2f}; "
+        f"{int(steers(judged).sum())} of the {len(judged)} features that were chosen for reading do"
+    )
+    doubt = f"That a feature steers what it reads: of {len(judged)} chosen for reading none is shown to."
+    return [Finding(f"{text}.", strength_of_p(row["p_adjusted"]), "read_and_move", float(row["n"]), "seeds", doubt)]
+
+
+def read(judged: pd.DataFrame) -> list[Finding]:
+    """The single feature that reads an attribute best on held-out images, of those chosen."""
+    known = judged[judged["value_low"].notna()]
+    if known.empty:
+        return []
+    row = known.iloc[int(known["value"].argmax())]
+    text = (
+        f"One feature reads {row['attribute']}: {row['feature']} of {row['site']} is stronger in an image of one end "
+        f"than of the other with a chance of {told(row, 'value', of='value', form='.2f')} on images that had no part "
+        "in choosing it"
+    )
+    clear = strength_of(row, "value", of="value", nothing=0.5, of_several=len(known))
+    doubt = f"That one of the {len(judged)} chosen features reads its attribute on other images."
+    return [
+        Finding(
+            f"{text}.", clear if row["value"] > 0.5 else 0.0, "read_and_move", float(row["images"]), "images", doubt
+        )
+    ]
+
+
+def looked_at(table: pd.DataFrame) -> list[Finding]:
+    """Of the first word, the level at which its maps agree most beyond what maps of other seeds share."""
+    rows = table[(table["compared"] == "influence") & table["excess_low"].notna()]
+    if rows.empty:
+        return []
+    rows = rows[rows["word"] == rows["word"].iloc[0]]
+    row = rows.iloc[int(rows["excess"].argmax())]
+    text = (
+        f"Where the network looks at '{row['word']}' is where the word changes its prediction, beyond what maps of "
+        f"other seeds share: at σ = {row['sigma']:.2g} their rank correlation is "
+        f"{told(row, 'excess', of='excess', form='.2f')} higher"
+    )
+    clear = strength_of(row, "excess", of="excess", of_several=len(rows)) if row["excess"] > 0 else 0.0
+    doubt = f"That the network looks at '{row['word']}' where the word changes its prediction."
+    return [Finding(f"{text}.", clear, "attention_agreement", float(row["n"]), "seeds", doubt)]

@@ -1,0 +1,87 @@
+"""Sentences made from the numbers of an inside report: one a figure."""
+
+import pandas as pd
+
+from scorescope.reports.page.numbers import plain, told
+
+
+def _shown_to_read(judged: pd.DataFrame) -> "pd.Series[bool]":
+    return (judged["p_reads"] <= 0.05) & (judged["value"] > 0.5)
+
+
+def steers(judged: pd.DataFrame) -> "pd.Series[bool]":
+    """Which features are judged to move what they read within the budget of change."""
+    return (judged["verdict"] == "steerable") & judged["within_budget"]
+
+
+def of_quantity(sheet: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Rows of one quantity of a metric sheet, whose value is known."""
+    return sheet[(sheet["quantity"] == quantity) & sheet["value"].notna()]
+
+
+def worst_replaced(sheet: pd.DataFrame) -> pd.DataFrame:
+    """By site, the row of the noise level at which the reconstruction costs most of what the site gives."""
+    rows = of_quantity(sheet, "share_of_zero")
+    return rows.loc[rows.groupby("site", sort=False)["value"].idxmax()]
+
+
+def read_sheet(sheet: pd.DataFrame) -> str:
+    """How much is unexplained at each site, and what that costs the network at worst."""
+    parts = []
+    for site, rows in of_quantity(sheet, "fvu").groupby("site", sort=False):
+        fewest, most = (rows.iloc[int(place)] for place in (rows["value"].argmin(), rows["value"].argmax()))
+        parts.append(
+            f"{site}: {fewest['value']:.0%} of the variance is unexplained at σ = {fewest['sigma']:.2g}, "
+            f"{most['value']:.0%} at σ = {most['sigma']:.2g}"
+        )
+        worst = worst_replaced(sheet)
+        worst = worst[worst["site"] == site]
+        if len(worst):
+            row = worst.iloc[0]
+            parts[-1] += (
+                f"; the reconstruction loses at most {told(row, 'value', form='.0%')} of what the site gives, at σ = "
+                f"{row['sigma']:.2g}"
+            )
+    return ". ".join(parts) + "."
+
+
+def read_density(density: pd.DataFrame) -> str:
+    """How many features never fire at any level, and how often the median of the others does."""
+    parts = []
+    for site, rows in density.groupby("site", sort=False):
+        most = rows.groupby("feature")["density"].max()
+        fires = rows.loc[rows["density"] > 0, "density"]
+        text = f"{site}: {int((most == 0).sum())} of {len(most)} features fire at no level"
+        if len(fires):
+            text += f"; those that fire at a level do so at {plain(100 * fires.median())} % of positions (median)"
+        parts.append(text)
+    return ". ".join(parts) + "."
+
+
+def read_judged(judged: pd.DataFrame) -> str:
+    """How many of the chosen features are shown to read, and how many of these to move."""
+    moves = steers(judged)
+    reads = int(_shown_to_read(judged).sum())
+    text = f"{reads} of {len(judged)} chosen features are shown to read their attribute on held-out images"
+    if not moves.any():
+        return f"{text}, and none is shown to steer it."
+    names = ", ".join(
+        f"{row['attribute']} by feature {row['feature']} of {row['site']}" for _, row in judged[moves].iterrows()
+    )
+    return f"{text}; {int(moves.sum())} {'is' if moves.sum() == 1 else 'are'} judged to steer it: {names}."
+
+
+def read_agreement(table: pd.DataFrame) -> str:
+    """By word, the level at which attention and influence agree most, and least."""
+    parts = []
+    for word, every in table[table["compared"] == "influence"].groupby("word", sort=False):
+        rows = every[every["mean"].notna()]
+        if rows.empty:
+            parts.append(f"'{word}': no rank correlation is known")
+            continue
+        most, least = (rows.iloc[int(place)] for place in (rows["mean"].argmax(), rows["mean"].argmin()))
+        parts.append(
+            f"'{word}': attention ranks the cells as influence does with a correlation of {told(least, form='.2f')} at "
+            f"σ = {least['sigma']:.2g} to {told(most, form='.2f')} at σ = {most['sigma']:.2g}"
+        )
+    return "; ".join(parts) + "."
