@@ -1,4 +1,4 @@
-"""Figures of sparse features: declared tables in, matplotlib figures out. Nothing is computed here but histograms.
+"""Figures of sparse features and groups: declared tables in, figures out. Nothing is computed but histograms.
 
     from scorescope.reports.inside import figures
 
@@ -6,6 +6,8 @@
     figures.density_histogram(study.density)
     figures.read_and_move(study.judged)
     figures.feature_page(pictures, top.maps, density, reads, moves)
+    figures.group_shares_along(groups.along, "with")
+    figures.amplification(groups.amplification, "with")
 
 Each takes `style=`: see `theme`.
 """
@@ -22,9 +24,12 @@ from torch import Tensor
 
 from scorescope.data.doors import require_some
 from scorescope.data.errors import InputError
+from scorescope.reports.inside.figures_groups import amplification, group_shares_along
 from scorescope.reports.page import theme
 
-__all__ = ["density_histogram", "feature_page", "read_and_move", "sparse_sheet"]
+__all__ = [
+    "amplification", "density_histogram", "feature_page", "group_shares_along", "read_and_move", "sparse_sheet",
+]  # fmt: skip
 
 SHOWN = {
     "fvu": "unexplained variance (FVU)", "dead": "share of features that never fire",

@@ -73,3 +73,16 @@ def looked_at(table: pd.DataFrame) -> list[Finding]:
     clear = strength_of(row, "excess", of="excess", of_several=len(rows)) if row["excess"] > 0 else 0.0
     doubt = f"That the network looks at '{row['word']}' where the word changes its prediction."
     return [Finding(f"{text}.", clear, "attention_agreement", float(row["n"]), "seeds", doubt)]
+
+
+def amplified(table: pd.DataFrame, attribute: str, group: str, bare: str) -> list[Finding]:
+    """The class and rule whose share of a group is furthest from that of the data."""
+    rows = table[(table["group"] == group) & (table["setting"] != bare)]
+    row = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
+    text = (
+        f"Guidance changes what no condition names: of samples of '{row['class']}' under {row['setting']} "
+        f"{told(row, 'share', form='.0%')} have {attribute} '{group}', of such images {row['data_share']:.0%}"
+    )
+    doubt = f"That guidance changes the share of {attribute} '{group}'."
+    clear = strength_of(row, "difference", of="difference", of_several=len(rows))
+    return [Finding(f"{text}.", clear, "amplification", float(row["n"]), "seeds", doubt)]
