@@ -227,8 +227,9 @@ def steered_shares(
     Returns
     -------
     DataFrame
-        `BALANCE` with columns `feature`, `reads` (chance that it is stronger in an image of the second group) and
-        `verdict` (of `steer_curve`, against random directions).
+        `BALANCE` with columns `feature`, `reads` (chance that it, or where it reads the first group its negative, is
+        stronger in an image of the second: of the images that it was chosen on) and `verdict` (of `steer_curve`).
+        Strengths lead to the second group.
     """
     judge, groups = judge_of(subject, attribute)
     labels = {attribute: torch.from_numpy(judge_groups(judge, sparse.images, groups).chosen)}
@@ -253,7 +254,8 @@ def steered_shares(
             strengths=DOSES, sampling=how, seed=seed, progress=False,
         )  # fmt: skip
         table = curve.balance(*groups)
-        told = {"feature": number, "reads": float(best["value"]), "verdict": str(curve.verdicts["verdict"].iloc[0])}
+        read = 0.5 + turn * (float(best["value"]) - 0.5)
+        told = {"feature": number, "reads": read, "verdict": str(curve.verdicts["verdict"].iloc[0])}
         parts.append(table[table["arm"].isin(["none", "direction"])].assign(**told))
     return pd.concat(parts, ignore_index=True)
 

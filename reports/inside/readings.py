@@ -132,7 +132,7 @@ def read_steered(steered: pd.DataFrame, group: str) -> str:
             for _, row in ends.iterrows()
         )
         parts.append(
-            f"feature {bare['feature']} of {site}, which reads it best ({bare['reads']:.2f}), is judged "
-            f"{bare['verdict']}: {told(bare, 'share', form='.0%')} of samples without a condition, {moved}"
+            f"feature {bare['feature']} of {site}, which reads it best (AUC {bare['reads']:.2f}), is judged "
+            f"'{bare['verdict']}': {told(bare, 'share', form='.0%')} of samples without a condition, {moved}"
         )
-    return f"Adding features, in standard deviations of their projection: {'; '.join(parts)}."
+    return f"Features added, in standard deviations of their projection: {'; '.join(parts)}."
