@@ -478,6 +478,22 @@ def firing(features=60):
     return pd.concat(parts, ignore_index=True)
 
 
+def judged_features():
+    """What chosen features of two sites read and move: one steers, one reads the other way on other images."""
+    rows = pd.DataFrame(
+        {
+            "site": ["network.middle2"] * 3 + ["unet.up_blocks.0.attentions.1"] * 2,
+            "attribute": ["size", "background", "saturation", "size", "hue"], "feature": [17, 302, 5, 1999, 44],
+            "value": [0.9, 0.5, 0.6, 0.4, 0.8], "effect": [0.6, 0.05, -0.1, 0.2, 0.3], "chance": 0.1,
+            "verdict": ["steerable", "undecided", "not steerable", "undecided", "steerable"],
+            "within_budget": [True, True, True, True, False],
+        }
+    )  # fmt: skip
+    for name, half in (("value", 0.06), ("effect", 0.15)):
+        rows[f"{name}_low"], rows[f"{name}_high"] = rows[name] - half, rows[name] + half
+    return rows
+
+
 def feature_case():
     """What the page of one feature is drawn from."""
     names = ["size", "background", "saturation"]
@@ -617,6 +633,7 @@ CASES = {
                                    {}),
     "inside.sparse_sheet": ((sheet(),), {}),
     "inside.density_histogram": ((firing(),), {}),
+    "inside.read_and_move": ((judged_features(),), {}),
     "inside.feature_page": (feature_case(), {}),
     "inside.amplification": ((amplified(), "with"), {"label": "share with frame"}),
     "inside.group_shares_along": ((grouped(), "with"), {}),

@@ -105,6 +105,18 @@ def _steerable(screened: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"value": [float(steerable)], "n": [screened["attribute"].nunique()]})
 
 
+def _steering(judged: pd.DataFrame) -> pd.DataFrame:
+    """How many of the chosen features are judged to steer what they read, of how many."""
+    steers = (judged["verdict"] == "steerable") & judged["within_budget"]
+    return pd.DataFrame({"value": [float(steers.sum())], "n": [len(judged)]})
+
+
+def _worst(sheet: pd.DataFrame) -> pd.DataFrame:
+    """By site, the level at which replacing it by its reconstruction costs most of what leaving it out does."""
+    rows = sheet[(sheet["quantity"] == "share_of_zero") & sheet["value"].notna()]
+    return rows.loc[rows.groupby("site", sort=False)["value"].idxmax()]
+
+
 def _looked_into(companions: pd.DataFrame) -> pd.DataFrame:
     """Rows of the set that the report looks into, the last, in the judged space, the first."""
     last, judged = companions["set"].iloc[-1], companions["space"].iloc[0]
@@ -185,6 +197,18 @@ HEADLINES: dict[str, tuple[Headline, ...]] = {
             "σ at which half of the way is left", "decision_levels", "sigma", "low", "high", {"quantity": "whole"}
         ),
     ),
+    "inside": (
+        Headline("chosen features that steer what they read", "features", "value", of=_steering),
+        Headline(
+            "what a site's sparse features lose of it, at worst",
+            "sparse_sheet",
+            "value",
+            "low",
+            "high",
+            of=_worst,
+            each="site",
+        ),
+    ),
 }
 """By report; of guidance those of a model, or of a pipeline."""
 
@@ -199,6 +223,10 @@ CURVES: dict[str, Curve] = {
     "directions": Curve(
         "attribute_loss", "sigma", "excess", SIGMA, "excess error of the attribute", "excess_low", "excess_high",
         {"metric": "attribute score"}, "attribute",
+    ),
+    "inside": Curve(
+        "sparse_sheet", "sigma", "value", SIGMA, "unexplained share of a site's variance", "low", "high",
+        {"quantity": "fvu"}, "site",
     ),
     "trajectories": Curve(
         "step_errors", "sigma", "value", SIGMA, "what a step's error becomes (units of data)", "low", "high",

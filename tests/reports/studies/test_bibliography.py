@@ -15,6 +15,7 @@ from scorescope.reports.directions import report as directions
 from scorescope.reports.fid import report as fid
 from scorescope.reports.gaussian import report as gaussian
 from scorescope.reports.guidance.methods import OF_RULES, SPLIT, methods_of
+from scorescope.reports.inside import report as inside
 from scorescope.reports.page.methods import noting
 from scorescope.reports.page.pages import Outcome, ReportTable, Section, write_report
 from scorescope.reports.studies import bibtex
@@ -72,7 +73,7 @@ def test_a_report_without_methods_has_no_entries_and_one_that_does_not_say_is_re
 
 
 def test_every_method_that_reports_note_has_an_entry_and_every_entry_is_noted_somewhere() -> None:
-    static = [gaussian.METHODS, fid.METHODS, directions.METHODS, trajectories.METHODS]
+    static = [gaussian.METHODS, fid.METHODS, directions.METHODS, trajectories.METHODS, inside.METHODS]
     noted = {key for methods in static for found in methods.values() if not callable(found) for key in found}
     noted |= {*fid.METRICS.values(), *fid.NETWORKS.values(), *OF_RULES.values(), *SPLIT, *CORRECTED}
     noted |= {key for entry in catalogue().values() for key in entry.cites}
