@@ -533,6 +533,32 @@ def feature_case():
     return pictures(6), spots, density, with_ends(reads, "value"), with_ends(moves, "value")
 
 
+def amplified():
+    """Shares of two classes under three rules, one of them beyond what can be."""
+    rows = [
+        {"setting": rule, "class": name, "group": "with", "share": share, "data_share": known, "data_low": known - 0.05,
+         "data_high": known + 0.05}
+        for name, known, shares in (("small", 0.15, (0.14, 0.05, 0.0)), ("large", 0.85, (0.84, 0.97, 1.0)))
+        for rule, share in zip(("CFG, w = 1", "CFG, w = 4", "CFG, w = 4, σ 0.2 to 2"), shares, strict=True)
+    ]  # fmt: skip
+    return with_ends(pd.DataFrame(rows), "share")
+
+
+def grouped():
+    """Shares of D of data and of two settings in two classes, with the end of sampling."""
+    levels = np.append(SIGMAS, 0.0)
+    parts = [
+        pd.DataFrame({
+            "setting": rule, "class": name, "source": source, "counting": "hard", "group": "with", "sigma": levels,
+            "share": end + (start - end) * levels / levels.max(),
+        })
+        for name, start, known in (("small", 0.0, 0.15), ("large", 1.0, 0.85))
+        for rule, drawn in (("CFG, w = 1", known), ("CFG, w = 4", start))
+        for source, end in (("samples", drawn), ("data", known))
+    ]  # fmt: skip
+    return with_ends(pd.concat(parts, ignore_index=True), "share")
+
+
 CASES = {
     "guidance.update_parts": ((summary(),), {"rule": "CFG", "weight": 4.0}),
     "guidance.parallel_share": ((summary(), summary()), {"weights": WEIGHTS, "centred_weight": 4.0}),
@@ -638,6 +664,8 @@ CASES = {
     "inside.feature_page": (feature_case(), {}),
     "inside.unit_overlap": (overlap_case(), {"sigma": 1.0}),
     "inside.unit_effects": (unit_effects_case(), {}),
+    "inside.amplification": ((amplified(), "with"), {"label": "share with frame"}),
+    "inside.group_shares_along": ((grouped(), "with"), {}),
     "changes.run_differences": ((runs_changed(), ["applied_norm", "one_minus_cos_denoised", "update_ratio"]), {}),
     "changes.loss_differences": ((pair_changed(),), {}),
     "changes.ema_losses": ((ema(),), {}),

@@ -37,7 +37,9 @@ LANDMARKS = Schema(
     "landmarks",
     (
         Column("attribute", str, "", "attribute"),
-        Column("landmark", str, "", "readable_from, visible_from, committed_at or steerable_until"),
+        Column(
+            "landmark", str, "", "readable_from, visible_from, committed_at or steerable_until; or of `shares_along`"
+        ),
         Column("curve", str, "", "curve that it is of"),
         Column("threshold", float, "1", "value of the curve that it is the place of"),
         Column("n", int, "", "seeds"),

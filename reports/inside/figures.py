@@ -8,6 +8,8 @@
     figures.feature_page(pictures, top.maps, density, reads, moves)
     figures.unit_overlap(table, pictures, maps, sigma=1.0)
     figures.unit_effects(effects.verdicts, effects.arms)
+    figures.group_shares_along(groups.along, "with")
+    figures.amplification(groups.amplification, "with")
 
 Each takes `style=`: see `theme`.
 """
@@ -24,10 +26,14 @@ from torch import Tensor
 
 from scorescope.data.doors import require_some
 from scorescope.data.errors import InputError
+from scorescope.reports.inside.figures_groups import amplification, group_shares_along
 from scorescope.reports.inside.figures_units import unit_effects, unit_overlap
 from scorescope.reports.page import theme
 
-__all__ = ["density_histogram", "feature_page", "read_and_move", "sparse_sheet", "unit_effects", "unit_overlap"]
+__all__ = [
+    "amplification", "density_histogram", "feature_page", "group_shares_along", "read_and_move", "sparse_sheet",
+    "unit_effects", "unit_overlap",
+]  # fmt: skip
 
 SHOWN = {
     "fvu": "unexplained variance (FVU)", "dead": "share of features that never fire",

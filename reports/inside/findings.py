@@ -95,3 +95,16 @@ def units(overlap: pd.DataFrame, region: str, verdicts: pd.DataFrame) -> list[Fi
     )
     clear = strength_of_p(effect["p_adjusted"]) if effect["verdict"] == "moves" else 0.0
     return [*found, Finding(f"{text}.", clear, "unit_effects", float(effect["n"]), "seeds", doubt)]
+
+
+def amplified(table: pd.DataFrame, attribute: str, group: str, bare: str) -> list[Finding]:
+    """The class and rule whose share of a group is furthest from that of the data."""
+    rows = table[(table["group"] == group) & (table["setting"] != bare)]
+    row = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
+    text = (
+        f"Guidance changes what no condition names: of samples of '{row['class']}' under {row['setting']} "
+        f"{told(row, 'share', form='.0%')} have {attribute} '{group}', of such images {row['data_share']:.0%}"
+    )
+    doubt = f"That guidance changes the share of {attribute} '{group}'."
+    clear = strength_of(row, "difference", of="difference", of_several=len(rows))
+    return [Finding(f"{text}.", clear, "amplification", float(row["n"]), "seeds", doubt)]

@@ -1,5 +1,7 @@
 """Sentences made from the numbers of an inside report: one a figure."""
 
+import math
+
 import pandas as pd
 
 from scorescope.reports.page.numbers import plain, told
@@ -113,3 +115,52 @@ def read_effects(verdicts: pd.DataFrame) -> str:
         for _, row in moves.iterrows()
     ]
     return f"In {len(moves)} {total} the chosen units change more than every random set: {'; '.join(parts)}."
+
+
+def read_amplification(table: pd.DataFrame, attribute: str, group: str) -> str:
+    """By class, the share in the data and under the rule that is furthest from it."""
+    parts = []
+    for name, rows in table[table["group"] == group].groupby("class", sort=False):
+        row = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
+        parts.append(
+            f"of images of '{name}' {row['data_share']:.0%} have {attribute} '{group}', of samples under "
+            f"{row['setting']} {told(row, 'share', form='.0%')}"
+        )
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def read_along(landmarks: pd.DataFrame, along: pd.DataFrame, group: str, bare: str, strong: str) -> str:
+    """By class, where the share under guidance departs from that of data for good."""
+    found = landmarks[landmarks["landmark"] == "departs_from_data"].set_index(["class", "setting"])
+    parts = []
+    for name in dict.fromkeys(along["class"]):
+        places = {setting: found.loc[(name, setting)] for setting in (strong, bare)}
+        parts.append(f"'{name}': " + ", ".join(f"under {rule} {_departs(row)}" for rule, row in places.items()))
+    margin = found["threshold"].iloc[0]
+    return f"Shares of D depart from those of data by {margin:g} or more for good: {'; '.join(parts)}."
+
+
+def _departs(row: "pd.Series[float]") -> str:
+    """The noise level with its interval; a place that is not reached in enough draws is not shown."""
+    if not math.isfinite(row["high"]):
+        return "it is not shown that they do"
+    sigma, low, high = (math.exp(-row[name] / 2) for name in ("log_snr", "high", "low"))
+    return f"below σ = {sigma:.2g} ({low:.2g} to {high:.2g})"
+
+
+def read_steered(steered: pd.DataFrame, group: str) -> str:
+    """By site, the share of a group as it is, and at the two ends of the doses, with the change of the images."""
+    parts = []
+    for site, rows in steered[steered["value"] == group].groupby("site", sort=False):
+        ends = rows.sort_values("strength").iloc[[0, -1]]
+        bare = rows[rows["strength"] == 0].iloc[0]
+        moved = " and ".join(
+            f"{told(row, 'share', form='.0%')} at {row['strength']:+g} (a change of {row['distance']:.2g})"
+            for _, row in ends.iterrows()
+        )
+        parts.append(
+            f"feature {bare['feature']} of {site}, which reads it best (AUC {bare['reads']:.2f}), is judged "
+            f"'{bare['verdict']}': {told(bare, 'share', form='.0%')} of samples without a condition, {moved}"
+        )
+    return f"Features added, in standard deviations of their projection: {'; '.join(parts)}."

@@ -19,6 +19,7 @@ from scorescope.reports.directions.prompt_subject import IMAGES, PromptSubject
 from scorescope.reports.directions.sections_prompts import prompt_section
 from scorescope.reports.directions.workbench import Workbench as DirectionsBench
 from scorescope.reports.inside.sections_attention import attention_section
+from scorescope.reports.inside.sections_groups import groups_section
 from scorescope.reports.inside.sections_sparse import features_section, kept_section
 from scorescope.reports.inside.sections_units import units_section
 from scorescope.reports.inside.workbench import Workbench
@@ -31,6 +32,7 @@ SECTIONS = (
     ("kept", "What sparse features keep", kept_section),
     ("features", "What features read and move", features_section),
     ("units", "Units: where single channels fire, and what they cause", units_section),
+    ("groups", "Groups that no condition names", groups_section),
     ("attention", "Attention to words", attention_section),
 )
 METHODS: dict[str, Keys] = {
@@ -38,6 +40,7 @@ METHODS: dict[str, Keys] = {
     "unit_overlap": ["bau2017network"],
     "unit_effects": ["bau2019gan"],
     "attention": ["tang2023what"],
+    "steered_shares": ["shi2025dissecting"],
 }
 FOLDER = "activations"
 LEAST = 60  # labelled images: two thirds are trained on

@@ -16,6 +16,7 @@ from tests.benchmarks.coverage import (
     directions,
     fid,
     gaussian,
+    groups,
     guidance,
     information,
     inside,
@@ -28,19 +29,9 @@ from tests.benchmarks.coverage import (
 from tests.benchmarks.coverage.case import Case
 
 WINGS = (
-    statistics,
-    fid,
-    guidance,
-    gaussian,
-    information,
-    directions,
-    steering,
-    trajectories,
-    solvers,
-    steps,
-    inside,
-    changes,
-)
+    statistics, fid, guidance, gaussian, information, directions, steering, trajectories, solvers, steps, changes,
+    groups, inside,
+)  # fmt: skip
 CASES: tuple[Case, ...] = tuple(case for wing in WINGS for case in wing.CASES)
 
 NO_CASE = {

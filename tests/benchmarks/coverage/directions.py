@@ -265,7 +265,7 @@ CASES = (
         Case(
             f"directions: landmarks, {n}", "bootstrap over seeds; Wilson", f"{n} seeds, 16 levels",
             "normal levels of each seed", _landmark_truth, partial(_landmarks, n),
-            ("landmarks", "landmark_gaps", "emergence_curves"),
+            ("landmarks", "landmark_gaps", "emergence_curves", "group_readings"),
             short={"landmark, last rise": "below 16 seeds: said in `trace_direction`"} if n < 16 else {},
         )
         for n in (8, 16, 64)

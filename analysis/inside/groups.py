@@ -1,0 +1,211 @@
+"""Groups that a judge sees in images, and its probabilities calibrated on labelled images.
+
+    judged = judge_groups(judge, samples, ("plain", "framed"))
+    calibration = fit_calibration(judge_groups(judge, held_out, groups), labels)
+    calibrated = judge_groups(judge, samples, groups, calibration=calibration)
+
+A judge is anything from images to groups: log-probabilities or logits (n, groups), or the number of each one's group.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy
+import torch
+from torch import Tensor
+
+from scorescope.analysis.statistics.arrays import Bools, Floats, Integers, host_array
+from scorescope.data.display import displayed
+from scorescope.data.doors import checked
+from scorescope.data.errors import InputError
+
+GroupJudge = Callable[[Tensor], Tensor]
+"""Images (n, *shape) to log-probabilities or logits (n, groups), or to whole numbers (n,): the group of each."""
+
+STEEPEST = 1e3  # by which logits are divided or multiplied at most
+
+
+@displayed
+@checked
+@dataclass(frozen=True, eq=False)
+class JudgedGroups:
+    """The group of each image.
+
+    Attributes
+    ----------
+    groups : tuple of str
+        Their names.
+    chosen : array, shape (n,), int64
+        Place of the likeliest group, as the judge itself has it.
+    probabilities : array, shape (n, groups), or None
+        Of the groups, each row sums to 1; None where the judge gives none.
+    calibrated : bool
+        Whether the probabilities went through a `Calibration`.
+    """
+
+    groups: tuple[str, ...]
+    chosen: Integers
+    probabilities: Floats | None = None
+    calibrated: bool = False
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def counts(self) -> Integers:
+        """Images of each group, (groups,)."""
+        return np.bincount(self.chosen, minlength=len(self.groups)).astype(np.int64)
+
+    @property
+    def members(self) -> Bools:
+        """Which group each image is of, (n, groups)."""
+        found: Bools = self.chosen[:, None] == np.arange(len(self.groups))
+        return found
+
+    def where(self, rows: Bools | Integers) -> "JudgedGroups":
+        """Of some of the images: a mask, or their places."""
+        chosen, probabilities = self.chosen[rows], self.probabilities
+        part = None if probabilities is None else probabilities[rows]
+        return JudgedGroups(self.groups, chosen, part, self.calibrated)
+
+
+@displayed
+@checked
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What makes probabilities of a judge fit the labels that it was fitted on.
+
+    Attributes
+    ----------
+    method : str
+        "temperature" or "isotonic".
+    temperature : float
+        That logits are divided by; 1 of the other method.
+    steps : tuple of (array, array)
+        Of "isotonic" each group's thresholds and values; between them it is linear.
+    n : int
+        Images that it was fitted on.
+    """
+
+    method: str
+    temperature: float
+    steps: tuple[tuple[Floats, Floats], ...]
+    n: int
+
+    def __call__(self, probabilities: Floats) -> Floats:
+        """Calibrated ones, (n, groups); each row sums to 1."""
+        if not self.steps:
+            with np.errstate(divide="ignore"):
+                scaled: Floats = scipy.special.softmax(np.log(probabilities) / self.temperature, axis=1)
+            return scaled
+        columns = [np.interp(column, *step) for column, step in zip(probabilities.T, self.steps, strict=True)]
+        found = np.stack(columns, axis=1)
+        total = found.sum(1, keepdims=True)
+        even = np.full_like(found, 1 / found.shape[1])
+        return np.where(total > 0, found / np.where(total > 0, total, 1.0), even)
+
+
+@checked
+@torch.no_grad()
+def judge_groups(
+    judge: GroupJudge, images: Tensor, groups: Sequence[str], *, calibration: Calibration | None = None,
+    batch: int = 256,
+) -> JudgedGroups:  # fmt: skip
+    """What a judge says of images.
+
+    Parameters
+    ----------
+    judge : callable
+        See `GroupJudge`.
+    images : Tensor, shape (n, *shape)
+        Samples, data, or denoised predictions.
+    groups : sequence of str
+        Names, in the order of the judge's columns.
+    calibration : Calibration, optional
+        Of this judge's probabilities; the group chosen stays the likeliest before it.
+    batch : int
+        Images judged together.
+
+    Raises
+    ------
+    InputError
+        For fewer than two groups or images, and a judge whose answers do not fit them or are not finite.
+    """
+    if len(set(groups)) < 2 or len(set(groups)) < len(groups) or not len(images):
+        found = f"{len(groups)} names, {len(images)} images"
+        raise InputError("groups, images", found=found, expected="two or more different names, and an image")
+    answers = np.concatenate([host_array(judge(part)) for part in images.split(batch)])
+    if answers.shape == (len(images),) and np.issubdtype(answers.dtype, np.integer):
+        if answers.min() < 0 or answers.max() >= len(groups):
+            found = f"numbers from {answers.min()} to {answers.max()}"
+            raise InputError("judge", found=found, expected=f"0 to {len(groups) - 1}, one for each name")
+        if calibration is not None:
+            raise InputError("calibration", found="a judge without probabilities", expected="one with them")
+        return JudgedGroups(tuple(groups), answers.astype(np.int64))
+    if answers.shape != (len(images), len(groups)) or np.isnan(answers).any():
+        found = f"shape {answers.shape}, {int(np.isnan(answers).sum())} not numbers"
+        expected = f"log-probabilities ({len(images)}, {len(groups)}), or whole numbers ({len(images)},)"
+        raise InputError("judge", found=found, expected=expected)
+    chosen = answers.argmax(1).astype(np.int64)
+    probabilities = scipy.special.softmax(answers.astype(np.float64), axis=1)
+    if calibration is not None:
+        probabilities = calibration(probabilities)
+    return JudgedGroups(tuple(groups), chosen, probabilities, calibration is not None)
+
+
+@checked
+def fit_calibration(
+    judged: JudgedGroups, labels: Tensor, *, method: Literal["temperature", "isotonic"] = "temperature"
+) -> Calibration:
+    """Make a judge's probabilities those of labelled images, which it was not trained on.
+
+    Calibrated on images with other shares of the groups than those it is used on, it draws mean probabilities towards
+    the shares that it was fitted on; hard counts are moved by the judge's errors alone.
+
+    Parameters
+    ----------
+    judged : JudgedGroups
+        With probabilities, not calibrated.
+    labels : Tensor, shape (n,), int64
+        Group of each image.
+    method : {"temperature", "isotonic"}
+        One number for all logits, by likelihood (Guo et al. 2017, arXiv 1706.04599), or a rising step function for
+        each group, by squared error (Zadrozny & Elkan 2002), whose values are divided by their sum.
+
+    Raises
+    ------
+    InputError
+        Without probabilities, for labels that do not fit, and groups without an image.
+    """
+    truth = host_array(labels)
+    if judged.probabilities is None or judged.calibrated:
+        found = "none" if judged.probabilities is None else "calibrated ones"
+        raise InputError("judged", found=found, expected="probabilities as the judge gives them")
+    kinds = len(judged.groups)
+    if truth.shape != (len(judged),) or set(np.unique(truth).tolist()) != set(range(kinds)):
+        found = f"shape {truth.shape}, labels {np.unique(truth).tolist()[:9]}"
+        raise InputError("labels", found=found, expected=f"({len(judged)},), each of 0 to {kinds - 1} at least once")
+    if method == "isotonic":
+        return Calibration(method, 1.0, _isotonic(judged.probabilities, truth), len(judged))
+    with np.errstate(divide="ignore"):
+        logits = np.maximum(np.log(judged.probabilities), np.log(np.finfo(np.float64).tiny))
+
+    def loss(log_temperature: float) -> float:
+        scaled = scipy.special.log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -float(scaled[np.arange(len(truth)), truth].mean())
+
+    ends = (-np.log(STEEPEST), np.log(STEEPEST))
+    best = scipy.optimize.minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-6})
+    return Calibration(method, float(np.exp(best.x)), (), len(judged))
+
+
+def _isotonic(probabilities: Floats, truth: Integers) -> tuple[tuple[Floats, Floats], ...]:
+    from sklearn.isotonic import IsotonicRegression  # one second to import, so only when asked
+
+    found = []
+    for group, column in enumerate(probabilities.T):
+        fit = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(column, truth == group)
+        found.append((fit.X_thresholds_.astype(np.float64), fit.y_thresholds_.astype(np.float64)))
+    return tuple(found)

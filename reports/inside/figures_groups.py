@@ -1,0 +1,78 @@
+"""Figures of groups: their shares along sampling beside those of the data, and what guidance makes of them."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scorescope.reports.page import theme
+
+
+@theme.styled
+def group_shares_along(table: pd.DataFrame, group: str, *, label: str = "") -> Figure:
+    """Share of one group of D against the noise level, a panel a class, a line a setting; data, judged alike, dotted.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `GROUPS_ALONG` of one or more settings, with columns `setting` and `class`. Hard counts are drawn, and where
+        samples end as points left of the axis' end.
+    group : str
+        Which.
+    label : str
+        Of the vertical axis.
+    """
+    rows = theme.rows_where(table[table["counting"] == "hard"], "group", group)
+    classes = list(rows["class"].unique())
+    figure, axes = theme.panels(len(classes), height=2.1, least=2.4, more=0.9)
+    for ax, name in zip(axes, classes, strict=True):
+        part = rows[rows["class"] == name]
+        data = part[(part["source"] == "data") & (part["setting"] == part["setting"].iloc[0])]
+        settings = part[part["source"] == "samples"].groupby("setting", sort=False)
+        if len(data):
+            _line(ax, data, {"color": theme.REFERENCE, "linestyle": ":"}, "data")
+        for place, (setting, own) in enumerate(settings):
+            _line(ax, own, theme.series(place).line, theme.literal(str(setting)))
+        ax.set(xscale=theme.LOG, ylim=(-0.03, 1.03), title=theme.literal(str(name)))
+    figure.supxlabel(theme.SIGMA_LABEL)
+    axes[0].set_ylabel(theme.folded(label or f"share of {group}", 26))
+    theme.legend_above(figure, axes[0])
+    return figure
+
+
+def _line(ax: Axes, rows: pd.DataFrame, look: dict[str, str], label: str) -> None:
+    """A curve with its band, and the end of sampling, or the data itself, as a point beside the lowest level."""
+    theme.with_band(ax, rows[rows["sigma"] > 0], y="share", label=label, **look)
+    end, least = rows[rows["sigma"] == 0], float(rows.loc[rows["sigma"] > 0, "sigma"].min())
+    bars = theme.errors(end, "share")
+    ax.errorbar([least / 2] * len(end), end["share"], yerr=bars, fmt="o", color=look["color"], markersize=3)
+
+
+@theme.styled
+def amplification(table: pd.DataFrame, group: str, *, label: str = "") -> Figure:
+    """Share of one group under each setting, a panel a class, beside that in the data.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `AMPLIFICATION`.
+    group : str
+        Which.
+    label : str
+        Of the horizontal axis.
+    """
+    rows = theme.rows_where(table, "group", group)
+    classes = list(rows["class"].unique())
+    settings = list(rows["setting"].unique())
+    figure, axes = theme.panels(len(classes), height=0.22 * len(settings) + 0.5, least=1.7, more=0.7)
+    for ax, name in zip(axes, classes, strict=True):
+        part = rows[rows["class"] == name].set_index("setting").reindex(settings)
+        known = part.iloc[0]
+        ax.axvspan(known["data_low"], known["data_high"], color=theme.REFERENCE, alpha=0.2, linewidth=0)
+        ax.axvline(known["data_share"], color=theme.REFERENCE, linestyle=":", label="data, with its 95 % interval")
+        bars = theme.errors(part, "share")
+        ax.errorbar(part["share"], range(len(settings)), xerr=bars, fmt="o", color=theme.PALETTE[0], label="samples")
+        ax.set(title=theme.literal(str(name)), xlim=(-0.03, 1.03), ylim=(len(settings) - 0.5, -0.5), xticks=(0, 0.5, 1))
+        ax.set_yticks(range(len(settings)), [theme.literal(str(one)) for one in settings])
+    figure.supxlabel(theme.folded(label or f"share of {group}", 60))
+    theme.legend_above(figure, axes[0])
+    return figure
