@@ -1,5 +1,7 @@
 """Figures of single channels: where they fire and how far that is a region, and what editing them does."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -41,7 +43,8 @@ def unit_overlap(table: pd.DataFrame, pictures: Tensor, maps: Tensor, *, sigma: 
     heights = [side * len(units), 1.5 * lines + 0.3]
     figure, whole = theme.new_figure(sum(heights) + 0.3)
     whole.remove()
-    above, below = figure.subfigures(2, 1, height_ratios=heights)
+    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+    above, below = parts
     grid = above.subplots(*pictures.shape[:2], squeeze=False)
     larger = torch.nn.functional.interpolate(maps.float(), size=tuple(pictures.shape[-2:]), mode="bilinear")
     thresholds = at.set_index("unit")["threshold"]

@@ -108,13 +108,13 @@ def read_effects(verdicts: pd.DataFrame) -> str:
     moves = verdicts[verdicts["verdict"] == "moves"]
     total = f"of {len(verdicts)} combinations of edit, noise levels and pixels"
     if moves.empty:
-        return f"In none {total} the chosen units are shown to change more than every random set of as many channels."
+        return f"In none {total} the chosen units are shown to change more than random sets of as many channels do."
     parts = [
         f"{row['score']} ({row['edit']}, σ from {row['sigma_low']:.2g} to {row['sigma_high']:.2g}) by "
         f"{told(row, 'value', form='.3f')}, random sets {row['chance']:.3f}"
         for _, row in moves.iterrows()
     ]
-    return f"In {len(moves)} {total} the chosen units change more than every random set: {'; '.join(parts)}."
+    return f"In {len(moves)} {total} the chosen units are shown to change more than random sets do: {'; '.join(parts)}."
 
 
 def read_amplification(table: pd.DataFrame, attribute: str, group: str) -> str:

@@ -36,8 +36,8 @@ def units_section(bench: Workbench) -> Section:
                 "unit_effects", figures.unit_effects(verdicts, arms), readings.read_effects(verdicts),
                 "Root mean square change of the pixels. Ablated: set to the mean over all images and positions at the "
                 f"same noise level; inserted: to the mean over {study.region}. Each dash one of {random} sets of as "
-                "many channels, like the chosen ones in spread; 95 % intervals of one row over seeds; filled: more "
-                "than every random set, corrected for all edits, intervals and scores.", wide=True,
+                "many channels, like the chosen ones in spread; 95 % intervals of one row over seeds; filled: "
+                "more than random sets do (p ≤ 0.05 by rank), corrected for all edits, levels and scores.", wide=True,
             ),
         ],
         tables=[
