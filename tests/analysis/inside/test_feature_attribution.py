@@ -33,14 +33,19 @@ class Curved(nn.Module):
     def __init__(self, tokens=False):
         super().__init__()
         torch.manual_seed(0)
-        self.tokens, self.site, self.into, self.out = tokens, nn.Identity(), nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 1, 3)
+        self.tokens, self.site, self.into, self.out = (
+            tokens,
+            nn.Identity(),
+            nn.Conv2d(1, 3, 3, padding=1),
+            nn.Conv2d(3, 1, 3),
+        )
 
     def forward(self, x, sigma, condition=None):
         shift = 0 if condition is None else condition.to(x).reshape(-1, 1, 1, 1)
         maps = self.into(x / (1 + sigma.reshape(-1, 1, 1, 1))) + shift
         maps = self.site(maps.flatten(2).transpose(1, 2)) if self.tokens else self.site(maps)
         maps = maps.transpose(1, 2).reshape(-1, 3, 4, 4) if self.tokens else maps
-        return x + nn.functional.pad(self.out(torch.tanh(maps)), (1, 1, 1, 1))
+        return x + nn.functional.pad(self.out(torch.tanh(3 * maps)), (1, 1, 1, 1))
 
 
 def curved_score(images):
@@ -55,11 +60,13 @@ def bank():
 @pytest.fixture(scope="module")
 def curved():
     """Few features of many, so that the codec leaves an error, and not all are active."""
-    return Bank(torch.randn(12, 1, 4, 4, generator=torch.Generator().manual_seed(5)), [1.0, 0.2], draws=2), small_codec()
+    return Bank(
+        torch.randn(12, 1, 4, 4, generator=torch.Generator().manual_seed(5)), [1.0, 0.2], draws=2
+    ), small_codec()
 
 
 def small_codec():
-    found = SparseAutoencoder(3, 16, 2, seed=3)
+    found = SparseAutoencoder(3, 24, 2, seed=3)
     found.scale.fill_(1.7)
     found.centre.data += 0.1
     return found.eval()
@@ -84,7 +91,7 @@ def test_of_a_linear_score_it_is_activation_times_gradient(bank, baseline):
         row = found.levels.iloc[level]
         assert row["gap"] < 1e-6 and row["n"] == N
         assert row["effect"] == pytest.approx(float(exact.sum()), abs=1e-6)
-        assert row["rank"] != row["rank"] and "fewer than 10" in row["missing"]
+        assert row["rank"] != row["rank"] and "fewer than 16" in row["missing"]
     gate = found.features.query("feature == 0").iloc[0]
     assert gate["density"] == 0.5 and gate["low"] < gate["value"] < gate["high"]
 
@@ -105,7 +112,7 @@ def test_it_is_captums_over_the_codes_themselves(curved, baseline, tokens):
     found = feature_attribution(
         own, net, "site", curved_score, bank, condition=labels, baseline=baseline, steps=20, batch=5, ablations=0
     )
-    expected = torch.zeros(2, 16)
+    expected = torch.zeros(2, 24)
     for level in range(2):
         parts = []
         for draw in range(2):
@@ -116,7 +123,7 @@ def test_it_is_captums_over_the_codes_themselves(curved, baseline, tokens):
             hook.remove()
             rows = seen[0] if tokens else seen[0].flatten(2).transpose(1, 2)  # (12, 16, 3)
             parts.append((point, rows, own.encode(rows).detach()))
-        mean = torch.cat([codes for *_, codes in parts]).mean((0, 1)) if baseline == "mean" else torch.zeros(16)
+        mean = torch.cat([codes for *_, codes in parts]).mean((0, 1)) if baseline == "mean" else torch.zeros(24)
         for point, rows, codes in parts:
             rest = (rows - own.decode(codes)).detach()
 
@@ -130,14 +137,16 @@ def test_it_is_captums_over_the_codes_themselves(curved, baseline, tokens):
                     hook.remove()
 
             values = IntegratedGradients(function).attribute(
-                codes, baselines=mean.expand_as(codes), n_steps=20,
+                codes,
+                baselines=mean.expand_as(codes),
+                n_steps=20,
                 additional_forward_args=(rest, point.x, point.sigma, labels),
             )
             expected[level] += values.sum(1).mean(0).float() / 2
-    got = torch.tensor(found.features["value"].to_numpy()).reshape(2, 16).float()
+    got = torch.tensor(found.features["value"].to_numpy()).reshape(2, 24).float()
     # sums of float32 over 16 positions
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
-    assert (found.levels["gap"] < 1e-3).all() and (found.levels["ablated"] == 0).all()
+    assert (found.levels["gap"] < 5e-3).all() and (found.levels["ablated"] == 0).all()
 
 
 def test_more_steps_leave_a_smaller_gap(curved):
@@ -156,7 +165,7 @@ def test_an_ablation_is_that_of_scale_features(curved):
     again = feature_attribution(own, net, "site", curved_score, bank, steps=1, ablations=4, seed=2, batch=5)
     pd.testing.assert_frame_equal(found.features, again.features, rtol=1e-4, atol=1e-6)
     for level, sigma in enumerate(bank.sigmas):
-        rows = found.features.query("sigma == @sigma and ablation == ablation")
+        rows = found.features[(found.features["sigma"] == sigma) & found.features["ablation"].notna()]
         assert len(rows) == 4 and (rows["density"] > 0).all()
         for feature, value in zip(rows["feature"], rows["ablation"], strict=True):
             off = intervened(net, [scale_features(own, "site", {feature: 0.0})])
@@ -175,15 +184,15 @@ def test_ranks_are_of_the_features_that_were_ablated(curved):
         rows = found.features[(found.features["sigma"] == row["sigma"]) & found.features["ablation"].notna()]
         assert len(rows) == row["ablated"] == row["active"]
         assert row["rank"] == pytest.approx(scipy.stats.spearmanr(rows["value"], rows["ablation"]).statistic)
-        assert row["rank_low"] < row["rank"] < row["rank_high"]
+        assert row["rank_low"] < row["rank"] < row["rank_high"] and not row["missing"]
 
 
 def test_every_level_has_the_codec_of_its_band(curved):
     bank, own = curved
-    bands = feature_attribution(Bands([0.5], [own, SparseAutoencoder(3, 16, 1)]), Curved(), "site", curved_score, bank)
+    bands = feature_attribution(Bands([0.5], [own, SparseAutoencoder(3, 24, 1)]), Curved(), "site", curved_score, bank)
     alone = feature_attribution(own, Curved(), "site", curved_score, bank)
     same = bands.features["value"].to_numpy() == alone.features["value"].to_numpy()
-    assert not same[:16].all() and same[16:].all()
+    assert not same[:24].all() and same[24:].all()
 
 
 def test_codecs_that_pass_no_gradient_will_do(curved):
@@ -226,15 +235,15 @@ def test_the_interval_of_ranks_covers():
         attribution = ablation + noise * random.standard_t(3, 3000)
         truth = scipy.stats.spearmanr(attribution, ablation).statistic
         inside = []
-        for _ in range(400):
+        for _ in range(200):
             drawn = random.choice(3000, 32, replace=False)
             _, low, high, missing = rank_agreement(attribution[drawn], ablation[drawn])
             assert not missing
             inside.append(low <= truth <= high)
-        # 95 % with a binomial error of 1.1 %
-        assert np.mean(inside) > 0.92, noise
+        # 95 % with a binomial error of 1.5 %
+        assert 0.91 < np.mean(inside) < 0.995, noise
 
 
 def test_ranks_that_say_nothing_are_missing():
-    assert "no interval" in rank_agreement(np.arange(12.0), np.arange(12.0) ** 3)[3]
-    assert "same effect" in rank_agreement(np.arange(12.0), np.zeros(12))[3]
+    assert "no interval" in rank_agreement(np.arange(16.0), np.arange(16.0) ** 3)[3]
+    assert "same effect" in rank_agreement(np.arange(16.0), np.zeros(16))[3]
