@@ -154,7 +154,8 @@ def verdict_table(
         "bar": margin.bar, "relevant": relevant, "margin": margin.value, "low": margin.low, "high": margin.high,
         "random": sum(_is_random(arm) for arm in found.arms), "chance": margin.chance, "p_random": margin.p_random,
         "shuffled": sum(_shows_labels(arm) for arm in found.arms), "chance_shuffled": margin.chance_shuffled,
-        "p_shuffled": margin.p_shuffled, "chosen_from": chosen_from, "p": float("nan") if untested else margin.p_moves, "untested": untested,
+        "p_shuffled": margin.p_shuffled, "chosen_from": chosen_from,
+        "p": float("nan") if untested else margin.p_moves, "untested": untested,
         "p_not": margin.p_below,
         "selectivity": selectivity[0], "selectivity_low": selectivity[1], "selectivity_high": selectivity[2],
     }  # fmt: skip
