@@ -8,9 +8,9 @@
 
     patch_trace(..., sites=[feature_direction(autoencoder, 17, site="network.middle1", values=rows)])
 
-A direction patches what lies along it, and leaves the rest of the activation. Clean, corrupted and patched runs are rows
-of one batch: they have the same start and the same sampler noise, and the patched rows receive the activation that the
-other run has in the very same call.
+A direction patches what lies along it, and leaves the rest of the activation. Clean, corrupted and patched runs are
+rows of one batch: they have the same start and the same sampler noise, and the patched rows receive the activation that
+the other run has in the very same call.
 """
 
 import math
