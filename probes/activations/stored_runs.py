@@ -72,11 +72,11 @@ def store_samples(
     InputError
         As `collect` and `sample` do; for a branch that is not computed at all, or not for all samples in every step.
     """
-    kept, outputs, taken_options = kept_of(sites, how), OutputsRead(output), dict(options)
-    given = {name: taken_options.pop(name, None) for name in ("condition", "start")}
+    kept, outputs, given = kept_of(sites, how), OutputsRead(output), dict(options)
+    rows = {name: given.pop(name, None) for name in ("condition", "start")}
     modules: dict[str, Pool] = dict.fromkeys(kept, "whole")
     with capturing(denoiser, modules, outputs) as taken:
-        run = _Sampled(denoiser, list(seeds), given, taken_options, taken, branch, call)
+        run = _Sampled(denoiser, list(seeds), rows, given, taken, branch, call)
         first = run.first()
         if not first:
             expected = "a branch and a call that sampling makes"
@@ -87,7 +87,7 @@ def store_samples(
         levels = [state.sigma for state, _ in first]
         together = max(1, budget_bytes(shard) // (item * len(levels)))
         parts = _Samples(run, [state.step for state, _ in first], together)
-        facts = {"denoiser": denoiser, "options": taken_options, "seeds": run.seeds, **given}
+        facts = {"denoiser": denoiser, "options": given, "seeds": run.seeds, **rows}
         manifest = {
             "sites": described, "dtype": dtype, "sigmas": levels, "images": len(run.seeds), "draws": 1, "seed": 0,
             "together": together, "call": call, "update": False, "branches": [branch],
@@ -105,7 +105,7 @@ class _Sampled:
 
     denoiser: Denoiser
     seeds: list[int]
-    given: Mapping[str, Any]
+    of_rows: Mapping[str, Any]  # condition and start, one row a sample
     options: Mapping[str, Any]
     taken: dict[str, Tensor]
     branch: str
@@ -126,7 +126,7 @@ class _Sampled:
             if branch == self.branch and state.call == self.call:
                 seen(chosen[rows.cpu()], state, values)
 
-        condition, start = self.given["condition"], self.given["start"]
+        condition, start = self.of_rows["condition"], self.of_rows["start"]
         sample(
             self.denoiser, seeds=[self.seeds[place] for place in chosen.tolist()], watch=watch,
             condition=None if condition is None else select_rows(condition, chosen),
@@ -189,41 +189,46 @@ def store_trace(
     places: dict[int, list[int]] = {}
     for place, event in enumerate(trace.arrays.events):
         places.setdefault(event["run"], []).append(place)
-    sigmas = {tuple(float(s) for s in levels.loc[run]) for run in places}
-    if len(sigmas) != 1:
-        raise InputError("trace", found=f"runs of {len(sigmas)} schedules", expected="runs of one")
+    schedules = {tuple(float(s) for s in levels.loc[run]) for run in places}
+    if len(schedules) != 1:
+        raise InputError("trace", found=f"runs of {len(schedules)} schedules", expected="runs of one")
+    sigmas = schedules.pop()
 
     def values(place: int) -> dict[str, Tensor]:
         return {site: trace.arrays.site(site, place, branch) for site in kept}
 
-    found = values(0)
-    described, item = described_sites(lambda: found, kept, dtype)
-    counts = [len(trace.arrays.site(next(iter(kept)), run[0], branch)) for run in places.values()]
-    steps = [(first, level, place) for (first, run) in zip(_starts(counts), places.values(), strict=True)
-             for level, place in enumerate(run)]  # fmt: skip
-    together = max(1, budget_bytes(shard) // (item * max(counts)))
-    parts = _Steps(steps, [count for count, run in zip(counts, places.values(), strict=True) for _ in run],
-                   values, next(iter(sigmas)), together)  # fmt: skip
+    steps, images = list[_Step](), 0
+    for run in places.values():
+        count = len(trace.arrays.site(next(iter(kept)), run[0], branch))
+        steps += [_Step(images, count, level, place) for level, place in enumerate(run)]
+        images += count
+    described, item = described_sites(lambda: values(0), kept, dtype)
+    together = max(1, budget_bytes(shard) // (item * max(step.count for step in steps)))
     manifest = {
-        "sites": described, "dtype": dtype, "sigmas": list(next(iter(sigmas))), "images": sum(counts), "draws": 1,
-        "seed": 0, "together": together, "update": False, "branches": [branch], "contents": list(range(sum(counts))),
+        "sites": described, "dtype": dtype, "sigmas": list(sigmas), "images": images, "draws": 1, "seed": 0,
+        "together": together, "update": False, "branches": [branch], "contents": list(range(images)),
         "outputs": {site: asdict(output) for site, output in trace.site_outputs.items() if site in kept},
         "trace": fingerprint(trace.scalars, argument="trace"),
     }  # fmt: skip
-    size = sum(counts) * len(manifest["sigmas"]), item
+    parts, size = _Steps(steps, values, sigmas, together), (images * len(sigmas), item)
     return store_parts(parts, kept, manifest, path=Path(path), size=size, budget=budget, progress=progress)
 
 
-def _starts(counts: Sequence[int]) -> list[int]:
-    return [sum(counts[:place]) for place in range(len(counts))]
+@dataclass(frozen=True)
+class _Step:
+    """One recorded step: the number of its first sample, how many it has, its level and its place in the trace."""
+
+    first: int
+    count: int
+    level: int
+    place: int
 
 
 @dataclass(frozen=True, eq=False)
 class _Steps:
-    """So many recorded steps a shard: first sample, level and place of each."""
+    """So many recorded steps a shard."""
 
-    steps: list[tuple[int, int, int]]
-    counts: list[int]
+    steps: list[_Step]
     values: Callable[[int], dict[str, Tensor]]
     sigmas: Sequence[float]
     together: int
@@ -233,10 +238,12 @@ class _Steps:
         return math.ceil(len(self.steps) / self.together)
 
     def rows(self, shard: int) -> int:
-        return sum(self.counts[shard * self.together : (shard + 1) * self.together])
+        return sum(step.count for step in self._of(shard))
 
     def each(self, shard: int, put: Put) -> None:
-        for first, level, place in self.steps[shard * self.together : (shard + 1) * self.together]:
-            values = self.values(place)
-            rows = first + torch.arange(len(next(iter(values.values()))))
-            put(Where(rows, 0, level, self.sigmas[level]), values)
+        for step in self._of(shard):
+            rows = step.first + torch.arange(step.count)
+            put(Where(rows, 0, step.level, self.sigmas[step.level]), self.values(step.place))
+
+    def _of(self, shard: int) -> list[_Step]:
+        return self.steps[shard * self.together : (shard + 1) * self.together]

@@ -70,8 +70,8 @@ def writing(folder: Path) -> None:
     ratios = [b / a for a, b in zip(ours, plain, strict=True)]
     print(
         f"writing {size / 1e9:.2f} GB: {size / 1e6 / statistics.median(ours):.0f} MB/s, plain synced shards "
-        f"{size / 1e6 / statistics.median(plain):.0f} MB/s; median ratio of {PAIRS} pairs {statistics.median(ratios):.2f} "
-        f"(asked for: 0.7)"
+        f"{size / 1e6 / statistics.median(plain):.0f} MB/s; median ratio of {PAIRS} pairs "
+        f"{statistics.median(ratios):.2f} (asked for: 0.7)"
     )
 
 
@@ -121,7 +121,9 @@ def once_an_epoch(stored: StoredActivations) -> None:
     for _ in ShuffledRows(stored, SITE, batch=4096).epoch(1):
         pass
     shares = [count / ((b - a) * ITEM) for count, (a, b) in zip(read, pairwise(stored.starts()), strict=True)]
-    print(f"an epoch reads of each of {len(read)} shards {min(shares):.3f} to {max(shares):.3f} of its rows (at most: 1)")
+    print(
+        f"an epoch reads {min(shares):.3f} to {max(shares):.3f} of the rows of each of {len(read)} shards (at most 1)"
+    )
 
 
 def resident_memory() -> None:

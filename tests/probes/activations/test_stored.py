@@ -25,6 +25,7 @@ from scorescope.probes.activations import (
     sample_with_sites,
     store_samples,
 )
+from scorescope.probes.activations.storing import Where, described_sites, store_parts
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.recording.plan import BudgetError
 
@@ -269,3 +270,25 @@ def test_sampling_draws_positions_by_sample_and_step(tmp_path):
     values, every = (torch.cat(list(part.pieces("network.up.1"))) for part in (found, whole))
     expected = torch.take_along_dim(every[kept[0]], places[kept[1]][:, :, None], 1)
     torch.testing.assert_close(values[kept[1]], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [3, 5])
+def test_a_shard_of_other_rows_than_were_told_is_refused(tmp_path, given):
+    """As of a branch that a rule leaves out for some samples, or asks for once more."""
+
+    class Parts:
+        shards = 1
+
+        def rows(self, shard):
+            return 4
+
+        def each(self, shard, put):
+            for row in range(given):
+                put(Where(torch.tensor([row]), 0, 0, 1.0), {"site": torch.ones(1, 2)})
+
+    described, item = described_sites(lambda: {"site": torch.ones(1, 2)}, {"site": "whole"}, "float32")
+    manifest = {"sites": described, "dtype": "float32"}
+    with pytest.raises(InputError, match=r"evaluations in (a )?shard"):
+        store_parts(
+            Parts(), {"site": "whole"}, manifest, path=tmp_path / "a", size=(4, item), budget=None, progress=False
+        )
