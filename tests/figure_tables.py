@@ -493,6 +493,21 @@ def sheet():
     return table
 
 
+def attributions(features=40):
+    """Attributions and ablations at four noise levels, some features of which were not ablated, and a rank that is
+    missing."""
+    drawn = np.random.default_rng(4).normal(size=(2, features)) ** 3
+    levels = pd.DataFrame({"sigma": SIGMAS[::3], "rank": 0.8})
+    levels.loc[0, "rank"] = np.nan
+    parts = [
+        pd.DataFrame({"sigma": sigma, "feature": range(features), "value": drawn[0] / sigma,
+                      "ablation": np.where(np.arange(features) % 8, (drawn[0] + 0.3 * drawn[1]) / sigma, np.nan)})
+        for sigma in levels["sigma"]
+    ]  # fmt: skip
+    table = with_ends(with_ends(pd.concat(parts, ignore_index=True), "value"), "ablation", of="ablation")
+    return table, levels
+
+
 def firing(features=60):
     """How often features of two sites fire."""
     parts = [
@@ -659,6 +674,7 @@ CASES = {
     "trajectories.by_checkpoint": ((learnt(), {"loss": "weighted loss, held out", "information": "nats per halving"}),
                                    {}),
     "inside.sparse_sheet": ((sheet(),), {}),
+    "inside.attribution_scatter": (attributions(), {}),
     "inside.density_histogram": ((firing(),), {}),
     "inside.read_and_move": ((judged_features(),), {}),
     "inside.feature_page": (feature_case(), {}),

@@ -9,6 +9,9 @@
     traced.landmarks       # readable_from, visible_from, committed_at, steerable_until, with intervals
     traced.gaps            # differences between them, from the same draws
 
+    scan = probe_scan(collect(denoiser, bank, [feature.site]).along(feature), {"size": labels})
+    trace_direction(..., scan=scan, site=feature.site, along=feature)      # what one direction alone tells
+
 Probe and agreement are of a run whose condition leaves the attribute open: under a condition that names it, the
 network is told what the probe then reads. Everything is at guidance weight 1 unless a rule is given.
 """
@@ -45,6 +48,7 @@ from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling.condition_switch import SwitchingDenoiser
 from scorescope.probes.sampling.guided_denoiser import GUIDED
 from scorescope.probes.sampling.kept_predictions import KeptPredictions
+from scorescope.probes.sites.direction import Direction
 from scorescope.probes.sites.interventions import OUTPUT as DENOISED
 
 Scores = Callable[[Tensor], Mapping[str, Tensor]]
@@ -95,6 +99,7 @@ def trace_direction(
     scores: Scores,
     scan: ProbeScan | None = None,
     site: str = "",
+    along: Direction | None = None,
     observed: Condition = None,
     condition: Condition = None,
     other: Condition = None,
@@ -125,6 +130,9 @@ def trace_direction(
         Without one there is no probe curve.
     site : str
         Site of the probe.
+    along : Direction, optional
+        A direction at the site, such as a sparse feature: the probe curve is of what the site holds of it, at every
+        noise level, and the scan one of `Activations.along(direction)`.
     observed : Condition, optional
         Of the run that probe and agreement are of; one row a seed, leaving the attribute open. None is
         unconditional.
@@ -156,6 +164,8 @@ def trace_direction(
         than 4 seeds have other labels under A' than under A, the probe is not of two classes, or one of a pair of
         arguments is missing.
     """
+    if along is not None and along.site != site:
+        raise InputError("along", found=f"a direction at {along.site!r}", expected=f"one at the site, {site!r}")
     if (condition is None) != (other is None) or (scan is None) != (not site) or len(seeds) < 2 * FEWEST:
         found = f"{len(seeds)} seeds, or one of a pair without the other"
         raise InputError(
@@ -164,7 +174,7 @@ def trace_direction(
     levels = [float(s) for s in (edm_sigmas() if sigmas is None else sigmas)]
     shared = {"seeds": list(seeds), "sigmas": levels, "progress": False, **options}
     judge = _Judge(attribute, scores)
-    shares = _observed_curves(denoiser, judge, scan, site, {"condition": observed, **shared})
+    shares = _observed_curves(denoiser, judge, scan, site, along, {"condition": observed, **shared})
     if condition is not None:
         shares += _condition_curves(denoiser, judge, condition, other, switches, shared, progress=progress)
     weights = draw_seeds(shares, len(seeds), resamples=resamples, seed=0)
@@ -197,8 +207,9 @@ class _Judge:
 
 
 def _observed_curves(
-    denoiser: Denoiser, judge: _Judge, scan: ProbeScan | None, site: str, options: dict[str, Any]
-) -> list[Shares]:
+    denoiser: Denoiser, judge: _Judge, scan: ProbeScan | None, site: str, along: Direction | None,
+    options: dict[str, Any],
+) -> list[Shares]:  # fmt: skip
     """Probe and classifier against the label of the image that each seed ends in."""
     if scan is not None:
         classes = len(scan.probe(judge.attribute, site, sigma=1.0).classes)
@@ -223,7 +234,9 @@ def _observed_curves(
         read = []
         for step in covered:
             probe = scan.probe(judge.attribute, site, sigma=taps.sigmas[step, 0])
-            read.append(probe.predict(taps.at(site, step=step)) == probe.classes[1])
+            values = taps.at(site, step=step)
+            values = values if along is None else values @ along.unit.to(values)[:, None]
+            read.append(probe.predict(values) == probe.classes[1])
         curves.append(Shares.balanced("probe", np.stack(read), final, covered))
     return curves
 

@@ -6,13 +6,17 @@
     )
     trace.recovery                                   # (patched - corrupted) / (clean - corrupted), with intervals
 
-Clean, corrupted and patched runs are rows of one batch: they have the same start and the same sampler noise, and the
-patched rows receive the activation that the other run has in the very same call.
+    patch_trace(..., sites=[feature_direction(autoencoder, 17, site="network.middle1", values=rows)])
+
+A direction patches what lies along it, and leaves the rest of the activation. Clean, corrupted and patched runs are
+rows of one batch: they have the same start and the same sampler noise, and the patched rows receive the activation that
+the other run has in the very same call.
 """
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +43,7 @@ from scorescope.probes.models.conditions import to_device
 from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.sampling.arm_rows import ArmRows, RunArm
 from scorescope.probes.sampling.arms import Sampling, run_arms
+from scorescope.probes.sites.direction import Direction
 from scorescope.probes.sites.interventions import Branch, Intervention
 from scorescope.probes.sites.on_denoiser import embedded, intervened
 
@@ -55,7 +60,7 @@ def patch_trace(
     *,
     clean: Condition,
     corrupted: Condition,
-    sites: Sequence[str],
+    sites: Sequence[str | Direction],
     metric: Metric,
     seeds: Sequence[int],
     intervals: Sequence[tuple[float, float]] = EVERYWHERE,
@@ -75,8 +80,9 @@ def patch_trace(
         A `torch.nn.Module` where sites are modules.
     clean, corrupted : Condition
         One row a seed: another label or prompt (swap), or `noisy_condition`. Labels beside tokens are embedded.
-    sites : sequence of str
-        As in `Intervention`; "path[3]" or "path[3,5]" patches these channels only.
+    sites : sequence of str or Direction
+        As in `Intervention`; "path[3]" or "path[3,5]" patches these channels only, and a direction what lies along it
+        at every position. It is called "path along" and what it is a direction of.
     metric : callable
         Samples to one number each.
     seeds : sequence of int
@@ -114,7 +120,8 @@ def patch_trace(
     clean, corrupted = _alike(denoiser, clean, corrupted, len(numbers))
     spans = spans_of(intervals, sampling.sigmas)
     check_branch_is_called(denoiser, branch, spans, seeds=numbers, condition=clean, start=start, sampling=sampling)
-    arms = _arms(sites, list(intervals), branch, clean, corrupted)
+    named = _named(sites)
+    arms = _arms(named, list(intervals), branch, clean, corrupted)
     values = np.zeros((len(arms), len(numbers)))
     places = {arm.name: place for place, arm in enumerate(arms)}
     for part in run_arms(denoiser, arms, seeds=numbers, start=start, sampling=sampling, progress=progress):
@@ -122,7 +129,7 @@ def patch_trace(
             len(part.names), -1
         )
         values[np.ix_([places[name] for name in part.names], part.seeds)] = found
-    return _trace(values, sites, spans, numbers, floor, resamples, seed)
+    return _trace(values, list(named), spans, numbers, floor, resamples, seed)
 
 
 @checked
@@ -132,7 +139,7 @@ def patch_once(
     *,
     clean: Condition,
     corrupted: Condition,
-    sites: Sequence[str],
+    sites: Sequence[str | Direction],
     metric: Metric,
     floor: float | None = None,
     batch: int = 256,
@@ -165,7 +172,8 @@ def patch_once(
     """
     images = check_seeds(range(len(bank)), FEWEST_SEEDS)
     clean, corrupted = _alike(denoiser, clean, corrupted, len(images))
-    arms = _arms(sites, [(0.0, math.inf)], "both", clean, corrupted)
+    named = _named(sites)
+    arms = _arms(named, [(0.0, math.inf)], "both", clean, corrupted)
     values = np.zeros((len(bank.sigmas), len(arms), len(images)))
     for point in bank.points(batch=max(1, batch // len(arms)), progress=progress):
         rows = ArmRows(arms, point.rows.tolist())
@@ -177,7 +185,7 @@ def patch_once(
         found = finite_numbers("metric", metric(prediction), len(prediction)).reshape(len(arms), -1)
         values[point.level][:, rows.chunk] += found / bank.draws
     traces = [
-        _trace(values[level], sites, [(float(sigma), float(sigma))], images, floor, resamples, seed)
+        _trace(values[level], list(named), [(float(sigma), float(sigma))], images, floor, resamples, seed)
         for level, sigma in enumerate(bank.sigmas)
     ]
     return PatchTrace(
@@ -187,20 +195,37 @@ def patch_once(
     )
 
 
-def _arms(
-    sites: Sequence[str], intervals: Sequence[tuple[float, float]], branch: Branch, clean: Condition, corrupted: Any
-) -> list[RunArm]:
-    if not sites or not intervals or len(set(sites)) < len(sites):
-        found = f"{list(sites)}, {len(intervals)} intervals"
+def _named(sites: Sequence[str | Direction]) -> dict[str, str | Direction]:
+    """Sites by what the tables call them."""
+    named = {site if isinstance(site, str) else f"{site.site} along {site.attribute}": site for site in sites}
+    if not sites or len(named) < len(sites):
+        found = f"{len(sites)}: {list(named)}"
         raise InputError("sites, intervals", found=found, expected="at least one of each, each site once")
+    return named
+
+
+def _arms(
+    sites: Mapping[str, str | Direction], intervals: Sequence[tuple[float, float]], branch: Branch, clean: Condition,
+    corrupted: Any,
+) -> list[RunArm]:  # fmt: skip
+    if not intervals:
+        raise InputError("sites, intervals", found="no intervals", expected="at least one of each, each site once")
     arms = [RunArm(CLEAN, condition=clean), RunArm(CORRUPTED, condition=corrupted)]
-    for site in sites:
-        path, channels = _parse(site)
+    for name, site in sites.items():
+        what = _patch(site)
         for number, (low, high) in enumerate(intervals):
-            patch = (Intervention("patch", path, low=low, high=high, branch=branch, channels=channels),)
+            patch = (replace(what, low=low, high=high, branch=branch),)
             for form, condition, source in ((SUFFICIENCY, corrupted, CLEAN), (NECESSITY, clean, CORRUPTED)):
-                arms.append(RunArm(f"{form} {number} {site}", patch, condition, source))
+                arms.append(RunArm(f"{form} {number} {name}", patch, condition, source))
     return arms
+
+
+def _patch(site: str | Direction) -> Intervention:
+    """What is patched, at all noise levels."""
+    if isinstance(site, Direction):
+        return Intervention("patch", site.site, site.vector, output=site.output)
+    path, channels = _parse(site)
+    return Intervention("patch", path, channels=channels)
 
 
 def _parse(site: str) -> tuple[str, tuple[int, ...]]:

@@ -100,6 +100,7 @@ def steer_curve(
     branch: Branch = "both",
     random: int = 8,
     relevant: float = 0.0,
+    chosen_from: int = 1,
     within: Tensor | None = None,
     shuffled: Shuffled = None,
     natural: Mapping[str, float] | None = None,
@@ -143,6 +144,11 @@ def steer_curve(
         Smallest |effect| that counts as moving the target, in units of its score (with `natural`, in its standard
         deviations). Without it, what moves the target by next to nothing, but more than its controls, is steerable,
         and what moves it by next to nothing is found "not steerable" only if a control moves it further.
+    chosen_from : int
+        Directions that this one was chosen from, by what they read, or by their effects on other seeds: so many that
+        were looked at before that, not those that came last. The best of many random directions moves more than one
+        that is drawn; p-values against the laws of controls are multiplied by this number, and more random arms make
+        up for it: with 32 of them |effect| has to be 4.2 times their root mean square for one of 256.
     within : Tensor, shape (k, d), optional
         Draw the random directions from the span of these rows, for instance leading principal components.
     shuffled : Direction or sequence of Direction, optional
@@ -182,6 +188,8 @@ def steer_curve(
     sampling, distance = sampling or Sampling(), distance or rms
     numbers = check_seeds(seeds, LEAST_SEEDS)
     doses = _doses(strengths)
+    if chosen_from < 1:
+        raise InputError("chosen_from", found=str(chosen_from), expected="at least 1, the direction itself")
     spans = _spans(intervals, sampling, relevant)
     directions, cosines = _directions(direction, random, within, shuffled, seed)
     check_branch_is_called(denoiser, branch, spans, seeds=numbers, condition=condition, start=start, sampling=sampling)
@@ -198,18 +206,20 @@ def steer_curve(
     ]
     budget = 0.5 * spread(found.bare, distance) if budget is None else float(budget)
     draws = SeedDraws.of(len(numbers), resamples=resamples, seed=seed)
-    return _tables(responses, numbers, draws, budget, relevant, cosines)
+    return _tables(responses, numbers, draws, budget, (relevant, chosen_from), cosines)
 
 
 def _tables(
-    responses: Sequence[Responses], seeds: Sequence[int], draws: SeedDraws, budget: float, relevant: float,
+    responses: Sequence[Responses], seeds: Sequence[int], draws: SeedDraws, budget: float, asked: tuple[float, int],
     cosines: dict[str, float],
 ) -> SteerCurve:  # fmt: skip
     """What the responses within each interval of noise levels show."""
+    relevant, chosen_from = asked
+    verdicts = [verdict_table(part, draws, budget, relevant=relevant, chosen_from=chosen_from) for part in responses]
     return SteerCurve(
         curve=pd.concat([curve_table(part) for part in responses], ignore_index=True),
         arms=pd.concat([arm_table(part, draws, budget) for part in responses], ignore_index=True),
-        verdicts=judge_together([verdict_table(part, draws, budget, relevant=relevant) for part in responses]),
+        verdicts=judge_together(verdicts),
         samples=pd.concat([sample_table(part, seeds) for part in responses], ignore_index=True),
         budget=budget,
         controls=cosines,

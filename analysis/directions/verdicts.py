@@ -14,6 +14,9 @@ of one test, whichever of them holds:
 - The direction moves the mean over seeds no further than a control arm does, or no further than what is relevant.
   Student's t over seeds, n - 1 degrees of freedom, paired by seed, against every one of these bars.
 
+A direction that was chosen from several, by what they read or by their effects, is the largest of so many draws: the
+first two p-values are multiplied by their number (Bonferroni), whatever the choice was made by.
+
 "not steerable" is a test of its own: some bar lies above the effect. What neither test shows is undecided.
 """
 
@@ -62,7 +65,13 @@ STEER_VERDICTS = Schema(
         Column("shuffled", int, "", "arms of shuffled labels that show their law"),
         Column("chance_shuffled", float, "score", "root mean square effect of these; missing without one"),
         Column("p_shuffled", float, "1", "that labels without meaning do as much: t, `shuffled` degrees of freedom"),
-        Column("p", float, "1", "of 'moves no more than a control': largest of p_random, p_shuffled and of low <= 0"),
+        Column("chosen_from", int, "", "directions that this one was chosen from; 1 where there was no choice"),
+        Column(
+            "p",
+            float,
+            "1",
+            "of 'moves no more than a control': largest of chosen_from times p_random and p_shuffled, and of low <= 0",
+        ),
         Column("untested", str, "", "why p is missing; empty where it is not"),
         Column("p_not", float, "1", "of 'moves more than every bar', the null of 'not steerable': that of high >= 0"),
         Column("p_adjusted", float, "1", "p, corrected over the family"),
@@ -102,6 +111,8 @@ class Margin:
         The same of the arms "shuffled 1" and so on: directions of labels without meaning; NaN without such arms.
     p_above, p_below : float
         Two-sided p-values of margin <= 0 and of margin >= 0, over seeds.
+    chosen_from : int
+        Directions that this one was chosen from.
     """
 
     effect: float
@@ -117,18 +128,22 @@ class Margin:
     p_shuffled: float
     p_above: float
     p_below: float
+    chosen_from: int = 1
 
     @property
     def p_moves(self) -> float:
         """p-value of all nulls of "steerable" together; NaN without random arms."""
-        return float(np.maximum(self.p_random, np.fmax(self.p_above, self.p_shuffled)))
+        drawn = np.minimum(1.0, self.chosen_from * np.array([self.p_random, self.p_shuffled]))
+        return float(np.maximum(drawn[0], np.fmax(self.p_above, drawn[1])))
 
 
-def verdict_table(found: Responses, draws: SeedDraws, budget: float, *, relevant: float = 0.0) -> pd.DataFrame:
+def verdict_table(
+    found: Responses, draws: SeedDraws, budget: float, *, relevant: float = 0.0, chosen_from: int = 1
+) -> pd.DataFrame:
     """Whether the direction moves the target more than its controls, and more than a relevant size, do."""
     low, high, inside = found.within(budget)
     effects = found.changes[:, :, high, 0] - found.changes[:, :, low, 0]  # (seeds, arms)
-    margin = margin_of(effects, found.arms, relevant=relevant)
+    margin = margin_of(effects, found.arms, relevant=relevant, chosen_from=chosen_from)
     selectivity = _selectivity(np.abs(draws.means(effects)), found.arms, draws.count)
     untested = _untested(str(found.where["method"]), found.arms)
     row = {
@@ -139,7 +154,8 @@ def verdict_table(found: Responses, draws: SeedDraws, budget: float, *, relevant
         "bar": margin.bar, "relevant": relevant, "margin": margin.value, "low": margin.low, "high": margin.high,
         "random": sum(_is_random(arm) for arm in found.arms), "chance": margin.chance, "p_random": margin.p_random,
         "shuffled": sum(_shows_labels(arm) for arm in found.arms), "chance_shuffled": margin.chance_shuffled,
-        "p_shuffled": margin.p_shuffled, "p": float("nan") if untested else margin.p_moves, "untested": untested,
+        "p_shuffled": margin.p_shuffled, "chosen_from": chosen_from,
+        "p": float("nan") if untested else margin.p_moves, "untested": untested,
         "p_not": margin.p_below,
         "selectivity": selectivity[0], "selectivity_low": selectivity[1], "selectivity_high": selectivity[2],
     }  # fmt: skip
@@ -176,7 +192,7 @@ def _selectivity(sizes: Floats, arms: Sequence[str], count: int) -> list[float]:
     return [float(v) for v in interval(np.where(np.isfinite(ratio), ratio, np.nan), count)]
 
 
-def margin_of(effects: Floats, arms: Sequence[str], *, relevant: float = 0.0) -> Margin:
+def margin_of(effects: Floats, arms: Sequence[str], *, relevant: float = 0.0, chosen_from: int = 1) -> Margin:
     """Compare the direction's effect with its bars.
 
     Parameters
@@ -188,6 +204,8 @@ def margin_of(effects: Floats, arms: Sequence[str], *, relevant: float = 0.0) ->
         are no bars, as they may hold the direction itself.
     relevant : float
         Smallest |effect| that counts, in units of the effects; 0 leaves it to the controls.
+    chosen_from : int
+        Directions that this one was chosen from.
     """
     direction, controls = effects[:, 0], effects[:, 1:]
     means = effects.mean(0)
@@ -210,7 +228,7 @@ def margin_of(effects: Floats, arms: Sequence[str], *, relevant: float = 0.0) ->
         value=abs(float(means[0])) - heights[highest],
         low=above.low(ERROR), high=min(-found.low(ERROR / len(bars)) for found in below),
         chance=chance, p_random=p_random, chance_shuffled=chance_shuffled, p_shuffled=p_shuffled,
-        p_above=above.p(), p_below=min(1.0, len(bars) * min(found.p() for found in below)),
+        p_above=above.p(), p_below=min(1.0, len(bars) * min(found.p() for found in below)), chosen_from=chosen_from,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@
     feature_density(autoencoder, held_out, "network.middle1")               # how often each is active
     feature_reads(autoencoder, held_out, "network.middle1", {"size": is_large}, features=[17])
     top_images(autoencoder, held_out, "network.middle1", 17, level=4)       # where it is strongest
+    feature_attribution(autoencoder, denoiser, "network.middle1", score, bank).features   # what a score is made of
     direction = feature_direction(autoencoder, 17, site="network.middle1", values=rows)   # of `probes.sparse`
     steer_curve(denoiser, direction, scores, target="size", seeds=held_out_seeds).verdicts
 
@@ -23,6 +24,7 @@ A feature that reads an attribute need not move it: `steer_curve` of `analysis.d
 from scorescope.analysis.inside.ablation import UnitEffects, unit_effects
 from scorescope.analysis.inside.amplification import amplification
 from scorescope.analysis.inside.channel_maps import UnitMaps, UnitMeans, colour_regions, unit_maps, unit_means
+from scorescope.analysis.inside.feature_attribution import FeatureAttribution, feature_attribution
 from scorescope.analysis.inside.features import TopImages, feature_means, feature_reads, matched_cosines, top_images
 from scorescope.analysis.inside.group_shares import group_distances, group_shares
 from scorescope.analysis.inside.groups import Calibration, GroupJudge, JudgedGroups, fit_calibration, judge_groups
@@ -33,6 +35,7 @@ from scorescope.analysis.inside.sparse_metrics import SHEET_QUANTITIES, feature_
 __all__ = [
     "SHEET_QUANTITIES",
     "Calibration",
+    "FeatureAttribution",
     "GroupControl",
     "GroupJudge",
     "GroupsAlong",
@@ -43,6 +46,7 @@ __all__ = [
     "UnitMeans",
     "amplification",
     "colour_regions",
+    "feature_attribution",
     "feature_density",
     "feature_means",
     "feature_reads",

@@ -6,6 +6,8 @@
     stored = collect(denoiser, bank, {"network.middle1": Positions(16)}, path="activations", budget="20 GB")
     for batch in ShuffledRows(stored, "network.middle1", batch=4096, seed=0):       # over all shards
         ...
+    store_samples(denoiser, ["network.middle1"], seeds=range(1000), path="sampled")        # the same of sampling
+    store_trace(trace, ["unet.mid_block"], path="recorded")
     TraceRows(trace, "unet.mid_block").epoch(0)                 # the same of a recorded pipeline
     trace_activations(trace, ["unet.mid_block"])                # of record(pipe, sites=...)
 
@@ -18,6 +20,7 @@ from scorescope.probes.activations.collect import collect, trace_activations
 from scorescope.probes.activations.positions import Positions
 from scorescope.probes.activations.shuffled import ShuffledRows
 from scorescope.probes.activations.stored import StoredActivations
+from scorescope.probes.activations.stored_runs import store_samples, store_trace
 from scorescope.probes.activations.trace_rows import TraceRows
 
 __all__ = [
@@ -29,5 +32,7 @@ __all__ = [
     "TraceRows",
     "collect",
     "sample_with_sites",
+    "store_samples",
+    "store_trace",
     "trace_activations",
 ]

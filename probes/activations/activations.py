@@ -9,7 +9,7 @@ This module calls no network.
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.guidance.base import COND
+from scorescope.probes.sites.direction import Direction
 from scorescope.probes.sites.modules import Pool
 from scorescope.probes.sites.outputs import Output
 
@@ -117,6 +118,20 @@ class Activations:
         if not 0 <= level < len(self.sigmas):
             raise InputError("level", found=str(level), expected=f"0 to {len(self.sigmas) - 1}")
         return self.site(site)[level]
+
+    def along(self, direction: Direction) -> "Activations":
+        """What the direction's site holds of it, (level, row, 1): a . v / |v|, as a probe of it alone is fitted on.
+
+        Raises
+        ------
+        InputError
+            If its site was not collected, or another output of it, or has another width.
+        """
+        values = self.site(direction.site)
+        direction.check_width(values.shape[2])
+        direction.same_output(self.output_of(direction.site))
+        kept = {direction.site: values @ direction.unit.to(values)[:, None]}
+        return replace(self, values=kept, how={direction.site: self.how[direction.site]})
 
     def nearest_level(self, sigma: float) -> int:
         """The level next to a noise level, by log-SNR."""

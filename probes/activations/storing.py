@@ -1,9 +1,9 @@
 """Activations that go to disk while they are computed: shards of a fixed cut, so that a killed run goes on.
 
 A folder is a trace's in all but its content (see `recording.store`): a manifest, one line a shard with its hash, and
-shards that are written under a temporary name and renamed. Shard number k holds the k-th run of noisy batches of the
-bank, so that a run that goes on, or makes a damaged shard again, cuts as the first one did. Memory holds the shards
-that are in the ring, however many there are.
+shards that are written under a temporary name and renamed. Shard number k holds the k-th run of noisy batches of a
+bank, of samples, or of recorded steps, so that a run that goes on, or makes a damaged shard again, cuts as the first
+one did. Memory holds the shards that are in the ring, however many there are.
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -37,11 +37,43 @@ Visit = Callable[[Point], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
+class Where:
+    """What the index says of some evaluations: the image and seed of each, and what they share."""
+
+    image: Tensor
+    seed: Tensor | int
+    step: int
+    sigma: float
+    draw: int = 0
+    call: int = 0
+
+
+Put = Callable[[Where, Mapping[str, Tensor]], None]
+"""Takes what the sites put out in some evaluations, by site."""
+
+
+class Parts(Protocol):
+    """What is stored, cut into shards."""
+
+    @property
+    def shards(self) -> int:
+        """Shards in all."""
+
+    def rows(self, shard: int) -> int:
+        """Evaluations in a shard."""
+
+    def each(self, shard: int, put: Put) -> None:
+        """Compute a shard, and put what the sites put out, always in the same order."""
+
+
+@dataclass(frozen=True)
 class Cut:
     """How the points of a bank are cut into shards.
 
     Attributes
     ----------
+    visit : callable
+        The sites' activations at a point.
     bank : Bank
     batch : int
         Images computed together.
@@ -49,6 +81,7 @@ class Cut:
         Batches a shard.
     """
 
+    visit: Visit
     bank: Bank
     batch: int
     points: int
@@ -63,14 +96,15 @@ class Cut:
         """Shards in all."""
         return math.ceil(self.batches / self.points)
 
-    def of(self, shard: int) -> Iterator[Point]:
-        """The points of a shard, computed when they are asked for."""
-        for level, draw, rows in self._places(shard):
-            yield self.bank.point(rows, level, draw)
+    def rows(self, shard: int) -> int:
+        """Evaluations in a shard."""
+        return sum(len(rows) for _, _, rows in self._places(shard))
 
-    def rows(self, shard: int) -> list[int]:
-        """Evaluations in each batch of a shard."""
-        return [len(rows) for _, _, rows in self._places(shard)]
+    def each(self, shard: int, put: Put) -> None:
+        """The points of a shard, one after the other."""
+        for level, draw, rows in self._places(shard):
+            where = Where(rows, self.bank.seed, level, float(self.bank.sigmas[level]), draw)
+            put(where, self.visit(self.bank.point(rows, level, draw)))
 
     def _places(self, shard: int) -> Iterator[tuple[int, int, Tensor]]:
         chunks = torch.arange(len(self.bank)).split(self.batch)
@@ -107,24 +141,45 @@ def store_activations(
     InputError
         See `collect`.
     """
-    if dtype not in DTYPES:
-        raise InputError("dtype", found=repr(dtype), expected=f"one of {', '.join(DTYPES)}")
-    described, item = _described(visit, bank, pools, dtype)
-    items = len(bank) * bank.draws * len(bank.sigmas)
-    _tell(items * item, items, budget, progress=progress)
+    described, item = described_sites(lambda: visit(bank.point(torch.arange(1), 0)), pools, dtype)
     points = max(1, budget_bytes(shard) // (item * min(batch, len(bank))))
-    cut = Cut(bank, batch, points)
+    cut = Cut(visit, bank, batch, points)
     manifest = {
-        "format": FORMAT, "sites": described, "dtype": dtype, "sigmas": [float(s) for s in bank.sigmas],
-        "images": len(bank), "draws": bank.draws, "seed": bank.seed, "batch": batch, "points": points,
-        "shards": cut.shards, **facts,
+        "sites": described, "dtype": dtype, "sigmas": [float(s) for s in bank.sigmas], "images": len(bank),
+        "draws": bank.draws, "seed": bank.seed, "batch": batch, "points": points, **facts,
     }  # fmt: skip
-    writer, done = _open(path, json.loads(text_of(manifest)))
+    size = len(bank) * bank.draws * len(bank.sigmas), item
+    return store_parts(cut, pools, manifest, path=path, size=size, budget=budget, progress=progress)
+
+
+def store_parts(
+    parts: Parts, pools: Mapping[str, Kept], manifest: Mapping[str, Any], *, path: Path, size: tuple[int, int],
+    budget: Budget, progress: bool,
+) -> StoredActivations:  # fmt: skip
+    """Write shards, or those that a folder lacks.
+
+    Parameters
+    ----------
+    parts : Parts
+        What is stored.
+    pools : mapping of str to Kept
+        How each site is reduced.
+    manifest : mapping
+        What has to be the same in a folder that is gone on with.
+    path, budget, progress
+        See `store_activations`.
+    size : (int, int)
+        Evaluations in all, and bytes of one.
+    """
+    items, item = size
+    _tell(items * item, items, budget, progress=progress)
+    given = {"format": FORMAT, "shards": parts.shards, **manifest}
+    writer, done = _open(path, json.loads(text_of(given)))
     ring, spare = Ring(slots=3, threads=2), list[dict[str, Tensor]]()
     try:
-        left = [number for number in range(cut.shards) if number not in done]
+        left = [number for number in range(parts.shards) if number not in done]
         for number in tqdm(left, desc="activations", disable=not progress, leave=False):
-            arrays = _shard(cut, number, visit, pools, dtype, spare)
+            arrays = _Filled(parts.rows(number), pools, manifest["dtype"], spare).of(parts, number)
             ring.put(arrays, _Consume(writer, number, arrays, spare))
         ring.close()
     except BaseException:
@@ -152,9 +207,13 @@ class _Consume:
         return lambda: self.writer.append({"number": self.number, "items": items, **said})
 
 
-def _described(visit: Visit, bank: Bank, pools: Mapping[str, Kept], dtype: str) -> tuple[list[dict[str, Any]], int]:
-    """What each site puts out, as one image at the first level shows it, and the bytes of one evaluation."""
-    found = visit(bank.point(torch.arange(1), 0))
+def described_sites(
+    visit: Callable[[], Mapping[str, Tensor]], pools: Mapping[str, Kept], dtype: str
+) -> tuple[list[dict[str, Any]], int]:
+    """What each site puts out, as one evaluation shows it, and the bytes of one."""
+    if dtype not in DTYPES:
+        raise InputError("dtype", found=repr(dtype), expected=f"one of {', '.join(DTYPES)}")
+    found = visit()
     described, size = [], _INDEX_BYTES
     for site, how in pools.items():
         positions, channels = by_position(found[site], how).shape[1:]
@@ -208,54 +267,61 @@ def _is_whole(shards: ShardReader, line: Mapping[str, Any]) -> bool:
     return True
 
 
-def _shard(
-    cut: Cut, number: int, visit: Visit, pools: Mapping[str, Kept], dtype: str, spare: list[dict[str, Tensor]]
-) -> dict[str, Tensor]:
+class _Filled:
     """The arrays of one shard, each filled in place: a copy, a cast and a change of order in one."""
-    total = sum(cut.rows(number))
-    arrays = spare.pop() if spare else {}
-    if not arrays or len(arrays["index|image"]) != total:
-        arrays = {f"index|{name}": torch.zeros(total, dtype=kind) for name, kind in INDEX.items()}
-    start = 0
-    for point in cut.of(number):
-        stop = start + len(point.rows)
-        found = visit(point)
-        level: dict[str, Tensor | float] = {
-            "image": point.rows, "seed": cut.bank.seed, "draw": point.draw, "step": point.level,
-            "sigma": float(cut.bank.sigmas[point.level]),
-        }  # fmt: skip
-        for name, value in level.items():
-            arrays[f"index|{name}"][start:stop] = value
-        for site, how in pools.items():
-            values, places = _kept(by_position(found[site], how), how, point)
-            if f"site|{site}" not in arrays:
-                shape = (total, *values.shape[1:])
-                arrays[f"site|{site}"] = torch.empty(shape, dtype=DTYPES[dtype], device=values.device)
-                if places is not None:
-                    arrays[f"position|{site}"] = torch.empty(shape[:2], dtype=torch.int32)
-            arrays[f"site|{site}"][start:stop] = values
+
+    def __init__(self, total: int, pools: Mapping[str, Kept], dtype: str, spare: list[dict[str, Tensor]]) -> None:
+        self.total, self.pools, self.dtype, self.start = total, pools, DTYPES[dtype], 0
+        self.arrays = spare.pop() if spare else {}
+        if not self.arrays or len(self.arrays["index|image"]) != total:
+            self.arrays = {f"index|{name}": torch.zeros(total, dtype=kind) for name, kind in INDEX.items()}
+
+    def of(self, parts: Parts, number: int) -> dict[str, Tensor]:
+        """Those of a shard."""
+        parts.each(number, self.put)
+        if self.start != self.total:
+            found = f"{self.start} of {self.total} evaluations in shard {number}"
+            raise InputError("branch", found=found, expected="one that is computed for all samples at every level")
+        for name, value in self.arrays.items():
+            self._check_finite(name, value, number)
+        return self.arrays
+
+    def put(self, where: Where, found: Mapping[str, Tensor]) -> None:
+        """What the sites put out in some evaluations."""
+        stop = self.start + len(where.image)
+        if stop > self.total:
+            found_rows = f"more than {self.total} evaluations in a shard"
+            raise InputError("branch", found=found_rows, expected="one call a level, as in the first sample")
+        part = slice(self.start, stop)
+        for name in ("image", "seed", "draw", "step", "call", "sigma"):
+            self.arrays[f"index|{name}"][part] = getattr(where, name)
+        for site, how in self.pools.items():
+            values, places = _kept(by_position(found[site], how), how, where)
+            self._room(site, values, places)[part] = values
             if places is not None:
-                arrays[f"position|{site}"][start:stop] = places
-        start = stop
-    for name, value in arrays.items():
-        _check_finite(name, value, cut, number)
-    return arrays
+                self.arrays[f"position|{site}"][part] = places
+        self.start = stop
+
+    def _room(self, site: str, values: Tensor, places: Tensor | None) -> Tensor:
+        if f"site|{site}" not in self.arrays:
+            shape = (self.total, *values.shape[1:])
+            self.arrays[f"site|{site}"] = torch.empty(shape, dtype=self.dtype, device=values.device)
+            if places is not None:
+                self.arrays[f"position|{site}"] = torch.empty(shape[:2], dtype=torch.int32)
+        return self.arrays[f"site|{site}"]
+
+    def _check_finite(self, name: str, value: Tensor, number: int) -> None:
+        if not value.is_floating_point() or not value.numel():
+            return
+        low, high = torch.aminmax(value)
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            found = f"NaN or infinite values in shard {number}, from sigma {float(self.arrays['index|sigma'][0]):.4g}"
+            expected = "finite activations, within the range of dtype="
+            raise InputError(f"activations of {name.partition('|')[2]!r}", found=found, expected=expected)
 
 
-def _kept(values: Tensor, how: Kept, point: Point) -> tuple[Tensor, Tensor | None]:
+def _kept(values: Tensor, how: Kept, where: Where) -> tuple[Tensor, Tensor | None]:
     if not isinstance(how, Positions):
         return values, None
-    drawn = [how.draw(values.shape[1], int(row), point.draw, point.level) for row in point.rows]
-    places = torch.stack(drawn)
+    places = torch.stack([how.draw(values.shape[1], int(row), where.draw, where.step) for row in where.image])
     return torch.take_along_dim(values, places.to(values.device)[:, :, None], dim=1), places
-
-
-def _check_finite(name: str, value: Tensor, cut: Cut, number: int) -> None:
-    if not value.is_floating_point() or not value.numel():
-        return
-    low, high = torch.aminmax(value)
-    if not (torch.isfinite(low) and torch.isfinite(high)):
-        level = next(cut.of(number)).level
-        found = f"NaN or infinite values in shard {number}, from sigma {cut.bank.sigmas[level]:.4g}"
-        expected = "finite activations, within the range of dtype="
-        raise InputError(f"activations of {name.partition('|')[2]!r}", found=found, expected=expected)

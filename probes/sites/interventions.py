@@ -44,8 +44,8 @@ class Intervention:
         With a the activation, v the value and s the strength: `add` a + s v; `replace` and `mean` a + s (v - a), that
         is v at strength 1 (for `mean`, v is the mean over a reference set, which only the caller has); `zero`
         (1 - s) a; `project` a - s (a . u) u with u = v / |v|, at every position; `patch` a + s (b - a) with b the
-        activation of another run (`source`) or of other rows of the same batch (`rows`); `map` a + s (f(a) - a) with a
-        function f of the channels at one position.
+        activation of another run (`source`) or of other rows of the same batch (`rows`), or with a value only what lies
+        along it, a + s ((b - a) . u) u; `map` a + s (f(a) - a) with a function f of the channels at one position.
     site : str
         Path of a module (its output is changed), "condition" (all tokens), "condition.<token>", "x" or "denoised"; of
         a pipeline "pooled" too, the embedding of the whole text that some denoisers are given beside its tokens.
@@ -137,8 +137,8 @@ class Intervention:
 
 
 def _check_value(how: str, value: Tensor | None) -> None:
-    if (value is not None) != (how in _WITH_VALUE):
-        expected = f"a vector for {', '.join(_WITH_VALUE)}, and none for zero, patch and map"
+    if (value is not None) != (how in _WITH_VALUE) and how != "patch":
+        expected = f"a vector for {', '.join(_WITH_VALUE)}, perhaps for patch, and none for zero and map"
         raise InputError("value", found=f"{'none' if value is None else 'one'} with {how!r}", expected=expected)
     if value is None:
         return

@@ -219,7 +219,7 @@ def _combine(given: Intervention, part: Tensor, amount: Tensor, value: Tensor | 
     """The formulas of `Intervention.how`."""
     if given.how == "zero":
         return (1 - amount) * part
-    if other is not None:
+    if other is not None and value is None:
         return torch.lerp(part, other, amount)
     assert value is not None  # checked when the intervention was made
     axis = channel_axis(part)
@@ -228,15 +228,21 @@ def _combine(given: Intervention, part: Tensor, amount: Tensor, value: Tensor | 
         expected = f"{part.shape[axis]}, its channels, or {part[0].numel()}, all its numbers"
         raise InputError("value", found=found, expected=expected)
     if value.shape[-1] != part.shape[axis]:  # over all numbers: like channels, with one position
-        flat = _combine(given, part.flatten(1), amount.flatten(1), value, None)
+        flat = _combine(given, part.flatten(1), amount.flatten(1), value, None if other is None else other.flatten(1))
         return flat.reshape(part.shape)
     value = at_channels(value, part)
     if given.how == "add":
         return part + amount * value
     if given.how == "project":
-        wide = torch.promote_types(part.dtype, torch.float32)
-        unit = value.to(wide) / torch.linalg.vector_norm(value.to(wide), dim=axis, keepdim=True)
-        along = (part.to(wide) * unit).sum(axis, keepdim=True)
-        removed: Tensor = (amount * along * unit).to(part.dtype)
-        return part - removed
+        return part - _along(part, value, amount, axis)
+    if other is not None:
+        return part + _along(other - part, value, amount, axis)
     return torch.lerp(part, value.expand_as(part), amount)
+
+
+def _along(part: Tensor, value: Tensor, amount: Tensor, axis: int) -> Tensor:
+    """What lies along a value, times an amount."""
+    wide = torch.promote_types(part.dtype, torch.float32)
+    unit = value.to(wide) / torch.linalg.vector_norm(value.to(wide), dim=axis, keepdim=True)
+    found: Tensor = (amount * (part.to(wide) * unit).sum(axis, keepdim=True) * unit).to(part.dtype)
+    return found

@@ -10,6 +10,7 @@
     figures.unit_effects(effects.verdicts, effects.arms)
     figures.group_shares_along(groups.along, "with")
     figures.amplification(groups.amplification, "with")
+    figures.attribution_scatter(found.features, found.levels)
 
 Each takes `style=`: see `theme`.
 """
@@ -31,8 +32,8 @@ from scorescope.reports.inside.figures_units import unit_effects, unit_overlap
 from scorescope.reports.page import theme
 
 __all__ = [
-    "amplification", "density_histogram", "feature_page", "group_shares_along", "read_and_move", "sparse_sheet",
-    "unit_effects", "unit_overlap",
+    "amplification", "attribution_scatter", "density_histogram", "feature_page", "group_shares_along", "read_and_move",
+    "sparse_sheet", "unit_effects", "unit_overlap",
 ]  # fmt: skip
 
 SHOWN = {
@@ -183,6 +184,34 @@ def feature_page(
     _bars(move, scores.set_index("score"), names, 0.0, "change of score (SD)")
     read.set_yticks(range(len(names)), [theme.literal(str(name)) for name in names])
     read.set_ylim(len(names) - 0.5, -0.5)
+    return figure
+
+
+@theme.styled
+def attribution_scatter(features: pd.DataFrame, levels: pd.DataFrame) -> Figure:
+    """Attributions of features against what ablating them does, a panel a noise level; on the line they agree.
+
+    Parameters
+    ----------
+    features : DataFrame
+        `FEATURE_ATTRIBUTION` of one site and baseline; features that were not ablated are left out.
+    levels : DataFrame
+        `ATTRIBUTION_LEVELS` of the same.
+    """
+    shown = features[features["ablation"].notna()]
+    require_some("features", shown)
+    figure, axes = theme.panels(len(levels), height=1.8, least=1.6, more=0.9, sharex=False, sharey=False)
+    for ax, row in zip(axes, levels.to_dict("records"), strict=True):
+        part = shown[shown["sigma"] == row["sigma"]]
+        ax.axline((0, 0), slope=1, color=theme.REFERENCE, linestyle=":")
+        bars = {"xerr": theme.errors(part, "ablation"), "yerr": theme.errors(part, "value")}
+        ax.errorbar(
+            part["ablation"], part["value"], **bars, fmt="o", markersize=3, color=theme.PALETTE[0], elinewidth=0.5
+        )
+        rank = f", rank {row['rank']:.2f}" if np.isfinite(row["rank"]) else ""
+        ax.set_title(f"σ = {row['sigma']:.2g}{rank}")
+    figure.supxlabel("score lost when the feature is ablated")
+    figure.supylabel("attribution to the feature")
     return figure
 
 

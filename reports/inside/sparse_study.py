@@ -4,7 +4,9 @@
     study.sheet, study.density, study.reads, study.verdicts
 
 Features are chosen on the images that the autoencoders were trained on, and by their effects on samples of some seeds;
-what is said of them is measured on other images, and on samples of other seeds.
+what is said of them is measured on other images, and on samples of other seeds. The best of hundreds of features moves
+more than a random direction does even where they are random directions themselves, so that their number is corrected
+for.
 """
 
 import math
@@ -38,6 +40,7 @@ from scorescope.reports.inside import figures
 READ_AT = 1.0  # noise level at which features are chosen, in units of the data
 DOSE = 3.0  # standard deviations of the projection
 RELEVANT = 0.2  # natural standard deviations, as in the directions report
+RANDOM = 32  # arms of the verdicts: a feature is one of hundreds, of which the best moves more than one that is drawn
 SCREENED, JUDGED = range(9000, 9012), range(5000, 5024)
 SHEET_IMAGES = 128  # whose predictions are compared; the reconstruction is judged on all held-out images
 FEATURES, ACTIVE, STEPS, BATCH = 4, 8, 1000, 1024  # features a channel; active ones; of the training
@@ -283,11 +286,11 @@ class _Work:
         return feature_reads(codec, self.held_out, site, labels, features=features)
 
     def judge(self, row: Mapping[str, Any], codec: SparseAutoencoder) -> SteerCurve:
-        """Dose and response of a chosen feature, against random directions of its norm."""
+        """Dose and response of a chosen feature, against random directions of its norm: the best of as many."""
         return steer_curve(
             self.subject.denoiser, self.direction(row, codec), self.subject.scores(), target=str(row["attribute"]),
-            seeds=JUDGED, strengths=(-DOSE, DOSE), natural=self.natural, relevant=RELEVANT, sampling=self.sampling,
-            seed=self.seed, progress=False,
+            seeds=JUDGED, strengths=(-DOSE, DOSE), natural=self.natural, relevant=RELEVANT, random=RANDOM,
+            chosen_from=codec.features, sampling=self.sampling, seed=self.seed, progress=False,
         )  # fmt: skip
 
     @cached_property

@@ -20,6 +20,7 @@ from scorescope.probes.activations.collect import collect
 from scorescope.probes.bank.points import Bank, log_snr_grid
 from scorescope.probes.models.noise import SampleNoise, edm_sigmas
 from scorescope.probes.sampling.solvers import Heun
+from scorescope.probes.sites import Direction
 
 MEAN, SPREAD, WIDTH = 1.0, 0.4, 6
 SIGMAS = edm_sigmas(24, sigma_min=0.02, sigma_max=40.0)
@@ -263,3 +264,26 @@ def test_a_probe_of_another_attribute_or_of_several_classes_is_refused(scan):
     )
     with pytest.raises(InputError, match="two classes"):
         traced(scan=several, site="inner")
+
+
+def test_a_direction_alone_is_read_as_its_axis_is(scan):
+    """The axis of the attribute tells all that the site does, and another axis nothing."""
+    axis, other = (Direction(row, "inner", "side", "sparse feature", scale=1.0) for row in torch.eye(WIDTH)[:2])
+    g = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 2, (800,), generator=g)
+    x0 = SPREAD * torch.randn(800, WIDTH, generator=g)
+    x0[:, 0] += MEAN * (2.0 * labels - 1)
+    found = collect(Mixture(), Bank(x0, log_snr_grid(-7, 7, 8)), ["inner"])
+
+    def curve(**more):
+        options = {"site": "inner", "condition": None, "other": None} | more
+        return traced(**options).curves.query("curve == 'probe'")["value"].to_numpy()
+
+    whole = curve(scan=scan)
+    alone = curve(scan=probe_scan(found.along(axis), {"side": labels}), along=axis)
+    blind = curve(scan=probe_scan(found.along(other), {"side": labels}), along=other)
+    # the path is deterministic and keeps the side on which it began; a probe of six numbers fits noise at high levels
+    assert alone.min() > 0.97 and (alone > whole - 0.02).all()
+    assert abs(blind - 0.5).max() < 0.12
+    with pytest.raises(InputError, match="one at the site"):
+        traced(scan=scan, site="inner", along=Direction(torch.ones(WIDTH), "x", "side", "", scale=1.0))

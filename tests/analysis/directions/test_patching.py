@@ -17,7 +17,8 @@ from scorescope.probes import CFG
 from scorescope.probes.bank.points import Bank
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.sampling import Euler, Heun, Sampling
-from scorescope.probes.sites import noisy_condition
+from scorescope.probes.sites import Direction, noisy_condition
+from scorescope.probes.sparse import SparseAutoencoder, feature_direction
 
 SIGMAS = edm_sigmas(8)
 FAST = Sampling(solver=Euler(), sigmas=SIGMAS)
@@ -154,3 +155,40 @@ def test_tokens_swap_and_noise():
 def test_bad_input(more, words):
     with pytest.raises(InputError, match=words):
         trace(**more)
+
+
+def test_a_direction_patches_what_lies_along_it():
+    """Along its own axis a direction is a channel; turned by 60 degrees it carries cos^2 of what the gate does."""
+    turned = torch.tensor([0.5, 3**0.5 / 2, 0.0])
+    autoencoder = SparseAutoencoder(3, 3, 3)
+    autoencoder.encoder.data, autoencoder.decoder.data = torch.eye(3), torch.eye(3)
+    rows = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    gate, decoy = (feature_direction(autoencoder, k, site="units", values=rows) for k in (0, 1))
+    slanted = Direction(turned, "units", "slanted", "given", scale=7.0)
+
+    class Gates(Planted):
+        """Without a label at the decoy, so that only the gate differs between the conditions."""
+
+        def mean(self, x, condition):
+            hook = self.decoy.register_forward_hook(lambda _m, _i, out: 0 * out)
+            try:
+                return super().mean(x, condition)
+            finally:
+                hook.remove()
+
+    given = {
+        "clean": CLEAN, "corrupted": 1 - CLEAN, "metric": attribute, "sampling": FAST, "resamples": 50,
+        "progress": False, "seeds": range(20), "sites": ["units[0]", gate, decoy, slanted],
+    }  # fmt: skip
+    table = patch_trace(Gates(), **given).recovery.set_index(["form", "site"])["mean"]
+    for form in ("sufficiency", "necessity"):
+        found = table[form]
+        assert found["units along feature 0"] == pytest.approx(found["units[0]"], abs=1e-6)
+        assert abs(found["units along feature 1"]) < 1e-6
+        assert found["units along slanted"] == pytest.approx(0.25 * found["units[0]"], abs=1e-5)
+    bank = Bank(torch.zeros(20, 1, 4, 4), [1.0])
+    once = {name: value for name, value in given.items() if name not in ("seeds", "sampling")}
+    single = patch_once(Gates(), bank, **once).recovery.set_index(["form", "site"])["mean"]["sufficiency"]
+    assert single["units along slanted"] == pytest.approx(0.25 * single["units[0]"], abs=1e-5)
+    with pytest.raises(InputError, match="each site once"):
+        patch_trace(Gates(), **(given | {"sites": [gate, gate]}))

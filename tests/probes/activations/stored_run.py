@@ -5,8 +5,10 @@ import time
 import torch
 from torch import nn
 
-from scorescope.probes.activations import StoredActivations, collect
+from scorescope.probes.activations import StoredActivations, collect, store_samples
 from scorescope.probes.bank import Bank
+from scorescope.probes.models import edm_sigmas
+from scorescope.probes.sampling import Euler
 
 
 class Small(nn.Module):
@@ -29,8 +31,14 @@ def store(folder) -> StoredActivations:
     return collect(Small(), bank, {"convolution": "whole", "x": "mean"}, batch=2, path=folder, shard=1200)
 
 
-def store_slowly(folder) -> None:
+def store_sampled(folder) -> StoredActivations:
+    """12 samples of 6 steps in 12 shards."""
+    sites = {"convolution": "whole", "x": "mean"}
+    return store_samples(Small(), sites, seeds=range(12), sigmas=edm_sigmas(6), solver=Euler(), path=folder, shard=1200)
+
+
+def store_slowly(folder, what="store") -> None:
     """The same, in a few tenths of a second."""
     fast = nn.Conv2d.forward
     nn.Conv2d.forward = lambda self, x: (time.sleep(0.02), fast(self, x))[1]
-    store(folder)
+    {"store": store, "store_sampled": store_sampled}[what](folder)

@@ -16,7 +16,17 @@ from tests.probes.activations.test_activations import SITE, Transformer, bank, u
 from torch.utils.data import DataLoader
 
 from scorescope.data.errors import InputError
-from scorescope.probes.activations import Positions, ShuffledRows, StoredActivations, collect
+from scorescope.probes import CFG
+from scorescope.probes.activations import (
+    Positions,
+    ShuffledRows,
+    StoredActivations,
+    collect,
+    sample_with_sites,
+    store_samples,
+)
+from scorescope.probes.activations.storing import Where, described_sites, store_parts
+from scorescope.probes.models import edm_sigmas
 from scorescope.probes.recording.plan import BudgetError
 
 SITES = {SITE: "mean", "network.up.1": "whole", "x": 2, "denoised": "whole"}
@@ -86,11 +96,13 @@ def test_an_update_is_what_a_module_adds(tmp_path):
         collect(unet(), bank(), ["network.down.1"], update=True)
 
 
-@pytest.mark.parametrize("attempt", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, attempt):
-    whole = files(stored_run.store(tmp_path / "whole").path)
+@pytest.mark.parametrize("attempt", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, 6))])
+@pytest.mark.parametrize("what", ["store", "store_sampled"])
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, what, attempt):
+    store = getattr(stored_run, what)
+    whole = files(store(tmp_path / "whole").path)
     folder = tmp_path / "killed"
-    code = f"from tests.probes.activations.stored_run import store_slowly; store_slowly({str(folder)!r})"
+    code = f"from tests.probes.activations.stored_run import store_slowly; store_slowly({str(folder)!r}, {what!r})"
     paths = os.pathsep.join(path for path in sys.path if path)
     child = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": paths})
     while not (folder / "steps.jsonl").is_file() or not (folder / "steps.jsonl").read_bytes():
@@ -105,7 +117,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, attempt):
     assert all(whole[name] == data for name, data in said.items())
     with pytest.raises(InputError, match="collect them to the end"):
         found.activations()
-    assert files(stored_run.store(folder).path) == whole and StoredActivations(folder).is_complete
+    assert files(store(folder).path) == whole and StoredActivations(folder).is_complete
 
 
 def test_a_truncated_shard_is_refused_and_made_again(tmp_path):
@@ -212,3 +224,71 @@ def test_other_readers_see_the_same_numbers(stored, monkeypatch):
     np.testing.assert_array_equal(lazy["network.up.1"].sel(evaluation=5).to_numpy(), blocks.reshape(42, 64, 16)[5])
     monkeypatch.setitem(sys.modules, "dask", None)
     np.testing.assert_array_equal(stored.to_xarray()["network.up.1"].to_numpy(), blocks.reshape(42, 64, 16))
+
+
+SAMPLED = {"condition": LABELS[:5], "sigmas": edm_sigmas(4), "rule": CFG(2.0), "batch": 2}
+
+
+@pytest.mark.parametrize("branch", ["cond", "uncond"])
+@pytest.mark.parametrize("call", [0, 1])
+def test_what_sampling_stores_is_what_it_keeps_in_memory(tmp_path, branch, call):
+    run = {"seeds": range(20, 25), **SAMPLED}
+    _, taps = sample_with_sites(unet(), SITES, progress=False, **run)
+    disk = store_samples(unet(), SITES, branch=branch, call=call, path=tmp_path / "a", shard="60 kB", **run)
+    steps = [step for step, number in taps.sigmas if number == call]
+    assert len(files(disk.path)) == 2 and disk.is_complete and disk.branch == branch
+    assert disk.sigmas == tuple(taps.sigmas[step, call] for step in steps)
+    found = disk.activations()
+    for site in SITES:
+        expected = torch.stack([taps.at(site, step=step, call=call, branch=branch) for step in steps])
+        # batches of other sizes differ by rounding
+        torch.testing.assert_close(found.site(site), expected, rtol=1e-4, atol=1e-5)
+    table = disk.index
+    np.testing.assert_array_equal(table["seed"], 20 + table["image"])
+    assert set(table["call"]) == {call} and not table.duplicated(["image", "step"]).any()
+
+
+def test_sampling_keeps_to_its_budget_and_to_its_folder(tmp_path):
+    run = {"seeds": range(5), "shard": "40 kB", **SAMPLED}
+    store_samples(unet(), SITES, path=tmp_path / "a", **run)
+    for more in ({"rule": CFG(3.0)}, {"seeds": range(1, 6)}, {"condition": LABELS[1:6]}, {"branch": "uncond"}):
+        with pytest.raises(InputError, match="to be continued"):
+            store_samples(unet(), SITES, path=tmp_path / "a", **(run | more))
+    with pytest.raises(BudgetError, match="10,000 bytes for"):
+        store_samples(unet(), SITES, path=tmp_path / "c", budget="10 kB", **run)
+    with pytest.raises(InputError, match="a branch and a call"):
+        store_samples(unet(), SITES, path=tmp_path / "c", branch="other", **run)
+    assert not (tmp_path / "c").exists()
+
+
+def test_sampling_draws_positions_by_sample_and_step(tmp_path):
+    run, some = {"seeds": range(5), **SAMPLED}, {"network.up.1": Positions(5, seed=1)}
+    whole = store_samples(unet(), {"network.up.1": "whole"}, path=tmp_path / "a", shard="60 kB", **run)
+    found = store_samples(unet(), some, path=tmp_path / "b", shard="3 kB", **run)
+    places, order = found.place_of("network.up.1").long(), ["image", "step"]
+    kept = [part.index.sort_values(order).index.to_numpy() for part in (whole, found)]
+    values, every = (torch.cat(list(part.pieces("network.up.1"))) for part in (found, whole))
+    expected = torch.take_along_dim(every[kept[0]], places[kept[1]][:, :, None], 1)
+    torch.testing.assert_close(values[kept[1]], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [3, 5])
+def test_a_shard_of_other_rows_than_were_told_is_refused(tmp_path, given):
+    """As of a branch that a rule leaves out for some samples, or asks for once more."""
+
+    class Parts:
+        shards = 1
+
+        def rows(self, shard):
+            return 4
+
+        def each(self, shard, put):
+            for row in range(given):
+                put(Where(torch.tensor([row]), 0, 0, 1.0), {"site": torch.ones(1, 2)})
+
+    described, item = described_sites(lambda: {"site": torch.ones(1, 2)}, {"site": "whole"}, "float32")
+    manifest = {"sites": described, "dtype": "float32"}
+    with pytest.raises(InputError, match=r"evaluations in (a )?shard"):
+        store_parts(
+            Parts(), {"site": "whole"}, manifest, path=tmp_path / "a", size=(4, item), budget=None, progress=False
+        )

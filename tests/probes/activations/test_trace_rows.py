@@ -7,7 +7,7 @@ from tests.pipelines import sd15
 
 from scorescope.data.errors import InputError
 from scorescope.probes import intervene, record
-from scorescope.probes.activations import TraceRows
+from scorescope.probes.activations import Positions, ShuffledRows, TraceRows, store_trace, trace_activations
 from scorescope.probes.sparse import SparseAutoencoder, scale_features, spliced, train_sparse
 
 SITE = "unet.mid_block"
@@ -60,3 +60,23 @@ def test_features_act_in_the_pipeline(recorded):
     np.testing.assert_allclose(image(scale_features(found, SITE, {0: 1.0})), bare, **near)
     beyond = scale_features(found, SITE, dict.fromkeys(range(2 * width), 0.0), low=1e6)
     assert np.array_equal(image(beyond), bare)  # no step has such a noise level
+
+
+def test_a_recording_goes_into_shards(recorded, tmp_path):
+    """Rows are those of the recording, by sample and step; positions may be drawn, and the folder is gone on with."""
+    *_, trace = recorded
+    stored = store_trace(trace, [SITE], branch="uncond", path=tmp_path / "a", shard="1 kB")
+    assert stored.is_complete and len(stored.index) == 3 and stored.branch == "uncond"
+    memory = trace_activations(trace, [SITE], branch="uncond", how="whole")
+    found = stored.activations()
+    assert torch.equal(found.site(SITE), memory.site(SITE)) and found.sigmas == memory.sigmas
+    shards = sorted((tmp_path / "a" / "shards").iterdir())
+    before = [shard.read_bytes() for shard in shards]
+    assert len(shards) == 3
+    shards[1].unlink()
+    store_trace(trace, [SITE], branch="uncond", path=tmp_path / "a", shard="1 kB")
+    assert [shard.read_bytes() for shard in shards] == before
+    some = store_trace(trace, {SITE: Positions(2)}, path=tmp_path / "b")
+    assert some.positions(SITE) == 2 and len(list(ShuffledRows(some, SITE, batch=6))) == 1
+    with pytest.raises(InputError, match="to be continued"):
+        store_trace(trace, [SITE], branch="cond", path=tmp_path / "a", shard="1 kB")

@@ -134,6 +134,29 @@ def test_recording_sees_it_and_changes_nothing():
             torch.testing.assert_close(kept, vector[:, None, None].expand_as(kept))
 
 
+def test_patching_along_a_direction_is_a_hook_written_by_hand():
+    """Of the source's activation, the part along v, whatever the length of v; keyed on the noise level."""
+    pipe, arguments = sd15()
+    other = arguments | {"prompt_embeds": arguments["prompt_embeds"].flip(1)}
+    cache, seen = ActivationCache(), []
+    with cache_activations(pipe, [MIDDLE], cache):
+        handle = pipe.unet.mid_block.register_forward_hook(lambda module, args, output: seen.append(output))
+        run(pipe, arguments)
+        handle.remove()
+    vector = 3 * torch.randn(width(pipe), generator=generator(1))
+    unit, steps = (vector / vector.norm())[None, :, None, None], iter(seen)
+
+    def by_hand(module, args, output):
+        return output + ((next(steps) - output) * unit).sum(1, keepdim=True) * unit
+
+    handle = pipe.unet.mid_block.register_forward_hook(by_hand)
+    expected = run(pipe, other)
+    handle.remove()
+    with intervene(pipe, [Intervention("patch", MIDDLE, vector, source=cache)]):
+        torch.testing.assert_close(run(pipe, other), expected)
+    assert not torch.isclose(expected, run(pipe, other)).all() and is_clean(pipe)
+
+
 def test_condition_tokens():
     pipe, arguments = sd15()
     tokens = arguments["prompt_embeds"].clone()
