@@ -30,6 +30,7 @@ from scorescope.analysis.trajectories.losses import skip_only, weighted_losses
 from scorescope.analysis.trajectories.magnitudes import block_sites, site_magnitudes
 from scorescope.analysis.trajectories.moments import moment_bias
 from scorescope.analysis.trajectories.noise_levels import effective_noise
+from scorescope.analysis.trajectories.path_products import PathProducts, products_along
 from scorescope.analysis.trajectories.recorded import recorded_path
 from scorescope.analysis.trajectories.schedules import cheapest_levels, equal_error_schedule, pairwise_costs
 from scorescope.analysis.trajectories.shape import gaussian_path, path_shape
@@ -39,6 +40,7 @@ from scorescope.analysis.trajectories.steps import steps_table
 from scorescope.analysis.trajectories.tuned_schedules import TunedSchedule, tuned_schedule
 
 __all__ = [
+    "PathProducts",
     "SolverErrors",
     "TunedSchedule",
     "block_sites",
@@ -59,6 +61,7 @@ __all__ = [
     "pairwise_costs",
     "path_geometry",
     "path_shape",
+    "products_along",
     "recorded_path",
     "reference_ends",
     "site_magnitudes",
