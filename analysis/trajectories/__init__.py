@@ -13,6 +13,7 @@
 
     path = run_path(denoiser, 80.0 * noise, edm_sigmas(60))        # or recorded_path(trace), also of a pipeline
     path_geometry(path), path_shape(path, gaussian)                # where it bends; ranks beside a Gaussian's
+    products_along(path)                                           # for both, where the path is large
     decisions(path, edges=(0.125, 0.25)), decision_levels(path)    # when the sample is decided
     moment_bias(path, gaussian, solver=Heun()), effective_noise(denoiser, path), step_noise(trace)
 
@@ -30,6 +31,7 @@ from scorescope.analysis.trajectories.losses import skip_only, weighted_losses
 from scorescope.analysis.trajectories.magnitudes import block_sites, site_magnitudes
 from scorescope.analysis.trajectories.moments import moment_bias
 from scorescope.analysis.trajectories.noise_levels import effective_noise
+from scorescope.analysis.trajectories.path_products import products_along
 from scorescope.analysis.trajectories.recorded import recorded_path
 from scorescope.analysis.trajectories.schedules import cheapest_levels, equal_error_schedule, pairwise_costs
 from scorescope.analysis.trajectories.shape import gaussian_path, path_shape
@@ -59,6 +61,7 @@ __all__ = [
     "pairwise_costs",
     "path_geometry",
     "path_shape",
+    "products_along",
     "recorded_path",
     "reference_ends",
     "site_magnitudes",

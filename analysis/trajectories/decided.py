@@ -18,7 +18,7 @@ from scorescope.analysis.statistics.bootstrap import draw_units
 from scorescope.analysis.statistics.intervals import share_interval, skewed_mean_interval
 from scorescope.analysis.statistics.studentised import studentised
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.trajectories.path_products import PathProducts, known_levels
+from scorescope.analysis.trajectories.path_products import known_levels
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition import band_energies
@@ -143,10 +143,10 @@ def decision_levels(
 def _distances(path: Path, edges: Sequence[float], classify: Classify | None) -> list[tuple[dict[str, Any], Floats]]:
     """Each quantity with distances from the last prediction, (samples, levels); of a class 1 where it is another."""
     no_band = {"low_frequency": np.nan, "high_frequency": np.nan}
-    parts = [part.norms(part.denoised - part.denoised[-1]) for part in PathProducts.blocks(path)]
-    found = [({"quantity": "whole", **no_band}, np.concatenate(parts))]
+    last = path.denoised[-1].to(working_dtype(path.denoised))
+    far = [torch.linalg.vector_norm((one - last).flatten(1), dim=1).cpu().double().numpy() for one in path.denoised]
+    found = [({"quantity": "whole", **no_band}, np.stack(far, 1))]
     if edges:
-        last = path.denoised[-1].to(working_dtype(path.denoised))
         energies = torch.stack([band_energies(one - last, edges) for one in path.denoised]).cpu().numpy()
         for band, (low, high) in enumerate(pairwise([0.0, *edges, np.inf])):
             keys = {"quantity": "band", "low_frequency": low, "high_frequency": high}

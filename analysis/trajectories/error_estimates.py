@@ -102,7 +102,9 @@ def halved_errors(
     -------
     DataFrame
         `ERROR_ESTIMATES`: one row a step between positive levels. The step and the prediction at its start are those of
-        the path, so that Euler's halves cost one call a step more and Heun's three.
+        the path, so that Euler's halves cost one call a step more and Heun's three, at three states that its run never
+        asked at: of n steps of Heun between positive levels 5 n calls in all, 2.5 times the run's own 2 n. None is
+        asked twice.
 
     Raises
     ------

@@ -4,6 +4,7 @@ table = path_geometry(run_path(denoiser, 80.0 * noise, edm_sigmas(60)))
 table = path_geometry(recorded_path(trace))
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.trajectories.path_products import PathProducts, known_levels
+from scorescope.analysis.trajectories.path_products import PathProducts, known_levels, products_of
 from scorescope.data.doors import checked
 from scorescope.probes.sampling import Path
 
@@ -41,7 +42,7 @@ PATH_GEOMETRY = Schema(
 
 
 @checked
-def path_geometry(path: Path) -> pd.DataFrame:
+def path_geometry(path: Path, *, products: Sequence[PathProducts] | None = None) -> pd.DataFrame:
     """Bends of a path at every noise level that it visits.
 
     In variance-exploding states the noise that is left over hides all else: of any law they look straight. So the
@@ -52,6 +53,8 @@ def path_geometry(path: Path) -> pd.DataFrame:
     path : Path
         From `run_path` or `recorded_path`, of at least three levels: finely, for changes, accelerations and curvature
         are differences of levels, one-sided at its ends.
+    products : sequence of PathProducts, optional
+        Those that `products_along` made of this path, where `path_shape` needs them too.
 
     Returns
     -------
@@ -63,7 +66,7 @@ def path_geometry(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        For fewer than three levels.
+        For fewer than three levels, and products of another path.
 
     Notes
     -----
@@ -71,7 +74,7 @@ def path_geometry(path: Path) -> pd.DataFrame:
     |x'' - (x'' . u) u| / |x'|^2 with u along x', whatever the speed.
     """
     whole, kept = known_levels(path, least=3)
-    parts = [_bends(products) for products in PathProducts.blocks(whole)]
+    parts = [_bends(part) for part in products_of(whole, products)]
     levels, count = path.states.shape[:2]
     values, why = {}, []
     for name in parts[0]:

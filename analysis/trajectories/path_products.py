@@ -1,8 +1,8 @@
 """Inner products of all states and predictions along each path: everything about the shape of a path follows from them.
 
-    products = PathProducts.of(path)
-    steps = np.diff(products.denoised, axis=0)      # rows are combinations of the points of a path
-    products.norms(steps)                           # (samples, levels - 1): how far D goes in each step
+    for products in products_along(path):           # some samples at a time
+        steps = np.diff(products.denoised, axis=0)  # rows are combinations of the points of a path
+        products.norms(steps)                       # (samples, levels - 1): how far D goes in each step
 
 One product of matrices reads the states once, on their device, with sums in float64.
 """
@@ -16,12 +16,13 @@ from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.data.display import displayed
+from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.models.denoiser import working_dtype
 from scorescope.probes.sampling import Path
 
-BLOCK = 2**24  # numbers in float64 at once: points of some samples, or their products
+BLOCK = 2**23  # numbers in float64 at once, points of some samples or their products: larger ones are slower to get
 
 
 @displayed
@@ -152,6 +153,41 @@ class PathProducts:
         centred = rows - rows.mean(0)
         within = centred @ self.gram @ centred.T
         return np.maximum(np.linalg.eigvalsh(within)[:, ::-1], 0)
+
+
+@checked
+def products_along(path: Path) -> tuple[PathProducts, ...]:
+    """Inner products along each path, some samples at a time: made once for `path_geometry` and `path_shape`.
+
+    Parameters
+    ----------
+    path : Path
+        From `run_path` or `recorded_path`; levels that are missing are left out.
+
+    Raises
+    ------
+    InputError
+        For fewer than two known levels.
+    """
+    return tuple(PathProducts.blocks(known_levels(path, least=2)[0]))
+
+
+def products_of(path: Path, given: Sequence[PathProducts] | None) -> Sequence[PathProducts]:
+    """Those that were given, or those of a path all of whose levels are known.
+
+    Raises
+    ------
+    InputError
+        For products of another path: of other levels, or of another number of samples.
+    """
+    if given is None:
+        return list(PathProducts.blocks(path))
+    count, levels = path.states.shape[1], _levels(path.sigmas)
+    others = [one for one in given if not np.array_equal(one.sigmas, levels)]
+    if others or sum(len(one.gram) for one in given) != count:
+        found = f"of {sum(len(one.gram) for one in given)} samples{', at other levels' * bool(others)}"
+        raise InputError("products", found=found, expected=f"products_along of this path, of {count} samples")
+    return given
 
 
 def _held(rows: Floats) -> tuple[Integers, Floats]:

@@ -6,7 +6,7 @@
 Two or three directions hold nearly all of any path, a Gaussian's too: only a difference from it says something.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.trajectories.path_products import PathProducts, known_levels
+from scorescope.analysis.trajectories.path_products import PathProducts, known_levels, products_of
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
@@ -51,7 +51,9 @@ PATH_SHAPE = Schema(
 
 
 @checked
-def path_shape(path: Path, law: Gaussian | None = None) -> pd.DataFrame:
+def path_shape(
+    path: Path, law: Gaussian | None = None, *, products: Sequence[PathProducts] | None = None
+) -> pd.DataFrame:
     """Length, ranks and straightness of paths, and the same of a Gaussian from the same starts at the same levels.
 
     Parameters
@@ -62,6 +64,8 @@ def path_shape(path: Path, law: Gaussian | None = None) -> pd.DataFrame:
         What is beside it, for instance `fit_gaussian` of the data; without one its numbers are missing. Not that of
         the ends of the same paths: it is nearer to their starts than a law is, and its paths look straighter or more
         bent for that alone.
+    products : sequence of PathProducts, optional
+        Those that `products_along` made of this path, where `path_geometry` needs them too.
 
     Returns
     -------
@@ -71,7 +75,7 @@ def path_shape(path: Path, law: Gaussian | None = None) -> pd.DataFrame:
     Raises
     ------
     InputError
-        For fewer than three levels or samples, and a law of another shape.
+        For fewer than three levels or samples, a law of another shape, and products of another path.
 
     Notes
     -----
@@ -85,7 +89,7 @@ def path_shape(path: Path, law: Gaussian | None = None) -> pd.DataFrame:
         raise InputError("path", found=f"{path.states.shape[1]} samples", expected="at least 3")
     if law is not None and law.shape != tuple(path.states.shape[2:]):
         raise InputError("law", found=f"samples of shape {law.shape}", expected=f"{tuple(path.states.shape[2:])}")
-    own, bundle = _joined(PathProducts.blocks(path)), _thinned(path)
+    own, bundle = _joined(products_of(path, products)), _thinned(path)
     unknown = np.full(path.states.shape[1], np.nan)
     theirs = dict.fromkeys(own, unknown) if law is None else _joined(PathProducts.blocks_of_gaussian(law, path))
     rows = [_row(*key, values, theirs[key]) for key, values in own.items()]
@@ -186,11 +190,14 @@ def _of_bundle(path: Path) -> dict[tuple[str, str], float]:
 
 
 def _spectrum(points: Tensor) -> Floats:
-    """Squared singular values about the mean, falling, by way of the smaller of the two products."""
-    rows = points.to(working_dtype(points))
+    """Squared singular values about the mean, falling, by way of the smaller of the two products.
+
+    In float32 they are exact to its rounding of the largest, which is more than ranks and `HELD` can tell.
+    """
+    rows = points.float() if points.dtype.itemsize < 4 else points
     rows = rows - rows.mean(0)
     square = rows @ rows.mT if len(rows) <= rows.shape[1] else rows.mT @ rows
-    found: Floats = torch.linalg.eigvalsh(square).flip(0).clamp_min(0).cpu().double().numpy()
+    found: Floats = torch.linalg.eigvalsh(square.to(working_dtype(points))).flip(0).clamp_min(0).cpu().double().numpy()
     return found
 
 

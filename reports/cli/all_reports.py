@@ -68,14 +68,8 @@ REPORTS: dict[str, Callable[[Path], Outcome]] = {
     "guidance": _guidance, "gaussian": _gaussian, "fid": _fid, "directions": _directions,
     "trajectories": _trajectories, "inside": _inside,
 }  # fmt: skip
-FIRST = (
-    "gaussian",
-    "fid",
-    "directions",
-    "inside",
-    "trajectories",
-    "guidance",
-)  # the short ones first: there is soon something to look at
+# a short one, that there is soon something to look at; then the long ones, that all processes end at about one time
+FIRST = ("gaussian", "inside", "directions", "guidance", "trajectories", "fid")
 
 
 def make_all(out: Path, *, workers: int | None = None) -> list[Outcome]:

@@ -69,27 +69,29 @@ def _cells(ax: Axes, box: Bbox) -> Iterator[Spot]:
         values = image.get_array()
         if values is None or values.ndim != 2 or image.get_cmap().name == "gray":  # a picture
             continue
-        for (row, column), value in np.ndenumerate(np.ma.filled(values.astype(np.float64), np.nan)):
-            yield _cell(ax, box, image, row, column, value)
+        yield from _each_cell(ax, box, image, np.ma.filled(values.astype(np.float64), np.nan))
 
 
-def _cell(ax: Axes, box: Bbox, image: AxesImage, row: int, column: int, value: float) -> Spot:
+def _each_cell(ax: Axes, box: Bbox, image: AxesImage, values: Floats) -> Iterator[Spot]:
     left, right, bottom, top = image.get_extent()
-    rows, columns = image.get_array().shape  # type: ignore[union-attr]  # it is there
-    x, y = (np.linspace(left, right, columns + 1), np.linspace(top, bottom, rows + 1))
-    corners = np.asarray([(x[column + end], y[row + end]) for end in (0, 1)])
-    (left, top), (right, bottom) = np.sort([_percent(ax, box, corner) for corner in corners], axis=0)
-    middle = corners.mean(axis=0)
-    where = [_said(axis, at) for axis, at in zip((ax.yaxis, ax.xaxis), middle[::-1], strict=True) if _has_names(axis)]
-    told = "missing" if np.isnan(value) else f"{value:.4g}"
-    named = f"{', '.join(where)}: {told}" if where else told
-    return Spot(float(left), float(top), float(right - left), float(bottom - top), named)
+    rows, columns = values.shape
+    edges = np.linspace(left, right, columns + 1), np.linspace(top, bottom, rows + 1)
+    corners = _percent(ax, box, np.stack(np.meshgrid(*edges), axis=-1).reshape(-1, 2)).reshape(rows + 1, columns + 1, 2)
+    across, down = ([_said(axis, at) if _has_names(axis) else "" for at in (ends[1:] + ends[:-1]) / 2]
+                    for axis, ends in zip((ax.xaxis, ax.yaxis), edges, strict=True))  # fmt: skip
+    for (row, column), value in np.ndenumerate(values):
+        (left, top), (right, bottom) = np.sort(corners[[row, row + 1], [column, column + 1]], axis=0)
+        told = "missing" if np.isnan(value) else f"{value:.4g}"
+        where = ", ".join(filter(None, (down[row], across[column])))
+        named = f"{where}: {told}" if where else told
+        yield Spot(float(left), float(top), float(right - left), float(bottom - top), named)
 
 
 def _percent(ax: Axes, box: Bbox, place: Any) -> Floats:
-    """Where a point of the data is, in percent from the left and from the top."""
-    x, y = ax.transData.transform(place) / ax.get_figure(root=True).dpi  # type: ignore[union-attr]  # it has one
-    return np.asarray([100 * (x - box.x0) / box.width, 100 * (box.y1 - y) / box.height])
+    """Where points of the data are, (..., 2), in percent from the left and from the top."""
+    places = ax.transData.transform(place) / ax.get_figure(root=True).dpi  # type: ignore[union-attr]  # it has one
+    x, y = places[..., 0], places[..., 1]
+    return np.stack([100 * (x - box.x0) / box.width, 100 * (box.y1 - y) / box.height], axis=-1)
 
 
 def _has_names(axis: Axis) -> bool:

@@ -55,7 +55,8 @@ def data_uri(kind: str, content: bytes) -> str:
 def _laid_out(figure: Figure) -> Iterator[Bbox]:
     """Lay out once and give the part that is drawn on, in inches: a file with a layout of its own is drawn twice."""
     engine = figure.get_layout_engine()
-    figure.draw_without_rendering()
+    if engine:
+        engine.execute(figure)
     with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
         figure.set_layout_engine(None)
     try:

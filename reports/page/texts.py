@@ -94,7 +94,10 @@ def _each_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFram
 
 
 def _changed(column: "pd.Series[Any]", change: Callable[[str], str]) -> "pd.Series[Any]":
-    new = {cell: change(cell) for cell in column if isinstance(cell, str)}
+    if column.dtype.kind in "biufc":  # numbers
+        return column
+    cells = column.unique() if isinstance(column.dtype, pd.StringDtype) else column
+    new = {cell: change(cell) for cell in cells if isinstance(cell, str)}
     if all(text == cell for cell, text in new.items()):
         return column
     return pd.Series([new[cell] if isinstance(cell, str) else cell for cell in column], column.index, dtype=object)

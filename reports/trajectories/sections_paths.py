@@ -10,6 +10,7 @@ from scorescope.analysis.trajectories import (
     moment_bias,
     path_geometry,
     path_shape,
+    products_along,
 )
 from scorescope.data.errors import InputError
 from scorescope.probes.sampling import Path, run_path
@@ -22,8 +23,10 @@ def shape_section(study: Study) -> Section:
     """Bends, lengths and ranks of paths, beside those of a Gaussian."""
     law = study.law
     both = {"model": study.fine, "Gaussian": gaussian_path(law, study.fine)}
-    bends = pd.concat([path_geometry(path).assign(path=name) for name, path in both.items()], ignore_index=True)
-    numbers = path_shape(study.fine, law)
+    products = {name: products_along(path) for name, path in both.items()}
+    parts = [path_geometry(path, products=products[name]).assign(path=name) for name, path in both.items()]
+    bends = pd.concat(parts, ignore_index=True)
+    numbers = path_shape(study.fine, law, products=products["model"])
     caption = (
         f"{study.how}, {FINE_STEPS} Heun steps. The Gaussian: {study.law_source}; its own error is in no interval."
     )

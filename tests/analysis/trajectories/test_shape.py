@@ -1,9 +1,11 @@
 """Shape of paths, decisions, moments and noise: closed forms of Gaussians, planted faults, recorded runs."""
 
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from scorescope.analysis.trajectories import (
     moment_bias,
     path_geometry,
     path_shape,
+    products_along,
     recorded_path,
     step_noise,
 )
@@ -329,6 +332,27 @@ class TestEffectiveNoise:
 
         row = effective_noise(Knows(), self.states(law, 2.0)).iloc[0]
         assert row["ratio"] == pytest.approx(1, abs=0.02)
+
+
+class TestProductsAlong:
+    def test_those_made_once_give_the_same_numbers(self, monkeypatch):
+        path = exact(law(), count=7)
+        monkeypatch.setattr(sys.modules[PathProducts.__module__], "BLOCK", 1)  # a sample at a time
+        products = products_along(path)
+        assert len(products) == 7
+        for measure in (path_geometry, path_shape):
+            pd.testing.assert_frame_equal(measure(path, products=products), measure(path))
+
+    def test_a_missing_level_is_left_out_of_both(self):
+        path = exact(law(), count=5)
+        gone = replace(path, missing=("", "why", *[""] * (len(path.sigmas) - 2)))
+        pd.testing.assert_frame_equal(path_geometry(gone, products=products_along(gone)), path_geometry(gone))
+
+    def test_those_of_another_path_are_refused(self):
+        path = exact(law(), count=5)
+        for other in (exact(law(), count=6), path.thinned(2)):
+            with pytest.raises(InputError, match="products_along of this path"):
+                path_shape(path, products=products_along(other))
 
 
 class TestRecordedPath:

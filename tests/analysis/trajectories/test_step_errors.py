@@ -242,6 +242,19 @@ class TestEstimates:
             assert 0.85 < row.value / float(true) < 1.15
         assert (table["calls"] == calls).all()
 
+    @pytest.mark.parametrize(("solver", "order", "run", "more"), [(Euler(), 1, 1, 1), (Heun(), 2, 2, 3)])
+    def test_no_state_is_asked_about_twice(self, solver, order, run, more):
+        law, asked = scalar(), []
+
+        def counting(x, sigma, condition):
+            asked.append((*x.flatten().tolist(), float(sigma[0])))
+            return law(x, sigma, condition)
+
+        path = run_path(counting, START[:2, :1].double(), grid(6), solver=solver)
+        halved_errors(counting, path, solver, order=order)
+        # the run asks once more at its last level, which is above 0
+        assert len(asked) == len(set(asked)) == 6 * run + 1 + 6 * more
+
     def test_a_solver_with_a_memory_is_refused(self):
         path = run_path(LAW, START[:2], grid(4), solver=DPMSolverPP2M())
         with pytest.raises(InputError, match="without a memory"):

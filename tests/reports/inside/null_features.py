@@ -18,7 +18,7 @@ import torch
 from tests.planted_subject import planted_subject
 
 from scorescope.probes.sparse import SparseAutoencoder
-from scorescope.reports.inside import study as module
+from scorescope.reports.inside import sparse_study as module
 
 SITE, CANDIDATES = "means", 3
 
