@@ -16,7 +16,8 @@ import scipy
 TOLERANCE = 0.25  # of an exponent: caches and allocators bend the line of a cost that is exactly linear by 0.1 to 0.2
 NOISE = 0.03  # of a time, at least: residuals of five points can be small by chance
 SMALL = 8.0  # MB: below, what is freed and taken again hides the growth
-REPEAT = 0.15  # seconds that short runs are repeated for; the least is taken
+REPEAT = 0.15  # seconds that short runs are repeated for, three times at least; the least is taken
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of the C library
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,8 @@ def fit_power(sizes: Sequence[int], values: Sequence[float]) -> Power:
 
     starts = [(share * np.exp(y.min()), 0.0, 1.0) for share in (0.0, 0.5, 0.95)]
     bounds = ([0, -20, 0], [np.inf, 20, 6])
-    best = min(
-        (scipy.optimize.least_squares(residuals, s, bounds=bounds) for s in starts), key=lambda found: found.cost
-    )
+    fits = [scipy.optimize.least_squares(residuals, start, bounds=bounds) for start in starts]
+    best = min(fits, key=lambda found: found.cost)
     constant, _, exponent = best.x
     free = np.array([constant > 1e-6, True, True])
     products = best.jac[:, free].T @ best.jac[:, free]
@@ -114,12 +114,16 @@ def _in_child(case: Case, size: int, folder: str) -> tuple[float, float]:
 
 def _timed(case: Case, size: int) -> tuple[float, float]:
     given = case.make(size)
-    ctypes.CDLL(None).malloc_trim(0)  # what making it has freed would be taken again, and not be seen
+    libc = ctypes.CDLL(None)
+    libc.malloc_trim(0)  # what making it has freed would be taken again, and not be seen
     Path("/proc/self/clear_refs").write_text("5")
     before = _memory("VmRSS")
     times = [_seconds(case, given)]
     megabytes = (_memory("VmHWM") - before) / 1024
-    while sum(times) < REPEAT:
+    # from here on freed memory is kept: fresh pages cost more than most of what is computed in them, and only large
+    # arrays have them, which looks like an exponent of 2
+    libc.mallopt(M_MMAP_MAX, 0), libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    while len(times) < 3 or sum(times) < REPEAT:
         times.append(_seconds(case, given))
     return min(times), max(megabytes, 0.0)
 

@@ -67,8 +67,8 @@ def maps(tokens: int, calls: int = 20, side: int = 16) -> AttentionMaps:
     values = torch.rand(calls, 4, 1, 1, tokens, side, side)
     names = tuple(f"word {k}" for k in range(tokens))
     return AttentionMaps(
-        values, torch.linspace(10, 0.1, calls).double(), (0,) * calls, tuple(range(calls)), ("cond",) * calls, ("mean",),
-        ("mean",), names, ("unet.attn2",),
+        values, torch.linspace(10, 0.1, calls).double(), (0,) * calls, tuple(range(calls)), ("cond",) * calls,
+        ("mean",), ("mean",), names, ("unet.attn2",),
     )  # fmt: skip
 
 
@@ -84,8 +84,8 @@ IMAGES = (250, 500, 1000, 2000)
 CASES = (
     Case("inside: collect", "images", (500, 1000, 2000, 4000), lambda n: (Sites(4, 64), points(n)), collected,
          "images x sites", 1, 1),
-    Case("inside: collect", "sites", (4, 8, 16, 32), lambda n: (Sites(n, 64), points(250)), collected, "images x sites",
-         1, 1),
+    Case("inside: collect", "sites", (8, 16, 32, 64, 128), lambda n: (Sites(n, 64), points(250)), collected,
+         "images x sites", 1, 1),
     Case("inside: activations to disk", "images", (500, 1000, 2000, 4000), lambda n: n, stored, "images", 1, 0),
     Case("inside: ShuffledRows", "images", (2000, 4000, 8000, 16000), stored, shuffled, "rows", 1, 0),
     Case("inside: ShuffledRows", "features", (32, 64, 128, 256), lambda d: stored(1000, d), shuffled, "rows x features",
@@ -96,8 +96,9 @@ CASES = (
          lambda n: (SparseAutoencoder(32, n, 8).eval(), stored(100)), judged, "rows x features", 1, 1),
     Case("inside: train_sparse, a step", "features", (512, 1024, 2048, 4096), lambda n: (normal(512, 64), n), trained,
          "rows x features x width", 1, 1),
-    Case("attention: attention_maps of a pipeline", "tokens", (77, 154, 308, 616, 1232), text, watched, "tokens", 1, 1),
-    Case("attention: table of maps", "tokens", (16, 32, 64, 128), maps, AttentionMaps.table, "tokens x cells", 1, 1),
+    Case("attention: attention_maps of a pipeline", "tokens", (308, 616, 1232, 2464, 4928), text, watched,
+         "tokens", 1, 1),
+    Case("attention: table of maps", "tokens", (32, 64, 128, 256), maps, AttentionMaps.table, "tokens x cells", 1, 1),
     Case("attention: map_agreement", "samples", (50, 100, 200, 400, 800), lambda n: two_maps(n, 16), agreed,
          "samples^2 x cells: every sample against all", 2, 2),
     Case("attention: map_agreement", "side", (16, 32, 64, 128), lambda n: two_maps(32, n), agreed, "cells", 2, 2),
