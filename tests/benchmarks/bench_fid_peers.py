@@ -11,7 +11,7 @@ import importlib.util
 import sys
 import tempfile
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,13 @@ class _Empty(types.ModuleType):
 
 
 class StandIn:
-    """Finds torchvision and all that is in it, empty."""
+    """Finds packages and all that is in them, empty."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name.split(".")[0] != "torchvision":
+        if name.split(".")[0] not in self.names:
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
@@ -62,12 +65,11 @@ class StandIn:
         module.__version__ = "0.0"
 
 
-def without_torchvision() -> None:
-    """Put the stand-in at the end of what Python looks through; transformers, which asks first, then knows of none."""
-    import transformers.utils.import_utils  # noqa: F401
+def stand_in(*names: str) -> None:
+    """Let packages that peers import, and nothing here calls, be found where they are not installed."""
+    import transformers.utils.import_utils  # noqa: F401  # looks for them first, and then knows of none
 
-    if importlib.util.find_spec("torchvision") is None:
-        sys.meta_path.append(StandIn())
+    sys.meta_path.append(StandIn([name for name in names if importlib.util.find_spec(name) is None]))
 
 
 def features() -> tuple[Any, Any, Any]:
@@ -221,7 +223,7 @@ def extraction() -> Iterator[Row]:
 
 def rows() -> Iterator[Row]:
     """All of them, one thread."""
-    without_torchvision()
+    stand_in("torchvision")
     torch.set_num_threads(1)
     with threadpool_limits(1):
         sets = features()

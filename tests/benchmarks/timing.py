@@ -69,14 +69,16 @@ def compared(
     ours: Callable[[], Any],
     theirs: Callable[[], Any],
     *,
+    numbers: Callable[[Any], Any] = lambda returned: returned,
     pairs: int = 5,
     note: str = "",
 ) -> Row:
     """Processor time of both, in turn, and the largest difference of what they return, relative to the largest number.
 
+    `numbers` makes of what the peer returns what ours does; that is not timed.
     Short work is repeated within a turn, so that a turn takes some 20 ms: the clock of a process ticks coarsely.
     """
-    error = difference(ours(), theirs())
+    error = difference(ours(), numbers(theirs()))
     often = max(1, math.ceil(0.02 / max(seconds(theirs), 1e-6)))
 
     def repeated(work: Callable[[], Any]) -> Callable[[], None]:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy
 
-TOLERANCE = 0.25  # of an exponent: caches and allocators bend the line of a cost that is exactly linear by 0.1 to 0.2
-NOISE = 0.03  # of a time, at least: residuals of five points can be small by chance
-SMALL = 8.0  # MB: below, what is freed and taken again hides the growth
+TOLERANCE = 0.3  # of an exponent: arrays that outgrow a cache bend the line of a linear cost by 0.1 to 0.3
+NOISE = 0.03  # of a value, at least: residuals of five points can be small by chance
+SMALL = 32.0  # MB: less growth than that is hidden by what allocators keep
+PAGES = 2.0  # MB by which a peak is uncertain
 REPEAT = 0.15  # seconds that short runs are repeated for, three times at least; the least is taken
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of the C library
 
@@ -59,26 +60,28 @@ class Power(NamedTuple):
         return "ABOVE" if self.exponent - self.error > bound else "undecided"
 
 
-def fit_power(sizes: Sequence[int], values: Sequence[float]) -> Power:
-    """Least squares in the logarithm of a constant >= 0 and a power: the exponent is that of what grows."""
-    n = np.log(np.asarray(sizes, float) / sizes[-1])
-    y = np.log(np.asarray(values, float) / values[-1])
+def fit_power(sizes: Sequence[int], values: Sequence[float], *, off: float = 0.0) -> Power:
+    """Least squares of a constant >= 0 and a power: the exponent is that of what grows.
+
+    A value is taken to be uncertain by `NOISE` of itself and by `off`.
+    """
+    n, y = np.log(np.asarray(sizes, float) / sizes[-1]), np.asarray(values, float) / values[-1]
+    spread = np.hypot(NOISE * y, off / values[-1])
 
     def residuals(parameters: Any) -> Any:
         constant, scale, exponent = parameters
-        return np.log(constant + np.exp(scale + exponent * n)) - y
+        return (constant + np.exp(scale + exponent * n) - y) / spread
 
-    starts = [(share * np.exp(y.min()), 0.0, 1.0) for share in (0.0, 0.5, 0.95)]
+    starts = [(share * y.min(), 0.0, 1.0) for share in (0.0, 0.5, 0.95)]
     bounds = ([0, -20, 0], [np.inf, 20, 6])
     fits = [scipy.optimize.least_squares(residuals, start, bounds=bounds) for start in starts]
     best = min(fits, key=lambda found: found.cost)
     constant, _, exponent = best.x
     free = np.array([constant > 1e-6, True, True])
     products = best.jac[:, free].T @ best.jac[:, free]
-    left = max(1, len(sizes) - int(free.sum()))
-    spread = max(NOISE, float(np.sqrt(2 * best.cost / left)))
+    scatter = max(1.0, 2 * best.cost / max(1, len(sizes) - int(free.sum())))
     variance = np.linalg.pinv(products, hermitian=True)[-1, -1] if np.linalg.cond(products) < 1e12 else np.inf
-    return Power(float(exponent), float(spread * np.sqrt(variance)), float(constant))
+    return Power(float(exponent), float(np.sqrt(scatter * variance)), float(constant))
 
 
 def measure(case: Case, sizes: Sequence[int]) -> list[tuple[float, float]]:

@@ -77,19 +77,19 @@ def informed(made: Any) -> None:
 
 
 CLASSES = (4, 8, 16, 32)
-STRENGTHS = tuple(range(1, 17))
+STRENGTHS = tuple(range(1, 65))
 CASES = (
     Case("directions: probe_scan", "images", (500, 1000, 2000, 4000, 8000), lambda n: scan(n, 64), probed, "n d^2",
          1, 1),
     Case("directions: probe_scan", "features", (64, 128, 256, 512), lambda d: scan(1000, d), probed, "n d^2 + d^3",
          3, 2),
-    Case("directions: probe_scan", "sites", (2, 4, 8, 16), lambda n: scan(300, 32, sites=n), probed, "sites", 1, 1),
-    Case("directions: probe_scan", "levels", (2, 4, 8, 16), lambda n: scan(300, 32, levels=n), probed, "levels", 1, 1),
+    Case("directions: probe_scan", "sites", (4, 8, 16, 32), lambda n: scan(300, 32, sites=n), probed, "sites", 1, 1),
+    Case("directions: probe_scan", "levels", (8, 16, 32, 64), lambda n: scan(300, 32, levels=n), probed, "levels", 1, 1),
     Case("directions: find_direction, LDA", "features", (128, 256, 512, 1024), lambda d: cell(2000, d), found,
          "n d^2 + d^3", 3, 2),
-    Case("directions: stability", "images", (500, 1000, 2000, 4000, 8000), lambda n: cell(n, 64), stable, "n d", 1, 1),
+    Case("directions: stability", "images", (1000, 2000, 4000, 8000, 16000), lambda n: cell(n, 64), stable, "n d", 1, 1),
     Case("directions: steer_curve", "seeds", (16, 32, 64, 128, 256), lambda n: (n, (-1, 1)), steered, "samples", 1, 1),
-    Case("directions: steer_curve", "strengths", (2, 4, 8, 16), lambda n: (16, STRENGTHS[:n]), steered, "arms", 1, 1),
+    Case("directions: steer_curve", "strengths", (8, 16, 32, 64), lambda n: (16, STRENGTHS[:n]), steered, "arms", 1, 1),
     Case("information: win rates", "images", (250, 500, 1000, 2000), lambda n: bank(n, 4), compared, "points x classes",
          1, 1),
     Case("information: win rates", "classes", CLASSES, lambda n: bank(128, n), compared, "classes; the law's own too",

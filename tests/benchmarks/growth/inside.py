@@ -88,7 +88,7 @@ CASES = (
          "images x sites", 1, 1),
     Case("inside: activations to disk", "images", (500, 1000, 2000, 4000), lambda n: n, stored, "images", 1, 0),
     Case("inside: ShuffledRows", "images", (2000, 4000, 8000, 16000), stored, shuffled, "rows", 1, 0),
-    Case("inside: ShuffledRows", "features", (32, 64, 128, 256), lambda d: stored(1000, d), shuffled, "rows x features",
+    Case("inside: ShuffledRows", "features", (64, 128, 256, 512), lambda d: stored(1000, d), shuffled, "rows x features",
          1, 1),
     Case("inside: sparse_sheet, density", "images", IMAGES, lambda n: (SparseAutoencoder(32, 256, 8).eval(), stored(n)),
          judged, "rows x features", 1, 1),

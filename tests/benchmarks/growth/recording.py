@@ -63,5 +63,5 @@ CASES = (
     Case("recording: trace read from disk", "samples", (64, 128, 256, 512, 1024), lambda n: written(n, 9), opened,
          STEPS, 1, 1),
     Case("recording: trace read from disk", "steps", LEVELS, lambda n: written(4, n), opened, STEPS, 1, 1),
-    Case("recording: parts of a sweep joined", "samples", (2000, 4000, 8000, 16000), chunks, joined, "samples", 1, 1),
+    Case("recording: parts of a sweep joined", "samples", (4000, 8000, 16000, 32000), chunks, joined, "samples", 1, 1),
 )  # fmt: skip
