@@ -6,8 +6,8 @@
 
 An exponent is that of what grows: constant + a size^exponent, least squares over all sizes, with its standard error.
 Time is processor time, the least of several runs; memory is the peak of resident memory of a forked child beyond its
-input, without an exponent where it grows by less than 32 MB. Marked are exponents above that of the cost formula by more
-than 0.3: ABOVE, or undecided where their error allows both.
+input, without an exponent where it grows by less than 32 MB. Marked are exponents above that of the cost formula by
+more than 0.3: ABOVE, or undecided where their error allows both.
 """
 
 import argparse

@@ -77,7 +77,7 @@ def apg_rows() -> Iterator[Row]:
             )  # fmt: skip
 
 
-def guider_rows() -> Iterator[Row]:
+def guider_rows(pairs: int = 5) -> Iterator[Row]:
     """Each rule against the installed guider, in the space that it works in: numbers in float64, time in float32."""
     for name, rule, space, peer, flat in _guiders():
         rows = []
@@ -97,7 +97,7 @@ def guider_rows() -> Iterator[Row]:
                 return to_denoised(pred, x, level, space=space)
 
             what = f"{name}, on {space} predictions"
-            rows.append(compared(what, version("diffusers"), ours, partial(peer, *raw), numbers=back))
+            rows.append(compared(what, version("diffusers"), ours, partial(peer, *raw), numbers=back, pairs=pairs))
         yield replace(rows[1], error=rows[0].error, note=f"float32, {shape}; error in float64")
 
 

@@ -81,6 +81,6 @@ CASES = (
     Case("fid: kid", "features", (128, 256, 512, 1024), lambda d: pair(1000, d), lambda m: kid(*m), "n^2 d", 1, 1),
     Case("fid: precision, recall, density, coverage", "samples", (250, 500, 1000, 2000), lambda n: pair(n, 64),
          lambda m: neighbour_table(*m), "n^2 d", 2, 2),
-    Case("fid: all companions", "samples", (250, 500, 1000, 2000), lambda n: pair(n, 64), lambda m: companion_table(*m), "n^2 d",
-         2, 2),
+    Case("fid: all companions", "samples", (250, 500, 1000, 2000), lambda n: pair(n, 64),
+         lambda m: companion_table(*m), "n^2 d", 2, 2),
 )  # fmt: skip
