@@ -66,7 +66,7 @@ CASES = (
     Case("gaussian: fit_gaussian, rank 32", "dimension", (1024, 2048, 4096, 8192), lambda d: normal(1000, d),
          lambda x: fit_gaussian(x, rank=32), "n d r", 1, 1),
     Case("gaussian: fit_per_class", "classes", (32, 64, 128, 256), labelled, lambda a: fit_per_class(*a),
-         "a pass over all for each class", 2, 1),
+         "classes", 1, 1),
     Case("gaussian: full denoiser", "dimension", (512, 1024, 2048, 4096), lambda d: (normal(d, d), d),
          lambda a: answer(asked(Gaussian(torch.zeros(a[1]), a[0], torch.ones(a[1]), 0.0), a[1])), "d^2", 2, 1),
     Case("gaussian: denoiser of rank 64", "dimension", (16384, 32768, 65536, 131072), lambda d: asked(law(d, 64), d),
