@@ -159,7 +159,7 @@ def peer_rows() -> Iterator[Row]:
         with cache_activations(pipe, [site], kept):
             arguments["generator"].manual_seed(0)
             run()
-        return kept.at(site, torch.tensor(kept.sigmas()[-1:]), "all")
+        return kept.at(site, torch.tensor(kept.sigmas()[-1:], dtype=torch.float64), "all")
 
     bare = version("diffusers") + ", not recorded"
     yield compared("pipeline with all scalars recorded, 8 steps", bare, scalars, run)

@@ -41,7 +41,7 @@ def found(made: Any) -> None:
 
 
 def stable(made: Any) -> None:
-    direction_stability(*made, resamples=50, halves=25)
+    direction_stability(*made, resamples=20, halves=10)
 
 
 def steered(made: Any) -> None:
@@ -84,11 +84,11 @@ CASES = (
     Case("directions: probe_scan", "features", (64, 128, 256, 512), lambda d: scan(1000, d), probed, "n d^2 + d^3",
          3, 2),
     Case("directions: probe_scan", "sites", (4, 8, 16, 32), lambda n: scan(300, 32, sites=n), probed, "sites", 1, 1),
-    Case("directions: probe_scan", "levels", (8, 16, 32, 64), lambda n: scan(300, 32, levels=n), probed,
+    Case("directions: probe_scan", "levels", (16, 32, 64, 128, 256), lambda n: scan(300, 32, levels=n), probed,
          "levels", 1, 1),
     Case("directions: find_direction, LDA", "features", (128, 256, 512, 1024), lambda d: cell(2000, d), found,
          "n d^2 + d^3", 3, 2),
-    Case("directions: stability", "images", (1000, 2000, 4000, 8000, 16000), lambda n: cell(n, 64), stable,
+    Case("directions: stability", "images", (8000, 16000, 32000, 64000), lambda n: cell(n, 64), stable,
          "n d", 1, 1),
     Case("directions: steer_curve", "seeds", (16, 32, 64, 128, 256), lambda n: (n, (-1, 1)), steered, "samples", 1, 1),
     Case("directions: steer_curve", "strengths", (8, 16, 32, 64), lambda n: (16, STRENGTHS[:n]), steered, "arms", 1, 1),
