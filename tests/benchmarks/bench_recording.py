@@ -215,7 +215,7 @@ class Traced:
 
 def busy_rows() -> Iterator[Row]:
     """Recording while another process a core computes, with as many threads as this process was given."""
-    pipe, arguments = _pipeline(steps=2)  # threads that wait for each other take ten times as long
+    pipe, arguments = _pipeline(steps=1)  # threads that wait for each other take thirty times as long
 
     def run() -> None:
         pipe(**arguments)
@@ -228,7 +228,7 @@ def busy_rows() -> Iterator[Row]:
     burning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
         for name, clock in (("wall", time.perf_counter), ("processor", time.process_time)):
-            taken, bare, ratio = side_by_side(ours, run, pairs=4, clock=clock)
+            taken, bare, ratio = side_by_side(ours, run, pairs=3, clock=clock)
             yield Row(f"{what}, {name} time", "not recorded", taken, bare, ratio, note="bound 1.1")
     finally:
         for one in burning:
