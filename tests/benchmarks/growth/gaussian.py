@@ -63,7 +63,7 @@ CASES = (
     Case("gaussian: fit_gaussian, full", "samples", (4000, 8000, 16000, 32000), lambda n: normal(n, 256), fit_gaussian,
          "n d^2", 1, 1),
     Case("gaussian: fit_gaussian, full", "dimension", DIM, lambda d: normal(2 * d, d), fit_gaussian, "d^3", 3, 2),
-    Case("gaussian: fit_gaussian, rank 32", "dimension", (1024, 2048, 4096, 8192), lambda d: normal(1000, d),
+    Case("gaussian: fit_gaussian, rank 32", "dimension", (8192, 16384, 32768, 65536), lambda d: normal(200, d),
          lambda x: fit_gaussian(x, rank=32), "n d r", 1, 1),
     Case("gaussian: fit_per_class", "classes", (32, 64, 128, 256), labelled, lambda a: fit_per_class(*a),
          "classes", 1, 1),
