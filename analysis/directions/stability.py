@@ -290,15 +290,17 @@ def _bootstrap_rows(
     group: np.ndarray, y: Tensor, resamples: int, rng: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows of groups drawn with replacement, and for each row which draw it came with: a repeat is a group anew."""
-    order = np.argsort(group, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(group))[:-1])
+    order, sizes = np.argsort(group, kind="stable"), np.bincount(group)
+    starts = np.cumsum(sizes) - sizes  # of each group in that order
     for _ in range(resamples):
         while True:
-            drawn = rng.integers(0, len(members), len(members))
-            rows = torch.from_numpy(np.concatenate([members[i] for i in drawn]))
+            drawn = rng.integers(0, len(sizes), len(sizes))
+            draw = np.repeat(np.arange(len(drawn)), sizes[drawn])
+            before = np.cumsum(sizes[drawn]) - sizes[drawn]  # rows of the draws before
+            rows = torch.from_numpy(order[(starts[drawn] - before)[draw] + np.arange(len(draw))])
             if _varied(y[rows]):
                 break
-        yield rows, torch.from_numpy(np.repeat(np.arange(len(drawn)), [len(members[i]) for i in drawn]))
+        yield rows, torch.from_numpy(draw)
 
 
 def _shuffled(y: Tensor, group: np.ndarray, rng: np.random.Generator) -> Tensor:

@@ -7,7 +7,8 @@ Where a component has too few samples for what was asked, it falls back (a lower
 of all components together) and says so in its `note` and in the mixture's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from scorescope.probes.approximations.gaussian import Gaussian, isotropic
 from scorescope.probes.approximations.gaussian_fit import SHRINKAGES, Shrinkage, fit_gaussian
 from scorescope.probes.approximations.mixture import Mixture
 from scorescope.probes.approximations.sources import Batches, Source, filtered
+
+HELD = 2**27  # bytes of rows of small components that are held together: a pass over the data for all of them
+Stream = Callable[[], Iterator[Tensor]]
 
 
 @checked
@@ -53,6 +57,10 @@ def fit_per_class(
     -------
     Mixture
         With `labels`, so that it is conditional too.
+
+    Notes
+    -----
+    Classes are read together, as many as fit into 128 MB of float64; a larger one takes passes over the data alone.
 
     Raises
     ------
@@ -141,9 +149,10 @@ def _fit_components(
         raise InputError("labels", found=f"{len(owner)} labels", expected=f"{total}, one for each sample")
     counts = [int((owner == k).sum()) for k in kept]
     pooled = _pooled_variance(batches, owner)
+    streams = _streams(batches, owner, kept, counts)
     components = [
-        _fit_one(batches, owner == k, count, rank, shrinkage, pooled, f"{name} {k}", units)
-        for k, count in zip(kept, counts, strict=True)
+        _fit_one(batches, stream, count, rank, shrinkage, pooled, f"{name} {k}", units)
+        for k, count, stream in zip(kept, counts, streams, strict=True)
     ]
     weights = torch.tensor(counts, dtype=torch.float64) / total
     weights = weights.to(components[0].mean.dtype)
@@ -151,9 +160,46 @@ def _fit_components(
     return Mixture(tuple(components), weights, tuple(kept) if labelled else None, name, note, units)
 
 
+def _streams(batches: Batches, owner: Tensor, kept: Sequence[int], counts: Sequence[int]) -> Iterator[Stream]:
+    """The rows of each component: as many components as there is room for from one pass, larger ones streamed."""
+    groups: list[list[int]] = [[]]
+    room = HELD
+    for k, count in zip(kept, counts, strict=True):
+        size = 8 * batches.dimension * count
+        if size > room and groups[-1]:
+            groups.append([])
+            room = HELD
+        groups[-1].append(k)
+        room -= size
+    for group in groups:
+        if len(group) > 1:
+            yield from _collected(batches, owner, group)
+        else:
+            yield partial(_streamed, batches, owner == group[0])
+
+
+def _streamed(batches: Batches, mine: Tensor) -> Iterator[Tensor]:
+    return filtered(lambda: batches.rows(torch.float64), lambda first, rows: mine[first : first + len(rows)])()
+
+
+def _collected(batches: Batches, owner: Tensor, group: Sequence[int]) -> Iterator[Stream]:
+    parts: dict[int, list[Tensor]] = {k: [] for k in group}
+    first = 0
+    for rows in batches.rows(torch.float64):
+        owners = owner[first : first + len(rows)]
+        first += len(rows)
+        places = torch.isin(owners, torch.tensor(group)).nonzero()[:, 0]
+        order = places[owners[places].argsort(stable=True)]
+        found, sizes = owners[order].unique_consecutive(return_counts=True)
+        for k, part in zip(found.tolist(), rows[order].split(sizes.tolist()), strict=True):
+            parts[k].append(part)
+    for k in group:
+        yield partial(iter, [torch.cat(parts.pop(k))])
+
+
 def _fit_one(
     batches: Batches,
-    mine: Tensor,
+    stream: Stream,
     count: int,
     rank: int | None,
     shrinkage: Shrinkage,
@@ -161,7 +207,6 @@ def _fit_one(
     name: str,
     units: str,
 ) -> Gaussian:
-    stream = filtered(lambda: batches.rows(torch.float64), lambda first, rows: mine[first : first + len(rows)])
     if count < 2:
         (point,) = torch.cat(list(stream()))
         note = "1 sample: isotropic, variance of all components together"

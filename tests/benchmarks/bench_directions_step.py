@@ -2,16 +2,18 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from scorescope.data.unet import EDMDenoiser, UNetConfig
 from scorescope.probes.gradients.heads import projection
 from scorescope.probes.gradients.jacobian import jacobian_directions
 from scorescope.probes.gradients.step import Step, make_step
 from scorescope.probes.gradients.step_attribution import attribute_step
-from tests.benchmarks.timing import side_by_side
+from tests.benchmarks.timing import Row, compared, show, side_by_side, version
 
 CONFIG = UNetConfig(shape=(3, 32, 32), channels=(32, 64, 96), attributes=(3, 6, 3, 3, 4, 4), patch=2)
 SAMPLES, STEPS, SITE = 8, 20, "network.middle1"
@@ -75,6 +77,31 @@ def timing() -> None:
     print(f"IntegratedGradients: {ours:.2f} s in 24 MiB, {peer:.2f} s unbounded, median ratio {ratio:.2f}")
 
 
+def captum_rows() -> Iterator[Row]:
+    """Ours beside captum called plainly on the same function, with its defaults: all points of a path at once."""
+    from captum.attr import FeatureAblation, IntegratedGradients
+
+    step = build(SAMPLES)
+    rest = (step.x, step.uncond, step.null, *step.constants)
+    frame = {"inputs": step.tokens, "baselines": step.null, "additional_forward_args": rest}
+    groups = torch.arange(step.tokens.shape[1])[None, :, None].expand_as(step.tokens)
+    width = step.tokens.shape[2]
+
+    def integrated() -> Tensor:
+        return IntegratedGradients(step.value).attribute(**frame, n_steps=STEPS, method="gausslegendre")
+
+    def ablated() -> Tensor:
+        with torch.no_grad():
+            return FeatureAblation(step.value).attribute(**frame, feature_mask=groups) / width  # of a group, spread
+
+    for name, theirs in (("IntegratedGradients", integrated), ("FeatureAblation", ablated)):
+        ours = partial(attribute_step, step, name, n_steps=STEPS, memory=64 * MIB)
+        yield compared(
+            f"{name} to tokens, {SAMPLES} samples", version("captum"), lambda ours=ours: ours().values, theirs, pairs=3,
+            note="ours in 64 MiB, with the completeness of its sums",
+        )  # fmt: skip
+
+
 def jacobian() -> None:
     step = build(4)
     count, iterations, spare = 5, 2, 2
@@ -98,6 +125,7 @@ def jacobian() -> None:
 def main() -> None:
     memory()
     timing()
+    show(captum_rows())
     jacobian()
 
 

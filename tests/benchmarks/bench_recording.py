@@ -4,13 +4,14 @@ Beside ours stand a naive hook that moves every branch to the host and nnsight's
 installed), and for writing plain safetensors files of the same bytes, synced one by one.
 """
 
+import itertools
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,14 +21,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from scorescope.probes import CFG, guide, record
-from tests.benchmarks.timing import seconds, side_by_side
+from scorescope.probes.sites import ActivationCache, cache_activations
+from tests.benchmarks.timing import Row, compared, find, seconds, show, side_by_side, version
 from tests.pipelines import sd15
 
+SITE = "mid_block"
 STEPS = 20  # of the pipeline whose scalars are recorded; entering and leaving cost a few milliseconds a run
 
 
 def main() -> None:
     scalars_cost()
+    show(itertools.chain(peer_rows(), busy_rows()))
     step_cost()
     table_cost()
     writing_cost(steps=48)
@@ -47,8 +51,8 @@ def _heavy_unet() -> Any:
     ).eval()  # fmt: skip
 
 
-def _pipeline() -> tuple[Any, dict[str, Any]]:
-    pipe, arguments = sd15(unet=_heavy_unet(), steps=STEPS)
+def _pipeline(steps: int = STEPS) -> tuple[Any, dict[str, Any]]:
+    pipe, arguments = sd15(unet=_heavy_unet(), steps=steps)
     generator = torch.Generator()
     return pipe, arguments | {
         "prompt_embeds": torch.randn(1, 77, 64), "negative_prompt_embeds": torch.randn(1, 77, 64),
@@ -86,10 +90,10 @@ def scalars_cost() -> None:
     print(f"a denoiser call: {1000 * call:.0f} ms (at least 50 asked for)")
     recorded, bare, ratio = side_by_side(ours, run)
     print(f"scalars: {recorded:.3f} s against {bare:.3f} s bare, median ratio of 7 pairs {ratio:.4f} (bound 1.02)")
-    print(f"  processor time, all threads: ratio {processor_ratio(ours, run):.4f}, steadier on a busy machine")
+    *_, ratio = side_by_side(ours, run, clock=time.process_time)
+    print(f"  processor time, all threads: ratio {ratio:.4f}, steadier on a busy machine")
     by_hand, bare, ratio = side_by_side(lambda: naive(pipe, run), run)
     print(f"naive hook, branches to the host: {by_hand:.3f} s against {bare:.3f} s bare, ratio {ratio:.4f}")
-    nnsight_cost(pipe, run)
 
 
 def step_cost() -> None:
@@ -135,47 +139,101 @@ def table_cost(samples: int = 64, steps: int = 1000) -> None:
     )
 
 
-def processor_ratio(ours: Callable[[], object], bare: Callable[[], object], pairs: int = 7) -> float:
-    """Median ratio of processor time over pairs run in turn."""
+def peer_rows() -> Iterator[Row]:
+    """Recording beside the bare pipeline and a hook by hand; what nnsight saves of the same calls. Processor time."""
+    pipe, arguments = _pipeline(steps=8)
 
-    def spent(work: Callable[[], object]) -> float:
-        start = time.process_time()
-        work()
-        return time.process_time() - start
+    def run() -> None:
+        pipe(**arguments)
 
-    return statistics.median(spent(ours) / spent(bare) for _ in range(pairs))
+    def scalars() -> None:
+        with record(pipe):
+            run()
 
+    def branches() -> None:
+        with record(pipe, keep="branches", progress=False):
+            run()
 
-def nnsight_cost(pipe: Any, run: Callable[[], object]) -> None:
-    """The same branches saved with nnsight's wrapper around the same network."""
-    try:
-        from nnsight import NNsight
-    except ImportError:
-        print("nnsight: not installed")
+    def activations() -> Tensor:
+        kept, site = ActivationCache(), f"unet.{SITE}"
+        with cache_activations(pipe, [site], kept):
+            arguments["generator"].manual_seed(0)
+            run()
+        return kept.at(site, torch.tensor(kept.sigmas()[-1:], dtype=torch.float64), "all")
+
+    bare = version("diffusers") + ", not recorded"
+    yield compared("pipeline with all scalars recorded, 8 steps", bare, scalars, run)
+    yield compared("pipeline with branches kept, 8 steps", "a hook that moves them by hand", branches,
+                   lambda: naive(pipe, run) and None)  # fmt: skip
+    nnsight = find("nnsight")
+    if isinstance(nnsight, str):
+        yield Row("branches kept; a site's activations kept", version("nnsight"), note=nnsight)
         return
-    model = NNsight(pipe.unet)
-    inner = pipe.unet
+    other, given = _pipeline(steps=8)  # of the same weights: nnsight leaves its stand-ins on a network
+    saved = Traced(nnsight, other.unet)
+    other.__dict__["unet"] = saved
 
-    class Traced:
-        """Stands in for the network: each call is one trace that saves its output."""
+    def traced() -> None:
+        saved.seen.clear()
+        other(**given)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(inner, name)
+    def at_site() -> Tensor:
+        given["generator"].manual_seed(0)
+        saved.site = SITE
+        traced()
+        saved.site = None
+        return saved.seen[-1]
 
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    yield compared("pipeline with branches kept, 8 steps", version("nnsight"), branches, traced)
+    yield compared(f"pipeline with activations of {SITE} kept, 8 steps", version("nnsight"), activations, at_site)
+
+
+class Traced:
+    """Stands in for the network: each call is one trace of nnsight that saves its output, and a site's where named."""
+
+    def __init__(self, nnsight: Any, inner: nn.Module) -> None:
+        self.model, self.inner = nnsight.NNsight(inner), inner
+        self.site: str | None = None
+        self.seen: list[Tensor] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        model = self.model
+        if self.site is None:
             with model.trace(*args, **kwargs):
                 saved = model.output.save()
             return saved
+        module = getattr(model, self.site)
+        with model.trace(*args, **kwargs):
+            inside = module.output.save()
+            saved = model.output.save()
+        self.seen.append(inside)
+        return saved
 
-    def traced() -> None:
-        pipe.__dict__["unet"] = Traced()
-        try:
+
+def busy_rows() -> Iterator[Row]:
+    """Recording while another process a core computes, with as many threads as this process was given."""
+    pipe, arguments = _pipeline(steps=1)  # threads that wait for each other take thirty times as long
+
+    def run() -> None:
+        pipe(**arguments)
+
+    def ours() -> None:
+        with record(pipe):
             run()
-        finally:
-            pipe.__dict__["unet"] = inner
 
-    theirs, bare, ratio = side_by_side(traced, run)
-    print(f"nnsight, branches saved: {theirs:.3f} s against {bare:.3f} s bare, ratio {ratio:.4f}")
+    what = f"scalars recorded on a busy machine, threads {torch.get_num_threads()}"
+    burning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        for name, clock in (("wall", time.perf_counter), ("processor", time.process_time)):
+            taken, bare, ratio = side_by_side(ours, run, pairs=3, clock=clock)
+            yield Row(f"{what}, {name} time", "not recorded", taken, bare, ratio, note="bound 1.1")
+    finally:
+        for one in burning:
+            one.kill()
+            one.wait()
 
 
 class _Scheduler:

@@ -1,10 +1,15 @@
-"""Rules: APG against diffusers' `normalized_guidance`, and the memory that each rule takes."""
+"""Rules: against diffusers' guiders, APG against its `normalized_guidance`, and the memory that each rule takes."""
 
+import itertools
 import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +29,8 @@ from scorescope.probes.guidance import (
     Scheduled,
     TangentialCFG,
 )
-from tests.benchmarks.timing import seconds
+from scorescope.probes.models.spaces import from_denoised, to_denoised
+from tests.benchmarks.timing import Row, compared, seconds, show, version
 
 SHAPE = (64, 4, 128, 128)
 RULES: dict[str, Rule] = {
@@ -45,7 +51,7 @@ RULES: dict[str, Rule] = {
 
 
 def main() -> None:
-    apg_cost()
+    show(itertools.chain(guider_rows(), apg_rows()))
     rule_memory()
 
 
@@ -57,19 +63,69 @@ def states() -> tuple[Tensor, Tensor, GuidanceState]:
     return cond, other.mul_(0.1).add_(cond), GuidanceState(x, 2.0, 1.0, 3, 0)
 
 
-def apg_cost() -> None:
+def apg_rows() -> Iterator[Row]:
     """Each in processes of its own, in turn: large temporaries of one would change what memory costs the other."""
-    for threads in (torch.get_num_threads(), 1):
+    for threads in sorted({1, torch.get_num_threads()}):
         for momentum in (0.0, -0.5):
-            found = [[_timed(who, momentum, threads) for who in ("ours", "peer")] for _ in range(5)]
-            ours, peer = (statistics.median(pair[k][0] for pair in found) for k in (0, 1))
-            first = statistics.median(pair[1][1] / pair[0][1] for pair in found)
-            ratio = statistics.median(pair[1][0] / pair[0][0] for pair in found)
-            print(
-                f"APG on {SHAPE} float32, momentum {momentum}, {threads} threads: {ours:.1f} ms against {peer:.1f} ms, "
-                f"{ratio:.1f} times faster (bound 6), first calls {first:.1f} times; "
-                f"error against float64 {found[0][0][2]:.1e}, theirs {found[0][1][2]:.1e} (bound 1e-6)"
-            )
+            found = [[_timed(who, momentum, threads) for who in ("ours", "peer")] for _ in range(3)]
+            ours, peer = (statistics.median(pair[k][0] for pair in found) / 1e3 for k in (0, 1))
+            first = statistics.median(pair[0][1] / pair[1][1] for pair in found)
+            ratio = statistics.median(pair[0][0] / pair[1][0] for pair in found)
+            yield Row(
+                f"APG on {SHAPE}, momentum {momentum:g}, threads {threads}, wall time", version("diffusers"), ours,
+                peer, ratio, found[0][0][2], f"first calls {first:.2f}; theirs errs by {found[0][1][2]:.1e}",
+            )  # fmt: skip
+
+
+def guider_rows(pairs: int = 5) -> Iterator[Row]:
+    """Each rule against the installed guider, in the space that it works in: numbers in float64, time in float32."""
+    for name, rule, space, peer, flat in _guiders():
+        rows = []
+        for shape, dtype in (((4, 4, 32, 32), torch.float64), ((16, 4, 64, 64), torch.float32)):
+            generator = torch.Generator().manual_seed(0)
+            shape = (shape[0], shape[1] * shape[2], shape[3]) if flat else shape  # packed, as flow transformers have it
+            cond, noise, other = (torch.randn(shape, generator=generator, dtype=dtype) for _ in range(3))
+            uncond = cond + 0.1 * other
+            state = GuidanceState(cond + 2 * noise, 2.0, 1.0, 3, 0)
+            raw = [from_denoised(d, state.x, state.level, space=space) for d in (cond, uncond)]
+
+            def ours(rule: Rule = rule, given: Any = (cond, uncond, state)) -> Tensor:
+                given[2].memory.clear()
+                return rule(*given)
+
+            def back(pred: Tensor, x: Tensor = state.x, level: Any = state.level, space: Any = space) -> Tensor:
+                return to_denoised(pred, x, level, space=space)
+
+            what = f"{name}, on {space} predictions"
+            rows.append(compared(what, version("diffusers"), ours, partial(peer, *raw), numbers=back, pairs=pairs))
+        yield replace(rows[1], error=rows[0].error, note=f"float32, {shape}; error in float64")
+
+
+def _guiders() -> Iterator[tuple[str, Rule, Any, Callable[..., Tensor], bool]]:
+    import diffusers
+    from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normalized_guidance
+    from diffusers.guiders.magnitude_aware_guidance import mambo_guidance
+    from diffusers.guiders.tangential_classifier_free_guidance import normalized_guidance as tangential
+
+    def through(guider: Any) -> Callable[..., Tensor]:
+        guider.set_state(3, 10, torch.tensor(0))
+        return lambda cond, uncond: guider.forward(cond, uncond).pred
+
+    def apg(momentum: float) -> Callable[..., Tensor]:
+        def call(cond: Tensor, uncond: Tensor) -> Tensor:
+            buffer = MomentumBuffer(momentum) if momentum else None
+            return normalized_guidance(cond, uncond, 3.0, buffer, 0.0, 15.0, use_original_formulation=True)
+
+        return call
+
+    yield "CFG", CFG(4.0), "denoised", through(diffusers.ClassifierFreeGuidance(4.0)), False
+    yield "APG", APG(4.0, norm=15.0), "denoised", apg(0.0), False
+    yield "APG with momentum", APG(4.0, norm=15.0, momentum=-0.5), "denoised", apg(-0.5), False
+    rescaled = through(diffusers.ClassifierFreeGuidance(4.0, guidance_rescale=0.7))
+    yield "rescaled CFG", Rescaled(CFG(4.0), phi=0.7, space="v"), "v", rescaled, False
+    yield "CFG-Zero*", CFGZeroStar(4.0), "flow", through(diffusers.ClassifierFreeZeroStarGuidance(4.0)), False
+    yield "magnitude-aware", MagnitudeAware(4.0, alpha=8.0), "flow", lambda c, u: mambo_guidance(c, u, 4.0, 8.0), True
+    yield "tangential", TangentialCFG(4.0), "eps", lambda c, u: tangential(c, u, 4.0), False
 
 
 def _timed(who: str, momentum: float, threads: int) -> list[float]:

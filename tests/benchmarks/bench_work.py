@@ -14,23 +14,18 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import torch
 from PIL import Image
 
 from scorescope.analysis import decompose, summarise_by
 from scorescope.probes.experiments import read_sweep
-from scorescope.probes.experiments.sweep_store import write_parts
-from scorescope.probes.recording import Trace
-from scorescope.probes.sampling import Run
 from scorescope.probes.work import plan_work, process_pool, sweeps
 from scorescope.probes.work.execute import execute
+from tests.benchmarks.made_up_chunks import RULES, STEPS, made_up, spec_of, template
 
 QUICK = bool(os.environ.get("QUICK"))
-RULES = {"CFG": {"class": "CFG", "weight": 1.0}}
 BOUND = 0.85  # of ideal
 MOST = 4.0  # GB
-STEPS, SETTING, CHUNK = 8, 50_000, 1000  # of the simulated study: rows a sample, samples a setting and a chunk
+SETTING = 50_000  # samples of a setting of the simulated study
 
 
 def main() -> None:
@@ -90,7 +85,7 @@ def growth() -> None:
     for size, one in zip(sizes, found, strict=True):
         print(
             f"study of {size} samples x {STEPS} rows, {one['settings']} settings: joined and summarised in "
-            f"{one['seconds']:.1f} s, {one['memory']:.2f} GB at most (bound {MOST:g})"
+            f"{one['seconds']:.1f} s of a processor, {one['memory']:.2f} GB at most (bound {MOST:g})"
         )
     print(f"time grows with samples to the power {exponent:.2f} (bound 1.1)")
 
@@ -104,18 +99,14 @@ def simulated(samples: int) -> dict:
     """One size: chunks of made-up scalars on disk, then what a study does with them, setting by setting."""
     sweeps.sample_chunk = made_up
     settings = max(2, samples // SETTING)
-    each = samples // settings
-    spec = {
-        "kind": "sweep", "model": "digits", "rules": RULES, "weights": [1.0 + k for k in range(settings)],
-        "seeds": each, "size": min(CHUNK, each // 2), "steps": STEPS, "solver": {"class": "Euler"},
-    }  # fmt: skip
+    spec = spec_of(samples, settings=settings)
     plan = plan_work(spec)
     with tempfile.TemporaryDirectory() as folder:
         assert execute(plan.chunks, folder, progress=False).is_complete
-        start = time.perf_counter()
+        start = time.process_time()
         plan.join(Path(folder))
         summaries = [summarised(path) for path in sorted(Path(folder).glob("*.json")) if path.name != "status.json"]
-        took = time.perf_counter() - start
+        took = time.process_time() - start
     assert len(summaries) == settings and all(summaries)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"seconds": took, "memory": memory, "settings": settings}
@@ -129,32 +120,9 @@ def summarised(path: Path) -> bool:
     return bool(found["n"].sum())
 
 
-def made_up(spec, seeds, folder) -> dict:
-    """A chunk with the columns of a real one and numbers that are none's."""
-    template, manifest = made_up.template
-    count = len(seeds)
-    scalars = pd.concat([template] * count, ignore_index=True)
-    scalars["sample"] = np.repeat(np.arange(count), len(template))
-    noise = np.random.default_rng(seeds.start).uniform(0.5, 2.0, len(scalars))
-    for name in scalars.select_dtypes("float64"):
-        if name.endswith("_sq"):
-            scalars[name] *= noise
-    rows = pd.DataFrame({"sample": range(count), "seed": list(seeds), "condition": [0] * count})
-    write_parts(folder / "run.x", Run(torch.zeros(count, 1, 8, 8), Trace(scalars, rows, manifest)))
-    return {"first": seeds.start - spec["seeds"][0], "manifest": manifest}
-
-
 if __name__ == "__main__":
     from scorescope.data.threads import threads
-    from scorescope.probes import CFG, Recording, load_model, sample
-    from scorescope.probes.models import edm_sigmas
-    from scorescope.probes.sampling import Euler
 
-    model = load_model("digits")
-    one = sample(
-        model.denoiser, seeds=[0], condition=model.conditions(1), rule=CFG(3.0), solver=Euler(), record=Recording(),
-        sigmas=edm_sigmas(STEPS), progress=False,
-    )  # fmt: skip
-    made_up.template = one.trace.scalars, json.loads(json.dumps(dict(one.trace.manifest), default=str))
     with threads(1):
+        template()
         print(json.dumps(simulated(int(sys.argv[1]))))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from scorescope.data import InputError, load_digits
-from scorescope.probes.approximations import Mixture, fit_gaussian, fit_kmeans, fit_per_class
+from scorescope.probes.approximations import Mixture, fit_gaussian, fit_kmeans, fit_per_class, mixture_fit
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +134,28 @@ def test_classes_and_labels_that_do_not_fit_are_refused(images):
         fit_kmeans(images[:20], clusters=21)
     with pytest.raises(InputError, match="weights"):
         Mixture((fit_gaussian(images, rank=2),), torch.tensor([0.5]))
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_components_read_together_are_those_read_one_by_one(monkeypatch, rank):
+    images = torch.randn(200, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.cat([torch.arange(60) % 6, torch.full((139,), 8), torch.tensor([9])])[
+        torch.randperm(200, generator=torch.Generator().manual_seed(1))
+    ]
+    passes = []
+
+    def source():
+        passes.append(1)
+        return iter(images.split(16))
+
+    found = {}
+    for held in (2**27, 8 * 12 * 30, 1):  # all; three classes of ten, the large one apart; each apart
+        monkeypatch.setattr(mixture_fit, "HELD", held)
+        passes.clear()
+        found[held] = fit_per_class(source, labels, rank=rank), len(passes)
+    assert found[2**27][1] < found[8 * 12 * 30][1] < found[1][1]
+    for together, _ in found.values():
+        assert together.note == found[1][0].note and together.labels == (0, 1, 2, 3, 4, 5, 8, 9)
+        for a, b in zip(together.components, found[1][0].components, strict=True):
+            torch.testing.assert_close(a.covariance(), b.covariance(), rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(a.mean, b.mean, rtol=0, atol=1e-13)
