@@ -27,11 +27,9 @@ def _bench(material: Material) -> Workbench:
 
 
 def _begun(material: Material) -> Workbench:
-    if material.folder is None:
-        folder = material.once("activations", tempfile.TemporaryDirectory).name
-    else:
-        folder = material.folder / FOLDER
-    return Workbench(subject_of(material), True, False, Path(folder), seed=material.seed)
+    own = material.folder
+    folder = Path(material.once("activations", tempfile.TemporaryDirectory).name) if own is None else own / FOLDER
+    return Workbench(subject_of(material), True, False, folder, seed=material.seed)
 
 
 def _facts(bench: Workbench, **more: Any) -> dict[str, Any]:

@@ -228,8 +228,9 @@ def steered_shares(
     -------
     DataFrame
         `BALANCE` with columns `feature`, `reads` (chance that it, or where it reads the first group its negative, is
-        stronger in an image of the second: of the images that it was chosen on) and `verdict` (of `steer_curve`).
-        Strengths lead to the second group.
+        stronger in an image of the second: of the images that it was chosen on), `random_least` and `random_most`,
+        shares under random directions of the same norm. Strengths lead to the second group. There is no verdict: the
+        feature is the best of hundreds, of which random directions of any number are no measure.
     """
     judge, groups = judge_of(subject, attribute)
     labels = {attribute: torch.from_numpy(judge_groups(judge, sparse.images, groups).chosen)}
@@ -255,9 +256,15 @@ def steered_shares(
         )  # fmt: skip
         table = curve.balance(*groups)
         read = 0.5 + turn * (float(best["value"]) - 0.5)
-        told = {"feature": number, "reads": read, "verdict": str(curve.verdicts["verdict"].iloc[0])}
-        parts.append(table[table["arm"].isin(["none", "direction"])].assign(**told))
+        own = table[table["arm"].isin(["none", "direction"])].assign(feature=number, reads=read)
+        parts.append(own.merge(_of_random(table), on=["strength", "value"], how="left"))
     return pd.concat(parts, ignore_index=True)
+
+
+def _of_random(balance: pd.DataFrame) -> pd.DataFrame:
+    """Least and largest share under random directions, by strength and value."""
+    shares = balance[balance["arm"].str.startswith("random")].groupby(["strength", "value"])["share"]
+    return shares.agg(random_least="min", random_most="max").reset_index()
 
 
 def levels_of(subject: Subject) -> list[float]:

@@ -156,11 +156,12 @@ def read_steered(steered: pd.DataFrame, group: str) -> str:
         ends = rows.sort_values("strength").iloc[[0, -1]]
         bare = rows[rows["strength"] == 0].iloc[0]
         moved = " and ".join(
-            f"{told(row, 'share', form='.0%')} at {row['strength']:+g} (a change of {row['distance']:.2g})"
+            f"{told(row, 'share', form='.0%')} at {row['strength']:+g} (random directions {row['random_least']:.0%} to "
+            f"{row['random_most']:.0%}; a change of {row['distance']:.2g})"
             for _, row in ends.iterrows()
         )
         parts.append(
-            f"feature {bare['feature']} of {site}, which reads it best (AUC {bare['reads']:.2f}), is judged "
-            f"'{bare['verdict']}': {told(bare, 'share', form='.0%')} of samples without a condition, {moved}"
+            f"feature {bare['feature']} of {site}, which reads it best (AUC {bare['reads']:.2f}): "
+            f"{told(bare, 'share', form='.0%')} of samples without a condition, {moved}"
         )
     return f"Features added, in standard deviations of their projection: {'; '.join(parts)}."

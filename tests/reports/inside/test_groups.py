@@ -73,12 +73,12 @@ def test_steered_shares_are_told_with_their_cost():
         {
             "site": "up", "value": "blue", "strength": [-8.0, 0.0, 8.0], "share": [0.2, 0.5, 0.9],
             "low": [0.1, 0.3, 0.8], "high": [0.4, 0.7, 0.99], "distance": [0.1, 0.0, 0.2], "feature": 7,
-            "reads": 0.8, "verdict": "steerable",
+            "reads": 0.8, "random_least": [0.4, np.nan, 0.3], "random_most": [0.5, np.nan, 0.6],
         }
     )  # fmt: skip
     text = readings.read_steered(rows, "blue")
-    assert "feature 7 of up, which reads it best (AUC 0.80), is judged 'steerable': 50% (30% to 70%)" in text
-    assert "20% (10% to 40%) at -8 (a change of 0.1) and 90% (80% to 99%) at +8" in text
+    assert "feature 7 of up, which reads it best (AUC 0.80): 50% (30% to 70%)" in text
+    assert "20% (10% to 40%) at -8 (random directions 40% to 50%; a change of 0.1) and 90% (80% to 99%) at +8" in text
 
 
 def test_a_report_without_open_attributes_says_so(tmp_path):
