@@ -333,7 +333,7 @@ def report_inside(
     quick: Quick = False,
     device: Device = "cpu",
     sites: Annotated[
-        str, typer.Option(help="Modules of the network, as network.middle2,network.up.0; else two of it.")
+        str, typer.Option(help="Modules of the network, as network.middle2,network.up.0; else two, --quick one.")
     ] = "",
     count: Annotated[
         int | None, typer.Option(min=2, help="Labelled images, 1800; of a pipeline those of each attribute, 200.")

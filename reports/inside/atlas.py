@@ -11,7 +11,7 @@ from scorescope.reports.entries import Entry, Material, Numbers
 from scorescope.reports.inside import figures
 from scorescope.reports.inside.report import FOLDER, LEAST
 from scorescope.reports.inside.sparse_study import ACTIVE, DOSE, FEATURES, JUDGED, SCREENED
-from scorescope.reports.inside.workbench import Workbench
+from scorescope.reports.inside.workbench import Workbench, late_sites
 
 # evaluations of the denoiser of the shipped shapes, in all
 MEASURED = {"sparse features of two sites": 26_000}
@@ -29,7 +29,8 @@ def _bench(material: Material) -> Workbench:
 def _begun(material: Material) -> Workbench:
     own = material.folder
     folder = Path(material.once("activations", tempfile.TemporaryDirectory).name) if own is None else own / FOLDER
-    return Workbench(subject_of(material), True, False, folder, seed=material.seed)
+    subject = subject_of(material)
+    return Workbench(subject, True, False, folder, seed=material.seed, named=tuple(late_sites(subject)))
 
 
 def _facts(bench: Workbench, **more: Any) -> dict[str, Any]:

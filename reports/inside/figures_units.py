@@ -106,7 +106,7 @@ def unit_effects(verdicts: pd.DataFrame, arms: pd.DataFrame) -> Figure:
         ax.set(title=theme.literal(score), xlim=(-0.6, len(highs) - 0.4))
     axes[0].plot([], [], "_", color=theme.REFERENCE, label="random sets")
     figure.supxlabel(f"edited at {theme.SIGMA}")
-    figure.supylabel("mean change")
+    figure.supylabel("change (units of the score)")
     theme.legend_above(figure, axes[0])
     return figure
 

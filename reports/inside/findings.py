@@ -83,7 +83,8 @@ def units(overlap: pd.DataFrame, region: str, verdicts: pd.DataFrame) -> list[Fi
     row, effect = rows.iloc[0], inside.iloc[int(inside["p_adjusted"].argmin())]
     text = (
         f"Unit {row['unit']} of {row['site']} fires where {region} is: at σ = {row['sigma']:.2g} their overlap (IoU) "
-        f"is {told(row, 'value', form='.3f')}, with the masks of other images {row['chance']:.3f}"
+        f"is {told(row, 'value', form='.3f')} of {row['bound']:.3f} possible, with the masks of other images "
+        f"{row['chance']:.3f}"
     )
     doubt = f"That a unit of {row['site']} fires where {region} is."
     found = [Finding(f"{text}.", strength_of_p(row["p_adjusted"]), "unit_overlap", float(row["n"]), "images", doubt)]
@@ -102,8 +103,8 @@ def amplified(table: pd.DataFrame, attribute: str, group: str, bare: str) -> lis
     rows = table[(table["group"] == group) & (table["setting"] != bare)]
     row = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
     text = (
-        f"Guidance changes what no condition names: of samples of '{row['class']}' under {row['setting']} "
-        f"{told(row, 'share', form='.0%')} have {attribute} '{group}', of such images {row['data_share']:.0%}"
+        f"Guidance changes what no condition names: {told(row, 'share', form='.0%')} of samples of '{row['class']}' "
+        f"under {row['setting']} have {attribute} '{group}', against {row['data_share']:.0%} of such images"
     )
     doubt = f"That guidance changes the share of {attribute} '{group}'."
     clear = strength_of(row, "difference", of="difference", of_several=len(rows))

@@ -72,9 +72,9 @@ def build(
     command : str
         What the manifest says made it.
     sites : sequence of str
-        Inner modules to look at; by default two of the subject's.
+        Inner modules to look at; by default two of the subject's, one with `quick`.
     quick : bool
-        Fewer images and candidates, the first two contrasts.
+        Fewer images, seeds and candidates, the first two contrasts, one site.
     count : int, optional
         Labelled images that are looked at, at least 60, in place of 1800 (600 with `quick`), or of all where there are
         fewer.

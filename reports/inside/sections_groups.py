@@ -28,7 +28,7 @@ def groups_section(bench: Workbench) -> Section:
     if named_contrast(bench.subject) is None:
         return Section(text=NONE_NAMED)
     study = study_groups(
-        bench.subject, seeds=bench.size(400, 120), paths=bench.size(128, 48), control=bench.size(400, 200),
+        bench.subject, seeds=bench.size(400, 120), paths=bench.size(128, 48), control=bench.size(400, 120),
         seed=bench.seed, progress=bench.progress,
     )  # fmt: skip
     group = study.groups[-1]

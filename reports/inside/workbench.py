@@ -15,6 +15,12 @@ from scorescope.reports.inside.units_study import UnitsStudy, study_units
 LEVELS = 6  # noise levels at which activations are kept
 
 
+def late_sites(subject: Subject) -> list[str]:
+    """Two sites of a subject, from two thirds of the way through the network on."""
+    own = list(subject.sites)
+    return own[2 * len(own) // 3 :][:2]
+
+
 @displayed
 @dataclass(frozen=True)
 class Workbench:
@@ -25,7 +31,7 @@ class Workbench:
     given : Subject
         Model and data.
     quick : bool
-        Fewer images and seeds; the first two contrasts.
+        Fewer images and seeds; the first two contrasts, one site.
     progress : bool
         Show progress bars.
     kept : Path
@@ -72,9 +78,8 @@ class Workbench:
 
     @property
     def sites(self) -> list[str]:
-        """Those that were asked for, else two of the subject's, from two thirds of the way through the network on."""
-        own = list(self.given.sites)
-        return list(self.named) or own[2 * len(own) // 3 :][:2]
+        """Those that were asked for, else two of the subject's, with `quick` one of them."""
+        return list(self.named) or late_sites(self.given)[: self.size(2, 1)]
 
     @cached_property
     def folder(self) -> Path:

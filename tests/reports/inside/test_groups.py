@@ -59,7 +59,10 @@ def test_a_class_that_is_amplified_is_told(study):
     columns = ["share", "low", "high", "difference", "difference_low", "difference_high"]
     table.loc[chosen, columns] = [0.9, 0.8, 0.95, 0.4, 0.25, 0.5]
     (one,) = findings.amplified(table, "hue", "blue", BARE)
-    assert one.is_shown and "of samples of 'large' under CFG, w = 4 90% (80% to 95%) have hue 'blue'" in one.text
+    assert (
+        one.is_shown
+        and "90% (80% to 95%) of samples of 'large' under CFG, w = 4 have hue 'blue', against 50%" in one.text
+    )
     text = readings.read_amplification(table, "hue", "blue")
     assert "of images of 'large' 50% have hue 'blue', of samples under CFG, w = 4 90% (80% to 95%)" in text
     departs = study.landmarks.assign(log_snr=-2.0, low=-3.0, high=-1.0, sigma=np.exp(1))
