@@ -24,6 +24,7 @@ _ROWS = 8192  # positions that are encoded at once
 _FEATURES = 512  # that are decoded at once
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class CodedSite:
     """What stays the same over all points."""
@@ -92,6 +93,7 @@ def level_codes(coded: CodedSite, level: int) -> LevelCodes:
     return LevelCodes(codec, (total / count).float(), (fires / count).numpy())
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class CodedBatch:
     """Activations of a site at one point, and where each of their features would go."""

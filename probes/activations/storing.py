@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.data.written_files import unlock_and_close
 from scorescope.probes.activations.positions import Kept, Positions, by_position, inner_shape
@@ -36,6 +37,7 @@ Visit = Callable[[Point], Mapping[str, Tensor]]
 """What the sites put out at a point, by site, as the module had it."""
 
 
+@displayed
 @dataclass(frozen=True)
 class Where:
     """What the index says of some evaluations: the image and seed of each, and what they share."""
