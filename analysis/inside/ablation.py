@@ -37,7 +37,7 @@ from scorescope.probes.sites.interventions import Branch
 Edit = Literal["zero", "mean", "insert"]
 NONE, UNITS, PIXELS = "none", "units", "pixels"
 INSIDE, OUTSIDE = f"{PIXELS} inside", f"{PIXELS} outside"
-LIKE = 8  # of the channels nearest in spread, one is drawn
+LIKE, LEAST_SETS = 8, 40  # nearest channels of which one is drawn; at least so many sets there must be to draw from
 ERROR = 0.05
 
 _WHERE = (
@@ -136,7 +136,7 @@ def unit_effects(
         Channels of the site; those of `means` by default.
     means : UnitMeans, optional
         What to ablate to and to insert, by noise level (`unit_means`). With it, each channel of a random set is one of
-        the 8 that are left nearest in spread to the one it stands for; without it, any.
+        the 8 (of a single unit 40) that are left nearest in spread to the one it stands for; without it, any.
     edits : sequence of {"zero", "mean", "insert"}
         Set the units to 0, to their mean over all positions, or to their mean in the region of `means`.
     region : Tensor, shape (y, x) or (seed, y, x), optional
@@ -148,7 +148,8 @@ def unit_effects(
     branch : {"cond", "uncond", "both"}
         Calls in which it acts.
     random : int
-        Random sets, at least 19: p is never below 1 / (1 + random).
+        Random sets, at least 19, drawn from all channels, the chosen ones too: p is never below 1 / (1 + random), and
+        of few channels not below one over the number of sets that there are.
     relevant : float
         Smallest |change| that counts, in units of all scores and pixels alike.
     sampling : Sampling, optional
@@ -170,7 +171,7 @@ def unit_effects(
     Raises
     ------
     InputError
-        For channels that the site does not have, too few others for random sets, edits whose means are not given, a
+        For channels that the site does not have, more than half of the channels, edits whose means are not given, a
         region that does not fit the samples, scores that are not finite, and as `steer_curve` for seeds and intervals.
     """
     sampling, numbers = sampling or Sampling(), check_seeds(seeds, LEAST_SEEDS)
@@ -217,25 +218,29 @@ def _width(width: int | None, means: UnitMeans | None, site: str, edits: Sequenc
 
 
 def _sets(units: list[int], width: int, random: int, means: UnitMeans | None, seed: int) -> dict[str, list[int]]:
-    """The chosen channels, and random sets of as many others."""
-    others = sorted(set(range(width)) - set(units))
-    if not units or len(set(units)) < len(units) or len(others) != width - len(units) or len(others) < len(units):
+    """The chosen channels, and random sets of as many, each drawn from all channels, as the chosen may have been.
+
+    Drawn from the others alone they would be more alike than the chosen set is like them, where there are few.
+    """
+    known = set(units) <= set(range(width))
+    if not units or len(set(units)) < len(units) or not known or 2 * len(units) > width:
         found = f"{units[:8]} of {width}"
         raise InputError("units", found=found, expected="different channels of the site, at most half of them")
     if random < 19:
         raise InputError("random", found=str(random), expected="at least 19: fewer cannot reach 5 %")
     rng = np.random.default_rng(seed)
     spread = None if means is None else means.spread.double().log().clamp(min=-30).mean(0).numpy()
-    return {UNITS: units} | {f"random {k + 1}": _set_like(units, others, spread, rng) for k in range(random)}
+    return {UNITS: units} | {f"random {k + 1}": _set_like(units, width, spread, rng) for k in range(random)}
 
 
-def _set_like(units: list[int], others: list[int], spread: Floats | None, rng: np.random.Generator) -> list[int]:
-    """As many others, each among those that are left nearest in log spread to the one it stands for."""
+def _set_like(units: list[int], width: int, spread: Floats | None, rng: np.random.Generator) -> list[int]:
+    """As many channels, each among those that are left nearest in log spread to the one it stands for, itself too."""
     if spread is None:
-        return sorted(int(one) for one in rng.choice(others, len(units), replace=False))
-    left, found = list(others), list[int]()
+        return sorted(int(one) for one in rng.choice(width, len(units), replace=False))
+    left, found = list(range(width)), list[int]()
+    like = max(LIKE, math.ceil(LEAST_SETS ** (1 / len(units))))
     for unit in rng.permutation(units):
-        nearest = sorted(left, key=lambda other: abs(spread[other] - spread[unit]))[:LIKE]
+        nearest = sorted(left, key=lambda other: (abs(spread[other] - spread[unit]), other != unit))[:like]
         found.append(int(rng.choice(nearest)))
         left.remove(found[-1])
     return sorted(found)

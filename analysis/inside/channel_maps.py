@@ -20,6 +20,7 @@ from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Positions, StoredActivations
+from scorescope.probes.sites.row_edits import covered
 
 BATCH = 64
 
@@ -63,10 +64,18 @@ def maps_of(
 def checked_units(stored: StoredActivations, site: str, units: Sequence[int] | None) -> list[int]:
     """Channels of a site, all by default."""
     width = stored.width(site)
-    found = list(range(width)) if units is None else [int(unit) for unit in units]
+    found = list(range(width)) if units is None else numbers_of("units", units)
     if not found or len(set(found)) < len(found) or not all(0 <= unit < width for unit in found):
         raise InputError("units", found=str(found)[:60], expected=f"different channels from 0 to {width - 1}")
     return found
+
+
+def numbers_of(argument: str, given: Sequence[int]) -> list[int]:
+    """Numbers that are no marks: True and False would be 1 and 0."""
+    found = np.asarray(given)
+    if found.ndim != 1 or (len(found) and not np.issubdtype(found.dtype, np.integer)):
+        raise InputError(argument, found=f"{found.dtype} of shape {found.shape}", expected="whole numbers, (n,)")
+    return [int(one) for one in found]
 
 
 def checked_mask(argument: str, mask: Tensor, count: int) -> Tensor:
@@ -162,7 +171,7 @@ def unit_means(stored: StoredActivations, site: str, mask: Tensor, *, grid: tupl
 
 def pooled(mask: Tensor, shape: tuple[int, int]) -> Tensor:
     """Cells of a coarser or finer map of which a mask covers half or more, (image, y, x) bool."""
-    return torch.nn.functional.adaptive_avg_pool2d(mask.float(), shape) >= 0.5
+    return covered(mask, shape) >= 0.5
 
 
 @displayed
@@ -210,7 +219,11 @@ def unit_maps(
     shape, units = map_shape(stored, site, grid), checked_units(stored, site, units)
     (level,) = checked_levels(stored, [level])
     total = int(stored.manifest["images"])
-    chosen = np.isin(np.arange(total), np.arange(total) if images is None else np.asarray(images))
+    asked = list(range(total)) if images is None else numbers_of("images", images)
+    if count < 1 or not asked or not all(0 <= number < total for number in asked):
+        found, expected = f"{asked[:8]}, {count}", f"images from 0 to {total - 1}, and at least 1 to show"
+        raise InputError("images, count", found=found, expected=expected)
+    chosen = np.isin(np.arange(total), asked)
     strongest = torch.full((len(units), total), -math.inf)
     for numbers, maps in maps_of(stored, site, level, chosen, units, shape):
         strongest[:, numbers] = torch.maximum(strongest[:, numbers], maps.amax((2, 3)).T)

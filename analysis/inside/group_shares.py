@@ -119,6 +119,11 @@ def group_distances(judged: JudgedGroups, target: Target = None, *, seed: int = 
     wanted = target if isinstance(target, JudgedGroups) else shares_wanted(judged.groups, target)
     if isinstance(wanted, JudgedGroups) and wanted.groups != judged.groups:
         raise InputError("target", found=str(wanted.groups), expected=f"the groups {judged.groups}")
+    if not len(judged) or (isinstance(wanted, JudgedGroups) and not len(wanted)):
+        raise InputError("judged, target", found="no images", expected="one or more")
+    if isinstance(wanted, JudgedGroups) and wanted.calibrated != judged.calibrated:
+        found = f"one that is {'' if wanted.calibrated else 'not '}calibrated beside one that is otherwise"
+        raise InputError("target", found=found, expected="both calibrated, or neither")
     others = _values(wanted) if isinstance(wanted, JudgedGroups) else {}
     rows = []
     for counting, values in _values(judged).items():
@@ -155,7 +160,11 @@ def _measured(counting: str, values: Floats, target: Floats, seed: int) -> list[
     gaps, two = values.mean(0) - wanted, len(wanted) == 2 and (counting == HARD or not of_images)
     known = counting == HARD or min(len(values), len(target) if of_images else LEAST) >= LEAST
     errors = _errors(counting, values, target, seed) if known and not (two and counting == HARD) else None
-    null = errors if counting != HARD else _null_counts(values, target, seed)
+    null = None
+    if counting == HARD:
+        null = _null_counts(values, target, seed)
+    elif known:
+        null = _errors(counting, values, target, seed, wide=1.0)
     rows = []
     for distance, norm in DISTANCES.items():
         value = float(norm(gaps))
@@ -192,25 +201,26 @@ def _farthest(wanted: Floats, of_images: bool, norm: Norm) -> float:
     return float(norm(alone - (alone[0] if of_images else wanted)).max())
 
 
-def _errors(counting: str, values: Floats, target: Floats, seed: int) -> Floats:
-    """Draws of what noise adds to shares less target, (draws, groups)."""
+def _errors(counting: str, values: Floats, target: Floats, seed: int, wide: float | None = None) -> Floats:
+    """Draws of what noise adds to shares less target, (draws, groups); of means by how much wider than it is."""
     rng = np.random.default_rng(seed)
-    found = _noise(counting, values, rng)
-    return found - _noise(counting, target, rng) if target.ndim == 2 else found
+    found = _noise(counting, values, rng, wide)
+    return found - _noise(counting, target, rng, wide) if target.ndim == 2 else found
 
 
-def _noise(counting: str, values: Floats, rng: np.random.Generator) -> Floats:
+def _noise(counting: str, values: Floats, rng: np.random.Generator, wide: float | None) -> Floats:
     """Draws of estimated less true shares, (draws, groups).
 
     Counts are drawn from shares that are moved towards even ones, as Agresti & Coull (1998) do: groups that none of a
-    few images is of have a share all the same. Means of probabilities are those of a bootstrap, as wide as Student's t.
+    few images is of have a share all the same. Means of probabilities are those of a bootstrap, by default as wide as
+    Student's t.
     """
     n = len(values)
     if counting == HARD:
         return _counted(n, _smoothed(values.sum(0)), rng)
     draws = draw_units(n, resamples=DRAWS, seed=int(rng.integers(2**31))) @ values / n - values.mean(0)
-    wider = scipy.special.stdtrit(n - 1, 0.975) / scipy.special.ndtri(0.975) * math.sqrt(n / (n - 1))
-    found: Floats = draws * wider
+    wide = scipy.special.stdtrit(n - 1, 0.975) / scipy.special.ndtri(0.975) if wide is None else wide
+    found: Floats = draws * wide * math.sqrt(n / (n - 1))
     return found
 
 

@@ -50,6 +50,13 @@ class JudgedGroups:
     probabilities: Floats | None = None
     calibrated: bool = False
 
+    def __post_init__(self) -> None:
+        count, shape = len(self.groups), (len(self.chosen), len(self.groups))
+        if self.chosen.ndim != 1 or not ((self.chosen >= 0) & (self.chosen < count)).all():
+            raise InputError("chosen", found=str(self.chosen)[:60], expected=f"(n,) places from 0 to {count - 1}")
+        if self.probabilities is not None and self.probabilities.shape != shape:
+            raise InputError("probabilities", found=f"shape {self.probabilities.shape}", expected=str(shape))
+
     def __len__(self) -> int:
         return len(self.chosen)
 
@@ -136,6 +143,10 @@ def judge_groups(
     if len(set(groups)) < 2 or len(set(groups)) < len(groups) or not len(images):
         found = f"{len(groups)} names, {len(images)} images"
         raise InputError("groups, images", found=found, expected="two or more different names, and an image")
+    if not bool(torch.isfinite(images).all()):
+        raise InputError("images", found="NaN or infinite values", expected="finite ones")
+    if batch < 1:
+        raise InputError("batch", found=str(batch), expected="at least 1")
     answers = np.concatenate([host_array(judge(part)) for part in images.split(batch)])
     if answers.shape == (len(images),) and np.issubdtype(answers.dtype, np.integer):
         if answers.min() < 0 or answers.max() >= len(groups):
@@ -144,8 +155,9 @@ def judge_groups(
         if calibration is not None:
             raise InputError("calibration", found="a judge without probabilities", expected="one with them")
         return JudgedGroups(tuple(groups), answers.astype(np.int64))
-    if answers.shape != (len(images), len(groups)) or np.isnan(answers).any():
-        found = f"shape {answers.shape}, {int(np.isnan(answers).sum())} not numbers"
+    broken = np.isnan(answers) | (answers == np.inf)  # -inf is a group that is impossible
+    if answers.shape != (len(images), len(groups)) or broken.any() or not np.isfinite(answers).any(-1).all():
+        found = f"shape {answers.shape}, {int(broken.sum())} not numbers, or rows of -inf alone"
         expected = f"log-probabilities ({len(images)}, {len(groups)}), or whole numbers ({len(images)},)"
         raise InputError("judge", found=found, expected=expected)
     chosen = answers.argmax(1).astype(np.int64)

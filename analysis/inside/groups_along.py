@@ -156,9 +156,9 @@ def judge_control(
         For labels that do not fit, and fewer than four images of a group.
     """
     clean = judge_groups(judge, images, groups, calibration=calibration)
-    truth = clean.chosen if labels is None else host_array(labels).astype(np.int64)
-    kinds = len(groups)
-    if truth.shape != (len(images),) or np.bincount(np.clip(truth, 0, kinds), minlength=kinds)[:kinds].min() < FEWEST:
+    truth, kinds = clean.chosen if labels is None else host_array(labels), len(groups)
+    fits = np.issubdtype(truth.dtype, np.integer) and truth.shape == (len(images),) and truth.min() >= 0
+    if not fits or truth.max() >= kinds or np.bincount(truth, minlength=kinds).min() < FEWEST:
         found = f"shape {truth.shape}, {np.unique(truth, return_counts=True)[1].tolist()} images"
         raise InputError("labels", found=found, expected=f"({len(images)},), {FEWEST} or more of each of {kinds}")
     bank = Bank(images, [float(sigma) for sigma in sigmas if sigma > 0], seed=seed)
@@ -221,7 +221,7 @@ def shares_along(
     ):
         found = f"{len(control.sigmas)} levels, groups {control.clean.groups}"
         raise InputError("control", found=found, expected=f"the {len(sigmas)} levels of the path, groups {groups}")
-    end = path.end if bool(torch.isfinite(path.end).all()) else path.denoised[kept[-1]]
+    end = path.end if bool(torch.isfinite(path.end).any()) else path.denoised[kept[-1]]  # a recording may have none
     images = (*path.denoised[kept], end)
     judged = [judge_groups(judge, one, groups, calibration=calibration) for one in images]
     wanted = shares_wanted(tuple(groups), target)

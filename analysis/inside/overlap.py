@@ -25,6 +25,7 @@ from scorescope.analysis.inside.channel_maps import (
     checked_units,
     map_shape,
     maps_of,
+    numbers_of,
     pooled,
 )
 from scorescope.analysis.statistics.arrays import Bools, Floats
@@ -127,6 +128,9 @@ def unit_overlap(
     regions = _regions(masks, int(stored.manifest["images"]), shape if resolution == "map" else None)
     rng = np.random.default_rng(seed)
     judged = _judged(regions.shape[1], fit, rng)
+    if unseen := [name for name, mask in zip(masks, regions, strict=True) if not mask[judged].any()]:
+        expected = "a region of some image that is judged, not of those alone that thresholds are from"
+        raise InputError(f"masks[{unseen[0]!r}]", found="none", expected=expected)
     orders = _orders(judged, permutations, rng)
     work = _Work(
         stored, site, checked_units(stored, site, units), shape, regions, judged, orders, top,
@@ -157,7 +161,7 @@ def _regions(masks: Mapping[str, Tensor], count: int, shape: tuple[int, int] | N
 
 def _judged(count: int, fit: Sequence[int] | None, rng: np.random.Generator) -> Bools:
     """Images that are judged: those that thresholds are not from."""
-    fitted = rng.permutation(count)[: count // 2] if fit is None else np.asarray(fit, dtype=np.int64)
+    fitted = rng.permutation(count)[: count // 2] if fit is None else np.array(numbers_of("fit", fit), dtype=np.int64)
     found = np.ones(count, dtype=bool)
     if len(fitted) and not (fitted.min() >= 0 and fitted.max() < count):
         raise InputError("fit", found=str(fitted[:8]), expected=f"images from 0 to {count - 1}")

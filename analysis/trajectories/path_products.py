@@ -187,6 +187,11 @@ def products_of(path: Path, given: Sequence[PathProducts] | None) -> Sequence[Pa
     if others or sum(len(one.gram) for one in given) != count:
         found = f"of {sum(len(one.gram) for one in given)} samples{', at other levels' * bool(others)}"
         raise InputError("products", found=found, expected=f"products_along of this path, of {count} samples")
+    ends = path.denoised[-1].flatten(1)
+    norms = ends.to(working_dtype(ends)).square().sum(1).cpu().double().numpy()  # of the centres
+    made = np.concatenate([one.gram[:, -1, -1] for one in given])
+    if not np.allclose(made, norms, rtol=1e-3) or given[0].elements != ends.shape[1]:
+        raise InputError("products", found="those of other predictions", expected="products_along of this path")
     return given
 
 

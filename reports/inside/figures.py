@@ -37,7 +37,7 @@ __all__ = [
 ]  # fmt: skip
 
 SHOWN = {
-    "fvu": "unexplained variance (FVU)", "dead": "share of features that never fire",
+    "fvu": "unexplained variance (FVU)", "dead": "share of features silent at this level",
     "share_of_zero": "loss: reconstruction / without the site",
 }  # fmt: skip
 NEVER = "never"

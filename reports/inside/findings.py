@@ -13,10 +13,12 @@ def kept(sheet: pd.DataFrame) -> list[Finding]:
     if rows.empty:
         return []
     row = rows.iloc[int(rows["value"].argmax())]
-    several = len(of_quantity(sheet, "share_of_zero"))
+    several, levels = len(of_quantity(sheet, "share_of_zero")), sheet["sigma"].nunique()
+    shown = (of_quantity(sheet, "share_of_zero")["site"] == row["site"]).sum()
     text = (
-        f"Sparse features stand for {row['site']}: at worst, at σ = {row['sigma']:.2g}, they lose "
-        f"{told(row, 'value', form='.0%')} of what leaving the site out costs the denoiser"
+        f"Sparse features stand for {row['site']}: of the {shown} of {levels} levels at which the denoiser is shown to "
+        f"use it, they lose most at σ = {row['sigma']:.2g}, {told(row, 'value', form='.0%')} of what leaving it out "
+        "costs"
     )
     doubt = f"That sparse features keep what the denoiser has of {row['site']} (at σ = {row['sigma']:.2g})."
     clear = strength_of(row, "value", nothing=1.0, of_several=several)
@@ -25,16 +27,16 @@ def kept(sheet: pd.DataFrame) -> list[Finding]:
 
 def moved(judged: pd.DataFrame) -> list[Finding]:
     """The feature that steers what it reads most clearly, by its corrected p value."""
+    doubt = f"That a feature steers what it reads: of {len(judged)} chosen for reading none is shown to."
     known = judged[judged["p_adjusted"].notna() & judged["within_budget"] & (judged["effect"] > 0)]
     if known.empty:
-        return []
+        return [Finding(doubt, 0.0, "read_and_move", doubt=doubt)]
     row = known.iloc[int(known["p_adjusted"].argmin())]
     text = (
         f"Feature {row['feature']} of {row['site']} steers what it reads: adding it moves {row['attribute']} by "
         f"{told(row, 'effect', of='effect', form='.2f')} standard deviations, random directions {row['chance']:.2f}; "
         f"{int(steers(judged).sum())} of the {len(judged)} features that were chosen for reading do"
     )
-    doubt = f"That a feature steers what it reads: of {len(judged)} chosen for reading none is shown to."
     clear = strength_of_p(row["p_adjusted"])  # more seeds do not make up for few random directions: none are advised
     return [Finding(f"{text}.", clear, "read_and_move", unit="seeds", doubt=doubt)]
 
@@ -46,9 +48,9 @@ def read(judged: pd.DataFrame) -> list[Finding]:
         return []
     row = known.iloc[int(known["value"].argmax())]
     text = (
-        f"One feature reads {row['attribute']}: {row['feature']} of {row['site']} is stronger in an image of one end "
-        f"than of the other with a chance of {told(row, 'value', of='value', form='.2f')} on images that had no part "
-        "in choosing it"
+        f"One feature reads {row['attribute']} at σ = {row['read_at']:.2g}: {row['feature']} of {row['site']} is "
+        f"stronger in an image of the {'high' if row['sign'] > 0 else 'low'} end than of the other with a chance of "
+        f"{told(row, 'value', of='value', form='.2f')} on images that had no part in choosing it"
     )
     clear = strength_of(row, "value", of="value", nothing=0.5, of_several=len(known))
     doubt = f"That one of the {len(judged)} chosen features reads its attribute on other images."
@@ -82,11 +84,11 @@ def units(overlap: pd.DataFrame, region: str, verdicts: pd.DataFrame) -> list[Fi
     inside = verdicts[verdicts["score"].isin(("pixels", "pixels inside"))]
     row, effect = rows.iloc[0], inside.iloc[int(inside["p_adjusted"].argmin())]
     text = (
-        f"Unit {row['unit']} of {row['site']} fires where {region} is: at σ = {row['sigma']:.2g} their overlap (IoU) "
-        f"is {told(row, 'value', form='.3f')} of {row['bound']:.3f} possible, with the masks of other images "
-        f"{row['chance']:.3f}"
+        f"Unit {row['unit']} of {row['site']} overlaps with {region} by more than chance: at σ = {row['sigma']:.2g} "
+        f"the IoU is {told(row, 'value', form='.3f')}, with the masks of other images {row['chance']:.3f}; firing at "
+        f"so few positions it could reach {row['bound']:.3f}"
     )
-    doubt = f"That a unit of {row['site']} fires where {region} is."
+    doubt = f"That a unit of {row['site']} overlaps with {region} by more than chance."
     found = [Finding(f"{text}.", strength_of_p(row["p_adjusted"]), "unit_overlap", float(row["n"]), "images", doubt)]
     doubt = f"That the units that fire where {region} is change more than random ones."
     text = (
@@ -99,13 +101,15 @@ def units(overlap: pd.DataFrame, region: str, verdicts: pd.DataFrame) -> list[Fi
 
 
 def amplified(table: pd.DataFrame, attribute: str, group: str, bare: str) -> list[Finding]:
-    """The class and rule whose share of a group is furthest from that of the data."""
-    rows = table[(table["group"] == group) & (table["setting"] != bare)]
-    row = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
+    """The class and rule that change the share of a group most from what it is without guidance, seed by seed."""
+    rows = table[(table["group"] == group) & (table["setting"] != bare) & table["change"].notna()]
+    row = rows.iloc[int(rows["change"].abs().to_numpy().argmax())]
+    start = table[(table["group"] == group) & (table["setting"] == bare) & (table["class"] == row["class"])].iloc[0]
     text = (
-        f"Guidance changes what no condition names: {told(row, 'share', form='.0%')} of samples of '{row['class']}' "
-        f"under {row['setting']} have {attribute} '{group}', against {row['data_share']:.0%} of such images"
+        f"Guidance changes what no condition names: under {row['setting']} {told(row, 'share', form='.0%')} of samples "
+        f"of '{row['class']}' have {attribute} '{group}', {told(row, 'change', of='change', form='+.2f')} from "
+        f"{start['share']:.0%} at {bare}; of such images it is {row['data_share']:.0%}"
     )
     doubt = f"That guidance changes the share of {attribute} '{group}'."
-    clear = strength_of(row, "difference", of="difference", of_several=len(rows))
+    clear = strength_of(row, "change", of="change", of_several=len(rows))
     return [Finding(f"{text}.", clear, "amplification", float(row["n"]), "seeds", doubt)]

@@ -39,10 +39,10 @@ def read_sheet(sheet: pd.DataFrame) -> str:
         worst = worst_replaced(sheet)
         worst = worst[worst["site"] == site]
         if len(worst):
-            row = worst.iloc[0]
+            row, known = worst.iloc[0], (of_quantity(sheet, "share_of_zero")["site"] == site).sum()
             parts[-1] += (
-                f"; the reconstruction loses at most {told(row, 'value', form='.0%')} of what the site gives, at σ = "
-                f"{row['sigma']:.2g}"
+                f"; at {known} of {len(rows)} levels the denoiser is shown to use it, and the reconstruction loses "
+                f"most of that at σ = {row['sigma']:.2g}: {told(row, 'value', form='.0%')}"
             )
     return ". ".join(parts) + "."
 
@@ -66,7 +66,9 @@ def read_judged(judged: pd.DataFrame) -> str:
     reads = int(_shown_to_read(judged).sum())
     text = f"{reads} of {len(judged)} chosen features are shown to read their attribute on held-out images"
     if not moves.any():
-        return f"{text}, and none is shown to steer it."
+        far = int((~judged["within_budget"]).sum())
+        beyond = f" (all doses of {far} of them change images beyond the budget)" if far else ""
+        return f"{text}, and none is shown to steer it{beyond}."
     names = ", ".join(
         f"{row['attribute']} by feature {row['feature']} of {row['site']}" for _, row in judged[moves].iterrows()
     )

@@ -25,7 +25,8 @@ def kept_section(bench: Workbench) -> Section:
                 "sparse_sheet", figures.sparse_sheet(study.sheet), readings.read_sheet(study.sheet),
                 "By noise level; 95 % intervals over images. The loss: how much replacing the site by its "
                 "reconstruction raises the loss of the denoiser, over how much leaving the site out (0 in its place) "
-                "does. Features that never fire are those silent in all positions of the held-out images.", wide=True,
+                "does; a level is missing where leaving it out is not shown to cost anything. Silent: at all positions "
+                "of the held-out images.", wide=True,
             ),
             ReportFigure(
                 "density", figures.density_histogram(study.density), readings.read_density(study.density),
@@ -56,18 +57,20 @@ def features_section(bench: Workbench) -> Section:
             ReportFigure(
                 "read_and_move", figures.read_and_move(judged), readings.read_judged(judged),
                 "Left: chance that the feature's mean code is higher in an image of the end of the attribute that it "
-                f"read in training. Right: effect of adding it, ±{DOSE:g} standard deviations of its projection, on "
-                f"the judge's score over {len(JUDGED)} seeds, in standard deviations over the held-out images; grey, "
-                "the root mean square effect of random directions of its norm. 95 % intervals of one row; filled: "
-                f"judged steerable, beyond {RELEVANT:g} and every random direction, corrected for the number of rows "
-                "(Holm), and within its budget of change.", wide=True,
+                f"read in training. Right: from {DOSE:g} standard deviations of its projection subtracted to as many "
+                f"added, turned to the attribute's high end, the change of the judge's score over "
+                f"{len(JUDGED)} seeds, in standard deviations over the held-out images; grey, the root "
+                "mean square effect of random directions of its norm. 95 % intervals of one row; filled: "
+                f"judged steerable, beyond {RELEVANT:g} and every random direction, and within its budget of change. "
+                "p is multiplied by the number of features of the site, of which each was chosen (`chosen_from`), and "
+                "corrected for the number of rows (Holm): one well beyond the grey may be undecided.", wide=True,
             ),
             ReportFigure(
                 "feature_page", study.page(best, show=bench.subject.pictures),
                 f"The {chosen}, chosen for {judged['attribute'].iloc[best]}: the row above whose effect is furthest "
                 "beyond its controls.",
-                "The held-out images in which it is strongest, and its codes there; how often it fires; what it reads; "
-                "what adding it moves.", wide=True,
+                "The held-out images in which it is strongest, and its codes there; how often it fires; what it reads, "
+                f"not turned; what adding {DOSE:g} standard deviations of it moves, from none.", wide=True,
             ),
         ],
         tables=[

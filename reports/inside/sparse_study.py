@@ -86,7 +86,8 @@ class SparseStudy:
     def judged(self) -> pd.DataFrame:
         """A row a verdict: `STEER_VERDICTS`, with `feature`, and of what it reads of the attribute on the held-out
         images, at the level at which it was chosen: `images`, `value`, `value_low` and `value_high`, above 0.5
-        where it reads as it did on the images of training, and `p_reads`, corrected.
+        where it reads as it did on the images of training, and `p_reads`, corrected; the level is `read_at`. Effects
+        are of the feature turned to the high end of what it reads (`sign` -1: subtracted).
         """
         level = self.stored.sigmas[nearest(self.stored.sigmas)]
         found = self.verdicts.merge(self.chosen, on=["site", "attribute"], validate="one_to_one")
@@ -94,6 +95,7 @@ class SparseStudy:
         names = {"low": "value_low", "high": "value_high", "p_adjusted": "p_reads", "n": "images"}
         read = self.reads.loc[self.reads["sigma"] == level, [*keys, "value", *names]].rename(columns=names)
         found = found.merge(read, on=keys, how="left", validate="many_to_one")
+        found["read_at"] = level
         turned = found["sign"] < 0
         ends = ["value", "value_low", "value_high"]
         found.loc[turned, ends] = 1 - found.loc[turned, ["value", "value_high", "value_low"]].to_numpy()

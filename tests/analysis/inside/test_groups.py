@@ -343,3 +343,43 @@ def test_a_control_at_other_levels_is_refused(control):
 def test_of_few_images_probabilities_have_no_interval():
     table = group_distances(JUDGED).query("counting == 'soft'")
     assert table[["low", "high", "floor"]].isna().to_numpy().all() and table["value"].notna().all()
+
+
+def logits(images):
+    return torch.stack([images[:, 0], 1 - images[:, 0]], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda: judge_groups(logits, torch.full((3, 1), torch.nan), ("a", "b")), "images"),
+        (lambda: judge_groups(lambda x: torch.full((len(x), 2), torch.inf), torch.zeros(3, 1), ("a", "b")), "judge"),
+        (lambda: judge_groups(lambda x: torch.full((len(x), 2), -torch.inf), torch.zeros(3, 1), ("a", "b")), "judge"),
+        (lambda: judge_groups(logits, torch.zeros(3, 1), ("a", "b"), batch=0), "batch"),
+        (lambda: JudgedGroups(("a", "b"), np.array([0, 1, 5])), "chosen"),
+        (lambda: JudgedGroups(("a", "b"), np.array([0, 1]), np.full((20, 2), 0.5)), "probabilities"),
+        (lambda: group_distances(JudgedGroups(("a", "b"), np.zeros(0, dtype=np.int64))), "judged, target"),
+    ],
+)
+def test_what_would_be_counted_wrongly_is_refused(call, argument):
+    with pytest.raises(InputError, match=f"^{argument}: "):
+        call()
+
+
+@pytest.mark.parametrize("labels", [[0, 1] * 9 + [-1, -1], [0, 1] * 9 + [99, 2], [0.7, 1.7] * 10])
+def test_labels_that_are_no_group_are_refused(labels):
+    with pytest.raises(InputError, match="labels"):
+        judge_control(lambda x, sigma, condition: x, torch.rand(20, 1), [1.0], logits, ("a", "b"),
+                      labels=torch.tensor(labels))  # fmt: skip
+
+
+def test_the_floor_of_probabilities_is_that_of_their_mean():
+    """Beta(2, 2), mean 1/2: mean absolute deviation of a mean of 12; the draws were as wide as Student's t, +10 %."""
+    rng = np.random.default_rng(0)
+    truth = np.abs(rng.beta(2, 2, size=(20000, 12)).mean(1) - 0.5).mean()
+    floors = []
+    for draw in rng.beta(2, 2, size=(150, 12)):
+        judged = JudgedGroups(("a", "b"), (draw < 0.5).astype(np.int64), np.stack([draw, 1 - draw], axis=1))
+        table = group_distances(judged).set_index(["counting", "distance"])
+        floors.append(table.loc[("soft", "total_variation"), "floor"])
+    assert np.mean(floors) == pytest.approx(truth, rel=0.06)  # its own standard error is 2 %

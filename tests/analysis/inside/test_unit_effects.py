@@ -10,12 +10,13 @@ from tests.planted import SPREAD, PlantedMaps, squares
 
 from scorescope.analysis.directions import windows
 from scorescope.analysis.inside import UnitMeans, unit_effects
-from scorescope.analysis.inside.ablation import UNIT_ARMS, UNIT_EFFECTS, _set_like, _verdicts
+from scorescope.analysis.inside.ablation import UNIT_ARMS, UNIT_EFFECTS, _set_like, _sets, _verdicts
+from scorescope.analysis.statistics.exchangeable import share_as_large
 from scorescope.data.errors import InputError
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.sampling import Euler, Sampling
 
-SEEDS, IDLE = range(8), 6
+SEEDS, IDLE = range(8), 60  # so many channels that few random sets are the chosen one
 MASKS = squares(len(SEEDS), seed=3)
 SIGMAS = [*edm_sigmas(6, sigma_min=0.05, sigma_max=20.0)]
 HOW = Sampling(solver=Euler(), sigmas=SIGMAS, shape=(1, 8, 8), batch=64)
@@ -38,6 +39,7 @@ def share(low=0.0, high=np.inf):
 
 def found(units, **more):
     given = {"scores": total, "seeds": SEEDS, "means": MEANS, "condition": MASKS, "sampling": HOW, "progress": False}
+    given["seed"] = 2  # of which no random set of the gate is the gate itself, and one of each decoy's is
     return unit_effects(NETWORK, "units", units, **{**given, **more})
 
 
@@ -57,7 +59,8 @@ def test_ablating_the_gate_takes_away_what_it_paints():
     for edit, left in (("zero", 0.0), ("mean", 0.25)):
         row = at(effects.verdicts, "total", edit)
         assert row["value"] == pytest.approx(-9 * (1 - left) * share(), rel=1e-5)
-        assert row["verdict"] == "moves" and row["p_adjusted"] == 1 / 20 and row["family"] == 6
+        own = effects.arms.query("score == 'total' and edit == @edit and channels == '0'")
+        assert row["verdict"] == "moves" and row["p_adjusted"] == len(own) / 20 == 1 / 20 and row["family"] == 6
         inside, outside = (at(effects.verdicts, f"pixels {side}", edit) for side in ("inside", "outside"))
         assert inside["value"] == pytest.approx((1 - left) * share(), rel=1e-5) and outside["value"] < 1e-6
         assert inside["verdict"] == "moves" and outside["verdict"] == "undecided"
@@ -81,7 +84,7 @@ def test_a_decoy_moves_nothing(decoy):
         for score in ("total", "pixels"):
             row = at(effects.verdicts, score, edit)
             assert row["value"] == row["low"] == row["high"] == 0 and row["verdict"] == "still" and row["p"] == 1
-            assert row["chance"] > 0.1
+            assert row["chance"] > 0.05
     arms = effects.arms.query("score == 'total' and edit == 'zero' and channels == '0'")
     assert len(arms) and np.allclose(arms["value"], -9 * share(), rtol=1e-5)
 
@@ -110,12 +113,27 @@ def test_without_means_units_are_set_to_zero():
 
 
 def test_random_sets_are_like_the_chosen():
-    """As many others, none twice, each of the 8 nearest in spread."""
+    """As many, none twice, each of the 8 nearest in spread; a single one is of the 40 nearest."""
     rng, spread = np.random.default_rng(0), np.log(np.arange(1.0, 101))
     for _ in range(20):
-        drawn = _set_like([90, 95], [one for one in range(100) if one not in (90, 95)], spread, rng)
-        assert len(set(drawn)) == 2 and min(drawn) > 80 and not {90, 95} & set(drawn)
-        assert len(set(_set_like([0, 1], list(range(2, 9)), None, rng))) == 2
+        drawn = _set_like([90, 95], 100, spread, rng)
+        assert len(set(drawn)) == 2 and min(drawn) > 80
+        assert len(set(_set_like([0, 1], 9, None, rng))) == 2
+    assert len({_set_like([50], 100, spread, rng)[0] for _ in range(2000)}) == 40
+
+
+@pytest.mark.parametrize(("width", "count", "spread"), [(2, 1, False), (8, 4, False), (8, 4, True), (64, 1, True)])
+def test_few_channels_do_not_make_a_chosen_set_stand_out(width, count, spread):
+    """Effects of channels are draws of one law. Of others alone, 48 % of sets of 4 in 8 were at p <= 0.05."""
+    rng, hits = np.random.default_rng(0), 0
+    ones = torch.ones(1, width)
+    means = UnitMeans("s", (1.0,), ones, ones, torch.rand(1, width, generator=torch.Generator().manual_seed(0)))
+    for seed in range(400):
+        effects, units = rng.standard_normal(width), sorted(rng.choice(width, count, replace=False).tolist())
+        sets = _sets(units, width, 39, means if spread else None, seed)
+        values = np.abs([effects[members].sum() for members in sets.values()])
+        hits += share_as_large(values[:, None])[0] <= 0.05
+    assert binomtest(hits, 400, 0.05, alternative="greater").pvalue > 0.001
 
 
 def test_a_set_like_all_others_is_found_in_five_of_a_hundred():
@@ -137,8 +155,8 @@ def test_bad_effects_are_refused():
             found(list(units), **more)
 
     refused("different channels of the site", units=[0, 0])
-    refused("different channels of the site", units=[9])
-    refused("at most half", units=range(6))
+    refused("different channels of the site", units=[3 + IDLE])
+    refused("at most half", units=range(40))
     refused("at least 19", random=8)
     refused("unit_means", means=None)
     refused("different ones of", edits=())

@@ -199,3 +199,28 @@ def test_bad_overlaps_are_refused(stored, tmp_path):
     refused("sites kept whole", of=drawn)
     mean = stored_at(tmp_path / "b", how="mean")
     refused("of its 1 positions", of=mean)
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda s: unit_overlap(s, "units", {"a": squares(12)}, fit=np.arange(12) < 6), "fit"),
+        (lambda s: unit_overlap(s, "units", {"a": squares(12)}, units=[True, False]), "units"),
+        (lambda s: unit_maps(s, "units", [0], level=0, images=[99]), "images, count"),
+        (lambda s: unit_maps(s, "units", [0], level=0, count=0), "images, count"),
+    ],
+)
+def test_marks_are_no_numbers(tmp_path, call, argument):
+    bank = Bank(torch.rand(12, 1, 8, 8), [1.0], seed=0)
+    stored = collect(PlantedMaps(2), bank, ["units"], how="whole", condition=squares(12), path=tmp_path / "a")
+    with pytest.raises(InputError, match=f"^{argument}: "):
+        call(stored)
+
+
+def test_a_region_in_no_judged_image_is_refused(tmp_path):
+    masks = squares(12)
+    masks[4:] = 0
+    stored = collect(PlantedMaps(2), Bank(torch.rand(12, 1, 8, 8), [1.0], seed=0), ["units"], how="whole",
+                     condition=masks, path=tmp_path / "a")  # fmt: skip
+    with pytest.raises(InputError, match="region of some image that is judged"):
+        unit_overlap(stored, "units", {"a": masks}, fit=[0, 1, 2, 3])

@@ -350,7 +350,8 @@ class TestProductsAlong:
 
     def test_those_of_another_path_are_refused(self):
         path = exact(law(), count=5)
-        for other in (exact(law(), count=6), path.thinned(2)):
+        moved = replace(path, denoised=2 * path.denoised)  # as many samples, at the same levels
+        for other in (exact(law(), count=6), path.thinned(2), moved):
             with pytest.raises(InputError, match="products_along of this path"):
                 path_shape(path, products=products_along(other))
 

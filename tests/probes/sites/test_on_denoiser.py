@@ -12,6 +12,7 @@ from scorescope.probes import CFG, Direction, Intervention, Recording, sample
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.sampling import Euler, EulerRenoised, Heun
 from scorescope.probes.sites import ActivationCache, cached, intervened
+from scorescope.probes.sites.row_edits import covered
 
 SIGMAS = edm_sigmas(4)
 
@@ -358,3 +359,25 @@ def test_nothing_stays_after_an_error(network, inputs):
         intervened(network, [Intervention("zero", SITE)])(*inputs)
     handle.remove()
     assert hooks(network) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "argument"),
+    [
+        ({"how": "patch", "value": torch.zeros(5)}, "value"),  # it was NaN in every pixel
+        ({"how": "project", "value": torch.zeros(5)}, "value"),
+        ({"how": "patch", "rows": torch.tensor([-1, 0])}, "rows"),
+        ({"how": "zero", "where": torch.zeros(4, 8, 8)}, "where"),
+    ],
+)
+def test_what_would_do_nothing_or_anything_is_refused(given, argument):
+    with pytest.raises(InputError, match=argument):
+        Intervention(given.pop("how"), "network.middle1", **given)
+
+
+def test_cells_are_covered_by_pixels_that_are_cut():
+    """Of three pixels two cells have one and a half each; of five, three cells have one and two thirds."""
+    first = covered(torch.tensor([[[0.0, 1.0, 0.0]]]), (1, 2))
+    torch.testing.assert_close(first, torch.full((1, 1, 2), 1 / 3), atol=1e-5, rtol=0)
+    second = covered(torch.tensor([[[0.0, 1.0, 1.0, 0.0, 0.0]]]), (1, 3))
+    torch.testing.assert_close(second, torch.tensor([[[0.4, 0.8, 0.0]]]), atol=1e-5, rtol=0)

@@ -9,7 +9,8 @@ from scorescope.reports.inside import findings, readings
 def judged(**changed):
     rows = pd.DataFrame(
         {
-            "site": "up", "attribute": ["size", "hue"], "feature": [3, 7], "images": 200, "value": [0.9, 0.6],
+            "site": "up", "attribute": ["size", "hue"], "feature": [3, 7], "images": 200, "read_at": 1.8,
+            "sign": [-1, 1], "value": [0.9, 0.6],
             "value_low": [0.85, 0.45], "value_high": [0.94, 0.74], "p_reads": [1e-9, 1.0], "n": 24,
             "effect": [0.4, 0.1], "effect_low": [0.3, -0.1], "effect_high": [0.5, 0.3], "chance": 0.05,
             "p_adjusted": [0.001, 0.4], "verdict": ["steerable", "undecided"], "within_budget": True,
@@ -36,13 +37,15 @@ def test_a_feature_that_steers_is_told_with_its_family():
 def test_one_beyond_its_budget_or_undecided_is_not():
     (found,) = findings.moved(judged(within_budget=[False, True]))
     assert not found.is_shown
-    assert findings.moved(judged(p_adjusted=np.nan)) == []
-    assert readings.read_judged(judged(within_budget=False)).endswith("and none is shown to steer it.")
+    (found,) = findings.moved(judged(p_adjusted=np.nan))
+    assert not found.is_shown and "none is shown to" in found.doubt
+    assert "none is shown to steer it (all doses of 2 of them" in readings.read_judged(judged(within_budget=False))
 
 
 def test_reading_the_other_way_round_on_held_out_images_is_no_reading():
     (found,) = findings.read(judged())
     assert found.is_shown and "0.90 (0.85 to 0.94)" in found.text and found.n == 200
+    assert "at σ = 1.8: 3 of up is stronger in an image of the low end" in found.text
     (found,) = findings.read(judged(value=[0.3, 0.2], value_low=[0.2, 0.1], value_high=[0.4, 0.3]))
     assert not found.is_shown
     text = readings.read_judged(judged(value=[0.1, 0.6]))

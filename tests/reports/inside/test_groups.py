@@ -57,18 +57,23 @@ def test_a_class_that_is_amplified_is_told(study):
     table = study.amplification.copy()
     chosen = (table["setting"] == STRONG) & (table["class"] == "large") & (table["group"] == "blue")
     columns = ["share", "low", "high", "difference", "difference_low", "difference_high"]
-    table.loc[chosen, columns] = [0.9, 0.8, 0.95, 0.4, 0.25, 0.5]
+    columns += ["change", "change_low", "change_high"]
+    table.loc[chosen, columns] = [0.9, 0.8, 0.95, 0.4, 0.25, 0.5, 0.3, 0.2, 0.4]
+    bare = (table["setting"] == BARE) & (table["class"] == "large") & (table["group"] == "blue")
+    table.loc[bare, "share"] = 0.6
     (one,) = findings.amplified(table, "hue", "blue", BARE)
-    assert (
-        one.is_shown
-        and "90% (80% to 95%) of samples of 'large' under CFG, w = 4 have hue 'blue', against 50%" in one.text
+    assert one.is_shown and one.text.endswith(
+        "under CFG, w = 4 90% (80% to 95%) of samples of 'large' have hue 'blue', +0.30 (+0.20 to +0.40) from 60% at "
+        "CFG, w = 1; of such images it is 50%."
     )
+    (one,) = findings.amplified(table.assign(change=0.3, change_low=-0.1, change_high=0.7), "hue", "blue", BARE)
+    assert not one.is_shown  # however far samples are from the data
     text = readings.read_amplification(table, "hue", "blue")
     assert "of images of 'large' 50% have hue 'blue', of samples under CFG, w = 4 90% (80% to 95%)" in text
     departs = study.landmarks.assign(log_snr=-2.0, low=-3.0, high=-1.0, sigma=np.exp(1))
     along = readings.read_along(departs, study.along, "blue", BARE, STRONG)
     assert "'small': under CFG, w = 4 below σ = 2.7 (1.6 to 4.5)" in along
-    assert check_sentences([one.text, text, along]) == 7
+    assert check_sentences([one.text, text, along]) == 8
 
 
 def test_steered_shares_are_told_with_their_cost():
