@@ -45,9 +45,9 @@ def groups_section(bench: Workbench) -> Section:
         tables.append(ReportTable("steered_shares", steered, "The feature of each site that reads the groups best."))
     said = "" if steered is None else f" {readings.read_steered(steered, group)}"
     return Section(
-        text=f"The condition does not name {study.attribute}; the judge does. Its shares are those of "
-        f"{bench.subject.images_are}, by the same judge, unless sampling changes them. All rules are of the same "
-        f"{seeds} or more seeds of each class, in {STEPS} first-order steps.{said}",
+        text=f"The condition does not name {study.attribute}; the judge does. If sampling changed nothing, samples of a "
+        f"class would have the shares that {bench.subject.images_are} of it have. All rules are of the same seeds, "
+        f"{seeds} of each class, in {STEPS} first-order steps.{said}",
         figures=[
             ReportFigure(
                 "amplification", figures.amplification(study.amplification, group, label=label),
@@ -58,7 +58,8 @@ def groups_section(bench: Workbench) -> Section:
             ReportFigure(
                 "groups_along", figures.group_shares_along(study.along, group, label=label),
                 readings.read_along(study.landmarks, study.along, group, BARE, STRONG),
-                "What the judge says of the denoised prediction D at each noise level; points: of the samples "
+                f"Of fewer samples than above: {bench.size(128, 48)} of each class, and at most {bench.size(400, 120)} "
+                "images. What the judge says of the denoised prediction D at each noise level; points: of the samples "
                 "themselves. Data: of D of noised images of the class, in which as much is blurred away: where noise "
                 "hides the group, D shows the likelier one. Bands: exact 95 % intervals over samples or images.",
                 wide=True,
