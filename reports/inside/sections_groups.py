@@ -45,8 +45,8 @@ def groups_section(bench: Workbench) -> Section:
         tables.append(ReportTable("steered_shares", steered, "The feature of each site that reads the groups best."))
     said = "" if steered is None else f" {readings.read_steered(steered, group)}"
     return Section(
-        text=f"The condition does not name {study.attribute}; the judge does. If sampling changed nothing, samples of a "
-        f"class would have the shares that {bench.subject.images_are} of it have. All rules are of the same seeds, "
+        text=f"The condition does not name {study.attribute}; the judge does. If sampling changed nothing, samples of "
+        f"a class would have the shares that {bench.subject.images_are} of it have. All rules are of the same seeds, "
         f"{seeds} of each class, in {STEPS} first-order steps.{said}",
         figures=[
             ReportFigure(
