@@ -367,7 +367,6 @@ def test_nothing_stays_after_an_error(network, inputs):
         ({"how": "patch", "value": torch.zeros(5)}, "value"),  # it was NaN in every pixel
         ({"how": "project", "value": torch.zeros(5)}, "value"),
         ({"how": "patch", "rows": torch.tensor([-1, 0])}, "rows"),
-        ({"how": "zero", "where": torch.zeros(4, 8, 8)}, "where"),
     ],
 )
 def test_what_would_do_nothing_or_anything_is_refused(given, argument):
