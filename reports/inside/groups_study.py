@@ -241,8 +241,9 @@ def steered_shares(
         return {attribute: found[:, 1] - found[:, 0]}
 
     how = Sampling(
-        solver=Euler(), sigmas=levels_of(subject), shape=tuple(subject.images.shape[1:]), batch=subject.batch
-    )
+        solver=Euler(), sigmas=levels_of(subject), shape=tuple(subject.images.shape[1:]), batch=subject.batch,
+        device=subject.images.device,
+    )  # fmt: skip
     parts = []
     for site, codec in sparse.autoencoders.items():
         reads = feature_reads(codec, stored, site, labels, levels=[level])

@@ -306,4 +306,5 @@ class _Work:
         """First-order steps, as in the directions report."""
         least, largest = sigma_range(self.subject.denoiser, low=0.002, high=80.0)
         steps = edm_sigmas(8, sigma_min=least, sigma_max=largest)
-        return Sampling(solver=Euler(), sigmas=steps, shape=tuple(self.later.shape[1:]), batch=self.subject.batch)
+        shape, device = tuple(self.subject.images.shape[1:]), self.subject.images.device
+        return Sampling(solver=Euler(), sigmas=steps, shape=shape, device=device, batch=self.subject.batch)

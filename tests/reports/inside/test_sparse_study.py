@@ -1,5 +1,7 @@
 """The study of sparse features: on a planted network it finds what is planted, and on shapes it says what it finds."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.planted_subject import planted_subject
@@ -64,6 +66,12 @@ def test_a_study_goes_on_with_its_folder(planted, monkeypatch):
 def test_few_images_are_refused(tmp_path):
     with pytest.raises(InputError, match="at least 60"):
         study_sparse(planted_subject(40), ["means"], folder=tmp_path)
+
+
+def test_samples_are_made_where_the_images_are(tmp_path):
+    subject = planted_subject(60)
+    elsewhere = replace(subject, images=subject.images.to("meta"))
+    assert module._Work(elsewhere, ["means"], tmp_path, 3, 0, False).sampling.device == torch.device("meta")
 
 
 @pytest.mark.slow
