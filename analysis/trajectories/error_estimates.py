@@ -32,8 +32,8 @@ ERROR_ESTIMATES = Schema(
     "error_estimates",
     (
         Column("estimate", str, "", "embedded 1, embedded 2: between DPM-Solver++ of this order and the next, from the "
-               "same predictions; embedded heun: between Heun's step and the third-order one that its two predictions begin; "
-               "halved: between a step and the same in two halves, scaled by the order"),
+               "same predictions; embedded heun: between Heun's step and the third-order one that its two predictions "
+               "begin; halved: between a step and the same in two halves, scaled by the order"),
         Column("step", int, "", "step of the solver, from 0"),
         Column("sigma", float, "data", "noise level that it starts from"),
         Column("sigma_next", float, "data", "noise level that it ends at"),

@@ -257,10 +257,12 @@ class TestEstimates:
             assert row.value == pytest.approx(float(true), rel=0.15)  # what the third order leaves, at most
         assert (table["calls"] == len(asked)).all() and len(asked) == 2 * 24
 
-    @pytest.mark.parametrize(("made", "asked"), [(Euler(), LAW), (Heun(), lambda x, sigma, condition: 0.9 * LAW(x, sigma))])
+    @pytest.mark.parametrize(
+        ("made", "asked"), [(Euler(), LAW), (Heun(), lambda x, sigma, condition: 0.9 * LAW(x, sigma))]
+    )
     def test_steps_that_are_not_heuns_of_this_denoiser_are_refused(self, made, asked):
         path = run_path(LAW, START[:2], grid(6), solver=made)
-        with pytest.raises(InputError, match=r"`path`|path: .*not that of this denoiser"):
+        with pytest.raises(InputError, match="not that of this denoiser"):
             embedded_errors(path, asked)
 
     @pytest.mark.parametrize(("solver", "order", "run", "more"), [(Euler(), 1, 1, 1), (Heun(), 2, 2, 3)])

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from scorescope.data import InputError
-from scorescope.probes import edm_sigmas, load_model
 from scorescope.analysis.steps import change_steps, step_damage
+from scorescope.data import InputError
+from scorescope.probes import load_model
+from scorescope.probes.models import edm_sigmas
 from scorescope.probes.perturbations import Replaced, Rounded
 from scorescope.probes.perturbations.rounded import rounded
+from scorescope.probes.sampling import Sampling
 
 
 class OneLayer(nn.Module):
@@ -55,7 +57,8 @@ def test_eight_bits_are_what_integers_of_eight_bits_give():
     torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-5)  # sums in float32 of up to 48 terms
 
 
-@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+@pytest.mark.skipif(not hasattr(torch, "quantize_per_tensor"), reason="torch has said that it will do without")
+@pytest.mark.filterwarnings("ignore:.*deprecated")
 def test_a_network_that_torch_has_quantised_takes_the_place_of_steps():
     """Its own int8 kernels: linear layers alone, since those are what torch quantises without calibration."""
     denoiser = load_model("digits").denoiser
