@@ -57,7 +57,7 @@ class PathProducts:
         for first, values in ((0, path.states), (levels, like)):
             torch.sub(values.flatten(2).transpose(0, 1), centre, out=points[:, first : first + levels])
         resolution = max(path.resolution, torch.finfo(path.states.dtype).eps, torch.finfo(like.dtype).eps)
-        return cls(_levels(path.sigmas), (points @ points.mT).cpu().double().numpy(), elements, resolution)
+        return cls(_levels(path.sigmas), inner_products(points).double().numpy(), elements, resolution)
 
     @classmethod
     def blocks(cls, path: Path) -> Iterator["PathProducts"]:
@@ -193,6 +193,15 @@ def products_of(path: Path, given: Sequence[PathProducts] | None) -> Sequence[Pa
     if not np.allclose(made, norms, rtol=1e-3) or given[0].elements != ends.shape[1]:
         raise InputError("products", found="those of other predictions", expected="products_along of this path")
     return given
+
+
+def inner_products(points: Tensor) -> Tensor:
+    """Of the rows of each matrix with each other, (*, rows, rows), on the CPU, where numpy computes a half of them."""
+    if points.device.type != "cpu":
+        return (points @ points.mT).cpu()
+    matrices = points.reshape(-1, *points.shape[-2:]).numpy()
+    products = torch.from_numpy(np.stack([matrix @ matrix.T for matrix in matrices]))
+    return products.reshape(*points.shape[:-1], points.shape[-2])
 
 
 def _held(rows: Floats) -> tuple[Integers, Floats]:

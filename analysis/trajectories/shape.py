@@ -18,11 +18,10 @@ from torch import Tensor
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.trajectories.path_products import PathProducts, known_levels, products_of
+from scorescope.analysis.trajectories.path_products import PathProducts, inner_products, known_levels, products_of
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
-from scorescope.probes.models.denoiser import working_dtype
 from scorescope.probes.sampling import Path
 
 HELD = 0.99  # share of the squared distance from the mean that `directions` hold
@@ -196,8 +195,8 @@ def _spectrum(points: Tensor) -> Floats:
     """
     rows = points.float() if points.dtype.itemsize < 4 else points
     rows = rows - rows.mean(0)
-    square = rows @ rows.mT if len(rows) <= rows.shape[1] else rows.mT @ rows
-    found: Floats = torch.linalg.eigvalsh(square.to(working_dtype(points))).flip(0).clamp_min(0).cpu().double().numpy()
+    square = inner_products(rows if len(rows) <= rows.shape[1] else rows.mT)
+    found: Floats = torch.linalg.eigvalsh(square.double()).flip(0).clamp_min(0).numpy()
     return found
 
 
