@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.directions import windows
-from scorescope.analysis.inside import (
+from scorescope.analysis.units import (
     UnitEffects,
     UnitMaps,
     colour_regions,

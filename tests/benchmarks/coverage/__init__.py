@@ -19,18 +19,18 @@ from tests.benchmarks.coverage import (
     groups,
     guidance,
     information,
-    inside,
     solvers,
     statistics,
     steering,
     steps,
     trajectories,
+    units,
 )
 from tests.benchmarks.coverage.case import Case
 
 WINGS = (
     statistics, fid, guidance, gaussian, information, directions, steering, trajectories, solvers, steps, changes,
-    groups, inside,
+    groups, units,
 )  # fmt: skip
 CASES: tuple[Case, ...] = tuple(case for wing in WINGS for case in wing.CASES)
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from scorescope.analysis.inside.channel_maps import (
+from scorescope.analysis.units.channel_maps import (
     checked_levels,
     checked_mask,
     checked_units,
