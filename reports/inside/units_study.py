@@ -17,9 +17,11 @@ from torch import Tensor
 
 from scorescope.analysis.directions import windows
 from scorescope.analysis.units import (
+    MaximisedUnit,
     UnitEffects,
     UnitMaps,
     colour_regions,
+    maximise_unit,
     unit_effects,
     unit_maps,
     unit_means,
@@ -40,6 +42,7 @@ CHOSEN, SHOWN = 4, 5  # units; images of each
 TRIED = range(7000, 7032)  # seeds, of which those with a region are kept
 SEEDS, INTERVALS, STEPS = 12, 3, 8
 LEAST = 20  # pixels of a region
+RAISED, WALKED = 2, 8  # units that are maximised; images from which
 
 
 @displayed
@@ -66,6 +69,8 @@ class UnitsStudy:
         What ablating and inserting them changes.
     regional : bool
         Whether they were edited in a region of each sample, or everywhere as too few samples have one.
+    maximised : tuple of MaximisedUnit
+        The first of the chosen units, raised under the prior at the noise level of the maps, from the first images.
     """
 
     site: str
@@ -77,6 +82,7 @@ class UnitsStudy:
     pictures: Tensor
     effects: UnitEffects
     regional: bool
+    maximised: tuple[MaximisedUnit, ...]
 
 
 @checked
@@ -135,7 +141,12 @@ def study_units(
         intervals=windows(_steps(subject), INTERVALS), random=random, sampling=sampling, seed=seed, progress=progress,
         output=stored.manifest["outputs"].get(site, {}).get("place"),
     )  # fmt: skip
-    return UnitsStudy(site, region, overlap, units, stored.sigmas[level], maps, pictures, effects, where is not None)
+    sigma = stored.sigmas[level]
+    maximised = tuple(
+        maximise_unit(denoiser, site, unit, subject.images[:WALKED], sigma=sigma, seed=seed, batch=subject.batch)
+        for unit in units[:RAISED]
+    )
+    return UnitsStudy(site, region, overlap, units, sigma, maps, pictures, effects, where is not None, maximised)
 
 
 def _steps(subject: Subject) -> list[float]:

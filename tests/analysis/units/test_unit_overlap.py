@@ -6,9 +6,9 @@ import torch
 from scipy.stats import binomtest
 from tests.planted import SPREAD, PlantedMaps, squares
 
+from scorescope.analysis.statistics.exchangeable import share_as_large, standardised
 from scorescope.analysis.units import colour_regions, unit_maps, unit_means, unit_overlap
 from scorescope.analysis.units.overlap import UNIT_OVERLAP
-from scorescope.analysis.statistics.exchangeable import share_as_large, standardised
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Positions, collect
 from scorescope.probes.bank import Bank
