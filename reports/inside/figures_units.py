@@ -15,7 +15,7 @@ from scorescope.reports.page import theme
 
 EDITS = {"zero": "ablated to 0", "mean": "ablated to the mean", "insert": "inserted"}
 DIMMED = 0.25  # of the brightness, where a unit does not fire
-WALKED = ("start", "prior alone", "unit")  # rows of pictures of each unit
+ALONE = "prior alone"
 
 
 @theme.styled
@@ -39,7 +39,7 @@ def unit_overlap(table: pd.DataFrame, pictures: Tensor, maps: Tensor, *, sigma: 
     if pictures.ndim != 5 or pictures.shape[:2] != maps.shape[:2] or len(units) != len(pictures):
         found = f"{tuple(pictures.shape)}, {tuple(maps.shape)} for {len(units)} units"
         raise InputError("pictures, maps", found=found, expected="(unit, n, channel, y, x) and (unit, n, y, x)")
-    figure, grid, below, axes = _pictures_over_curves(pictures.shape[0], pictures.shape[1], len(units), sharey=True)
+    figure, grid, below, axes = _pictures_over_curves(*pictures.shape[:2], len(units))
     larger = torch.nn.functional.interpolate(maps.float(), size=tuple(pictures.shape[-2:]), mode="bilinear")
     thresholds = at.set_index("unit")["threshold"]
     for row, unit, images, values in zip(grid, units, pictures, larger, strict=True):
@@ -56,15 +56,15 @@ def unit_overlap(table: pd.DataFrame, pictures: Tensor, maps: Tensor, *, sigma: 
     return figure
 
 
-def _pictures_over_curves(rows: int, columns: int, panels: int, **shared: bool) -> tuple[Figure, Any, Any, Any]:
-    """A figure of pictures in rows, above panels of curves: itself, axes (row, column), the lower part, and its axes."""
+def _pictures_over_curves(rows: int, columns: int, panels: int) -> tuple[Figure, Any, Any, Any]:
+    """A figure of pictures in rows above panels of curves: itself, axes (row, column), the lower part and its axes."""
     across = min(theme.abreast(panels, 1.5), panels)
     side, lines = (theme.width() - 0.9) / columns, -(-panels // across)
     heights = [side * rows, 1.5 * lines + 0.3]
     figure, whole = theme.new_figure(sum(heights) + 0.3)
     whole.remove()
     parts: Any = figure.subfigures(2, 1, height_ratios=heights)
-    axes = parts[1].subplots(lines, across, squeeze=False, sharex=True, **shared).ravel()
+    axes = parts[1].subplots(lines, across, squeeze=False, sharex=True, sharey=True).ravel()
     for ax in axes[panels:]:
         ax.set_visible(False)
     return figure, parts[0].subplots(rows, columns, squeeze=False), parts[1], axes[:panels]
@@ -129,34 +129,42 @@ def _points(ax: Axes, rows: pd.DataFrame, places: list[float], place: int, label
 
 @theme.styled
 def units_maximised(table: pd.DataFrame, pictures: Tensor) -> Figure:
-    """States that raise units: D where the walk begins, where it ends without the unit and with it, and activations.
+    """States that raise units: D of the last ones without and with the pull of each unit, and activations by level.
 
     Parameters
     ----------
     table : DataFrame
-        `UNIT_ASCENT` of a few units, in the order of `pictures`.
-    pictures : Tensor, shape (unit, 3, n, channel, y, x)
-        D in [-1, 1]: `start`, `control` and `images` of each.
+        `UNIT_ASCENT` of a few units, in the order of `pictures`. Activations after the last step at each level are
+        drawn from their mean over noised images on, in standard deviations over these.
+    pictures : Tensor, shape (unit, 2, n, channel, y, x)
+        In [-1, 1]: `control` and `images` of each.
     """
     require_some("table", table)
     units = list(dict.fromkeys(table["unit"]))
-    if pictures.ndim != 6 or pictures.shape[:2] != (len(units), len(WALKED)):
+    if pictures.ndim != 6 or pictures.shape[:2] != (len(units), 2):
         found = f"{tuple(pictures.shape)} for {len(units)} units"
-        raise InputError("pictures", found=found, expected="(unit, 3, n, channel, y, x)")
-    figure, grid, below, axes = _pictures_over_curves(3 * len(units), pictures.shape[2], len(units), sharey=False)
+        raise InputError("pictures", found=found, expected="(unit, 2, n, channel, y, x)")
+    figure, grid, below, axes = _pictures_over_curves(2 * len(units), pictures.shape[2], len(units))
     shown = (pictures.flatten(0, 1).float() / 2 + 0.5).clamp(0, 1).movedim(2, -1).numpy()
-    names = [f"{said} {unit}".rstrip() for unit in units for said in WALKED]
+    names = [name for unit in units for name in (ALONE, f"unit {unit}")]
     for row, name, images in zip(grid, names, shown, strict=True):
         for ax, picture in zip(row, images, strict=True):
             theme.show_picture(ax, picture)
         theme.label_row(row[0], name)
     for ax, unit in zip(axes, units, strict=True):
-        rows = table[table["unit"] == unit]
-        theme.with_band(ax, rows, x="iteration", y="value", color=theme.HIGHLIGHT, label="pulled by the unit")
-        theme.with_band(ax, rows, x="iteration", y="control", color=theme.PALETTE[0], label="prior alone")
-        theme.reference_line(ax, rows["highest"].iloc[0], "highest of the noised images")
+        _ascent(ax, table[(table["unit"] == unit) & (table["step"] == table["step"].max())])
         ax.set_title(f"unit {unit}")
-    below.supxlabel("steps")
-    below.supylabel("activation")
+    below.supxlabel(theme.SIGMA_LABEL)
+    below.supylabel("activation (SD of noised images)", fontsize=theme.small())
     theme.legend_above(figure, axes[0])
     return figure
+
+
+def _ascent(ax: Axes, rows: pd.DataFrame) -> None:
+    """Activations with the unit's pull and without, and the highest of a noised image."""
+    columns = ["value", "low", "high", "control", "control_low", "control_high", "highest"]
+    scaled = rows[columns].sub(rows["noised"], axis=0).div(rows["spread"], axis=0).assign(sigma=rows["sigma"])
+    theme.with_band(ax, scaled, y="value", color=theme.HIGHLIGHT, marker="o", label="pulled by the unit")
+    theme.with_band(ax, scaled, y="control", color=theme.PALETTE[0], marker="s", label=ALONE)
+    ax.plot(scaled["sigma"], scaled["highest"], color=theme.REFERENCE, linestyle=":", label="highest of noised images")
+    ax.set_xscale(theme.LOG)
