@@ -145,12 +145,12 @@ def unit_effects_case():
 def ascent_case():
     """Two units at five levels, one step at each, and the first states."""
     rows = [
-        {"unit": unit, "sigma": sigma, "step": step, "noised": sigma, "spread": 0.1 * (k + 1), "value": 3.0 * step + sigma,
-         "control": 0.1 * step + sigma, "highest": sigma + 0.2}
+        {"unit": unit, "sigma": sigma, "step": step, "noised": sigma, "spread": 0.1 * (k + 1), "highest": sigma + 0.2,
+         "value": 3.0 * step + sigma, "control": 0.1 * step + sigma}
         for k, unit in enumerate((3, 1279)) for sigma in (10.0, 4.0, 2.0, 0.7, 0.3) for step in (0, 1)
     ]  # fmt: skip
     table = with_ends(with_ends(pd.DataFrame(rows), "value", 0.3), "control", 0.3, of="control")
-    return table, torch.linspace(-1, 1, 2 * 2 * 5 * 3 * 8 * 8).reshape(2, 2, 5, 3, 8, 8)
+    return table, torch.linspace(-1, 1, 3 * 5 * 3 * 8 * 8).reshape(3, 5, 3, 8, 8)
 
 
 def densities():

@@ -77,10 +77,10 @@ ENTRIES = (
     Entry(
         "groups-amplification", "share of a group that no condition names under guidance, class by class",
         ("subject",), amplification_numbers, draw_amplification,
-        "Share of samples with {attribute} '{group}', of which the condition says nothing, by guidance rule and weight, "
-        "a panel a class; dotted, with its 95 % interval: of {images_are} of the class ({subject}; classes {classes}; "
-        "{n} or more seeds and {images} or more images of each, the same seeds under all rules, Euler, {steps} steps; "
-        "bars are exact 95 % intervals).",
+        "Share of samples with {attribute} '{group}', of which the condition says nothing, by guidance rule and "
+        "weight, a panel a class; dotted, with its 95 % interval: of {images_are} of the class ({subject}; classes "
+        "{classes}; {n} or more seeds and {images} or more images of each, the same seeds under all rules, Euler, "
+        "{steps} steps; bars are exact 95 % intervals).",
         "of a law of two points every sample's group follows from its start, by the flow of the guided law",
         calls=MEASURED, refuses=_no_groups,
     ),

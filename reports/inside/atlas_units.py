@@ -76,10 +76,10 @@ ENTRIES = (
     Entry(
         "units-overlap", "overlap of single channels with a region of the images, by noise level",
         ("subject",), overlap_numbers, draw_overlap,
-        "Above: the images in which a channel is strongest at σ = {shown_at:.2g}, dark where it does not fire. Below: its "
-        "overlap (intersection over union) with {region} against the noise level, the largest possible one, and what "
-        f"masks of other images give ({{subject}}; {{chosen}} channels of {OF}; a channel fires at and above the value "
-        "that it reaches at the top 0.5 % of positions of {fitted} {images_are}; shown of {judged} others, "
+        "Above: the images in which a channel is strongest at σ = {shown_at:.2g}, dark where it does not fire. Below: "
+        "its overlap (intersection over union) with {region} against the noise level, the largest possible one, and "
+        f"what masks of other images give ({{subject}}; {{chosen}} channels of {OF}; a channel fires at and above the "
+        "value that it reaches at the top 0.5 % of positions of {fitted} {images_are}; shown of {judged} others, "
         "{permutations} permutations; bars are 95 % intervals over images). {beyond} of {rows} overlaps are beyond "
         "chance at 5 % for all of them together.",
         "a channel that is the posterior mean of the region overlaps with it as a copy of it does that nothing reads",
@@ -90,13 +90,13 @@ ENTRIES = (
     Entry(
         "units-effects", "change of samples when chosen channels are ablated or inserted, beside random sets",
         ("subject",), effect_numbers, draw_effects,
-        "Root mean square change of pixels when {chosen} channels are set to their mean (ablated) or to their mean over "
-        "{region} (inserted) {where}, at one of {intervals} intervals of noise levels; dashes: {random} random sets of "
-        f"as many channels, like them in spread ({{subject}}; {OF}; {{n}} seeds, Euler, {{steps}} steps; bars are 95 % "
-        "intervals over seeds). In {moves} of {rows} rows they change more than random sets do (filled; p ≤ 0.05 of all "
-        "rows together).",
-        "a copy that nothing reads changes nothing; where one channel alone makes the image, ablating it changes "
-        "pixels of its region and no other",
+        "Root mean square change of pixels when {chosen} channels are set to their mean (ablated) or to their mean "
+        "over {region} (inserted) {where}, at one of {intervals} intervals of noise levels; dashes: {random} random "
+        f"sets of as many channels, like them in spread ({{subject}}; {OF}; {{n}} seeds, Euler, {{steps}} steps; bars "
+        "are 95 % intervals over seeds). In {moves} of {rows} rows they change more than random sets do (filled; "
+        "p ≤ 0.05 of all rows together).",
+        "where one channel alone makes the image, sets without it change nothing, and late on those with it change "
+        "pixels of the region alone",
         cites=("bau2019gan",), calls=MEASURED, refuses=_no_masks,
         differs="samples of a diffusion model are edited at some noise levels, and compared with random sets of "
         "channels",

@@ -8,7 +8,7 @@
     figures.feature_page(pictures, top.maps, density, reads, moves)
     figures.unit_overlap(table, pictures, maps, sigma=1.0)
     figures.unit_effects(effects.verdicts, effects.arms)
-    figures.units_maximised(found.ascent, torch.stack([found.control, found.images])[None])
+    figures.units_maximised(found.ascent, torch.stack([found.control, found.images]))
     figures.group_shares_along(groups.along, "with")
     figures.amplification(groups.amplification, "with")
     figures.attribution_scatter(found.features, found.levels)

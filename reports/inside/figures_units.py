@@ -129,24 +129,24 @@ def _points(ax: Axes, rows: pd.DataFrame, places: list[float], place: int, label
 
 @theme.styled
 def units_maximised(table: pd.DataFrame, pictures: Tensor) -> Figure:
-    """States that raise units: D of the last ones without and with the pull of each unit, and activations by level.
+    """States that raise units: D of the last ones without a pull and with that of each unit, and activations by level.
 
     Parameters
     ----------
     table : DataFrame
-        `UNIT_ASCENT` of a few units, in the order of `pictures`. Activations after the last step at each level are
+        `UNIT_ASCENT` of a few units, from the same images and noise. Activations after the last step at each level are
         drawn from their mean over noised images on, in standard deviations over these.
-    pictures : Tensor, shape (unit, 2, n, channel, y, x)
-        In [-1, 1]: `control` and `images` of each.
+    pictures : Tensor, shape (1 + unit, n, channel, y, x)
+        In [-1, 1]: `control`, which is that of all units, then `images` of each in the order of the table.
     """
     require_some("table", table)
     units = list(dict.fromkeys(table["unit"]))
-    if pictures.ndim != 6 or pictures.shape[:2] != (len(units), 2):
+    if pictures.ndim != 5 or len(pictures) != 1 + len(units):
         found = f"{tuple(pictures.shape)} for {len(units)} units"
-        raise InputError("pictures", found=found, expected="(unit, 2, n, channel, y, x)")
-    figure, grid, below, axes = _pictures_over_curves(2 * len(units), pictures.shape[2], len(units))
-    shown = (pictures.flatten(0, 1).float() / 2 + 0.5).clamp(0, 1).movedim(2, -1).numpy()
-    names = [name for unit in units for name in (ALONE, f"unit {unit}")]
+        raise InputError("pictures", found=found, expected="(1 + unit, n, channel, y, x)")
+    figure, grid, below, axes = _pictures_over_curves(*pictures.shape[:2], len(units))
+    shown = (pictures.float() / 2 + 0.5).clamp(0, 1).movedim(2, -1).numpy()
+    names = [ALONE, *(f"unit {unit}" for unit in units)]
     for row, name, images in zip(grid, names, shown, strict=True):
         for ax, picture in zip(row, images, strict=True):
             theme.show_picture(ax, picture)

@@ -67,17 +67,15 @@ def _with_ascent(section: Section, bench: Workbench, study: UnitsStudy) -> Secti
     if not study.maximised:
         return replace(section, text=f"{section.text} No unit was raised by its gradient: {study.why_not}.")
     ascent = pd.concat([one.ascent for one in study.maximised], ignore_index=True)
-    pictures = torch.stack([
-        torch.stack([bench.subject.pictures(part[:SHOWN]).cpu() for part in (one.control, one.images)])
-        for one in study.maximised
-    ])  # fmt: skip
+    states = [study.maximised[0].control, *(one.images for one in study.maximised)]
+    pictures = torch.stack([bench.subject.pictures(one[:SHOWN]).cpu() for one in states])
     levels, first = ascent["sigma"].nunique(), ascent.iloc[0]
     figure = ReportFigure(
         "units_maximised", figures.units_maximised(ascent, pictures), readings.read_ascent(ascent),
         f"Above: D of states that began with the same noise and were led through {levels} noise levels by the denoiser "
-        "alone, and with the gradient of a unit's mean activation beside it. Below: that activation, from its mean over "
-        f"{first['n']} noised images on, after {WALK} steps at each level; bands are 95 % intervals over states. Few "
-        "steps do not reach all that a unit can be.", wide=True,
+        "alone, and with the gradient of a unit's mean activation beside it. Below: that activation, from its mean "
+        f"over {first['n']} noised images on, after {WALK} steps at each level; bands are 95 % intervals over states. "
+        "So few steps do not reach all that a unit can be.", wide=True,
     )  # fmt: skip
     table = ReportTable("unit_ascent", ascent, "One row a (unit, noise level, step).", shown=False)
     return replace(section, figures=[*section.figures, figure], tables=[*section.tables, table])
