@@ -50,7 +50,9 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "attention": ("statistics", "directions"),
         "trajectories": ("statistics", "fid", "guidance", "gaussian"),
         "steps": ("statistics", "trajectories"),
-        "inside": ("statistics", "directions"),
+        "inside": ("statistics",),
+        "units": ("statistics", "directions"),
+        "groups": ("statistics", "directions"),
         "changes": ("statistics", "guidance"),
     },
     "reports": {

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tests.planted_subject import planted_subject
 
-from scorescope.analysis.inside.ablation import UNIT_ARMS, UNIT_EFFECTS
-from scorescope.analysis.inside.overlap import UNIT_OVERLAP
+from scorescope.analysis.units.ablation import UNIT_ARMS, UNIT_EFFECTS
+from scorescope.analysis.units.overlap import UNIT_OVERLAP
 from scorescope.data.errors import InputError
 from scorescope.reports.directions import shapes_subject
 from scorescope.reports.inside import findings, readings, study_units, units_study

@@ -16,7 +16,7 @@ import scipy
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from scorescope.analysis.inside.groups import JudgedGroups
+from scorescope.analysis.groups.judging import JudgedGroups
 from scorescope.analysis.statistics.arrays import Bools, host_array
 from scorescope.analysis.statistics.intervals import LEVEL, paired_share_interval, share_gap, share_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
