@@ -296,9 +296,9 @@ def test_bad_input(more, words):
 def test_bad_directions_and_scores():
     for broken in (lambda x: x.flatten(1)[:, 0], lambda x: {"a": [0.0] * len(x)}):
         given = {"seeds": range(8), "condition": LABELS[:8], "sampling": FAST}
-        with pytest.raises(InputError, match="^scores: .*mapping of names to torch tensors"):
+        with pytest.raises(InputError, match=r"^scores: .*mapping of names to torch tensors"):
             steer_curve(Planted(), unit_direction(0), broken, target="a", progress=False, **given)
-        with pytest.raises(InputError, match="^scores: .*mapping of names to torch tensors"):
+        with pytest.raises(InputError, match=r"^scores: .*mapping of names to torch tensors"):
             steering_effect(Planted(), broken, **given)(unit_direction(0))
     with pytest.raises(InputError, match="units"):
         steer(Planted(), Direction(torch.ones(3), "unit", "a", "b", 1.0), condition=LABELS)
