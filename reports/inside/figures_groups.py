@@ -41,7 +41,7 @@ def group_shares_along(
         ax.set(ylim=(-0.03, 1.03), title=theme.literal(str(name)))
         _levels_and_end(ax, part)
         if landmarks is not None:
-            _untrusted(ax, landmarks[landmarks["class"] == name])
+            _untrusted(ax, landmarks[landmarks["class"] == name], math.sqrt(2) * _end_of(part))
     figure.supxlabel(theme.SIGMA_LABEL)
     axes[0].set_ylabel(theme.folded(label or f"share of {group}", 26))
     theme.legend_above(figure, axes[0])
@@ -74,11 +74,11 @@ def _levels_and_end(ax: Axes, rows: pd.DataFrame) -> None:
     ax.set_xlim(end / 1.6, 1.2 * most)
 
 
-def _untrusted(ax: Axes, landmarks: pd.DataFrame) -> None:
+def _untrusted(ax: Axes, landmarks: pd.DataFrame, left: float) -> None:
     """Shade the noise levels at which the judge does not read D; all of them where it never does."""
     found = landmarks.loc[landmarks["landmark"] == "trusted_from", "log_snr"]
     if len(found):
-        left, right = ax.get_xlim()
+        right = ax.get_xlim()[1]
         edge = min(max(math.exp(-float(found.iloc[0]) / 2), left), right)
         ax.axvspan(edge, right, color=theme.REFERENCE, alpha=0.15, linewidth=0, label="judge not trusted", zorder=0)
 
