@@ -62,6 +62,13 @@ def require_members(argument: str, value: object, *names: str, expected: str) ->
         raise InputError(argument, found=describe_value(value), expected=expected)
 
 
+def require_returned(argument: str, value: object, annotation: Any) -> None:
+    """Refuse what a function of somebody else's returned, where it is of no type that the annotation names."""
+    kind = kind_of(annotation)
+    if kind is not None and not kind.accepts(value):
+        raise InputError(argument, found=f"{describe_value(value)} in return", expected=kind.words)
+
+
 def describe_value(value: object) -> str:
     """What was found, in a few words: a short value itself, the shape of a long one."""
     if value is None or isinstance(value, bool):

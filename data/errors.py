@@ -5,6 +5,9 @@ One sentence, three parts: which argument, what was found, what is expected.
     raise InputError("sigma", found="-1.0", expected="a positive noise level")
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """An argument, file or model that cannot be used as it is.
@@ -24,3 +27,14 @@ class InputError(ValueError):
         self.argument = argument
         self.found = found
         self.expected = expected
+
+
+@contextmanager
+def renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Errors inside name arguments as the caller knows them: {"where": "region"}."""
+    try:
+        yield
+    except InputError as error:
+        if error.argument not in names:
+            raise
+        raise InputError(names[error.argument], found=error.found, expected=error.expected) from error

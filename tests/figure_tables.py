@@ -585,6 +585,13 @@ def grouped():
     return with_ends(pd.concat(parts, ignore_index=True), "share")
 
 
+def trusted():
+    """From where a judge reads one class, and that it never reads the other."""
+    return pd.DataFrame(
+        {"class": ["small", "large"], "landmark": "trusted_from", "log_snr": [-2 * np.log(3.0), np.inf]}
+    )
+
+
 CASES = {
     "guidance.update_parts": ((summary(),), {"rule": "CFG", "weight": 4.0}),
     "guidance.parallel_share": ((summary(), summary()), {"weights": WEIGHTS, "centred_weight": 4.0}),
@@ -693,7 +700,7 @@ CASES = {
     "inside.unit_effects": (unit_effects_case(), {}),
     "inside.units_maximised": (ascent_case(), {}),
     "inside.amplification": ((amplified(), "with"), {"label": "share with frame"}),
-    "inside.group_shares_along": ((grouped(), "with"), {}),
+    "inside.group_shares_along": ((grouped(), "with"), {"landmarks": trusted()}),
     "changes.run_differences": ((runs_changed(), ["applied_norm", "one_minus_cos_denoised", "update_ratio"]), {}),
     "changes.loss_differences": ((pair_changed(),), {}),
     "changes.ema_losses": ((ema(),), {}),

@@ -40,7 +40,7 @@ from scorescope.analysis.directions.landmarks import (
 from scorescope.analysis.directions.probing import ProbeScan
 from scorescope.analysis.statistics.arrays import Bools, Floats, finite_numbers
 from scorescope.data.display import displayed
-from scorescope.data.doors import checked
+from scorescope.data.doors import checked, require_returned
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.along_sampling import SampleTaps, sample_with_sites
 from scorescope.probes.models.denoiser import Condition, Denoiser
@@ -197,6 +197,7 @@ class _Judge:
 
     def values(self, images: Tensor) -> Floats:
         found = self.scores(images)
+        require_returned("scores", found, Mapping[Any, Tensor])
         if self.attribute not in found:
             expected = f"one of {self.attribute!r}"
             raise InputError("scores", found=f"scores of {sorted(found)}", expected=expected)

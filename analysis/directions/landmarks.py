@@ -17,6 +17,7 @@ from scorescope.analysis.statistics.bootstrap import tails
 from scorescope.analysis.statistics.intervals import wilson
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.display import displayed
+from scorescope.data.errors import InputError
 
 EMERGENCE_CURVES = Schema(
     "emergence_curves",
@@ -125,6 +126,8 @@ def draw_seeds(shares: Sequence[Shares], count: int, *, resamples: int, seed: in
     Draws that lack a group are drawn again: without a class there is no balanced accuracy. With at least four seeds
     in each group that is fewer than one draw in fifty a group.
     """
+    if resamples < 1:
+        raise InputError("resamples", found=str(resamples), expected="at least 1")
     members = np.stack([member for part in shares for _, member in part.groups]).astype(np.float64)
     rng = np.random.default_rng(seed)
     kept = np.ones((1, count))

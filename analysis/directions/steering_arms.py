@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.directions.steering_tables import NONE
-from scorescope.analysis.statistics.arrays import Floats, finite_numbers
+from scorescope.analysis.statistics.arrays import Floats, scores_of
 from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.sampling.arm_rows import RunArm
@@ -108,10 +108,10 @@ def measure(
 
 
 def _scored(scores: Scores, images: Tensor, target: str) -> dict[str, Floats]:
-    found = {str(name): value for name, value in scores(images).items()}
+    found = scores_of(scores, images)
     if target not in found:
         raise InputError("target", found=repr(target), expected=f"one of {', '.join(found)}")
-    return {name: finite_numbers(f"scores[{name!r}]", value, len(images)) for name, value in found.items()}
+    return found
 
 
 def _units(natural: Mapping[str, float], names: Sequence[str]) -> Floats:

@@ -10,6 +10,7 @@ Both are slopes: half the difference of a score between strengths s and -s, a un
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from scorescope.analysis.directions.carrying import LevelEffect, level_intervals
 from scorescope.analysis.directions.comparison import DirectionEffect
 from scorescope.analysis.directions.noise_intervals import spans_of
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, check_seeds
-from scorescope.data.doors import checked
+from scorescope.data.doors import checked, require_returned
 from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling.arm_rows import RunArm
@@ -124,4 +125,5 @@ def _slopes(
         denoiser, arms, seeds=list(seeds), condition=condition, sampling=sampling or Sampling(), progress=False
     )
     more, less = scores(found["more"]), scores(found["less"])
+    require_returned("scores", more, Mapping[Any, Tensor])
     return {name: ((more[name] - less[name]) / (2 * strength)).detach().cpu() for name in more}

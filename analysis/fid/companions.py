@@ -32,7 +32,7 @@ from scorescope.analysis.fid.kernels import kid
 from scorescope.analysis.fid.neighbours import neighbour_table
 from scorescope.analysis.fid.optimal_transport import FIRST_ORDER, FirstOrderWarning
 from scorescope.analysis.fid.split_floors import RealFloor, other_real_floor, real_floor
-from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.arrays import Floats, require_logarithms
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -95,8 +95,14 @@ def inception_score(logits: ArrayLike, *, bias: ArrayLike | None = None, splits:
     -------
     InceptionScore
         Mean and standard deviation over the splits.
+
+    Raises
+    ------
+    InputError
+        For probabilities in place of logits, and values that are not finite.
     """
     rows = check_features("logits", logits, at_least=splits)
+    require_logarithms("logits", rows)
     if bias is not None:
         rows = rows - np.asarray(bias, np.float64)
     logs = scipy.special.log_softmax(rows, axis=1)

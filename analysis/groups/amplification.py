@@ -7,6 +7,7 @@
 All settings are of the same seeds and conditions, so that they are compared seed by seed.
 """
 
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,8 +39,9 @@ AMPLIFICATION = Schema(
         Column("difference", float, "1", "share less data_share"),
         *ends("1", "Newcombe, of independent samples and images", of="difference"),
         Column("log_odds_ratio", float, "nats", "log of the odds of the group among samples over those in the data, by "
-               "conditional likelihood; infinite where one has none or nothing else, missing where both"),
-        *ends("nats", "exact, conditional on the margins; infinite where no end is known", of="log_odds_ratio"),
+               "conditional likelihood"),
+        *ends("nats", "exact, conditional on the margins", of="log_odds_ratio"),
+        Column("missing", str, "", "why log_odds_ratio is missing, and with it an end or both; empty where it is not"),
         Column("baseline", str, "", "the first setting"),
         Column("change", float, "1", "share less that of the baseline; missing for the baseline itself"),
         *ends("1", "score interval over seeds, paired (Tango)", of="change"),
@@ -63,7 +65,7 @@ def amplification(
     data : JudgedGroups
         Of training images, by the same judge.
     classes : Tensor or array, shape (n,), optional
-        Class or prompt of each sample: numbers or names.
+        Class or prompt of each sample: numbers or names. Numbers are compared as such, 1 is 1.0 and not "1".
     data_classes : Tensor or array, shape (m,), optional
         Of each image, by the same numbers or names.
 
@@ -84,27 +86,34 @@ def amplification(
         raise InputError("samples", found=found, expected="as many of every setting, and one list of groups")
     of = _classes("classes", classes, sizes.pop())
     of_data = _classes("data_classes", data_classes, len(data))
-    if (classes is None) != (data_classes is None) or not set(of) <= set(of_data):
-        found = f"{sorted(set(of) - set(of_data))[:5]} without an image"
+    unseen = [one for one in dict.fromkeys(of) if one not in of_data]
+    if unseen or (classes is None) != (data_classes is None):
+        found = f"{unseen} without an image"
         raise InputError("classes, data_classes", found=found, expected="both or none, with images of every class")
     baseline = next(iter(samples))
     rows = []
     for setting, judged in samples.items():
         for name in dict.fromkeys(of):
-            own, others = of == name, of_data == name
+            own, others = (np.array([one == name for one in listed]) for listed in (of, of_data))
             for place, group in enumerate(data.groups):
                 members, first = judged.members[own, place], samples[baseline].members[own, place]
                 row = _against_data(members, data.members[others, place])
                 row |= _change(members, None if setting == baseline else first)
-                rows.append({"setting": setting, "class": name, "group": group, "baseline": baseline, **row})
+                rows.append({"setting": setting, "class": str(name), "group": group, "baseline": baseline, **row})
     return AMPLIFICATION.check(pd.DataFrame(rows))
 
 
-def _classes(argument: str, classes: Tensor | ArrayLike | None, count: int) -> Any:
-    """Names of the classes, (count,)."""
-    found = np.full(count, ALL) if classes is None else host_array(classes).astype(str)
-    if found.shape != (count,):
-        raise InputError(argument, found=f"shape {found.shape}", expected=f"({count},), one class an image")
+def _classes(argument: str, classes: Tensor | ArrayLike | None, count: int) -> list[Any]:
+    """Class of each image, in types that are equal where their values are."""
+    if classes is None:
+        return [ALL] * count
+    listed = np.atleast_1d(host_array(classes) if hasattr(classes, "__array__") else np.fromiter(classes, object))
+    found = [one.item() if isinstance(one, np.generic | Tensor) and one.ndim == 0 else one for one in listed.tolist()]
+    if listed.shape != (count,) or not all(isinstance(one, str | numbers.Real) and one == one for one in found):
+        told = f"shape {listed.shape}, {found[:4]}"
+        raise InputError(argument, found=told, expected=f"({count},), one class an image, a number or a name")
+    if len(set(map(str, set(found)))) < len(set(found)):
+        raise InputError(argument, found="different classes of one name, as 1 and '1'", expected="numbers, or names")
     return found
 
 
@@ -112,17 +121,25 @@ def _against_data(members: Bools, data: Bools) -> dict[str, Any]:
     share, known = (one.astype(np.float64) for one in (members, data))
     (low, high), (data_low, data_high) = share_interval(share), share_interval(known)
     gap, gap_low, gap_high = share_gap(share.sum(), len(share), known.sum(), len(known))
-    counts = [[int(share.sum()), int(known.sum())], [int((1 - share).sum()), int((1 - known).sum())]]
-    odds = scipy.stats.contingency.odds_ratio(counts, kind="conditional")
-    within = odds.confidence_interval(LEVEL)
-    with np.errstate(divide="ignore"):
-        ratio, ratio_low, ratio_high = (float(np.log(one)) for one in (odds.statistic, within.low, within.high))
     return {
         "n": len(share), "share": share.mean(), "low": low, "high": high, "data_n": len(known),
         "data_share": known.mean(), "data_low": data_low, "data_high": data_high, "difference": float(gap),
-        "difference_low": float(gap_low), "difference_high": float(gap_high), "log_odds_ratio": ratio,
-        "log_odds_ratio_low": ratio_low, "log_odds_ratio_high": ratio_high,
+        "difference_low": float(gap_low), "difference_high": float(gap_high), **_log_odds_ratio(members, data),
     }  # fmt: skip
+
+
+def _log_odds_ratio(members: Bools, data: Bools) -> dict[str, Any]:
+    """Where a count is 0 the estimate and one end of its interval are infinite, or nothing is known: missing."""
+    counts = np.array([[members.sum(), data.sum()], [(~members).sum(), (~data).sum()]])
+    odds = scipy.stats.contingency.odds_ratio(counts, kind="conditional")
+    within = odds.confidence_interval(LEVEL)
+    with np.errstate(divide="ignore"):
+        found = np.log([odds.statistic, within.low, within.high])
+    kinds = ("no sample is of the group", "no image is of the group", "all samples are of the group",
+             "all images are of the group")  # fmt: skip
+    missing = "; ".join(kind for kind, count in zip(kinds, counts.ravel(), strict=True) if not count)
+    names = ("log_odds_ratio", "log_odds_ratio_low", "log_odds_ratio_high")
+    return dict(zip(names, np.where(np.isfinite(found), found, np.nan).tolist(), strict=True)) | {"missing": missing}
 
 
 def _change(members: Bools, first: Bools | None) -> dict[str, float]:

@@ -9,16 +9,17 @@ A judge is anything from images to groups: log-probabilities or logits (n, group
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from scorescope.analysis.statistics.arrays import Bools, Floats, Integers, host_array
+from scorescope.analysis.statistics.arrays import Bools, Floats, Integers, are_shares, host_array, require_logarithms
 from scorescope.data.display import displayed
-from scorescope.data.doors import checked
+from scorescope.data.doors import checked, require_returned
 from scorescope.data.errors import InputError
 
 GroupJudge = Callable[[Tensor], Tensor]
@@ -56,6 +57,8 @@ class JudgedGroups:
             raise InputError("chosen", found=str(self.chosen)[:60], expected=f"(n,) places from 0 to {count - 1}")
         if self.probabilities is not None and self.probabilities.shape != shape:
             raise InputError("probabilities", found=f"shape {self.probabilities.shape}", expected=str(shape))
+        if self.probabilities is not None and not are_shares(self.probabilities):
+            raise InputError("probabilities", found="other numbers", expected="from 0 to 1, each row with the sum 1")
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -94,15 +97,23 @@ class Calibration:
         Of "isotonic" each group's thresholds and values; between them it is linear.
     n : int
         Images that it was fitted on.
+    groups : tuple of str
+        Of which it is.
     """
 
     method: str
     temperature: float
     steps: tuple[tuple[Floats, Floats], ...]
     n: int
+    groups: tuple[str, ...]
 
     def __call__(self, probabilities: Floats) -> Floats:
         """Calibrated ones, (n, groups); each row sums to 1."""
+        if probabilities.shape[1:] != (len(self.groups),):
+            found = f"shape {probabilities.shape}"
+            raise InputError(
+                "probabilities", found=found, expected=f"(n, {len(self.groups)}), of {', '.join(self.groups)}"
+            )
         if not self.steps:
             with np.errstate(divide="ignore"):
                 scaled: Floats = scipy.special.softmax(np.log(probabilities) / self.temperature, axis=1)
@@ -138,7 +149,8 @@ def judge_groups(
     Raises
     ------
     InputError
-        For fewer than two groups or images, and a judge whose answers do not fit them or are not finite.
+        For fewer than two groups, no images, a judge whose answers do not fit them, are not finite or are
+        probabilities, and a calibration of other groups.
     """
     if len(set(groups)) < 2 or len(set(groups)) < len(groups) or not len(images):
         found = f"{len(groups)} names, {len(images)} images"
@@ -147,7 +159,9 @@ def judge_groups(
         raise InputError("images", found="NaN or infinite values", expected="finite ones")
     if batch < 1:
         raise InputError("batch", found=str(batch), expected="at least 1")
-    answers = np.concatenate([host_array(judge(part)) for part in images.split(batch)])
+    if calibration is not None and calibration.groups != tuple(groups):
+        raise InputError("calibration", found=f"one of {calibration.groups}", expected=f"one of {tuple(groups)}")
+    answers = np.concatenate([_answers(judge, part) for part in images.split(batch)])
     if answers.shape == (len(images),) and np.issubdtype(answers.dtype, np.integer):
         if answers.min() < 0 or answers.max() >= len(groups):
             found = f"numbers from {answers.min()} to {answers.max()}"
@@ -160,11 +174,23 @@ def judge_groups(
         found = f"shape {answers.shape}, {int(broken.sum())} not numbers, or rows of -inf alone"
         expected = f"log-probabilities ({len(images)}, {len(groups)}), or whole numbers ({len(images)},)"
         raise InputError("judge", found=found, expected=expected)
+    require_logarithms("judge", answers)
     chosen = answers.argmax(1).astype(np.int64)
     probabilities = scipy.special.softmax(answers.astype(np.float64), axis=1)
     if calibration is not None:
         probabilities = calibration(probabilities)
     return JudgedGroups(tuple(groups), chosen, probabilities, calibration is not None)
+
+
+def _answers(judge: GroupJudge, images: Tensor) -> NDArray[Any]:
+    """Numbers, one or a row an image."""
+    found = judge(images)
+    require_returned("judge", found, Tensor | ArrayLike)
+    answers = host_array(found)
+    if answers.ndim not in (1, 2) or len(answers) != len(images) or answers.dtype.kind not in "iuf":
+        told = f"{answers.dtype} of shape {answers.shape} for {len(images)} images"
+        raise InputError("judge", found=told, expected="log-probabilities or logits (n, groups), or whole numbers (n,)")
+    return answers
 
 
 @checked
@@ -200,7 +226,7 @@ def fit_calibration(
         found = f"shape {truth.shape}, labels {np.unique(truth).tolist()[:9]}"
         raise InputError("labels", found=found, expected=f"({len(judged)},), each of 0 to {kinds - 1} at least once")
     if method == "isotonic":
-        return Calibration(method, 1.0, _isotonic(judged.probabilities, truth), len(judged))
+        return Calibration(method, 1.0, _isotonic(judged.probabilities, truth), len(judged), judged.groups)
     with np.errstate(divide="ignore"):
         logits = np.maximum(np.log(judged.probabilities), np.log(np.finfo(np.float64).tiny))
 
@@ -210,7 +236,7 @@ def fit_calibration(
 
     ends = (-np.log(STEEPEST), np.log(STEEPEST))
     best = scipy.optimize.minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-6})
-    return Calibration(method, float(np.exp(best.x)), (), len(judged))
+    return Calibration(method, float(np.exp(best.x)), (), len(judged), judged.groups)
 
 
 def _isotonic(probabilities: Floats, truth: Integers) -> tuple[tuple[Floats, Floats], ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.display import displayed
+from scorescope.data.doors import require_returned
 from scorescope.data.errors import InputError
 from scorescope.probes.bank import Bank
 from scorescope.probes.bank.points import Point
@@ -60,6 +61,7 @@ class CodedSite:
         """The score of some rows of a point, where the site puts out `activation`."""
         with edit_site(self.denoiser, self.site, lambda _: activation):
             found = self.score(self.denoised(point, place))
+        require_returned("score", found, Tensor)
         if found.shape != (len(place),) or not torch.isfinite(found).all():
             expected = f"finite numbers of shape ({len(place)},)"
             raise InputError("score", found=f"shape {tuple(found.shape)}, or not finite", expected=expected)

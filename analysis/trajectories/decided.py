@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats, host_array
@@ -19,7 +20,7 @@ from scorescope.analysis.statistics.intervals import share_interval, skewed_mean
 from scorescope.analysis.statistics.studentised import studentised
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.analysis.trajectories.path_products import known_levels
-from scorescope.data.doors import checked
+from scorescope.data.doors import checked, require_returned
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition import band_energies
 from scorescope.probes.models.denoiser import working_dtype
@@ -174,7 +175,9 @@ def _of_first(distances: Floats) -> Floats:
 
 
 def _classes(classify: Classify, images: Tensor) -> Any:
-    classes = host_array(classify(images))
+    found = classify(images)
+    require_returned("classify", found, Tensor | ArrayLike)
+    classes = host_array(found)
     if classes.shape != (len(images),):
         raise InputError("classify", found=f"shape {classes.shape}", expected=f"({len(images)},), one class a sample")
     return classes

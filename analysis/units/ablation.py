@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scorescope.analysis.directions.noise_intervals import EVERYWHERE, check_branch_is_called, spans_of
 from scorescope.analysis.directions.steering_arms import Scores
-from scorescope.analysis.statistics.arrays import Floats, finite_numbers
+from scorescope.analysis.statistics.arrays import Floats, scores_of
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, check_seeds
 from scorescope.analysis.statistics.exchangeable import share_as_large, standardised
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
@@ -28,7 +28,7 @@ from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.analysis.units.channel_maps import UnitMeans
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
-from scorescope.data.errors import InputError
+from scorescope.data.errors import InputError, renamed
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.probes.sampling import ArmBatch, RunArm, Sampling, run_arms
 from scorescope.probes.sites import Intervention
@@ -177,10 +177,7 @@ def unit_effects(
     sampling, numbers = sampling or Sampling(), check_seeds(seeds, LEAST_SEEDS)
     spans = spans_of(intervals, sampling.sigmas)
     sets = _sets(list(units), _width(width, means, site, edits), random, means, seed)
-    if region is not None and region.ndim == 3 and len(region) != len(numbers):
-        raise InputError(
-            "region", found=f"{len(region)} regions", expected=f"one, or one for each of {len(numbers)} seeds"
-        )
+    _check_region(region, len(numbers))
     if not spans or not 0 <= relevant < math.inf:
         found = f"{len(spans)} intervals, relevant {relevant}"
         raise InputError("intervals, relevant", found=found, expected="an interval, and a size that is not negative")
@@ -191,17 +188,27 @@ def unit_effects(
         RunArm(f"{place}, {name}", (_intervention(edit, site, members, means, low=low, high=high, **common),))
         for place, (edit, low, high) in enumerate(tests) for name, members in sets.items()
     ]  # fmt: skip
-    batches = run_arms(
-        denoiser, arms, seeds=numbers, condition=condition, start=start, sampling=sampling, progress=progress
-    )
     places = {arm.name: place for place, arm in enumerate(arms[1:])}
-    names, changes = _changes(batches, places, len(numbers), scores, region)
+    with renamed({"where": "region", "function": "means", "channels": "width" if means is None else "means"}):
+        batches = run_arms(
+            denoiser, arms, seeds=numbers, condition=condition, start=start, sampling=sampling, progress=progress
+        )
+        names, changes = _changes(batches, places, len(numbers), scores, region)
     shaped = changes.reshape(len(numbers), len(tests), len(sets), len(names))
     where = [
         {"site": site, "units": _text(sets[UNITS]), "edit": edit, "sigma_low": low, "sigma_high": high,
          "log_snr": -2 * math.log(high)} for edit, low, high in tests
     ]  # fmt: skip
     return UnitEffects(_verdicts(shaped, where, names, relevant), _arms(shaped, where, names, sets))
+
+
+def _check_region(region: Tensor | None, count: int) -> None:
+    if region is None:
+        return
+    shaped = region.ndim == 2 or (region.ndim == 3 and len(region) == count)
+    if not shaped or not ((region >= 0) & (region <= 1)).all():
+        found = f"{region.dtype} of shape {tuple(region.shape)}"
+        raise InputError("region", found=found, expected=f"(y, x) or ({count}, y, x), one a seed, from 0 to 1")
 
 
 def _width(width: int | None, means: UnitMeans | None, site: str, edits: Sequence[str]) -> int:
@@ -253,7 +260,7 @@ def _intervention(edit: str, site: str, members: Sequence[int], means: UnitMeans
 
     def constant(values: Tensor, sigma: float) -> Tensor:
         assert means is not None  # or the edit was refused
-        return means.at(sigma, which).to(values).expand_as(values)
+        return means.at(sigma, which).to(values).expand(len(values), -1)
 
     return Intervention("map", site, function=constant, channels=tuple(members), **more)
 
@@ -282,10 +289,10 @@ def _changes(
 
 
 def _scored(scores: Scores | None, images: Tensor) -> dict[str, Floats]:
-    found = {} if scores is None else {str(name): value for name, value in scores(images).items()}
+    found = {} if scores is None else scores_of(scores, images)
     if clash := {PIXELS, INSIDE, OUTSIDE} & set(found):
         raise InputError("scores", found=f"one named {min(clash)!r}", expected="another name: pixels have this one")
-    return {name: finite_numbers(f"scores[{name!r}]", value, len(images)) for name, value in found.items()}
+    return found
 
 
 def _pixels(difference: Tensor, region: Tensor | None) -> dict[str, Floats]:

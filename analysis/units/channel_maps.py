@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import scipy
@@ -119,8 +120,18 @@ class UnitMeans:
     everywhere: Tensor
     spread: Tensor
 
-    def at(self, sigma: float, which: str = "inside") -> Tensor:
+    def __post_init__(self) -> None:
+        parts = {name: getattr(self, name) for name in ("inside", "everywhere", "spread")}
+        for name, part in parts.items():
+            if part.ndim != 2 or part.shape != (len(self.sigmas), self.inside.shape[1]) or not part.isfinite().all():
+                found, expected = f"shape {tuple(part.shape)}, or not finite", f"finite, ({len(self.sigmas)}, channels)"
+                raise InputError(name, found=found, expected=expected)
+
+    @checked
+    def at(self, sigma: float, which: Literal["inside", "everywhere", "spread"] = "inside") -> Tensor:
         """One of them at a noise level, (channel,): linear in log sigma between the levels, and constant beyond."""
+        if not 0 < sigma < math.inf:
+            raise InputError("sigma", found=str(sigma), expected="a positive finite noise level")
         order = np.argsort(self.sigmas)
         levels, values = np.log(np.asarray(self.sigmas)[order]), getattr(self, which)[torch.from_numpy(order)]
         place = float(np.interp(math.log(sigma), levels, np.arange(len(levels))))

@@ -52,7 +52,7 @@ def store_samples(
     denoiser, sites, how, output, dtype, shard, budget, progress
         As in `collect`, with `path`.
     seeds : sequence of int
-        One a sample.
+        One a sample, all different.
     path : str or Path
         A new or empty folder, or one of the same samples to go on with.
     branch : str
@@ -72,11 +72,15 @@ def store_samples(
     InputError
         As `collect` and `sample` do; for a branch that is not computed at all, or not for all samples in every step.
     """
+    numbers = [int(seed) for seed in seeds]
+    if not numbers or len(set(numbers)) < len(numbers):
+        found = f"{len(numbers)}, {len(set(numbers))} of them different"
+        raise InputError("seeds", found=found, expected="at least one, all different: the index names samples by them")
     kept, outputs, given = kept_of(sites, how), OutputsRead(output), dict(options)
     rows = {name: given.pop(name, None) for name in ("condition", "start")}
     modules: dict[str, Pool] = dict.fromkeys(kept, "whole")
     with capturing(denoiser, modules, outputs) as taken:
-        run = _Sampled(denoiser, list(seeds), rows, given, taken, branch, call)
+        run = _Sampled(denoiser, numbers, rows, given, taken, branch, call)
         first = run.first()
         if not first:
             expected = "a branch and a call that sampling makes"

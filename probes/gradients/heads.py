@@ -6,12 +6,12 @@ make_step(denoiser, x, 1.0, labels, head=Head("mean", "data", lambda p: p.guided
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from scorescope.data.display import displayed
-from scorescope.data.doors import checked
+from scorescope.data.doors import checked, require_returned
 from scorescope.data.errors import InputError
 
 Scores = Callable[[Tensor], Mapping[str, Tensor]]
@@ -133,6 +133,7 @@ def attribute_score(scores: Scores, name: str) -> Head:
 
     def value(p: Prediction) -> Tensor:
         found = scores(p.guided)
+        require_returned("scores", found, Mapping[Any, Tensor])
         if name not in found:
             raise InputError("name", found=repr(name), expected=f"one of {', '.join(map(str, found))}")
         if found[name].shape != (len(p.guided),):

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from scorescope.analysis.statistics.arrays import are_shares
 from scorescope.analysis.statistics.intervals import share_interval
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -184,7 +185,7 @@ def _log_probabilities(name: str, values: Any, count: int) -> Tensor:
     values = values.detach().float().cpu()
     if not torch.isfinite(values).all():
         raise InputError("score", found=f"values of {name!r} that are not finite", expected="finite numbers")
-    if values.ndim == 2 and (values >= 0).all() and (values.sum(1) - 1).abs().max() < 1e-3:
+    if values.ndim == 2 and are_shares(values.numpy()):
         raise InputError("score", found=f"probabilities of {name!r}", expected="their logarithms")
     odds = values if values.ndim == 1 else values[:, 1] - values[:, 0]
     return _of_odds(odds)

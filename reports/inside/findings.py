@@ -3,6 +3,7 @@
 import pandas as pd
 
 from scorescope.reports.inside.readings import of_quantity, steers, worst_replaced
+from scorescope.reports.inside.units_study import first_unit
 from scorescope.reports.page.findings import Finding, strength_of, strength_of_p
 from scorescope.reports.page.numbers import told
 
@@ -79,16 +80,15 @@ def looked_at(table: pd.DataFrame) -> list[Finding]:
 
 
 def units(overlap: pd.DataFrame, region: str, verdicts: pd.DataFrame) -> list[Finding]:
-    """The unit that overlaps with a region most clearly, and the edit that changes pixels most clearly."""
-    rows = overlap[overlap["region"] == region].sort_values(["p_adjusted", "value"], ascending=[True, False])
+    """The first of the chosen units where it overlaps most, and the edit of them that changes pixels most clearly."""
     inside = verdicts[verdicts["score"].isin(("pixels", "pixels inside"))]
-    row, effect = rows.iloc[0], inside.iloc[int(inside["p_adjusted"].argmin())]
+    row, effect = first_unit(overlap, region), inside.iloc[int(inside["p_adjusted"].argmin())]
     text = (
-        f"Unit {row['unit']} of {row['site']} overlaps with {region} by more than chance: at σ = {row['sigma']:.2g} "
-        f"the IoU is {told(row, 'value', form='.3f')}, with the masks of other images {row['chance']:.3f}; firing at "
-        f"so few positions it could reach {row['bound']:.3f}"
+        f"Unit {row['unit']} of {row['site']}, which overlaps most with {region}, does so by more than chance: at "
+        f"σ = {row['sigma']:.2g} the IoU is {told(row, 'value', form='.3f')}, with the masks "
+        f"of other images {row['chance']:.3f}; firing at so few positions it could reach {row['bound']:.3f}"
     )
-    doubt = f"That a unit of {row['site']} overlaps with {region} by more than chance."
+    doubt = f"That the unit of {row['site']} with the largest overlap with {region} overlaps by more than chance."
     found = [Finding(f"{text}.", strength_of_p(row["p_adjusted"]), "unit_overlap", float(row["n"]), "images", doubt)]
     doubt = f"That the units that fire where {region} is change more than random ones."
     text = (

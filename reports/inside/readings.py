@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from scorescope.reports.inside.units_study import first_unit
 from scorescope.reports.page.numbers import plain, told
 
 
@@ -92,14 +93,14 @@ def read_agreement(table: pd.DataFrame) -> str:
 
 
 def read_overlap(overlap: pd.DataFrame, region: str) -> str:
-    """How many units overlap with a region beyond chance at each noise level, and the one that does so most."""
+    """How many units overlap with a region beyond chance at each noise level, and the first of the chosen ones."""
     rows = overlap[overlap["region"] == region]
     count = rows["unit"].nunique()
     parts = [f"{int((part['p_adjusted'] <= 0.05).sum())} at σ = {sigma:.2g}" for sigma, part in rows.groupby("sigma")]
-    best = rows.iloc[int(rows["value"].argmax())]
+    best = first_unit(overlap, region)
     return (
-        f"Of {count} units, so many overlap with {region} more than with that of other images: {', '.join(parts)}. The "
-        f"largest overlap is that of unit {best['unit']} at σ = {best['sigma']:.2g}, "
+        f"Of {count} units, so many overlap with {region} more than with that of other images: {', '.join(parts)}. Of "
+        f"the chosen ones the first, unit {best['unit']}, overlaps most at σ = {best['sigma']:.2g}, by "
         f"{told(best, 'value', form='.3f')}, where {best['bound']:.3f} is possible and masks of other images give "
         f"{best['chance']:.3f}."
     )

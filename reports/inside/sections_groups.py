@@ -17,7 +17,10 @@ from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 ALL_NAMED = "Not made: the condition names every attribute that the judge knows; a group is one that it leaves open."
 NONE_NAMED = "Not made: the condition names none of the contrasts, so that there are no classes to compare."
-FIRST = ("class", "setting", "group", "share", "low", "high", "data_share", "difference", "log_odds_ratio", "n")
+FIRST = (
+    "class", "setting", "group", "difference", "difference_low", "difference_high", "share", "data_share", "change",
+    "log_odds_ratio", "n",
+)  # fmt: skip
 
 
 def groups_section(bench: Workbench) -> Section:
@@ -52,12 +55,14 @@ def groups_section(bench: Workbench) -> Section:
                 "95 % intervals of one row. Rules are compared seed by seed in the table.", wide=True,
             ),
             ReportFigure(
-                "groups_along", figures.group_shares_along(study.along, group, label=label),
+                "groups_along", figures.group_shares_along(study.along, group, landmarks=study.landmarks, label=label),
                 readings.read_along(study.landmarks, study.along, group, BARE, STRONG),
                 f"Of fewer samples than above: {bench.size(128, 48)} of each class, and at most {bench.size(400, 120)} "
-                "images. What the judge says of the denoised prediction D at each noise level; points: of the samples "
-                "themselves. Data: of D of noised images of the class, in which as much is blurred away: where noise "
-                "hides the group, D shows the likelier one. Bands: exact 95 % intervals over samples or images.",
+                "images. What the judge says of the denoised prediction D at each noise level, and on the left of "
+                "the samples themselves; shaded: where it reads fewer than 90 % of D of noised images, averaged over "
+                "groups, as what they are. Data: of D of noised images of the class, in which as much is blurred away: "
+                "where noise hides the group, D shows the likelier one. Bands: exact 95 % intervals over samples or "
+                "images.",
                 wide=True,
             ),
         ],

@@ -6,8 +6,8 @@ from scorescope.reports.inside.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
 JUDGED_COLUMNS = (
-    "site", "attribute", "feature", "value", "value_low", "value_high", "effect", "effect_low", "effect_high",
-    "verdict", "within_budget",
+    "site", "attribute", "feature", "verdict", "within_budget", "effect", "effect_low", "effect_high", "value",
+    "value_low", "value_high",
 )  # fmt: skip
 
 

@@ -28,14 +28,15 @@ def units_section(bench: Workbench) -> Section:
         text=f"Channels of {study.site}, each one a unit. It fires where it is above the value that it reaches at the "
         f"top 0.5 % of positions of {first['fitted']} images; the other {first['n']} images are judged. The "
         f"{len(study.units)} units with the largest overlap with {study.region}, on average over noise levels, are "
-        f"then edited together {where}, over {SEEDS} seeds and at one of {INTERVALS} intervals of noise levels.",
+        f"shown, and edited together {where}, over {SEEDS} seeds and at one of {INTERVALS} intervals of noise levels.",
         figures=[
             ReportFigure(
                 "unit_overlap", figures.unit_overlap(rows, study.pictures, study.maps.maps, sigma=study.sigma),
                 readings.read_overlap(study.overlap, study.region),
-                f"Above: the images in which a unit is strongest at σ = {study.sigma:.2g}, dark where it does not "
-                f"fire. Below: overlap (intersection over union) with {study.region}; 95 % intervals over images. A "
-                "unit that fires at few positions cannot overlap much with a large region.", wide=True,
+                f"Above: the images in which a unit is strongest at σ = {study.sigma:.2g}, where the first overlaps "
+                f"most; dark where it does not fire. Below: overlap (intersection over union) with {study.region}; 95 "
+                "% intervals over images. A unit that fires at few positions cannot overlap much with a large region.",
+                wide=True,
             ),
             ReportFigure(
                 "unit_effects", figures.unit_effects(verdicts, arms), readings.read_effects(verdicts),
@@ -48,12 +49,12 @@ def units_section(bench: Workbench) -> Section:
         tables=[
             ReportTable(
                 "unit_overlap", study.overlap, "One row a (noise level, region, unit).",
-                first=("sigma", "region", "unit", "value", "low", "high", "bound", "chance", "p_adjusted"), shown=False,
+                first=("sigma", "region", "unit", "p_adjusted", "value", "low", "high", "bound", "chance"), shown=False,
             ),
             ReportTable(
                 "unit_effects", verdicts, "One row a (edit, interval of noise levels, score).",
-                first=("edit", "sigma_low", "sigma_high", "score", "value", "low", "high", "chance", "p_adjusted",
-                       "verdict"),
+                first=("edit", "sigma_low", "sigma_high", "score", "verdict", "value", "low", "high", "chance",
+                       "p_adjusted"),
             ),
             ReportTable("unit_arms", arms, "The chosen and the random sets.", shown=False),
         ],

@@ -3,13 +3,15 @@
     study = study_units(subject, masks, "network.up.2", folder="units")
     study.overlap, study.effects.verdicts
 
-Units are chosen by their overlap on images. What they do is measured on samples, in regions of each sample's own.
+Units are chosen by one rule, `chosen_units`: those that are shown, written of and edited are the same. What they do is
+measured on samples, in regions of each sample's own.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -37,7 +39,6 @@ from scorescope.probes.models.noise import edm_sigmas
 from scorescope.probes.sampling import Euler, Sampling, sample
 from scorescope.reports.directions import Subject
 
-SHOWN_AT = 1.0  # noise level at which maps are shown, in units of the data
 CHOSEN, SHOWN = 4, 5  # units; images of each
 TRIED = range(7000, 7032)  # seeds, of which those with a region are kept
 SEEDS, INTERVALS, STEPS = 12, 3, 8
@@ -59,9 +60,9 @@ class UnitsStudy:
     overlap : DataFrame
         `UNIT_OVERLAP` of all units, regions and noise levels.
     units : list of int
-        Those with the largest IoU on average over noise levels.
+        Those of `chosen_units`.
     sigma : float
-        Noise level of the maps.
+        Noise level of the maps: that at which the first of them overlaps most.
     maps : UnitMaps
         Where the chosen units are strongest.
     pictures : Tensor, shape (unit, count, channel, y, x)
@@ -130,9 +131,8 @@ def study_units(
         batch=subject.batch, progress=progress,
     )  # fmt: skip
     overlap = unit_overlap(stored, site, masks, seed=seed, progress=progress)
-    values = overlap[overlap["region"] == region].groupby("unit")["value"].mean()
-    units = [int(unit) for unit in values.nlargest(CHOSEN).index]
-    level = min(range(levels), key=lambda place: abs(math.log(stored.sigmas[place] / SHOWN_AT)))
+    units = chosen_units(overlap, region)
+    level = stored.sigmas.index(float(first_unit(overlap, region)["sigma"]))
     maps = unit_maps(stored, site, units, level=level, count=SHOWN)
     pictures = torch.stack([subject.pictures(subject.images[rows]).cpu() for rows in maps.images])
     sampling = Sampling(
@@ -160,6 +160,19 @@ def _maximised(subject: Subject, site: str, units: list[int], seed: int) -> tupl
         return [maximise_unit(subject.denoiser, site, unit, subject.images[:WALKED], **how) for unit in units], ""
     except InputError as error:  # no gradient passes through a pipeline, say
         return [], str(error)
+
+
+def chosen_units(overlap: pd.DataFrame, region: str, count: int = CHOSEN) -> list[int]:
+    """The rule by which units are chosen: the largest overlap with a region, on average over noise levels."""
+    values = overlap[overlap["region"] == region].groupby("unit")["value"].mean()
+    return [int(unit) for unit in values.nlargest(count).index]
+
+
+def first_unit(overlap: pd.DataFrame, region: str) -> "pd.Series[Any]":
+    """The row of the first of them at the noise level at which it overlaps most."""
+    (unit,) = chosen_units(overlap, region, 1)
+    rows = overlap[(overlap["region"] == region) & (overlap["unit"] == unit)]
+    return rows.loc[rows["value"].idxmax()]
 
 
 def _steps(subject: Subject) -> list[float]:

@@ -1,5 +1,6 @@
 """Every interval of a declared table has a case, and cases cover what they say."""
 
+import itertools
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from scorescope.analysis.statistics import find_column
 from tests.benchmarks.bench_coverage import main, run_all
 from tests.benchmarks.coverage import CASES, NO_CASE, Case
-from tests.benchmarks.coverage.case import Covered, simulate
+from tests.benchmarks.coverage.case import Covered, shown_outside, simulate
 
 RANGES = ("sigma", "log_snr", "strength")  # `<of>_low` and `<of>_high` bound what was looked at
 
@@ -37,11 +38,19 @@ def test_every_interval_has_a_case_or_a_reason():
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_intervals_cover_92_to_98_of_100(case):
-    """60 samples each; what 500 gave is in RESULTS.md."""
-    *_, found = simulate(case, repeats=60, seed=1)
-    for quantity, one in found.items():
-        verdict = one.verdict(case)
-        assert verdict == "" or (verdict == "short" and quantity in case.short), (quantity, one)
+    """What 500 gave is in RESULTS.md."""
+    found = shown_outside(case)
+    assert not found, found
+
+
+def test_a_few_that_miss_at_first_are_asked_again():
+    """Of 60 intervals 50 hold, as of those of 94 % do in one of 350 quantities; of others 94 % do, or 80 %."""
+    for missed, outside in ((30, False), (100, True)):
+        ends = itertools.chain([(0.5, 1.0)] * 10 + [(-1.0, 1.0)] * 50, [(0.5, 1.0)] * missed, itertools.repeat((-1, 1)))
+        case = toy("a", lambda rng, ends=ends: {"x": next(ends)})
+        assert bool(shown_outside(case)) == outside
+    declared = toy("a", lambda rng: {"x": (0.5, 1.0)}, short={"x": "on purpose"})
+    assert not shown_outside(declared)
 
 
 def toy(name, draw=lambda rng: {"x": (-1.0, 1.0)}, **more):

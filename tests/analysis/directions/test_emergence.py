@@ -242,6 +242,7 @@ def test_landmarks_are_the_last_crossing():
             "300 of 300 final images that score above zero; expected at least 4",
         ),
         ({"scores": lambda images: {"side": images[:, 0] * torch.nan}}, "finite numbers"),
+        ({"scores": lambda images: images[:, 0]}, "a mapping of names to torch tensors"),
         ({"other": torch.zeros(300, dtype=torch.int64)}, "differ in the attribute"),
         ({"switches": 1}, "at least 2"),
         ({"seeds": range(7)}, "8 seeds"),

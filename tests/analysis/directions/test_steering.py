@@ -10,7 +10,7 @@ import torch
 from tests.planted import Nuisance, Planted, gain_of, scores, unit_direction
 
 from scorescope.analysis import steer_curve
-from scorescope.analysis.directions import delays, windows
+from scorescope.analysis.directions import delays, steering_effect, windows
 from scorescope.analysis.directions.steering_tables import spearman
 from scorescope.data.errors import InputError
 from scorescope.probes import CFG, Direction, Interval
@@ -294,6 +294,12 @@ def test_bad_input(more, words):
 
 
 def test_bad_directions_and_scores():
+    for broken in (lambda x: x.flatten(1)[:, 0], lambda x: {"a": [0.0] * len(x)}):
+        given = {"seeds": range(8), "condition": LABELS[:8], "sampling": FAST}
+        with pytest.raises(InputError, match=r"^scores: .*mapping of names to torch tensors"):
+            steer_curve(Planted(), unit_direction(0), broken, target="a", progress=False, **given)
+        with pytest.raises(InputError, match=r"^scores: .*mapping of names to torch tensors"):
+            steering_effect(Planted(), broken, **given)(unit_direction(0))
     with pytest.raises(InputError, match="units"):
         steer(Planted(), Direction(torch.ones(3), "unit", "a", "b", 1.0), condition=LABELS)
     with pytest.raises(InputError, match="expected 3, its channels"):

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy
 
 from scorescope.analysis.fid.companions import companion_table, inception_score
 from scorescope.analysis.fid.extrapolation import fid_infinity
@@ -34,6 +35,8 @@ def test_inception_score_ends():
     assert inception_score(np.zeros((100, 4))).mean == pytest.approx(1, abs=1e-12)
     biased = sure[order] + np.array([3.0, 0, 0, 0])
     assert inception_score(biased, bias=[3.0, 0, 0, 0], splits=1).mean == pytest.approx(4, rel=1e-9)
+    with pytest.raises(InputError, match=r"^logits: found probabilities"):
+        inception_score(scipy.special.softmax(draw(100, 4, 0), axis=1).astype(np.float32))
 
 
 def test_the_table_leaves_out_what_n_does_not_allow():

@@ -205,9 +205,46 @@ def test_amplification_of_guidance_is_that_of_the_flow():
 def test_a_group_that_never_comes_has_one_known_end():
     samples = {"a": JudgedGroups(GROUPS, np.zeros(20, np.int64))}
     row = amplification(samples, JudgedGroups(GROUPS, np.arange(40) % 2)).set_index("group").loc["above"]
-    assert row["log_odds_ratio"] == row["log_odds_ratio_low"] == -np.inf and row["log_odds_ratio_high"] < -1
+    assert row[["log_odds_ratio", "log_odds_ratio_low"]].isna().all() and row["log_odds_ratio_high"] < -1
+    assert row["missing"] == "no sample is of the group"
     nothing = amplification(samples, JudgedGroups(GROUPS, np.zeros(9, np.int64))).set_index("group").loc["above"]
-    assert np.isnan(nothing["log_odds_ratio"]) and nothing["log_odds_ratio_high"] == np.inf
+    names = ["log_odds_ratio", "log_odds_ratio_low", "log_odds_ratio_high"]
+    assert nothing[names].isna().all() and nothing["missing"] == "no sample is of the group; no image is of the group"
+    known = amplification({"a": JudgedGroups(GROUPS, np.arange(20) % 2)}, JudgedGroups(GROUPS, np.arange(40) % 2))
+    assert known[names].notna().to_numpy().all() and known["missing"].eq("").all()
+
+
+@pytest.mark.parametrize(
+    ("classes", "data_classes", "shares"),
+    [
+        ([0, 0, 1, 1], np.array([0.0, 0.0, 1.0, 1.0]), [0.0, 1.0]),
+        (torch.tensor([0, 0, 1, 1], dtype=torch.bfloat16), [0, 0, 1, 1], [0.0, 1.0]),
+        (["b", "b", "a", "a"], np.array(["a", "a", "b", "b"], object), [1.0, 0.0]),
+        (list(torch.tensor([0, 0, 1, 1])), [np.int64(0), np.uint8(0), 1, True], [0.0, 1.0]),
+    ],
+)
+def test_classes_are_one_where_their_values_are(classes, data_classes, shares):
+    judged = JudgedGroups(GROUPS, np.array([0, 0, 1, 1]))
+    table = amplification({"a": judged}, judged, classes=classes, data_classes=data_classes).query("group == 'above'")
+    assert table["data_share"].tolist() == shares and table["share"].tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "data_classes"),
+    [
+        ([0, 0, 1, 1], ["0", "0", "1", "1"]),
+        ([0.5, 0.5, 1, 1], [0, 0, 1, 1]),
+        ([0, "0", 1, 1], [0, "0", 1, 1]),
+        ([0, 0, 1, np.nan], [0, 0, 1, np.nan]),
+        ([0, 0, 1, None], [0, 0, 1, None]),
+        ([[0], [0], [1], [1]], [0, 0, 1, 1]),
+        (np.array(0), [0, 0, 1, 1]),
+    ],
+)
+def test_classes_of_other_values_are_not_one(classes, data_classes):
+    judged = JudgedGroups(GROUPS, np.array([0, 0, 1, 1]))
+    with pytest.raises(InputError, match="classes"):
+        amplification({"a": judged}, judged, classes=classes, data_classes=data_classes)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.55])
@@ -346,7 +383,23 @@ def test_of_few_images_probabilities_have_no_interval():
 
 
 def logits(images):
-    return torch.stack([images[:, 0], 1 - images[:, 0]], dim=1)
+    return torch.stack([images[:, 0], 2 - images[:, 0]], dim=1)
+
+
+def test_logits_of_any_type_are_read():
+    """In bfloat16, which numpy does not have, as the numbers that they are; the group impossible, -inf, too."""
+    images = torch.tensor([[0.25], [3.0]])
+    found = judge_groups(lambda x: logits(x).bfloat16(), images, GROUPS)
+    assert found.probabilities == pytest.approx(judge_groups(logits, images, GROUPS).probabilities)
+    sure = judge_groups(lambda x: torch.tensor([[0.0, -torch.inf]]).expand(len(x), 2), images, GROUPS)
+    assert sure.probabilities.tolist() == [[1, 0], [1, 0]]
+
+
+def fitted(groups):
+    """A calibration of other groups."""
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(len(groups)), 20)
+    judged = JudgedGroups(groups, probabilities.argmax(1), probabilities)
+    return fit_calibration(judged, torch.arange(20) % len(groups), method="isotonic")
 
 
 @pytest.mark.parametrize(
@@ -356,6 +409,17 @@ def logits(images):
         (lambda: judge_groups(lambda x: torch.full((len(x), 2), torch.inf), torch.zeros(3, 1), ("a", "b")), "judge"),
         (lambda: judge_groups(lambda x: torch.full((len(x), 2), -torch.inf), torch.zeros(3, 1), ("a", "b")), "judge"),
         (lambda: judge_groups(logits, torch.zeros(3, 1), ("a", "b"), batch=0), "batch"),
+        (lambda: judge_groups(lambda x: logits(x).softmax(1), torch.rand(3, 1), GROUPS), "judge"),
+        (lambda: judge_groups(lambda x: logits(x).softmax(1).bfloat16(), torch.rand(300, 1), GROUPS), "judge"),
+        (lambda: judge_groups(lambda x: torch.eye(2)[[0, 1, 1]], torch.rand(3, 1), GROUPS), "judge"),
+        (lambda: judge_groups(lambda x: {"a": logits(x)}, torch.rand(3, 1), GROUPS), "judge"),
+        (lambda: judge_groups(lambda x: None, torch.rand(3, 1), GROUPS), "judge"),
+        (lambda: judge_groups(lambda x: logits(x).sum(), torch.rand(3, 1), GROUPS), "judge"),
+        (lambda: judge_groups(logits, torch.rand(20, 1), GROUPS, calibration=fitted(GROUPS[::-1])), "calibration"),
+        (lambda: judge_groups(logits, torch.rand(20, 1), GROUPS, calibration=fitted(("a", "b", "c"))), "calibration"),
+        (lambda: fitted(("a", "b", "c"))(np.full((4, 2), 0.5)), "probabilities"),
+        (lambda: JudgedGroups(GROUPS, np.array([0]), np.log([[0.25, 0.75]])), "probabilities"),
+        (lambda: shares_along(path_of(1.0, n=9), sign, GROUPS, resamples=0), "resamples"),
         (lambda: JudgedGroups(("a", "b"), np.array([0, 1, 5])), "chosen"),
         (lambda: JudgedGroups(("a", "b"), np.array([0, 1]), np.full((20, 2), 0.5)), "probabilities"),
         (lambda: group_distances(JudgedGroups(("a", "b"), np.zeros(0, dtype=np.int64))), "judged, target"),

@@ -215,6 +215,7 @@ def test_bad_input_is_refused(curved):
     bank, own = curved
     for match, change in (
         ("score", {"score": lambda images: images.mean()}),
+        ("score: .*in return; expected a torch tensor", {"score": lambda images: {"a": curved_score(images)}}),
         ("no gradient", {"score": lambda images: curved_score(images.detach())}),
         ("site", {"site": "nowhere"}),
         ("steps", {"steps": 0}),

@@ -1,5 +1,6 @@
 """Effects of units: what is planted changes as its closed form says, and what only looks like it changes nothing."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -162,8 +163,29 @@ def test_bad_effects_are_refused():
     refused("different ones of", edits=())
     refused("of 4 channels", width=4)
     refused("at least 8", seeds=range(4), condition=MASKS[:4])
-    refused("one for each of 8", region=MASKS[:3])
+    refused("^region: .*one a seed", region=MASKS[:3])
+    refused("^region: ", region=MASKS[:, None])
+    refused("^region: ", region=2.0 * MASKS)
+    refused("^region: ", region=torch.full((8, 8), math.nan))
+    refused("^region: .*half of no position", region=0.4 * MASKS[0])
+    refused("^means: ", means=UnitMeans("units", (1.0,), *(torch.ones(1, 8) for _ in range(3))))
+    refused("^means: ", means=UnitMeans("units", (1.0,), *(torch.ones(1, 90) for _ in range(3))), units=[80])
+    refused("^width: ", means=None, width=90, units=[80], edits=("zero",))
     refused("the size of the pictures", region=torch.ones(4, 4))
     refused("some pixels inside and some outside", region=torch.ones(8, 8))
     refused("another name", scores=lambda images: {"pixels": images.flatten(1).sum(1)})
     refused("not negative", relevant=-1.0)
+    refused("^scores: .*in return; expected a mapping", scores=lambda images: images.flatten(1).sum(1))
+    refused(r"^scores: .*expected a mapping", scores=lambda images: {"a": images.flatten(1).sum(1).tolist()})
+
+
+def test_means_are_of_noise_levels():
+    assert MEANS.at(3.0, "everywhere").eq(0.25).all()
+    for sigma in (0, -1.0, math.nan, math.inf):
+        with pytest.raises(InputError, match=r"^sigma: "):
+            MEANS.at(sigma)
+    with pytest.raises(InputError, match=r"^which: "):
+        MEANS.at(1.0, "outside")
+    for broken in (torch.ones(2, 3), torch.ones(1, 4), torch.full((1, 3), math.nan)):
+        with pytest.raises(InputError, match=r"^spread: "):
+            UnitMeans("units", (1.0,), torch.ones(1, 3), torch.ones(1, 3), broken)

@@ -256,6 +256,9 @@ def test_sampling_keeps_to_its_budget_and_to_its_folder(tmp_path):
             store_samples(unet(), SITES, path=tmp_path / "a", **(run | more))
     with pytest.raises(BudgetError, match="10,000 bytes for"):
         store_samples(unet(), SITES, path=tmp_path / "c", budget="10 kB", **run)
+    for seeds in ([], [3, 4, 3, 5, 6]):
+        with pytest.raises(InputError, match=r"^seeds: .*all different"):
+            store_samples(unet(), SITES, path=tmp_path / "c", **(run | {"seeds": seeds}))
     with pytest.raises(InputError, match="a branch and a call"):
         store_samples(unet(), SITES, path=tmp_path / "c", branch="other", **run)
     assert not (tmp_path / "c").exists()

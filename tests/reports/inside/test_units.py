@@ -1,6 +1,7 @@
 """Units in the inside report: a small study of the shipped shapes model, its section and sentences, and no masks."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.planted_subject import planted_subject
 
@@ -61,8 +62,33 @@ def test_sentences_follow_the_verdicts(bench):
     overlap = bench.units.overlap
     strengths = [findings.units(overlap, "shape", table)[1].strength for table in (none, all_)]
     assert strengths[0] == 0 and strengths[1] == pytest.approx(1)
-    best = overlap.loc[overlap["value"].idxmax()]
-    assert f"unit {best['unit']} at σ = {best['sigma']:.2g}" in readings.read_overlap(overlap, "shape")
+    assert f"unit {bench.units.units[0]}, overlaps most at σ = {bench.units.sigma:.2g}" in readings.read_overlap(
+        overlap, "shape"
+    )
+
+
+def test_what_is_shown_said_and_edited_is_chosen_by_one_rule(bench):
+    """Units of the largest mean, of the largest value and of the clearest one: the first is chosen everywhere."""
+    values = {0: (0.3, 0.31), 1: (0.5, 0.0), 2: (0.1, 0.1)}
+    overlap = pd.DataFrame([
+        {"site": SITE, "region": "shape", "unit": unit, "sigma": sigma, "value": value, "low": value, "high": value,
+         "chance": 0.01, "bound": 0.6, "n": 9, "p_adjusted": 0.001 if unit == 2 else 0.04}
+        for unit, both in values.items() for sigma, value in zip((10.0, 0.5), both, strict=True)
+    ])  # fmt: skip
+    assert units_study.chosen_units(overlap, "shape", 2) == [0, 1]
+    first = findings.units(overlap, "shape", bench.units.effects.verdicts)[0]
+    assert first.text.startswith("Unit 0 of") and "at σ = 0.5 the IoU is 0.310" in first.text
+    assert "unit 0, overlaps most at σ = 0.5, by 0.310" in readings.read_overlap(overlap, "shape")
+    study = bench.units
+    assert study.units == units_study.chosen_units(study.overlap, "shape") == study.maps.units
+    assert study.effects.verdicts["units"].iloc[0] == ", ".join(map(str, study.units))
+
+
+def test_verdicts_stand_before_the_numbers_that_they_are_of(bench):
+    for table in units_section(bench).tables:
+        shown = list(table.first)
+        if table.shown:
+            assert shown.index("verdict") < shown.index("value") and "verdict" in shown[:5]
 
 
 def test_without_regions_in_samples_units_are_edited_everywhere(bench, tmp_path, monkeypatch):
