@@ -167,6 +167,7 @@ def test_without_strength_it_is_its_own_control():
         ({"steps": 0}, "strength, steps, step, noise"),
         ({"step": 1.5}, "strength, steps, step, noise"),
         ({"noise": -1.0}, "strength, steps, step, noise"),
+        ({"batch": 0}, "strength, steps, step, noise, batch"),
         ({"unit": 2}, "unit: found 2"),
         ({"unit": -1}, "unit: found -1"),
         ({"site": "map"}, "site: found 'map'"),
