@@ -92,7 +92,7 @@ def test_where_no_gradient_passes_the_section_says_so(bench, monkeypatch):
 
 
 def test_without_regions_in_samples_units_are_edited_everywhere(bench, tmp_path, monkeypatch):
-    for name, value in {"SEEDS": 8, "INTERVALS": 1, "STEPS": 2, "LEAST": 2000}.items():
+    for name, value in {"SEEDS": 8, "INTERVALS": 1, "STEPS": 2, "LEAST": 2000, "RAISED": 0}.items():
         monkeypatch.setattr(units_study, name, value)
     subject = bench.subject
     study = study_units(subject, subject.masks, SITE, folder=tmp_path, levels=2, random=19, progress=False)
