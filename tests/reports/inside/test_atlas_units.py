@@ -89,7 +89,7 @@ def test_groups_amplification():
     assert gaps[0] < gaps[1] < gaps[2]
 
 
-def test_groups_along(tmp_path):
+def test_groups_along():
     """Of the two points D is above 0 where tanh is; hue is independent of size, and guidance leaves it as it is."""
     along = numbers("groups-along").tables["along"]
     assert set(along["source"]) == {"samples", "data"} and set(along["class"]) == {"0", "1"}
@@ -99,7 +99,7 @@ def test_groups_along(tmp_path):
     def size_alone(labels):
         return torch.stack([labels[:, 0], torch.full_like(labels[:, 1], OPEN)], 1)
 
-    told = Material(subject=lambda: planted_subject(200, told=["size"], conditions=size_alone), folder=tmp_path)
+    told = Material(subject=lambda: planted_subject(200, told=["size"], conditions=size_alone))
     found = numbers_of(find_entry("groups-along"), told)
     bare, strong = (
         part["share"].to_numpy()
