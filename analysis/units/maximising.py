@@ -149,10 +149,10 @@ def maximise_unit(
     if len(images) < LEAST or not levels or not falling or not least <= levels[-1] <= levels[0] <= largest:
         found, expected = f"{len(images)}, {levels}", f"{LEAST} or more, falling from {largest:.4g} to {least:.4g}"
         raise InputError("images, sigmas", found=found, expected=expected)
-    if not math.isfinite(strength) or steps < 1 or not 0 < step <= 1 or not 0 <= noise < math.inf:
-        found = f"{strength}, {steps}, {step}, {noise}"
-        expected = "a finite number, 1 or more, above 0 and at most 1, and not negative"
-        raise InputError("strength, steps, step, noise", found=found, expected=expected)
+    if not math.isfinite(strength) or min(steps, batch) < 1 or not 0 < step <= 1 or not 0 <= noise < math.inf:
+        found = f"{strength}, {steps}, {step}, {noise}, {batch}"
+        expected = "a finite number, 1 or more, above 0 and at most 1, not negative, and 1 or more"
+        raise InputError("strength, steps, step, noise, batch", found=found, expected=expected)
     if region is not None and not (region.ndim == 2 and ((region >= 0) & (region <= 1)).all() and region.any()):
         raise InputError("region", found=f"shape {tuple(region.shape)}", expected="(y, x) from 0 to 1, not all 0")
     if condition is not None and row_count(condition) != len(images):
@@ -160,7 +160,7 @@ def maximise_unit(
     bank = Bank(images, levels, draws=steps + 1, seed=seed)
     walk = _Walk(denoiser, site, unit, bank, to_device(condition, images.device), region, step, noise)
     parts = torch.arange(len(images)).split(batch)
-    with tqdm(total=2 * len(parts), desc="ascent", disable=not progress, leave=False) as bar:
+    with tqdm(total=2 * len(parts) * len(levels), desc="ascent", disable=not progress, leave=False) as bar:
         noised = np.concatenate([walk.noised(rows) for rows in parts], axis=1)  # (level, image)
         spread = noised.std(1, ddof=1)
         if not (spread > 0).all():
@@ -218,12 +218,12 @@ class _Walk:
                     x = x + self.step * (way + away) + fresh * self.bank.point(rows, level, left).noise
                 elif level < last:
                     x = found.denoised - self.bank.sigmas[level + 1] / sigma * way
-        bar.update()
-        values = [_numbers(part) for part in (activations, residuals)]
-        if not np.isfinite(values).all():
+            bar.update()
+        values, squares = _numbers(activations), _numbers(residuals)
+        if not (np.isfinite(values) & np.isfinite(squares)).all():
             expected = "smaller ones: states grew without bound"
-            raise InputError("strength, step", found=f"{pull[-1]:.3g} / s, {self.step}", expected=expected)
-        return _Arm(*values, found.denoised)
+            raise InputError("strength, step", found=f"w / s = {pull[-1]:.3g}, {self.step}", expected=expected)
+        return _Arm(values, squares, found.denoised)
 
     def asked(self, x: Tensor, sigma: float, rows: Tensor, *, with_gradient: bool = False) -> _Asked:
         """One call at one level."""
@@ -268,8 +268,10 @@ class _Arm:
 
 def _joined(parts: Sequence[_Arm]) -> _Arm:
     """Batches, one after the other."""
-    numbers = (np.concatenate([getattr(part, name) for part in parts], 1) for name in ("activations", "residuals"))
-    return _Arm(*numbers, torch.cat([part.last for part in parts]))
+    return _Arm(
+        np.concatenate([part.activations for part in parts], axis=1),
+        np.concatenate([part.residuals for part in parts], axis=1), torch.cat([part.last for part in parts]),
+    )  # fmt: skip
 
 
 def _numbers(parts: Sequence[Tensor]) -> Floats:

@@ -1,6 +1,8 @@
 """What the figures of the inside in the atlas share: one workbench, at the sizes of a quick report."""
 
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 from scorescope.reports.directions.atlas_bench import subject_of
@@ -15,7 +17,13 @@ def bench_of(material: Material) -> Workbench:
 
 
 def _begun(material: Material) -> Workbench:
-    own = material.folder
-    folder = Path(material.once("activations", tempfile.TemporaryDirectory).name) if own is None else own / FOLDER
+    folder = _scratch(material) if material.folder is None else material.folder / FOLDER
     subject = subject_of(material)
     return Workbench(subject, True, False, folder, seed=material.seed, named=tuple(late_sites(subject)))
+
+
+def _scratch(material: Material) -> Path:
+    """A folder that goes when the material does."""
+    folder = Path(tempfile.mkdtemp())
+    weakref.finalize(material, shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -39,7 +39,7 @@ def unit_overlap(table: pd.DataFrame, pictures: Tensor, maps: Tensor, *, sigma: 
     if pictures.ndim != 5 or pictures.shape[:2] != maps.shape[:2] or len(units) != len(pictures):
         found = f"{tuple(pictures.shape)}, {tuple(maps.shape)} for {len(units)} units"
         raise InputError("pictures, maps", found=found, expected="(unit, n, channel, y, x) and (unit, n, y, x)")
-    figure, grid, below, axes = _pictures_over_curves(*pictures.shape[:2], len(units))
+    figure, grid, below, axes = _pictures_over_curves(pictures.shape[0], pictures.shape[1], len(units))
     larger = torch.nn.functional.interpolate(maps.float(), size=tuple(pictures.shape[-2:]), mode="bilinear")
     thresholds = at.set_index("unit")["threshold"]
     for row, unit, images, values in zip(grid, units, pictures, larger, strict=True):
@@ -144,7 +144,7 @@ def units_maximised(table: pd.DataFrame, pictures: Tensor) -> Figure:
     if pictures.ndim != 5 or len(pictures) != 1 + len(units):
         found = f"{tuple(pictures.shape)} for {len(units)} units"
         raise InputError("pictures", found=found, expected="(1 + unit, n, channel, y, x)")
-    figure, grid, below, axes = _pictures_over_curves(*pictures.shape[:2], len(units))
+    figure, grid, below, axes = _pictures_over_curves(pictures.shape[0], pictures.shape[1], len(units))
     shown = (pictures.float() / 2 + 0.5).clamp(0, 1).movedim(2, -1).numpy()
     names = [ALONE, *(f"unit {unit}" for unit in units)]
     for row, name, images in zip(grid, names, shown, strict=True):

@@ -155,9 +155,11 @@ def _maximised(subject: Subject, site: str, units: list[int], seed: int) -> tupl
     """Units raised under the prior; or none, and why."""
     least, largest = sigma_range(subject.denoiser, low=RAISED_AT, high=10.0)
     levels = log_snr_grid(-2 * math.log(largest), -2 * math.log(least), LEVELS)
-    how = {"sigmas": levels, "steps": WALK, "seed": seed, "batch": subject.batch}
+    images = subject.images[:WALKED]
     try:
-        return [maximise_unit(subject.denoiser, site, unit, subject.images[:WALKED], **how) for unit in units], ""
+        return [
+            maximise_unit(subject.denoiser, site, unit, images, sigmas=levels, steps=WALK, seed=seed) for unit in units
+        ], ""
     except InputError as error:  # no gradient passes through a pipeline, say
         return [], str(error)
 
