@@ -9,6 +9,7 @@ from scorescope.probes.recording.trace import Trace
 from scorescope.reports.page.numbers import between
 
 MOST = 3  # quantities that are named
+SKEWED = 1.0  # skewness, beyond which an interval is doubted
 DEFAULT = "the pipeline's default"
 
 
@@ -80,6 +81,18 @@ def read_ends(ends: pd.DataFrame) -> str:
         "shown 8 times in 10."
     )
     return f"Of what they ended with ({names}) " + (f"{'; '.join(shown)}." if shown else none)
+
+
+def read_skewed(table: pd.DataFrame) -> str:
+    """How many differences are so skewed that their intervals hold less often; empty where none is."""
+    known = table.dropna(subset=["low"])
+    count = int((known["skewness"].abs() > SKEWED).sum())
+    if not count:
+        return ""
+    return (
+        f"{count} of {len(known)} differences are skewed beyond ±{SKEWED:g}, where intervals hold less often than they "
+        "say: of log-normal ones of spread 1, those of 40 rows all held in half of the runs."
+    )
 
 
 def read_arguments(first: Trace, second: Trace) -> str:

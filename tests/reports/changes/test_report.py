@@ -240,3 +240,9 @@ def test_ends_that_do_not_differ_say_how_small_a_difference_would_have_been_seen
     assert "nothing is shown to differ; a difference of 20.0% of a mean, in the median over them, would" in said
     some = readings.read_ends(pd.DataFrame({**rows, "shown": [True, False]}))
     assert "contrast of the image by 0" in some and "would have been" not in some
+
+
+def test_skewed_differences_are_doubted():
+    rows = pd.DataFrame({"low": [0.0, 0.0, None], "skewness": [-2.0, 0.5, 3.0]})
+    assert readings.read_skewed(rows).startswith("1 of 2 differences are skewed beyond ±1")
+    assert readings.read_skewed(rows.iloc[1:]) == ""
