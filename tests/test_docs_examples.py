@@ -16,6 +16,8 @@ from scorescope.probes.experiments import as_guider
 from scorescope.probes.models import load_pipeline
 from scorescope.probes.pipelines import Level
 from scorescope.probes.work import plan_work
+from scorescope.reports.directions import load_subject
+from scorescope.reports.inside import study_groups
 from tests.saved_pipelines import saved
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -63,6 +65,19 @@ def test_recipes(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"pipe": pipe, "record": record, "guide": guide, "APG": APG, "PAG": PAG, "decompose": decompose,
              "my_level": my_level, "guider": as_guider(CFG(3.0))}  # fmt: skip
     assert run("recipes.md", known)["rule"].weight == 4.0
+
+
+def test_a_subject_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page runs, its first block is the file that the command line names, and a part of a report is made of it."""
+    found = run("own_denoiser.md", {})
+    assert found["agreement"] > 0.9 and found["probes"]["value"].max() > 0.8
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    block = re.findall(r"^```python\n(.*?)^```", (DOCS / "own_denoiser.md").read_text(), re.MULTILINE | re.DOTALL)[0]
+    Path("my_subject.py").write_text(block)
+    subject = load_subject("my_subject:make_subject")
+    study = study_groups(subject, seeds=40, paths=8, control=40)
+    assert study.attribute == "ink" and study.groups == ("little", "much") and study.classes == ("3", "8")
 
 
 @pytest.mark.slow

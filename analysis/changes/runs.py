@@ -88,6 +88,13 @@ def run_changes(
     draws, seed
         Of the drawings that the intervals rest on.
 
+    Returns
+    -------
+    RunChanges
+        Intervals hold together where differences are symmetric, or two sets are of one law: simulated, those of 40 rows
+        all hold in 94 to 97 % of cases of 8 or 32 pairs. Of differences that are log-normal with spread 1 they hold in
+        half of the cases, of two such sets in 94 to 96 %; the column `skewness` says which rows are skewed.
+
     Raises
     ------
     InputError

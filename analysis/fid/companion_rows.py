@@ -10,6 +10,7 @@ import math
 from typing import Any, TypeGuard
 
 import scipy
+from numpy.typing import ArrayLike
 
 from scorescope.analysis.fid.extrapolation import fid_infinity
 from scorescope.analysis.fid.floors import null_floor
@@ -30,14 +31,17 @@ def row(metric: str, value: float, note: str, **others: float | str) -> Row:
     return {"metric": metric, "value": value, **ends, "floor_kind": "", "note": note, **others}
 
 
-def infinity_row(x: Floats, real: Moments | Floats) -> Row:
-    """FID_infinity, for enough generated images."""
-    found = fid_infinity(x, real)
-    note = "15 sizes; interval over generated images, the real set and its bias being given"
+def infinity_row(x: Floats, real: Moments | Floats, classes: ArrayLike | None) -> Row:
+    """FID_infinity, for enough generated images; with classes of a set that was drawn by class."""
+    found = fid_infinity(x, real, classes=classes)
+    how = "without regard to class" if classes is None else "by class, as the set"
+    note = f"15 sizes, subsets drawn {how}; interval over generated images, the real set and its bias being given"
     return row("FID_infinity", found.value, note, low=found.low, high=found.high)
 
 
-def reference_rows(x: Floats, real: Moments, spare: Floats | None = None) -> list[Row]:
+def reference_rows(
+    x: Floats, real: Moments, spare: Floats | None = None, classes: ArrayLike | None = None
+) -> list[Row]:
     """The rows of FD and FID_infinity against moments.
 
     Parameters
@@ -48,6 +52,8 @@ def reference_rows(x: Floats, real: Moments, spare: Floats | None = None) -> lis
         The real set's.
     spare : ndarray, shape (k, d), optional
         Features of other real images, for the floor.
+    classes : array, shape (n,), optional
+        Of generated images that were drawn by class.
     """
     n, d = x.shape
     found = frechet_distance(x, real)
@@ -55,12 +61,12 @@ def reference_rows(x: Floats, real: Moments, spare: Floats | None = None) -> lis
     beside: dict[str, float | str] = {"floor": floor.value, "floor_kind": floor.kind}
     note = f"route {found.route}, rank {found.rank}; biased"
     if n > d:
-        half = float(scipy.stats.norm.ppf((1 + LEVEL) / 2)) * side_error(x, real)
+        half = float(scipy.stats.norm.ppf((1 + LEVEL) / 2)) * side_error(x, real, classes)
         beside |= {"scatter_low": max(found.value - half, 0.0), "scatter_high": found.value + half}
-        note += "; scatter by influences, over generated images alone"
+        note += "; scatter by influences, over generated images alone" + ", drawn by class" * (classes is not None)
     why = "it takes the real images themselves; FID_infinity is without the bias of the generated ones"
     rows = [row("FD", found.value, note, **beside), row(WITHOUT_BIAS, math.nan, why)]
-    return [*rows, infinity_row(x, real)] if n > INFINITY_FROM * d else rows
+    return [*rows, infinity_row(x, real, classes)] if n > INFINITY_FROM * d else rows
 
 
 def enough(spare: Floats | None, size: int) -> TypeGuard[Floats]:

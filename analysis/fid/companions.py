@@ -144,7 +144,7 @@ def companion_table(
         False gives the rows of FD alone, for feature spaces in which nothing else is asked.
     fake_classes, real_classes : array, shape (n,), optional
         Class of each image. Where the numbers a class are too even for independent draws (`suspiciously_even`), the
-        floor, the value without bias and KID are those of a set drawn by class; the notes say so.
+        floor, the value without bias, FID_infinity and KID are those of a set drawn by class; the notes say so.
     spare : array, shape (k, d), optional
         Features of other real images. Where they are at least as many as the generated ones the floor is their own
         distance, measured; beside sets drawn by class it is not.
@@ -163,7 +163,7 @@ def companion_table(
     others = None if spare is None else check_features("spare", spare)
     if isinstance(real, Moments):
         check_same_dimension("real", x.shape[1], real.dimension)
-        rows, n_real = reference_rows(x, real, others), real.n
+        rows, n_real = reference_rows(x, real, others, _even(fake_classes)), real.n
     else:
         y = check_features("real", real, at_least=3)
         sets = _Sets(x, y, _even(fake_classes), _even(real_classes), real_classes, others)
@@ -208,7 +208,7 @@ def _companion_rows(sets: _Sets) -> list[Row]:
     rows = []
     (n, d), y = sets.x.shape, sets.y
     if n > INFINITY_FROM * d and len(y) > d:
-        rows.append(infinity_row(sets.x, y))
+        rows.append(infinity_row(sets.x, y, sets.fake_classes))
     found_kid = kid(sets.x, y, fake_classes=sets.fake_classes, real_classes=sets.real_classes)
     ends = {"low": 1000 * found_kid.low, "high": 1000 * found_kid.high}
     note = f"all pairs; jackknife{sets.by_class}"

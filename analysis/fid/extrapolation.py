@@ -11,8 +11,10 @@ import pandas as pd
 import scipy
 from numpy.typing import ArrayLike
 
+from scorescope.analysis.fid.classes import class_codes
 from scorescope.analysis.fid.frechet import FeatureSet, as_moments, frechet_distance
 from scorescope.analysis.fid.frechet_error import side_error
+from scorescope.analysis.statistics.arrays import Integers
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
@@ -50,8 +52,9 @@ class Extrapolated:
 
 @checked
 def fid_infinity(
-    fake: ArrayLike, real: FeatureSet, *, points: int = 15, smallest: int | None = None, seed: int = 0
-) -> Extrapolated:
+    fake: ArrayLike, real: FeatureSet, *, classes: ArrayLike | None = None, points: int = 15,
+    smallest: int | None = None, seed: int = 0,
+) -> Extrapolated:  # fmt: skip
     """Regress FD on 1/n over random subsets of the generated set (Chong & Forsyth 2020, arXiv 1911.07023).
 
     Parameters
@@ -60,6 +63,11 @@ def fid_infinity(
         The generated set.
     real : Moments, or array of shape (m, d)
         The real set, whole in every fit: its own bias stays.
+    classes : array, shape (n,), optional
+        Class of each generated image of a set that was drawn with a fixed number a class (`suspiciously_even`).
+        Subsets then have its shares of the classes, to one image, as other sizes of such a set would. By default they
+        are drawn without regard to class: of a set with fixed numbers the values then scatter with the numbers of
+        the classes, and the intercept is too low by the bias which that scatter would have in a set of all images.
     points : int
         Sizes, equally spaced from `smallest` to n.
     smallest : int, optional
@@ -75,22 +83,32 @@ def fid_infinity(
     Raises
     ------
     InputError
-        If the smallest subset has no more rows than features: there the distance is not linear in 1/n.
+        If the smallest subset has no more rows than features: there the distance is not linear in 1/n. For classes of
+        other images, and of single ones.
     """
     x, other = check_features("fake", fake), as_moments("real", real)
     smallest = min(5000, len(x) // 2) if smallest is None else smallest
     if not x.shape[1] < smallest < len(x) or points < 3:
         found = f"subsets from {smallest} of {len(x)} images, d = {x.shape[1]}, {points} points"
         raise InputError("smallest", found=found, expected="d < smallest < n, and at least 3 points")
+    codes = None if classes is None else class_codes("classes", classes, len(x), at_least=2)
     generator = np.random.default_rng(seed)
     sizes = np.unique(np.linspace(smallest, len(x), points).astype(int))
     values = []
     for size in sizes:
-        rows = generator.choice(len(x), size, replace=False)
+        rows = generator.choice(len(x), size, replace=False) if codes is None else _by_class(generator, size, *codes)
         values.append(frechet_distance(Moments.of(x[rows]), other).raw)
     fit = scipy.stats.linregress(1 / sizes, values)
     about_line = float(scipy.stats.t.ppf(0.975, len(sizes) - 2) * fit.intercept_stderr)
-    half = math.hypot(about_line, float(scipy.stats.norm.ppf(0.975)) * side_error(x, other))
+    half = math.hypot(about_line, float(scipy.stats.norm.ppf(0.975)) * side_error(x, other, classes))
     table = pd.DataFrame({"n": sizes, "value": np.asarray(values)})
     value, slope = float(fit.intercept), float(fit.slope)
     return Extrapolated(value, slope, value - half, value + half, value - about_line, value + about_line, table)
+
+
+def _by_class(generator: np.random.Generator, size: int, codes: Integers, counts: Integers) -> Integers:
+    """Random rows with the shares of the classes: each class is spread evenly from 0 to 1, and the lowest are taken."""
+    order = np.lexsort((generator.random(len(codes)), codes))
+    rank = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = (rank + generator.random(len(counts))[codes[order]]) / counts[codes[order]]
+    return order[np.argsort(place)[:size]]

@@ -143,12 +143,12 @@ def _by_influence(
     return FrechetInterval(value, math.nan, error, math.nan, math.nan, *_scatter(value, error), "influence")
 
 
-def side_error(fake: Floats, real: Moments | Floats) -> float:
-    """Standard error of a distance over draws of the generated set alone, by influences."""
+def side_error(fake: Floats, real: Moments | Floats, classes: ArrayLike | None = None) -> float:
+    """Standard error of a distance over draws of the generated set alone, of each class its number, by influences."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FirstOrderWarning)  # an error needs less than the ranks of single images
         values = influence(transport(fake, real), fake)
-    return float(values.std() / math.sqrt(len(values)))
+    return math.sqrt(within_class_variance("classes", values, classes))
 
 
 def _scatter(value: float, error: float) -> tuple[float, float]:

@@ -105,8 +105,8 @@ def overlap(
     Returns
     -------
     Overlap
-        By image and in the mean, with what it is made of. Simulated, intervals of the means hold the truth in 93 to 96 %
-        of cases from 16 images up (see `pairwise_information` of influences that few images carry).
+        By image and in the mean, with what it is made of. Simulated, intervals of the means hold the truth in 93 to
+        96 % of cases from 16 images up (see `pairwise_information` of influences that few images carry).
 
     Raises
     ------

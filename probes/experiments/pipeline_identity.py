@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from scorescope.probes.models.fingerprint import tensor_bytes
 from scorescope.probes.pipelines import find
 
 
@@ -28,7 +29,7 @@ def _weights(network: nn.Module) -> str:
     for name, weight in sorted(network.state_dict().items()):
         if isinstance(weight, torch.Tensor):
             found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            found.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            found.update(tensor_bytes(weight))
     return found.hexdigest()
 
 

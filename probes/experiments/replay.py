@@ -37,7 +37,7 @@ from scorescope.probes.guidance.base import (
     describe,
     row_weights,
 )
-from scorescope.probes.guidance.branch_makers import check_maker
+from scorescope.probes.guidance.branch_makers import Maker, check_maker, maker_of
 from scorescope.probes.guidance.combination import combination_of
 from scorescope.probes.guidance.state_products import StateProducts
 from scorescope.probes.recording.trace import Recording, ScalarRecorder, Trace, Visit
@@ -106,6 +106,7 @@ class _Replayed:
     kept: list[Visit] = field(default_factory=list)
     memory: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
     lost: set[tuple[int, int]] = field(default_factory=set)
+    makers: dict[str, Maker | None] = field(default_factory=dict)
     refused: InputError | None = None
     applied: bool = False
 
@@ -278,7 +279,9 @@ def _missing(one: _Replayed, needed: Sequence[str], rows: Tensor | None, visit: 
             expected = f"a trace with it: record with Recording(all_branches=True), or sample with {describe(one.rule)}"
             one.refused = InputError("trace", found=f"no {branch} branch at {where}", expected=expected)
         if not lacking.all() and branch != COND:
-            check_maker(one.rule, branch, visit.made_by.get(branch), step=visit.step)
+            if branch not in one.makers:
+                one.makers[branch] = maker_of(one.rule, branch)
+            check_maker(one.rule, branch, one.makers[branch], visit.made_by.get(branch), step=visit.step)
         why = f"no {branch} branch was recorded" + (f": {visit.why}" if visit.why else "")
         reasons = [reason or (why if absent else "") for reason, absent in zip(reasons, lacking.tolist(), strict=True)]
     return reasons

@@ -56,15 +56,14 @@ def maker_of(rule: Rule, branch: str) -> Maker | None:
     return Maker(type(inner).__name__, _digest({name: getattr(inner, name) for name in names}), str(reference))
 
 
-def check_maker(rule: Rule, branch: str, found: Maker | None, *, step: int) -> None:
-    """Refuse a branch of the same name that was made in another way than the rule's own.
+def check_maker(rule: Rule, branch: str, own: Maker | None, found: Maker | None, *, step: int) -> None:
+    """Refuse a branch of the same name that was made in another way than the rule's own (`maker_of`).
 
     Raises
     ------
     InputError
         Naming who made it. Branches beside `cond` and `uncond` whose maker is not known are taken as they are.
     """
-    own = maker_of(rule, branch)
     served = found is PIPELINE and isinstance(rules_inside(rule)[-1], Perturbing)
     if found == own or (found is None and branch != UNCOND) or served:
         return

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scorescope.data.doors import require_some
+from scorescope.reports.changes.readings import in_words
 from scorescope.reports.page import theme
 
 CURVES = 5  # noise levels that are drawn as curves
@@ -46,7 +47,7 @@ def run_differences(table: pd.DataFrame, quantities: Sequence[str]) -> Figure:
         for number, ((stream, schedule), path) in enumerate(rows.groupby(["stream", "schedule"])):
             label = f"scheduler {stream}, schedule {schedule}" if several and not place else None
             _band(ax, path, theme.series(number if several else place), label)
-        ax.set_title(theme.folded(theme.literal(quantity.replace("_", " ")), 24))
+        ax.set_title(theme.folded(theme.literal(in_words(quantity)), 24))
         theme.sigma_axis(ax, xlabel="")
     if several:
         theme.legend_above(figure, axes[0])

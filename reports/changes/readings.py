@@ -4,11 +4,19 @@ from typing import Any
 
 import pandas as pd
 
+from scorescope.probes.decomposition.products import IMAGE_STATISTICS
 from scorescope.probes.recording.trace import Trace
 from scorescope.reports.page.numbers import between
 
 MOST = 3  # quantities that are named
+SKEWED = 1.0  # skewness, beyond which an interval is doubted
 DEFAULT = "the pipeline's default"
+
+
+def in_words(quantity: str, of: str = "guided prediction") -> str:
+    """A quantity, and what it is of where predictions at every step and the images at the end have it alike."""
+    words = quantity.replace("_", " ")
+    return f"{words} of the {of}" if quantity in IMAGE_STATISTICS else words
 
 
 def read_runs(table: pd.DataFrame, ranges: pd.DataFrame) -> str:
@@ -38,10 +46,10 @@ def read_runs(table: pd.DataFrame, ranges: pd.DataFrame) -> str:
         )
         peak = table[(table["quantity"] == name) & table["shown"]].iloc[0]
         told.append(
-            f"{name.replace('_', ' ')} at {where} (clearest at σ = {peak['sigma']:.3g}, by {peak['value']:.3g}, "
+            f"{in_words(name)} at {where} (clearest at σ = {peak['sigma']:.3g}, by {peak['value']:.3g}, "
             f"{peak['low']:.3g} to {peak['high']:.3g}, beside {peak['first']:.3g})"
         )
-    others = [name.replace("_", " ") for name in names[MOST:]]
+    others = [in_words(name) for name in names[MOST:]]
     more = f"; and {', '.join(others)}" if others else ""
     return f"Of {looked} these are shown to differ: {'; '.join(told)}{more}."
 
@@ -58,7 +66,8 @@ def read_pairing(pairing: pd.DataFrame) -> str:
 
 def read_ends(ends: pd.DataFrame) -> str:
     """What is shown to differ of what the runs ended with."""
-    known = ends.dropna(subset=["low"]).assign(quantity=lambda rows: rows["quantity"].str.replace("_", " "))
+    known = ends.dropna(subset=["low"])
+    known = known.assign(quantity=[in_words(*pair) for pair in zip(known["quantity"], known["of"], strict=True)])
     if known.empty:
         return ""
     shown = [
@@ -72,6 +81,18 @@ def read_ends(ends: pd.DataFrame) -> str:
         "shown 8 times in 10."
     )
     return f"Of what they ended with ({names}) " + (f"{'; '.join(shown)}." if shown else none)
+
+
+def read_skewed(table: pd.DataFrame) -> str:
+    """How many differences are so skewed that their intervals hold less often; empty where none is."""
+    known = table.dropna(subset=["low"])
+    count = int((known["skewness"].abs() > SKEWED).sum())
+    if not count:
+        return ""
+    return (
+        f"{count} of {len(known)} differences are skewed beyond ±{SKEWED:g}, where intervals hold less often than they "
+        "say: of log-normal ones of spread 1, those of 40 rows all held in half of the runs."
+    )
 
 
 def read_arguments(first: Trace, second: Trace) -> str:

@@ -29,7 +29,7 @@ def compare_section(first: Recorded, second: Recorded, suffix: str = "") -> Sect
     ends = end_changes(
         first.trace, second.trace, images=(first.images, second.images), value_range=first.value_range
     )  # fmt: skip
-    said += [steps.text, readings.read_ends(ends)]
+    said += [steps.text, readings.read_ends(ends), readings.read_skewed(ends)]
     distances = image_distances(pairing, first.images, second.images)
     return Section(
         text=" ".join(sentence for sentence in said if sentence),
@@ -48,9 +48,9 @@ def _steps(found: RunChanges, suffix: str) -> Section:
     table, ranges = found.table, shown_ranges(found.table)
     drawn = list(dict.fromkeys(table["quantity"]))[:PANELS]
     reading = readings.read_runs(table, ranges)
+    caption = f"{HOW} Along a path a difference is carried on to the steps that follow. {readings.read_skewed(table)}"
     figure = ReportFigure(
-        f"differences{suffix}", figures.run_differences(table, drawn), reading,
-        f"{HOW} Along a path a difference is carried on to the steps that follow.", wide=True,
+        f"differences{suffix}", figures.run_differences(table, drawn), reading, caption.strip(), wide=True,
     )  # fmt: skip
     tables = [
         ReportTable(f"ranges{suffix}", ranges, "Noise levels at which a quantity is shown to differ."),

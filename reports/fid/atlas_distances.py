@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from scorescope.analysis.fid.classes import suspiciously_even
 from scorescope.analysis.fid.companion_rows import INFINITY_FROM, WITHOUT_BIAS
 from scorescope.analysis.fid.extrapolation import fid_infinity
 from scorescope.analysis.fid.floors import fourth_moment_floor
@@ -155,7 +156,8 @@ def _empty() -> pd.DataFrame:
 
 
 def _extrapolated(item: ImageSet, study: Study) -> tuple[pd.DataFrame, dict[str, Any]]:
-    found = fid_infinity(item.first.features, study.real.judged)
+    classes = item.classes if item.classes is not None and suspiciously_even(item.classes) else None
+    found = fid_infinity(item.first.features, study.real.judged, classes=classes)
     one_law = fourth_moment_floor(item.first.features.astype(np.float64), 1.0, math.inf)
     fit = {"set": item.name, "value": found.value, "low": found.low, "high": found.high, "slope": found.slope}
     return found.table.assign(set=item.name)[POINTS.names], fit | {"slope_one_law": one_law}

@@ -89,6 +89,9 @@ def no_steps(material: Material) -> str:
     wrong = [name for name in material.checkpoints if not (name.isdecimal() and int(name) > 0)]
     if wrong:
         return f"checkpoints are named by their training step, a whole number above 0, and one is {wrong[0]!r}"
+    steps = [int(name) for name in material.checkpoints]
+    if twice := [name for name in material.checkpoints if steps.count(int(name)) > 1]:
+        return f"checkpoints are named by their training step, and {' and '.join(map(repr, twice))} are of one"
     return unfit(material)
 
 

@@ -38,7 +38,7 @@ from scorescope.reports.guidance.figures_samples import (
 )
 from scorescope.reports.guidance.figures_toys import toy_fields, toy_paths
 from scorescope.reports.guidance.figures_traces import parts_by_line, quantity_by_line, replayed_by_trace
-from scorescope.reports.guidance.runs import drawn_run, of_run, pick
+from scorescope.reports.guidance.runs import of_run, pick
 from scorescope.reports.page import theme
 from scorescope.reports.page.numbers import plain
 
@@ -68,7 +68,7 @@ def update_parts(summary: pd.DataFrame, *, rule: str, weight: float, ax: Axes | 
     figure, ax = theme.new_figure(2.9, ax=ax)
     for part, label in (("update", "whole update"), ("orthogonal", "orthogonal to $D_c$"),
                         ("parallel", "parallel to $D_c$")):  # fmt: skip
-        theme.with_band(ax, drawn_run(summary, f"{part}_norm", rule, weight), label=label, **theme.PARTS[part].line)
+        theme.with_band(ax, pick(summary, f"{part}_norm", rule, weight), label=label, **theme.PARTS[part].line)
     theme.sigma_axis(ax, yscale=theme.LOG, ylabel="L2 norm (units of data)")
     theme.floor_lines(ax, {"rounding floor": pick(summary, "norm_floor", rule, weight)})
     ax.set_title(f"Update $D_c - D_u$ along {theme.literal(run_name(rule, weight))}")
@@ -128,7 +128,7 @@ def branch_cosine(summary: pd.DataFrame, *, rule: str, weight: float, ax: Axes |
     """
     figure, ax = theme.new_figure(2.9, ax=ax)
     for space, look in theme.SPACES.items():
-        rows = drawn_run(summary, f"one_minus_cos_{space}", rule, weight)
+        rows = pick(summary, f"one_minus_cos_{space}", rule, weight)
         theme.with_band(ax, rows, label=f"{space} space", **look.line)
     theme.sigma_axis(ax, yscale=theme.LOG, ylabel="1 − cosine of cond and uncond")
     floors = {"denoised": "cos_floor", "eps": "cos_eps_floor"}
@@ -214,7 +214,7 @@ def gain_path(path: pd.DataFrame, *, runs: Sequence[tuple[str, float]]) -> Figur
         Rule and weight of each line.
     """
     for rule, weight in runs:
-        of_run(path, rule, weight, drawn=True)
+        of_run(path, rule, weight, needed=True)
     figure, (top, bottom) = theme.new_figure(4.4, nrows=2, sharex=True)
     gain_panel(top, path, runs, "step_gain")
     gain_panel(bottom, path, runs, "path_gain")
@@ -279,5 +279,5 @@ def separation(tables: Mapping[str, pd.DataFrame], *, tolerance: float, ax: Axes
 def _by_weight(ax: Axes, summary: pd.DataFrame, quantity: str, rule: str, weights: Sequence[float]) -> None:
     """A line of one rule for each weight, the highest in the rule's full colour."""
     for weight, color in zip(weights, theme.shades(SWEPT[rule].color, len(weights)), strict=True):
-        rows = drawn_run(summary, quantity, rule, weight)
+        rows = pick(summary, quantity, rule, weight)
         theme.with_band(ax, rows, color=color, linestyle=SWEPT[rule].linestyle, label=f"{rule} w = {weight:g}")

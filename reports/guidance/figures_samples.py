@@ -47,7 +47,7 @@ def value_densities(
                 real["value"], real["density"], color=theme.REAL, alpha=0.15, linewidth=0, label="real data"
             )
         for weight, color in zip(weights, theme.shades(SWEPT[rule].color, len(weights)), strict=True):
-            rows = of_run(density, rule, weight, drawn=True)
+            rows = of_run(density, rule, weight, needed=True)
             label = f"{rule} w = {weight:g}"
             ax.plot(rows["value"], rows["density"], color=color, linestyle=SWEPT[rule].linestyle, label=label)
         ax.set(ylabel="density (1 / unit)", title=rule)

@@ -75,8 +75,10 @@ def read_cosine(steps: pd.DataFrame, weight: float, *, rule: str = "CFG") -> str
 def read_gain(steps: pd.DataFrame, weight: float) -> str:
     """The largest mean gain of CFG, and that of APG at the same noise level."""
     rows = pick(steps, "applied_gain", "CFG", weight)
-    peak, beside = peak_of(rows), pick(steps, "applied_gain", "APG", weight)
-    other = "" if beside.empty else f"; APG scales it by {told(row_at(beside, peak['sigma']))} there"
+    peak, other = peak_of(rows), ""
+    if len(of_run(steps, "APG", weight)):
+        beside = row_at(pick(steps, "applied_gain", "APG", weight), peak["sigma"])
+        other = f"; APG scales it by {told(beside)} there"
     return (
         f"At w = {weight:g}, CFG scales D_c in the mean by up to {told(peak, what=INTERVAL)}, at "
         f"σ = {peak['sigma']:.3g}{elsewhere(rows)}{other}."

@@ -10,14 +10,14 @@ import pandas as pd
 from scorescope.data.errors import InputError
 
 
-def of_run(rows: pd.DataFrame, rule: str, weight: float, *, drawn: bool = False) -> pd.DataFrame:
+def of_run(rows: pd.DataFrame, rule: str, weight: float, *, needed: bool = False) -> pd.DataFrame:
     """Rows of the runs of one rule and weight: that of their paths, where a table has that of each row too.
 
-    Where they are to be drawn there has to be one: a figure of none would look like one of a rule that does nothing.
+    Where they are needed there has to be one: a figure of none would look like one of a rule that does nothing.
     """
     by = "path_weight" if "path_weight" in rows else "weight"
     found = rows[(rows["rule"] == rule) & (rows[by].isna() if math.isnan(weight) else rows[by] == weight)]
-    if drawn and found.empty:
+    if needed and found.empty:
         known = rows[["rule", by]].drop_duplicates().itertuples(index=False, name=None)
         runs = ", ".join(f"{name!r} at {at:g}" for name, at in known) or "some"
         raise InputError("rule, weight", found=f"{rule!r} at {weight:g}, of which no row is in the table",
@@ -32,14 +32,19 @@ def of_path(rows: pd.DataFrame, rule: str, weight: float, stream: int) -> pd.Dat
 
 
 def pick(summary: pd.DataFrame, quantity: str, rule: str, weight: float) -> pd.DataFrame:
-    """Rows of one quantity of one run, first call of each step: one row a noise level."""
-    rows = of_run(summary, rule, weight)
-    return rows[(rows["quantity"] == quantity) & (rows["call"] == 0)]
+    """Rows of one quantity of one run, first call of each step: one row a noise level.
 
-
-def drawn_run(summary: pd.DataFrame, quantity: str, rule: str, weight: float) -> pd.DataFrame:
-    """The same of a run that has to be there."""
-    return pick(of_run(summary, rule, weight, drawn=True), quantity, rule, weight)
+    Raises
+    ------
+    InputError
+        For a run or a quantity of which there is no row: nothing would look like a rule that does nothing.
+    """
+    rows = of_run(summary, rule, weight, needed=True)
+    found = rows[(rows["quantity"] == quantity) & (rows["call"] == 0)]
+    if found.empty:
+        known = ", ".join(map(str, rows["quantity"].unique()))
+        raise InputError("quantity", found=repr(quantity), expected=f"one of its quantities: {known}")
+    return found
 
 
 def row_of(images: pd.DataFrame, rule: str, weight: float, quantity: str) -> "pd.Series[float] | None":

@@ -8,6 +8,7 @@
 """
 
 import hashlib
+import json
 import os
 import re
 import sys
@@ -67,10 +68,12 @@ class Request:
     def inputs(self) -> dict[str, str]:
         """Hash of every file and folder that an option names, and of the file with a factory, by name as given.
 
-        What a factory's file imports or reads is not in its hash, see `factories`; the shipped models are not here, nor
+        Of --set they are the texts that are names of files. What a factory's file imports or reads is not in its hash,
+        see `factories`; the shipped models are not here, nor
         is what a hub holds.
         """
-        named = [(option, one) for option, value in self.options.items() for one in _each(value)]
+        named = [(option, one) for option, value in self.options.items() for part in _each(value)
+                 for one in (_texts_of(part) if option == "set" else [part])]  # fmt: skip
         hashes = {str(one): self._hash(option, one) for option, one in named}
         return {name: digest for name, digest in hashes.items() if digest}
 
@@ -90,6 +93,8 @@ class Request:
             value = value.partition("=")[2]
         if isinstance(value, Path):
             return hash_of(self.folder / value) or "no such file"
+        if option == "set":
+            return sha256(self.folder / value) if _is_file(self.folder / value) else ""
         if option not in NAMES or not isinstance(value, str) or not value or value in shipped_denoisers():
             return ""  # an empty name would be that of the folder itself
         if option == "score" and value.startswith(CLIP):
@@ -161,6 +166,31 @@ def _source(module: str, folder: Path) -> Path | None:
         spec = None if where is None else PathFinder.find_spec(name, where)
         where = None if spec is None else spec.submodule_search_locations
     return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
+
+def _texts_of(setting: str) -> list[str]:
+    """Texts in the value of key=value, which is JSON or a text itself."""
+    text = setting.partition("=")[2]
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    return list(_texts(value))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and value:
+        yield value
+    elif isinstance(value, list | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a prompt is too long for a name
+        return False
 
 
 def _each(value: Any) -> list[Any]:

@@ -5,9 +5,10 @@ import pytest
 import scipy
 
 from scorescope.analysis.fid.companions import companion_table, inception_score
-from scorescope.analysis.fid.extrapolation import fid_infinity
-from scorescope.analysis.fid.frechet import frechet_distance
+from scorescope.analysis.fid.extrapolation import _by_class, fid_infinity
+from scorescope.analysis.fid.frechet import frechet_distance, raw_distance
 from scorescope.data.errors import InputError
+from scorescope.probes.features.moments import Moments
 
 
 def draw(n, d, seed, scale=1.0):
@@ -26,6 +27,35 @@ def test_fid_infinity_removes_the_bias_of_the_generated_side():
     assert found.low < found.value < found.high
     with pytest.raises(InputError, match="d < smallest < n"):
         fid_infinity(x[:12], real)
+
+
+def test_fid_infinity_of_a_set_drawn_by_class_holds_its_shares():
+    """Far classes of hardly any scatter: every subset is the law itself, to one image a class; others scatter with it.
+
+    The law has the moments of the class centres, in closed form.
+    """
+    rng, kinds = np.random.default_rng(3), 10
+    centres, real = 3 * rng.normal(size=(kinds, 4)), Moments.of(rng.normal(size=(4000, 4)))
+    classes = rng.permutation(np.arange(600) % kinds)
+    x = centres[classes] + 0.01 * rng.normal(size=(600, 4))
+    truth = raw_distance(Moments.of(np.tile(centres, (1000, 1))), real)
+    found, plain = fid_infinity(x, real, classes=classes), fid_infinity(x, real)
+    assert found.value == pytest.approx(truth, rel=0.005) and found.low < truth < found.high
+    apart = [(table["value"] - truth).abs().mean() for table in (found.table, plain.table)]
+    assert apart[0] < apart[1] / 5
+    codes, counts = np.unique(classes, return_inverse=True, return_counts=True)[1:]
+    for size in (95, 301, 600):
+        rows = _by_class(np.random.default_rng(0), size, codes, counts)
+        kept = np.bincount(classes[rows])
+        assert len(set(rows)) == size and np.abs(kept - size / kinds).max() < 1
+    table = companion_table(x, rng.normal(size=(600, 4)), fake_classes=classes).set_index("metric")
+    assert "by class, as the set" in table.loc["FID_infinity", "note"]
+    table = companion_table(x, real, fake_classes=classes).set_index("metric")
+    assert "by class, as the set" in table.loc["FID_infinity", "note"] and "drawn by class" in table.loc["FD", "note"]
+    assert "without regard" in companion_table(x, real).set_index("metric").loc["FID_infinity", "note"]
+    for wrong in (classes[:-1], np.arange(600)):
+        with pytest.raises(InputError, match=r"^classes: "):
+            fid_infinity(x, real, classes=wrong)
 
 
 def test_inception_score_ends():

@@ -65,6 +65,18 @@ def _infinity(name, rng):
     return {"FID_infinity": (found.low, found.high)}
 
 
+def _infinity_by_class(rng):
+    classes = np.arange(600) % 10
+    found = fid_infinity(draw_classes(classes, rng), _real(2000), classes=classes, seed=int(rng.integers(2**31)))
+    return {"FID_infinity": (found.low, found.high)}
+
+
+@cache
+def _classes_truth():
+    law = Moments.of(draw_classes(np.arange(MANY) % 10, np.random.default_rng(12)))
+    return {"FID_infinity": raw_distance(law, _real(2000))}
+
+
 def _kid(name, n, rng):
     found = kid(draw_rectified(n, rng, **POPULATIONS[name]), draw_rectified(n, rng))
     return {"KID": (found.low, found.high)}
@@ -184,6 +196,10 @@ CASES = (
             partial(_infinity, name), ("companions",),
         )
         for name in POPULATIONS
+    ),
+    Case(
+        "fid: FID_infinity, by class", "fit and influences within classes", "600 against one real set of 2000",
+        "10 classes, balanced", _classes_truth, _infinity_by_class, ("companions",),
     ),
     *(
         Case(

@@ -1,3 +1,4 @@
+import copy
 import functools
 import json
 import operator
@@ -262,6 +263,40 @@ def test_tables_are_told_apart_by_what_they_hold():
         table.set_axis([1, 2]), table.iloc[:1], table[["rule", "sigma"]],
     ]  # fmt: skip
     assert len({digest(one) for one in [table, *others]}) == 7
+
+
+class Own(torch.nn.Linear):
+    """A network of the user's, with a buffer that its state does not hold."""
+
+    def __init__(self):
+        super().__init__(100, 70)
+        self.register_buffer("levels", torch.arange(300.0), persistent=False)
+
+
+@pytest.mark.parametrize("change", ["one weight", "one bit", "type", "buffer", "sign of zero", "swap"])
+def test_every_byte_of_a_network_counts(change):
+    """Also one number in the middle of a large weight, of which few used to be read."""
+    torch.manual_seed(0)
+    one = Own()
+    other = copy.deepcopy(one)
+    assert fingerprint(other, argument="x") == fingerprint(one, argument="x")
+    with torch.no_grad():
+        if change == "one weight":
+            other.weight.flatten()[3457] += 1e-3
+        elif change == "one bit":
+            other.weight.view(torch.int32).flatten()[1].bitwise_xor_(1)
+        elif change == "type":
+            one.half()
+            other.bfloat16()
+            other.weight.data = one.weight.view(torch.bfloat16)
+            other.bias.data = one.bias.view(torch.bfloat16)
+        elif change == "buffer":
+            other.levels[151] = 0
+        elif change == "sign of zero":
+            one.bias[5], other.bias[5] = 0.0, -0.0
+        else:
+            other.weight[[3, 4]] = one.weight[[4, 3]]
+    assert fingerprint(other, argument="x") != fingerprint(one, argument="x")
 
 
 def test_fingerprints_are_the_same_in_another_process():

@@ -227,14 +227,22 @@ def test_fewer_runs_claim_less():
     wide = narrow.assign(low=-0.1, high=0.5, shown=False, detectable=0.4)
     ranges = pd.DataFrame([{**place, "from_sigma": 2.0, "to_sigma": 2.0}])
     assert "gain at σ = 2 (clearest at σ = 2, by 0.2, 0.1 to 0.3, beside 1)" in readings.read_runs(narrow, ranges)
+    both = [table.assign(quantity="contrast") for table in (narrow, ranges)]
+    assert "contrast of the guided prediction at σ = 2 (clearest" in readings.read_runs(*both)
     told = readings.read_runs(wide, ranges.iloc[:0])
     assert told.startswith("None of 1 quantities at 1 steps is shown to differ; a difference of 40.0%")
 
 
 def test_ends_that_do_not_differ_say_how_small_a_difference_would_have_been_seen():
     rows = {"quantity": ["contrast", "saturation"], "value": 0.0, "low": -0.1, "high": 0.1, "first": [2.0, 1.0],
-            "detectable": [0.2, 0.3], "shown": False}  # fmt: skip
+            "detectable": [0.2, 0.3], "shown": False, "of": "image"}  # fmt: skip
     said = readings.read_ends(pd.DataFrame(rows))
     assert "nothing is shown to differ; a difference of 20.0% of a mean, in the median over them, would" in said
     some = readings.read_ends(pd.DataFrame({**rows, "shown": [True, False]}))
-    assert "contrast by 0" in some and "would have been" not in some
+    assert "contrast of the image by 0" in some and "would have been" not in some
+
+
+def test_skewed_differences_are_doubted():
+    rows = pd.DataFrame({"low": [0.0, 0.0, None], "skewness": [-2.0, 0.5, 3.0]})
+    assert readings.read_skewed(rows).startswith("1 of 2 differences are skewed beyond ±1")
+    assert readings.read_skewed(rows.iloc[1:]) == ""

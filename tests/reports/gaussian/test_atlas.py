@@ -180,6 +180,8 @@ def test_what_laws_cannot_be_fitted_to_is_said():
     assert "at least 12 images" in why[0] and "shape (1, 4, 2)" in why[1] and "-2.5 to 2.5" in why[2]
     named = Material(checkpoints={"ema": model_of(law()), "10": model_of(law())}, data=DATA)
     assert "'ema'" in find_entry("linear-first").why_not(named)
+    merged = Material(checkpoints={name: model_of(law()) for name in ("7", "30", "07")}, data=DATA)
+    assert "'7' and '07' are of one" in find_entry("linear-first").why_not(merged)
 
 
 @pytest.mark.parametrize("name", ["gaussian-unexplained", "gaussian-conventions", "gaussian-emergence",

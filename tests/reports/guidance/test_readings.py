@@ -10,7 +10,9 @@ import torch
 from tests.claims import check_sentences
 
 from scorescope.analysis.guidance.effects import EFFECTS
+from scorescope.data.errors import InputError
 from scorescope.reports.guidance import readings
+from scorescope.reports.guidance.runs import pick
 
 SIGMAS = (80.0, 20.0, 5.0, 1.0, 0.2)
 FLOORS = {"norm_floor": 1e-6, "cos_floor": 1e-9, "cos_eps_floor": 1e-9, "chance_share": 0.1}
@@ -251,3 +253,13 @@ def test_effects_say_what_is_shown_and_how_few_are_too_few():
     assert "e: shown" in readings.read_effects(found.assign(verdict="shown"))
     within = readings.read_effects(found.assign(claimed="within ±0.02", metric="score"))
     assert "class agreement of a" in within and "even without a single difference it takes 189" in within
+
+
+def test_a_run_or_a_quantity_that_is_not_there_is_no_empty_table():
+    steps = pd.DataFrame({"rule": "CFG", "weight": 4.0, "quantity": "update_norm", "call": [0, 1], "mean": 1.0})
+    assert len(pick(steps, "update_norm", "CFG", 4.0)) == 1
+    for words, run in (("'APG' at 4", ("update_norm", "APG", 4.0)), ("'CFG' at 2", ("update_norm", "CFG", 2.0))):
+        with pytest.raises(InputError, match=f"{words}, of which no row is in the table; expected .*'CFG' at 4"):
+            pick(steps, *run)
+    with pytest.raises(InputError, match="quantity: found 'gain'; expected one of its quantities: update_norm"):
+        pick(steps, "gain", "CFG", 4.0)

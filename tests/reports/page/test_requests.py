@@ -23,6 +23,19 @@ def test_a_judge_is_part_of_what_was_asked(tmp_path):
     assert all(one != other for one, other in zip(before, after, strict=True))
 
 
+def test_files_that_arguments_of_a_pipeline_name_count(tmp_path):
+    for name in ("a.png", "b.png", "512"):
+        (tmp_path / name).write_bytes(b"one")
+    (tmp_path / "folder").mkdir()
+    given = ["image=a.png", 'images=["b.png", {"mask": "a.png"}]', "height=512", "prompt=folder", "at=0.5", "none=",
+             "prompt_2=" + 400 * "long "]  # fmt: skip
+    before = asked(tmp_path, set=given).inputs()
+    assert set(before) == {"a.png", "b.png"}  # 512 is a number
+    (tmp_path / "b.png").write_bytes(b"two")
+    after = asked(tmp_path, set=given).inputs()
+    assert after["a.png"] == before["a.png"] and after["b.png"] != before["b.png"]
+
+
 def test_an_option_without_a_value_names_no_file(tmp_path):
     """An empty --score was the working folder: every file in it was hashed."""
     (tmp_path / "large.bin").write_bytes(b"not asked for")
