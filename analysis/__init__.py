@@ -15,6 +15,7 @@ The wings, each with a recipe of its own (`help(guidance)`):
     steps          which steps of a sampler matter: damage of a changed step, proxies of it, few-step models
     inside         sparse features inside a denoiser: what they keep, read and move, by noise level
     changes        what changed between two recorded runs, and between denoisers at the same noisy points
+    work           analyses that sample, cut into chunks for processes, clusters and ranks
     statistics     intervals, splits, and the declared columns of every table
 
 The names below are the entries; all others are in their wings.
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         statistics,
         steps,
         trajectories,
+        work,
     )
     from scorescope.analysis.directions import (
         find_direction,
@@ -100,4 +102,5 @@ __all__ = [
     "token_direction",
     "trace_direction",
     "trajectories",
+    "work",
 ]

@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "steps": ("statistics", "trajectories"),
         "inside": ("statistics", "directions"),
         "changes": ("statistics", "guidance"),
+        "work": ("statistics", "directions", "attention"),
     },
     "reports": {
         "page": (),

@@ -36,7 +36,7 @@ from scorescope.probes.models.denoiser import Condition
 from scorescope.probes.models.factories import call_factory, import_factory
 from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.models.model import Model, load_model
-from scorescope.probes.work.chunks import Chunk, cut, finished, missing
+from scorescope.probes.work.chunks import Chunk, complete, cut, forget
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.named_models import told_model, worker_models
 from scorescope.probes.work.plans import Plan, known_entries, whole_number
@@ -76,7 +76,7 @@ def plan(spec: Mapping[str, Any]) -> Plan:
     }  # fmt: skip
     _arms(told["arms"], models, condition)  # whatever is wrong with one
     chunks = cut(f"{__name__}:compare_chunk", told, range(len(bank)), size=whole_number(spec, "size", 64))
-    return Plan(tuple(chunks), lambda folder: _join(folder, chunks), lambda folder: _begin(folder, chunks))
+    return Plan(tuple(chunks), lambda folder: _join(folder, chunks), lambda folder: forget(chunks, folder, RESULT))
 
 
 def compare_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> None:
@@ -196,17 +196,7 @@ def _is_whole(given: Any) -> bool:
     return bool(values) and all(type(value) is int and value >= 0 for value in values)
 
 
-def _begin(folder: Path, chunks: list[Chunk]) -> None:
-    """Take away a result of other chunks: while one is missing, it cannot be of all of these."""
-    if missing(chunks, folder):
-        (folder / RESULT).unlink(missing_ok=True)
-
-
 def _join(folder: Path, chunks: list[Chunk]) -> list[Path]:
     """Put the images side by side, if all are there."""
-    if missing(chunks, folder):
-        return []
-    parts = [Comparison.load(place / RESULT) for _, place, _ in finished(chunks, folder)]
-    if len(parts) < len(chunks):  # one is damaged
-        return []
-    return [Comparison.join(parts).save(folder / RESULT)]
+    parts = [Comparison.load(place / RESULT) for place, _ in complete(chunks, folder)]
+    return [Comparison.join(parts).save(folder / RESULT)] if parts else []

@@ -25,7 +25,7 @@ from scorescope.probes.activations.planned import Planned, check_continued, join
 from scorescope.probes.activations.positions import Positions
 from scorescope.probes.activations.stored_runs import planned_samples
 from scorescope.probes.models.model import Model, load_model
-from scorescope.probes.work.chunks import Chunk, cut, finished, missing
+from scorescope.probes.work.chunks import Chunk, complete, cut
 from scorescope.probes.work.comparisons import POINTS, bank_of, plain_points
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.named_models import HOW, plain_how, sampled_how, told_model, worker_model
@@ -118,10 +118,8 @@ def _sites(given: Any) -> Any:
 
 def _join(folder: Path, chunks: list[Chunk], manifest: Mapping[str, Any]) -> list[Path]:
     """One folder of all shards, if all are there."""
-    if missing(chunks, folder):
-        return []
-    written = [(place, line) for _, place, said in finished(chunks, folder) for line in said["lines"]]
-    if len(written) < len(chunks):  # one is damaged
+    written = [(place, line) for place, said in complete(chunks, folder) for line in said["lines"]]
+    if not written:
         return []
     join_shards(manifest, written, folder / RESULT)
     return [folder / RESULT]

@@ -16,6 +16,7 @@ from scorescope.reports.cli import fid as fid_cli
 from scorescope.reports.cli import trace as trace_cli
 from scorescope.reports.cli.options import (
     OF_PIPELINES,
+    WORK,
     Classes,
     Config,
     Dask,
@@ -482,9 +483,7 @@ def study(
 
 @app.command()
 def work(
-    spec: Annotated[
-        Path, typer.Argument(help="A TOML or JSON file: kind (sweep, moments, recording) and what the kind takes.")
-    ],
+    spec: Annotated[Path, typer.Argument(help=f"A TOML or JSON file: kind ({WORK}) and what the kind takes.")],
     out: Annotated[Path, typer.Option(help="Folder of the work; what is there is not made again.")] = Path("work"),
     rank: Annotated[
         int | None, typer.Option(min=0, help="Of this process; else RANK, or SLURM_ARRAY_TASK_ID, where that is set.")
