@@ -35,7 +35,7 @@ class Pipeline:
     def __init__(self, shape: tuple[int, ...], steps: int, lost: int = -1) -> None:
         from diffusers import DDIMScheduler
 
-        self.unet, self.scheduler = Branches(lost), DDIMScheduler()
+        self.unet, self.scheduler = Branches(lost), DDIMScheduler(clip_sample=False)
         self.shape, self.steps = shape, steps
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ from scorescope.probes.experiments.replay import kept_visits
 from scorescope.probes.recording import Trace, Visit
 from scorescope.probes.sampling import Path
 
-AT_ONCE = 2**24  # numbers of the states and predictions of a block: 128 MB in float64
+AT_ONCE = 2**22  # numbers of the states and predictions of a block: 32 MB in float64; two are held for a moment
 NOT_FINITE = "values that are not finite"
 
 
@@ -185,7 +185,7 @@ def _block(visits: Sequence[Visit], pieces: Sequence[_Piece], facts: _Facts) -> 
                 states, denoised = visit.x.new_empty(size), visit.guided.new_empty(size)
             states[number, rows], denoised[number, rows] = visit.x[piece.rows], visit.guided[piece.rows]
     last = pieces[0].batch[-1].sigma_next == 0
-    end = denoised[-1] if last else torch.full_like(denoised[-1], torch.nan)
+    end = denoised[-1].clone() if last else torch.full_like(denoised[-1], torch.nan)  # a view would hold them all
     return Path(facts.sigmas, states, denoised, end, facts.calls, facts.missing, facts.resolution)
 
 

