@@ -134,9 +134,8 @@ def word_run(
 
 def joined_runs(runs: Sequence[Run]) -> Run:
     """The maps of all seeds, in the order of the runs."""
-    *_, sigmas, dropped = runs[0]
-    attention, influence = (torch.cat([run[place] for run in runs], 1) for place in (0, 1))
-    return attention, influence, torch.cat([run[2] for run in runs]), sigmas, dropped
+    attention, influence = torch.cat([run[0] for run in runs], 1), torch.cat([run[1] for run in runs], 1)
+    return attention, influence, torch.cat([run[2] for run in runs]), *runs[0][3:]
 
 
 def compared(run: Run) -> WordComparison:

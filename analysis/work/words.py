@@ -96,7 +96,7 @@ def read_words(folder: str | Path) -> WordComparison:
 
 
 def _write(path: Path, run: Run) -> None:
-    tensors = {name: value.cpu().contiguous() for name, value in zip(_NAMES, run, strict=False)}
+    tensors = {name: value.cpu().contiguous() for name, value in zip(_NAMES, run[:3], strict=True)}
     metadata = {"levels": json.dumps({"sigmas": run[3], "dropped": run[4]}), "seal": UNSEALED}
     write_sealed(path, lambda temporary: save_file(tensors, temporary, metadata))
 

@@ -137,8 +137,8 @@ def collect(
             denoiser, bank, sites, condition=condition, how=how, output=output, update=update, dtype=dtype, shard=shard,
             batch=batch,
         )  # fmt: skip
-        with planned as found:
-            return found.store(Path(path), budget=budget, progress=progress)
+        with planned as parts:
+            return parts.store(Path(path), budget=budget, progress=progress)
     pools, condition = pools_of(sites, how), to_device(condition, bank.x0.device)
     stored: dict[str, Tensor] = {}
     outputs = OutputsRead(output)

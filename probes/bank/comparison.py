@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -90,11 +90,11 @@ class Comparison:
             if not same or not np.array_equal(part.sigmas, first.sigmas):
                 found = f"arms {list(part.names)} at {len(part.sigmas)} levels"
                 raise InputError("parts", found=found, expected=f"{list(first.names)} at the same points")
-        rows = np.concatenate([part.rows for part in parts])
-        arrays = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in _ARRAYS}
-        maps = {name: torch.cat([getattr(part, name) for part in parts], 1)
-                for name in _MAPS if getattr(first, name) is not None}  # fmt: skip
-        return replace(first, rows=rows, **arrays, **maps)
+        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts], 1) for name in _ARRAYS}
+        for name in _MAPS:
+            if getattr(first, name) is not None:
+                joined[name] = torch.cat([getattr(part, name) for part in parts], 1)
+        return replace(first, rows=np.concatenate([part.rows for part in parts]), **joined)
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file with a hash of itself; gives its path back."""
@@ -126,9 +126,9 @@ class Comparison:
             warn_unsealed(Path(path))
         with only_input_errors(path, expected=expected):
             about = parse_json(metadata["about"], source=path, expected=expected)
-            arrays = {name: tensors[name].numpy() for name in ("rows", "sigmas", *_ARRAYS)}
+            arrays: dict[str, Any] = {name: tensors[name].numpy() for name in ("rows", "sigmas", *_ARRAYS)}
+            maps: dict[str, Any] = {name: tensors.get(name) for name in _MAPS}
             pairs = tuple((first, second) for first, second in about["pairs"])
-            maps = {name: tensors.get(name) for name in _MAPS}
             return cls(tuple(about["names"]), pairs, draws=int(about["draws"]), **arrays, **maps)
 
     def loss(self, name: str, *, space: LossSpace = "eps") -> Floats:

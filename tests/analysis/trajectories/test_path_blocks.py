@@ -151,7 +151,7 @@ print(peak() - before)
 
 @pytest.mark.slow
 def test_a_large_trace_is_read_in_a_small_part_of_the_memory_that_it_takes(tmp_path):
-    """Of 316 MB: it was read in 140, which are a block, its products and the bundle of `path_shape`; in memory in 570."""
+    """Of 316 MB. It was read in 140: a block, its products and the bundle of `path_shape`; in memory it takes 570."""
     for folder, runs, steps in (("small", 1, 4), ("run", 10, 40)):
         pipe = Pipeline((4, 32, 32), steps)
         with record(pipe, keep="branches", path=tmp_path / folder, progress=False):
