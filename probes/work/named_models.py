@@ -8,6 +8,7 @@ sampled_how(spec)                           # arguments of `sample`: rule, solve
 import functools
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from scorescope.data.errors import InputError
@@ -23,7 +24,8 @@ HOW = ("steps", "sigmas", "solver", "rule")
 
 def told_model(model: Model, name: str, factory: str | None) -> dict[str, Any]:
     """What chunks are told of a model: another one of the same name makes other chunks."""
-    return {"name": name, "factory": factory, "source": model.source}
+    where = str(Path(name).absolute()) if name.endswith(".safetensors") else name  # workers may be in other folders
+    return {"name": where, "factory": factory, "source": model.source}
 
 
 def worker_model(told: Mapping[str, Any], device: str) -> Model:
