@@ -17,6 +17,7 @@ The wings, each with a recipe of its own (`help(guidance)`):
     units          single channels of a layer: where they fire, what editing them changes
     groups         groups that a judge sees in images: their shares along sampling and by guidance rule
     changes        what changed between two recorded runs, and between denoisers at the same noisy points
+    work           analyses that sample, cut into chunks for processes, clusters and ranks
     statistics     intervals, splits, and the declared columns of every table
 
 The names below are the entries; all others are in their wings.
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         steps,
         trajectories,
         units,
+        work,
     )
     from scorescope.analysis.directions import (
         find_direction,
@@ -106,4 +108,5 @@ __all__ = [
     "trace_direction",
     "trajectories",
     "units",
+    "work",
 ]
