@@ -12,7 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from scorescope.data.written_files import UNSEALED
 from scorescope.probes.recording.store import check_of, text_of
+
+SIGN = UNSEALED.rstrip("0").encode()
 
 BLOWN_UP = (2**7 - 1, 2**8 - 1, 2**15 - 1, 2**31 - 1, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
 TEXTS = (b"-1", b"0", b"1e400", b"NaN", b"null", b"99999999999999999999", b"[]", b"{}", b'"', b"[" * 3000, b"\xff\xfe")
@@ -59,11 +62,13 @@ def damage_json(value: Any, rng: Random) -> Any:
 def in_zip(path: Path, rng: Random) -> None:
     """Damage one member of a zip and write its sums anew."""
     with zipfile.ZipFile(path) as archive:
-        members = [(member, archive.read(member)) for member in archive.infolist()]
+        members, comment = [(member, archive.read(member)) for member in archive.infolist()], archive.comment
     chosen = rng.randrange(len(members))
     with zipfile.ZipFile(path, "w") as archive:
+        archive.comment = comment
         for number, (member, data) in enumerate(members):
             archive.writestr(member, damaged(data, rng) if number == chosen else data)
+    reseal(path)
 
 
 def in_safetensors(path: Path, rng: Random) -> None:
@@ -83,6 +88,7 @@ def in_safetensors(path: Path, rng: Random) -> None:
         header = damage_json(header, rng)
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + rest)
+    reseal(path)
 
 
 def _retype_tensor(entry: dict[str, Any], rng: Random) -> None:
@@ -93,25 +99,43 @@ def _retype_tensor(entry: dict[str, Any], rng: Random) -> None:
     entry |= {"dtype": kind, "shape": entry["shape"] if same else [size // width]}
 
 
-def in_card(path: Path, rng: Random) -> None:
-    """Damage weights or card, with the hash on the card made right again."""
-    card = json.loads(path.with_suffix(".json").read_text())
-    if rng.random() < 0.7:
-        in_safetensors(path, rng)
-    else:
-        card = damage_json(card, rng)
-    if isinstance(card, dict):
-        card["weights_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.with_suffix(".json").write_text(json.dumps(card))
-
-
 def in_json(path: Path, rng: Random) -> None:
     """Damage a value of a JSON file."""
     path.write_text(json.dumps(damage_json(json.loads(path.read_text()), rng)))
+    reseal(path)
+
+
+def in_folder(path: Path, rng: Random) -> None:
+    """Damage one file of a folder, or one beside a file, and write its new hash wherever the old one stands in JSON."""
+    folder = path if path.is_dir() else path.parent
+    chosen = rng.choice(sorted(file for file in folder.rglob("*") if file.is_file()))
+    before = hashlib.sha256(chosen.read_bytes()).hexdigest()
+    inside = {".json": in_json, ".safetensors": in_safetensors, ".npz": in_zip}.get(chosen.suffix, _in_bytes)
+    (inside if rng.random() < 0.8 else _in_bytes)(chosen, rng)
+    after = hashlib.sha256(chosen.read_bytes()).hexdigest()
+    for file in folder.rglob("*.json"):
+        if file != chosen and before.encode() in (text := file.read_bytes()):
+            file.write_bytes(text.replace(before.encode(), after.encode()))
+            reseal(file)
+
+
+def reseal(path: Path) -> None:
+    """Make the seal of a damaged file right again, where it has one: what reads it then has to look for itself."""
+    data = bytearray(path.read_bytes())
+    start = data.find(SIGN) + len(SIGN)
+    if start >= len(SIGN):
+        data[start : start + 64] = b"0" * 64
+        data[start : start + 64] = hashlib.sha256(data).hexdigest().encode()
+        path.write_bytes(data)
+
+
+def _in_bytes(path: Path, rng: Random) -> None:
+    path.write_bytes(damaged(path.read_bytes(), rng))
+    reseal(path)
 
 
 def in_trace(path: Path, rng: Random) -> None:
-    """Damage the lines, the manifest, a shard or the table of a trace, with all hashes made right again."""
+    """Damage the lines, the manifest, a shard or the table of a trace, or of activations, with all hashes made right."""
     manifest = json.loads((path / "manifest.json").read_text())
     records = [json.loads(line)["record"] for line in (path / "steps.jsonl").read_bytes().splitlines()]
     kind = rng.random()
