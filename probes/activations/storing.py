@@ -22,7 +22,8 @@ from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.data.written_files import unlock_and_close
 from scorescope.probes.activations.positions import Kept, Positions, by_position, inner_shape
-from scorescope.probes.activations.stored import FORMAT, INDEX, StoredActivations, latest, read_folder
+from scorescope.probes.activations.stored import FORMAT, StoredActivations, latest, read_folder
+from scorescope.probes.activations.stored_fields import DTYPES, INDEX
 from scorescope.probes.bank.points import Bank, Point
 from scorescope.probes.recording.estimate import in_words
 from scorescope.probes.recording.offload import Commit, Ring
@@ -30,7 +31,6 @@ from scorescope.probes.recording.plan import Budget, BudgetError, budget_bytes
 from scorescope.probes.recording.reading import ShardReader
 from scorescope.probes.recording.store import TraceError, Writer, is_unbegun, take_steps, text_of
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _INDEX_BYTES = sum(dtype.itemsize for dtype in INDEX.values())
 
 Visit = Callable[[Point], Mapping[str, Tensor]]

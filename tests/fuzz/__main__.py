@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import tempfile
 import warnings
+from collections import Counter
 from pathlib import Path
 
 from tests.fuzz.harness import Result, run
@@ -38,7 +39,10 @@ def _job(told: tuple[str, int, float]) -> tuple[str, Result]:
     os.chdir("/")  # nothing is read from where it is started
     kind = next(one for one in KINDS if one.name == name)
     with tempfile.TemporaryDirectory(prefix="scorescope-fuzz-") as folder:
-        return name, run(kind, Path(folder), count, seconds=seconds)
+        try:
+            return name, run(kind, Path(folder), count, seconds=seconds)
+        except Exception as error:  # not all errors can be sent from one process to another
+            return name, Result(faults=Counter({f"{type(error).__name__} of the sound one: {error}": 1}))
 
 
 def _line(name: str, found: Result) -> str:

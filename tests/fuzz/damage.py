@@ -6,6 +6,7 @@ import io
 import json
 import math
 import struct
+import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,10 +77,10 @@ def in_safetensors(path: Path, rng: Random) -> None:
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     header, rest = json.loads(data[8 : 8 + length]), data[8 + length :]
-    inner = {key: text for key, text in header.get("__metadata__", {}).items() if text.startswith(("{", "["))}
+    inner = {key: value for key, text in header.get("__metadata__", {}).items() if (value := _json(text))}
     if inner and rng.random() < 0.6:
         key = rng.choice(sorted(inner))
-        header["__metadata__"][key] = json.dumps(damage_json(json.loads(inner[key]), rng))
+        header["__metadata__"][key] = json.dumps(damage_json(inner[key], rng))
     elif rng.random() < 0.3:
         _retype_tensor(header[rng.choice(sorted(set(header) - {"__metadata__"}))], rng)
     elif rng.random() < 0.2:
@@ -89,6 +90,14 @@ def in_safetensors(path: Path, rng: Random) -> None:
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + rest)
     reseal(path)
+
+
+def _json(text: str) -> Any:
+    """What a text of the header holds, where it is JSON."""
+    try:
+        return value if isinstance(value := json.loads(text), dict | list) else None
+    except ValueError:
+        return None
 
 
 def _retype_tensor(entry: dict[str, Any], rng: Random) -> None:
@@ -225,3 +234,21 @@ def _deep(depth: int) -> Any:
     for _ in range(depth):
         value = [value]
     return value
+
+
+def in_toml(path: Path, rng: Random) -> None:
+    """Damage a value of a TOML file."""
+    found = damage_json(tomllib.loads(path.read_text()), rng)
+    path.write_text("\n".join(f"{json.dumps(key)} = {_toml(value)}" for key, value in found.items()))
+
+
+def _toml(value: Any) -> str:
+    """A value in one line of TOML, which has no word for nothing."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(one)}" for key, one in value.items()) + "}"
+    text = json.dumps(value)
+    if isinstance(value, list) and "{" in text:
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    for theirs, ours in {"Infinity": "inf", "NaN": "nan", "null": '"null"'}.items():
+        text = text.replace(theirs, ours)
+    return text

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import torch
+from diffusers.utils.logging import disable_progress_bar
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -119,6 +120,7 @@ def _training(folder: Path) -> Path:
 
 
 def _pipeline(folder: Path) -> Path:
+    disable_progress_bar()
     PIPELINES["ddpm"]()[0].save_pretrained(folder)
     return folder
 

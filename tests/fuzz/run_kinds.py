@@ -151,7 +151,8 @@ def _read_activations(path: Path) -> None:
         for read in (found.width, found.positions, found.inner_shape, found.place_of, partial(_rows, found))
     )
     levels = (partial(found.at, site, 0) for site in found.sites)
-    all_of(found.verify, *about, *each, *levels, found.activations)
+    whole = () if any(isinstance(how, Positions) for how in found.how.values()) else (found.activations,)
+    all_of(found.verify, *about, *each, *levels, *whole)
 
 
 def _rows(found: StoredActivations, site: str) -> None:

@@ -30,7 +30,7 @@ out = "study"
 digits = "digits"
 mine = { denoiser = "digits_weak", count = 7 }
 [reports]
-guidance = { quick = true, weights = [1.0, 4.0] }
+guidance = { quick = true, device = "cpu" }
 gaussian = { quick = true }
 [settings]
 few = { seed = 3 }
@@ -89,8 +89,10 @@ TEXT_KINDS = (
         for (suffix, text), inside in zip(PAIRS.items(), (None, None, in_lines), strict=True)
     ),
     Kind("sweep to make", written("spec.json", _sweep), _plan, damage.in_json),
-    Kind("work in TOML", written("spec.toml", _toml), _plan),
+    Kind("work in TOML", written("spec.toml", _toml), _plan, damage.in_toml),
     Kind("moments to make", _moments, _plan, damage.in_json),
     Kind("recording to make", written("spec.json", _recording), _plan, damage.in_json),
-    Kind("study to make", written("study.toml", STUDY.encode()), lambda path: read_study(path).made),
+    Kind(
+        "study to make", written("study.toml", STUDY.encode()), lambda path: read_study(path).made, damage.in_toml
+    ),
 )
