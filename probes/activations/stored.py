@@ -198,6 +198,7 @@ class StoredActivations:
         """Which position each row of a site is, (evaluation, position), where positions were drawn."""
         if not isinstance(self.how[site], Positions):
             return None
+        self._require_some()
         return torch.cat([self._shard(line)[f"position|{site}"] for line in self._lines])
 
     def at(self, site: str, level: int) -> Tensor:
@@ -250,12 +251,17 @@ class StoredActivations:
         """
         import xarray as xr
 
+        self._require_some()
         variables: dict[str, Any] = {}
         for site in self.sites:
             parts = [_numpy(piece) for piece in self.pieces(site)]
             variables[site] = (("evaluation", f"position of {site}", f"channel of {site}"), _joined(parts))
         coordinates = {name: ("evaluation", column.to_numpy()) for name, column in self.index.items()}
         return xr.Dataset(variables, coords=coordinates, attrs={"dtype_stored": self.manifest["dtype"]})
+
+    def _require_some(self) -> None:
+        if not self._lines:
+            raise InputError("path", found=f"{self.path}, without a shard yet", expected="activations to be read")
 
     def _of(self, site: str) -> Mapping[str, Any]:
         if site not in self._about:

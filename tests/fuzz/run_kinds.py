@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from scorescope.analysis.guidance import decompose
+from scorescope.data.errors import InputError
 from scorescope.probes import CFG, Bank, Trace, collect, record, sweep
 from scorescope.probes.activations import (
     Positions,
@@ -28,7 +29,7 @@ from scorescope.probes.experiments.pipeline_latents import pipeline_latents
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.recording.reading import verify
 from scorescope.probes.sampling import Euler
-from scorescope.probes.work import Chunk, execute, finished, read_status
+from scorescope.probes.work import Chunk, Done, execute, finished, read_status
 from scorescope.probes.work.chunks import check
 from scorescope.reports.changes.recorded import open_run
 from scorescope.reports.gaussian.pipeline_data import read_latents
@@ -91,8 +92,14 @@ def _sweep(folder: Path) -> Path:
 WORK = Chunk("tests.probes.work.jobs:numbers", {"stream": 1}, range(3))
 
 
+def heard(done: Done) -> None:
+    """Raise what work says went wrong."""
+    if not done.is_complete:
+        raise InputError("work", found=str(done.failed), expected="all of it")
+
+
 def _chunk(folder: Path) -> Path:
-    execute([WORK], folder, progress=False)
+    heard(execute([WORK], folder, progress=False))
     return folder
 
 
