@@ -30,7 +30,14 @@ from scorescope.data.errors import InputError
 from scorescope.data.untrusted import check_file, only_input_errors
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.activations.positions import Kept, Positions, as_collected
-from scorescope.probes.activations.stored_fields import INDEX, Array, arrays_of, wrong_in_index, wrong_in_line, wrong_in_manifest
+from scorescope.probes.activations.stored_fields import (
+    INDEX,
+    Array,
+    arrays_of,
+    wrong_in_index,
+    wrong_in_line,
+    wrong_in_manifest,
+)
 from scorescope.probes.recording.reading import Contents, ShardReader, read
 from scorescope.probes.recording.store import MANIFEST, SHARD_NAME, SHARDS, TraceError
 from scorescope.probes.sites.outputs import Output

@@ -46,7 +46,9 @@ def wrong_in_line(line: Any) -> str:
         return wrong or "kind"
     if line["kind"] == "end":
         return "" if isinstance(line.get("spec", 0), dict | None) else "spec"
-    wrong = wrong_field(line, {**_STEP, **(_SHARD if "shard" in line else {})}) or wrong_field(line["level"], _LEVEL, "level ")
+    wrong = wrong_field(line, {**_STEP, **(_SHARD if "shard" in line else {})}) or wrong_field(
+        line["level"], _LEVEL, "level "
+    )
     wrong = wrong or _wrong_maker(line)
     return wrong or next((w for part in line["hypotheses"] if (w := wrong_field(part, _HYPOTHESIS, "hypotheses "))), "")
 

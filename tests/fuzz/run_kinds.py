@@ -188,7 +188,9 @@ def _latent_pipeline() -> tuple[Any, dict[str, Any]]:
 def latents(folder: Path) -> Tensor:
     """Latents of two calls, or those that a folder lacks."""
     pipe, arguments = _latent_pipeline()
-    return pipeline_latents(pipe, plan_calls(pipe, [{}], seeds=range(2)), folder=folder, arguments=arguments, progress=False)
+    return pipeline_latents(
+        pipe, plan_calls(pipe, [{}], seeds=range(2)), folder=folder, arguments=arguments, progress=False
+    )
 
 
 def _npy() -> bytes:

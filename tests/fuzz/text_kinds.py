@@ -92,7 +92,5 @@ TEXT_KINDS = (
     Kind("work in TOML", written("spec.toml", _toml), _plan, damage.in_toml),
     Kind("moments to make", _moments, _plan, damage.in_json),
     Kind("recording to make", written("spec.json", _recording), _plan, damage.in_json),
-    Kind(
-        "study to make", written("study.toml", STUDY.encode()), lambda path: read_study(path).made, damage.in_toml
-    ),
+    Kind("study to make", written("study.toml", STUDY.encode()), lambda path: read_study(path).made, damage.in_toml),
 )
