@@ -1,4 +1,4 @@
-"""What a folder of activations has to say of itself, and its shards to hold: a good hash says who wrote one, no more."""
+"""What a folder of activations has to say of itself, and its shards to hold: a good hash does not say that it does."""
 
 from collections.abc import Mapping
 from typing import Any

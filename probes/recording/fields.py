@@ -73,6 +73,7 @@ def _is_pair(value: Any, kind: tuple[type, ...]) -> bool:
 
 
 def wrong_field(found: Any, fields: _Kinds, prefix: str = "") -> str:
+    """The name of a field that is missing or of another type, after `prefix`; empty for sound ones."""
     if not isinstance(found, dict):
         return prefix.strip()
     return next((prefix + name for name, kind in fields.items() if name not in found or not _is(found[name], kind)), "")

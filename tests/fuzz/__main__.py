@@ -1,4 +1,4 @@
-"""Read damaged files of every kind, or of those named: `nice python -m tests.fuzz [--count 10000] [--seconds S] [KIND ...]`.
+"""Read damaged files of every kind, or of those named: `python -m tests.fuzz [--count 10000] [--seconds S] [KIND ...]`.
 
 A line a kind, each in a process of its own, so that its memory is told apart.
 """

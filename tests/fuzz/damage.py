@@ -144,7 +144,7 @@ def _in_bytes(path: Path, rng: Random) -> None:
 
 
 def in_trace(path: Path, rng: Random) -> None:
-    """Damage the lines, the manifest, a shard or the table of a trace, or of activations, with all hashes made right."""
+    """Damage lines, manifest, a shard or the table of a trace or of activations, with all hashes made right again."""
     manifest = json.loads((path / "manifest.json").read_text())
     records = [json.loads(line)["record"] for line in (path / "steps.jsonl").read_bytes().splitlines()]
     kind = rng.random()

@@ -1,4 +1,4 @@
-"""Weights and what is fitted: denoisers, directions, laws, sparse autoencoders of ours and of others, training states."""
+"""Weights and what is fitted: denoisers, directions, laws, sparse autoencoders, states of training."""
 
 import itertools
 import json
@@ -108,6 +108,10 @@ def _snapshots(folder: Path) -> Path:
     return folder
 
 
+def _read_snapshots(path: Path) -> None:
+    posthoc_ema(find_snapshots(path), 0.07, at_most=1)
+
+
 RECIPE = Recipe(network=UNetConfig(channels=(8,), classes=2, embedding=8, attention=False), steps=4)
 
 
@@ -117,6 +121,10 @@ def _training(folder: Path) -> Path:
     run.update(images, torch.tensor([0, 1]), torch.ones(2), torch.ones_like(images), None, 0)
     run._save()
     return folder
+
+
+def _go_on(path: Path) -> None:
+    TrainingRun(RECIPE, _small(), path, (0.1,)).resume()
 
 
 def _pipeline(folder: Path) -> Path:
@@ -198,8 +206,8 @@ NETWORK_KINDS = (
     Kind(
         "network of others", _file(lambda path: save_file(EDM().state_dict(), path)), _read_edm, damage.in_safetensors
     ),
-    Kind("EMA snapshots", _snapshots, lambda path: posthoc_ema(find_snapshots(path), 0.07, at_most=1), damage.in_folder),
-    Kind("training state", _training, lambda path: TrainingRun(RECIPE, _small(), path, (0.1,)).resume(), damage.in_folder),
+    Kind("EMA snapshots", _snapshots, _read_snapshots, damage.in_folder),
+    Kind("training state", _training, _go_on, damage.in_folder),
     Kind("pipeline", _pipeline, load_pipeline, damage.in_folder),
     Kind("sparse autoencoder", _file(_codes), _read_codes, damage.in_safetensors),
     Kind("sparse autoencoder of sdxl-unbox", _unbox, _read_codes, _in_unbox),

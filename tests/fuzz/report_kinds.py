@@ -41,8 +41,9 @@ def _read_report(path: Path) -> None:
     facts = (lambda: (made.status, made.failures, made.inputs), lambda: bibtex(path), lambda: read_request(made))
     tables = (lambda name=name: made.table(name) for name in made.tables)
     beside = (
-        lambda: changed_tables(made, made), lambda: changed_facts(made.facts, {}), lambda: changed_facts({}, made.facts),
-        lambda: changed_inputs(made.inputs, {}), lambda: report_tables._open(path),
+        lambda: changed_tables(made, made), lambda: changed_facts(made.facts, {}),
+        lambda: changed_facts({}, made.facts), lambda: changed_inputs(made.inputs, {}),
+        lambda: report_tables._open(path),
     )  # fmt: skip
     going_on = (
         lambda: made.answers(asked), lambda: study._is_made(asked, path),
