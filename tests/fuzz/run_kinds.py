@@ -59,7 +59,8 @@ def _read_trace(path: Path) -> None:
     tables = (lambda: found.scalars, lambda: found.samples, lambda: found.proof, lambda: found.manifest)
     arrays = (partial(found.load, name, 0) for name in found.arrays.names() if not name.startswith("site:"))
     sites = (
-        lambda: found.site_outputs, lambda: trace_activations(found, [SITE]), lambda: list(TraceRows(found, SITE).epoch(0)),
+        lambda: found.site_outputs, lambda: trace_activations(found, [SITE]),
+        lambda: list(TraceRows(found, SITE).epoch(0)),
     )  # fmt: skip
     all_of(*tables, *arrays, *sites, found.to_xarray, lambda: repr(found), lambda: open_run("a", path))
     decompose(path)

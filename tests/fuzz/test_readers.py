@@ -31,12 +31,13 @@ def test_many_damaged_files(kind, tmp_path):
 READ_BY = {
     "MadeReport": "read_made", "Material": "Kept", "Outcome": "bibtex", "Snapshot": "find_snapshots",
     "SparseAutoencoder.load": "load_sparse", "SparseAutoencoder.read": "load_sparse", "Study": "read_study",
-    "build_from_traces": "Trace.open", "classifier_extractor": "load_classifier", "compare_denoisers": "load_denoiser",
-    "compare_ema_lengths": "find_snapshots", "compare_reports": "report_tables", "compare_runs": "open_run",
-    "compare_sweeps": "read_sweep", "convert_inception": "load_inception", "decompose_bands": "Trace.open",
-    "decompose_centred": "Trace.open", "from_folder": "ImageFolder", "inception_extractor": "load_inception",
+    "build_from_traces": "Trace.open", "classifier_extractor": "load_classifier",
+    "compare_denoisers": "load_denoiser", "compare_ema_lengths": "find_snapshots", "compare_reports": "report_tables",
+    "compare_runs": "open_run", "compare_sweeps": "read_sweep", "convert_inception": "load_inception",
+    "decompose_bands": "Trace.open", "decompose_centred": "Trace.open", "from_folder": "ImageFolder",
+    "inception_extractor": "load_inception", "load_snapshots": "load_denoiser", "load_subject": "load_denoiser",
     "make": "Kept", "make_all": "Kept", "make_each": "Kept", "pipeline_subject": "load_pipeline",
-    "load_snapshots": "load_denoiser", "load_subject": "load_denoiser", "rerun": "read_request", "run_study": "study", "run_work": "execute", "shapes_subject": "load_denoiser",
+    "rerun": "read_request", "run_study": "study", "run_work": "execute", "shapes_subject": "load_denoiser",
     "study_sparse": "train_sparse", "study_units": "collect", "sweep_models": "sweep",
 }  # fmt: skip
 """What takes a path, and by which reader that is fuzzed it reads what lies there."""
