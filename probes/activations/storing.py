@@ -14,10 +14,9 @@ from torch import Tensor
 from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.positions import Kept, Positions, by_position, inner_shape
-from scorescope.probes.activations.stored import INDEX
+from scorescope.probes.activations.stored_fields import DTYPES, INDEX
 from scorescope.probes.bank.points import Bank, Point
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _INDEX_BYTES = sum(dtype.itemsize for dtype in INDEX.values())
 
 Visit = Callable[[Point], Mapping[str, Tensor]]
