@@ -256,7 +256,7 @@ def _set_like(units: list[int], width: int, spread: Floats | None, rng: np.rando
 def _intervention(edit: str, site: str, members: Sequence[int], means: UnitMeans | None, **more: Any) -> Intervention:
     if edit == "zero":
         return Intervention("zero", site, channels=tuple(members), **more)
-    which = "inside" if edit == "insert" else "everywhere"
+    which: Literal["inside", "everywhere"] = "inside" if edit == "insert" else "everywhere"
 
     def constant(values: Tensor, sigma: float) -> Tensor:
         assert means is not None  # or the edit was refused

@@ -19,7 +19,9 @@ _MANIFEST = {
     "sites": list, "dtype": str, "sigmas": list, "images": int, "draws": int, "shards": int, "branches": list,
     "outputs": dict, "contents": list,
 }  # fmt: skip
-_SITE = {"site": str, "how": (str, int, dict), "positions": int, "channels": int, "shape": list, "tokens": bool}
+_SITE: dict[str, type | tuple[type, ...]] = {
+    "site": str, "how": (str, int, dict), "positions": int, "channels": int, "shape": list, "tokens": bool,
+}  # fmt: skip
 _DRAWN = {"count": int, "seed": int}
 _OUTPUT = {"place": int, "count": int, "name": str}
 _LINE = {"number": int, "items": int, "line": int, "shard": str, "shard_sha256": str, "shard_bytes": int}

@@ -89,6 +89,7 @@ def report(context: typer.Context, out: Out = Path("report"), workers: Workers =
     from scorescope.reports.page.texts import say
 
     with executor_of(None if dask and workers is None else usual_workers(workers), dask) as executor:
+        assert executor is not None  # workers or a cluster
         outcomes = make_all(out, executor)
     say(f"wrote {out / 'index.html'}")
     exit_unless_complete(outcomes)

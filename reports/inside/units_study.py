@@ -174,7 +174,7 @@ def first_unit(overlap: pd.DataFrame, region: str) -> "pd.Series[Any]":
     """The row of the first of them at the noise level at which it overlaps most."""
     (unit,) = chosen_units(overlap, region, 1)
     rows = overlap[(overlap["region"] == region) & (overlap["unit"] == unit)]
-    return rows.loc[rows["value"].idxmax()]
+    return rows.iloc[int(rows["value"].argmax())]
 
 
 def _steps(subject: Subject) -> list[float]:

@@ -168,7 +168,7 @@ def save(figure: Figure, path: Path | str) -> Path:
         settings |= {"pgf.texsystem": _latex(), "pgf.preamble": _signs_of_formulas()}
     if path.suffix == ".svg":
         settings["svg.hashsalt"] = path.stem  # the same figure, the same file
-    undated = {"metadata": UNDATED[path.suffix]} if path.suffix in UNDATED else {}
+    undated: dict[str, Any] = {"metadata": UNDATED[path.suffix]} if path.suffix in UNDATED else {}
     with mpl.rc_context(settings), tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder) / path.name
         try:

@@ -29,7 +29,7 @@ class _Ticks(LogLocator):
             return MaxNLocator(min(4, room), steps=[1, 2, 2.5, 5, 10]).tick_values(vmin, vmax)
         for subs in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)) if decades < 2 else ((1.0,),):
             self.set_params(subs=subs)
-            found = super().tick_values(vmin, vmax)
+            found = np.asarray(super().tick_values(vmin, vmax))
             if ((found >= min(vmin, vmax)) & (found <= max(vmin, vmax))).sum() <= room:
                 break
         return found
