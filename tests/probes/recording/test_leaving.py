@@ -2,6 +2,7 @@
 
 import copy
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -461,6 +462,15 @@ def test_taps_of_a_session_that_has_ended_pass_through() -> None:
     assert len(trace.scalars) == 2
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("keep", ["scalars", "all"])
 def test_a_cell_that_is_interrupted_leaves_a_readable_trace(keep: str, tmp_path: Path) -> None:
     """As by the stop button of Jupyter, which sends SIGINT to the kernel."""

@@ -30,7 +30,7 @@ def test_version_is_that_of_the_installed_package(monkeypatch, capsys):
 
 
 def test_report_guidance_of_a_factory(tmp_path, monkeypatch, unrendered, capsys):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "own_net_a.py").write_text(
         "class Net:\n"
         "    shape, classes, value_range = (1, 4, 4), 3, (-1, 1)\n"
         "    def __call__(self, x, sigma, condition):\n"
@@ -42,11 +42,12 @@ def test_report_guidance_of_a_factory(tmp_path, monkeypatch, unrendered, capsys)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert (
-        run(monkeypatch, "report", "guidance", "--denoiser", "mine:make", "--count", 6, "--out", tmp_path / "out") == 0
+        run(monkeypatch, "report", "guidance", "--denoiser", "own_net_a:make", "--count", 6, "--out", tmp_path / "out")
+        == 0
     )
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert "guidance: 6 samples a setting: the network takes about " in capsys.readouterr().err
-    assert manifest["model"] == "mine:make" and "--denoiser mine:make" in manifest["command"]
+    assert manifest["model"] == "own_net_a:make" and "--denoiser own_net_a:make" in manifest["command"]
 
 
 @pytest.mark.parametrize(
