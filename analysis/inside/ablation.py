@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scorescope.analysis.directions.noise_intervals import EVERYWHERE, check_branch_is_called, spans_of
 from scorescope.analysis.directions.steering_arms import Scores
-from scorescope.analysis.inside.channel_maps import UnitMeans
+from scorescope.analysis.inside.channel_maps import UnitMeans, Which
 from scorescope.analysis.statistics.arrays import Floats, scores_of
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, check_seeds
 from scorescope.analysis.statistics.exchangeable import share_as_large, standardised
@@ -256,7 +256,7 @@ def _set_like(units: list[int], width: int, spread: Floats | None, rng: np.rando
 def _intervention(edit: str, site: str, members: Sequence[int], means: UnitMeans | None, **more: Any) -> Intervention:
     if edit == "zero":
         return Intervention("zero", site, channels=tuple(members), **more)
-    which = "inside" if edit == "insert" else "everywhere"
+    which: Which = "inside" if edit == "insert" else "everywhere"
 
     def constant(values: Tensor, sigma: float) -> Tensor:
         assert means is not None  # or the edit was refused

@@ -237,7 +237,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """All bytes of a tensor, on the host and in order."""
     here = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return memoryview(here.flatten().view(torch.uint8).numpy())
+    return here.flatten().view(torch.uint8).numpy().data
 
 
 def _installed(thing: Any) -> bool:
