@@ -13,8 +13,11 @@ The wings, each with a recipe of its own (`help(guidance)`):
     attention      what text does inside a pipeline: where it is looked at, where that matters, what reads it
     trajectories   paths of a sampler: what a solver gets wrong at which step, and what its calls give
     steps          which steps of a sampler matter: damage of a changed step, proxies of it, few-step models
-    inside         sparse features inside a denoiser: what they keep, read and move, by noise level
+    inside         sparse features inside a denoiser: what they keep, read and carry, by noise level
+    units          single channels of a layer: where they fire, what editing them changes
+    groups         groups that a judge sees in images: their shares along sampling and by guidance rule
     changes        what changed between two recorded runs, and between denoisers at the same noisy points
+    work           analyses that sample, cut into chunks for processes, clusters and ranks
     statistics     intervals, splits, and the declared columns of every table
 
 The names below are the entries; all others are in their wings.
@@ -31,12 +34,15 @@ if TYPE_CHECKING:
         directions,
         fid,
         gaussian,
+        groups,
         guidance,
         information,
         inside,
         statistics,
         steps,
         trajectories,
+        units,
+        work,
     )
     from scorescope.analysis.directions import (
         find_direction,
@@ -78,6 +84,7 @@ __all__ = [
     "frechet_distance",
     "gaming_audit",
     "gaussian",
+    "groups",
     "guidance",
     "guidance_information",
     "information",
@@ -100,4 +107,6 @@ __all__ = [
     "token_direction",
     "trace_direction",
     "trajectories",
+    "units",
+    "work",
 ]

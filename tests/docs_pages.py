@@ -25,7 +25,7 @@ INSTRUMENTS = {
     "directions": ("analysis.directions", "analysis.information"),
     "trajectories": ("analysis.trajectories", "analysis.steps"),
     "attention": ("analysis.attention",),
-    "inside": ("analysis.inside",),
+    "inside": ("analysis.inside", "analysis.units", "analysis.groups"),
     "changes": ("analysis.changes",),
 }
 

@@ -142,6 +142,17 @@ def unit_effects_case():
     return verdicts.assign(verdict=["moves", "undecided"] * 6), pd.concat(arms, ignore_index=True)
 
 
+def ascent_case():
+    """Two units at five levels, one step at each, and the first states."""
+    rows = [
+        {"unit": unit, "sigma": sigma, "step": step, "noised": sigma, "spread": 0.1 * (k + 1), "highest": sigma + 0.2,
+         "value": 3.0 * step + sigma, "control": 0.1 * step + sigma}
+        for k, unit in enumerate((3, 1279)) for sigma in (10.0, 4.0, 2.0, 0.7, 0.3) for step in (0, 1)
+    ]  # fmt: skip
+    table = with_ends(with_ends(pd.DataFrame(rows), "value", 0.3), "control", 0.3, of="control")
+    return table, torch.linspace(-1, 1, 3 * 5 * 3 * 8 * 8).reshape(3, 5, 3, 8, 8)
+
+
 def densities():
     grid = np.linspace(-1.5, 1.5, 40)
     heights = 0.2 + 5 * np.exp(-50 * (grid + 1) ** 2)
@@ -687,6 +698,7 @@ CASES = {
     "inside.feature_page": (feature_case(), {}),
     "inside.unit_overlap": (overlap_case(), {"sigma": 1.0}),
     "inside.unit_effects": (unit_effects_case(), {}),
+    "inside.units_maximised": (ascent_case(), {}),
     "inside.amplification": ((amplified(), "with"), {"label": "share with frame"}),
     "inside.group_shares_along": ((grouped(), "with"), {"landmarks": trusted()}),
     "changes.run_differences": ((runs_changed(), ["applied_norm", "one_minus_cos_denoised", "update_ratio"]), {}),

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "attention": ("models", "pipelines", "sites"),
         "sparse": ("models", "pipelines", "sites"),
         "features": (),
-        "work": ("models", "guidance", "recording", "sampling", "experiments", "features"),
+        "work": (*ROW, "approximations", "features", "bank", "activations"),
     },
     "analysis": {
         "statistics": (),
@@ -50,8 +50,11 @@ MAY_IMPORT: dict[str, dict[str, tuple[str, ...]]] = {
         "attention": ("statistics", "directions"),
         "trajectories": ("statistics", "fid", "guidance", "gaussian"),
         "steps": ("statistics", "trajectories"),
-        "inside": ("statistics", "directions"),
+        "inside": ("statistics",),
+        "units": ("statistics", "directions"),
+        "groups": ("statistics", "directions"),
         "changes": ("statistics", "guidance"),
+        "work": ("statistics", "directions", "attention"),
     },
     "reports": {
         "page": (),

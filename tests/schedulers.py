@@ -58,6 +58,8 @@ def classes() -> dict[str, type]:
     sys.modules.setdefault("torchsde", stand_in)
     found: dict[str, type] = {}
     for part in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if part.name.endswith("_flax"):  # of older versions, beside the class for torch
+            continue
         module = importlib.import_module(part.name)
         found |= {
             name: kind

@@ -1,6 +1,7 @@
 """Python examples of the documentation run as they stand, page by page, and show what they say."""
 
 import re
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import torch
 
 from scorescope.analysis import decompose
 from scorescope.data import InputError
-from scorescope.probes import APG, CFG, PAG, guide, record
+from scorescope.probes import APG, CFG, PAG, Direction, guide, record
 from scorescope.probes.experiments import as_guider
 from scorescope.probes.models import load_pipeline
 from scorescope.probes.pipelines import Level
 from scorescope.probes.work import plan_work
+from scorescope.reports.cli.work import KINDS
 from scorescope.reports.directions import load_subject
 from scorescope.reports.inside import study_groups
 from tests.saved_pipelines import saved
@@ -25,9 +27,14 @@ DOCS = Path(__file__).parents[1] / "docs"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 
+def page_of(name: str) -> str:
+    """The text of a page."""
+    return (DOCS / name).read_text()
+
+
 def run(page: str, known: dict[str, Any]) -> dict[str, Any]:
     """Run the Python blocks of a page, one after the other, with what they take as known."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```", page_of(page), re.MULTILINE | re.DOTALL)
     assert blocks
     for block in blocks:
         exec(compile(block, page, "exec"), known)
@@ -81,20 +88,34 @@ def test_a_subject_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-def test_a_cluster_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_cluster_on_loopback(pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    Path("my_module.py").write_text("def measure(spec, seeds, folder):\n    return {'sum': sum(seeds)}\n")
-    found = run("cluster.md", {})
+    shown = re.search(
+        r"^    from scorescope.data import load_classifier\n(?:^    .*\n|\n)*", page_of("cluster.md"), re.MULTILINE
+    )
+    assert shown is not None
+    measure = "def measure(spec, seeds, folder):\n    return {'sum': sum(seeds)}\n"
+    Path("my_module.py").write_text(textwrap.dedent(shown[0]) + measure)
+    found = run("cluster.md", {"pipe": pipe})
     assert found["done"].is_complete and found["total"] == sum(range(40))
     assert {name: len(one.samples) for name, one in found["runs"].items()} == {"CFG, w = 1": 60, "CFG, w = 3": 60}
+    assert len(found["curve"].samples) and found["gained"].shape[1] == 5
+    assert len(found["updates"]) and found["bends"]["n"].max() == 4 and found["rms"].shape == (8,)
 
 
 def test_the_specs_of_the_documentation_are_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("prompts.csv").write_text("prompt\na\nb\n")
-    specs = re.findall(r"^```toml\n(.*?)^```", (DOCS / "cluster.md").read_text(), re.MULTILINE | re.DOTALL)
-    sweep, moments, recording = (tomllib.loads(spec) for spec in specs)
+    Direction(torch.ones(64), site="network.middle1", attribute="", method="", scale=1.0).save("eight.safetensors")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("my_module.py").write_text("def scores():\n    return len\n")
+    texts = re.findall(r"^```toml\n(.*?)^```", page_of("cluster.md"), re.MULTILINE | re.DOTALL)
+    specs = {spec["kind"]: spec for spec in map(tomllib.loads, texts)}
+    sweep, moments, recording = (specs.pop(kind) for kind in ("sweep", "moments", "recording"))
+    for kind, count in {"activations": 7, "bank": 6, "steering": 250, "words": 16}.items():
+        spec = specs.pop(kind)
+        assert len(plan_work(spec | {"kind": KINDS.get(kind, kind)}).chunks) == count, kind
+    assert not specs
     assert len(plan_work(sweep).chunks) == 2 * 2 * 6 and len(plan_work(recording).chunks) == 1
     assert moments["kind"] == "moments"
     with pytest.raises(InputError, match="samples: found no such file"):  # it needs the user's images

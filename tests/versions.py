@@ -22,6 +22,10 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 EXTRAS = ("diffusers", "cluster", "zarr")  # of which tests run on their own
 TOOLS = ("pytest", "hypothesis", "pytest-xdist")
+WITHOUT = (  # a browser, and what documentation and notebooks are made with
+    "tests/reports/page/test_in_a_browser.py", "tests/test_docs.py", "tests/test_docs_examples.py",
+    "tests/test_notebooks.py",
+)  # fmt: skip
 QUICK = (
     "tests/data", "tests/analysis", "tests/probes/decomposition", "tests/probes/pipelines", "tests/probes/recording",
     "tests/probes/guidance", "tests/probes/sampling", "tests/probes/features", "tests/reports/page",
@@ -74,6 +78,7 @@ def main() -> None:
         subprocess.run([*pip, "--no-deps", "-e", ROOT], check=True)
     print(subprocess.run([python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout)
     options = ["-q", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow"]
+    options += [f"--ignore={file}" for file in WITHOUT]
     options += ["-W", "default"] * (asked.which == "lowest")  # old libraries warn about new ones beside them
     done = subprocess.run(
         [python, "-m", "pytest", *options, *asked.tests], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}

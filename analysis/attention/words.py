@@ -103,6 +103,23 @@ def compare_word(
     InputError
         As `attention_maps` and `pipeline_model`, and for no tokens or seeds that are there twice.
     """
+    run = word_run(
+        pipe, row, without, tokens, seeds=seeds, arguments=arguments, sites=sites, size=size, grid=grid,
+        progress=progress,
+    )  # fmt: skip
+    return compared(run)
+
+
+Run = tuple[Tensor, Tensor, Tensor, tuple[float, ...], tuple[float, ...]]
+"""Attention and influence (level, seed, y, x), the change of the image (seed, y, x), levels, and those left out."""
+
+
+def word_run(
+    pipe: Any, row: Mapping[str, Any], without: Mapping[str, Any], tokens: Sequence[int], *, seeds: Sequence[int],
+    arguments: Mapping[str, Any] | None = None, sites: Sequence[str] = (), size: int = 16,
+    grid: tuple[int, int] | None = None, progress: bool = False,
+) -> Run:  # fmt: skip
+    """The maps of some seeds, as `compare_word` compares those of all."""
     if not tokens:
         raise InputError("tokens", found="none", expected="the places of the word, as from word_tokens")
     shared = {"output_type": "latent"} | dict(arguments or {})
@@ -112,8 +129,18 @@ def compare_word(
         _run(pipe, {**shared, **row}, {**shared, **without}, tokens, seed, denoiser, (list(sites), size, grid))
         for seed in tqdm(check_seeds(seeds, 1), desc=WORD, unit="seed", disable=not progress)
     ]
+    return joined_runs(runs)
+
+
+def joined_runs(runs: Sequence[Run]) -> Run:
+    """The maps of all seeds, in the order of the runs."""
     attention, influence = torch.cat([run[0] for run in runs], 1), torch.cat([run[1] for run in runs], 1)
-    image, (*_, sigmas, dropped) = torch.cat([run[2] for run in runs]), runs[0]
+    return attention, influence, torch.cat([run[2] for run in runs]), *runs[0][3:]
+
+
+def compared(run: Run) -> WordComparison:
+    """What the maps of all seeds say."""
+    attention, influence, image, sigmas, dropped = run
     tables = [
         map_agreement(attention, change, sigmas=sigmas, compared=name)
         for name, change in (("influence", influence), ("image", image))
@@ -122,14 +149,11 @@ def compare_word(
     return WordComparison(agreement, attention, influence, image, sigmas, dropped)
 
 
-Run = tuple[Tensor, Tensor, Tensor, tuple[float, ...], tuple[float, ...]]
-
-
 def _run(
     pipe: Any, given: Mapping[str, Any], without: Mapping[str, Any], tokens: Sequence[int], seed: int,
     denoiser: Denoiser, how: tuple[list[str], int, tuple[int, int] | None],
 ) -> Run:  # fmt: skip
-    """Attention and influence (level, 1, y, x), the change of the image (1, y, x), levels, and those left out."""
+    """The maps of one seed."""
     sites, size, grid = how
     chosen = list(dict.fromkeys(tokens))
     with (

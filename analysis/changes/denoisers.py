@@ -9,6 +9,7 @@ teacher: no path is sampled, so a difference at one noise level is not carried t
 """
 
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from scorescope.analysis.statistics.simultaneous import COLUMNS, paired_means
 from scorescope.analysis.statistics.tables import Column, Schema, ends, require_columns
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.bank import Arm, Bank, compare_arms
+from scorescope.probes.bank import Arm, Bank, Comparison, compare_arms
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
 DENOISER_CHANGES = Schema(
@@ -84,12 +85,16 @@ def denoiser_changes(
     InputError
         For fewer than two denoisers, and what `compare_arms` refuses.
     """
-    names = list(denoisers)
-    if len(names) < 2:
-        raise InputError("denoisers", found=f"{len(names)} of them", expected="at least two")
-    pairs = [(one, other) for place, one in enumerate(names) for other in names[place + 1 :]]
+    if len(denoisers) < 2:
+        raise InputError("denoisers", found=f"{len(denoisers)} of them", expected="at least two")
     arms = [Arm(name, denoiser, condition) for name, denoiser in denoisers.items()]
-    found = compare_arms(bank, arms, pairs=pairs, batch=batch, progress=progress)
+    found = compare_arms(bank, arms, pairs=list(combinations(denoisers, 2)), batch=batch, progress=progress)
+    return changes_in(found, draws=draws, seed=seed)
+
+
+def changes_in(found: Comparison, *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """The same of a comparison of all pairs that was made already."""
+    pairs = found.pairs
     differences = np.concatenate([found.difference(second, first) for first, second in pairs], axis=1)
     keys = [
         {"first": first, "second": second, "sigma": sigma, "loss": loss, "distance": distance}

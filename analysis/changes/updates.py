@@ -4,6 +4,7 @@ table = update_agreement(of_cfg, of_icg)         # two runs through the same sta
 """
 
 from collections.abc import Iterator
+from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
@@ -56,16 +57,22 @@ def update_agreement(first: Trace, second: Trace) -> pd.DataFrame:
         Where the states are not the same, and for traces without states and branches.
     """
     parts = [_agreement(one, other) for one, other in _pairs(first, second)]
+    if not parts:
+        raise _other_states()
     return UPDATE_AGREEMENT.check(pd.concat(parts, ignore_index=True))
 
 
 def _pairs(first: Trace, second: Trace) -> Iterator[tuple[Visit, Visit]]:
-    ones, others = list(visits(first)), list(visits(second))
-    same = len(ones) == len(others) and all(map(_same, ones, others))
-    if not ones or not same:
-        expected = "states of the first, as of a replay of it, or of a run that the same predictions lead on"
-        raise InputError("second", found="other states, steps or samples", expected=expected)
-    return zip(ones, others, strict=True)
+    """A step of each is held at a time."""
+    for one, other in zip_longest(visits(first), visits(second)):
+        if one is None or other is None or not _same(one, other):
+            raise _other_states()
+        yield one, other
+
+
+def _other_states() -> InputError:
+    expected = "states of the first, as of a replay of it, or of a run that the same predictions lead on"
+    return InputError("second", found="other states, steps or samples", expected=expected)
 
 
 def _same(one: Visit, other: Visit) -> bool:

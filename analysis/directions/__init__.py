@@ -25,7 +25,8 @@ from scorescope.analysis.directions.patching import patch_once, patch_trace
 from scorescope.analysis.directions.probing import probe_scan
 from scorescope.analysis.directions.recovery import PatchTrace
 from scorescope.analysis.directions.stability import direction_stability, effective_dimension, step_cosines
-from scorescope.analysis.directions.steering import SteerCurve, steer_curve
+from scorescope.analysis.directions.steered import SteerCurve
+from scorescope.analysis.directions.steering import steer_curve
 from scorescope.analysis.directions.steering_effects import steering_effect, transport_effect
 from scorescope.analysis.directions.steering_tables import QUANTITIES
 from scorescope.analysis.directions.token_directions import TokenDirection, label_pairs, linearity_gap, token_direction

@@ -7,83 +7,19 @@ curve.verdicts                 # steerable, reversed, not steerable or undecided
 later = steer_curve(..., intervals=delays(sigmas, 6))      # delay scan: it begins to act later and later
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
-import pandas as pd
 from torch import Tensor
 
-from scorescope.analysis.directions.balance import balance_table
-from scorescope.analysis.directions.noise_intervals import EVERYWHERE, check_branch_is_called, spans_of
-from scorescope.analysis.directions.steering_arms import Distance, Scores, measure, plan_arms, rms, spread
-from scorescope.analysis.directions.steering_tables import (
-    DIRECTION,
-    SHUFFLED,
-    Responses,
-    arm_table,
-    curve_table,
-    sample_table,
-)
-from scorescope.analysis.directions.verdicts import judge_together, verdict_table
-from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, SeedDraws, check_seeds
-from scorescope.data.display import displayed
+from scorescope.analysis.directions.noise_intervals import EVERYWHERE
+from scorescope.analysis.directions.steered import STRENGTHS, Shuffled, SteerCurve, Steering
+from scorescope.analysis.directions.steering_arms import Distance, Scores, rms
+from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, check_seeds
 from scorescope.data.doors import checked
-from scorescope.data.errors import InputError
 from scorescope.probes.models.denoiser import Condition, Denoiser
-from scorescope.probes.sampling.arms import Sampling, run_arms
-from scorescope.probes.sites.control_directions import random_directions
+from scorescope.probes.sampling.arms import Sampling
 from scorescope.probes.sites.direction import Direction
 from scorescope.probes.sites.interventions import Branch
-
-Shuffled = Direction | Sequence[Direction] | None
-"""One control, or the law of directions of shuffled labels."""
-
-STRENGTHS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
-
-
-@displayed
-@checked
-@dataclass(frozen=True, eq=False)
-class SteerCurve:
-    """What `steer_curve` found.
-
-    Attributes
-    ----------
-    curve, arms, verdicts, samples : DataFrame
-        Columns declared in `STEER_CURVE`, `STEER_ARMS` (quantities in `QUANTITIES`), `STEER_VERDICTS` and
-        `STEER_SAMPLES`.
-    budget : float
-        Mean distance from the samples without edit that counts as the same image, changed.
-    controls : dict of str to float
-        Arms that the direction was compared with, besides no edit, and the cosine between each as it was found and
-        the direction. A large one for shuffled labels says that the recipe finds this direction whatever the labels.
-    """
-
-    curve: pd.DataFrame
-    arms: pd.DataFrame
-    verdicts: pd.DataFrame
-    samples: pd.DataFrame
-    budget: float
-    controls: dict[str, float]
-
-    def balance(self, low: str, high: str) -> pd.DataFrame:
-        """Shares of the samples on either side of the target's zero, and how far they are from even.
-
-        Parameters
-        ----------
-        low, high : str
-            Names of the values that a negative score stands for, and a positive one.
-
-        Returns
-        -------
-        DataFrame
-            Columns declared in `BALANCE`, two rows an arm and strength.
-        """
-        target = str(self.curve.loc[self.curve["target"], "score"].iloc[0])
-        return balance_table(self.samples, score=target, values=(low, high))
 
 
 @checked
@@ -187,99 +123,11 @@ def steer_curve(
     """
     sampling, distance = sampling or Sampling(), distance or rms
     numbers = check_seeds(seeds, LEAST_SEEDS)
-    doses = _doses(strengths)
-    if chosen_from < 1:
-        raise InputError("chosen_from", found=str(chosen_from), expected="at least 1, the direction itself")
-    spans = _spans(intervals, sampling, relevant)
-    directions, cosines = _directions(direction, random, within, shuffled, seed)
-    check_branch_is_called(denoiser, branch, spans, seeds=numbers, condition=condition, start=start, sampling=sampling)
-    plan = plan_arms(directions, intervals, doses, branch)
-    batches = run_arms(
-        denoiser, plan.arms, seeds=numbers, condition=condition, start=start, sampling=sampling,
-        progress=progress,
+    steering = Steering.of(
+        direction, sampling, strengths=strengths, intervals=intervals, branch=branch, random=random, relevant=relevant,
+        chosen_from=chosen_from, within=within, shuffled=shuffled, seed=seed,
     )  # fmt: skip
-    found = measure(batches, plan, len(numbers), scores, target, distance)
-    parts = zip(spans, found.by_interval(natural), found.distances.swapaxes(0, 1), strict=True)
-    responses = [
-        Responses(_where(direction, *span), list(directions), np.array(doses), found.names, values, distances)
-        for span, values, distances in parts
-    ]
-    budget = 0.5 * spread(found.bare, distance) if budget is None else float(budget)
-    draws = SeedDraws.of(len(numbers), resamples=resamples, seed=seed)
-    return _tables(responses, numbers, draws, budget, (relevant, chosen_from), cosines)
-
-
-def _tables(
-    responses: Sequence[Responses], seeds: Sequence[int], draws: SeedDraws, budget: float, asked: tuple[float, int],
-    cosines: dict[str, float],
-) -> SteerCurve:  # fmt: skip
-    """What the responses within each interval of noise levels show."""
-    relevant, chosen_from = asked
-    verdicts = [verdict_table(part, draws, budget, relevant=relevant, chosen_from=chosen_from) for part in responses]
-    return SteerCurve(
-        curve=pd.concat([curve_table(part) for part in responses], ignore_index=True),
-        arms=pd.concat([arm_table(part, draws, budget) for part in responses], ignore_index=True),
-        verdicts=judge_together(verdicts),
-        samples=pd.concat([sample_table(part, seeds) for part in responses], ignore_index=True),
-        budget=budget,
-        controls=cosines,
+    found = steering.measure(
+        denoiser, scores, target, seeds=numbers, condition=condition, start=start, distance=distance, progress=progress
     )
-
-
-def _spans(intervals: Sequence[tuple[float, float]], sampling: Sampling, relevant: float) -> list[tuple[float, float]]:
-    """The intervals as far as the sampler's levels go, once they and the size that counts are known to be sound."""
-    spans = spans_of(intervals, sampling.sigmas)
-    if not spans or not 0 <= relevant < math.inf:
-        found = f"{len(spans)} intervals, relevant {relevant}"
-        raise InputError("intervals, relevant", found=found, expected="an interval, and a size that is not negative")
-    return spans
-
-
-def _doses(strengths: Sequence[float]) -> list[float]:
-    doses = sorted({float(strength) for strength in strengths} | {0.0})
-    if len(doses) < 2 or not all(math.isfinite(dose) for dose in doses):
-        raise InputError("strengths", found=str(list(strengths)), expected="finite strengths, at least one beside 0")
-    return doses
-
-
-def _directions(
-    direction: Direction,
-    random: int,
-    within: Tensor | None,
-    shuffled: Direction | Sequence[Direction] | None,
-    seed: int,
-) -> tuple[dict[str, Direction], dict[str, float]]:
-    """The direction and its controls, and the controls' cosines with it."""
-    if random < 0 or (random == 0 and shuffled is None):
-        raise InputError("random, shuffled", found=f"{random}, none", expected="at least one control direction")
-    drawn = random_directions(direction, random, seed=seed, within=within)
-    controls = _named(shuffled) | {f"random {k + 1}": way for k, way in enumerate(drawn)}
-    for way in controls.values():
-        if way.site != direction.site or len(way) != len(direction):
-            found = f"{len(way)} numbers at {way.site!r}"
-            raise InputError("shuffled", found=found, expected=f"{len(direction)} at {direction.site!r}")
-    cosines = {name: float(way.unit.double() @ direction.unit.double()) for name, way in controls.items()}
-    if isinstance(shuffled, Direction):
-        rest = shuffled.unit.double() - cosines[SHUFFLED] * direction.unit.double()
-        if float(rest.norm()) < 1e-6:
-            raise InputError("shuffled", found="the direction itself", expected="another direction")
-        controls[SHUFFLED] = replace(shuffled, vector=rest.to(direction.vector), scale=direction.scale)
-    return {DIRECTION: direction, **controls}, cosines
-
-
-def _named(shuffled: Shuffled) -> dict[str, Direction]:
-    """Arms of shuffled labels: one, or the draws of their law, numbered."""
-    if shuffled is None:
-        return {}
-    if isinstance(shuffled, Direction):
-        return {SHUFFLED: shuffled}
-    if not shuffled:
-        raise InputError("shuffled", found="an empty sequence", expected="directions, or None")
-    return {f"{SHUFFLED} {k + 1}": way for k, way in enumerate(shuffled)}
-
-
-def _where(direction: Direction, low: float, high: float) -> dict[str, Any]:
-    return {
-        "attribute": direction.attribute, "method": direction.method, "site": direction.site,
-        "sigma_low": low, "sigma_high": high, "log_snr": -2 * math.log(high),
-    }  # fmt: skip
+    return steering.judge(found, numbers, natural=natural, distance=distance, budget=budget, resamples=resamples)

@@ -75,6 +75,12 @@ class Measured:
     distances: Floats
     bare: Tensor
 
+    @classmethod
+    def join(cls, parts: Sequence["Measured"]) -> "Measured":
+        """That of all seeds, in the order of the parts."""
+        values, distances = (np.concatenate([getattr(one, name) for one in parts]) for name in ("values", "distances"))
+        return cls(parts[0].names, values, distances, torch.cat([one.bare for one in parts]))
+
     def by_interval(self, natural: Mapping[str, float] | None) -> Floats:
         """Scores with the intervals first, in natural standard deviations where those are given."""
         values = self.values if natural is None else self.values / _units(natural, self.names)

@@ -8,6 +8,8 @@ when the best such combination is taken out is what was added at random, or what
 """
 
 from collections import defaultdict
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -74,10 +76,12 @@ def step_noise(trace: Trace) -> pd.DataFrame:
     least squares over all elements and samples at once: one k and one a_j a step, as solvers have them. The fit takes
     as many degrees of freedom of the noise as it has terms, so few samples of a few elements read too little.
     """
-    runs: dict[tuple[int, int], dict[int, list[Visit]]] = defaultdict(lambda: defaultdict(list))
-    for visit in visits(trace):
-        runs[visit.run, visit.stream][visit.first].append(visit)
-    rows = [row for key, batches in runs.items() for row in _rows(key, list(batches.values()))]
+    rows = list[dict[str, Any]]()
+    for run, some in groupby(visits(trace), attrgetter("run")):  # the states of one run are held at a time
+        streams: dict[int, dict[int, list[Visit]]] = defaultdict(lambda: defaultdict(list))
+        for visit in some:
+            streams[visit.stream][visit.first].append(visit)
+        rows += [row for stream, batches in streams.items() for row in _rows((run, stream), list(batches.values()))]
     if not rows:
         raise InputError("trace", found="no state that was kept", expected="a run whose states were kept")
     return STEP_NOISE.check(pd.DataFrame(rows))

@@ -19,11 +19,12 @@ from scorescope.analysis.statistics.bootstrap import draw_units
 from scorescope.analysis.statistics.intervals import share_interval, skewed_mean_interval
 from scorescope.analysis.statistics.studentised import studentised
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.trajectories.path_products import known_levels
+from scorescope.analysis.trajectories.path_blocks import PathBlocks, blocks_of
 from scorescope.data.doors import checked, require_returned
 from scorescope.data.errors import InputError
 from scorescope.probes.decomposition import band_energies
 from scorescope.probes.models.denoiser import working_dtype
+from scorescope.probes.recording import Trace
 from scorescope.probes.sampling import Path
 
 RESAMPLES = 1000
@@ -68,13 +69,14 @@ DECISION_LEVELS = Schema(
 
 
 @checked
-def decisions(path: Path, *, edges: Sequence[float] = (), classify: Classify | None = None) -> pd.DataFrame:
+def decisions(path: Path | Trace, *, edges: Sequence[float] = (), classify: Classify | None = None) -> pd.DataFrame:
     """What is left between the prediction and the last one, at each noise level.
 
     Parameters
     ----------
-    path : Path
-        From `run_path` or `recorded_path`, of at least two known levels.
+    path : Path or Trace
+        From `run_path` or `recorded_path`, or a trace, which is read some samples at a time, of at least two
+        known levels.
     edges : sequence of float
         Inner edges of frequency bands, in cycles per sample, as `band_energies` takes them; none for no bands.
     classify : callable, optional
@@ -90,17 +92,17 @@ def decisions(path: Path, *, edges: Sequence[float] = (), classify: Classify | N
     InputError
         For fewer than two known levels, and for classes that are not one a sample.
     """
-    path, _ = known_levels(path, least=2)
+    known, _ = blocks_of(path).known(least=2)
     frames = []
-    for keys, far in _distances(path, edges, classify):
-        rows = {"sigma": path.sigmas, "n": len(far), **(_shares(far) if keys["quantity"] == "class" else _pooled(far))}
+    for keys, far in _distances(known, edges, classify):
+        rows = {"sigma": known.sigmas, "n": len(far), **(_shares(far) if keys["quantity"] == "class" else _pooled(far))}
         frames.append(pd.DataFrame({**keys, **rows}))
     return DECISIONS.check(pd.concat(frames, ignore_index=True))
 
 
 @checked
 def decision_levels(
-    path: Path, *, at: float = 0.5, edges: Sequence[float] = (), classify: Classify | None = None
+    path: Path | Trace, *, at: float = 0.5, edges: Sequence[float] = (), classify: Classify | None = None
 ) -> pd.DataFrame:
     """The noise level below which a sample keeps nearer to its end than a share of the way, and below which its class.
 
@@ -124,9 +126,9 @@ def decision_levels(
     """
     if not 0 < at < 1:
         raise InputError("at", found=str(at), expected="a share between 0 and 1")
-    path, _ = known_levels(path, least=2)
-    log_sigma, rows = np.log(path.sigmas), []
-    for keys, far in _distances(path, edges, classify):
+    known, _ = blocks_of(path).known(least=2)
+    log_sigma, rows = np.log(known.sigmas), []
+    for keys, far in _distances(known, edges, classify):
         left = far if keys["quantity"] == "class" else _of_first(far)
         share = 0.5 if keys["quantity"] == "class" else at
         places = np.array([_last_crossing(one, log_sigma, share) for one in left])
@@ -141,8 +143,16 @@ def decision_levels(
     return DECISION_LEVELS.check(pd.DataFrame(rows).astype({"low": float, "high": float}))
 
 
-def _distances(path: Path, edges: Sequence[float], classify: Classify | None) -> list[tuple[dict[str, Any], Floats]]:
+def _distances(
+    blocks: PathBlocks, edges: Sequence[float], classify: Classify | None
+) -> list[tuple[dict[str, Any], Floats]]:
     """Each quantity with distances from the last prediction, (samples, levels); of a class 1 where it is another."""
+    parts = [_of_block(part, edges, classify) for part in blocks]
+    return [(same[0][0], np.concatenate([far for _, far in same])) for same in zip(*parts, strict=True)]
+
+
+def _of_block(path: Path, edges: Sequence[float], classify: Classify | None) -> list[tuple[dict[str, Any], Floats]]:
+    """The same of some samples."""
     no_band = {"low_frequency": np.nan, "high_frequency": np.nan}
     last = path.denoised[-1].to(working_dtype(path.denoised))
     far = [torch.linalg.vector_norm((one - last).flatten(1), dim=1).cpu().double().numpy() for one in path.denoised]

@@ -1,6 +1,7 @@
 """What a solver's own predictions say of its error: embedded pairs, and steps made again in halves.
 
     embedded_errors(run_path(denoiser, x, sigmas, solver=DPMSolverPP2M()))      # no further calls
+    embedded_errors(run_path(denoiser, x, sigmas, solver=Heun()), denoiser)     # of Heun's: two more a step
     halved_errors(denoiser, run_path(denoiser, x, sigmas, solver=Euler()), Euler(), order=1)
 
 The first has the right size from about 16 steps on and no direction below; of `solver_errors` they need no fine path.
@@ -21,15 +22,18 @@ from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.analysis.trajectories.fine_paths import KnownFirst
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.models.denoiser import Condition, Denoiser, evaluate
 from scorescope.probes.sampling.paths import Path, run_to_end
 from scorescope.probes.sampling.solvers import Solver
+
+OFF = 0.01  # of a step: more than rounding, less than another solver's
 
 ERROR_ESTIMATES = Schema(
     "error_estimates",
     (
         Column("estimate", str, "", "embedded 1, embedded 2: between DPM-Solver++ of this order and the next, from the "
-               "same predictions; halved: between a step and the same in two halves, scaled by the order"),
+               "same predictions; embedded heun: between Heun's step and the third-order one that its two predictions "
+               "begin; halved: between a step and the same in two halves, scaled by the order"),
         Column("step", int, "", "step of the solver, from 0"),
         Column("sigma", float, "data", "noise level that it starts from"),
         Column("sigma_next", float, "data", "noise level that it ends at"),
@@ -43,27 +47,41 @@ ERROR_ESTIMATES = Schema(
 
 
 @checked
-def embedded_errors(path: Path) -> pd.DataFrame:
-    """Error of a step of DPM-Solver++ 1M and 2M, from the predictions that a run has made anyway.
+@torch.no_grad()
+def embedded_errors(path: Path, denoiser: Denoiser | None = None, *, condition: Condition = None) -> pd.DataFrame:
+    """Error of a step of DPM-Solver++ 1M and 2M, from the predictions that a run has made anyway; or of Heun's.
 
     Parameters
     ----------
     path : Path
         From `run_path` of any solver; its predictions at grid points are used.
+    denoiser : Denoiser, optional
+        The model of a path of deterministic Heun, whose own steps are estimated then.
+    condition : optional
+        One row a sample, with a denoiser.
 
     Returns
     -------
     DataFrame
         `ERROR_ESTIMATES`: one row a (estimate, step) between positive levels. Sizes of the step's own error, before it
-        is amplified.
+        is amplified. Heun's take two calls a step more: of n steps 4 n in all, twice the run's own.
+
+    Raises
+    ------
+    InputError
+        For fewer than two levels, and a denoiser whose Heun steps do not lead along the path.
 
     Notes
     -----
     In the notation of Lu et al. 2022 (arXiv 2211.01095): 2M - 1M and 3M - 2M at the same state. On a mixture with 8, 16
     and 32 steps the sizes were 1.3, 1.0 and 1.0 of the true ones, their directions off by 100, 40 and 20 %.
+    The first two stages of the third-order method of Shu and Osher 1988 are those of Heun's step: one prediction at
+    the middle of the levels completes it.
     """
     if len(path.sigmas) < 2:
         raise InputError("path", found=f"{len(path.sigmas)} noise levels", expected="at least 2")
+    if denoiser is not None:
+        return ERROR_ESTIMATES.check(_of_heun(denoiser, path, condition))
     logs = [math.log(sigma) for sigma in path.sigmas]
     widths = [high - low for high, low in itertools.pairwise(logs)]
     slopes = [
@@ -103,8 +121,8 @@ def halved_errors(
     DataFrame
         `ERROR_ESTIMATES`: one row a step between positive levels. The step and the prediction at its start are those of
         the path, so that Euler's halves cost one call a step more and Heun's three, at three states that its run never
-        asked at: of n steps of Heun between positive levels 5 n calls in all, 2.5 times the run's own 2 n. None is
-        asked twice.
+        asked at: of n steps of Heun between positive levels 5 n calls in all, 2.5 times the run's own 2 n (twice with
+        `embedded_errors`). None is asked twice.
 
     Raises
     ------
@@ -123,6 +141,27 @@ def halved_errors(
         calls += known.calls
         parts.append((path.states[place + 1] - halves) / (1 - 2.0**-order))
     return ERROR_ESTIMATES.check(_table("halved", grid, parts, float(calls), path))
+
+
+def _of_heun(denoiser: Denoiser, path: Path, condition: Condition) -> pd.DataFrame:
+    """Heun's step less the third-order one, by step."""
+
+    def slope(x: Tensor, sigma: float) -> Tensor:
+        level = torch.full((len(x),), sigma, dtype=x.dtype, device=x.device)
+        return (x - evaluate(denoiser, x, level, condition, branch="denoised")) / sigma
+
+    grid, parts = list(itertools.pairwise(path.sigmas)), []
+    for place, (high, low) in enumerate(grid):
+        state, width = path.states[place], low - high
+        first = (state - path.denoised[place]) / high
+        both = first + slope(state + width * first, low)
+        step, off = width / 2 * both, path.states[place + 1] - state
+        if not (step - off).norm() <= OFF * off.norm():
+            found = f"a path that is not that of this denoiser and Heun from sigma {high:.3g} to {low:.3g}"
+            raise InputError("path", found=found, expected="run_path(denoiser, ..., solver=Heun())")
+        middle = slope(state + width / 4 * both, (high + low) / 2)
+        parts.append(width / 3 * (both - 2 * middle))
+    return _table("embedded heun", grid, parts, 2.0 * len(grid), path)
 
 
 def _third_less_second(slopes: list[Tensor], widths: list[float], place: int) -> Tensor:

@@ -1,7 +1,7 @@
 """How a sampling path bends: its distance from the straight line between its ends, and where its prediction changes.
 
 table = path_geometry(run_path(denoiser, 80.0 * noise, edm_sigmas(60)))
-table = path_geometry(recorded_path(trace))
+table = path_geometry(Trace.open("runs/a"))          # some samples at a time
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,10 @@ import pandas as pd
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.trajectories.path_products import PathProducts, known_levels, products_of
+from scorescope.analysis.trajectories.path_blocks import blocks_of
+from scorescope.analysis.trajectories.path_products import PathProducts, products_of
 from scorescope.data.doors import checked
+from scorescope.probes.recording import Trace
 from scorescope.probes.sampling import Path
 
 CLEAR = 10.0  # norm of a difference of points over its rounding: which adds up to 0.5 % to the norm,
@@ -42,7 +44,7 @@ PATH_GEOMETRY = Schema(
 
 
 @checked
-def path_geometry(path: Path, *, products: Sequence[PathProducts] | None = None) -> pd.DataFrame:
+def path_geometry(path: Path | Trace, *, products: Sequence[PathProducts] | None = None) -> pd.DataFrame:
     """Bends of a path at every noise level that it visits.
 
     In variance-exploding states the noise that is left over hides all else: of any law they look straight. So the
@@ -50,9 +52,9 @@ def path_geometry(path: Path, *, products: Sequence[PathProducts] | None = None)
 
     Parameters
     ----------
-    path : Path
-        From `run_path` or `recorded_path`, of at least three levels: finely, for changes, accelerations and curvature
-        are differences of levels, one-sided at its ends.
+    path : Path or Trace
+        From `run_path` or `recorded_path`, or a trace, which is read some samples at a time; of at least three
+        levels: finely, for changes, accelerations and curvature are differences of levels, one-sided at its ends.
     products : sequence of PathProducts, optional
         Those that `products_along` made of this path, where `path_shape` needs them too.
 
@@ -73,20 +75,21 @@ def path_geometry(path: Path, *, products: Sequence[PathProducts] | None = None)
     With x' = (x - D) / sigma along the path, x'' = -D' / sigma; the curvature is that of the path as a line in space,
     |x'' - (x'' . u) u| / |x'|^2 with u along x', whatever the speed.
     """
-    whole, kept = known_levels(path, least=3)
-    parts = [_bends(part) for part in products_of(whole, products)]
-    levels, count = path.states.shape[:2]
+    whole = blocks_of(path)
+    known, kept = whole.known(least=3)
+    parts = [_bends(part) for part in products_of(known, products)]
+    levels, count = len(whole.sigmas), whole.count
     values, why = {}, []
     for name in parts[0]:
         each, clear = (np.concatenate([part[name][side] for part in parts]) for side in (0, 1))
-        reasons = np.array(list(path.missing or [""] * levels), dtype=object)
+        reasons = np.array(list(whole.missing or [""] * levels), dtype=object)
         with np.errstate(invalid="ignore"):
             rounded = ~np.isnan(each).all(0) & ~(np.median(clear, axis=0) >= CLEAR)
         reasons[kept] = np.where(rounded, ROUNDED, np.where(np.isnan(each).all(0), ONE_SIDE, ""))
         values[name] = np.full((levels, count), np.nan)
         values[name][kept] = np.where(rounded, np.nan, each).T
         why.append(reasons)
-    rows: dict[str, Any] = {"sigma": np.repeat(path.sigmas, count), "sample": np.tile(np.arange(count), levels)}
+    rows: dict[str, Any] = {"sigma": np.repeat(whole.sigmas, count), "sample": np.tile(np.arange(count), levels)}
     table = pd.DataFrame(rows | {name: value.reshape(-1) for name, value in values.items()})
     summary = summarise_by(table, by=["sigma"], quantities=list(values))
     return PATH_GEOMETRY.check(summary.assign(missing=np.concatenate(why))[PATH_GEOMETRY.names])

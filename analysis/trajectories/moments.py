@@ -16,11 +16,12 @@ from torch import Tensor
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.trajectories.path_products import known_levels
+from scorescope.analysis.trajectories.path_blocks import blocks_of
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.models.denoiser import working_dtype
+from scorescope.probes.recording import Trace
 from scorescope.probes.sampling import Path, Solver, run_path
 
 MOMENT_BIAS = Schema(
@@ -42,13 +43,13 @@ MOMENT_BIAS = Schema(
 
 
 @checked
-def moment_bias(path: Path, law: Gaussian, *, solver: Solver | None = None) -> pd.DataFrame:
+def moment_bias(path: Path | Trace, law: Gaussian, *, solver: Solver | None = None) -> pd.DataFrame:
     """Mean and variance of the states at each noise level against those of the noised data.
 
     Parameters
     ----------
-    path : Path
-        From `run_path` or `recorded_path`.
+    path : Path or Trace
+        From `run_path` or `recorded_path`, or a trace, which is read some samples at a time.
     law : Gaussian
         Mean and covariance of the data; its denoiser is what the solver's own bias is measured with.
     solver : Solver, optional
@@ -72,19 +73,18 @@ def moment_bias(path: Path, law: Gaussian, *, solver: Solver | None = None) -> p
     93 % of 128: a few samples hold much of it.
     Exposure bias is what is left beyond that (Ning et al. 2023, arXiv 2308.15321, scale the predicted noise for it).
     """
-    whole, kept = known_levels(path, least=1)
-    if law.shape != tuple(path.states.shape[2:]):
-        raise InputError("law", found=f"samples of shape {law.shape}", expected=f"{tuple(path.states.shape[2:])}")
-    if solver is not None and len(kept) < len(path.sigmas):
-        raise InputError("path", found=f"{len(path.sigmas) - len(kept)} missing levels", expected="none, for a solver")
+    every = blocks_of(path)
+    whole, kept = every.known(least=1)
+    if law.shape != whole.shape:
+        raise InputError("law", found=f"samples of shape {law.shape}", expected=f"{whole.shape}")
+    if solver is not None and len(kept) < len(every.sigmas):
+        found = f"{len(every.sigmas) - len(kept)} missing levels"
+        raise InputError("path", found=found, expected="none, for a solver")
     variance = law.variance / law.dimension + np.square(whole.sigmas)
-    own = _moments(whole.states, law, variance)
-    stepped = {name: np.full_like(values, np.nan) for name, values in own.items()}
-    if solver is not None:
-        exact = law.to(torch.float64)
-        start = whole.states[0].to(law.mean.device).double()
-        states = run_path(exact, start, whole.sigmas, solver=solver).states if len(whole.sigmas) > 1 else start[None]
-        stepped = _moments(states, law, variance)
+    parts = [(_moments(part.states, law, variance), _stepped(part, law, variance, solver)) for part in whole]
+    own, stepped = (
+        {name: np.concatenate([part[side][name] for part in parts], axis=1) for name in parts[0][0]} for side in (0, 1)
+    )
     frames = []
     for name, values in own.items():
         low, high = skewed_mean_interval(values.T)
@@ -97,6 +97,15 @@ def moment_bias(path: Path, law: Gaussian, *, solver: Solver | None = None) -> p
         }  # fmt: skip
         frames.append(pd.DataFrame(rows))
     return MOMENT_BIAS.check(pd.concat(frames, ignore_index=True))
+
+
+def _stepped(path: Path, law: Gaussian, variance: Floats, solver: Solver | None) -> dict[str, Floats]:
+    """The moments that the solver gives on the Gaussian from the same starts; missing without one."""
+    if solver is None:
+        return dict.fromkeys(("mean", "variance"), np.full(path.states.shape[:2], np.nan))
+    exact, start = law.to(torch.float64), path.states[0].to(law.mean.device).double()
+    states = run_path(exact, start, path.sigmas, solver=solver).states if len(path.sigmas) > 1 else start[None]
+    return _moments(states, law, variance)
 
 
 def _moments(states: Tensor, law: Gaussian, variance: Floats) -> dict[str, Floats]:

@@ -7,7 +7,8 @@
 One product of matrices reads the states once, on their device, with sums in float64.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,11 +16,13 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats, Integers
+from scorescope.analysis.trajectories.path_blocks import PathBlocks, blocks_of
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
 from scorescope.probes.models.denoiser import working_dtype
+from scorescope.probes.recording import Trace
 from scorescope.probes.sampling import Path
 
 BLOCK = 2**23  # numbers in float64 at once, points of some samples or their products: larger ones are slower to get
@@ -57,7 +60,7 @@ class PathProducts:
         for first, values in ((0, path.states), (levels, like)):
             torch.sub(values.flatten(2).transpose(0, 1), centre, out=points[:, first : first + levels])
         resolution = max(path.resolution, torch.finfo(path.states.dtype).eps, torch.finfo(like.dtype).eps)
-        return cls(_levels(path.sigmas), (points @ points.mT).cpu().double().numpy(), elements, resolution)
+        return cls(_levels(path.sigmas), inner_products(points).double().numpy(), elements, resolution)
 
     @classmethod
     def blocks(cls, path: Path) -> Iterator["PathProducts"]:
@@ -156,23 +159,24 @@ class PathProducts:
 
 
 @checked
-def products_along(path: Path) -> tuple[PathProducts, ...]:
+def products_along(path: Path | Trace) -> tuple[PathProducts, ...]:
     """Inner products along each path, some samples at a time: made once for `path_geometry` and `path_shape`.
 
     Parameters
     ----------
-    path : Path
-        From `run_path` or `recorded_path`; levels that are missing are left out.
+    path : Path or Trace
+        From `run_path` or `recorded_path`, or a trace, read some samples at a time; levels that are missing are left
+        out.
 
     Raises
     ------
     InputError
         For fewer than two known levels.
     """
-    return tuple(PathProducts.blocks(known_levels(path, least=2)[0]))
+    return tuple(products_of(blocks_of(path).known(least=2)[0], None))
 
 
-def products_of(path: Path, given: Sequence[PathProducts] | None) -> Sequence[PathProducts]:
+def products_of(blocks: PathBlocks, given: Sequence[PathProducts] | None) -> Iterable[PathProducts]:
     """Those that were given, or those of a path all of whose levels are known.
 
     Raises
@@ -181,18 +185,34 @@ def products_of(path: Path, given: Sequence[PathProducts] | None) -> Sequence[Pa
         For products of another path: of other levels, or of another number of samples.
     """
     if given is None:
-        return list(PathProducts.blocks(path))
-    count, levels = path.states.shape[1], _levels(path.sigmas)
-    others = [one for one in given if not np.array_equal(one.sigmas, levels)]
-    if others or sum(len(one.gram) for one in given) != count:
+        return (products for part in blocks for products in PathProducts.blocks(part))
+    others = [one for one in given if not np.array_equal(one.sigmas, _levels(blocks.sigmas))]
+    if others or sum(len(one.gram) for one in given) != blocks.count:
         found = f"of {sum(len(one.gram) for one in given)} samples{', at other levels' * bool(others)}"
-        raise InputError("products", found=found, expected=f"products_along of this path, of {count} samples")
-    ends = path.denoised[-1].flatten(1)
-    norms = ends.to(working_dtype(ends)).square().sum(1).cpu().double().numpy()  # of the centres
+        raise InputError("products", found=found, expected=f"products_along of this path, of {blocks.count} samples")
     made = np.concatenate([one.gram[:, -1, -1] for one in given])
-    if not np.allclose(made, norms, rtol=1e-3) or given[0].elements != ends.shape[1]:
+    if given[0].elements != math.prod(blocks.shape) or not np.allclose(made, _centres(blocks, made), rtol=1e-3):
         raise InputError("products", found="those of other predictions", expected="products_along of this path")
     return given
+
+
+def inner_products(points: Tensor) -> Tensor:
+    """Of the rows of each matrix with each other, (*, rows, rows), on the CPU, where numpy computes a half of them."""
+    if points.device.type != "cpu":
+        return (points @ points.mT).cpu()
+    matrices = points.reshape(-1, *points.shape[-2:]).numpy()
+    products = torch.from_numpy(np.stack([matrix @ matrix.T for matrix in matrices]))
+    return products.reshape(*points.shape[:-1], points.shape[-2])
+
+
+def _centres(blocks: PathBlocks, made: Floats) -> Floats:
+    """Squared norms of the last predictions; of a trace those that were made: it would have to be read for them."""
+    if not blocks.in_memory:
+        return made
+    (path,) = blocks
+    ends = path.denoised[-1].flatten(1)
+    found: Floats = ends.to(working_dtype(ends)).square().sum(1).cpu().double().numpy()
+    return found
 
 
 def _held(rows: Floats) -> tuple[Integers, Floats]:
@@ -203,22 +223,10 @@ def _held(rows: Floats) -> tuple[Integers, Floats]:
 
 
 def known_levels(path: Path, *, least: int) -> tuple[Path, list[int]]:
-    """A path without the levels that are missing, and the places of those that are left.
-
-    Raises
-    ------
-    InputError
-        For fewer than `least`.
-    """
-    kept = [place for place in range(len(path.sigmas)) if not path.missing or not path.missing[place]]
-    if len(kept) < least:
-        reasons = [reason for reason in path.missing if reason]
-        why = f", {len(reasons)} more missing: {reasons[0]}" if reasons else ""
-        raise InputError("path", found=f"{len(kept)} noise levels{why}", expected=f"at least {least}")
-    if len(kept) == len(path.sigmas):
-        return path, kept
-    sigmas = tuple(path.sigmas[place] for place in kept)
-    return replace(path, sigmas=sigmas, states=path.states[kept], denoised=path.denoised[kept], missing=()), kept
+    """A path without the levels that are missing, and the places of those that are left; see `PathBlocks.known`."""
+    blocks, kept = blocks_of(path).known(least=least)
+    (known,) = blocks
+    return known, kept
 
 
 def _levels(sigmas: Sequence[float]) -> Floats:

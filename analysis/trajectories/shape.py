@@ -6,7 +6,7 @@
 Two or three directions hold nearly all of any path, a Gaussian's too: only a difference from it says something.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +18,12 @@ from torch import Tensor
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.trajectories.path_products import PathProducts, known_levels, products_of
+from scorescope.analysis.trajectories.path_blocks import blocks_of
+from scorescope.analysis.trajectories.path_products import PathProducts, inner_products, products_of
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Gaussian
-from scorescope.probes.models.denoiser import working_dtype
+from scorescope.probes.recording import Trace
 from scorescope.probes.sampling import Path
 
 HELD = 0.99  # share of the squared distance from the mean that `directions` hold
@@ -52,14 +53,15 @@ PATH_SHAPE = Schema(
 
 @checked
 def path_shape(
-    path: Path, law: Gaussian | None = None, *, products: Sequence[PathProducts] | None = None
+    path: Path | Trace, law: Gaussian | None = None, *, products: Sequence[PathProducts] | None = None
 ) -> pd.DataFrame:
     """Length, ranks and straightness of paths, and the same of a Gaussian from the same starts at the same levels.
 
     Parameters
     ----------
-    path : Path
-        From `run_path` or `recorded_path`, of at least three known levels and three samples.
+    path : Path or Trace
+        From `run_path` or `recorded_path`, or a trace, which is read some samples at a time; of at least three
+        known levels and three samples.
     law : Gaussian, optional
         What is beside it, for instance `fit_gaussian` of the data; without one its numbers are missing. Not that of
         the ends of the same paths: it is nearer to their starts than a law is, and its paths look straighter or more
@@ -84,14 +86,22 @@ def path_shape(
     2209.03003), t = sigma / (1 + sigma), z = x / (1 + sigma), v = (x - D) / sigma - D, by the trapezoidal rule between
     the ends of the path. Of a Gaussian with eigenvalues l_k it is (2 - pi / 2) sum_k sqrt(l_k) in all.
     """
-    path, _ = known_levels(path, least=3)
-    if path.states.shape[1] < 3:
-        raise InputError("path", found=f"{path.states.shape[1]} samples", expected="at least 3")
-    if law is not None and law.shape != tuple(path.states.shape[2:]):
-        raise InputError("law", found=f"samples of shape {law.shape}", expected=f"{tuple(path.states.shape[2:])}")
-    own, bundle = _joined(products_of(path, products)), _thinned(path)
-    unknown = np.full(path.states.shape[1], np.nan)
-    theirs = dict.fromkeys(own, unknown) if law is None else _joined(PathProducts.blocks_of_gaussian(law, path))
+    blocks, _ = blocks_of(path).known(least=3)
+    if blocks.count < 3:
+        raise InputError("path", found=f"{blocks.count} samples", expected="at least 3")
+    if law is not None and law.shape != blocks.shape:
+        raise InputError("law", found=f"samples of shape {law.shape}", expected=f"{blocks.shape}")
+    numbers = [] if products is None else [_of_paths(one) for one in products_of(blocks, products)]
+    exact, some = list[dict[tuple[str, str], Floats]](), list[Path]()
+    for part in blocks:
+        if products is None:
+            numbers += [_of_paths(one) for one in PathProducts.blocks(part)]
+        if law is not None:
+            exact += [_of_paths(one) for one in PathProducts.blocks_of_gaussian(law, part)]
+        if (left := PATHS - sum(one.states.shape[1] for one in some)) > 0:
+            some.append(_thinned(part, left))
+    own, bundle = _joined(numbers), _side_by_side(some)
+    theirs = _joined(exact) if exact else dict.fromkeys(own, np.full(blocks.count, np.nan))
     rows = [_row(*key, values, theirs[key]) for key, values in own.items()]
     drawn = {} if law is None else _of_bundle(gaussian_path(law, bundle))
     count = bundle.states.shape[1]
@@ -131,9 +141,8 @@ def gaussian_path(law: Gaussian, path: Path) -> Path:
     return Path(path.sigmas, states, denoised, exact.flow(start, top, 0.0), 0)
 
 
-def _joined(blocks: Iterable[PathProducts]) -> dict[tuple[str, str], Floats]:
+def _joined(parts: Sequence[dict[tuple[str, str], Floats]]) -> dict[tuple[str, str], Floats]:
     """Numbers of all paths by quantity and curve."""
-    parts = [_of_paths(block) for block in blocks]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -170,11 +179,18 @@ def _directions(spectra: Floats) -> Floats:
     return found
 
 
-def _thinned(path: Path) -> Path:
+def _thinned(path: Path, most: int) -> Path:
     """A few of the paths at a few of their levels, from the first to the last."""
     places = np.unique(np.linspace(0, len(path.sigmas) - 1, LEVELS).round().astype(int)).tolist()
     sigmas = tuple(path.sigmas[place] for place in places)
-    return replace(path, sigmas=sigmas, states=path.states[places, :PATHS], denoised=path.denoised[places, :PATHS])
+    return replace(path, sigmas=sigmas, states=path.states[places, :most], denoised=path.denoised[places, :most])
+
+
+def _side_by_side(parts: Sequence[Path]) -> Path:
+    states, denoised = (
+        torch.cat(values, 1) for values in zip(*((one.states, one.denoised) for one in parts), strict=True)
+    )
+    return replace(parts[0], states=states, denoised=denoised)
 
 
 def _of_bundle(path: Path) -> dict[tuple[str, str], float]:
@@ -196,8 +212,8 @@ def _spectrum(points: Tensor) -> Floats:
     """
     rows = points.float() if points.dtype.itemsize < 4 else points
     rows = rows - rows.mean(0)
-    square = rows @ rows.mT if len(rows) <= rows.shape[1] else rows.mT @ rows
-    found: Floats = torch.linalg.eigvalsh(square.to(working_dtype(points))).flip(0).clamp_min(0).cpu().double().numpy()
+    square = inner_products(rows if len(rows) <= rows.shape[1] else rows.mT)
+    found: Floats = torch.linalg.eigvalsh(square.double()).flip(0).clamp_min(0).numpy()
     return found
 
 

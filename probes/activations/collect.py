@@ -9,11 +9,11 @@
 Two names are no modules: "x" is the noisy input, "denoised" the estimate that came out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -21,9 +21,9 @@ from torch import Tensor
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
+from scorescope.probes.activations.planned import Planned, plan_activations
 from scorescope.probes.activations.positions import Kept, Positions
 from scorescope.probes.activations.stored import StoredActivations
-from scorescope.probes.activations.storing import store_activations
 from scorescope.probes.bank.points import Bank, Point
 from scorescope.probes.guidance.base import COND, UNCOND
 from scorescope.probes.models.conditions import select_rows, to_device
@@ -132,11 +132,14 @@ def collect(
     if draws not in ("apart", "mean") or (path is not None and draws == "mean"):
         expected = "'apart' or 'mean'" if path is None else "'apart' on disk, where draws are not averaged"
         raise InputError("draws", found=repr(draws), expected=expected)
-    condition = to_device(condition, bank.x0.device)
     if path is not None:
-        more = {"dtype": dtype, "shard": shard, "budget": budget, "batch": batch, "progress": progress}
-        return _stored(denoiser, bank, kept_of(sites, how), condition, output, update, Path(path), more)
-    pools = pools_of(sites, how)
+        planned = planned_bank(
+            denoiser, bank, sites, condition=condition, how=how, output=output, update=update, dtype=dtype, shard=shard,
+            batch=batch,
+        )  # fmt: skip
+        with planned as parts:
+            return parts.store(Path(path), budget=budget, progress=progress)
+    pools, condition = pools_of(sites, how), to_device(condition, bank.x0.device)
     stored: dict[str, Tensor] = {}
     outputs = OutputsRead(output)
     with capturing(denoiser, pools, outputs, update=update) as taken:
@@ -157,19 +160,24 @@ def collect(
     )
 
 
-def _stored(
-    denoiser: Denoiser, bank: Bank, kept: Mapping[str, Kept], condition: Condition, output: Outputs, update: bool,
-    path: Path, more: Mapping[str, Any],
-) -> StoredActivations:  # fmt: skip
-    """The activations as they are put out: positions are told apart when they are stored."""
-    outputs = OutputsRead(output)
+@contextmanager
+def planned_bank(
+    denoiser: Denoiser, bank: Bank, sites: StoredSites, *, condition: Condition = None, how: Kept = "mean",
+    output: Outputs = None, update: bool = False, dtype: str = "float32", shard: int | str = "64 MB", batch: int = 256,
+) -> Iterator[Planned]:  # fmt: skip
+    """What `collect` writes to disk, as it was planned; the sites are watched within the block.
+
+    One image is computed, which shows what there is to store. Positions are told apart when they are stored.
+    """
+    kept, outputs = kept_of(sites, how), OutputsRead(output)
+    condition = to_device(condition, bank.x0.device)
     raw: dict[str, Pool] = dict.fromkeys(kept, "whole")
     facts = {
         "denoiser": fingerprint(denoiser, argument="denoiser"), "data": fingerprint(bank.x0, argument="bank"),
         "condition": fingerprint(condition, argument="condition"), "update": update,
         "branches": [UNCOND if condition is None else COND], "contents": bank.contents().tolist(),
     }  # fmt: skip
-    with capturing(denoiser, raw, outputs, update=update) as taken:
+    with torch.no_grad(), capturing(denoiser, raw, outputs, update=update) as taken:
 
         def visit(point: Point) -> dict[str, Tensor]:
             prediction = _predicted(denoiser, point, condition, kept)
@@ -179,7 +187,7 @@ def _stored(
 
         visit(bank.point(torch.arange(1), 0))
         facts["outputs"] = {site: asdict(found) for site, found in outputs.found.items()}
-        return store_activations(visit, bank, kept, path=path, facts=facts, **more)
+        yield plan_activations(visit, bank, kept, dtype=dtype, shard=shard, batch=batch, facts=facts)
 
 
 def _visit(

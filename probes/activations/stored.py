@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,40 +30,37 @@ from scorescope.data.errors import InputError
 from scorescope.data.untrusted import check_file, only_input_errors
 from scorescope.probes.activations.activations import Activations
 from scorescope.probes.activations.positions import Kept, Positions, as_collected
+from scorescope.probes.activations.stored_fields import (
+    INDEX,
+    Array,
+    arrays_of,
+    wrong_in_index,
+    wrong_in_line,
+    wrong_in_manifest,
+)
 from scorescope.probes.recording.reading import Contents, ShardReader, read
-from scorescope.probes.recording.store import SHARD_NAME, SHARDS, TraceError
+from scorescope.probes.recording.store import MANIFEST, SHARD_NAME, SHARDS, TraceError
 from scorescope.probes.sites.outputs import Output
 
 if TYPE_CHECKING:
     import xarray as xr
 
 FORMAT = "scorescope-activations"
-INDEX = {
-    "image": torch.int32, "seed": torch.int64, "draw": torch.int32, "step": torch.int32, "call": torch.int32,
-    "branch": torch.int32, "sigma": torch.float64,
-}  # fmt: skip
 _TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32,
 }  # fmt: skip
-_LINE = {"number": int, "items": int, "line": int, "shard": str, "shard_sha256": str, "shard_bytes": int}
-_HEADER = 2**26
+_HEADER, _SHARD = 2**26, "a shard of activations"
 
 
 def read_folder(path: Path) -> Contents:
     """Manifest and lines; `TraceError` for a folder of something else."""
-    return read(path, form=FORMAT, wrong=_wrong_in_line)
+    return read(path, form=FORMAT, wrong=wrong_in_line)
 
 
 def latest(lines: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
     """The line that counts of each shard: the last, where one was made again."""
     return {int(line["number"]): line for line in lines}
-
-
-def _wrong_in_line(line: Any) -> str:
-    if not isinstance(line, dict):
-        return "fields"
-    return next((name for name, kind in _LINE.items() if not isinstance(line.get(name), kind)), "")
 
 
 @checked
@@ -87,11 +84,14 @@ class StoredActivations:
         if contents.damaged:
             raise TraceError(str(path), found=contents.problems[0], expected="undamaged activations")
         self.manifest: dict[str, Any] = contents.manifest
+        if wrong := wrong_in_manifest(self.manifest):
+            expected = "the manifest of activations"
+            raise TraceError(str(self.path / MANIFEST), found=f"no {wrong} of the right type", expected=expected)
         lines = latest(contents.lines)
         self._lines = [lines[number] for number in sorted(lines)]
         self._about: dict[str, dict[str, Any]] = {str(site["site"]): site for site in self.manifest["sites"]}
         self._shards: dict[str, dict[str, Tensor]] = {}
-        self._first: dict[tuple[str, int], tuple[str, int]] = {}  # file and first byte of a site's rows in a shard
+        self._places: dict[str, tuple[str, dict[str, int]]] = {}  # by shard: its file, first byte of each array
         self._starts = [0, *accumulate(int(line["items"]) for line in self._lines)]
         for line in self._lines:
             self._file(line)
@@ -148,6 +148,8 @@ class StoredActivations:
             for name in INDEX
         }
         table = pd.DataFrame(columns)
+        if wrong := wrong_in_index(table, self.manifest):
+            raise TraceError(str(self.path), found=f"an index with a wrong {wrong}", expected="undamaged activations")
         return table.assign(branch=table["branch"].map(dict(enumerate(self.manifest["branches"]))))
 
     def verify(self) -> list[str]:
@@ -176,10 +178,8 @@ class StoredActivations:
 
     def read_rows(self, site: str, number: int, into: Tensor, *, start: int) -> None:
         """Read rows of one shard from `start` on, position fastest, without mapping them: memory stays what it was."""
-        if (site, number) not in self._first:
-            path = self._file(self._lines[number])
-            self._first[site, number] = str(path), _places(path)[f"site|{site}"][0]
-        name, first = self._first[site, number]
+        name, places = self._located(self._lines[number])
+        first = places[f"site|{site}"]
         room = into.view(torch.uint8).numpy().data.cast("B")
         with open(name, "rb", buffering=0) as file:
             file.seek(first + start * into[0].nbytes)
@@ -205,6 +205,7 @@ class StoredActivations:
         """Which position each row of a site is, (evaluation, position), where positions were drawn."""
         if not isinstance(self.how[site], Positions):
             return None
+        self._require_some()
         return torch.cat([self._shard(line)[f"position|{site}"] for line in self._lines])
 
     def at(self, site: str, level: int) -> Tensor:
@@ -231,6 +232,9 @@ class StoredActivations:
             raise InputError("sites", found=f"{drawn[0]!r}, of which positions were drawn", expected="sites kept whole")
         pools: dict[str, Any] = dict(self.how)
         rows = int(self.manifest["draws"]) * int(self.manifest["images"])
+        if len(self.index) != rows * len(self.sigmas):
+            found = f"{len(self)} evaluations of {rows} rows at {len(self.sigmas)} levels"
+            raise TraceError(str(self.path), found=found, expected="one of each row at each level")
         place = torch.tensor((self.index["draw"] * self.manifest["images"] + self.index["image"]).to_numpy())
         level = torch.tensor(self.index["step"].to_numpy())
         values = {}
@@ -254,12 +258,17 @@ class StoredActivations:
         """
         import xarray as xr
 
+        self._require_some()
         variables: dict[str, Any] = {}
         for site in self.sites:
             parts = [_numpy(piece) for piece in self.pieces(site)]
             variables[site] = (("evaluation", f"position of {site}", f"channel of {site}"), _joined(parts))
         coordinates = {name: ("evaluation", column.to_numpy()) for name, column in self.index.items()}
         return xr.Dataset(variables, coords=coordinates, attrs={"dtype_stored": self.manifest["dtype"]})
+
+    def _require_some(self) -> None:
+        if not self._lines:
+            raise InputError("path", found=f"{self.path}, without a shard yet", expected="activations to be read")
 
     def _of(self, site: str) -> Mapping[str, Any]:
         if site not in self._about:
@@ -279,34 +288,44 @@ class StoredActivations:
 
     def _shard(self, line: Mapping[str, Any]) -> dict[str, Tensor]:
         if line["shard"] not in self._shards:
-            self._shards[line["shard"]] = _mapped(self._file(line))
+            arrays = arrays_of(self.manifest, line["items"])
+            self._shards[line["shard"]] = _mapped(self._file(line), self._located(line)[1], arrays)
         return self._shards[line["shard"]]
 
+    def _located(self, line: Mapping[str, Any]) -> tuple[str, dict[str, int]]:
+        """A shard's file, and the first byte of each of its arrays."""
+        if line["shard"] not in self._places:
+            file = self._file(line)
+            self._places[line["shard"]] = str(file), _first_bytes(file, arrays_of(self.manifest, line["items"]))
+        return self._places[line["shard"]]
 
-@lru_cache(maxsize=4096)
-def _places(file: Path) -> dict[str, tuple[int, torch.dtype, list[int]]]:
-    """First byte, type and shape of each tensor of a safetensors file."""
-    with only_input_errors(file, expected="a shard of activations"), open(file, "rb") as opened:
+
+def _first_bytes(file: Path, arrays: Mapping[str, Array]) -> dict[str, int]:
+    """The first byte of each of these arrays in a safetensors file, which has to hold them all."""
+    with only_input_errors(file, expected=_SHARD), open(file, "rb") as opened:
         length, size = os.fstat(opened.fileno()).st_size, int.from_bytes(opened.read(8), "little")
         if not 0 < size <= min(_HEADER, length - 8):
             raise ValueError("a header that does not fit")
-        found = {}
-        for name, about in json.loads(opened.read(size)).items():
+        header, found = json.loads(opened.read(size)), dict[str, int]()
+        for name, (dtype, shape) in arrays.items():
+            about = header[name]
             start, stop = about["data_offsets"]
-            dtype, shape = _TYPES[about["dtype"]], about["shape"]
+            if (_TYPES.get(about["dtype"]), about["shape"]) != (dtype, shape):
+                raise ValueError(f"{name} of type {about['dtype']} and shape {about['shape']}")
             if not 0 <= start <= stop <= length - 8 - size or stop - start != math.prod(shape) * dtype.itemsize:
                 raise ValueError(f"an array {name} that does not fit")
-            found[name] = 8 + size + start, dtype, shape
+            found[name] = 8 + size + start
         return found
 
 
-def _mapped(file: Path) -> dict[str, Tensor]:
+def _mapped(file: Path, first: Mapping[str, int], arrays: Mapping[str, Array]) -> dict[str, Tensor]:
     """The tensors of a safetensors file where they lie in it; changes to them stay in memory."""
-    raw = torch.from_numpy(np.memmap(file, np.uint8, mode="c"))
-    return {
-        name: raw[start : start + math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
-        for name, (start, dtype, shape) in _places(file).items()
-    }
+    with only_input_errors(file, expected=_SHARD):
+        raw = torch.from_numpy(np.memmap(file, np.uint8, mode="c"))
+        return {
+            name: raw[first[name] : first[name] + math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
+            for name, (dtype, shape) in arrays.items()
+        }
 
 
 def _numpy(piece: Tensor) -> NDArray[Any]:

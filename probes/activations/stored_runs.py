@@ -7,7 +7,8 @@ Images are the samples, levels the steps. A killed run goes on with the samples,
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from torch import Tensor
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations.collect import StoredSites, capturing, check_called, kept_of
+from scorescope.probes.activations.planned import Planned
 from scorescope.probes.activations.positions import Kept
 from scorescope.probes.activations.stored import StoredActivations
-from scorescope.probes.activations.storing import Put, Where, described_sites, store_parts
+from scorescope.probes.activations.storing import Put, Where, described_sites
 from scorescope.probes.guidance.base import COND, GuidanceState
 from scorescope.probes.models.conditions import select_rows
 from scorescope.probes.models.denoiser import Denoiser
@@ -72,6 +74,31 @@ def store_samples(
     InputError
         As `collect` and `sample` do; for a branch that is not computed at all, or not for all samples in every step.
     """
+    planned = planned_samples(
+        denoiser,
+        sites,
+        seeds=seeds,
+        how=how,
+        branch=branch,
+        call=call,
+        output=output,
+        dtype=dtype,
+        shard=shard,
+        **options,
+    )
+    with planned as found:
+        return found.store(Path(path), budget=budget, progress=progress)
+
+
+@contextmanager
+def planned_samples(
+    denoiser: Denoiser, sites: StoredSites, *, seeds: Sequence[int], how: Kept = "mean", branch: str = COND,
+    call: int = 0, output: Outputs = None, dtype: str = "float32", shard: int | str = "64 MB", **options: Any,
+) -> Iterator[Planned]:  # fmt: skip
+    """What `store_samples` writes, as it was planned; the sites are watched within the block.
+
+    The first sample is drawn, which shows what there is to store.
+    """
     numbers = [int(seed) for seed in seeds]
     if not numbers or len(set(numbers)) < len(numbers):
         found = f"{len(numbers)}, {len(set(numbers))} of them different"
@@ -99,8 +126,7 @@ def store_samples(
             "outputs": {site: asdict(found) for site, found in outputs.found.items()},
             **{name: fingerprint(thing, argument=name) for name, thing in facts.items()},
         }  # fmt: skip
-        size = len(run.seeds) * len(levels), item
-        return store_parts(parts, kept, manifest, path=Path(path), size=size, budget=budget, progress=progress)
+        yield Planned(parts, kept, manifest, len(run.seeds) * len(levels), item)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,8 +240,8 @@ def store_trace(
         "outputs": {site: asdict(output) for site, output in trace.site_outputs.items() if site in kept},
         "trace": fingerprint(trace.scalars, argument="trace"),
     }  # fmt: skip
-    parts, size = _Steps(steps, values, sigmas, together), (images * len(sigmas), item)
-    return store_parts(parts, kept, manifest, path=Path(path), size=size, budget=budget, progress=progress)
+    planned = Planned(_Steps(steps, values, sigmas, together), kept, manifest, images * len(sigmas), item)
+    return planned.store(Path(path), budget=budget, progress=progress)
 
 
 @dataclass(frozen=True)

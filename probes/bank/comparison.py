@@ -3,27 +3,35 @@
     found = compare_arms(bank, arms)              # a Comparison
     found.loss("cond")                            # (images, levels), |noise - eps|^2
     found.difference("uncond", "cond")
+    Comparison.join([first, second]).save("comparison.safetensors")        # of some images each
 
 An eps prediction is (x - D) / sigma, so |noise - eps|^2 = |x0 - D|^2 / sigma^2: one sum serves both spaces. This
 module calls no denoiser.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor
 
 from scorescope.data.display import displayed
-from scorescope.data.doors import checked
+from scorescope.data.doors import checked, require_some
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import only_input_errors, parse_json, read_tensors
+from scorescope.data.written_files import UNSEALED, check_seal, warn_unsealed, write_sealed
 from scorescope.probes.bank.points import Bank, Point
 from scorescope.probes.models.denoiser import working_dtype
 
+FORMAT = "scorescope-comparison-1"
 Floats = NDArray[np.float64]
+_ARRAYS, _MAPS = ("losses", "distances", "square_differences"), ("difference_maps", "distance_maps")
 LossSpace = Literal["eps", "denoised"]
 
 
@@ -65,6 +73,63 @@ class Comparison:
     square_differences: Floats
     difference_maps: Tensor | None = None
     distance_maps: Tensor | None = None
+
+    @classmethod
+    def join(cls, parts: Sequence["Comparison"]) -> "Comparison":
+        """One of all images, in the order of the parts: the same arms at the same points.
+
+        Raises
+        ------
+        InputError
+            For none, and for parts of other arms, pairs, noise levels or draws.
+        """
+        require_some("parts", parts)
+        first = parts[0]
+        for part in parts:
+            same = (part.names, part.pairs, part.draws) == (first.names, first.pairs, first.draws)
+            if not same or not np.array_equal(part.sigmas, first.sigmas):
+                found = f"arms {list(part.names)} at {len(part.sigmas)} levels"
+                raise InputError("parts", found=found, expected=f"{list(first.names)} at the same points")
+        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts], 1) for name in _ARRAYS}
+        for name in _MAPS:
+            if getattr(first, name) is not None:
+                joined[name] = torch.cat([getattr(part, name) for part in parts], 1)
+        return replace(first, rows=np.concatenate([part.rows for part in parts]), **joined)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file with a hash of itself; gives its path back."""
+        path = Path(path)
+        numbers = {
+            name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in ("rows", "sigmas", *_ARRAYS)
+        }
+        maps = {name: value.contiguous() for name in _MAPS if (value := getattr(self, name)) is not None}
+        about = json.dumps({"names": self.names, "pairs": self.pairs, "draws": self.draws})
+        metadata = {"format": FORMAT, "about": about, "seal": UNSEALED}
+        write_sealed(path, lambda temporary: save_file(numbers | maps, temporary, metadata))
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Comparison":
+        """Read a file that `save` wrote.
+
+        Raises
+        ------
+        InputError
+            For a damaged file, or one of something else.
+        """
+        expected = "a comparison that Scorescope wrote"
+        sealed = check_seal(Path(path))
+        metadata, tensors = read_tensors(path, expected=expected)
+        if metadata.get("format") != FORMAT:
+            raise InputError(str(path), found=f"tensors {sorted(tensors)[:6]}", expected=expected)
+        if not sealed:
+            warn_unsealed(Path(path))
+        with only_input_errors(path, expected=expected):
+            about = parse_json(metadata["about"], source=path, expected=expected)
+            arrays: dict[str, Any] = {name: tensors[name].numpy() for name in ("rows", "sigmas", *_ARRAYS)}
+            maps: dict[str, Any] = {name: tensors.get(name) for name in _MAPS}
+            pairs = tuple((first, second) for first, second in about["pairs"])
+            return cls(tuple(about["names"]), pairs, draws=int(about["draws"]), **arrays, **maps)
 
     def loss(self, name: str, *, space: LossSpace = "eps") -> Floats:
         """Loss of an arm, shape (images, levels): |noise - eps|^2 or, in `denoised` space, |x0 - D|^2."""

@@ -4,7 +4,7 @@ What is not known at a step, its level or a branch, is missing there with the re
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,21 +21,34 @@ from scorescope.probes.recording.table import at
 from scorescope.probes.recording.trace import Trace, Visit
 
 
-def recorded_visits(trace: Trace) -> Iterator[Visit]:
-    """States and branches of a recorded pipeline, step by step.
+class RecordedVisits(Sequence[Visit]):
+    """States and branches of a recorded pipeline, step by step: each is read when it is asked for.
 
     Raises
     ------
     InputError
-        Where states or branches were not kept, levels differ inside a step, or nothing is known at any step.
+        Where levels differ inside a step, or nothing is known at any step; on reading, where states or branches were
+        not kept.
     """
-    arrays, steps = trace.arrays, list(zip(trace.arrays.events, trace.arrays.proved, strict=True))
-    why = [_level_unknown(event, step) or _unnamed(step, "cond") for event, step in steps]
-    if why and all(why):
-        raise InputError("trace", found=why[0], expected="at least one step whose noise level and branches are known")
-    rows = trace.scalars.groupby(["run", "event"], sort=False).first()
-    for place, (event, step) in enumerate(steps):
-        yield _visit(arrays, place, rows.loc[(event["run"], event["event"])], why[place] or _unnamed(step, "uncond"))
+
+    def __init__(self, trace: Trace) -> None:
+        self._arrays = trace.arrays
+        steps = list(zip(self._arrays.events, self._arrays.proved, strict=True))
+        self._why = [_level_unknown(event, step) or _unnamed(step, "cond") for event, step in steps]
+        if self._why and all(self._why):
+            expected = "at least one step whose noise level and branches are known"
+            raise InputError("trace", found=self._why[0], expected=expected)
+        self._rows = trace.scalars.groupby(["run", "event"], sort=False).first()
+
+    def __len__(self) -> int:
+        return len(self._why)
+
+    def __getitem__(self, place: Any) -> Any:
+        if not 0 <= place < len(self):  # what ends an iteration
+            raise IndexError(place)
+        event, step = self._arrays.events[place], self._arrays.proved[place]
+        row = self._rows.loc[(event["run"], event["event"])]
+        return _visit(self._arrays, place, row, self._why[place] or _unnamed(step, "uncond"))
 
 
 def _visit(arrays: Arrays, place: int, row: pd.Series, why: str) -> Visit:

@@ -26,7 +26,7 @@ from scorescope.probes.decomposition.products import (
     guided_products,
     squared_distance,
 )
-from scorescope.probes.experiments.recorded_visits import recorded_visits
+from scorescope.probes.experiments.recorded_visits import RecordedVisits
 from scorescope.probes.guidance.base import (
     COND,
     UNCOND,
@@ -55,13 +55,23 @@ def visits(trace: Trace) -> Iterator[Visit]:
     InputError
         Where states and branches were not kept, or the branches of a pipeline were not told apart.
     """
+    yield from kept_visits(trace)
+
+
+def kept_visits(trace: Trace) -> Sequence[Visit]:
+    """The same by their places, in any order and more than once: those of a pipeline are read when they are asked for.
+
+    Raises
+    ------
+    InputError
+        As `visits` does.
+    """
     if trace.kept:
-        yield from trace.kept
-        return
+        return trace.kept
     if not trace.of_pipeline:
         expected = "a run recorded with Recording(keep=True)"
         raise InputError("trace", found="a trace whose states and branches were not kept", expected=expected)
-    yield from recorded_visits(trace)
+    return RecordedVisits(trace)
 
 
 def path_applied(trace: Trace) -> float:

@@ -32,7 +32,7 @@ _SHARD: _Kinds = {"shard": str, "shard_sha256": str, "shard_bytes": int}
 def wrong_in_manifest(manifest: Mapping[str, Any], *, closed: bool) -> str:
     """The name of a field that a manifest lacks, or that is of another type; empty for a sound one."""
     described = {name: kind for name, kind in _DESCRIPTION.items() if name in manifest}
-    wrong = _wrong(manifest, {**_MANIFEST, **described, **(_CLOSED if closed else {})})
+    wrong = wrong_field(manifest, {**_MANIFEST, **described, **(_CLOSED if closed else {})})
     named = wrong or all(isinstance(part, dict) for part in manifest.get("schedulers", {}).values())
     return wrong if named else "schedulers"
 
@@ -41,14 +41,16 @@ def wrong_in_line(line: Any) -> str:
     """The same for a step line."""
     if not isinstance(line, dict):
         return "fields"
-    wrong = _wrong(line, _LINE)
+    wrong = wrong_field(line, _LINE)
     if wrong or line["kind"] not in ("step", "end"):
         return wrong or "kind"
     if line["kind"] == "end":
         return "" if isinstance(line.get("spec", 0), dict | None) else "spec"
-    wrong = _wrong(line, {**_STEP, **(_SHARD if "shard" in line else {})}) or _wrong(line["level"], _LEVEL, "level ")
+    wrong = wrong_field(line, {**_STEP, **(_SHARD if "shard" in line else {})}) or wrong_field(
+        line["level"], _LEVEL, "level "
+    )
     wrong = wrong or _wrong_maker(line)
-    return wrong or next((w for part in line["hypotheses"] if (w := _wrong(part, _HYPOTHESIS, "hypotheses "))), "")
+    return wrong or next((w for part in line["hypotheses"] if (w := wrong_field(part, _HYPOTHESIS, "hypotheses "))), "")
 
 
 def _wrong_maker(line: Mapping[str, Any]) -> str:
@@ -57,9 +59,9 @@ def _wrong_maker(line: Mapping[str, Any]) -> str:
         return "replaced"
     if (made := line.get("made")) is None:
         return ""
-    if (wrong := _wrong(made, _MADE, "made ")) or made["layout"] is None:
+    if (wrong := wrong_field(made, _MADE, "made ")) or made["layout"] is None:
         return wrong
-    if wrong := _wrong(made, _PLACES, "made "):
+    if wrong := wrong_field(made, _PLACES, "made "):
         return wrong
     pairs = len(made["scales"]) >= 1 and all(_is_pair(pair, (int, float)) for pair in made["scales"])
     places = _is_pair(made["places"], (int, NoneType)) and isinstance(made["places"][0], int)
@@ -70,7 +72,8 @@ def _is_pair(value: Any, kind: tuple[type, ...]) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(isinstance(part, kind) for part in value)
 
 
-def _wrong(found: Any, fields: _Kinds, prefix: str = "") -> str:
+def wrong_field(found: Any, fields: _Kinds, prefix: str = "") -> str:
+    """The name of a field that is missing or of another type, after `prefix`; empty for sound ones."""
     if not isinstance(found, dict):
         return prefix.strip()
     return next((prefix + name for name, kind in fields.items() if name not in found or not _is(found[name], kind)), "")

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
-from scorescope.data.untrusted import read_parquet
+from scorescope.data.untrusted import only_input_errors, read_parquet
 from scorescope.probes.recording.fields import wrong_in_line, wrong_in_manifest
 from scorescope.probes.recording.store import (
     FORMAT,
@@ -277,3 +278,9 @@ def verify(path: Path) -> Iterator[str]:
                 shards.check(record)
             except TraceError as error:
                 yield str(error)
+
+
+def making_sense(path: Path) -> AbstractContextManager[None]:
+    """Around what is made of a trace's lines: a good hash says who wrote one, not that it fits the others."""
+    expected = "a trace whose steps make sense together"
+    return only_input_errors(path, expected=expected, found="steps that do not")

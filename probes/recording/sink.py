@@ -15,7 +15,7 @@ from scorescope.probes.pipelines.level import Level
 from scorescope.probes.pipelines.measure import Packed, unread
 from scorescope.probes.recording.made import prove_step
 from scorescope.probes.recording.offload import Ring
-from scorescope.probes.recording.reading import Contents, read
+from scorescope.probes.recording.reading import Contents, making_sense, read
 from scorescope.probes.recording.resuming import reopen
 from scorescope.probes.recording.store import Writer, is_unbegun, remove_trace, text_of
 from scorescope.probes.recording.table import prove_all, sample_offsets, scalar_table
@@ -263,9 +263,11 @@ class Sink:
         path = self._writer.path
         contents = read(path)
         status, events = _status(status, contents), contents.events()
-        proved = prove_all(events)
         try:
-            self._writer.close(status, scalar_table(events, proved, sample_offsets(events, proved)), **more)
+            with making_sense(path):
+                proved = prove_all(events)
+                table = scalar_table(events, proved, sample_offsets(events, proved))
+            self._writer.close(status, table, **more)
         except InputError:
             self._writer.abandon()
             if status in ("complete", "incomplete"):

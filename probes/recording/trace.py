@@ -22,7 +22,6 @@ from torch import Tensor
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.data.untrusted import only_input_errors
 from scorescope.probes.decomposition.products import (
     band_products,
     branch_products,
@@ -36,7 +35,7 @@ from scorescope.probes.models.spaces import Space, state_share
 from scorescope.probes.pipelines.proof import Proved
 from scorescope.probes.recording.arrays import Arrays
 from scorescope.probes.recording.doubts import doubts
-from scorescope.probes.recording.reading import ShardReader, read, read_table
+from scorescope.probes.recording.reading import ShardReader, making_sense, read, read_table
 from scorescope.probes.recording.sink import Recorded
 from scorescope.probes.recording.table import (
     SCALAR_COLUMNS,
@@ -404,11 +403,10 @@ class Trace:
             return events, prove_all(events)
 
     def _reading(self) -> AbstractContextManager[None]:
-        """Of a trace on disk: a good hash says who wrote a line, not that it makes sense beside the others."""
+        """Of a trace on disk alone."""
         if self._recorded is None or self._recorded.memory is not None:
             return nullcontext()
-        path, expected = self._recorded.contents.path, "a trace whose steps make sense together"
-        return only_input_errors(path, expected=expected, found="steps that do not")
+        return making_sense(self._recorded.contents.path)
 
 
 @checked

@@ -158,6 +158,8 @@ class SparseAutoencoder(nn.Module):
 
 def made_of(weights: Mapping[str, Tensor], *, k: int, kind: Kind) -> SparseAutoencoder:
     """An autoencoder with these weights; `scale` is 1 and `threshold` 0 where they are not named."""
+    if type(k) is not int:
+        raise InputError("k", found=repr(k), expected="a whole number")
     features, width = weights["decoder"].shape
     found = SparseAutoencoder(int(width), int(features), k, kind=kind)
     for name, value in weights.items():

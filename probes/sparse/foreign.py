@@ -68,10 +68,10 @@ def _read(path: Path, config: str, names: Mapping[str, str]) -> SparseAutoencode
     for unknown in ("sample_topk", "input_unit_norm"):
         if about.get(unknown):
             raise InputError(str(path / config), found=unknown, expected="top k of each row or batch, plain inputs")
-    weights = {ours: tensors[theirs].float() for theirs, ours in names.items()}
-    if names is _UNBOX:
-        weights["decoder"] = weights["decoder"].T.contiguous()
     with only_input_errors(path, expected=_EXPECTED):
+        weights = {ours: tensors[theirs].float() for theirs, ours in names.items()}
+        if names is _UNBOX:
+            weights["decoder"] = weights["decoder"].T.contiguous()
         found_here = made_of(weights, k=about["k"], kind="topk")
     found_here.card = {"source": path.name, "asked": {"k": about["k"]}, "trained_as": _kind(about)}
     return found_here

@@ -7,7 +7,7 @@ Every step lowers the squared error of the reconstruction, and an auxiliary one:
 asked to reconstruct what is left (Gao et al. 2024, section 2.4). Columns of the decoder keep unit length.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,15 @@ from tqdm.auto import tqdm
 
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
+from scorescope.data.untrusted import only_input_errors
 from scorescope.probes.sparse.autoencoder import Kind, SparseAutoencoder, largest
 
 Batches = Callable[[int], Iterable[Tensor]]
 """The batches (n, width) of an epoch: the same whenever they are asked for."""
 _DECAY = 0.2  # of the steps, the last ones, in which the step size falls to 0
 _MEMORY = 0.99  # of the running mean of the threshold
+_DONE = ("steps", "epoch", "place", "rows")  # how far a training came
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam
 
 
 @checked
@@ -138,20 +141,27 @@ class _Run:
     def resumed(cls, file: Path, asked: dict[str, Any], device: str) -> "_Run":
         """One that goes on with what `save` wrote."""
         model, state = SparseAutoencoder.read(file)
-        card = model.card
+        before = model.card.get("asked")
+        before = before if isinstance(before, dict) else {}
         for name, value in asked.items():
-            if card.get("asked", {}).get(name) != value:
-                expected = f"{card.get('asked', {}).get(name)!r}, as in {file}, or another file"
+            if before.get(name) != value:
+                expected = f"{before.get(name)!r}, as in {file}, or another file"
                 raise InputError(name, found=repr(value), expected=expected)
         run = cls(model, asked, device)
-        run.step, run.epoch, run.place, run.rows = (int(card[name]) for name in ("steps", "epoch", "place", "rows"))
-        run.idle.copy_(state["idle"])
-        for name, parameter in model.named_parameters():
-            run.optimiser.state[parameter] = {
-                "step": torch.tensor(float(run.step)),
-                **{part: state[f"{part}.{name}"].to(device) for part in ("exp_avg", "exp_avg_sq")},
-            }
+        with only_input_errors(file, expected="an autoencoder with the state of its training"):
+            run.go_on(model.card, state)
         return run
+
+    def go_on(self, card: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+        """Take over how far a training came."""
+        done = [card[name] for name in _DONE]
+        if not all(type(number) is int and number >= 0 for number in done):
+            raise ValueError(f"{', '.join(_DONE)} of {done}")
+        self.step, self.epoch, self.place, self.rows = done
+        self.idle.copy_(_like(self.idle, state["idle"]))
+        for name, parameter in self.model.named_parameters():
+            moments = {part: _like(parameter, state[f"{part}.{name}"]) for part in _MOMENTS}
+            self.optimiser.state[parameter] = {"step": torch.tensor(float(self.step)), **moments}
 
     def save(self, file: Path) -> None:
         """Weights and the state of training, in one file."""
@@ -159,12 +169,12 @@ class _Run:
         more = {"idle": self.idle}
         for name, parameter in self.model.named_parameters():
             kept = self.optimiser.state[parameter]
-            more |= {f"{part}.{name}": kept[part] for part in ("exp_avg", "exp_avg_sq")}
+            more |= {f"{part}.{name}": kept[part] for part in _MOMENTS}
         self.model.save(file, more=more)
 
     def card(self) -> dict[str, Any]:
         """How it was trained so far."""
-        done = {"steps": self.step, "epoch": self.epoch, "place": self.place, "rows": self.rows}
+        done = dict(zip(_DONE, (self.step, self.epoch, self.place, self.rows), strict=True))
         return {"asked": self.asked, **done, "silent": self.silent()}
 
     def silent(self) -> int:
@@ -221,6 +231,13 @@ class _Run:
             decoder.grad -= (decoder.grad * decoder).sum(1, keepdim=True) * decoder  # lengths do not change
             self.optimiser.step()
             decoder.div_(decoder.norm(dim=1, keepdim=True))
+
+
+def _like(ours: Tensor, found: Tensor) -> Tensor:
+    """A tensor of a file, which has to be what ours is."""
+    if (found.shape, found.dtype) != (ours.shape, ours.dtype) or not bool(torch.isfinite(found).all()):
+        raise ValueError(f"{found.dtype} of shape {tuple(found.shape)}, or not finite")
+    return found.to(ours.device)
 
 
 def _first(batches: Batches) -> Tensor:

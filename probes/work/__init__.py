@@ -1,6 +1,6 @@
 """Work cut into chunks: pure functions of (spec, seed range), made anywhere, by anybody, and written once.
 
-    plan = plan_work(read_spec("sweep.toml"))              # kinds: sweep, moments, recording
+    plan = plan_work(read_spec("sweep.toml"))              # kinds: sweep, moments, recording, activations, bank
     done = run_work(plan, "runs/sweep")                    # in this process; what is there is not made again
     with process_pool(8) as executor:                      # processes of this machine
         run_work(plan, "runs/sweep", executor)

@@ -130,6 +130,21 @@ def finished(chunks: Sequence[Chunk], folder: str | Path) -> Iterator[tuple[Chun
             yield chunk, place, said["returned"]
 
 
+def complete(chunks: Sequence[Chunk], folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Folder of each chunk and what its function returned, in the order given; none where one is missing or damaged."""
+    if missing(chunks, folder):
+        return []
+    found = [(place, returned) for _, place, returned in finished(chunks, folder)]
+    return found if len(found) == len(chunks) else []
+
+
+def forget(chunks: Sequence[Chunk], folder: Path, *results: str) -> None:
+    """Take away results of other chunks: while one is missing, they cannot be of all of these."""
+    if missing(chunks, folder):
+        for name in results:
+            (folder / name).unlink(missing_ok=True)
+
+
 def missing(chunks: Sequence[Chunk], folder: Path) -> list[str]:
     """Names of the chunks that are not there; the others are not checked."""
     try:

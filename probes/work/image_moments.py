@@ -27,7 +27,7 @@ from scorescope.probes.features.extractors import Extractor
 from scorescope.probes.features.images import ImageSource, ReadLog, open_images
 from scorescope.probes.features.moments import read_moments, write_moments
 from scorescope.probes.features.named_extractors import named_extractor
-from scorescope.probes.work.chunks import Chunk, cut, finished, missing
+from scorescope.probes.work.chunks import Chunk, complete, cut, forget
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.made_of import stamp_of
 from scorescope.probes.work.plans import Plan, known_entries, whole_number
@@ -66,7 +66,7 @@ def plan(spec: Mapping[str, Any]) -> Plan:
     if len(chunks[-1].seeds) == 1:  # one image has no covariance
         last = chunks.pop()
         chunks[-1] = Chunk(last.function, last.spec, range(chunks[-1].seeds.start, last.seeds.stop))
-    return Plan(tuple(chunks), lambda folder: _join(folder, chunks), lambda folder: _begin(folder, chunks))
+    return Plan(tuple(chunks), lambda folder: _join(folder, chunks), lambda folder: forget(chunks, folder, RESULT))
 
 
 def moments_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> None:
@@ -104,22 +104,13 @@ def _part(source: ImageSource, places: range) -> ImageSource:
     return replace(source, items=lambda log: islice(source.items(log), places.start, places.stop), count=len(places))
 
 
-def _begin(folder: Path, chunks: list[Chunk]) -> None:
-    """Take away moments that are of other images: while a chunk is missing, they cannot be of all of these."""
-    if missing(chunks, folder):
-        (folder / RESULT).unlink(missing_ok=True)
-
-
 def _join(folder: Path, chunks: list[Chunk]) -> list[Path]:
     """Merge all of them, if all are there; two matrices are held at a time."""
-    merged, count = None, 0
-    if missing(chunks, folder):
-        return []
-    for _, place, _ in finished(chunks, folder):
+    merged = None
+    for place, _ in complete(chunks, folder):
         moments = read_moments(place / RESULT)
         merged = moments if merged is None else merged.merge(moments)
-        count += 1
-    if merged is None or count < len(chunks):  # one is damaged
+    if merged is None:
         return []
     write_moments(folder / RESULT, merged)
     return [folder / RESULT]

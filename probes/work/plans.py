@@ -4,10 +4,10 @@
     plan = plan_work(read_spec("sweep.toml"))
     done = run_work(plan, "runs/sweep", executor)          # execute, then join what is complete
 
-Kinds: `sweep`, `moments`, `recording`; their modules say what each takes.
+Kinds: `sweep`, `moments`, `recording`, `activations`, `bank`; their modules say what each takes. Another kind is named
+by its function, "package.module:function", which is given the other entries and returns a `Plan`.
 """
 
-import importlib
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
@@ -19,15 +19,18 @@ from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, parse_json, read_text
+from scorescope.probes.models.factories import import_factory
 from scorescope.probes.work.chunks import Chunk
 from scorescope.probes.work.execute import Done, execute, writable
 
 KINDS = {
-    "sweep": "scorescope.probes.work.sweeps",
-    "moments": "scorescope.probes.work.image_moments",
-    "recording": "scorescope.probes.work.recordings",
+    "sweep": "scorescope.probes.work.sweeps:plan",
+    "moments": "scorescope.probes.work.image_moments:plan",
+    "recording": "scorescope.probes.work.recordings:plan",
+    "activations": "scorescope.probes.work.stored_sites:plan",
+    "bank": "scorescope.probes.work.comparisons:plan",
 }
-"""The module of each kind, with a function `plan`."""
+"""The function that plans each kind."""
 MOST = 10_000_000  # seeds of a setting, or images of a chunk: a plan is held in memory
 
 
@@ -69,11 +72,17 @@ def plan_work(spec: Mapping[str, Any]) -> Plan:
         For a kind that there is not, and what the kind refuses.
     """
     kind = spec.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise InputError("kind", found=repr(kind), expected=f"one of {', '.join(KINDS)}")
-    plan: Callable[[Mapping[str, Any]], Plan] = importlib.import_module(KINDS[kind]).plan
+    if not isinstance(kind, str) or (kind not in KINDS and ":" not in kind):
+        expected = f"one of {', '.join(KINDS)}, or package.module:function"
+        raise InputError("kind", found=repr(kind), expected=expected)
+    plan: Callable[..., Any] = import_factory(KINDS.get(kind, kind), argument="kind", known=list(KINDS))
     with only_input_errors(f"spec, kind {kind}", expected="entries of the kinds that it takes"):
-        return plan({name: value for name, value in spec.items() if name != "kind"})
+        found = plan({name: value for name, value in spec.items() if name != "kind"})
+    if not isinstance(found, Plan):
+        raise InputError(
+            "kind", found=f"{kind!r}, which gives a {type(found).__name__}", expected="one that gives a Plan"
+        )
+    return found
 
 
 @checked

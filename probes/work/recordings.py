@@ -49,15 +49,9 @@ def plan(spec: Mapping[str, Any]) -> Plan:
         Naming the entry that is wrong.
     """
     known_entries(spec, "recording", NEEDED, OTHERS)
-    source, size = spec["pipeline"], whole_number(spec, "size", 8)
-    if not isinstance(source, str):
-        raise InputError("recording, pipeline", found=repr(source), expected="a folder, a file, or an id of the hub")
-    calls = _calls(spec)
-    there = Path(source).exists()
+    size, calls = whole_number(spec, "size", 8), _calls(spec)
     told = {
-        "pipeline": {"source": str(Path(source).absolute()) if there else source, "stamp": stamp_of(source)}
-        | {name: spec[name] for name in LOADING if name in spec},
-        "arguments": spec.get("arguments", {}), "keep": spec.get("keep", "branches"),
+        "pipeline": told_pipeline(spec), "arguments": spec.get("arguments", {}), "keep": spec.get("keep", "branches"),
         "device": spec.get("device", "cpu"),
     }  # fmt: skip
     chunks = [
@@ -70,7 +64,7 @@ def plan(spec: Mapping[str, Any]) -> Plan:
 
 def record_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> dict[str, Any]:
     """Some calls, each recorded as a run."""
-    pipe = _pipeline(json.dumps(spec["pipeline"]), worker_device(spec["device"]))
+    pipe = worker_pipeline(spec["pipeline"], worker_device(spec["device"]))
     made = record_calls(
         pipe, spec["calls"], folder=folder, arguments=spec["arguments"], keep=spec["keep"], progress=False
     )
@@ -97,9 +91,22 @@ def _calls(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"seed": place, **row} for place, row in enumerate(rows)]
 
 
-@functools.lru_cache(maxsize=1)
-def _pipeline(told: str, device: str) -> Any:
+def told_pipeline(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What chunks are told of a spec's pipeline: with a stamp of its files."""
+    source = spec["pipeline"]
+    if not isinstance(source, str):
+        raise InputError("pipeline", found=repr(source), expected="a folder, a file, or an id of the hub")
+    where = str(Path(source).absolute()) if Path(source).exists() else source
+    return {"source": where, "stamp": stamp_of(source), **{name: spec[name] for name in LOADING if name in spec}}
+
+
+def worker_pipeline(told: Mapping[str, Any], device: str) -> Any:
     """A worker's pipeline, loaded once; its files are those that were planned with."""
+    return _loaded(json.dumps(told), device)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(told: str, device: str) -> Any:
     spec = json.loads(told)
     if stamp_of(spec["source"]) != spec["stamp"]:
         found = f"{spec['source']}, changed since the work was planned"

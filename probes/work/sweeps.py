@@ -24,7 +24,6 @@ A folder is of one work: more rules, weights or seeds go on in it; another solve
 the same name are refused.
 """
 
-import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,14 +38,14 @@ from scorescope.probes.experiments.sweep import rule_text, sweep_digests
 from scorescope.probes.experiments.sweep_models import folder_name
 from scorescope.probes.experiments.sweep_store import SweepStore, read_parts, write_parts
 from scorescope.probes.models.conditions import select_rows
-from scorescope.probes.models.model import Model, load_model
-from scorescope.probes.models.noise import check_sigmas, edm_sigmas
+from scorescope.probes.models.model import load_model
 from scorescope.probes.recording.trace import Recording, Trace
 from scorescope.probes.sampling.sample import Run, sample
 from scorescope.probes.sampling.solvers import Heun
 from scorescope.probes.work.chunks import Chunk, cut, finished, missing
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.made_of import RULES, SOLVERS, made_of, plain_of
+from scorescope.probes.work.named_models import levels_of, told_model, worker_model
 from scorescope.probes.work.plans import Plan, known_entries, seed_range, whole_number
 
 NEEDED = ("model", "rules", "seeds")
@@ -122,13 +121,13 @@ def _shared(spec: Mapping[str, Any], source: str) -> tuple[dict[str, Any], str]:
     """
     model, seeds = load_model(source, factory=spec.get("factory")), seed_range(spec["seeds"])
     solver = made_of(spec["solver"], SOLVERS, "solver") if "solver" in spec else Heun()
-    sigmas = _sigmas(spec["sigmas"]) if "sigmas" in spec else edm_sigmas(whole_number(spec, "steps", 18))
+    sigmas = levels_of(spec)
     record = _recording(spec.get("record", {}))
     how = {"sigmas": sigmas, "solver": solver}
     condition = model.conditions(len(seeds))
     digest, work = sweep_digests(model.denoiser, seeds=list(seeds), condition=condition, record=record, how=how)
     told = {
-        "model": {"name": source, "factory": spec.get("factory"), "source": model.source}, "digest": digest,
+        "model": told_model(model, source, spec.get("factory")), "digest": digest,
         "seeds": [seeds.start, seeds.stop], "size": whole_number(spec, "size", 256), "sigmas": sigmas,
         "solver": plain_of(solver, "solver"), "record": spec.get("record", {}), "device": spec.get("device", "cpu"),
     }  # fmt: skip
@@ -137,7 +136,7 @@ def _shared(spec: Mapping[str, Any], source: str) -> tuple[dict[str, Any], str]:
 
 def sample_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> dict[str, Any]:
     """The samples of some seeds under one rule, and their trace."""
-    model, every = _model(json.dumps(spec["model"]), worker_device(spec["device"])), range(*spec["seeds"])
+    model, every = worker_model(spec["model"], worker_device(spec["device"])), range(*spec["seeds"])
     rows = slice(seeds.start - every.start, seeds.stop - every.start)
     run = sample(
         model.denoiser, seeds=seeds, condition=select_rows(model.conditions(len(every)), rows), shape=model.shape,
@@ -148,23 +147,6 @@ def sample_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> dict[st
     assert run.trace is not None  # it was asked for
     write_parts(folder / _RUN, run)
     return {"first": rows.start, "manifest": json.loads(json.dumps(dict(run.trace.manifest), default=str))}
-
-
-@functools.lru_cache(maxsize=1)
-def _model(told: str, device: str) -> Model:
-    """A worker's model, loaded once; its weights are those that the plan saw."""
-    spec = json.loads(told)
-    model = load_model(spec["name"], device=device, factory=spec["factory"])
-    if model.source != spec["source"]:
-        raise InputError("model", found=f"{spec['name']} with {model.source}", expected=f"the one of {spec['source']}")
-    return model
-
-
-def _sigmas(given: Any) -> list[float]:
-    if not isinstance(given, list) or not all(type(sigma) in (int, float) for sigma in given):
-        raise InputError("sigmas", found=repr(given), expected="a list of noise levels")
-    check_sigmas(given)
-    return [float(sigma) for sigma in given]
 
 
 def _recording(fields: Mapping[str, Any]) -> Recording:

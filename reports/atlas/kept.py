@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from scorescope.data.checkpoints import sha256
 from scorescope.data.errors import InputError
-from scorescope.data.untrusted import read_parquet, read_tensors
+from scorescope.data.untrusted import only_input_errors, read_parquet, read_tensors
 from scorescope.data.written_files import read_json, replace_file, write_json
 from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.models.model import Model
@@ -33,18 +34,25 @@ class Kept:
         if not path.is_file():
             return None
         try:
-            said = read_json(path)
-            whole = all(sha256(self.folder / file) == found for file, found in said["files"].items())
-            if said["key"] != self.key or not whole:
-                return None
-            tables = {name: read_parquet(self.folder / f"{name}.parquet", expected=OURS) for name in said["tables"]}
-            pictures: dict[str, Tensor] = {}
-            if said["pictures"]:
-                _, found = read_tensors(self.folder / "pictures.safetensors", expected=OURS)
-                pictures = {name: found[name] for name in said["pictures"]}
-            return Numbers(tables, pictures, said["facts"], said["why"])
-        except (InputError, OSError, KeyError):
+            with only_input_errors(path, expected=OURS):
+                return self._whole(read_json(path))
+        except InputError:
             return None
+
+    def _whole(self, said: Mapping[str, Any]) -> Numbers | None:
+        """What a file says is there, where it is of the same and no file is another one."""
+        whole = _files(said["tables"], said["pictures"]) == list(said["files"])
+        whole &= all(sha256(self.folder / file) == found for file, found in said["files"].items())
+        if said["key"] != self.key or not whole:
+            return None
+        if not (isinstance(said["facts"], dict) and isinstance(said["why"], str)):
+            raise TypeError("facts or words of another type")
+        tables = {name: read_parquet(self.folder / f"{name}.parquet", expected=OURS) for name in said["tables"]}
+        pictures: dict[str, Tensor] = {}
+        if said["pictures"]:
+            _, found = read_tensors(self.folder / "pictures.safetensors", expected=OURS)
+            pictures = {name: found[name] for name in said["pictures"]}
+        return Numbers(tables, pictures, said["facts"], said["why"])
 
     def write(self, numbers: Numbers) -> None:
         """All of it, so that a run that is cut off leaves none that is taken for whole."""
@@ -55,13 +63,17 @@ class Kept:
         pictures = {name: images.detach().cpu().contiguous() for name, images in numbers.pictures.items()}
         if pictures:
             replace_file(self.folder / "pictures.safetensors", lambda to: save_file(pictures, to))
-        names = [f"{name}.parquet" for name in numbers.tables] + ["pictures.safetensors"] * bool(pictures)
+        files = _files(numbers.tables, pictures)
         said = {
-            "key": self.key, "files": {name: sha256(self.folder / name) for name in names},
+            "key": self.key, "files": {name: sha256(self.folder / name) for name in files},
             "tables": list(numbers.tables), "pictures": list(pictures), "facts": dict(numbers.facts),
             "why": numbers.why,
         }  # fmt: skip
         write_json(self.folder / "numbers.json", said)
+
+
+def _files(tables: Iterable[str], pictures: Collection[str]) -> list[str]:
+    return [f"{name}.parquet" for name in tables] + ["pictures.safetensors"] * bool(pictures)
 
 
 def _told(model: Model | None, count: int) -> list[Any]:

@@ -5,17 +5,19 @@ compare_sweeps(Path("report/changes"), {"before": Path("runs/a"), "after": Path(
 compare_denoisers(Path("report/changes"), {"before": before, "after": after}, images, command="...")
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from torch import Tensor
 
 from scorescope.analysis.changes import denoiser_changes, lowest
+from scorescope.analysis.changes.denoisers import changes_in
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
-from scorescope.probes.bank import Bank, log_snr_grid
+from scorescope.probes.bank import Bank, Comparison, log_snr_grid
 from scorescope.probes.experiments.sweep import read_sweep
 from scorescope.probes.models.denoiser import Condition, Denoiser
 from scorescope.reports.changes import figures, readings
@@ -121,6 +123,7 @@ def compare_denoisers(
     images: Tensor,
     *,
     condition: Condition = None,
+    comparison: Comparison | None = None,
     command: str,
     progress: bool = True,
 ) -> Outcome:
@@ -136,6 +139,8 @@ def compare_denoisers(
         Images that none of them was trained on.
     condition : Condition, optional
         One row an image.
+    comparison : Comparison, optional
+        Of all pairs at the points of `changes_bank`, where it was made already.
     command : str
         What the manifest says made it.
     progress : bool
@@ -154,13 +159,19 @@ def compare_denoisers(
     how: dict[str, Any] = {"command": command, "manifest": manifest}
     how["request"] = "it was made in Python of denoisers and images, and no command names those"
     with ReportWriter(out, name="changes", title=title, question=question, **how) as page:
-        bank = Bank(images, LEVELS, draws=2)
-        page.section("losses", "Losses", partial(_losses_section, bank, denoisers, condition, progress))
+        changes = partial(denoiser_changes, changes_bank(images), denoisers, condition=condition, progress=progress)
+        made = changes if comparison is None else partial(changes_in, comparison)
+        page.section("losses", "Losses", partial(_losses_section, made))
     return page.outcome
 
 
-def _losses_section(bank: Bank, denoisers: Mapping[str, Denoiser], condition: Condition, progress: bool) -> Section:
-    table = denoiser_changes(bank, denoisers, condition=condition, progress=progress)
+def changes_bank(images: Tensor) -> Bank:
+    """The noisy points at which denoisers are compared."""
+    return Bank(images, LEVELS, draws=2)
+
+
+def _losses_section(changes: Callable[[], pd.DataFrame]) -> Section:
+    table = changes()
     best = lowest(table)
     figure, reading = figures.loss_differences(table), readings.read_losses(table, best)
     return Section(

@@ -1,14 +1,14 @@
 """Every report there is, at --quick size: what `scorescope report` makes without a name.
 
-Each is made in a process of its own, with one thread: networks as small as those shipped leave several threads of one
-process waiting for each other.
+Each is made with one thread, several at once by processes or on a cluster: networks as small as those shipped leave
+several threads of one process waiting for each other.
 """
 
-import multiprocessing
 import os
 import sys
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from scorescope.data.threads import threads
 from scorescope.data.written_files import alone_in
+from scorescope.probes.work.executors import as_they_end
 from scorescope.reports.cli.endings import this_command
 from scorescope.reports.page.files import make_folder
 from scorescope.reports.page.index import write_index
@@ -72,8 +73,13 @@ REPORTS: dict[str, Callable[[Path], Outcome]] = {
 FIRST = ("gaussian", "inside", "directions", "guidance", "trajectories", "fid")
 
 
-def make_all(out: Path, *, workers: int | None = None) -> list[Outcome]:
-    """Make every report and the index page of all, by default as many at once as there are cores.
+def usual_workers(workers: int | None) -> int:
+    """So many processes, by default as many as there are cores, and no more than reports."""
+    return workers or min(os.cpu_count() or 1, len(REPORTS))
+
+
+def make_all(out: Path, executor: Executor) -> list[Outcome]:
+    """Make every report and the index page of all, as many at once as there are workers.
 
     What is finished stands, and is on the index page, when another report fails or the run is cut off.
 
@@ -85,29 +91,24 @@ def make_all(out: Path, *, workers: int | None = None) -> list[Outcome]:
     made: dict[str, Outcome] = {}
     errors: list[BaseException] = []
     make_folder(out)
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that it does not copy
-    workers = workers or min(os.cpu_count() or 1, len(REPORTS))
-    waiting, running = list(FIRST), dict[Future[Outcome], str]()
-    with alone_in(out), ProcessPoolExecutor(workers, context) as pool, tqdm(desc="reports", total=len(FIRST)) as bar:
-        while waiting or running:
-            while waiting and len(running) < workers:  # none in the pool's own queue: it would begin after Ctrl-C
-                name = waiting.pop(0)
-                running[pool.submit(make, name, out / name)] = name
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
-                name = running.pop(done)
-                bar.update()
-                if error := done.exception():
-                    errors.append(error)
-                    continue
-                made[name] = done.result()
-                write_index(out, [made[one] for one in REPORTS if one in made])
-                bar.write(f"wrote {made[name].path}", file=sys.stderr)
+    out = out.absolute()  # workers may be in other folders
+    calls = deque((make, name, out / name, sys.argv) for name in FIRST)
+    with alone_in(out), tqdm(desc="reports", total=len(FIRST)) as bar:
+        for (_, name, *_), done in as_they_end(executor, calls):
+            bar.update()
+            if error := done.exception():
+                errors.append(error)
+                continue
+            made[name] = done.result()
+            write_index(out, [made[one] for one in REPORTS if one in made])
+            bar.write(f"wrote {made[name].path}", file=sys.stderr)
     if errors:
         raise errors[0]
     return [made[name] for name in REPORTS]
 
 
-def make(name: str, out: Path) -> Outcome:
-    """One of them, with one thread."""
+def make(name: str, out: Path, words: Sequence[str]) -> Outcome:
+    """One of them, with one thread, by the command of these words."""
+    sys.argv = list(words)  # for the manifest
     with threads(1):
         return REPORTS[name](out)

@@ -16,6 +16,7 @@ from scorescope.reports.cli import fid as fid_cli
 from scorescope.reports.cli import trace as trace_cli
 from scorescope.reports.cli.options import (
     OF_PIPELINES,
+    WORK,
     Classes,
     Config,
     Dask,
@@ -78,15 +79,18 @@ def _options(version: Version = False) -> None: ...
 
 
 @report_app.callback(invoke_without_command=True)
-def report(context: typer.Context, out: Out = Path("report"), workers: Workers = None) -> None:
+def report(context: typer.Context, out: Out = Path("report"), workers: Workers = None, dask: Dask = "") -> None:
     """Make every report at --quick size, with an index page."""
     if context.invoked_subcommand is not None:
         return
-    from scorescope.reports.cli.all_reports import make_all
+    from scorescope.reports.cli.all_reports import make_all, usual_workers
     from scorescope.reports.cli.endings import exit_unless_complete
+    from scorescope.reports.cli.work import executor_of
     from scorescope.reports.page.texts import say
 
-    outcomes = make_all(out, workers=workers)
+    with executor_of(None if dask and workers is None else usual_workers(workers), dask) as executor:
+        assert executor is not None  # workers or a cluster
+        outcomes = make_all(out, executor)
     say(f"wrote {out / 'index.html'}")
     exit_unless_complete(outcomes)
 
@@ -396,13 +400,18 @@ def compare(
     size: Annotated[int | None, typer.Option(min=1, help="Side in pixels that they are brought to.")] = None,
     factory: Factory = None,
     device: Device = "cpu",
+    workers: Workers = None,
+    dask: Dask = "",
 ) -> None:
     """What changed: quantities, noise levels, images; and how small a difference would have been seen."""
     from scorescope.reports.cli import compare as made
     from scorescope.reports.cli.endings import finish, this_command
+    from scorescope.reports.cli.work import executor_of
 
     if (snapshots is None) != (not ema) or (snapshots is not None and names):
         raise InputError("--snapshots, --ema", found="one without the other, or names too", expected="both, or names")
+    if snapshots is not None and (workers or dask):
+        raise InputError("--workers, --dask", found="workers for EMA snapshots", expected="denoisers, or none")
     command = this_command()
     if snapshots is not None:
         found = made.compare_ema(
@@ -417,7 +426,12 @@ def compare(
             command=command,
         )
         return finish(found)
-    finish(made.compare(out, names or [], images=images, size=size, factory=factory, device=device, command=command))
+    with executor_of(workers, dask) as executor:
+        found = made.compare(
+            out, names or [], images=images, size=size, factory=factory, device=device, command=command,
+            executor=executor,
+        )  # fmt: skip
+    finish(found)
 
 
 @app.command()
@@ -482,9 +496,7 @@ def study(
 
 @app.command()
 def work(
-    spec: Annotated[
-        Path, typer.Argument(help="A TOML or JSON file: kind (sweep, moments, recording) and what the kind takes.")
-    ],
+    spec: Annotated[Path, typer.Argument(help=f"A TOML or JSON file: kind ({WORK}) and what the kind takes.")],
     out: Annotated[Path, typer.Option(help="Folder of the work; what is there is not made again.")] = Path("work"),
     rank: Annotated[
         int | None, typer.Option(min=0, help="Of this process; else RANK, or SLURM_ARRAY_TASK_ID, where that is set.")

@@ -1,7 +1,9 @@
 """What `scorescope compare` runs, by what is named: recorded runs, sweeps, reports, denoisers, or EMA lengths."""
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from copy import deepcopy
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,19 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
+from scorescope.probes.bank import Arm, Comparison, compare_arms
 from scorescope.probes.experiments.sweep import read_sweep
 from scorescope.probes.experiments.sweep_store import is_setting
+from scorescope.probes.models.conditions import to_device
 from scorescope.probes.models.denoiser import Denoiser
 from scorescope.probes.models.edm_network import EDMNetwork
+from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.models.model import Model, load_model
 from scorescope.probes.models.posthoc_ema import AT_MOST, find_snapshots
+from scorescope.probes.work import cut, execute
+from scorescope.probes.work.chunks import complete
+from scorescope.probes.work.executors import worker_device
+from scorescope.probes.work.named_models import told_model, worker_models
 from scorescope.reports.changes import (
     compare_denoisers,
     compare_ema_lengths,
@@ -23,9 +32,11 @@ from scorescope.reports.changes import (
     compare_sweeps,
 )
 from scorescope.reports.changes.recorded import Source, trace_folder
+from scorescope.reports.changes.report import changes_bank
 from scorescope.reports.gaussian import from_folder
 from scorescope.reports.page.pages import Outcome
 
+BATCH, RESULT = 256, "comparison.safetensors"
 MARK = "steps.jsonl"  # of a trace
 MANIFEST = "manifest.json"  # of a report
 RUN, SWEEP, REPORT, DENOISER = "recorded runs", "sweeps", "reports", "denoisers"
@@ -40,8 +51,11 @@ def compare(
     factory: str | None = None,
     device: str,
     command: str,
+    executor: Executor | None = None,
 ) -> Outcome:
     """Compare what is named with the first of it; of one sweep, its settings.
+
+    With an executor the losses of denoisers are made in chunks, which stay in the folder `work` of the report.
 
     Raises
     ------
@@ -59,7 +73,10 @@ def compare(
         raise InputError("A B ...", found=found, expected=f"things of one kind: {RUN}, {SWEEP}, {REPORT} or {DENOISER}")
     if kinds[0] == DENOISER:
         models = {name: load_model(name, device=device, factory=factory) for name in names}
-        return _denoisers(out, models, images, size, device, command)
+        told = {"names": names, "factory": factory, "images": images and str(images.absolute()), "size": size}
+        return _denoisers(out, models, told, device, command, executor)
+    if executor is not None:
+        raise InputError("--workers, --dask", found=f"workers for {kinds[0]}", expected="denoisers, or none")
     if images is not None:
         raise InputError("--images", found=f"images for {kinds[0]}", expected="none")
     if alone:
@@ -119,18 +136,49 @@ def _short(names: list[str]) -> list[str]:
 
 
 def _denoisers(
-    out: Path, models: dict[str, Model], images: Path | None, size: int | None, device: str, command: str
+    out: Path, models: dict[str, Model], told: Mapping[str, Any], device: str, command: str, executor: Executor | None
 ) -> Outcome:
     names = list(models)
     first = models[names[0]]
     if other := [name for name, model in models.items() if model.shape != first.shape]:
         raise InputError("A B ...", found=f"{other[0]} of shape {models[other[0]].shape}", expected=f"{first.shape}")
-    held, labels = _images(first, images, size)
+    held, labels = _images(first, told["images"], told["size"])
     denoisers = dict(zip(_short(names), (model.denoiser for model in models.values()), strict=True))
-    return compare_denoisers(out, denoisers, held.to(device), condition=labels, command=command)
+    made = None
+    if executor is not None:
+        sources = {name: told_model(model, name, told["factory"]) for name, model in models.items()}
+        digest = fingerprint((held, labels), argument="images")
+        spec = {"models": sources, **told, "short": list(denoisers), "device": device, "data": digest}
+        made = _in_chunks(out / "work", spec, len(held), executor)
+    return compare_denoisers(out, denoisers, held.to(device), condition=labels, comparison=made, command=command)
 
 
-def _images(model: Model, folder: Path | None, size: int | None) -> tuple[Tensor, Tensor | None]:
+def _in_chunks(folder: Path, spec: Mapping[str, Any], count: int, executor: Executor) -> Comparison:
+    """The comparison of all pairs, by others."""
+    chunks = cut(f"{__name__}:losses_chunk", spec, range(count), size=max(1, BATCH // len(spec["names"])))
+    done = execute(chunks, folder, executor)
+    if not done.is_complete:
+        error = next(iter(done.failed.values()), "not made")
+        raise InputError("--workers, --dask", found=f"{len(done.missing)} of {done.count} chunks missing: {error}",
+                         expected="all of them; what is there is kept")  # fmt: skip
+    return Comparison.join([Comparison.load(place / RESULT) for place, _ in complete(chunks, folder)])
+
+
+def losses_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> None:
+    """The comparison of all pairs on some of the images."""
+    device = worker_device(spec["device"])
+    models = worker_models(spec["models"], device)
+    held, labels = _images(next(iter(models.values())), spec["images"], spec["size"])
+    if fingerprint((held, labels), argument="images") != spec["data"]:
+        raise InputError("images", found="others than the command saw", expected="the same images")
+    bank = changes_bank(held.to(device))
+    named = zip(spec["short"], models.values(), strict=True)
+    arms = [Arm(name, model.denoiser, to_device(labels, bank.x0.device)) for name, model in named]
+    found = compare_arms(bank, arms, pairs=list(combinations(spec["short"], 2)), rows=torch.tensor(seeds), batch=BATCH)
+    found.save(folder / RESULT)
+
+
+def _images(model: Model, folder: Path | str | None, size: int | None) -> tuple[Tensor, Tensor | None]:
     """Images and their classes: those of a folder, which have none, or the held-out digits."""
     if folder is not None:
         data = from_folder(folder, model, size=size)

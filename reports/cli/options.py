@@ -42,6 +42,9 @@ SPACES = (
 )
 """Feature spaces that `scorescope report fid` knows."""
 
+WORK = "sweep, moments, recording, activations, bank, steering, words, or package.module:function"
+"""Kinds of work that `scorescope work` knows."""
+
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Make it with so many processes, of one thread each.")
 ]

@@ -151,7 +151,8 @@ def _request(command: str, given: Mapping[str, Any], folder: Path) -> "Request":
 
     parser, kinds = _parser(command), _kinds(command)
     keys = {parameter.name: _key(parameter) for parameter in parser.params}
-    options = {keys[name]: _typed(value, kinds[name]) for name, value in given.items() if keys[name] != "out"}
+    left_out = ("out", "workers", "dask")  # where it goes, and by whom it is made: what is asked for is the same
+    options = {keys[name]: _typed(value, kinds[name]) for name, value in given.items() if keys[name] not in left_out}
     return Request(command, {name: value for name, value in options.items() if value is not None}, folder)
 
 

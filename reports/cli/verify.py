@@ -17,6 +17,8 @@ from scorescope.probes.activations import StoredActivations
 from scorescope.probes.activations.stored import FORMAT as ACTIVATIONS
 from scorescope.probes.approximations.storage import FORMAT as APPROXIMATION
 from scorescope.probes.approximations.storage import load_approximation
+from scorescope.probes.bank.comparison import FORMAT as COMPARISON
+from scorescope.probes.bank.comparison import Comparison
 from scorescope.probes.experiments.sweep_store import is_setting, read_setting
 from scorescope.probes.features.moments import read_moments
 from scorescope.probes.recording.reading import read
@@ -31,6 +33,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     "setting of a sweep": read_setting,
     "training state": read_json,
     "approximation": load_approximation,
+    "comparison": Comparison.load,
     "direction": Direction.load,
     "sparse autoencoder": SparseAutoencoder.load,
     "moments": read_moments,
@@ -179,5 +182,5 @@ def _kind(path: Path) -> str:
     if "site" in metadata and "vector" in names:
         return "direction"
     kind = metadata.get("format", "")
-    kinds = {APPROXIMATION: "approximation", SPARSE: "sparse autoencoder"}
+    kinds = {APPROXIMATION: "approximation", COMPARISON: "comparison", SPARSE: "sparse autoencoder"}
     return kinds.get(kind, "weights" if kind.startswith("scorescope") else "")

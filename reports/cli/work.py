@@ -14,6 +14,8 @@ from scorescope.probes.work.plans import plan_work, read_spec, run_work
 # by whom a process is told which of how many it is: torchrun and its like, arrays of SLURM
 RANKS = (("RANK", "WORLD_SIZE", ""), ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"))
 STEP = "SLURM_ARRAY_TASK_STEP"
+KINDS = {"steering": "scorescope.analysis.work:plan_steering", "words": "scorescope.analysis.work:plan_words"}
+"""Kinds that `probes.work` knows nothing of, by their functions."""
 
 
 def work(
@@ -30,7 +32,8 @@ def work(
     if share[1] > 1 and (workers or dask):
         found = f"rank {share[0]} of {share[1]}, and workers"
         raise InputError("--workers, --dask", found=found, expected="one of them: ranks share the work by themselves")
-    plan = plan_work(read_spec(spec))
+    told = read_spec(spec)
+    plan = plan_work(told | {"kind": KINDS.get(str(told.get("kind")), told.get("kind"))})
     with executor_of(workers, dask) as executor:
         return run_work(plan, out, executor, share=share, attempts=attempts)
 

@@ -6,7 +6,7 @@ Sizes are those of a quick report, but for the seeds of arms, of which there are
 from collections.abc import Callable
 from typing import Any
 
-from scorescope.analysis.directions.steering import SteerCurve
+from scorescope.analysis.directions.steered import SteerCurve
 from scorescope.reports.directions.study import Contrast, Subject, site_name
 from scorescope.reports.directions.workbench import FOUND_AT, Workbench
 from scorescope.reports.entries import Material

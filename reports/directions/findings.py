@@ -6,7 +6,7 @@ Each says a number with its interval and what it means for who reads or steers; 
 import numpy as np
 import pandas as pd
 
-from scorescope.analysis.directions.steering import SteerCurve
+from scorescope.analysis.directions.steered import SteerCurve
 from scorescope.reports.directions.phrases import beyond
 from scorescope.reports.directions.study import site_name
 from scorescope.reports.page.findings import Finding, strength_apart, strength_of

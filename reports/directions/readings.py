@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scorescope.analysis.directions.steering import SteerCurve
+from scorescope.analysis.directions.steered import SteerCurve
 from scorescope.reports.directions.phrases import alike, beyond, not_apart, number, span, with_ends
 from scorescope.reports.directions.study import site_name
 from scorescope.reports.directions.workbench import ALONE, READABLE, RELEVANT

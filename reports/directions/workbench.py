@@ -15,7 +15,8 @@ from scorescope.analysis.directions.direction_fits import Method
 from scorescope.analysis.directions.finding import find_direction
 from scorescope.analysis.directions.noise_intervals import EVERYWHERE
 from scorescope.analysis.directions.probing import ProbeScan
-from scorescope.analysis.directions.steering import SteerCurve, steer_curve
+from scorescope.analysis.directions.steered import SteerCurve
+from scorescope.analysis.directions.steering import steer_curve
 from scorescope.analysis.directions.verdicts import judge_together
 from scorescope.analysis.statistics.splits import Split, stratified_halves
 from scorescope.data.display import displayed

@@ -8,6 +8,7 @@
     figures.feature_page(pictures, top.maps, density, reads, moves)
     figures.unit_overlap(table, pictures, maps, sigma=1.0)
     figures.unit_effects(effects.verdicts, effects.arms)
+    figures.units_maximised(found.ascent, torch.stack([found.control, found.images]))
     figures.group_shares_along(groups.along, "with")
     figures.amplification(groups.amplification, "with")
     figures.attribution_scatter(found.features, found.levels)
@@ -28,12 +29,12 @@ from torch import Tensor
 from scorescope.data.doors import require_some
 from scorescope.data.errors import InputError
 from scorescope.reports.inside.figures_groups import amplification, group_shares_along
-from scorescope.reports.inside.figures_units import unit_effects, unit_overlap
+from scorescope.reports.inside.figures_units import unit_effects, unit_overlap, units_maximised
 from scorescope.reports.page import theme
 
 __all__ = [
     "amplification", "attribution_scatter", "density_histogram", "feature_page", "group_shares_along", "read_and_move",
-    "sparse_sheet", "unit_effects", "unit_overlap",
+    "sparse_sheet", "unit_effects", "unit_overlap", "units_maximised",
 ]  # fmt: skip
 
 SHOWN = {

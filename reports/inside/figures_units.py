@@ -15,6 +15,7 @@ from scorescope.reports.page import theme
 
 EDITS = {"zero": "ablated to 0", "mean": "ablated to the mean", "insert": "inserted"}
 DIMMED = 0.25  # of the brightness, where a unit does not fire
+ALONE = "prior alone"
 
 
 @theme.styled
@@ -38,14 +39,7 @@ def unit_overlap(table: pd.DataFrame, pictures: Tensor, maps: Tensor, *, sigma: 
     if pictures.ndim != 5 or pictures.shape[:2] != maps.shape[:2] or len(units) != len(pictures):
         found = f"{tuple(pictures.shape)}, {tuple(maps.shape)} for {len(units)} units"
         raise InputError("pictures, maps", found=found, expected="(unit, n, channel, y, x) and (unit, n, y, x)")
-    columns = min(theme.abreast(len(units), 1.5), len(units))
-    side, lines = (theme.width() - 0.9) / pictures.shape[1], -(-len(units) // columns)
-    heights = [side * len(units), 1.5 * lines + 0.3]
-    figure, whole = theme.new_figure(sum(heights) + 0.3)
-    whole.remove()
-    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
-    above, below = parts
-    grid = above.subplots(*pictures.shape[:2], squeeze=False)
+    figure, grid, below, axes = _pictures_over_curves(pictures.shape[0], pictures.shape[1], len(units))
     larger = torch.nn.functional.interpolate(maps.float(), size=tuple(pictures.shape[-2:]), mode="bilinear")
     thresholds = at.set_index("unit")["threshold"]
     for row, unit, images, values in zip(grid, units, pictures, larger, strict=True):
@@ -53,16 +47,27 @@ def unit_overlap(table: pd.DataFrame, pictures: Tensor, maps: Tensor, *, sigma: 
         for ax, picture in zip(row, shades.permute(0, 2, 3, 1).numpy(), strict=True):
             theme.show_picture(ax, picture)
         theme.label_row(row[0], f"unit {unit}")
-    axes = below.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for ax, unit in zip(axes, units, strict=False):
+    for ax, unit in zip(axes, units, strict=True):
         _overlap(ax, table[table["unit"] == unit].sort_values("sigma"))
         ax.set_title(f"unit {unit}")
-    for ax in axes[len(units) :]:
-        ax.set_visible(False)
     below.supxlabel(theme.SIGMA)
     below.supylabel("IoU")
     theme.legend_above(figure, axes[0])
     return figure
+
+
+def _pictures_over_curves(rows: int, columns: int, panels: int) -> tuple[Figure, Any, Any, Any]:
+    """A figure of pictures in rows above panels of curves: itself, axes (row, column), the lower part and its axes."""
+    across = min(theme.abreast(panels, 1.5), panels)
+    side, lines = (theme.width() - 0.9) / columns, -(-panels // across)
+    heights = [side * rows, 1.5 * lines + 0.3]
+    figure, whole = theme.new_figure(sum(heights) + 0.3)
+    whole.remove()
+    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+    axes = parts[1].subplots(lines, across, squeeze=False, sharex=True, sharey=True).ravel()
+    for ax in axes[panels:]:
+        ax.set_visible(False)
+    return figure, parts[0].subplots(rows, columns, squeeze=False), parts[1], axes[:panels]
 
 
 def _overlap(ax: Axes, rows: pd.DataFrame) -> None:
@@ -120,3 +125,46 @@ def _points(ax: Axes, rows: pd.DataFrame, places: list[float], place: int, label
     for chosen, fill in ((moves, look.color), (~moves, "white")):
         ax.plot(where[chosen], rows["value"][chosen], look.marker, color=look.color, mfc=fill)
     ax.plot([], [], look.marker, color=look.color, label=label)
+
+
+@theme.styled
+def units_maximised(table: pd.DataFrame, pictures: Tensor) -> Figure:
+    """States that raise units: D of the last ones without a pull and with that of each unit, and activations by level.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `UNIT_ASCENT` of a few units, from the same images and noise. Activations after the last step at each level are
+        drawn from their mean over noised images on, in standard deviations over these.
+    pictures : Tensor, shape (1 + unit, n, channel, y, x)
+        In [-1, 1]: `control`, which is that of all units, then `images` of each in the order of the table.
+    """
+    require_some("table", table)
+    units = list(dict.fromkeys(table["unit"]))
+    if pictures.ndim != 5 or len(pictures) != 1 + len(units):
+        found = f"{tuple(pictures.shape)} for {len(units)} units"
+        raise InputError("pictures", found=found, expected="(1 + unit, n, channel, y, x)")
+    figure, grid, below, axes = _pictures_over_curves(pictures.shape[0], pictures.shape[1], len(units))
+    shown = (pictures.float() / 2 + 0.5).clamp(0, 1).movedim(2, -1).numpy()
+    names = [ALONE, *(f"unit {unit}" for unit in units)]
+    for row, name, images in zip(grid, names, shown, strict=True):
+        for ax, picture in zip(row, images, strict=True):
+            theme.show_picture(ax, picture)
+        theme.label_row(row[0], name)
+    for ax, unit in zip(axes, units, strict=True):
+        _ascent(ax, table[(table["unit"] == unit) & (table["step"] == table["step"].max())])
+        ax.set_title(f"unit {unit}")
+    below.supxlabel(theme.SIGMA_LABEL)
+    below.supylabel("activation (SD of noised images)", fontsize=theme.small())
+    theme.legend_above(figure, axes[0])
+    return figure
+
+
+def _ascent(ax: Axes, rows: pd.DataFrame) -> None:
+    """Activations with the unit's pull and without, and the highest of a noised image."""
+    columns = ["value", "low", "high", "control", "control_low", "control_high", "highest"]
+    scaled = rows[columns].sub(rows["noised"], axis=0).div(rows["spread"], axis=0).assign(sigma=rows["sigma"])
+    theme.with_band(ax, scaled, y="value", color=theme.HIGHLIGHT, marker="o", label="pulled by the unit")
+    theme.with_band(ax, scaled, y="control", color=theme.PALETTE[0], marker="s", label=ALONE)
+    ax.plot(scaled["sigma"], scaled["highest"], color=theme.REFERENCE, linestyle=":", label="highest of noised images")
+    ax.set_xscale(theme.LOG)

@@ -17,14 +17,8 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.directions import steer_curve
-from scorescope.analysis.inside import (
-    GroupJudge,
-    amplification,
-    feature_reads,
-    judge_control,
-    judge_groups,
-    shares_along,
-)
+from scorescope.analysis.groups import GroupJudge, amplification, judge_control, judge_groups, shares_along
+from scorescope.analysis.inside import feature_reads
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError

@@ -120,6 +120,20 @@ def read_effects(verdicts: pd.DataFrame) -> str:
     return f"In {len(moves)} {total} the chosen units are shown to change more than random sets do: {'; '.join(parts)}."
 
 
+def read_ascent(ascent: pd.DataFrame) -> str:
+    """By unit, how far its pull raises it above the prior alone at the last level, and whether states stay usual."""
+    parts = []
+    for unit, rows in ascent.groupby("unit", sort=False):
+        row = rows.iloc[-1]
+        highest, noisier = (row["highest"] - row["noised"]) / row["spread"], row["residual"] / row["control_residual"]
+        parts.append(
+            f"unit {unit} by {told(row, 'above', of='above', form='.1f')} (the highest of {row['n']} noised images is "
+            f"{highest:.1f} above their mean), and to the denoiser its states are {noisier:.2f} times as noisy"
+        )
+    level = ascent["sigma"].iloc[-1]
+    return f"Standard deviations by which states at σ = {level:.2g} go beyond the prior alone: {'; '.join(parts)}."
+
+
 def read_amplification(table: pd.DataFrame, attribute: str, group: str) -> str:
     """By class, the share in the data and under the rule that is furthest from it."""
     parts = []

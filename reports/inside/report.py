@@ -39,6 +39,7 @@ METHODS: dict[str, Keys] = {
     "sparse_sheet": ["gao2024scaling"],
     "unit_overlap": ["bau2017network"],
     "unit_effects": ["bau2019gan"],
+    "unit_ascent": ["nguyen2017plug", "song2019generative"],
     "attention": ["tang2023what"],
     "steered_shares": ["shi2025dissecting"],
 }

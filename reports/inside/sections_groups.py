@@ -11,7 +11,6 @@ from scorescope.reports.inside.groups_study import (
     named_contrast,
     open_attribute,
     steered_shares,
-    study_groups,
 )
 from scorescope.reports.inside.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
@@ -30,10 +29,7 @@ def groups_section(bench: Workbench) -> Section:
         return Section(text=ALL_NAMED)
     if named_contrast(bench.subject) is None:
         return Section(text=NONE_NAMED)
-    study = study_groups(
-        bench.subject, seeds=bench.size(400, 120), paths=bench.size(128, 48), control=bench.size(400, 120),
-        seed=bench.seed, progress=bench.progress,
-    )  # fmt: skip
+    study = bench.groups
     group = study.groups[-1]
     label = f"share with {study.attribute}: {group}"
     seeds, known = study.amplification["n"].min(), study.amplification["data_n"].min()

@@ -1,7 +1,12 @@
 """The section of the inside report on single channels: which fire where something is, and what these cause."""
 
+from dataclasses import replace
+
+import pandas as pd
+import torch
+
 from scorescope.reports.inside import figures, findings, readings
-from scorescope.reports.inside.units_study import INTERVALS, SEEDS
+from scorescope.reports.inside.units_study import INTERVALS, SEEDS, SHOWN, WALK, UnitsStudy
 from scorescope.reports.inside.workbench import Workbench
 from scorescope.reports.page.pages import ReportFigure, ReportTable, Section
 
@@ -19,7 +24,7 @@ def units_section(bench: Workbench) -> Section:
     verdicts, arms = study.effects.verdicts, study.effects.arms
     random = int(verdicts["random"].iloc[0])
     where = "in a region of each sample that is unlike its background" if study.regional else "at all positions"
-    return Section(
+    section = Section(
         text=f"Channels of {study.site}, each one a unit. It fires where it is above the value that it reaches at the "
         f"top 0.5 % of positions of {first['fitted']} images; the other {first['n']} images are judged. The "
         f"{len(study.units)} units with the largest overlap with {study.region}, on average over noise levels, are "
@@ -55,3 +60,23 @@ def units_section(bench: Workbench) -> Section:
         ],
         findings=findings.units(study.overlap, study.region, verdicts),
     )  # fmt: skip
+    return _with_ascent(section, bench, study)
+
+
+def _with_ascent(section: Section, bench: Workbench, study: UnitsStudy) -> Section:
+    """The section with what raises the first units under the prior, or why nothing does."""
+    if not study.maximised:
+        return replace(section, text=f"{section.text} No unit was raised by its gradient: {study.why_not}.")
+    ascent = pd.concat([one.ascent for one in study.maximised], ignore_index=True)
+    states = [study.maximised[0].control, *(one.images for one in study.maximised)]
+    pictures = torch.stack([bench.subject.pictures(one[:SHOWN]).cpu() for one in states])
+    levels, first = ascent["sigma"].nunique(), ascent.iloc[0]
+    figure = ReportFigure(
+        "units_maximised", figures.units_maximised(ascent, pictures), readings.read_ascent(ascent),
+        f"Above: D of states that began with the same noise and were led through {levels} noise levels by the denoiser "
+        "alone, and with the gradient of a unit's mean activation beside it. Below: that activation, from its mean "
+        f"over {first['n']} noised images on, after {WALK} steps at each level; bands are 95 % intervals over states. "
+        "So few steps do not reach all that a unit can be.", wide=True,
+    )  # fmt: skip
+    table = ReportTable("unit_ascent", ascent, "One row a (unit, noise level, step).", shown=False)
+    return replace(section, figures=[*section.figures, figure], tables=[*section.tables, table])

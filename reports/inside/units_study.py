@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from scorescope.analysis.directions import windows
-from scorescope.analysis.inside import (
+from scorescope.analysis.units import (
+    MaximisedUnit,
     UnitEffects,
     UnitMaps,
     colour_regions,
+    maximise_unit,
     unit_effects,
     unit_maps,
     unit_means,
@@ -41,6 +43,8 @@ CHOSEN, SHOWN = 4, 5  # units; images of each
 TRIED = range(7000, 7032)  # seeds, of which those with a region are kept
 SEEDS, INTERVALS, STEPS = 12, 3, 8
 LEAST = 20  # pixels of a region
+RAISED, WALKED, LEVELS, WALK = 2, 8, 8, 3  # units that are maximised; images from which, noise levels, steps at each
+RAISED_AT = 0.3  # the last of these levels
 
 
 @displayed
@@ -67,6 +71,10 @@ class UnitsStudy:
         What ablating and inserting them changes.
     regional : bool
         Whether they were edited in a region of each sample, or everywhere as too few samples have one.
+    maximised : list of MaximisedUnit
+        The first of the chosen units, raised under the prior from high noise on.
+    why_not : str
+        Why none is, where none is.
     """
 
     site: str
@@ -78,6 +86,8 @@ class UnitsStudy:
     pictures: Tensor
     effects: UnitEffects
     regional: bool
+    maximised: list[MaximisedUnit]
+    why_not: str
 
 
 @checked
@@ -135,7 +145,23 @@ def study_units(
         intervals=windows(_steps(subject), INTERVALS), random=random, sampling=sampling, seed=seed, progress=progress,
         output=stored.manifest["outputs"].get(site, {}).get("place"),
     )  # fmt: skip
-    return UnitsStudy(site, region, overlap, units, stored.sigmas[level], maps, pictures, effects, where is not None)
+    return UnitsStudy(
+        site, region, overlap, units, stored.sigmas[level], maps, pictures, effects, where is not None,
+        *_maximised(subject, site, units[:RAISED], seed),
+    )  # fmt: skip
+
+
+def _maximised(subject: Subject, site: str, units: list[int], seed: int) -> tuple[list[MaximisedUnit], str]:
+    """Units raised under the prior; or none, and why."""
+    least, largest = sigma_range(subject.denoiser, low=RAISED_AT, high=10.0)
+    levels = log_snr_grid(-2 * math.log(largest), -2 * math.log(least), LEVELS)
+    images = subject.images[:WALKED]
+    try:
+        return [
+            maximise_unit(subject.denoiser, site, unit, images, sigmas=levels, steps=WALK, seed=seed) for unit in units
+        ], ""
+    except InputError as error:  # no gradient passes through a pipeline, say
+        return [], str(error)
 
 
 def chosen_units(overlap: pd.DataFrame, region: str, count: int = CHOSEN) -> list[int]:
@@ -148,7 +174,7 @@ def first_unit(overlap: pd.DataFrame, region: str) -> "pd.Series[Any]":
     """The row of the first of them at the noise level at which it overlaps most."""
     (unit,) = chosen_units(overlap, region, 1)
     rows = overlap[(overlap["region"] == region) & (overlap["unit"] == unit)]
-    return rows.loc[rows["value"].idxmax()]
+    return rows.iloc[int(rows["value"].argmax())]
 
 
 def _steps(subject: Subject) -> list[float]:

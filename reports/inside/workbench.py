@@ -9,6 +9,7 @@ from typing import Any
 from scorescope.data.display import displayed
 from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.reports.directions import Contrast, Subject
+from scorescope.reports.inside.groups_study import GroupStudy, study_groups
 from scorescope.reports.inside.sparse_study import SparseStudy, study_sparse
 from scorescope.reports.inside.units_study import UnitsStudy, study_units
 
@@ -107,4 +108,12 @@ class Workbench:
         return study_units(
             self.subject, self.subject.masks, site, folder=self.folder, random=self.size(39, 19), seed=self.seed,
             progress=self.progress,
+        )  # fmt: skip
+
+    @cached_property
+    def groups(self) -> GroupStudy:
+        """Groups of the first attribute that the condition leaves open."""
+        return study_groups(
+            self.subject, seeds=self.size(400, 120), paths=self.size(128, 48), control=self.size(400, 120),
+            seed=self.seed, progress=self.progress,
         )  # fmt: skip

@@ -19,12 +19,18 @@ from scorescope.reports.page.texts import writable
 MISSING, BEST = "--", "_best"
 NO_UNIT = ("", "1")
 PLAIN = (1e-3, 1e5)  # numbers in this range have no power of ten
+MATHS = {
+    "σ": r"\sigma", "λ": r"\lambda", "μ": r"\mu", "η": r"\eta", "ρ": r"\rho", "β": r"\beta", "δ": r"\delta",
+    "Φ": r"\Phi", "−": "-", "±": r"\pm", "×": r"\times", "·": r"\cdot", "√": r"\surd", "∞": r"\infty", "≤": r"\leq",
+    "‖": r"\Vert", "′": r"{}^\prime", "½": r"\frac{1}{2}", "⟨": r"\langle", "⟩": r"\rangle", "→": r"\to",
+    "←": r"\leftarrow", "↓": r"\downarrow", "↑": r"\uparrow", "⁻": "^-", "₀": "_0", "₁": "_1", "₂": "_2",
+    **{power: f"^{digit}" for digit, power in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+}  # fmt: skip
+"""Signs of formulas in the texts of tables and figures, as LaTeX has them in its formulas."""
 _LETTERS = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    "σ": r"$\sigma$", "λ": r"$\lambda$", "μ": r"$\mu$", "η": r"$\eta$", "ρ": r"$\rho$", "β": r"$\beta$",
-    "−": "$-$", "–": "--", "±": r"$\pm$", "×": r"$\times$", "²": "$^2$", "⁻": "$^-$", "¹": "$^1$", "√": r"$\surd$",
-    "→": r"$\to$", "←": r"$\leftarrow$", "∞": r"$\infty$", "≤": r"$\leq$", "↓": r"$\downarrow$", "↑": r"$\uparrow$",
+    "–": "--", **{sign: f"${written}$" for sign, written in MATHS.items()},
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ Public through `theme`. Matplotlib's settings are changed while a figure is made
 import functools
 import inspect
 import shutil
+import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +22,12 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.backends.backend_pgf import LatexError
 from matplotlib.figure import Figure
 
 from scorescope.data.doors import checked, describe_value
 from scorescope.data.errors import InputError
+from scorescope.reports.page.latex import MATHS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -142,7 +145,8 @@ def save(figure: Figure, path: Path | str) -> Path:
         Of any figure function.
     path : Path or str
         The ending says what is written. A PDF has its fonts in it as TrueType, an SVG its text as text, in the reader's
-        fonts, a PGF file its text as the LaTeX document sets it, and a PNG has 300 pixels an inch.
+        fonts, a PGF file its text as the LaTeX document sets it (with the packages pgf and underscore; images are PNG
+        files beside it), and a PNG has 300 pixels an inch. What was there stays until the whole is written.
 
     Returns
     -------
@@ -151,7 +155,8 @@ def save(figure: Figure, path: Path | str) -> Path:
     Raises
     ------
     InputError
-        For another ending, a folder that does not exist, or a `.pgf` where there is no LaTeX, which measures its text.
+        For another ending, a folder that does not exist, and a `.pgf` where there is no LaTeX, which measures its text,
+        or one refuses.
     """
     path = Path(path)
     settings = dict[Any, Any](SAVED)
@@ -160,11 +165,23 @@ def save(figure: Figure, path: Path | str) -> Path:
     if not path.parent.is_dir():
         raise InputError("path", found=f"{path}, in no folder", expected="a file in a folder that is there")
     if path.suffix == ".pgf":
-        settings["pgf.texsystem"] = _latex()
+        settings |= {"pgf.texsystem": _latex(), "pgf.preamble": _signs_of_formulas()}
     if path.suffix == ".svg":
         settings["svg.hashsalt"] = path.stem  # the same figure, the same file
-    with mpl.rc_context(settings):
-        figure.savefig(path, dpi=300, metadata=UNDATED.get(path.suffix))
+    undated: dict[str, Any] = {"metadata": UNDATED[path.suffix]} if path.suffix in UNDATED else {}
+    with mpl.rc_context(settings), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        try:
+            figure.savefig(written, dpi=300, **undated)
+        except (LatexError, ValueError) as error:  # the latter where it is a text that LaTeX refuses
+            if path.suffix != ".pgf":
+                raise
+            raise InputError("figure", found=_refusal(error), expected="texts that LaTeX can set, or a .pdf") from error
+        if path.suffix == ".pgf":
+            signs = {ord(sign): rf"\ensuremath{{{code}}}" for sign, code in MATHS.items()}
+            written.write_text(written.read_text(encoding="utf-8").translate(signs), encoding="utf-8")
+        for made in sorted(Path(folder).iterdir(), key=lambda one: one.name == path.name):  # the figure itself last
+            made.replace(path.with_name(made.name))
     return path
 
 
@@ -174,6 +191,25 @@ def _latex() -> str:
         expected = "xelatex, lualatex or pdflatex to be installed, or a path that ends in .pdf or .svg"
         raise InputError("path", found="a .pgf file to be written, and no LaTeX", expected=expected)
     return found
+
+
+def _signs_of_formulas() -> str:
+    """For the document in which LaTeX measures texts: signs that its fonts may not have are those of its formulas."""
+    lines = []
+    for sign, code in MATHS.items():
+        number, written = f"{ord(sign):04X}", rf"{{\ensuremath{{{code}}}}}"
+        lines.append(
+            rf"\ifdefined\pdftexversion\DeclareUnicodeCharacter{{{number}}}{written}\else"
+            rf'\begingroup\lccode`\~="{number}\lowercase{{\endgroup\def~}}{written}\catcode"{number}=\active\fi'
+        )
+    return "\n".join(lines)
+
+
+def _refusal(error: Exception) -> str:
+    """What LaTeX says of a text, in a line."""
+    lines = str(error).splitlines()
+    complaint = next((line for line in lines if line.startswith("!")), lines[0])
+    return f"a text that it cannot: {complaint.strip('! ')} {next((x for x in lines if '...' in x), '')[-60:]}".strip()
 
 
 def style_of(style: object) -> Style:

@@ -27,8 +27,12 @@ class _Ticks(LogLocator):
         room = self.axis.get_tick_space() if self.axis is not None else 9
         if decades < FEW:
             return MaxNLocator(min(4, room), steps=[1, 2, 2.5, 5, 10]).tick_values(vmin, vmax)
-        self.set_params(subs=(1.0, 2.0, 5.0) if decades < 2 and 3 * decades + 1 <= room else (1.0,))
-        return super().tick_values(vmin, vmax)
+        for subs in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)) if decades < 2 else ((1.0,),):
+            self.set_params(subs=subs)
+            found = np.asarray(super().tick_values(vmin, vmax))
+            if ((found >= min(vmin, vmax)) & (found <= max(vmin, vmax))).sum() <= room:
+                break
+        return found
 
 
 class _Marks(LogLocator):

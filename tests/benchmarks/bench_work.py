@@ -45,9 +45,9 @@ def sampling() -> dict:
 
 def moments(folder: Path) -> dict:
     folder.mkdir()
-    count, generator = (64, 8000)[not QUICK], np.random.default_rng(0)
+    count, generator = (64, 4000)[not QUICK], np.random.default_rng(0)
     for number in range(count):
-        Image.fromarray(generator.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / f"{number:05d}.png")
+        Image.fromarray(generator.integers(0, 256, (160, 160, 3), np.uint8)).save(folder / f"{number:05d}.png")
     return {"kind": "moments", "images": str(folder), "features": "subject", "size": count // 16}
 
 

@@ -6,13 +6,17 @@ import io
 import json
 import math
 import struct
+import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from scorescope.data.written_files import UNSEALED
 from scorescope.probes.recording.store import check_of, text_of
+
+SIGN = UNSEALED.rstrip("0").encode()
 
 BLOWN_UP = (2**7 - 1, 2**8 - 1, 2**15 - 1, 2**31 - 1, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
 TEXTS = (b"-1", b"0", b"1e400", b"NaN", b"null", b"99999999999999999999", b"[]", b"{}", b'"', b"[" * 3000, b"\xff\xfe")
@@ -59,11 +63,13 @@ def damage_json(value: Any, rng: Random) -> Any:
 def in_zip(path: Path, rng: Random) -> None:
     """Damage one member of a zip and write its sums anew."""
     with zipfile.ZipFile(path) as archive:
-        members = [(member, archive.read(member)) for member in archive.infolist()]
+        members, comment = [(member, archive.read(member)) for member in archive.infolist()], archive.comment
     chosen = rng.randrange(len(members))
     with zipfile.ZipFile(path, "w") as archive:
+        archive.comment = comment
         for number, (member, data) in enumerate(members):
             archive.writestr(member, damaged(data, rng) if number == chosen else data)
+    reseal(path)
 
 
 def in_safetensors(path: Path, rng: Random) -> None:
@@ -71,10 +77,10 @@ def in_safetensors(path: Path, rng: Random) -> None:
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     header, rest = json.loads(data[8 : 8 + length]), data[8 + length :]
-    inner = {key: text for key, text in header.get("__metadata__", {}).items() if text.startswith(("{", "["))}
+    inner = {key: value for key, text in header.get("__metadata__", {}).items() if (value := _json(text))}
     if inner and rng.random() < 0.6:
         key = rng.choice(sorted(inner))
-        header["__metadata__"][key] = json.dumps(damage_json(json.loads(inner[key]), rng))
+        header["__metadata__"][key] = json.dumps(damage_json(inner[key], rng))
     elif rng.random() < 0.3:
         _retype_tensor(header[rng.choice(sorted(set(header) - {"__metadata__"}))], rng)
     elif rng.random() < 0.2:
@@ -83,6 +89,15 @@ def in_safetensors(path: Path, rng: Random) -> None:
         header = damage_json(header, rng)
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + rest)
+    reseal(path)
+
+
+def _json(text: str) -> Any:
+    """What a text of the header holds, where it is JSON."""
+    try:
+        return value if isinstance(value := json.loads(text), dict | list) else None
+    except ValueError:
+        return None
 
 
 def _retype_tensor(entry: dict[str, Any], rng: Random) -> None:
@@ -93,25 +108,43 @@ def _retype_tensor(entry: dict[str, Any], rng: Random) -> None:
     entry |= {"dtype": kind, "shape": entry["shape"] if same else [size // width]}
 
 
-def in_card(path: Path, rng: Random) -> None:
-    """Damage weights or card, with the hash on the card made right again."""
-    card = json.loads(path.with_suffix(".json").read_text())
-    if rng.random() < 0.7:
-        in_safetensors(path, rng)
-    else:
-        card = damage_json(card, rng)
-    if isinstance(card, dict):
-        card["weights_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.with_suffix(".json").write_text(json.dumps(card))
-
-
 def in_json(path: Path, rng: Random) -> None:
     """Damage a value of a JSON file."""
     path.write_text(json.dumps(damage_json(json.loads(path.read_text()), rng)))
+    reseal(path)
+
+
+def in_folder(path: Path, rng: Random) -> None:
+    """Damage one file of a folder, or one beside a file, and write its new hash wherever the old one stands in JSON."""
+    folder = path if path.is_dir() else path.parent
+    chosen = rng.choice(sorted(file for file in folder.rglob("*") if file.is_file()))
+    before = hashlib.sha256(chosen.read_bytes()).hexdigest()
+    inside = {".json": in_json, ".safetensors": in_safetensors, ".npz": in_zip}.get(chosen.suffix, _in_bytes)
+    (inside if rng.random() < 0.8 else _in_bytes)(chosen, rng)
+    after = hashlib.sha256(chosen.read_bytes()).hexdigest()
+    for file in folder.rglob("*.json"):
+        if file != chosen and before.encode() in (text := file.read_bytes()):
+            file.write_bytes(text.replace(before.encode(), after.encode()))
+            reseal(file)
+
+
+def reseal(path: Path) -> None:
+    """Make the seal of a damaged file right again, where it has one: what reads it then has to look for itself."""
+    data = bytearray(path.read_bytes())
+    start = data.find(SIGN) + len(SIGN)
+    if start >= len(SIGN):
+        data[start : start + 64] = b"0" * 64
+        data[start : start + 64] = hashlib.sha256(data).hexdigest().encode()
+        path.write_bytes(data)
+
+
+def _in_bytes(path: Path, rng: Random) -> None:
+    path.write_bytes(damaged(path.read_bytes(), rng))
+    reseal(path)
 
 
 def in_trace(path: Path, rng: Random) -> None:
-    """Damage the lines, the manifest, a shard or the table of a trace, with all hashes made right again."""
+    """Damage lines, manifest, a shard or the table of a trace or of activations, with all hashes made right again."""
     manifest = json.loads((path / "manifest.json").read_text())
     records = [json.loads(line)["record"] for line in (path / "steps.jsonl").read_bytes().splitlines()]
     kind = rng.random()
@@ -201,3 +234,21 @@ def _deep(depth: int) -> Any:
     for _ in range(depth):
         value = [value]
     return value
+
+
+def in_toml(path: Path, rng: Random) -> None:
+    """Damage a value of a TOML file."""
+    found = damage_json(tomllib.loads(path.read_text()), rng)
+    path.write_text("\n".join(f"{json.dumps(key)} = {_toml(value)}" for key, value in found.items()))
+
+
+def _toml(value: Any) -> str:
+    """A value in one line of TOML, which has no word for nothing."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(one)}" for key, one in value.items()) + "}"
+    text = json.dumps(value)
+    if isinstance(value, list) and "{" in text:
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    for theirs, ours in {"Infinity": "inf", "NaN": "nan", "null": '"null"'}.items():
+        text = text.replace(theirs, ours)
+    return text

@@ -190,12 +190,22 @@ def test_a_number_in_a_legend_is_written_out():
     (1e-6, 2, ["10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "10⁰"]),
 ])  # fmt: skip
 def test_ticks_can_be_read(low, high, labels):
-    figure = Figure(figsize=(5, 2))
+    assert labels_of(5, low, high) == labels
+
+
+@pytest.mark.parametrize(("low", "high", "labels"), [(4.5, 38, ["5", "10", "20"]), (1.1, 95, ["3", "10", "30"])])
+def test_a_narrow_axis_has_more_than_one_label(low, high, labels):
+    assert labels_of(1.7, low, high) == labels
+
+
+def labels_of(width, low, high):
+    """What stands at a logarithmic axis of a figure that wide."""
+    figure = Figure(figsize=(width, 2))
     ax = figure.subplots()
     ax.set(xscale=theme.LOG, xlim=(low, high))
     figure.draw_without_rendering()
     ticks = zip(ax.get_xticklabels(), ax.get_xticks(), strict=True)
-    assert [text.get_text() for text, at in ticks if low <= at <= high] == labels
+    return [text.get_text() for text, at in ticks if low <= at <= high]
 
 
 def test_a_floor_ends_its_axis():

@@ -242,6 +242,29 @@ class TestEstimates:
             assert 0.85 < row.value / float(true) < 1.15
         assert (table["calls"] == calls).all()
 
+    def test_a_third_prediction_tells_the_error_of_a_step_of_heun(self):
+        law, start, asked = scalar(), torch.linspace(1, 3, 8).double()[:, None], []
+
+        def counting(x, sigma, condition):
+            asked.append(len(x))
+            return law(x, sigma, condition)
+
+        path = run_path(law, start, grid(24), solver=Heun())
+        table = embedded_errors(path, counting)
+        for row in table.itertuples():
+            step = path.states[row.step + 1]
+            true = (step - law.flow(path.states[row.step], row.sigma, row.sigma_next)).abs().median()
+            assert row.value == pytest.approx(float(true), rel=0.15)  # what the third order leaves, at most
+        assert (table["calls"] == len(asked)).all() and len(asked) == 2 * 24
+
+    @pytest.mark.parametrize(
+        ("made", "asked"), [(Euler(), LAW), (Heun(), lambda x, sigma, condition: 0.9 * LAW(x, sigma))]
+    )
+    def test_steps_that_are_not_heuns_of_this_denoiser_are_refused(self, made, asked):
+        path = run_path(LAW, START[:2], grid(6), solver=made)
+        with pytest.raises(InputError, match="not that of this denoiser"):
+            embedded_errors(path, asked)
+
     @pytest.mark.parametrize(("solver", "order", "run", "more"), [(Euler(), 1, 1, 1), (Heun(), 2, 2, 3)])
     def test_no_state_is_asked_about_twice(self, solver, order, run, more):
         law, asked = scalar(), []

@@ -19,18 +19,18 @@ from tests.benchmarks.coverage import (
     groups,
     guidance,
     information,
-    inside,
     solvers,
     statistics,
     steering,
     steps,
     trajectories,
+    units,
 )
 from tests.benchmarks.coverage.case import Case
 
 WINGS = (
     statistics, fid, guidance, gaussian, information, directions, steering, trajectories, solvers, steps, changes,
-    groups, inside,
+    groups, units,
 )  # fmt: skip
 CASES: tuple[Case, ...] = tuple(case for wing in WINGS for case in wing.CASES)
 
@@ -48,6 +48,9 @@ NO_CASE = {
     "feature_attribution:ablation": "the same",
     "attribution_levels:effect": "the same",
     "attribution_levels:rank": "simulated in tests/analysis/inside, with features drawn at hand",
+    "unit_ascent": "skewed_mean_interval over images, which has a case",
+    "unit_ascent:control": "the same",
+    "unit_ascent:above": "the same, of pairs",
     "feature_reads": "simulated in tests/analysis/inside, with activations drawn at hand",
     "map_agreement": "the mean of correlations by Student's t, which has a case",
     "map_agreement:excess": "not simulated here: a jackknife over samples, 4.3 to 4.7 % of 4000 null trials miss zero",

@@ -4,9 +4,9 @@ from functools import partial
 
 import numpy as np
 
-from scorescope.analysis.inside.amplification import amplification
-from scorescope.analysis.inside.group_shares import DISTANCES, group_distances, group_shares
-from scorescope.analysis.inside.groups import JudgedGroups
+from scorescope.analysis.groups.amplification import amplification
+from scorescope.analysis.groups.judging import JudgedGroups
+from scorescope.analysis.groups.shares import DISTANCES, group_distances, group_shares
 from tests.benchmarks.coverage.case import Case, pick
 
 EVEN, FEW, FAR = (0.25,) * 4, (0.34, 0.33, 0.33), (0.7, 0.1, 0.1, 0.1)

@@ -25,7 +25,8 @@ from scorescope.probes.activations import (
     sample_with_sites,
     store_samples,
 )
-from scorescope.probes.activations.storing import Where, described_sites, store_parts
+from scorescope.probes.activations.planned import Planned
+from scorescope.probes.activations.storing import Where, described_sites
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.recording.plan import BudgetError
 
@@ -292,6 +293,4 @@ def test_a_shard_of_other_rows_than_were_told_is_refused(tmp_path, given):
     described, item = described_sites(lambda: {"site": torch.ones(1, 2)}, {"site": "whole"}, "float32")
     manifest = {"sites": described, "dtype": "float32"}
     with pytest.raises(InputError, match=r"evaluations in (a )?shard"):
-        store_parts(
-            Parts(), {"site": "whole"}, manifest, path=tmp_path / "a", size=(4, item), budget=None, progress=False
-        )
+        Planned(Parts(), {"site": "whole"}, manifest, 4, item).store(tmp_path / "a", budget=None, progress=False)

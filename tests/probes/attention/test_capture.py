@@ -10,7 +10,7 @@ from tests.probes.recording.test_leaving import failing_at, is_clean
 
 from scorescope.data.errors import InputError
 from scorescope.probes import PAG, guide, record
-from scorescope.probes.attention import attention_maps
+from scorescope.probes.attention import attention_maps, cross_attention_sites
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # raised by the libraries under the pipelines
@@ -69,10 +69,10 @@ def test_images_are_the_same_to_the_bit_and_nothing_stays(name):
     assert not any("forward" in module.__dict__ for module in watching._modules.values())
 
 
-@pytest.mark.parametrize("name", ["sd15", "pixart"])
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "pixart"])
 def test_cross_attention_is_that_by_hand_and_its_rows_sum_to_one(name):
     pipe, arguments = FAMILIES[name]()
-    site = CROSS if name == "sd15" else "transformer.transformer_blocks.1.attn2"
+    site = cross_attention_sites(pipe)[-1]
     module = dict(pipe.components)[site.partition(".")[0]].get_submodule(site.partition(".")[2])
     parts = outputs_of({"q": module.to_q, "k": module.to_k}, pipe, arguments)
     expected = by_hand(in_heads(parts["q"], module.heads), in_heads(parts["k"], module.heads))

@@ -1,13 +1,18 @@
 """Networks with rounded numbers: the rounding itself, what it leaves alone, what it refuses."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from scorescope.analysis.steps import change_steps, step_damage
 from scorescope.data import InputError
 from scorescope.probes import load_model
-from scorescope.probes.perturbations import Rounded
+from scorescope.probes.models import edm_sigmas
+from scorescope.probes.perturbations import Replaced, Rounded
 from scorescope.probes.perturbations.rounded import rounded
+from scorescope.probes.sampling import Sampling
 
 
 class OneLayer(nn.Module):
@@ -35,6 +40,37 @@ def test_weights_by_output_channel_and_inputs_by_sample():
     inputs = Rounded(OneLayer(), bits=2, weights=False, activations=True)
     expected = torch.tensor([[1.0, 1.0], [100.0, 0.0]]) @ OneLayer().layer.weight.T
     torch.testing.assert_close(inputs(x, sigma, None), expected)
+
+
+def test_eight_bits_are_what_integers_of_eight_bits_give():
+    """Products of int8 with sums in int32, as torch computes them, scaled afterwards."""
+    layer = OneLayer()
+    layer.layer = nn.Linear(48, 24, bias=False)
+    x = torch.randn(32, 48, generator=torch.Generator().manual_seed(0))
+    codes, scales = [], []
+    for values in (x, layer.layer.weight.detach()):
+        scale = values.abs().amax(1, keepdim=True) / 127
+        codes.append((values / scale).round().to(torch.int8))
+        scales.append(scale)
+    exact = torch._int_mm(codes[0], codes[1].T.contiguous()) * scales[0] * scales[1].T
+    found = Rounded(layer, activations=True)(x, torch.ones(32), None)
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-5)  # sums in float32 of up to 48 terms
+
+
+@pytest.mark.skipif(not hasattr(torch, "quantize_per_tensor"), reason="torch has said that it will do without")
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_a_network_that_torch_has_quantised_takes_the_place_of_steps():
+    """Its own int8 kernels: linear layers alone, since those are what torch quantises without calibration."""
+    denoiser = load_model("digits").denoiser
+    integers = torch.ao.quantization.quantize_dynamic(copy.deepcopy(denoiser), {nn.Linear}, dtype=torch.qint8)
+    assert any("quantized" in type(module).__module__ for module in integers.modules())
+    changes = {"int8": Replaced(integers), "2 bits": Replaced(Rounded(denoiser, bits=2))}
+    effects = change_steps(
+        denoiser, changes, seeds=range(8), condition=torch.arange(8), sampling=Sampling(sigmas=edm_sigmas(6)),
+        amplified=False, progress=False,
+    )  # fmt: skip
+    sizes = step_damage(effects).groupby("name")["mean"].max()
+    assert 0 < sizes["int8"] < sizes["2 bits"] / 10
 
 
 def test_the_network_itself_is_left_alone_and_many_bits_change_little():

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scorescope.data import InputError
+from scorescope.data import InputError, load_digits
+from scorescope.probes.work import Plan, cut
 from scorescope.probes.work.chunks import Chunk, make
 
 NUMBERS = "tests.probes.work.jobs:numbers"
@@ -30,6 +31,17 @@ def numbers(spec, seeds, folder):
     if spec.get("at") in seeds:
         HAPPENS[spec["what"]](spec, seeds, folder)
     return {"sum": float(array.sum()), "process": os.getpid()}
+
+
+def few_digits(*_):
+    """Ten held-out digits and their labels."""
+    held = load_digits().held_out
+    return held.images[:10], held.labels[:10]
+
+
+def plan_numbers(spec):
+    """A kind of work of one's own."""
+    return Plan(tuple(cut(NUMBERS, spec, range(8), size=4)), lambda _: [])
 
 
 def killed_once(spec, seeds, folder):

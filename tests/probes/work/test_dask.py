@@ -13,9 +13,19 @@ import numpy as np
 import pytest
 
 from scorescope.data import InputError
+from scorescope.probes.bank import Comparison
 from scorescope.probes.experiments import read_sweep
 from scorescope.probes.work import dask_executor, execute, finished, plan_work, run_work
 from tests.house import ROOT
+from tests.probes.work.test_bank_kinds import (
+    COMPARED,
+    NOISED,
+    SAMPLED,
+    assert_same_comparison,
+    compared_in_one,
+    shards_of,
+    stored_in_one,
+)
 from tests.probes.work.test_execute import EXPECTED, QUIET, table, work
 from tests.probes.work.test_kinds import SWEEP, assert_same
 
@@ -61,6 +71,17 @@ def test_a_sweep_on_one_two_and_three_workers(tmp_path):
         ):
             run_work(plan_work(SWEEP), tmp_path / str(count), executor, **QUIET)
         assert_same(read_sweep(tmp_path / str(count)), expected)
+
+
+@pytest.mark.slow
+def test_activations_and_a_bank_on_three_workers(cluster, tmp_path):
+    with dask_executor(cluster.scheduler_address) as executor:
+        for name, spec in {"sampled": SAMPLED, "noised": NOISED, "compared": COMPARED}.items():
+            assert run_work(plan_work(spec), tmp_path / name, executor, **QUIET).is_complete
+    for name, spec in {"sampled": SAMPLED, "noised": NOISED}.items():
+        expected = shards_of(stored_in_one(spec, tmp_path / "one" / name).path)
+        assert shards_of(tmp_path / name / "activations") == expected
+    assert_same_comparison(Comparison.load(tmp_path / "compared/comparison.safetensors"), compared_in_one())
 
 
 @pytest.mark.slow

@@ -159,7 +159,7 @@ def test_a_model_that_changed_under_its_name_has_other_chunks(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "else"}, "kind: found 'else'; expected one of sweep, moments, recording"),
+        ({"kind": "else"}, "kind: found 'else'; expected one of sweep, moments, recording, activations, bank, or"),
         ({"modle": "digits"}, "sweep, modle: found an entry of that name"),
         ({"seeds": [5, 5]}, "seeds: found"),
         ({"seeds": True}, "seeds: found"),

@@ -89,7 +89,7 @@ def stand_ins(monkeypatch):
         return build
 
     monkeypatch.setattr(all_reports, "REPORTS", {name: fake(name) for name in all_reports.REPORTS})
-    monkeypatch.setattr(all_reports, "ProcessPoolExecutor", lambda workers, context: ThreadPoolExecutor(1))
+    monkeypatch.setattr("scorescope.reports.cli.work.process_pool", lambda workers: ThreadPoolExecutor(1))
     return made
 
 

@@ -2,11 +2,13 @@
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.probes.work.test_kinds import assert_same
 
-from scorescope.data import InputError
+from scorescope.data import InputError, load_digits
+from scorescope.data.threads import threads
 from scorescope.probes.experiments import read_sweep
 from scorescope.probes.work import read_status
 from scorescope.reports.cli import commands as cli
@@ -72,6 +74,29 @@ def test_here_and_by_ranks(spec, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, tmp_path / "ranks", command="verify") == 0
     said = capsys.readouterr().out
     assert said.count("chunk of work, sound") == 6 and said.count("setting of a sweep, sound") == 2
+
+
+def compared(folder):
+    tables = sorted((folder / "tables").glob("*.csv"))
+    assert len(tables) == 2
+    return {path.name: path.read_text() for path in tables}
+
+
+def test_denoisers_are_compared_in_chunks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("scorescope.reports.cli.work.process_pool", lambda workers: ThreadPoolExecutor(1))
+    few = load_digits().held_out.images[:40], load_digits().held_out.labels[:40]
+    monkeypatch.setattr("scorescope.reports.cli.compare._images", lambda *_: few)
+    monkeypatch.setattr("scorescope.reports.cli.compare.BATCH", 40)  # images of a chunk for two denoisers: 20
+    with threads(1):
+        assert run(monkeypatch, "digits", "digits_weak", "--out", tmp_path / "here", command="compare") == 0
+    options = ("digits", "digits_weak", "--out", tmp_path / "pool", "--workers", 2)
+    assert run(monkeypatch, *options, command="compare") == 0
+    assert len(list((tmp_path / "pool/work/chunks").iterdir())) == 2
+    assert compared(tmp_path / "pool") == compared(tmp_path / "here")
+    requests = [json.loads((tmp_path / name / "manifest.json").read_text())["request"] for name in ("here", "pool")]
+    assert requests[0] == requests[1] and "workers" not in str(requests[1])
+    assert run(monkeypatch, tmp_path / "here", tmp_path / "pool", "--workers", 2, command="compare") == 2
+    assert "--workers, --dask: found workers for reports" in capsys.readouterr().err
 
 
 def test_verify_names_a_damaged_chunk(spec, tmp_path, monkeypatch, capsys):

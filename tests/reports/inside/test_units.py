@@ -1,12 +1,15 @@
 """Units in the inside report: a small study of the shipped shapes model, its section and sentences, and no masks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tests.planted_subject import planted_subject
 
-from scorescope.analysis.inside.ablation import UNIT_ARMS, UNIT_EFFECTS
-from scorescope.analysis.inside.overlap import UNIT_OVERLAP
+from scorescope.analysis.units.ablation import UNIT_ARMS, UNIT_EFFECTS
+from scorescope.analysis.units.overlap import UNIT_OVERLAP
 from scorescope.data.errors import InputError
 from scorescope.reports.directions import shapes_subject
 from scorescope.reports.inside import findings, readings, study_units, units_study
@@ -48,8 +51,8 @@ def test_some_units_of_the_shipped_model_fire_where_the_shape_is(bench):
 
 def test_the_section_shows_and_says_what_was_found(bench):
     section = units_section(bench)
-    assert [figure.name for figure in section.figures] == ["unit_overlap", "unit_effects"]
-    assert [table.name for table in section.tables] == ["unit_overlap", "unit_effects", "unit_arms"]
+    assert [figure.name for figure in section.figures] == ["unit_overlap", "unit_effects", "units_maximised"]
+    assert [table.name for table in section.tables] == ["unit_overlap", "unit_effects", "unit_arms", "unit_ascent"]
     assert len(section.findings) == 2 and "unlike its background" in section.text
     assert "of 40 images" in section.text and "other 40" in section.text
 
@@ -91,8 +94,30 @@ def test_verdicts_stand_before_the_numbers_that_they_are_of(bench):
             assert shown.index("verdict") < shown.index("value") and "verdict" in shown[:5]
 
 
+def test_the_first_units_are_raised_beyond_the_prior_alone(bench):
+    study = bench.units
+    assert [one.unit for one in study.maximised] == study.units[:2] and study.why_not == ""
+    ascent = pd.concat([one.ascent for one in study.maximised])
+    last = ascent[ascent["sigma"] == ascent["sigma"].min()].groupby("unit").tail(1)
+    assert (last["above_low"] > 0).all() and (last["residual"] < 1.1 * last["control_residual"]).all()
+    assert torch.equal(*(one.control for one in study.maximised))  # one row of pictures for both
+    assert readings.read_ascent(ascent).startswith("Standard deviations by which states at σ = 0.3 go beyond")
+
+
+def test_where_no_gradient_passes_the_section_says_so(bench, monkeypatch):
+    module = bench.subject.denoiser.network.up[2]
+    hook = module.register_forward_hook(lambda _module, _given, found: found.detach())
+    found, why = units_study._maximised(bench.subject, SITE, [0], 0)
+    hook.remove()
+    assert not found and why.startswith("site: found 'network.up.2', without a gradient")
+    study = replace(bench.units, maximised=[], why_not=why)
+    monkeypatch.setitem(bench.__dict__, "units", study)
+    section = units_section(bench)
+    assert len(section.figures) == 2 and "No unit was raised by its gradient: site: found" in section.text
+
+
 def test_without_regions_in_samples_units_are_edited_everywhere(bench, tmp_path, monkeypatch):
-    for name, value in {"SEEDS": 8, "INTERVALS": 1, "STEPS": 2, "LEAST": 2000}.items():
+    for name, value in {"SEEDS": 8, "INTERVALS": 1, "STEPS": 2, "LEAST": 2000, "RAISED": 0}.items():
         monkeypatch.setattr(units_study, name, value)
     subject = bench.subject
     study = study_units(subject, subject.masks, SITE, folder=tmp_path, levels=2, random=19, progress=False)

@@ -1,13 +1,22 @@
 """Files for papers are read back: fonts are TrueType, text is text, sizes are as asked."""
 
 import re
+import shutil
+import subprocess
 import zlib
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
 from scorescope.data import InputError
 from scorescope.reports import theme
+from scorescope.reports.page.latex import MATHS
+
+ROOT = Path(__file__).parents[3]
+LATEX = pytest.mark.skipif(
+    not (shutil.which("xelatex") and shutil.which("pdflatex")), reason="no LaTeX with pgf and underscore here"
+)
 
 
 @pytest.fixture
@@ -54,6 +63,37 @@ def test_pgf_asks_for_latex_in_one_sentence(figure, tmp_path, monkeypatch):
     monkeypatch.setattr("scorescope.reports.page.styles.shutil.which", lambda name: None)
     with pytest.raises(InputError, match=r"^path: found a \.pgf file to be written, and no LaTeX; expected xelatex"):
         theme.save(figure, tmp_path / "a.pgf")
+
+
+@LATEX
+@pytest.mark.parametrize("engine", ["xelatex", "pdflatex"])
+def test_a_pgf_is_set_by_either_engine(engine, figure, tmp_path):
+    figure.axes[0].set_title("λ₁ ≤ 10⁻⁵, 5 % of a_b")
+    figure.axes[0].imshow([[0.0, 1.0]], extent=(1, 10, 1, 2))
+    text = theme.save(figure, tmp_path / "a.pgf").read_text()
+    assert text.isascii() and sorted(one.name for one in tmp_path.iterdir()) == ["a-img0.png", "a.pgf"]
+    (tmp_path / "page.tex").write_text(
+        r"\documentclass{article}\usepackage{pgf,underscore}\def\mathdefault#1{#1}"
+        r"\begin{document}\input{a.pgf}\end{document}"
+    )
+    command = [engine, "-halt-on-error", "-interaction=nonstopmode", "page.tex"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0 and "Missing character" not in made.stdout, made.stdout[-1000:]
+
+
+@LATEX
+def test_a_text_that_latex_cannot_set_is_refused_and_what_was_there_stays(figure, tmp_path):
+    (tmp_path / "a.pgf").write_text("before")
+    figure.axes[0].set_title("cats & dogs")
+    with pytest.raises(InputError, match=r"figure: .*alignment tab.*expected texts that LaTeX can set"):
+        theme.save(figure, tmp_path / "a.pgf")
+    assert [one.read_text() for one in tmp_path.iterdir()] == ["before"]
+
+
+def test_every_sign_of_our_texts_is_one_that_latex_is_told_of():
+    files = [file for room in ("analysis", "reports") for file in (ROOT / room).rglob("*.py")]
+    written = "".join(file.read_text(encoding="utf-8") for file in files if file.name != "latex.py")
+    assert {sign for sign in written if not sign.isascii()} - {"–", "…"} <= set(MATHS)
 
 
 @pytest.mark.parametrize(("path", "message"), [

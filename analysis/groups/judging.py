@@ -117,10 +117,10 @@ class Calibration:
                 scaled: Floats = scipy.special.softmax(np.log(probabilities) / self.temperature, axis=1)
             return scaled
         columns = [np.interp(column, *step) for column, step in zip(probabilities.T, self.steps, strict=True)]
-        found = np.stack(columns, axis=1)
-        total = found.sum(1, keepdims=True)
-        even = np.full_like(found, 1 / found.shape[1])
-        return np.where(total > 0, found / np.where(total > 0, total, 1.0), even)
+        calibrated = np.stack(columns, axis=1)
+        total = calibrated.sum(1, keepdims=True)
+        even = np.full_like(calibrated, 1 / calibrated.shape[1])
+        return np.where(total > 0, calibrated / np.where(total > 0, total, 1.0), even)
 
 
 @checked

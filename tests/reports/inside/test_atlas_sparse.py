@@ -10,7 +10,7 @@ from tests.planted_subject import planted_subject
 from scorescope.reports.atlas import find_entry
 from scorescope.reports.atlas.make import numbers_of
 from scorescope.reports.entries import Material
-from scorescope.reports.inside.atlas import ENTRIES
+from scorescope.reports.inside.atlas_sparse import ENTRIES
 
 material = cache(toy_material)
 

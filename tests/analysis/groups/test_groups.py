@@ -9,7 +9,7 @@ import scipy
 import torch
 
 from scorescope.analysis.directions.balance import balance_table
-from scorescope.analysis.inside import (
+from scorescope.analysis.groups import (
     JudgedGroups,
     amplification,
     fit_calibration,

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from scorescope.analysis.directions.noise_intervals import EVERYWHERE, check_branch_is_called, spans_of
 from scorescope.analysis.directions.steering_arms import Scores
-from scorescope.analysis.inside.channel_maps import UnitMeans, Which
 from scorescope.analysis.statistics.arrays import Floats, scores_of
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, check_seeds
 from scorescope.analysis.statistics.exchangeable import share_as_large, standardised
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.analysis.units.channel_maps import UnitMeans, Which
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError, renamed

@@ -19,7 +19,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from scorescope.analysis.inside.channel_maps import (
+from scorescope.analysis.statistics.arrays import Bools, Floats
+from scorescope.analysis.statistics.exchangeable import share_as_large, standardised
+from scorescope.analysis.statistics.intervals import skewed_ratio_interval
+from scorescope.analysis.statistics.tables import Column, Schema, ends
+from scorescope.analysis.units.channel_maps import (
     checked_levels,
     checked_mask,
     checked_units,
@@ -28,10 +32,6 @@ from scorescope.analysis.inside.channel_maps import (
     numbers_of,
     pooled,
 )
-from scorescope.analysis.statistics.arrays import Bools, Floats
-from scorescope.analysis.statistics.exchangeable import share_as_large, standardised
-from scorescope.analysis.statistics.intervals import skewed_ratio_interval
-from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import StoredActivations

@@ -10,9 +10,9 @@ from scipy.stats import binomtest
 from tests.planted import SPREAD, PlantedMaps, squares
 
 from scorescope.analysis.directions import windows
-from scorescope.analysis.inside import UnitMeans, unit_effects
-from scorescope.analysis.inside.ablation import UNIT_ARMS, UNIT_EFFECTS, _set_like, _sets, _verdicts
 from scorescope.analysis.statistics.exchangeable import share_as_large
+from scorescope.analysis.units import UnitMeans, unit_effects
+from scorescope.analysis.units.ablation import UNIT_ARMS, UNIT_EFFECTS, _set_like, _sets, _verdicts
 from scorescope.data.errors import InputError
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.sampling import Euler, Sampling

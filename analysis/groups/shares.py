@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from scorescope.analysis.inside.groups import JudgedGroups
+from scorescope.analysis.groups.judging import JudgedGroups
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.bootstrap import draw_units
 from scorescope.analysis.statistics.intervals import LEVEL, bounded_mean_interval, share_gap, share_interval

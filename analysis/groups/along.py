@@ -27,7 +27,8 @@ from scorescope.analysis.directions.landmarks import (
     landmark_table,
     last_rise,
 )
-from scorescope.analysis.inside.group_shares import (
+from scorescope.analysis.groups.judging import Calibration, GroupJudge, JudgedGroups, judge_groups
+from scorescope.analysis.groups.shares import (
     DISTANCES,
     GROUP_DISTANCES,
     GROUP_SHARES,
@@ -35,7 +36,6 @@ from scorescope.analysis.inside.group_shares import (
     group_shares,
     shares_wanted,
 )
-from scorescope.analysis.inside.groups import Calibration, GroupJudge, JudgedGroups, judge_groups
 from scorescope.analysis.statistics.arrays import Floats, Integers, host_array
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.display import displayed

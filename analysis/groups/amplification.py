@@ -17,7 +17,7 @@ import scipy
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from scorescope.analysis.inside.groups import JudgedGroups
+from scorescope.analysis.groups.judging import JudgedGroups
 from scorescope.analysis.statistics.arrays import Bools, host_array
 from scorescope.analysis.statistics.intervals import LEVEL, paired_share_interval, share_gap, share_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
@@ -107,7 +107,7 @@ def _classes(argument: str, classes: Tensor | ArrayLike | None, count: int) -> l
     """Class of each image, in types that are equal where their values are."""
     if classes is None:
         return [ALL] * count
-    listed = np.atleast_1d(host_array(classes) if hasattr(classes, "__array__") else np.asarray(classes, dtype=object))
+    listed = np.atleast_1d(host_array(classes) if hasattr(classes, "__array__") else np.asarray(classes, object))
     found = [one.item() if isinstance(one, np.generic | Tensor) and one.ndim == 0 else one for one in listed.tolist()]
     if listed.shape != (count,) or not all(isinstance(one, str | numbers.Real) and one == one for one in found):
         told = f"shape {listed.shape}, {found[:4]}"

@@ -1,4 +1,4 @@
-"""What is inside: overlap of units with regions, and what editing units changes."""
+"""Units: overlap with regions, and what editing them changes."""
 
 from functools import partial
 from tempfile import TemporaryDirectory
@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from scorescope.analysis.inside import unit_overlap
-from scorescope.analysis.inside.ablation import _arms, _verdicts
+from scorescope.analysis.units import unit_overlap
+from scorescope.analysis.units.ablation import _arms, _verdicts
 from scorescope.probes.activations import collect
 from scorescope.probes.bank import Bank
 from tests.benchmarks.coverage.case import Case, pick
@@ -42,7 +42,7 @@ def _effects(seeds, rng):
 CASES = (
     *(
         Case(
-            f"inside: overlap, {images}", "Hall's corrected t of a ratio of sums", f"{images // 2} judged images",
+            f"units: overlap, {images}", "Hall's corrected t of a ratio of sums", f"{images // 2} judged images",
             "a square that fires, its region 0 to 2 columns away", lambda: {"IoU": 0.5}, partial(_overlap, images),
             ("unit_overlap",),
         )
@@ -50,7 +50,7 @@ CASES = (
     ),
     *(
         Case(
-            f"inside: effects of units, {seeds}", "Hall's corrected t", f"{seeds} seeds", "exponential changes",
+            f"units: effects of units, {seeds}", "Hall's corrected t", f"{seeds} seeds", "exponential changes",
             lambda: {"chosen": 0.5, "random set": float(np.linspace(0.5, 2, 20)[7])}, partial(_effects, seeds),
             ("unit_effects", "unit_arms"),
         )

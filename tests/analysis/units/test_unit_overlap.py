@@ -6,9 +6,9 @@ import torch
 from scipy.stats import binomtest
 from tests.planted import SPREAD, PlantedMaps, squares
 
-from scorescope.analysis.inside import colour_regions, unit_maps, unit_means, unit_overlap
-from scorescope.analysis.inside.overlap import UNIT_OVERLAP
 from scorescope.analysis.statistics.exchangeable import share_as_large, standardised
+from scorescope.analysis.units import colour_regions, unit_maps, unit_means, unit_overlap
+from scorescope.analysis.units.overlap import UNIT_OVERLAP
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Positions, collect
 from scorescope.probes.bank import Bank
@@ -107,7 +107,7 @@ def test_noise_draws_batches_and_drawn_thresholds(tmp_path, monkeypatch):
     again = unit_overlap(other, "units", masks)
     np.testing.assert_allclose(table["value"], again["value"], atol=2e-3)  # rounding moves values across a threshold
     assert row(table, 0)["value"] == 1 and row(table, 0)["n"] == N // 2
-    monkeypatch.setattr("scorescope.analysis.inside.overlap.POSITIONS", 1000)
+    monkeypatch.setattr("scorescope.analysis.units.overlap.POSITIONS", 1000)
     drawn = unit_overlap(twice, "units", masks, top=0.05)
     whole = unit_overlap(stored_at(tmp_path / "c", draws=2, seed=0), "units", masks, top=0.05)
     np.testing.assert_allclose(drawn["area"][3:8], 0.05, atol=0.03)  # of 1000 positions, 0.05 +- 0.007
