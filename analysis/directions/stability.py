@@ -135,8 +135,10 @@ def direction_stability(
     Raises
     ------
     InputError
-        As `find_direction`, and for fewer groups than two halves with both classes need.
+        As `find_direction`, for fewer groups than two halves with both classes need, and for no halves or resamples.
     """
+    if min(halves, resamples) < 1:
+        raise InputError("halves, resamples", found=f"{halves}, {resamples}", expected="at least one of each")
     y = torch.from_numpy(host_array(labels).astype(np.float64))
     x = values.detach().double().cpu()
     codes = None if pairs is None else torch.from_numpy(np.unique(host_array(pairs), return_inverse=True)[1])

@@ -110,10 +110,8 @@ class Calibration:
     def __call__(self, probabilities: Floats) -> Floats:
         """Calibrated ones, (n, groups); each row sums to 1."""
         if probabilities.shape[1:] != (len(self.groups),):
-            found = f"shape {probabilities.shape}"
-            raise InputError(
-                "probabilities", found=found, expected=f"(n, {len(self.groups)}), of {', '.join(self.groups)}"
-            )
+            expected = f"(n, {len(self.groups)}), of {', '.join(self.groups)}"
+            raise InputError("probabilities", found=f"shape {probabilities.shape}", expected=expected)
         if not self.steps:
             with np.errstate(divide="ignore"):
                 scaled: Floats = scipy.special.softmax(np.log(probabilities) / self.temperature, axis=1)

@@ -25,7 +25,7 @@ from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, check_seeds
 from scorescope.analysis.statistics.exchangeable import share_as_large, standardised
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
-from scorescope.analysis.units.channel_maps import UnitMeans
+from scorescope.analysis.units.channel_maps import UnitMeans, Which
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError, renamed
@@ -256,7 +256,7 @@ def _set_like(units: list[int], width: int, spread: Floats | None, rng: np.rando
 def _intervention(edit: str, site: str, members: Sequence[int], means: UnitMeans | None, **more: Any) -> Intervention:
     if edit == "zero":
         return Intervention("zero", site, channels=tuple(members), **more)
-    which: Literal["inside", "everywhere"] = "inside" if edit == "insert" else "everywhere"
+    which: Which = "inside" if edit == "insert" else "everywhere"
 
     def constant(values: Tensor, sigma: float) -> Tensor:
         assert means is not None  # or the edit was refused

@@ -24,6 +24,7 @@ from scorescope.probes.activations import Positions, StoredActivations
 from scorescope.probes.sites.row_edits import covered
 
 BATCH = 64
+Which = Literal["inside", "everywhere", "spread"]
 
 
 def map_shape(stored: StoredActivations, site: str, grid: tuple[int, int] | None) -> tuple[int, int]:
@@ -128,7 +129,7 @@ class UnitMeans:
                 raise InputError(name, found=found, expected=expected)
 
     @checked
-    def at(self, sigma: float, which: Literal["inside", "everywhere", "spread"] = "inside") -> Tensor:
+    def at(self, sigma: float, which: Which = "inside") -> Tensor:
         """One of them at a noise level, (channel,): linear in log sigma between the levels, and constant beyond."""
         if not 0 < sigma < math.inf:
             raise InputError("sigma", found=str(sigma), expected="a positive finite noise level")

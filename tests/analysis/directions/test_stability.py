@@ -5,6 +5,7 @@ from tests.nuisance import WIDTH, U, V, found, nuisance_model
 
 from scorescope.analysis.directions.finding import direction_angles, directions_by_level
 from scorescope.analysis.directions.stability import direction_stability, effective_dimension, step_cosines
+from scorescope.data.errors import InputError
 from scorescope.probes.activations.activations import Activations
 
 
@@ -128,3 +129,10 @@ def test_images_of_one_group_are_in_one_half():
     together = step_cosines(activations, y, site="h", groups=np.arange(60) // 2).iloc[0]
     assert together["crossed"] > 0.6 > apart["crossed"] and (apart["n"], together["n"]) == (60, 30)
     assert together["cosine"] == apart["cosine"]
+
+
+@pytest.mark.parametrize("none", [{"halves": 0}, {"resamples": 0}])
+def test_no_draws_are_refused(none):
+    values = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match=r"^halves, resamples: "):
+        direction_stability(values, np.arange(40) % 2, **none)
