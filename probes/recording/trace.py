@@ -385,12 +385,15 @@ class Trace:
         return dataset(arrays, chosen)
 
     def to_zarr(self, path: str | Path, run: int | None = None) -> None:
-        """Write `to_xarray(run)` as a zarr group, for readers that want one."""
+        """Write `to_xarray(run)` as a zarr group, for readers that want one; a step is held at a time."""
         try:
             import zarr  # noqa: F401
         except ImportError as error:
             raise InputError("zarr", found="no such package", expected="pip install 'scorescope[zarr]'") from error
-        self.to_xarray(run).to_zarr(path, zarr_format=3, consolidated=False)
+        lazy = self.to_xarray(run)
+        for place in range(lazy.sizes["step"]):
+            more: dict[str, Any] = {"append_dim": "step"} if place else {"zarr_format": 3}
+            lazy.isel(step=[place]).to_zarr(path, consolidated=False, **more)
 
     @cached_property
     def _steps(self) -> tuple[list[dict[str, Any]], list[Proved]]:

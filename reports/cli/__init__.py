@@ -5,7 +5,7 @@
     scorescope report guidance --pipeline FOLDER --prompts prompts.txt        # a diffusers pipeline on disk
     scorescope compare BEFORE AFTER                       # what changed: recorded runs, or denoisers
     scorescope study study.toml                           # reports of many checkpoints; `run_study` in Python
-    scorescope work sweep.toml --workers 8                # a sweep, moments, recordings in chunks; also --dask, --rank
+    scorescope work sweep.toml --workers 8                # a sweep, moments, activations, ...; also --dask, --rank
     scorescope rerun report/guidance                      # the same again, from its manifest, and what differs; `rerun`
     scorescope describe FOLDER                            # what there is in a diffusers pipeline
     scorescope report fid REAL FAKE --features inception

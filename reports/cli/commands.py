@@ -88,8 +88,8 @@ def report(context: typer.Context, out: Out = Path("report"), workers: Workers =
     from scorescope.reports.cli.work import executor_of
     from scorescope.reports.page.texts import say
 
-    with executor_of(None if dask and workers is None else usual_workers(workers), dask) as executor:
-        assert executor is not None  # workers or a cluster
+    with executor_of(workers if dask else usual_workers(workers), dask) as executor:
+        assert executor is not None  # there are workers either way
         outcomes = make_all(out, executor)
     say(f"wrote {out / 'index.html'}")
     exit_unless_complete(outcomes)

@@ -130,6 +130,9 @@ def test_export_to_zarr(folder: Path, tmp_path: Path) -> None:
     trace.to_zarr(tmp_path / "z")
     group = zarr.open_group(tmp_path / "z", mode="r")
     np.testing.assert_array_equal(group["cond"][1], trace.load("cond", 1).numpy())
+    lazy = trace.to_xarray()
+    for name in ("x", "cond", "sigma"):
+        np.testing.assert_array_equal(group[name][:], lazy[name].values)
 
 
 @pytest.mark.parametrize("where", ["disk", "memory"])
