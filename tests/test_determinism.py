@@ -4,7 +4,9 @@ import functools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -12,16 +14,30 @@ import pytest
 import torch
 
 from scorescope.analysis import decompose
-from scorescope.data import load_denoiser
-from scorescope.probes import APG, CFG, Recording, Trace, record, sample, sweep
+from scorescope.analysis.gaussian import flipd, memorisation, score_gaps, score_table
+from scorescope.analysis.information import paired_classify
+from scorescope.analysis.inside import feature_density, sparse_sheet
+from scorescope.analysis.steps import consistency_errors, gradient_affinity
+from scorescope.analysis.trajectories import effective_noise, site_magnitudes, solver_errors, weighted_losses
+from scorescope.data import load_denoiser, load_digits
+from scorescope.probes import APG, CFG, Bank, Recording, Trace, collect, record, sample, sweep
+from scorescope.probes.approximations import fit_gaussian
 from scorescope.probes.features import Moments
+from scorescope.probes.sampling import Heun, run_path
+from scorescope.probes.sparse import SparseAutoencoder
+from scorescope.reports import inside, trajectories
+from scorescope.reports.inside import sparse_study
+from tests.atlas_material import law, model_of
 from tests.pipelines import generator, sd15
+from tests.planted_subject import planted_subject
+
+Tables = dict[str, pd.DataFrame]
 
 ROOT = Path(__file__).parents[1]
 STEPS = [10.0, 2.0, 0.5, 0.1, 0.0]
 
 
-def tables(batch: int = 64, seeds: int = 64) -> dict[str, pd.DataFrame]:
+def tables(batch: int = 64, seeds: int = 64) -> Tables:
     """Tables of a sampled run of the shipped digits: scalars, decomposition, moments of what it drew."""
     denoiser = load_denoiser("digits")[0]
     run = sample(
@@ -33,7 +49,36 @@ def tables(batch: int = 64, seeds: int = 64) -> dict[str, pd.DataFrame]:
     return {"scalars": run.trace.scalars, "decomposed": decompose(run.trace), "moments": pd.DataFrame([numbers])}
 
 
-def apart(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> float:
+def instruments(folder: Path, batch: int = 64) -> Tables:
+    """Tables of instruments that look at a shipped network, which is given so many rows at once."""
+    denoiser, digits, sigmas, site = load_denoiser("digits_weak")[0], load_digits(), STEPS[:-1], "network.middle1"
+    images, labels = digits.held_out.images[:12], digits.held_out.labels[:12]
+    start = STEPS[0] * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    path, bank = run_path(denoiser, start, STEPS, condition=labels), Bank(images, [2.0, 0.5])
+    how = {"condition": labels, "batch": batch}
+    errors = solver_errors(denoiser, start, STEPS, Heun(), **how)
+    names = {"3": torch.full((12,), 3), "8": torch.full((12,), 8)}
+    stored = collect(denoiser, bank, {site: "whole"}, path=folder / str(batch), **how)
+    codec = SparseAutoencoder(stored.width(site), 2 * stored.width(site), 4)
+    gaps = score_gaps(denoiser, [fit_gaussian(digits.train.images.double())], images, sigmas, **how)
+    losses = weighted_losses(
+        {"weak": denoiser}, {"set": images}, sigmas, sigma_data=0.5, conditions={"set": labels}, batch=batch
+    )
+    return {
+        "errors": pd.DataFrame({name: getattr(errors, name).ravel() for name in ("local", "at_end", "share")}),
+        "noise": effective_noise(denoiser, path, **how), "losses": losses,
+        "magnitudes": site_magnitudes(denoiser, [site], images, sigmas, **how),
+        "consistency": consistency_errors(denoiser, path, **how),
+        "affinity": gradient_affinity(denoiser, images, sigmas, groups=4, progress=False, **how),
+        "classes": paired_classify(denoiser, bank, names, [0, 1] * 6, error=None, batch=batch).predictions,
+        "dimension": flipd(denoiser, {"a": images}, [1.0], probes=2, batch=batch),
+        "memory": memorisation(denoiser, {"a": images, "b": images[:5]}, [1.0], probes=2, batch=batch),
+        "gaps": score_table(gaps), "density": feature_density(codec, stored, site),
+        "sheet": sparse_sheet(codec, stored, site, denoiser=denoiser, bank=bank, **how),
+    }  # fmt: skip
+
+
+def apart(one: Tables, other: Tables) -> float:
     """The largest difference of two sets of tables, over the largest number of a column; texts have to be equal."""
     worst = 0.0
     for name, table in one.items():
@@ -64,32 +109,76 @@ def test_batches_of_another_size_differ_by_rounding(batch):
     assert apart(tables(), tables(batch)) < BATCHES
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    return instruments(tmp_path_factory.mktemp("measured"))
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_instruments_on_batches_of_another_size_differ_by_rounding(batch, measured, tmp_path):
+    """Measured: 8e-6 of the largest of a column at most, of the noise of states, whose level is a fixed point."""
+    assert apart(measured, instruments(tmp_path, batch)) < BATCHES
+
+
 def test_the_same_again_is_the_same_to_the_last_bit():
     assert apart(tables(), tables()) == 0
 
 
-def test_two_threads_differ_by_rounding_at_most():
+def with_threads(count: int, make: Callable[[], Tables]) -> Tables:
     before = torch.get_num_threads()
-    found = []
     try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            found.append(tables())
+        torch.set_num_threads(count)
+        return make()
     finally:
         torch.set_num_threads(before)
-    assert apart(*found) < BATCHES
+
+
+def test_two_threads_differ_by_rounding_at_most():
+    assert apart(*(with_threads(count, tables) for count in (1, 2))) < BATCHES
 
 
 @pytest.mark.slow
-def test_other_hash_seeds_give_the_same_bits():
+def test_instruments_with_two_threads_differ_by_rounding_at_most(measured, tmp_path):
+    assert apart(measured, with_threads(2, lambda: instruments(tmp_path))) < BATCHES
+
+
+def newer_reports(folder: Path) -> Tables:
+    """Tables of the reports on trajectories and on the inside, small, of models with known laws."""
+    small = {"STEPS": 100, "SHEET_IMAGES": 20, "FEATURES": 1, "BATCH": 256, "JUDGED": range(5000, 5010)}
+    how = {"command": "test", "quick": True, "progress": False}
+    paths = trajectories.build(folder / "trajectories", model_of(law(0.1, spread=1.0)), count=8, **how)
+    with mock.patch.multiple(sparse_study, **small):
+        features = inside.build(folder / "inside", planted_subject(240), sites=["means"], count=240, **how)
+    assert paths.status == features.status == "complete"
+    return {**paths.tables, **{f"inside {name}": table for name, table in features.tables.items()}}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_newer_reports_are_the_same_with_two_threads_and_when_they_go_on(tmp_path):
+    """A folder that holds the autoencoders of a report goes on from them; networks this small use one thread."""
+    first = with_threads(1, lambda: newer_reports(tmp_path))
+    assert apart(first, with_threads(2, lambda: newer_reports(tmp_path / "other"))) < BATCHES
+    assert apart(first, newer_reports(tmp_path)) == 0
+
+
+PROGRAMS = {
+    "run": "tables(seeds=8)", "instruments": "instruments(Path(sys.argv[1]))",
+    "reports": "newer_reports(Path(sys.argv[1]))",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", PROGRAMS)
+def test_other_hash_seeds_give_the_same_bits(what, tmp_path):
     program = (
-        "import sys; from tests.test_determinism import tables\n"
-        "for table in tables(seeds=8).values(): print(table.to_csv(float_format='%.17g'))"
+        "import sys; from pathlib import Path; from tests.test_determinism import *\n"
+        f"for table in {PROGRAMS[what]}.values(): print(table.to_csv(float_format='%.17g'))"
     )
     said = {
         subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", program], check=True, capture_output=True, text=True, cwd=ROOT,
-            env=os.environ | {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
+            [sys.executable, "-W", "ignore", "-c", program, str(tmp_path / seed)], check=True, capture_output=True,
+            text=True, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
         ).stdout
         for seed in ("0", "1")
     }  # fmt: skip

@@ -56,6 +56,7 @@ JACOBIAN_RANKS = Schema(
     ),
 )
 ROWS = 4096  # copies of samples in one call, for whole Jacobians
+Generators = Sequence[torch.Generator]
 
 
 @checked
@@ -105,8 +106,11 @@ def flipd(
     frames = []
     jobs = [(name, float(sigma)) for name in sets for sigma in sigmas]
     for name, sigma in tqdm(jobs, desc="FLIPD", disable=not progress, leave=False):
-        generator = torch.Generator().manual_seed(seed)
-        parts = [_flipd(denoiser, clean, sigma, probes, generator) for clean in sets[name].split(batch)]
+        rows = generators(seed, len(sets[name]))
+        parts = [
+            _flipd(denoiser, sets[name][part], sigma, probes, rows[part])
+            for part in (slice(first, first + batch) for first in range(0, len(rows), batch))
+        ]
         trace, residual = (np.concatenate(values) for values in zip(*parts, strict=True))
         values = {"trace": trace, "residual": residual, "flipd": trace + residual}
         frames.append(pd.DataFrame({"images": name, "sigma": sigma, "sample": range(len(trace)), **values}))
@@ -114,9 +118,9 @@ def flipd(
 
 
 def _flipd(
-    denoiser: Denoiser, clean: Tensor, sigma: float, probes: int, generator: torch.Generator
+    denoiser: Denoiser, clean: Tensor, sigma: float, probes: int, rows: Generators
 ) -> tuple[np.ndarray, np.ndarray]:
-    denoised, trace = denoised_and_trace(denoiser, clean, sigma, None, probes, generator)
+    denoised, trace = denoised_and_trace(denoiser, clean, sigma, None, probes, rows)
     residual = (clean - denoised).double().flatten(1).square().sum(1) / sigma**2
     return trace.numpy(), residual.cpu().numpy()
 
@@ -189,23 +193,28 @@ def _jacobians(denoiser: Denoiser, states: Tensor, sigma: float) -> Iterator[Ten
         yield rows.reshape(len(part), width, width).double().cpu()
 
 
+def generators(seed: int, count: int) -> list[torch.Generator]:
+    """One a row, so that what is drawn for it does not follow from the rows that are computed with it."""
+    return [torch.Generator().manual_seed(seed + row) for row in range(count)]
+
+
 def denoised_and_trace(
-    denoiser: Denoiser, states: Tensor, sigma: float, condition: Condition, probes: int, generator: torch.Generator
+    denoiser: Denoiser, states: Tensor, sigma: float, condition: Condition, probes: int, rows: Generators
 ) -> tuple[Tensor, Tensor]:
     """Prediction at some states, and Hutchinson's estimate of the trace of its Jacobian, (n,) in float64 on the CPU."""
-    denoised, traces = denoised_and_traces(denoiser, states, sigma, condition, probes, generator)
+    denoised, traces = denoised_and_traces(denoiser, states, sigma, condition, probes, rows)
     return denoised, traces.mean(0)
 
 
 def denoised_and_traces(
-    denoiser: Denoiser, states: Tensor, sigma: float, condition: Condition, probes: int, generator: torch.Generator
+    denoiser: Denoiser, states: Tensor, sigma: float, condition: Condition, probes: int, rows: Generators
 ) -> tuple[Tensor, Tensor]:
-    """The same, with what each probe estimates, (probes, n)."""
+    """The same, with what each probe estimates, (probes, n); `rows` draw the probes of each state."""
     with torch.enable_grad():
         x, denoised = _differentiable(denoiser, states, sigma, condition)
         traces = []
         for _ in range(probes):
-            signs = (torch.randint(2, x.shape, generator=generator) * 2 - 1).to(x)
+            signs = (torch.stack([torch.randint(2, x.shape[1:], generator=row) for row in rows]) * 2 - 1).to(x)
             (product,) = torch.autograd.grad(denoised, x, signs, retain_graph=True)
             traces.append((product * signs).flatten(1).sum(1).double().cpu())
     return denoised.detach(), torch.stack(traces)

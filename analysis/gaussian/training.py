@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from scorescope.analysis.gaussian.gaps import score_gaps
-from scorescope.analysis.gaussian.jacobians import denoised_and_trace
+from scorescope.analysis.gaussian.jacobians import Generators, denoised_and_trace, generators
 from scorescope.analysis.gaussian.scores import SCORES, score_table
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends
@@ -188,9 +188,9 @@ def memorisation(
     jobs = [(name, float(sigma)) for name in sets for sigma in sigmas]
     for name, sigma in tqdm(jobs, desc="memorisation", disable=not progress, leave=False):
         points, condition = sets[name], (conditions or {}).get(name)
-        generator = torch.Generator().manual_seed(seed)
+        drawn = generators(seed, len(points))
         parts = [
-            _measure(denoiser, points[rows], sigma, select(condition, rows), probes, generator)
+            _measure(denoiser, points[rows], sigma, select(condition, rows), probes, drawn[rows])
             for rows in (slice(start, start + batch) for start in range(0, len(points), batch))
         ]
         errors, traces = (np.concatenate(values) for values in zip(*parts, strict=True))
@@ -202,10 +202,10 @@ def memorisation(
 
 
 def _measure(
-    denoiser: Denoiser, clean: Tensor, sigma: float, condition: Condition, probes: int, generator: torch.Generator
+    denoiser: Denoiser, clean: Tensor, sigma: float, condition: Condition, probes: int, rows: Generators
 ) -> tuple[np.ndarray, np.ndarray]:
     """Squared error an element and Hutchinson's estimate of the trace, of each point."""
-    noise = torch.randn(clean.shape, generator=generator).to(clean)
-    denoised, trace = denoised_and_trace(denoiser, clean + sigma * noise, sigma, condition, probes, generator)
+    noise = torch.stack([torch.randn(clean.shape[1:], generator=row) for row in rows]).to(clean)
+    denoised, trace = denoised_and_trace(denoiser, clean + sigma * noise, sigma, condition, probes, rows)
     error = (denoised - clean).double().flatten(1).square().mean(1)
     return error.cpu().numpy(), trace.numpy()

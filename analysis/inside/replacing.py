@@ -53,12 +53,13 @@ def replaced(
             edits = (spliced(codec, site, output=output), Intervention("zero", site, output=output), mean)
             arms = [denoiser, *(intervened(denoiser, [edit]) for edit in edits)]
         rows = None if condition is None else select_rows(condition, point.rows)
+        images = point.rows.cpu().numpy()  # of one row a tensor would be taken for a number
         bare: Tensor | None = None
         for place, arm in enumerate(arms):
             found = evaluate(arm, point.x, point.sigma, rows, branch=branch).double()
             bare = found if bare is None else bare
-            losses[place, level, point.rows] += _mean_square(found - point.x0.double()) / bank.draws
-            changes[place, level, point.rows] += _mean_square(found - bare) / bank.draws
+            losses[place, level, images] += _mean_square(found - point.x0.double()) / bank.draws
+            changes[place, level, images] += _mean_square(found - bare) / bank.draws
     return losses, changes
 
 

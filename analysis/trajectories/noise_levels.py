@@ -9,11 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from scorescope.analysis.gaussian.jacobians import denoised_and_traces
+from scorescope.analysis.gaussian.jacobians import denoised_and_traces, generators
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.analysis.statistics.intervals import skewed_mean_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
@@ -104,7 +103,7 @@ def effective_noise(
     for states, sigma in zip(tqdm(path.states, disable=not progress, leave=False), path.sigmas, strict=True):
 
         def look(told: float, states: Tensor = states) -> tuple[Floats, Floats]:
-            return _parts(denoiser, states, told, condition, probes, torch.Generator().manual_seed(seed), batch)
+            return _parts(denoiser, states, told, condition, probes, seed, batch)
 
         first = residual, traces = look(float(sigma))
         spread = np.sqrt(traces.var(0, ddof=1).mean() / traces.size)
@@ -142,14 +141,13 @@ def _squares(residual: Floats, traces: Floats, told: float) -> Floats:
 
 
 def _parts(
-    denoiser: Denoiser, states: Tensor, sigma: float, condition: Condition, probes: int, generator: torch.Generator,
-    batch: int,
+    denoiser: Denoiser, states: Tensor, sigma: float, condition: Condition, probes: int, seed: int, batch: int,
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """|x - D|^2 / d of each state, and tr J_D / d by each probe, (probes, states)."""
-    residuals, traces = [], []
-    for first in range(0, len(states), batch):
-        part, rows = states[first : first + batch], select_rows(condition, slice(first, first + batch))
-        denoised, drawn = denoised_and_traces(denoiser, part, sigma, rows, probes, generator)
+    residuals, traces, drawing = [], [], generators(seed, len(states))
+    for place in (slice(first, first + batch) for first in range(0, len(states), batch)):
+        part, rows = states[place], select_rows(condition, place)
+        denoised, drawn = denoised_and_traces(denoiser, part, sigma, rows, probes, drawing[place])
         residuals.append((part - denoised).double().flatten(1).square().mean(1).cpu().numpy())
         traces.append(drawn.numpy() / part[0].numel())
     return np.concatenate(residuals), np.concatenate(traces, 1)

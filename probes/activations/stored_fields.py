@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from scorescope.probes.recording.fields import wrong_field
+from scorescope.probes.recording.fields import Kinds, wrong_field
 
 INDEX = {
     "image": torch.int32, "seed": torch.int64, "draw": torch.int32, "step": torch.int32, "call": torch.int32,
@@ -15,16 +15,14 @@ INDEX = {
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 Array = tuple[torch.dtype, list[int]]
 
-_MANIFEST = {
+_MANIFEST: Kinds = {
     "sites": list, "dtype": str, "sigmas": list, "images": int, "draws": int, "shards": int, "branches": list,
     "outputs": dict, "contents": list,
 }  # fmt: skip
-_SITE: dict[str, type | tuple[type, ...]] = {
-    "site": str, "how": (str, int, dict), "positions": int, "channels": int, "shape": list, "tokens": bool,
-}  # fmt: skip
-_DRAWN = {"count": int, "seed": int}
-_OUTPUT = {"place": int, "count": int, "name": str}
-_LINE = {"number": int, "items": int, "line": int, "shard": str, "shard_sha256": str, "shard_bytes": int}
+_SITE: Kinds = {"site": str, "how": (str, int, dict), "positions": int, "channels": int, "shape": list, "tokens": bool}
+_DRAWN: Kinds = {"count": int, "seed": int}
+_OUTPUT: Kinds = {"place": int, "count": int, "name": str}
+_LINE: Kinds = {"number": int, "items": int, "line": int, "shard": str, "shard_sha256": str, "shard_bytes": int}
 
 
 def wrong_in_manifest(manifest: Mapping[str, Any]) -> str:

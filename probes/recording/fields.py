@@ -5,28 +5,29 @@ from types import NoneType
 from typing import Any
 
 _NUMBERS = (int, float, list, NoneType)  # one for all samples, or one a sample
-_Kinds = Mapping[str, type | tuple[type, ...]]
+Kinds = Mapping[str, type | tuple[type, ...]]
+"""By field, what it has to be."""
 
-_MANIFEST: _Kinds = {"id": str, "status": str}
-_CLOSED: _Kinds = {"lines": int, "steps_sha256": str, "scalars_sha256": str}
-_DESCRIPTION: _Kinds = {"pipeline": str, "schedulers": dict, "modules": dict, "sites": list, "recording": dict}
-_LINE: _Kinds = {"kind": str, "run": int, "attempt": int, "line": int}
-_STEP: _Kinds = {
+_MANIFEST: Kinds = {"id": str, "status": str}
+_CLOSED: Kinds = {"lines": int, "steps_sha256": str, "scalars_sha256": str}
+_DESCRIPTION: Kinds = {"pipeline": str, "schedulers": dict, "modules": dict, "sites": list, "recording": dict}
+_LINE: Kinds = {"kind": str, "run": int, "attempt": int, "line": int}
+_STEP: Kinds = {
     "event": int, "stream": int, "step": int, "call": int, "rows": int, "size": int, "shape": list, "dtype": str,
     "missing": str, "arrays": dict, "follows": list, "hypotheses": list, "statistics": dict, "level": dict,
     "t": _NUMBERS, "x0_gap": _NUMBERS,
 }  # fmt: skip
-_LEVEL: _Kinds = {
+_LEVEL: Kinds = {
     "note": str, "space": str, "sigma": _NUMBERS, "sigma_next": _NUMBERS, "alpha": _NUMBERS, "skip": _NUMBERS,
     "out": _NUMBERS,
 }  # fmt: skip
-_HYPOTHESIS: _Kinds = {
+_HYPOTHESIS: Kinds = {
     "view": str, "order": str, "modules": list, "parts": list, "labels": list, "precision": float, "embedded": bool,
     "gram": list,
 }  # fmt: skip
-_MADE: _Kinds = {"rule": str, "weight": (int, float), "layout": (list, NoneType)}
-_PLACES: _Kinds = {"places": list, "scales": list}
-_SHARD: _Kinds = {"shard": str, "shard_sha256": str, "shard_bytes": int}
+_MADE: Kinds = {"rule": str, "weight": (int, float), "layout": (list, NoneType)}
+_PLACES: Kinds = {"places": list, "scales": list}
+_SHARD: Kinds = {"shard": str, "shard_sha256": str, "shard_bytes": int}
 
 
 def wrong_in_manifest(manifest: Mapping[str, Any], *, closed: bool) -> str:
@@ -72,7 +73,7 @@ def _is_pair(value: Any, kind: tuple[type, ...]) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(isinstance(part, kind) for part in value)
 
 
-def wrong_field(found: Any, fields: _Kinds, prefix: str = "") -> str:
+def wrong_field(found: Any, fields: Kinds, prefix: str = "") -> str:
     """The name of a field that is missing or of another type, after `prefix`; empty for sound ones."""
     if not isinstance(found, dict):
         return prefix.strip()

@@ -1,7 +1,9 @@
 """Stored activations are those in memory, whatever ended the run that wrote them; shuffled rows are all rows, once."""
 
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +31,7 @@ from scorescope.probes.activations.planned import Planned
 from scorescope.probes.activations.storing import Where, described_sites
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.recording.plan import BudgetError
+from scorescope.probes.recording.store import write_manifest
 
 SITES = {SITE: "mean", "network.up.1": "whole", "x": 2, "denoised": "whole"}
 LABELS = torch.arange(7)
@@ -132,6 +135,58 @@ def test_a_truncated_shard_is_refused_and_made_again(tmp_path):
     (shards / "00000007.safetensors").write_bytes(flipped)
     (shards / "00000009.safetensors.partial").write_bytes(b"half")
     assert files(stored_run.store(tmp_path / "a").path) == before
+
+
+def told(folder, **changed):
+    """The same folder with another manifest, whose hash is right."""
+    body = {k: v for k, v in json.loads((folder / "manifest.json").read_text()).items() if k != "check"} | changed
+    write_manifest(folder, body)
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"sigmas": ["a"]}, "sigmas"), ({"images": 0}, "images"), ({"branches": []}, "branches"),
+        ({"dtype": "int3"}, "dtype"), ({"sites": []}, "sites"), ({"outputs": {"convolution": {}}}, "outputs place"),
+        ({"sites": [{"site": "x", "how": "mean"}]}, "sites positions"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_lacks_something_is_refused(tmp_path, changed, word):
+    stored_run.store(tmp_path / "a")
+    told(tmp_path / "a", **changed)
+    with pytest.raises(InputError, match=f"no {word} of the right type"):
+        StoredActivations(tmp_path / "a")
+
+
+def test_shards_and_index_that_are_of_something_else_are_refused(tmp_path):
+    found = stored_run.store(tmp_path / "a")
+    about = [{**site, "channels": site["channels"] + 1} for site in found.manifest["sites"]]
+    told(tmp_path / "a", sites=about)
+    with pytest.raises(InputError, match=r"convolution of type F32 and shape"):
+        list(StoredActivations(tmp_path / "a").blocks("convolution"))
+    told(tmp_path / "a", sites=found.manifest["sites"], sigmas=[4.0, 1.0])
+    with pytest.raises(InputError, match="an index with a wrong step"):
+        StoredActivations(tmp_path / "a").activations()
+
+
+def test_a_folder_that_was_made_anew_is_read_at_its_new_places(tmp_path):
+    """Where arrays lie is not remembered beyond the object that reads them."""
+    for how in ("whole", Positions(3)):
+        shutil.rmtree(tmp_path / "a", ignore_errors=True)
+        found = collect(stored_run.Small(), bank(shape=(1, 4, 4)), {"convolution": how}, path=tmp_path / "a")
+        assert found.verify() == [] and found.positions("convolution") == (16 if how == "whole" else 3)
+        list(found.blocks("convolution"))
+        list(ShuffledRows(found, "convolution"))
+
+
+def test_a_folder_without_a_shard_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("scorescope.probes.activations.storing._Filled.of", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stored_run.store(tmp_path / "a")
+    begun = StoredActivations(tmp_path / "a")
+    assert len(begun) == len(begun.index) == 0 and not begun.is_complete
+    with pytest.raises(InputError, match="without a shard yet"):
+        begun.to_xarray()
 
 
 def test_another_run_is_not_continued(stored):

@@ -94,6 +94,23 @@ def test_training_goes_on_to_the_same_numbers(tmp_path):
         train_sparse(few, path=file, **SMALL | {"lr": 0.1})
 
 
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [({"place": -1}, "place"), ({"rows": "7"}, "rows"), ({"asked": None}, "features: found 48; expected None")],
+)
+def test_a_state_of_training_that_does_not_fit_is_refused(tmp_path, changed, word):
+    train_sparse(few, path=tmp_path / "a.safetensors", **SMALL)
+    model, state = SparseAutoencoder.read(tmp_path / "a.safetensors")
+    model.card |= changed
+    model.save(tmp_path / "b.safetensors", more=state)
+    with pytest.raises(InputError, match=word):
+        train_sparse(few, path=tmp_path / "b.safetensors", **SMALL)
+    model.card = SparseAutoencoder.load(tmp_path / "a.safetensors").card
+    model.save(tmp_path / "c.safetensors", more=state | {"exp_avg.decoder": torch.zeros(3, 2)})
+    with pytest.raises(InputError, match=r"the state of its training"):
+        train_sparse(few, path=tmp_path / "c.safetensors", **SMALL)
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     file = SparseAutoencoder(4, 8, 2).save(tmp_path / "a.safetensors")
     data = bytearray(file.read_bytes())
