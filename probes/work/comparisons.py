@@ -19,6 +19,7 @@ noise depends on (seed, image, level, draw) alone. `pairs` and `map_weights` are
 """
 
 import functools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorescope.data.digits import load_digits
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.sources import ImageFolder
 from scorescope.probes.bank.compare import Arm, compare_arms
@@ -111,38 +113,45 @@ def plain_points(spec: Mapping[str, Any], model: Model) -> dict[str, Any]:
         raise InputError("noise_seed", found=repr(seed), expected="a whole number from 0")
     where = str(Path(images).absolute()) if images and ":" not in images else images
     points = {"images": where, "sigmas": sigmas, "draws": whole_number(spec, "draws", 1), "seed": seed}
-    return {**points, "data": _digest(*_images(where, model))}
+    return {**points, "data": _digest(*_images(where, model.shape, model.digits is not None))}
 
 
 def bank_of(points: Mapping[str, Any], model: Model, device: str) -> tuple[Bank, Condition]:
-    """The bank that plain data describe, and the condition rows of its images; a worker reads them once.
+    """The bank that plain data describe, and the condition rows of its images; a worker makes it once.
 
     Raises
     ------
     InputError
         For images of another shape than the model's, and others than were planned.
     """
-    images, condition = _images(points["images"], model)
-    if tuple(images.shape[1:]) != model.shape:
-        raise InputError("images", found=f"shape {tuple(images.shape[1:])}", expected=f"{model.shape}")
+    return _bank(json.dumps(points), model.shape, model.digits is not None, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _bank(told: str, shape: tuple[int, ...], digits: bool, device: str) -> tuple[Bank, Condition]:
+    points = json.loads(told)
+    images, condition = _images(points["images"], shape, digits)
     if points["data"] != _digest(images, condition):
         raise InputError("images", found="others than the work was planned with", expected="the same images")
     bank = Bank(images.to(device), points["sigmas"], points["draws"], points["seed"])
     return bank, to_device(condition, torch.device(device))
 
 
-def _images(where: str, model: Model) -> tuple[Tensor, Condition]:
+def _images(where: str, shape: tuple[int, ...], digits: bool) -> tuple[Tensor, Condition]:
+    """Those of a folder or a function, or the held-out digits where they are the model's data."""
     if where:
-        return _read(where, model.shape[0])
-    if model.digits is None:
+        images, condition = _read(where, shape[0])
+    elif digits:
+        images, condition = load_digits().held_out.images, load_digits().held_out.labels
+    else:
         expected = "a folder, or package.module:function of images or (images, condition rows)"
-        raise InputError("images", found=f"none for {model.name}", expected=expected)
-    return model.digits.held_out.images, model.digits.held_out.labels
+        raise InputError("images", found="none for a model of other data than the digits", expected=expected)
+    if tuple(images.shape[1:]) != shape:
+        raise InputError("images", found=f"shape {tuple(images.shape[1:])}", expected=f"{shape}")
+    return images, condition
 
 
-@functools.lru_cache(maxsize=1)
 def _read(where: str, channels: int) -> tuple[Tensor, Condition]:
-    """A worker's images, read once."""
     if ":" not in where:
         images = torch.cat(list(ImageFolder(where)))
         return images.mean(1, keepdim=True) if channels == 1 else images, None

@@ -5,7 +5,8 @@
     sites = ["network.middle1"]         # or a table of how each is kept: "mean", "whole", cells, { count = 16 }
     seeds = 10_000                      # of samples, and how they are drawn: steps or sigmas, solver, rule, batch
     branch = "cond"                     # and call
-    shard = "64 MB"                     # about how large a file is: a chunk is one of them
+    shard = "64 MB"                     # about how large a file is
+    size = 1                            # files a chunk; each chunk first computes one sample, to see what there is
     device = "cuda"
 
 or in place of seeds the noisy points of a bank (see `comparisons`): images, log_snr or sigmas, draws, noise_seed.
@@ -29,11 +30,11 @@ from scorescope.probes.work.chunks import Chunk, complete, cut
 from scorescope.probes.work.comparisons import POINTS, bank_of, plain_points
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.named_models import HOW, plain_how, sampled_how, told_model, worker_model
-from scorescope.probes.work.plans import Plan, known_entries, seed_range
+from scorescope.probes.work.plans import Plan, known_entries, seed_range, whole_number
 
 NEEDED = ("model", "sites")
 KEPT = ("how", "dtype", "shard", "batch")
-OTHERS = ("factory", "seeds", "branch", "call", *HOW, *POINTS, "update", *KEPT, "device")
+OTHERS = ("factory", "size", "seeds", "branch", "call", *HOW, *POINTS, "update", *KEPT, "device")
 RESULT = "activations"
 CUT = ("sites", "outputs", "sigmas", "images", "shards", "together", "points")
 """Facts of the folder that a worker has to find as the plan did, on whatever device."""
@@ -62,7 +63,7 @@ def plan(spec: Mapping[str, Any]) -> Plan:
     with _planned(told, "cpu") as found:
         manifest, shards = found.whole_manifest, found.parts.shards
     told["cut"] = {name: manifest[name] for name in CUT if name in manifest}
-    chunks = cut(f"{__name__}:shards_chunk", told, range(shards), size=1)
+    chunks = cut(f"{__name__}:shards_chunk", told, range(shards), size=whole_number(spec, "size", 1))
     return Plan(
         tuple(chunks),
         lambda folder: _join(folder, chunks, manifest),

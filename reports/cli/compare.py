@@ -1,5 +1,7 @@
 """What `scorescope compare` runs, by what is named: recorded runs, sweeps, reports, denoisers, or EMA lengths."""
 
+import functools
+import json
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from copy import deepcopy
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.errors import InputError
-from scorescope.probes.bank import Arm, Comparison, compare_arms
+from scorescope.probes.bank import Arm, Bank, Comparison, compare_arms
 from scorescope.probes.experiments.sweep import read_sweep
 from scorescope.probes.experiments.sweep_store import is_setting
 from scorescope.probes.models.conditions import to_device
@@ -168,14 +170,20 @@ def losses_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> None:
     """The comparison of all pairs on some of the images."""
     device = worker_device(spec["device"])
     models = worker_models(spec["models"], device)
-    held, labels = _images(next(iter(models.values())), spec["images"], spec["size"])
-    if fingerprint((held, labels), argument="images") != spec["data"]:
-        raise InputError("images", found="others than the command saw", expected="the same images")
-    bank = changes_bank(held.to(device))
-    named = zip(spec["short"], models.values(), strict=True)
-    arms = [Arm(name, model.denoiser, to_device(labels, bank.x0.device)) for name, model in named]
+    bank, labels = _worker_bank(json.dumps({name: spec[name] for name in ("models", "images", "size", "data")}), device)
+    arms = [Arm(name, one.denoiser, labels) for name, one in zip(spec["short"], models.values(), strict=True)]
     found = compare_arms(bank, arms, pairs=list(combinations(spec["short"], 2)), rows=torch.tensor(seeds), batch=BATCH)
     found.save(folder / RESULT)
+
+
+@functools.lru_cache(maxsize=1)
+def _worker_bank(told: str, device: str) -> tuple[Bank, Tensor | None]:
+    """A worker's noisy points and classes, made once."""
+    spec = json.loads(told)
+    held, labels = _images(next(iter(worker_models(spec["models"], device).values())), spec["images"], spec["size"])
+    if fingerprint((held, labels), argument="images") != spec["data"]:
+        raise InputError("images", found="others than the command saw", expected="the same images")
+    return changes_bank(held.to(device)), to_device(labels, torch.device(device))
 
 
 def _images(model: Model, folder: Path | str | None, size: int | None) -> tuple[Tensor, Tensor | None]:
