@@ -37,7 +37,7 @@ READ_BY = {
     "decompose_bands": "Trace.open", "decompose_centred": "Trace.open", "from_folder": "ImageFolder",
     "inception_extractor": "load_inception", "load_snapshots": "load_denoiser", "load_subject": "load_denoiser",
     "make": "Kept", "make_all": "Kept", "make_each": "Kept", "pipeline_subject": "load_pipeline",
-    "rerun": "read_request", "run_study": "study", "run_work": "execute", "shapes_subject": "load_denoiser",
+    "rerun": "read_request", "run_study": "study", "shapes_subject": "load_denoiser",
     "study_sparse": "train_sparse", "study_units": "collect", "sweep_models": "sweep",
 }  # fmt: skip
 """What takes a path, and by which reader that is fuzzed it reads what lies there."""
