@@ -34,8 +34,11 @@ def wrong_in_manifest(manifest: Mapping[str, Any]) -> str:
     named = all(isinstance(one, str) for one in manifest["branches"]) and manifest["branches"]
     if lists or not named or manifest["dtype"] not in DTYPES:
         return (lists or ["branches" if not named else "dtype"])[0]
-    if min(manifest["images"], manifest["draws"]) < 1 or len(manifest["contents"]) != manifest["images"]:
+    images = manifest["images"]
+    if min(images, manifest["draws"]) < 1 or len(manifest["contents"]) != images:
         return "images"
+    if not all(0 <= one < images for one in manifest["contents"]):
+        return "contents"
     sites = [wrong for about in manifest["sites"] if (wrong := _wrong_in_site(about))]
     outputs = [wrong for about in manifest["outputs"].values() if (wrong := wrong_field(about, _OUTPUT, "outputs "))]
     return next(iter([*sites, *outputs]), "" if manifest["sites"] else "sites")
