@@ -9,7 +9,7 @@ the least denoising error on held-out images.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from scorescope.data.power_ema import PowerEMA
 from scorescope.data.shapes import SHAPE, SIZES
 from scorescope.data.training_images import TrainingImages, open_labels, training_images
 from scorescope.data.unet import EDMDenoiser, UNetConfig
+from scorescope.data.untrusted import only_input_errors
 from scorescope.data.written_files import UNSEALED, read_json, write_json, write_sealed
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
@@ -199,15 +200,21 @@ class _Run:
     def resume(self) -> None:
         """Continue from the folder's last saved state, if there is one of the same recipe."""
         path = self.folder / "state.json"
-        if not path.exists():
-            return
-        saved = read_json(path)
+        if path.exists():
+            with only_input_errors(path, expected="the state of a training"):
+                self._take(read_json(path))
+
+    def _take(self, saved: Mapping[str, Any]) -> None:
         if saved["recipe"] != _plain(self.recipe):
             raise InputError(
                 "folder",
                 found=f"a run of another recipe in {self.folder}",
                 expected="an empty folder or the same recipe",
             )
+        if type(saved["step"]) is not int or not all(
+            isinstance(row["held_out_error"], float) for row in saved["curve"]
+        ):
+            raise ValueError("no step, or errors that are no numbers")
         _, tensors, _ = read_weights(self.folder / f"state-{saved['step']}.safetensors")
         self.step, self.curve = saved["step"], saved["curve"]
         self.denoiser.load_state_dict(_strip(tensors, "weights."))

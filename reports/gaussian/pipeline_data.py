@@ -161,4 +161,7 @@ def _read(path: Path) -> Tensor:
     if LATENTS not in tensors:
         raise InputError(str(path), found=f"tensors {', '.join(tensors) or 'none'}", expected=_FILE)
     value = tensors[LATENTS]
-    return value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+    if isinstance(value, Tensor):
+        return value
+    with only_input_errors(path, expected=_FILE, found="numbers that torch has not"):
+        return torch.from_numpy(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))

@@ -1,3 +1,4 @@
+import json
 import sys
 from dataclasses import replace
 
@@ -50,6 +51,16 @@ def test_a_run_cut_off_and_continued_ends_with_the_same_weights(tmp_path, monkey
         for name, value in one[0].state_dict().items():
             assert torch.equal(value, other[0].state_dict()[name]), name
     assert [(one.step, one.length) for one in find_snapshots(tmp_path / "cut")] == [(12, 0.05), (12, 0.10)]
+
+
+def test_a_state_that_does_not_fit_is_refused(tmp_path):
+    digits, path = training_images("digits"), tmp_path / "state.json"
+    train(replace(TINY, steps=4), digits, tmp_path)
+    sound = {name: value for name, value in json.loads(path.read_text()).items() if name != "seal"}
+    for changed in ({"step": None}, {"curve": [1]}, {"curve": [{"held_out_error": "x"}]}):
+        write_json(path, sound | changed)
+        with pytest.raises(InputError, match=r"state\.json"):
+            train(replace(TINY, steps=4), digits, tmp_path)
 
 
 def test_training_lowers_the_held_out_error_and_keeps_the_best(tmp_path):

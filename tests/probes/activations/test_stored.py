@@ -146,7 +146,8 @@ def told(folder, **changed):
 @pytest.mark.parametrize(
     ("changed", "word"),
     [
-        ({"sigmas": ["a"]}, "sigmas"), ({"images": 0}, "images"), ({"contents": [10**40] * 12}, "contents"), ({"branches": []}, "branches"),
+        ({"sigmas": ["a"]}, "sigmas"), ({"images": 0}, "images"), ({"contents": [10**40] * 12}, "contents"),
+        ({"branches": []}, "branches"),
         ({"dtype": "int3"}, "dtype"), ({"sites": []}, "sites"), ({"outputs": {"convolution": {}}}, "outputs place"),
         ({"sites": [{"site": "x", "how": "mean"}]}, "sites positions"),
     ],

@@ -170,6 +170,12 @@ def test_latents_from_a_file(tmp_path: Path, suffix: str) -> None:
         pipeline_data.read_latents(path, (4, 8, 8))
 
 
+def test_latents_of_another_byte_order(tmp_path: Path) -> None:
+    latents = torch.randn(3, 4, 8, 8)
+    np.save(tmp_path / "latents.npy", latents.numpy().astype(">f4"))
+    assert torch.equal(pipeline_data.read_latents(tmp_path / "latents.npy", (4, 8, 8)), latents)
+
+
 def write(latents: Tensor, path: Path, name: str = "latents") -> None:
     if path.suffix == ".safetensors":
         save_file({name: latents}, path)
