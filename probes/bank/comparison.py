@@ -129,7 +129,10 @@ class Comparison:
             arrays: dict[str, Any] = {name: tensors[name].numpy() for name in ("rows", "sigmas", *_ARRAYS)}
             maps: dict[str, Any] = {name: tensors.get(name) for name in _MAPS}
             pairs = tuple((first, second) for first, second in about["pairs"])
-            return cls(tuple(about["names"]), pairs, draws=int(about["draws"]), **arrays, **maps)
+            found = cls(tuple(about["names"]), pairs, draws=int(about["draws"]), **arrays, **maps)
+            if wrong := _does_not_fit(found):
+                raise InputError(str(path), found=f"{wrong} that do not fit the rest", expected=expected)
+            return found
 
     def loss(self, name: str, *, space: LossSpace = "eps") -> Floats:
         """Loss of an arm, shape (images, levels): |noise - eps|^2 or, in `denoised` space, |x0 - D|^2."""
@@ -173,6 +176,24 @@ class Comparison:
         if space not in ("eps", "denoised"):
             raise InputError("space", found=repr(space), expected="'eps' or 'denoised'")
         return values / self.sigmas**2 if space == "eps" else values.copy()
+
+
+def _does_not_fit(found: Comparison) -> str:
+    """The first part of a comparison whose names, type or shape are not those that its other parts ask for."""
+    if not found.names or not all(isinstance(name, str) for name in found.names) or found.draws < 1:
+        return "names"
+    if not all(name in found.names for pair in found.pairs for name in pair):
+        return "pairs"
+    places = found.rows.shape + found.sigmas.shape
+    if len(places) != 2 or found.rows.dtype != np.int64 or found.sigmas.dtype != np.float64:
+        return "rows and sigmas"
+    counts = {"losses": len(found.names), "distances": len(found.pairs), "square_differences": len(found.pairs)}
+    for name, count in counts.items():
+        values = getattr(found, name)
+        if values.shape != (count, *places) or values.dtype != np.float64:
+            return name
+    maps = {name: value for name in _MAPS if (value := getattr(found, name)) is not None}
+    return next((name for name, value in maps.items() if value.shape[:2] != (len(found.pairs), places[0])), "")
 
 
 class Sums:

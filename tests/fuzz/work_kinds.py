@@ -23,7 +23,11 @@ def _comparison(folder: Path) -> Path:
 
 def _read_comparison(path: Path) -> None:
     found = Comparison.load(path)
-    all_of(lambda: found.loss(found.names[0]), lambda: repr(found), lambda: found.difference_error(*found.names[:2]))
+    all_of(
+        lambda: found.loss(found.names[0]),
+        lambda: repr(found),
+        lambda: [found.difference_error(*pair) for pair in found.pairs],
+    )
 
 
 def _steering(folder: Path) -> Path:
