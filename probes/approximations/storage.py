@@ -117,5 +117,8 @@ def _build(about: dict[str, Any], tensors: dict[str, Tensor]) -> Approximation:
 
 def _unpack(prefix: str, entry: dict[str, Any], tensors: dict[str, Tensor]) -> Gaussian:
     mean, basis, eigenvalues = (tensors[prefix + key] for key in ("mean", "basis", "eigenvalues"))
+    if not mean.is_floating_point() or {mean.dtype} != {basis.dtype, eigenvalues.dtype}:
+        raise ValueError(f"numbers of types {mean.dtype}, {basis.dtype}, {eigenvalues.dtype}")
+    entry = {**entry, "residual": float(entry["residual"])}
     fit = None if entry.get("fit") is None else Fit(**entry["fit"])  # earlier versions wrote none
     return Gaussian(mean, basis, eigenvalues, **{**entry, "fit": fit})

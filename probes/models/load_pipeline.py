@@ -79,6 +79,9 @@ def load_pipeline(
     except torch.OutOfMemoryError as error:
         expected = "a device with more memory, or --dtype float16"
         raise InputError("device", found=f"{device}, {reason(error)}", expected=expected) from None
+    except NotImplementedError as error:  # weights that no file holds are left empty
+        found = f"{source}, of which weights are missing ({reason(error)})"
+        raise InputError("pipeline", found=found, expected="a pipeline with all its weights") from None
 
 
 def _dtype(name: str, device: str | torch.device) -> torch.dtype:
