@@ -18,6 +18,7 @@ import json
 import math
 import os
 import stat
+import warnings
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -259,7 +260,8 @@ def read_csv(path: str | Path, *, expected: str, **how: Any) -> pd.DataFrame:
     width = text.partition("\n")[0].count(",") + 1
     if width > COLUMNS:
         raise InputError(str(path), found=f"{width} columns", expected=f"{expected}, at most {COLUMNS} columns")
-    with only_input_errors(path, expected=expected, found="no table"):
+    with only_input_errors(path, expected=expected, found="no table"), warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more fields than names loses them
         table: pd.DataFrame = pd.read_csv(io.StringIO(text), index_col=False, **how)
     return table
 
