@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib.mathtext import MathTextParser
 
 from scorescope.analysis.statistics.tables import find_column, require_columns
 from scorescope.data.doors import checked, require_some
@@ -19,12 +20,20 @@ from scorescope.reports.page.texts import writable
 MISSING, BEST = "--", "_best"
 NO_UNIT = ("", "1")
 PLAIN = (1e-3, 1e5)  # numbers in this range have no power of ten
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi . pi rho . sigma tau upsilon phi chi psi "
+    "omega"
+)
+_CAPITALS = {"Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi",
+             "Ψ": "Psi", "Ω": "Omega"}  # fmt: skip
 MATHS = {
-    "σ": r"\sigma", "λ": r"\lambda", "μ": r"\mu", "η": r"\eta", "ρ": r"\rho", "β": r"\beta", "δ": r"\delta",
-    "Φ": r"\Phi", "−": "-", "±": r"\pm", "×": r"\times", "·": r"\cdot", "√": r"\surd", "∞": r"\infty", "≤": r"\leq",
-    "‖": r"\Vert", "′": r"{}^\prime", "½": r"\frac{1}{2}", "⟨": r"\langle", "⟩": r"\rangle", "→": r"\to",
-    "←": r"\leftarrow", "↓": r"\downarrow", "↑": r"\uparrow", "⁻": "^-", "₀": "_0", "₁": "_1", "₂": "_2",
+    **{chr(ord("α") + place): rf"\{name}" for place, name in enumerate(_GREEK.split()) if name != "."},
+    **{letter: rf"\{name}" for letter, name in _CAPITALS.items()},
+    "−": "-", "±": r"\pm", "×": r"\times", "·": r"\cdot", "√": r"\surd", "∞": r"\infty", "≤": r"\leq", "≥": r"\geq",
+    "≈": r"\approx", "‖": r"\Vert", "′": r"{}^\prime", "½": r"\frac{1}{2}", "⟨": r"\langle", "⟩": r"\rangle",
+    "→": r"\to", "←": r"\leftarrow", "↓": r"\downarrow", "↑": r"\uparrow", "⁻": "^-",
     **{power: f"^{digit}" for digit, power in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+    **{index: f"_{digit}" for digit, index in enumerate("₀₁₂₃₄₅₆₇₈₉")},
 }  # fmt: skip
 """Signs of formulas in the texts of tables and figures, as LaTeX has them in its formulas."""
 _LETTERS = {
@@ -32,6 +41,8 @@ _LETTERS = {
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "–": "--", **{sign: f"${written}$" for sign, written in MATHS.items()},
 }  # fmt: skip
+
+_LATIN = re.compile("[\u00a0-\u017f\u2010-\u2026]")  # letters, dashes, quotation marks
 
 
 @checked
@@ -180,3 +191,36 @@ def escaped(text: str) -> str:
     """Text as LaTeX shows it letter by letter, in one line."""
     line = " ".join(writable(text).split())
     return "".join(_LETTERS.get(letter, letter) for letter in line)
+
+
+def figure_text(text: str) -> str:
+    """Text of a figure as LaTeX shows it: letter by letter, and formulas between dollars as they are.
+
+    Raises
+    ------
+    InputError
+        For letters that LaTeX's own fonts do not have, and for a formula that is none of matplotlib's.
+    """
+    foreign = [letter for letter in text if not letter.isascii() and letter not in MATHS and not _LATIN.match(letter)]
+    if foreign:
+        raise InputError(
+            "figure", found=f"{foreign[0]!r} in {text!r}", expected="letters of LaTeX's own fonts, or a .pdf"
+        )
+    parts = re.split(r"(?<!\\)\$", text)
+    if len(parts) % 2 == 0:  # dollars and no formula
+        return _shown(text)
+    return "".join(_formula(part) if place % 2 else _shown(part) for place, part in enumerate(parts))
+
+
+def _shown(text: str) -> str:
+    written = "".join(_LETTERS.get(letter, letter) for letter in text.replace(r"\$", "$"))
+    return written.replace("\u00a0", "~").replace("-", "{-}").replace("`", "{`}")
+
+
+def _formula(code: str) -> str:
+    """A formula between dollars, once matplotlib has read it: nothing else is run by LaTeX."""
+    try:
+        MathTextParser("path").parse(f"${code}$")
+    except ValueError as error:
+        raise InputError("figure", found=f"${code}$", expected="a formula that matplotlib draws") from error
+    return f"${code.translate({ord(sign): f'{written} ' for sign, written in MATHS.items()})}$"

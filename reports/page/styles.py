@@ -12,6 +12,7 @@ Public through `theme`. Matplotlib's settings are changed while a figure is made
 
 import functools
 import inspect
+import re
 import shutil
 import tempfile
 import traceback
@@ -19,15 +20,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from unittest.mock import patch
 
 import matplotlib as mpl
 import pandas as pd
-from matplotlib.backends.backend_pgf import LatexError
+from matplotlib.backends import backend_pgf
 from matplotlib.figure import Figure
 
 from scorescope.data.doors import checked, describe_value
 from scorescope.data.errors import InputError
-from scorescope.reports.page.latex import MATHS
+from scorescope.reports.page.latex import figure_text
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -145,7 +147,7 @@ def save(figure: Figure, path: Path | str) -> Path:
         Of any figure function.
     path : Path or str
         The ending says what is written. A PDF has its fonts in it as TrueType, an SVG its text as text, in the reader's
-        fonts, a PGF file its text as the LaTeX document sets it (with the packages pgf and underscore; images are PNG
+        fonts, a PGF file its text as the LaTeX document sets it (with the package pgf; images are PNG
         files beside it), and a PNG has 300 pixels an inch. What was there stays until the whole is written.
 
     Returns
@@ -156,30 +158,28 @@ def save(figure: Figure, path: Path | str) -> Path:
     ------
     InputError
         For another ending, a folder that does not exist, and a `.pgf` where there is no LaTeX, which measures its text,
-        or one refuses.
+        or with letters and formulas that it would not show.
     """
     path = Path(path)
     settings = dict[Any, Any](SAVED)
     if path.suffix not in FORMATS:
         raise InputError("path", found=str(path), expected=f"a name that ends in {', '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise InputError("path", found=f"{path}, in no folder", expected="a file in a folder that is there")
+    if not path.parent.is_dir() or path.is_dir():
+        found = f"{path}, {'a folder' if path.is_dir() else 'in no folder'}"
+        raise InputError("path", found=found, expected="a file in a folder that is there")
     if path.suffix == ".pgf":
-        settings |= {"pgf.texsystem": _latex(), "pgf.preamble": _signs_of_formulas()}
+        settings["pgf.texsystem"] = _latex()
+        if re.search(r"[^\w.+-]", path.stem, re.ASCII):
+            raise InputError(
+                "path", found=path.name, expected="letters, digits, _, -, + and . alone, which LaTeX reads"
+            )
     if path.suffix == ".svg":
         settings["svg.hashsalt"] = path.stem  # the same figure, the same file
     undated: dict[str, Any] = {"metadata": UNDATED[path.suffix]} if path.suffix in UNDATED else {}
-    with mpl.rc_context(settings), tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        written = Path(folder) / path.name
-        try:
-            figure.savefig(written, dpi=300, **undated)
-        except (LatexError, ValueError) as error:  # the latter where it is a text that LaTeX refuses
-            if path.suffix != ".pgf":
-                raise
-            raise InputError("figure", found=_refusal(error), expected="texts that LaTeX can set, or a .pdf") from error
-        if path.suffix == ".pgf":
-            signs = {ord(sign): rf"\ensuremath{{{code}}}" for sign, code in MATHS.items()}
-            written.write_text(written.read_text(encoding="utf-8").translate(signs), encoding="utf-8")
+    # matplotlib's own escapes few letters of what it gives to LaTeX, for measuring and in the file
+    escaping = patch.object(backend_pgf, "_tex_escape", figure_text)
+    with mpl.rc_context(settings), escaping, tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        figure.savefig(Path(folder) / path.name, dpi=300, **undated)
         for made in sorted(Path(folder).iterdir(), key=lambda one: one.name == path.name):  # the figure itself last
             made.replace(path.with_name(made.name))
     return path
@@ -191,25 +191,6 @@ def _latex() -> str:
         expected = "xelatex, lualatex or pdflatex to be installed, or a path that ends in .pdf or .svg"
         raise InputError("path", found="a .pgf file to be written, and no LaTeX", expected=expected)
     return found
-
-
-def _signs_of_formulas() -> str:
-    """For the document in which LaTeX measures texts: signs that its fonts may not have are those of its formulas."""
-    lines = []
-    for sign, code in MATHS.items():
-        number, written = f"{ord(sign):04X}", rf"{{\ensuremath{{{code}}}}}"
-        lines.append(
-            rf"\ifdefined\pdftexversion\DeclareUnicodeCharacter{{{number}}}{written}\else"
-            rf'\begingroup\lccode`\~="{number}\lowercase{{\endgroup\def~}}{written}\catcode"{number}=\active\fi'
-        )
-    return "\n".join(lines)
-
-
-def _refusal(error: Exception) -> str:
-    """What LaTeX says of a text, in a line."""
-    lines = str(error).splitlines()
-    complaint = next((line for line in lines if line.startswith("!")), lines[0])
-    return f"a text that it cannot: {complaint.strip('! ')} {next((x for x in lines if '...' in x), '')[-60:]}".strip()
 
 
 def style_of(style: object) -> Style:

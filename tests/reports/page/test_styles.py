@@ -6,6 +6,7 @@ import subprocess
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -14,9 +15,7 @@ from scorescope.reports import theme
 from scorescope.reports.page.latex import MATHS
 
 ROOT = Path(__file__).parents[3]
-LATEX = pytest.mark.skipif(
-    not (shutil.which("xelatex") and shutil.which("pdflatex")), reason="no LaTeX with pgf and underscore here"
-)
+LATEX = pytest.mark.skipif(not (shutil.which("xelatex") and shutil.which("pdflatex")), reason="no LaTeX with pgf here")
 
 
 @pytest.fixture
@@ -65,16 +64,31 @@ def test_pgf_asks_for_latex_in_one_sentence(figure, tmp_path, monkeypatch):
         theme.save(figure, tmp_path / "a.pgf")
 
 
+NAMES = [
+    "cats & dogs #1",
+    "a_b~c",
+    "{'w': 1}",
+    r"back\\slash \textbf{no} \input{a}",
+    "a--b",
+    "5 % {",
+    "θ, ε ≤ 10⁻⁵, x₁",
+    "1 \\$",
+]
+
+
 @LATEX
 @pytest.mark.parametrize("engine", ["xelatex", "pdflatex"])
-def test_a_pgf_is_set_by_either_engine(engine, figure, tmp_path):
-    figure.axes[0].set_title("λ₁ ≤ 10⁻⁵, 5 % of a_b")
-    figure.axes[0].imshow([[0.0, 1.0]], extent=(1, 10, 1, 2))
+def test_a_pgf_shows_names_letter_by_letter_in_either_engine(engine, figure, tmp_path):
+    ax = figure.axes[0]
+    ax.set_title("w\u00a0= $\\alpha_1$, é")
+    ax.set_yticks(np.linspace(1, 2, len(NAMES)), NAMES)
+    ax.imshow([[0.0, 1.0]], extent=(1, 10, 1, 2))
     text = theme.save(figure, tmp_path / "a.pgf").read_text()
-    assert text.isascii() and sorted(one.name for one in tmp_path.iterdir()) == ["a-img0.png", "a.pgf"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a-img0.png", "a.pgf"]
+    for shown in (r"cats \& dogs \#1", r"a\_b\textasciitilde{}c", r"\textbackslash{}textbf\{no\}", "a{-}{-}b"):
+        assert shown in text
     (tmp_path / "page.tex").write_text(
-        r"\documentclass{article}\usepackage{pgf,underscore}\def\mathdefault#1{#1}"
-        r"\begin{document}\input{a.pgf}\end{document}"
+        r"\documentclass{article}\usepackage{pgf}\def\mathdefault#1{#1}\begin{document}\input{a.pgf}\end{document}"
     )
     command = [engine, "-halt-on-error", "-interaction=nonstopmode", "page.tex"]
     made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -82,11 +96,15 @@ def test_a_pgf_is_set_by_either_engine(engine, figure, tmp_path):
 
 
 @LATEX
-def test_a_text_that_latex_cannot_set_is_refused_and_what_was_there_stays(figure, tmp_path):
+@pytest.mark.parametrize(("title", "name", "message"), [
+    ("漢", "a.pgf", "figure: found '漢'"), (r"$\input{a}$", "a.pgf", "a formula that matplotlib draws"),
+    ("a", "a%b.pgf", "path: found a%b.pgf"),
+])  # fmt: skip
+def test_what_latex_would_not_show_is_refused_and_what_was_there_stays(title, name, message, figure, tmp_path):
     (tmp_path / "a.pgf").write_text("before")
-    figure.axes[0].set_title("cats & dogs")
-    with pytest.raises(InputError, match=r"figure: .*alignment tab.*expected texts that LaTeX can set"):
-        theme.save(figure, tmp_path / "a.pgf")
+    figure.axes[0].set_title(title)
+    with pytest.raises(InputError, match=message):
+        theme.save(figure, tmp_path / name)
     assert [one.read_text() for one in tmp_path.iterdir()] == ["before"]
 
 
