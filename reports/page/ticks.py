@@ -23,14 +23,15 @@ class _Ticks(LogLocator):
     """Ticks with labels, where there is room for them."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
+        vmin, vmax = sorted((vmin, vmax))  # an axis may be turned round
         decades = _decades(vmin, vmax)
-        room = self.axis.get_tick_space() if self.axis is not None else 9
+        room = max(1, self.axis.get_tick_space()) if self.axis is not None else 9
         if decades < FEW:
             return MaxNLocator(min(4, room), steps=[1, 2, 2.5, 5, 10]).tick_values(vmin, vmax)
         for subs in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)) if decades < 2 else ((1.0,),):
             self.set_params(subs=subs)
             found = np.asarray(super().tick_values(vmin, vmax))
-            if ((found >= min(vmin, vmax)) & (found <= max(vmin, vmax))).sum() <= room:
+            if ((found >= vmin) & (found <= vmax)).sum() <= room:
                 break
         return found
 
@@ -39,6 +40,7 @@ class _Marks(LogLocator):
     """Marks without labels between decades: each takes time to draw, and on a wide axis they say nothing."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
+        vmin, vmax = sorted((vmin, vmax))
         decades = _decades(vmin, vmax)
         if not FEW <= decades <= MANY:
             return np.array([])
@@ -68,7 +70,7 @@ def power(value: float) -> str:
 
 
 def _decades(low: float, high: float) -> float:
-    return math.log10(high / low) if low > 0 else math.inf
+    return math.log10(high) - math.log10(low) if low > 0 else math.inf
 
 
 class ReadableLog(LogScale):

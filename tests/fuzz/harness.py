@@ -15,8 +15,8 @@ from tests.fuzz.damage import damaged
 from tests.fuzz.kind import Kind
 from tests.fuzz.watch import TooLong, peak_memory, watching
 
-# that reading small damaged files may add to the peak of this process: the largest image that Pillow opens has 4 bytes a
-# pixel as it is stored, and 3 as RGB, which are 597 MiB
+# that reading small damaged files may add to the peak of this process: the largest image that Pillow opens has 4 bytes
+# a pixel as it is stored, and 3 as RGB, which are 597 MiB
 MEMORY = 650 * 2**20
 
 

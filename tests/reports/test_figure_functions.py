@@ -198,6 +198,10 @@ def test_a_narrow_axis_has_more_than_one_label(low, high, labels):
     assert labels_of(1.7, low, high) == labels
 
 
+def test_an_axis_that_is_turned_round_has_the_same_ticks():
+    assert labels_of(5, 80, 0.002) == ["0.01", "0.1", "1", "10"]
+
+
 def labels_of(width, low, high):
     """What stands at a logarithmic axis of a figure that wide."""
     figure = Figure(figsize=(width, 2))
@@ -205,7 +209,7 @@ def labels_of(width, low, high):
     ax.set(xscale=theme.LOG, xlim=(low, high))
     figure.draw_without_rendering()
     ticks = zip(ax.get_xticklabels(), ax.get_xticks(), strict=True)
-    return [text.get_text() for text, at in ticks if low <= at <= high]
+    return [text.get_text() for text, at in ticks if min(low, high) <= at <= max(low, high)]
 
 
 def test_a_floor_ends_its_axis():

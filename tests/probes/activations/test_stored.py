@@ -181,7 +181,7 @@ def test_a_folder_that_was_made_anew_is_read_at_its_new_places(tmp_path):
 
 
 def test_a_folder_without_a_shard_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("scorescope.probes.activations.storing._Filled.of", lambda *_: 1 / 0)
+    monkeypatch.setattr("scorescope.probes.activations.storing.Filled.of", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         stored_run.store(tmp_path / "a")
     begun = StoredActivations(tmp_path / "a")
