@@ -230,7 +230,7 @@ def write_moments(path: Path | str, moments: Moments) -> None:
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # given a name, numpy would append .npz to it
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, **arrays)  # numpy 2.0 would take allow_pickle for an array
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.comment = UNSEALED.encode()
 
