@@ -75,8 +75,8 @@ def decisions(path: Path | Trace, *, edges: Sequence[float] = (), classify: Clas
     Parameters
     ----------
     path : Path or Trace
-        From `run_path` or `recorded_path`, or a trace, which is read some samples at a time, of at least two
-        known levels.
+        From `run_path` or `recorded_path`, or a trace that kept "branches" or "all", which is read some samples at a
+        time, of at least two known levels.
     edges : sequence of float
         Inner edges of frequency bands, in cycles per sample, as `band_energies` takes them; none for no bands.
     classify : callable, optional

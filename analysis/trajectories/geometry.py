@@ -53,8 +53,9 @@ def path_geometry(path: Path | Trace, *, products: Sequence[PathProducts] | None
     Parameters
     ----------
     path : Path or Trace
-        From `run_path` or `recorded_path`, or a trace, which is read some samples at a time; of at least three
-        levels: finely, for changes, accelerations and curvature are differences of levels, one-sided at its ends.
+        From `run_path` or `recorded_path`, or a trace that kept "branches" or "all", which is read some samples at a
+        time; of at least three levels: finely, for changes, accelerations and curvature are differences of levels,
+        one-sided at its ends.
     products : sequence of PathProducts, optional
         Those that `products_along` made of this path, where `path_shape` needs them too.
 

@@ -49,7 +49,8 @@ def moment_bias(path: Path | Trace, law: Gaussian, *, solver: Solver | None = No
     Parameters
     ----------
     path : Path or Trace
-        From `run_path` or `recorded_path`, or a trace, which is read some samples at a time.
+        From `run_path` or `recorded_path`, or a trace that kept "branches" or "all", which is read some samples at a
+        time.
     law : Gaussian
         Mean and covariance of the data; its denoiser is what the solver's own bias is measured with.
     solver : Solver, optional

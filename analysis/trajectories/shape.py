@@ -60,8 +60,8 @@ def path_shape(
     Parameters
     ----------
     path : Path or Trace
-        From `run_path` or `recorded_path`, or a trace, which is read some samples at a time; of at least three
-        known levels and three samples.
+        From `run_path` or `recorded_path`, or a trace that kept "branches" or "all", which is read some samples at a
+        time; of at least three known levels and three samples.
     law : Gaussian, optional
         What is beside it, for instance `fit_gaussian` of the data; without one its numbers are missing. Not that of
         the ends of the same paths: it is nearer to their starts than a law is, and its paths look straighter or more
@@ -84,7 +84,8 @@ def path_shape(
     Stable rank: sum of squared singular values over the largest of them. All ranks weigh the levels as they are spaced,
     so they compare on one grid only. Straightness is S = E int |v_t - (z_1 - z_0)|^2 dt (Liu et al. 2022, arXiv
     2209.03003), t = sigma / (1 + sigma), z = x / (1 + sigma), v = (x - D) / sigma - D, by the trapezoidal rule between
-    the ends of the path. Of a Gaussian with eigenvalues l_k it is (2 - pi / 2) sum_k sqrt(l_k) in all.
+    the ends of the path; the table has it per element. Of a Gaussian with eigenvalues l_k it is (2 - pi / 2) sum_k
+    sqrt(l_k) in all.
     """
     blocks, _ = blocks_of(path).known(least=3)
     if blocks.count < 3:

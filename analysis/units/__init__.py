@@ -4,7 +4,7 @@
     means = unit_means(stored, "network.up.1", masks)                       # what to insert, and what to ablate to
     unit_effects(denoiser, "network.up.1", [3, 17], means=means, seeds=range(16)).verdicts
     unit_maps(stored, "network.up.1", [3, 17], level=4)                     # images of their strongest maps
-    maximise_unit(denoiser, "network.up.1", 17, held_out, sigma=1.0).images # what raises a unit, under the prior
+    maximise_unit(denoiser, "network.up.1", 17, held_out, sigmas=[8.0, 4.0, 2.0, 1.0]).images    # what raises a unit
 
 A unit that fires where something is need not cause it: `unit_effects` is the judge.
 """

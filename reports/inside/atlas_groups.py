@@ -35,7 +35,8 @@ def draw_along(numbers: Numbers, **how: Any) -> Figure:
     """A panel a class."""
     group = numbers.facts["group"]
     label = f"share with {numbers.facts['attribute']}: {group}"
-    return figures.group_shares_along(numbers.tables["along"], group, label=label, **how)
+    tables = numbers.tables
+    return figures.group_shares_along(tables["along"], group, landmarks=tables["landmarks"], label=label, **how)
 
 
 def amplification_numbers(material: Material) -> Numbers:
@@ -66,7 +67,8 @@ ENTRIES = (
         ("subject",), along_numbers, draw_along,
         "Share of images with {attribute} '{group}', of which the condition says nothing, as the judge sees it in the "
         "denoised prediction D at each noise level, a panel a class, without guidance and with; points: of the samples "
-        "themselves. Dotted: of D of noised {images_are} of the class, which are as blurred ({subject}; classes "
+        "themselves. Dotted: of D of noised {images_are} of the class, which are as blurred; shaded: levels at which the "
+        "judge tells these apart too rarely ({subject}; classes "
         "{classes}; {n} or more samples and {control} or more images of each, Euler, {steps} steps; bands are exact "
         "95 % intervals).",
         "where the attribute is independent of the class and of what guidance moves, shares with and without guidance "

@@ -76,9 +76,10 @@ ENTRIES = (
     Entry(
         "units-overlap", "overlap of single channels with a region of the images, by noise level",
         ("subject",), overlap_numbers, draw_overlap,
-        "Above: the images in which a channel is strongest at σ = {shown_at:.2g}, dark where it does not fire. Below: "
-        "its overlap (intersection over union) with {region} against the noise level, the largest possible one, and "
-        f"what masks of other images give ({{subject}}; {{chosen}} channels of {OF}; a channel fires at and above the "
+        "Above: the images in which a channel is strongest at σ = {shown_at:.2g}, where the first of them overlaps "
+        "most, dark where it does not fire. Below: its overlap (intersection over union) with {region} against the "
+        "noise level, the largest possible one, and what masks of other images give in 95 % of permutations, each on "
+        f"its own ({{subject}}; {{chosen}} channels of {OF}; a channel fires at and above the "
         "value that it reaches at the top 0.5 % of positions of {fitted} {images_are}; shown of {judged} others, "
         "{permutations} permutations; bars are 95 % intervals over images). {beyond} of {rows} overlaps are beyond "
         "chance at 5 % for all of them together.",

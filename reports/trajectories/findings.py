@@ -105,7 +105,7 @@ def opposed(table: pd.DataFrame) -> list[Finding]:
     least = largest(known, -known["agreement"])
     text = (
         f"Training at σ = {least['sigma']:g} and at σ = {least['sigma_other']:g} pull the weights in directions whose "
-        f"cosine is {told(least, 'agreement', form='.2f')}"
+        f"cosine is {told(least, 'agreement', form='.2f')}: not the same one, which would be 1"
     )
     clear = strength_of(least, "agreement", nothing=1.0, of_several=len(known))
     return [Finding(f"{text}.", clear, "affinity", n=float(least["n"]), unit="images")]
