@@ -68,8 +68,8 @@ ENTRIES = (
         "Share of images with {attribute} '{group}', of which the condition says nothing, as the judge sees it in the "
         "denoised prediction D at each noise level, a panel a class, without guidance and with; points: of the samples "
         "themselves. Dotted: of D of noised {images_are} of the class, which are as blurred; shaded: levels at which "
-        "the judge tells these apart too rarely ({subject}; classes {classes}; {n} or more samples and {control} or more images of each, Euler, {steps} steps; bands are exact "
-        "95 % intervals).",
+        "the judge tells these apart too rarely ({subject}; classes {classes}; {n} or more samples and {control} or "
+        "more images of each, Euler, {steps} steps; bands are exact 95 % intervals).",
         "where the attribute is independent of the class and of what guidance moves, shares with and without guidance "
         "are the same at every level",
         cites=("shi2025dissecting",), calls=MEASURED, refuses=_no_groups,
