@@ -77,9 +77,8 @@ def plan_work(spec: Mapping[str, Any]) -> Plan:
         expected = f"one of {', '.join(KINDS)}, or package.module:function"
         raise InputError("kind", found=repr(kind), expected=expected)
     plan: Callable[..., Any] = import_factory(KINDS.get(kind, kind), argument="kind", known=list(KINDS))
-    with only_input_errors(
-        f"spec, kind {kind}", expected="entries of the kinds that it takes", found="entries that fail"
-    ):
+    found, expected = "an entry of another type", "entries of the types that it takes"
+    with only_input_errors(f"spec, kind {kind}", expected=expected, found=found):
         made = plan({name: value for name, value in spec.items() if name != "kind"})
     if not isinstance(made, Plan):
         found = f"{kind!r}, which gives a {type(made).__name__}"
