@@ -146,11 +146,14 @@ def known_entries(spec: Mapping[str, Any], kind: str, needed: Collection[str], o
 def require_kinds(spec: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
     """Raise `InputError` for entries of another type than an annotation names, or with numbers that are none.
 
-    True and False are no numbers here, nor are whole ones of more than 64 bits.
+    True and False are no numbers here, nor are whole ones of more than 64 bits. Values of a plain `dict` may be
+    anything.
     """
     for name, annotation in kinds.items():
         kind = kind_of(annotation)
-        if name in spec and kind is not None and (not kind.accepts(spec[name]) or _holds_marks(spec[name])):
+        if name not in spec or kind is None:
+            continue
+        if not kind.accepts(spec[name]) or (annotation is not dict and _holds_marks(spec[name])):
             raise InputError(name, found=describe_value(spec[name]), expected=kind.words)
 
 
