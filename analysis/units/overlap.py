@@ -68,7 +68,7 @@ UNIT_OVERLAP = Schema(
     ),
 )  # fmt: skip
 
-POSITIONS = 2**22  # at which thresholds are found; where there are more, so many are drawn, in all noise draws of an image alike
+POSITIONS = 2**22  # at which thresholds are found; of more, so many are drawn, the same in all draws of an image
 ROOM = 2**25  # numbers of permuted masks in memory
 
 
