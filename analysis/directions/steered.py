@@ -22,6 +22,7 @@ from scorescope.analysis.directions.steering_arms import (
     Plan,
     Scores,
     measure,
+    natural_units,
     plan_arms,
     rms,
     spread,
@@ -139,6 +140,8 @@ class Steering:
     ) -> "Steering":  # fmt: skip
         """What the arguments of `steer_curve` ask for, once they are known to be sound."""
         doses = _doses(strengths)
+        if not 0 <= seed < 2**63:
+            raise InputError("seed", found=str(seed), expected="a whole number from 0, below 2^63")
         if chosen_from < 1:
             raise InputError("chosen_from", found=str(chosen_from), expected="at least 1, the direction itself")
         spans = _spans(intervals, sampling, relevant)
@@ -165,6 +168,7 @@ class Steering:
         distance: Distance = rms, budget: float | None = None, resamples: int = 1000,
     ) -> SteerCurve:  # fmt: skip
         """What the measures of all seeds show, within each interval of noise levels."""
+        check_judged(natural, budget, resamples)
         parts = zip(self.spans, found.by_interval(natural), found.distances.swapaxes(0, 1), strict=True)
         responses = [
             Responses(
@@ -187,6 +191,15 @@ class Steering:
             budget=budget,
             controls=self.cosines,
         )
+
+
+def check_judged(natural: Mapping[str, float] | None, budget: float | None, resamples: int) -> None:
+    """Raise `InputError` for what cannot be judged by, before anything is sampled."""
+    natural_units(natural or {}, list(natural or {}))
+    if budget is not None and not budget > 0:
+        raise InputError("budget", found=str(budget), expected="a positive distance, or None")
+    if resamples < 1:
+        raise InputError("resamples", found=str(resamples), expected="at least 1")
 
 
 def _spans(intervals: Sequence[tuple[float, float]], sampling: Sampling, relevant: float) -> list[tuple[float, float]]:

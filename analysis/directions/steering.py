@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from scorescope.analysis.directions.noise_intervals import EVERYWHERE
-from scorescope.analysis.directions.steered import STRENGTHS, Shuffled, SteerCurve, Steering
+from scorescope.analysis.directions.steered import STRENGTHS, Shuffled, SteerCurve, Steering, check_judged
 from scorescope.analysis.directions.steering_arms import Distance, Scores, rms
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, check_seeds
 from scorescope.data.doors import checked
@@ -123,6 +123,7 @@ def steer_curve(
     """
     sampling, distance = sampling or Sampling(), distance or rms
     numbers = check_seeds(seeds, LEAST_SEEDS)
+    check_judged(natural, budget, resamples)
     steering = Steering.of(
         direction, sampling, strengths=strengths, intervals=intervals, branch=branch, random=random, relevant=relevant,
         chosen_from=chosen_from, within=within, shuffled=shuffled, seed=seed,

@@ -83,7 +83,7 @@ class Measured:
 
     def by_interval(self, natural: Mapping[str, float] | None) -> Floats:
         """Scores with the intervals first, in natural standard deviations where those are given."""
-        values = self.values if natural is None else self.values / _units(natural, self.names)
+        values = self.values if natural is None else self.values / natural_units(natural, self.names)
         return values.swapaxes(0, 1)
 
 
@@ -115,12 +115,18 @@ def measure(
 
 def _scored(scores: Scores, images: Tensor, target: str) -> dict[str, Floats]:
     found = scores_of(scores, images)
-    if target not in found:
-        raise InputError("target", found=repr(target), expected=f"one of {', '.join(found)}")
+    check_target(target, list(found))
     return found
 
 
-def _units(natural: Mapping[str, float], names: Sequence[str]) -> Floats:
+def check_target(target: str, names: Sequence[str]) -> None:
+    """Raise `InputError` for a target that is no score."""
+    if target not in names:
+        raise InputError("target", found=repr(target), expected=f"one of {', '.join(names)}")
+
+
+def natural_units(natural: Mapping[str, float], names: Sequence[str]) -> Floats:
+    """Natural standard deviation of each score; `InputError` where one is missing or not positive."""
     units = [float(natural.get(name, math.nan)) for name in names]
     if not all(0 < unit < math.inf for unit in units):
         raise InputError("natural", found=str(dict(natural)), expected=f"a positive number for each of {list(names)}")

@@ -68,7 +68,7 @@ UNIT_OVERLAP = Schema(
     ),
 )  # fmt: skip
 
-POSITIONS = 2**22  # at which thresholds are found, drawn where there are more
+POSITIONS = 2**22  # at which thresholds are found; of more, so many are drawn, the same in all draws of an image
 ROOM = 2**25  # numbers of permuted masks in memory
 
 
@@ -134,7 +134,7 @@ def unit_overlap(
     orders = _orders(judged, permutations, rng)
     work = _Work(
         stored, site, checked_units(stored, site, units), shape, regions, judged, orders, top,
-        torch.Generator().manual_seed(seed),
+        seed,
     )  # fmt: skip
     parts, scaled, highest = [], [], np.full(1 + permutations, -math.inf)
     for level in tqdm(checked_levels(stored, levels), desc="overlap", disable=not progress, leave=False):
@@ -193,7 +193,7 @@ class _Work:
     judged: Bools
     orders: Tensor
     top: float
-    generator: torch.Generator
+    seed: int
 
     def resized(self, maps: Tensor) -> Tensor:
         """Maps at the size of the regions, (batch, unit, position)."""
@@ -204,15 +204,17 @@ class _Work:
 
     def thresholds(self, level: int) -> Tensor:
         """Values that units reach at the top share of positions of the images that are not judged, (unit,)."""
-        count, draws = int((~self.judged).sum()), int(self.stored.manifest["draws"])
+        count = int((~self.judged).sum()) * int(self.stored.manifest["draws"])
         positions = self.regions.shape[2] * self.regions.shape[3]
-        kept = max(1, min(positions, POSITIONS // (count * draws)))
-        wanted = max(1, round(self.top * kept * count * draws))
+        kept = max(1, min(positions, POSITIONS // count))
+        wanted = max(1, round(self.top * kept * count))
         highest, least = torch.empty(len(self.units), 0), torch.full((len(self.units),), math.inf)
-        for _, maps in maps_of(self.stored, self.site, level, ~self.judged, self.units, self.shape):
+        for rows, maps in maps_of(self.stored, self.site, level, ~self.judged, self.units, self.shape):
             values = self.resized(maps)
-            if kept < positions:
-                values = values[:, :, torch.randperm(positions, generator=self.generator)[:kept]]
+            if kept < positions:  # drawn for each image, so that shards do not show
+                generators = [np.random.default_rng([self.seed, level, row]) for row in rows.tolist()]
+                places = torch.from_numpy(np.stack([rng.permutation(positions)[:kept] for rng in generators]))
+                values = values.gather(2, places[:, None].expand(-1, len(self.units), -1))
             values = values.transpose(0, 1).flatten(1)
             least = torch.minimum(least, values.amin(1))
             highest = torch.cat([highest, values], dim=1)

@@ -21,21 +21,22 @@ all seeds with one thread, where `size` is a multiple of the seeds that a batch 
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from scorescope.analysis.directions.steered import Shuffled, SteerCurve, Steering
-from scorescope.analysis.directions.steering_arms import Measured, Scores
+from scorescope.analysis.directions.steered import Shuffled, SteerCurve, Steering, check_judged
+from scorescope.analysis.directions.steering_arms import Measured, Scores, check_target, natural_units
 from scorescope.analysis.directions.steering_tables import STEER_ARMS, STEER_CURVE, STEER_SAMPLES
 from scorescope.analysis.directions.verdicts import STEER_VERDICTS
 from scorescope.analysis.statistics.bootstrap import LEAST_SEEDS, check_seeds
 from scorescope.data.checkpoints import sha256
-from scorescope.data.doors import checked
+from scorescope.data.doors import checked, require_returned
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import check_file, only_input_errors, read_parquet, read_tensors
 from scorescope.data.written_files import read_json, replace_file, write_json
@@ -44,15 +45,22 @@ from scorescope.probes.models.factories import call_factory, import_factory
 from scorescope.probes.models.model import Model, load_model
 from scorescope.probes.sampling.arms import Sampling
 from scorescope.probes.sites.direction import Direction
+from scorescope.probes.sites.interventions import Branch
 from scorescope.probes.work.chunks import complete, cut, forget
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.named_models import HOW, plain_how, sampled_how, told_model, worker_model
-from scorescope.probes.work.plans import Plan, known_entries, seed_range, whole_number
+from scorescope.probes.work.plans import Plan, known_entries, require_kinds, seed_range, whole_number
 
 NEEDED = ("model", "direction", "scores", "target", "seeds")
 ASKED = ("strengths", "intervals", "branch", "random", "seed")
 JUDGED = ("relevant", "chosen_from")
 AFTER = ("natural", "budget", "resamples")
+KINDS: Mapping[str, Any] = {
+    "model": str, "factory": str | None, "scores": str, "target": str, "device": str, "strengths": Sequence[float],
+    "intervals": Sequence[tuple[float, float]], "branch": Branch, "random": int, "seed": int, "relevant": float,
+    "chosen_from": int, "natural": Mapping[str, float] | None, "budget": float | None,
+}  # fmt: skip
+"""What entries are, as far as no other function says it."""
 OTHERS = ("factory", *HOW, "size", "batch", "device", "shuffled", *ASKED, *JUDGED, *AFTER)
 TABLES = {"curve": STEER_CURVE, "arms": STEER_ARMS, "verdicts": STEER_VERDICTS, "samples": STEER_SAMPLES}
 SAID, MEASURED = "steering.json", "measured.safetensors"
@@ -70,12 +78,18 @@ def plan_steering(spec: Mapping[str, Any]) -> Plan:
     Raises
     ------
     InputError
-        Naming the entry that is wrong, and as `steer_curve` does of what is known before anything is sampled.
+        Naming the entry that is wrong, and as `steer_curve` does of what is known before anything is sampled. Names
+        of scores are known where `device` is the CPU: two images of noise are scored.
     """
     known_entries(spec, "steering", NEEDED, OTHERS)
+    require_kinds(spec, KINDS)
+    after = {name: spec[name] for name in AFTER if name in spec} | {"resamples": whole_number(spec, "resamples", 1000)}
+    check_judged(**{"natural": None, "budget": None, **after})
     model, seeds = load_model(spec["model"], factory=spec.get("factory")), seed_range(spec["seeds"])
     check_seeds(seeds, LEAST_SEEDS)
-    _scores(spec["scores"])  # whatever is wrong with them
+    scores = _scores(spec["scores"])  # whatever is wrong with them
+    if spec.get("device", "cpu") == "cpu":
+        _check_names(_names(scores, model.shape), spec["target"], spec.get("natural"))
     told = {
         "model": told_model(model, spec["model"], spec.get("factory")), "sampled": plain_how(spec),
         "direction": _told_file(spec["direction"]), "scores": spec["scores"], "target": spec["target"],
@@ -86,7 +100,6 @@ def plan_steering(spec: Mapping[str, Any]) -> Plan:
     judged = {name: spec[name] for name in JUDGED if name in spec}
     steering = _steering(told, model, "cpu", **judged)
     chunks = cut(f"{__name__}:steer_chunk", told, seeds, size=whole_number(spec, "size", 8))
-    after = {name: spec[name] for name in AFTER if name in spec}
 
     def join(folder: Path) -> list[Path]:
         parts = [_read_measured(place / MEASURED) for place, _ in complete(chunks, folder)]
@@ -171,6 +184,22 @@ def _scores(name: str) -> Scores:
     if not callable(made):
         raise InputError("scores", found=f"a {type(made).__name__} from {name}", expected="a function of images")
     return made
+
+
+def _names(scores: Scores, shape: tuple[int, ...]) -> list[str]:
+    """What a judge calls its scores, as two images of noise show."""
+    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    expected = "a function of images that returns scores by name"
+    with torch.no_grad(), only_input_errors("scores", expected=expected, found="a function that failed"):
+        found = scores(images)
+        require_returned("scores", found, Mapping[Any, Tensor])
+    return [str(name) for name in found]
+
+
+def _check_names(names: list[str], target: str, natural: Mapping[str, float] | None) -> None:
+    check_target(target, names)
+    if natural is not None:
+        natural_units(natural, names)
 
 
 def _read_measured(path: Path) -> Measured:

@@ -30,9 +30,10 @@ from scorescope.data.errors import InputError
 from scorescope.data.untrusted import check_file, only_input_errors, read_tensors
 from scorescope.data.written_files import UNSEALED, check_seal, replace_file, write_sealed
 from scorescope.probes.attention import word_tokens
+from scorescope.probes.sites.tokens import subject_tokens
 from scorescope.probes.work.chunks import Chunk, complete, cut, forget
 from scorescope.probes.work.executors import worker_device
-from scorescope.probes.work.plans import Plan, known_entries, seed_range, whole_number
+from scorescope.probes.work.plans import Plan, known_entries, require_kinds, seed_range, whole_number
 from scorescope.probes.work.recordings import LOADING, told_pipeline, worker_pipeline
 
 NEEDED = ("pipeline", "prompt", "without", "seeds")
@@ -60,6 +61,8 @@ def plan_words(spec: Mapping[str, Any]) -> Plan:
         raise InputError("words, word", found="both, or neither", expected="either word or tokens")
     if wrong := [name for name in ("prompt", "without", "word") if not isinstance(spec.get(name, ""), str)]:
         raise InputError(f"words, {wrong[0]}", found=repr(spec[wrong[0]]), expected="a text")
+    require_kinds(spec, {"tokens": Sequence[int], "grid": tuple[int, int] | None, "sites": Sequence[str]})
+    _check_places(spec)
     seeds = seed_range(spec["seeds"])
     told = {
         "pipeline": told_pipeline(spec), "device": spec.get("device", "cpu"), "cells": whole_number(spec, "cells", 16),
@@ -68,6 +71,20 @@ def plan_words(spec: Mapping[str, Any]) -> Plan:
     }  # fmt: skip
     chunks = cut(f"{__name__}:word_chunk", told, seeds, size=whole_number(spec, "size", 4))
     return Plan(tuple(chunks), lambda folder: _join(folder, chunks), lambda folder: forget(chunks, folder, MAPS, TABLE))
+
+
+def _check_places(spec: Mapping[str, Any]) -> None:
+    """Refuse a word that is not in the prompt, places that are none, and a grid without cells."""
+    if "tokens" in spec and (not spec["tokens"] or min(spec["tokens"]) < 0):
+        raise InputError("words, tokens", found=repr(spec["tokens"]), expected="places of the word, from 0")
+    if spec.get("grid") is not None and min(spec["grid"]) < 1:
+        raise InputError("words, grid", found=repr(spec["grid"]), expected="at least one row and one column")
+    if "word" in spec:
+        try:
+            subject_tokens(spec["prompt"], spec["word"], [(0, len(spec["prompt"]) * bool(spec["word"].strip()))])
+        except InputError:
+            found, expected = repr(spec["word"]), f"words of the prompt {spec['prompt']!r}"
+            raise InputError("words, word", found=found, expected=expected) from None
 
 
 def word_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> None:

@@ -90,12 +90,9 @@ def compare_arms(
     names = tuple(arm.name for arm in arms)
     if not arms or len(set(names)) != len(names) or batch < 1:
         raise InputError("arms, batch", found=f"{list(names)}, {batch}", expected="arms of different names, batch >= 1")
+    check_pairs(names, pairs)
+    check_map_weights(map_weights, len(bank.sigmas))
     chosen = tuple((names[0], name) for name in names[1:]) if pairs is None else tuple(pairs)
-    if unknown := {name for pair in chosen for name in pair} - set(names):
-        raise InputError("pairs", found=f"arms {sorted(unknown)}", expected=f"names among {list(names)}")
-    if map_weights is not None and len(map_weights) != len(bank.sigmas):
-        found = f"{len(map_weights)} weights"
-        raise InputError("map_weights", found=found, expected=f"{len(bank.sigmas)}, one a noise level")
     used = checked_rows(rows, len(bank))
     sums = Sums(bank, names, chosen, used, map_weights)
     groups = _groups(arms, len(bank))
@@ -105,6 +102,18 @@ def compare_arms(
         for point, place in zip(bank.points(rows=used, batch=size, progress=progress), positions, strict=False):
             sums.add(place, point, _predict(groups, point, names, batch))
     return sums.result()
+
+
+def check_pairs(names: Sequence[str], pairs: Sequence[tuple[str, str]] | None) -> None:
+    """Raise `InputError` for pairs of arms that there are not."""
+    if unknown := {name for pair in pairs or () for name in pair} - set(names):
+        raise InputError("pairs", found=f"arms {sorted(unknown)}", expected=f"names among {list(names)}")
+
+
+def check_map_weights(weights: Sequence[float] | None, levels: int) -> None:
+    """Raise `InputError` unless there is a weight a noise level."""
+    if weights is not None and len(weights) != levels:
+        raise InputError("map_weights", found=f"{len(weights)} weights", expected=f"{levels}, one a noise level")
 
 
 def checked_rows(rows: Tensor | None, count: int) -> Tensor:

@@ -69,7 +69,7 @@ def load_pipeline(
     else:
         if config is not None:
             raise InputError("config", found=f"one beside {source}", expected="none: only a single file needs it")
-        _check_source(str(source), path)
+        check_source(str(source), path)
         pipe = _from_pretrained(str(source), kind, pickles)
     if scheduler is not None:
         pipe.scheduler = _scheduler(scheduler, getattr(pipe, "scheduler", None))
@@ -99,7 +99,7 @@ def _dtype(name: str, device: str | torch.device) -> torch.dtype:
     return kind
 
 
-def _check_source(source: str, path: Path) -> None:
+def check_source(source: str, path: Path) -> None:
     """Refuse what is neither a pipeline's folder nor can be the id of a repository."""
     expected = f"a folder with {INDEX}, an id owner/name of the hub, or a .safetensors file"
     if path.is_dir():

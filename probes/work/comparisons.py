@@ -20,7 +20,7 @@ noise depends on (seed, image, level, draw) alone. `pairs` and `map_weights` are
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from torch import Tensor
 from scorescope.data.digits import load_digits
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations.sources import ImageFolder
-from scorescope.probes.bank.compare import Arm, compare_arms
+from scorescope.probes.bank.compare import Arm, check_map_weights, check_pairs, compare_arms
 from scorescope.probes.bank.comparison import Comparison
 from scorescope.probes.bank.points import Bank, log_snr_grid
 from scorescope.probes.models.conditions import to_device
@@ -41,12 +41,17 @@ from scorescope.probes.models.model import Model, load_model
 from scorescope.probes.work.chunks import Chunk, complete, cut, forget
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.named_models import told_model, worker_models
-from scorescope.probes.work.plans import Plan, known_entries, whole_number
+from scorescope.probes.work.plans import Plan, known_entries, require_kinds, whole_number
 
 NEEDED = ("model",)
 POINTS = ("images", "log_snr", "sigmas", "draws", "noise_seed")
 """Entries that say which points a bank has."""
 OTHERS = ("factory", *POINTS, "arms", "pairs", "map_weights", "size", "batch", "device")
+KINDS: Mapping[str, Any] = {
+    "model": str | Mapping[str, str], "factory": str | None, "arms": Mapping[str, Any] | None, "device": str,
+    "pairs": Sequence[tuple[str, str]] | None, "map_weights": Sequence[float] | None,
+}  # fmt: skip
+"""What entries are, as far as no other function says it."""
 RESULT = "comparison.safetensors"
 
 
@@ -64,9 +69,13 @@ def plan(spec: Mapping[str, Any]) -> Plan:
         Naming the entry that is wrong.
     """
     known_entries(spec, "bank", NEEDED, OTHERS)
+    require_kinds(spec, KINDS)
     named = spec["model"] if isinstance(spec["model"], dict) else {"": spec["model"]}
     models = {name: load_model(source, factory=spec.get("factory")) for name, source in named.items()}
     first = next(iter(models.values()))
+    if other := [name for name, model in models.items() if model.shape != first.shape]:
+        found = f"shape {models[other[0]].shape} of {other[0]!r}"
+        raise InputError("model", found=found, expected=f"models of one shape, {first.shape}")
     points = plain_points(spec, first)
     bank, condition = bank_of(points, first, "cpu")
     told = {
@@ -76,7 +85,8 @@ def plan(spec: Mapping[str, Any]) -> Plan:
         "pairs": spec.get("pairs"), "map_weights": spec.get("map_weights"), "batch": whole_number(spec, "batch", 256),
         "device": spec.get("device", "cpu"),
     }  # fmt: skip
-    _arms(told["arms"], models, condition)  # whatever is wrong with one
+    check_pairs([arm.name for arm in _arms(told["arms"], models, condition)], told["pairs"])
+    check_map_weights(told["map_weights"], len(points["sigmas"]))
     chunks = cut(f"{__name__}:compare_chunk", told, range(len(bank)), size=whole_number(spec, "size", 64))
     return Plan(tuple(chunks), lambda folder: _join(folder, chunks), lambda folder: forget(chunks, folder, RESULT))
 
@@ -102,11 +112,10 @@ def plain_points(spec: Mapping[str, Any], model: Model) -> dict[str, Any]:
     if ("log_snr" in spec) == ("sigmas" in spec):
         raise InputError("log_snr, sigmas", found="both, or neither", expected="one of them")
     if "log_snr" in spec:
-        given = spec["log_snr"]
-        if not isinstance(given, list) or len(given) != 3 or not all(type(value) in (int, float) for value in given):
-            raise InputError("log_snr", found=repr(given), expected="[low, high, count]")
-        sigmas = log_snr_grid(float(given[0]), float(given[1]), int(given[2]))
+        require_kinds(spec, {"log_snr": tuple[float, float, int]})
+        sigmas = log_snr_grid(*spec["log_snr"])
     else:
+        require_kinds(spec, {"sigmas": Sequence[float]})
         sigmas = [float(sigma) for sigma in spec["sigmas"]]
     seed = spec.get("noise_seed", 0)
     if type(seed) is not int or seed < 0:
@@ -186,7 +195,10 @@ def _arms(plain: Mapping[str, Any], models: Mapping[str, Model], rows: Condition
         model = how.get("model", next(iter(models)))
         if model not in models:
             raise InputError(f"arms.{name}.model", found=repr(model), expected=f"one of {', '.join(models)}")
-        arms.append(Arm(name, models[model].denoiser, _condition(name, how.get("condition"), rows)))
+        condition = _condition(name, how.get("condition"), rows)
+        if how.get("condition") != "rows":
+            _check_in_range(name, condition, models[model])
+        arms.append(Arm(name, models[model].denoiser, condition))
     return arms
 
 
@@ -198,6 +210,19 @@ def _condition(name: str, given: Any, rows: Condition) -> Condition:
     have = '"rows", ' if rows is not None else ""
     expected = f"{have}a class, or a list of attribute values; none for the unconditional branch"
     raise InputError(f"arms.{name}.condition", found=repr(given), expected=expected)
+
+
+def _check_in_range(name: str, condition: Condition, model: Model) -> None:
+    """Refuse a class or attribute values that the model does not have, where it says what it has."""
+    if not isinstance(condition, Tensor):
+        return
+    attributes = tuple(getattr(getattr(model.denoiser, "config", None), "attributes", ()))
+    classes = getattr(model.denoiser, "classes", 0)
+    last = list(attributes) if attributes else [classes - 1]  # an attribute is left open by its number of values
+    given = condition.flatten().tolist()
+    if last != [-1] and (len(given) != len(last) or any(map(int.__gt__, given, last))):
+        expected = f"at most {last}" if attributes else f"a class from 0 to {classes - 1}"
+        raise InputError(f"arms.{name}.condition", found=str(given), expected=expected)
 
 
 def _is_whole(given: Any) -> bool:

@@ -49,7 +49,8 @@ class Done:
     made, kept : int
         Of this call's share: made now, and found complete.
     failed : mapping of str to str
-        Chunks of this share that are not there, by name, and why.
+        Chunks of this share that this call could not make, by name, and why. Where several work in one folder, another
+        may have made one since: `missing` says what is not there.
     missing : tuple of str
         Chunks of the whole work that are not there, those of other ranks too.
     """
@@ -98,7 +99,7 @@ def execute(
     Returns
     -------
     Done
-        A chunk that failed is in `failed`; the others are made all the same.
+        A chunk that could not be made is in `failed`; the others are made all the same.
 
     Raises
     ------

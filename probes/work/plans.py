@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scorescope.data.annotations import kind_of
 from scorescope.data.display import displayed
-from scorescope.data.doors import checked
+from scorescope.data.doors import checked, describe_value
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, parse_json, read_text
 from scorescope.probes.models.factories import import_factory
@@ -76,13 +77,13 @@ def plan_work(spec: Mapping[str, Any]) -> Plan:
         expected = f"one of {', '.join(KINDS)}, or package.module:function"
         raise InputError("kind", found=repr(kind), expected=expected)
     plan: Callable[..., Any] = import_factory(KINDS.get(kind, kind), argument="kind", known=list(KINDS))
-    with only_input_errors(f"spec, kind {kind}", expected="entries of the kinds that it takes"):
-        found = plan({name: value for name, value in spec.items() if name != "kind"})
-    if not isinstance(found, Plan):
-        raise InputError(
-            "kind", found=f"{kind!r}, which gives a {type(found).__name__}", expected="one that gives a Plan"
-        )
-    return found
+    found, expected = "an entry of another type", "entries of the types that it takes"
+    with only_input_errors(f"spec, kind {kind}", expected=expected, found=found):
+        made = plan({name: value for name, value in spec.items() if name != "kind"})
+    if not isinstance(made, Plan):
+        found = f"{kind!r}, which gives a {type(made).__name__}"
+        raise InputError("kind", found=found, expected="one that gives a Plan")
+    return made
 
 
 @checked
@@ -140,6 +141,29 @@ def known_entries(spec: Mapping[str, Any], kind: str, needed: Collection[str], o
         raise InputError(f"{kind}, {unknown[0]}", found="an entry of that name", expected=f"some of {', '.join(every)}")
     if absent := [name for name in needed if name not in spec]:
         raise InputError(f"{kind}, {absent[0]}", found="no such entry", expected=f"at least {', '.join(needed)}")
+
+
+def require_kinds(spec: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Raise `InputError` for entries of another type than an annotation names, or with numbers that are none.
+
+    True and False are no numbers here, nor are whole ones of more than 64 bits. Values of a plain `dict` may be
+    anything.
+    """
+    for name, annotation in kinds.items():
+        kind = kind_of(annotation)
+        if name not in spec or kind is None:
+            continue
+        if not kind.accepts(spec[name]) or (annotation is not dict and _holds_marks(spec[name])):
+            raise InputError(name, found=describe_value(spec[name]), expected=kind.words)
+
+
+def _holds_marks(value: Any) -> bool:
+    """Whether True, False or a whole number that no tensor can hold is in it."""
+    if isinstance(value, Mapping):
+        return any(map(_holds_marks, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_marks, value))
+    return isinstance(value, bool) or (isinstance(value, int) and not -(2**63) <= value < 2**63)
 
 
 def whole_number(spec: Mapping[str, Any], name: str, default: int) -> int:

@@ -24,11 +24,11 @@ from typing import Any
 from scorescope.data.errors import InputError
 from scorescope.data.prompts import read_prompts
 from scorescope.probes.experiments.pipeline_calls import record_calls
-from scorescope.probes.models.load_pipeline import load_pipeline
+from scorescope.probes.models.load_pipeline import check_source, load_pipeline
 from scorescope.probes.work.chunks import CHUNKS, Chunk, missing
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.made_of import stamp_of
-from scorescope.probes.work.plans import Plan, known_entries, seed_range, whole_number
+from scorescope.probes.work.plans import Plan, known_entries, require_kinds, seed_range, whole_number
 
 NEEDED = ("pipeline",)
 LOADING = ("dtype", "scheduler", "config")
@@ -96,6 +96,9 @@ def told_pipeline(spec: Mapping[str, Any]) -> dict[str, Any]:
     source = spec["pipeline"]
     if not isinstance(source, str):
         raise InputError("pipeline", found=repr(source), expected="a folder, a file, or an id of the hub")
+    require_kinds(spec, {"dtype": str, "scheduler": str | None, "config": str | None, "arguments": dict, "device": str})
+    if not Path(source).is_file():
+        check_source(source, Path(source))
     where = str(Path(source).absolute()) if Path(source).exists() else source
     return {"source": where, "stamp": stamp_of(source), **{name: spec[name] for name in LOADING if name in spec}}
 

@@ -293,6 +293,25 @@ def test_bad_input(more, words):
         steer(Planted(), unit_direction(0), **({"condition": LABELS} | more))
 
 
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"natural": {"attribute": -1.0, "other": 1.0}}, "natural"),
+        ({"budget": -1.0}, "budget"),
+        ({"budget": math.nan}, "budget"),
+        ({"resamples": 0}, "resamples"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_what_cannot_be_judged_by_is_refused_before_anything_is_sampled(more, named):
+    def denoiser(*_):
+        raise AssertionError("sampled")
+
+    with pytest.raises(InputError) as error:
+        steer(denoiser, unit_direction(0), **({"condition": LABELS} | more))
+    assert error.value.argument == named
+
+
 def test_bad_directions_and_scores():
     for broken in (lambda x: x.flatten(1)[:, 0], lambda x: {"a": [0.0] * len(x)}):
         given = {"seeds": range(8), "condition": LABELS[:8], "sampling": FAST}

@@ -1,6 +1,7 @@
 """Overlap of units with regions: planted maps have a known IoU, and where nothing is planted little is found."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import binomtest
@@ -112,6 +113,20 @@ def test_noise_draws_batches_and_drawn_thresholds(tmp_path, monkeypatch):
     whole = unit_overlap(stored_at(tmp_path / "c", draws=2, seed=0), "units", masks, top=0.05)
     np.testing.assert_allclose(drawn["area"][3:8], 0.05, atol=0.03)  # of 1000 positions, 0.05 +- 0.007
     assert row(whole, 0)["value"] == row(drawn, 0)["value"] == 1
+
+
+def test_drawn_thresholds_do_not_depend_on_the_size_of_shards(tmp_path, monkeypatch):
+    """Positions are drawn by image: 10 of 64 of each; shards of 4 and of 40 images, levels asked together and alone."""
+    small, large = (stored_at(tmp_path / name, shard=name, batch=4) for name in ("8 kB", "1 MB"))
+    assert len(small.starts()) > len(large.starts())
+    monkeypatch.setattr("scorescope.analysis.units.overlap.POSITIONS", 10 * N // 2)
+    found, other = (unit_overlap(each, "units", {"square": MASKS}, top=0.05) for each in (small, large))
+    pd.testing.assert_frame_equal(found, other)
+    alone = unit_overlap(small, "units", {"square": MASKS}, top=0.05, levels=[1])
+    assert alone["threshold"].tolist() == found.loc[found["sigma"] == SIGMAS[1], "threshold"].tolist()
+    again = unit_overlap(small, "units", {"square": MASKS}, top=0.05, fit=list(range(0, N, 2)), seed=1)
+    fixed = unit_overlap(small, "units", {"square": MASKS}, top=0.05, fit=list(range(0, N, 2)), seed=2)
+    assert (again["threshold"] != fixed["threshold"]).any()  # the seed draws the positions
 
 
 def test_random_activations_are_found_in_five_of_a_hundred(tmp_path):

@@ -34,6 +34,13 @@ def no_judge():
     return 3
 
 
+def blind_judge():
+    def judged(images):
+        raise ValueError("dark")
+
+    return judged
+
+
 @pytest.fixture
 def spec(tmp_path):
     unit_direction(0, idle=13).save(tmp_path / "gate.safetensors")
@@ -108,6 +115,27 @@ def test_a_damaged_table_is_refused(tmp_path, spec):
         ({"strengths": [0]}, "strengths: found"),
         ({"random": 0, "shuffled": None}, "random, shuffled"),
         ({"strength": [1]}, "steering, strength: found an entry of that name"),
+        ({"target": "nope"}, "target: found 'nope'; expected one of attribute, other"),
+        ({"target": 3}, "target: found 3"),
+        ({"strengths": "12"}, "strengths: found '12'"),
+        ({"strengths": [True]}, "strengths: found [True]"),
+        ({"intervals": [[1]]}, "intervals: found [[1]]"),
+        ({"intervals": [[5, 1]]}, "intervals: found (5.0, 1.0)"),
+        ({"branch": "weak"}, "branch: found 'weak'"),
+        ({"random": "2"}, "random: found '2'"),
+        ({"seed": -1}, "seed: found -1"),
+        ({"seed": "a"}, "seed: found 'a'"),
+        ({"relevant": "x"}, "relevant: found 'x'"),
+        ({"chosen_from": 1.5}, "chosen_from: found 1.5"),
+        ({"natural": "x"}, "natural: found 'x'"),
+        ({"natural": {"attribute": 1.0}}, "natural: found {'attribute': 1.0}; expected a positive number for each of"),
+        ({"natural": {"attribute": -1.0, "other": 1.0}}, "natural: found"),
+        ({"budget": -1}, "budget: found -1; expected a positive distance"),
+        ({"budget": "x"}, "budget: found 'x'"),
+        ({"resamples": 0}, "resamples: found 0"),
+        ({"resamples": "100"}, "resamples: found '100'"),
+        ({"scores": "tests.analysis.work.test_steering:blind_judge"}, "scores: found a function that failed (dark)"),
+        ({"device": 0}, "device: found 0"),
     ],
 )
 def test_what_is_no_curve_is_refused_before_anything_is_sampled(spec, change, message):

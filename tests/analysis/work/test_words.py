@@ -70,6 +70,11 @@ def test_the_same_in_two_processes(folder, tmp_path):
     assert_same(read_words(tmp_path), in_one(folder))
 
 
+def test_arguments_of_a_call_may_be_anything_and_a_pipeline_of_the_hub_is_not_looked_for(tmp_path):
+    spec = spec_of("owner/name") | {"arguments": {"clean_caption": True}, "word": "B"}
+    assert len(plan_words(spec).chunks) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -78,9 +83,25 @@ def test_the_same_in_two_processes(folder, tmp_path):
         ({"pipeline": 3}, "pipeline: found 3"),
         ({"promt": "a"}, "words, promt: found an entry of that name"),
         ({"seeds": 0}, "seeds: found"),
+        ({"word": None, "tokens": []}, "words, tokens: found []"),
+        ({"word": None, "tokens": [-1]}, "words, tokens: found [-1]"),
+        ({"word": None, "tokens": "12"}, "tokens: found '12'"),
+        ({"word": None, "tokens": [True]}, "tokens: found [True]"),
+        ({"word": " b"}, "words, word: found ' b'"),
+        ({"word": "blue"}, "words, word: found 'blue'; expected words of the prompt 'a b'"),
+        ({"word": "", "prompt": "a, b"}, "words, word: found ''"),
+        ({"grid": 5}, "grid: found 5"),
+        ({"grid": [8]}, "grid: found [8]"),
+        ({"grid": [8, 0]}, "words, grid: found [8, 0]"),
+        ({"sites": "x"}, "sites: found 'x'"),
+        ({"arguments": 3}, "arguments: found 3"),
+        ({"dtype": 3}, "dtype: found 3"),
+        ({"device": 0}, "device: found 0"),
+        ({"pipeline": "/nowhere"}, "pipeline: found /nowhere, which is not there"),
+        ({}, "which holds nothing; expected a folder with model_index.json"),
     ],
 )
 def test_what_is_no_work_on_a_word_is_refused(tmp_path, change, message):
     with pytest.raises(InputError) as error:
-        plan_words(spec_of(tmp_path) | change)
+        plan_words({name: value for name, value in (spec_of(tmp_path) | change).items() if value is not None})
     assert message in str(error.value)

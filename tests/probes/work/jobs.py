@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from scorescope.data import InputError, load_digits
 from scorescope.probes.work import Plan, cut
@@ -37,6 +38,11 @@ def few_digits(*_):
     """Ten held-out digits and their labels."""
     held = load_digits().held_out
     return held.images[:10], held.labels[:10]
+
+
+def few_pictures():
+    """Two images of the size of the shapes."""
+    return torch.zeros(2, 3, 32, 32)
 
 
 def plan_numbers(spec):

@@ -170,12 +170,50 @@ def test_parts_of_other_comparisons_are_not_joined(tmp_path):
         ({"log_snr": [1, 2]}, "log_snr: found [1, 2]"),
         ({"images": "tests.probes.work.jobs:numbers"}, "images: found"),
         ({"noise_seed": -1}, "noise_seed: found -1"),
+        (
+            {"log_snr": [-1, 1, 2.9]},
+            "log_snr: found [-1, 1, 2.9] (list); expected a tuple",
+        ),
+        ({"log_snr": "123"}, "log_snr: found '123'"),
+        ({"map_weights": [1.0]}, "map_weights: found 1 weights; expected 3"),
+        ({"map_weights": "111"}, "map_weights: found '111'"),
+        ({"pairs": [["true", "uncond", "three"]]}, "pairs: found [['true', 'uncond', 'three']]"),
+        ({"pairs": [["true", "two"]]}, "pairs: found arms ['two']"),
+        ({"arms": {"a": {"condition": 10}}}, "arms.a.condition: found [10]; expected a class from 0 to 9"),
+        ({"arms": [1]}, "arms: found [1]"),
+        ({"model": {"a": "digits", "b": "shapes"}}, "model: found shape (3, 32, 32) of 'b'; expected models of one"),
+        ({"model": ["digits"]}, "model: found ['digits']"),
+        ({"device": 0}, "device: found 0"),
     ],
 )
 def test_what_is_no_work_on_a_bank_is_refused(change, message):
     with pytest.raises(InputError) as error:
         plan_work(COMPARED | change)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("sigmas", ["321", [True], ["1"], [], [1.0, -1.0], [float("nan")], 3, [10**30]])
+def test_noise_levels_of_a_bank_are_numbers(sigmas):
+    spec = {name: value for name, value in COMPARED.items() if name not in ("log_snr", "map_weights")}
+    with pytest.raises(InputError, match=r"(spec, kind bank, )?sigmas"):
+        plan_work(spec | {"sigmas": sigmas})
+    told = plan_work(spec | {"sigmas": [3, 2.5]}).chunks[0].spec["points"]["sigmas"]
+    assert told == [3.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("condition", "fits"), [([3, 4, 1, 1, 2, 0], True), ([0, 0, 0, 0, 0, 3], False), ([0], False), (3, False)]
+)
+def test_attribute_values_are_those_of_the_model(condition, fits):
+    spec = {
+        "kind": "bank", "model": "shapes", "images": "tests.probes.work.jobs:few_pictures", "sigmas": [1.0],
+        "arms": {"a": {"condition": condition}},
+    }  # fmt: skip
+    if fits:
+        assert plan_work(spec).chunks
+    else:
+        with pytest.raises(InputError, match=r"arms.a.condition: found .*; expected at most"):
+            plan_work(spec)
 
 
 # kinds of one's own

@@ -193,6 +193,25 @@ def test_a_chunk_that_another_made_meanwhile_is_counted_once(tmp_path):
     assert np.array_equal(table(chunks, tmp_path), EXPECTED)
 
 
+def test_a_chunk_that_failed_here_and_another_made_since_is_not_missing(tmp_path, monkeypatch):
+    chunks = work("fails", tmp_path=tmp_path)
+
+    class Another(ThreadPoolExecutor):
+        """Makes what failed, when it is too late for this call."""
+
+        def submit(self, function, chunk, *more):
+            told = super().submit(function, chunk, *more)
+            if told.result().error:
+                monkeypatch.setattr("tests.probes.work.jobs.HAPPENS", {"fails": lambda *_: None})
+                assert make(chunk, str(tmp_path)).made
+            return told
+
+    with Another(1) as another:
+        done = execute(chunks, tmp_path, another, attempts=1, **QUIET)
+    assert list(done.failed) == [chunks[1].name] and done.missing == () and done.is_complete
+    assert read_status(tmp_path)["failed"] == []
+
+
 def test_a_chunk_that_two_make_at_once_is_one(tmp_path):
     chunks, told, start = work("sleeps", tmp_path=tmp_path, seconds=0.2), [], threading.Barrier(4)
 

@@ -174,6 +174,7 @@ def test_a_model_that_changed_under_its_name_has_other_chunks(tmp_path, monkeypa
         ({"sigmas": [1.0, 2.0]}, "sigmas: found"),
         ({"sigmas": "x"}, "sigmas: found 'x'"),
         ({"steps": "x"}, "steps: found 'x'"),
+        ({"record": 3}, "spec, kind sweep: found an entry of another type ('int' object has no attribute 'items')"),
     ],
 )
 def test_what_is_no_sweep_is_refused_before_anything_runs(change, message):
