@@ -125,7 +125,7 @@ def test_products_of_a_trace_of_other_seeds_are_refused(which, tmp_path, request
             pipe(batch, seed + 7)
     other = Trace.open(tmp_path / "run")
     for table in (path_geometry, path_shape):
-        with pytest.raises(InputError, match="those of other predictions|at other levels"):
+        with pytest.raises(InputError, match=r"those of other predictions|at other levels"):
             table(trace, products=products_along(other))
         table(trace, products=products_along(trace))
         table(trace, products=products_along(recorded_path(trace)))
