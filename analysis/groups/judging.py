@@ -165,9 +165,7 @@ def judge_groups(
         raise InputError("calibration", found=f"one of {calibration.groups}", expected=f"one of {tuple(groups)}")
     parts = [_answers(judge, part) for part in images.split(batch)]
     if len({(part.shape[1:], part.dtype.kind) for part in parts}) > 1:
-        found = ", ".join(
-            sorted({f"{part.dtype} of shape (n, {', '.join(map(str, part.shape[1:]))})" for part in parts})
-        )
+        found = ", ".join(sorted({f"rows of shape {part.shape[1:]}, {part.dtype}" for part in parts}))
         raise InputError("judge", found=found, expected="answers of one kind and width for all batches")
     answers = np.concatenate(parts)
     if answers.shape == (len(images),) and np.issubdtype(answers.dtype, np.integer):
@@ -229,16 +227,11 @@ def fit_calibration(
     if judged.probabilities is None or judged.calibrated:
         found = "none" if judged.probabilities is None else "calibrated ones"
         raise InputError("judged", found=found, expected="probabilities as the judge gives them")
-    kinds = len(judged.groups)
-    if (
-        truth.dtype.kind not in "iu"
-        or truth.shape != (len(judged),)
-        or set(np.unique(truth).tolist()) != set(range(kinds))
-    ):
+    kinds, whole = len(judged.groups), truth.dtype.kind in "iu"
+    if not whole or truth.shape != (len(judged),) or set(np.unique(truth).tolist()) != set(range(kinds)):
         found = f"{truth.dtype} of shape {truth.shape}, labels {np.unique(truth).tolist()[:9]}"
-        raise InputError(
-            "labels", found=found, expected=f"whole numbers ({len(judged)},), each of 0 to {kinds - 1} at least once"
-        )
+        expected = f"whole numbers ({len(judged)},), each of 0 to {kinds - 1} at least once"
+        raise InputError("labels", found=found, expected=expected)
     if method == "isotonic":
         return Calibration(method, 1.0, _isotonic(judged.probabilities, truth), len(judged), judged.groups)
     logits = _logits(judged.probabilities)
