@@ -76,13 +76,14 @@ class JudgedGroups:
 
     def where(self, rows: Bools | Integers) -> "JudgedGroups":
         """Of some of the images: a mask, or their places."""
-        rows, count = np.asarray(rows), len(self)
-        fits = rows.shape == (count,) if rows.dtype.kind == "b" else ((rows >= -count) & (rows < count)).all()
-        if rows.dtype.kind not in "biu" or rows.ndim != 1 or not fits:
-            found = f"{rows.dtype} of shape {rows.shape}"
+        listed, count = np.asarray(rows), len(self)
+        kind = listed.dtype.kind
+        fits = listed.shape == (count,) if kind == "b" else ((listed >= -count) & (listed < count)).all()
+        if kind not in "biu" or listed.ndim != 1 or not fits:
+            found = f"{listed.dtype} of shape {listed.shape}"
             raise InputError("rows", found=found, expected=f"a mask ({count},), or places from 0 to {count - 1}")
-        chosen, probabilities = self.chosen[rows], self.probabilities
-        part = None if probabilities is None else probabilities[rows]
+        chosen, probabilities = self.chosen[listed], self.probabilities
+        part = None if probabilities is None else probabilities[listed]
         return JudgedGroups(self.groups, chosen, part, self.calibrated)
 
 
