@@ -51,6 +51,10 @@ def class_codes(argument: str, classes: ArrayLike, n: int, *, at_least: int) -> 
     labels = np.asarray(classes)
     if labels.shape != (n,):
         raise InputError(argument, found=f"shape {labels.shape}", expected=f"({n},), one an image")
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise InputError(
+            argument, found=f"{int(np.isnan(labels).sum())} NaN", expected=f"a class for each of {n} images"
+        )
     names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if counts.min() < at_least:
         found = f"{counts.min()} of class {names[counts.argmin()]}"

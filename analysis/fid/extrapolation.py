@@ -83,17 +83,20 @@ def fid_infinity(
     Raises
     ------
     InputError
-        If the smallest subset has no more rows than features: there the distance is not linear in 1/n. For classes of
-        other images, and of single ones.
+        If the smallest subset has no more rows than features: there the distance is not linear in 1/n. For fewer than
+        three different sizes, and classes of other images, of single ones or NaN.
     """
     x, other = check_features("fake", fake), as_moments("real", real)
     smallest = min(5000, len(x) // 2) if smallest is None else smallest
     if not x.shape[1] < smallest < len(x) or points < 3:
         found = f"subsets from {smallest} of {len(x)} images, d = {x.shape[1]}, {points} points"
         raise InputError("smallest", found=found, expected="d < smallest < n, and at least 3 points")
+    sizes = np.unique(np.linspace(smallest, len(x), points).astype(int))
+    if len(sizes) < 3 or seed < 0:
+        found = f"{len(sizes)} different sizes from {smallest} to {len(x)}, seed {seed}"
+        raise InputError("smallest, seed", found=found, expected="at least 3 different sizes, and a seed of 0 or more")
     codes = None if classes is None else class_codes("classes", classes, len(x), at_least=2)
     generator = np.random.default_rng(seed)
-    sizes = np.unique(np.linspace(smallest, len(x), points).astype(int))
     values = []
     for size in sizes:
         rows = generator.choice(len(x), size, replace=False) if codes is None else _by_class(generator, size, *codes)

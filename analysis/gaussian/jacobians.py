@@ -98,11 +98,10 @@ def flipd(
     Raises
     ------
     InputError
-        For empty sets, levels that are not positive, or a denoiser without a gradient.
+        For sets that are empty or of whole numbers, levels that are not positive, numbers that are no probes, seed or
+        batch, or a denoiser without a gradient.
     """
-    if not sets or any(len(points) == 0 for points in sets.values()):
-        raise InputError("sets", found=f"{ {name: len(points) for name, points in sets.items()} }", expected="points")
-    check_levels(sigmas)
+    check_sets(sets, sigmas, probes=probes, seed=seed, batch=batch)
     frames = []
     jobs = [(name, float(sigma)) for name in sets for sigma in sigmas]
     for name, sigma in tqdm(jobs, desc="FLIPD", disable=not progress, leave=False):
@@ -228,6 +227,16 @@ def _differentiable(denoiser: Denoiser, states: Tensor, sigma: float, condition:
     if not denoised.requires_grad:
         raise InputError("denoiser", found="a prediction without gradient", expected="one differentiable in x")
     return x, denoised
+
+
+def check_sets(sets: Mapping[str, Tensor], sigmas: Sequence[float], *, probes: int, seed: int, batch: int) -> None:
+    """Raise `InputError` for points and numbers of which nothing can be computed."""
+    if not sets or not all(len(points) and points.is_floating_point() for points in sets.values()):
+        found = ", ".join(f"{name}: {len(points)} of {points.dtype}" for name, points in sets.items())
+        raise InputError("sets", found=found or "none", expected="points, of a floating point type")
+    check_levels(sigmas)
+    if min(probes, batch) < 1 or seed < 0:
+        raise InputError("probes, batch, seed", found=f"{probes}, {batch}, {seed}", expected="1 or more, and 0 or more")
 
 
 def check_levels(sigmas: Sequence[float]) -> None:

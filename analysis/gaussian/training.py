@@ -23,13 +23,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from scorescope.analysis.gaussian.gaps import score_gaps
-from scorescope.analysis.gaussian.jacobians import Generators, denoised_and_trace, generators
+from scorescope.analysis.gaussian.jacobians import Generators, check_sets, denoised_and_trace, generators
 from scorescope.analysis.gaussian.scores import SCORES, score_table
 from scorescope.analysis.statistics.summaries import summarise_by
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.approximations import Approximation
+from scorescope.probes.models.conditions import row_count
 from scorescope.probes.models.conditions import select_rows as select
 from scorescope.probes.models.denoiser import Condition, Denoiser
 
@@ -180,10 +181,15 @@ def memorisation(
     Raises
     ------
     InputError
-        For empty sets, levels that are not positive, or a denoiser without a gradient.
+        For what `flipd` refuses, and conditions of sets that are not there or of other numbers of rows.
     """
-    if not sets or any(len(points) == 0 for points in sets.values()) or not all(0 < s < np.inf for s in sigmas):
-        raise InputError("sets, sigmas", found=f"{list(sets)}, {list(sigmas)}", expected="points, and positive levels")
+    check_sets(sets, sigmas, probes=probes, seed=seed, batch=batch)
+    for name, condition in (conditions or {}).items():
+        if name not in sets:
+            raise InputError("conditions", found=repr(name), expected=f"names of sets: {', '.join(sets)}")
+        if condition is not None and row_count(condition) != len(sets[name]):
+            found = f"{row_count(condition)} rows for {name!r}"
+            raise InputError("conditions", found=found, expected=f"{len(sets[name])}, one an image")
     frames = []
     jobs = [(name, float(sigma)) for name in sets for sigma in sigmas]
     for name, sigma in tqdm(jobs, desc="memorisation", disable=not progress, leave=False):

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from scorescope.analysis.groups.judging import JudgedGroups
-from scorescope.analysis.statistics.arrays import Bools, host_array
+from scorescope.analysis.statistics.arrays import Bools, Integers, host_array
 from scorescope.analysis.statistics.intervals import LEVEL, paired_share_interval, share_gap, share_interval
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.doors import checked, require_some
@@ -90,17 +90,25 @@ def amplification(
     if unseen or (classes is None) != (data_classes is None):
         found = f"{unseen} without an image"
         raise InputError("classes, data_classes", found=found, expected="both or none, with images of every class")
-    baseline = next(iter(samples))
+    baseline, codes = next(iter(samples)), {name: code for code, name in enumerate(dict.fromkeys(of))}
+    own, others = (_rows_by_code([codes.get(one, -1) for one in listed], len(codes)) for listed in (of, of_data))
+    of_groups, known = {setting: judged.members for setting, judged in samples.items()}, data.members
     rows = []
-    for setting, judged in samples.items():
-        for name in dict.fromkeys(of):
-            own, others = (np.array([one == name for one in listed]) for listed in (of, of_data))
+    for setting, members in of_groups.items():
+        for name, code in codes.items():
             for place, group in enumerate(data.groups):
-                members, first = judged.members[own, place], samples[baseline].members[own, place]
-                row = _against_data(members, data.members[others, place])
-                row |= _change(members, None if setting == baseline else first)
+                inside, first = members[own[code], place], of_groups[baseline][own[code], place]
+                row = _against_data(inside, known[others[code], place])
+                row |= _change(inside, None if setting == baseline else first)
                 rows.append({"setting": setting, "class": str(name), "group": group, "baseline": baseline, **row})
     return AMPLIFICATION.check(pd.DataFrame(rows))
+
+
+def _rows_by_code(codes: list[int], count: int) -> list[Integers]:
+    """Rows of each of so many codes, in their order; those of code -1 are in none."""
+    listed = np.asarray(codes)
+    order = np.argsort(listed, kind="stable")
+    return np.split(order, np.searchsorted(listed[order], np.arange(count + 1)))[1:-1]
 
 
 def _classes(argument: str, classes: Tensor | ArrayLike | None, count: int) -> list[Any]:

@@ -76,8 +76,14 @@ class JudgedGroups:
 
     def where(self, rows: Bools | Integers) -> "JudgedGroups":
         """Of some of the images: a mask, or their places."""
-        chosen, probabilities = self.chosen[rows], self.probabilities
-        part = None if probabilities is None else probabilities[rows]
+        listed, count = np.asarray(rows), len(self)
+        kind = listed.dtype.kind
+        fits = listed.shape == (count,) if kind == "b" else ((listed >= -count) & (listed < count)).all()
+        if kind not in "biu" or listed.ndim != 1 or not fits:
+            found = f"{listed.dtype} of shape {listed.shape}"
+            raise InputError("rows", found=found, expected=f"a mask ({count},), or places from 0 to {count - 1}")
+        chosen, probabilities = self.chosen[listed], self.probabilities
+        part = None if probabilities is None else probabilities[listed]
         return JudgedGroups(self.groups, chosen, part, self.calibrated)
 
 
@@ -113,8 +119,7 @@ class Calibration:
             expected = f"(n, {len(self.groups)}), of {', '.join(self.groups)}"
             raise InputError("probabilities", found=f"shape {probabilities.shape}", expected=expected)
         if not self.steps:
-            with np.errstate(divide="ignore"):
-                scaled: Floats = scipy.special.softmax(np.log(probabilities) / self.temperature, axis=1)
+            scaled: Floats = scipy.special.softmax(_logits(probabilities) / self.temperature, axis=1)
             return scaled
         columns = [np.interp(column, *step) for column, step in zip(probabilities.T, self.steps, strict=True)]
         calibrated = np.stack(columns, axis=1)
@@ -159,7 +164,11 @@ def judge_groups(
         raise InputError("batch", found=str(batch), expected="at least 1")
     if calibration is not None and calibration.groups != tuple(groups):
         raise InputError("calibration", found=f"one of {calibration.groups}", expected=f"one of {tuple(groups)}")
-    answers = np.concatenate([_answers(judge, part) for part in images.split(batch)])
+    parts = [_answers(judge, part) for part in images.split(batch)]
+    if len({(part.shape[1:], part.dtype.kind) for part in parts}) > 1:
+        found = ", ".join(sorted({f"rows of shape {part.shape[1:]}, {part.dtype}" for part in parts}))
+        raise InputError("judge", found=found, expected="answers of one kind and width for all batches")
+    answers = np.concatenate(parts)
     if answers.shape == (len(images),) and np.issubdtype(answers.dtype, np.integer):
         if answers.min() < 0 or answers.max() >= len(groups):
             found = f"numbers from {answers.min()} to {answers.max()}"
@@ -219,14 +228,14 @@ def fit_calibration(
     if judged.probabilities is None or judged.calibrated:
         found = "none" if judged.probabilities is None else "calibrated ones"
         raise InputError("judged", found=found, expected="probabilities as the judge gives them")
-    kinds = len(judged.groups)
-    if truth.shape != (len(judged),) or set(np.unique(truth).tolist()) != set(range(kinds)):
-        found = f"shape {truth.shape}, labels {np.unique(truth).tolist()[:9]}"
-        raise InputError("labels", found=found, expected=f"({len(judged)},), each of 0 to {kinds - 1} at least once")
+    kinds, whole = len(judged.groups), truth.dtype.kind in "iu"
+    if not whole or truth.shape != (len(judged),) or set(np.unique(truth).tolist()) != set(range(kinds)):
+        found = f"{truth.dtype} of shape {truth.shape}, labels {np.unique(truth).tolist()[:9]}"
+        expected = f"whole numbers ({len(judged)},), each of 0 to {kinds - 1} at least once"
+        raise InputError("labels", found=found, expected=expected)
     if method == "isotonic":
         return Calibration(method, 1.0, _isotonic(judged.probabilities, truth), len(judged), judged.groups)
-    with np.errstate(divide="ignore"):
-        logits = np.maximum(np.log(judged.probabilities), np.log(np.finfo(np.float64).tiny))
+    logits = _logits(judged.probabilities)
 
     def loss(log_temperature: float) -> float:
         scaled = scipy.special.log_softmax(logits / np.exp(log_temperature), axis=1)
@@ -235,6 +244,13 @@ def fit_calibration(
     ends = (-np.log(STEEPEST), np.log(STEEPEST))
     best = scipy.optimize.minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-6})
     return Calibration(method, float(np.exp(best.x)), (), len(judged), judged.groups)
+
+
+def _logits(probabilities: Floats) -> Floats:
+    """Logarithms; where a probability is 0 or denormal that of the least number, for the fit and what it is used on."""
+    with np.errstate(divide="ignore"):
+        found: Floats = np.maximum(np.log(probabilities), np.log(np.finfo(np.float64).tiny))
+    return found
 
 
 def _isotonic(probabilities: Floats, truth: Integers) -> tuple[tuple[Floats, Floats], ...]:

@@ -15,7 +15,7 @@ import scipy
 import torch
 from torch import Tensor
 
-from scorescope.analysis.statistics.arrays import Floats
+from scorescope.analysis.statistics.arrays import Floats, Integers
 from scorescope.analysis.statistics.tables import Column, Schema, ends
 from scorescope.data.display import displayed
 from scorescope.data.doors import checked
@@ -53,7 +53,14 @@ def feature_means(codec: Codec | Bands, stored: StoredActivations, site: str, le
         As in `sparse_sheet`.
     level : int
         Place in `stored.sigmas`.
+
+    Raises
+    ------
+    InputError
+        For another level.
     """
+    if isinstance(level, bool) or not 0 <= level < len(stored.sigmas):
+        raise InputError("level", found=str(level), expected=f"0 to {len(stored.sigmas) - 1}")
     codec = codec_at(codec, stored.sigmas[level])
     chosen = stored.index["step"].to_numpy() == level
     image = torch.tensor(stored.index["image"].to_numpy()[chosen]).long()
@@ -90,7 +97,7 @@ def feature_reads(
     Raises
     ------
     InputError
-        For labels of another number or without two of each value.
+        For labels of another number, of other values or without two of each, and features or levels that are not there.
 
     Notes
     -----
@@ -99,12 +106,17 @@ def feature_reads(
     images, parts = int(stored.manifest["images"]), []
     for attribute, values in labels.items():
         known = torch.as_tensor(values).cpu().numpy()
-        if known.shape != (images,) or min((known == 0).sum(), (known == 1).sum()) < 2:
-            found = f"shape {known.shape}, {int((known == 1).sum())} of 1"
-            raise InputError(f"labels[{attribute!r}]", found=found, expected=f"({images},), two or more of 0 and of 1")
+        others = known[~np.isin(known, (-1, 0, 1))]
+        if known.shape != (images,) or min((known == 0).sum(), (known == 1).sum()) < 2 or len(others):
+            found = f"shape {known.shape}, {int((known == 1).sum())} of 1, {len(others)} of other values {others[:3]}"
+            expected = f"({images},), two or more of 0 and of 1, the rest -1"
+            raise InputError(f"labels[{attribute!r}]", found=found, expected=expected)
+    if not labels or (levels is not None and not len(levels)):
+        found = f"{len(labels)} attributes, levels {levels}"
+        raise InputError("labels, levels", found=found, expected="at least one of each")
     for level in range(len(stored.sigmas)) if levels is None else levels:
         means = feature_means(codec, stored, site, level).double().numpy()
-        which = np.arange(means.shape[1]) if features is None else np.asarray(features)
+        which = np.arange(means.shape[1]) if features is None else _chosen(features, means.shape[1])
         for attribute, values in labels.items():
             known = torch.as_tensor(values).cpu().numpy()
             value, error = _auc(means[known == 1][:, which], means[known == 0][:, which])
@@ -115,6 +127,14 @@ def feature_reads(
     table = pd.concat(parts, ignore_index=True)
     adjusted = np.minimum(1.0, table["p"] * len(table))
     return FEATURE_READS.check(table.assign(family=len(table), p_adjusted=adjusted))
+
+
+def _chosen(features: Sequence[int], count: int) -> Integers:
+    """Numbers of features, as they were asked for."""
+    found = np.asarray(features)
+    if found.ndim != 1 or found.dtype.kind not in "iu" or ((found < 0) | (found >= count)).any():
+        raise InputError("features", found=str(list(features))[:60], expected=f"whole numbers, 0 to {count - 1}")
+    return found
 
 
 def _auc(high: Floats, low: Floats) -> tuple[Floats, Floats]:
@@ -177,7 +197,14 @@ def top_images(
         Which feature, and place of the level in `stored.sigmas`.
     count : int
         Images.
+
+    Raises
+    ------
+    InputError
+        For a feature or level that is not there, and no images.
     """
+    if count < 1:
+        raise InputError("count", found=str(count), expected="1 or more")
     means = feature_means(codec, stored, site, level)
     if not 0 <= feature < means.shape[1]:
         raise InputError("feature", found=str(feature), expected=f"0 to {means.shape[1] - 1}")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats
 from scorescope.data.display import displayed
+from scorescope.data.errors import InputError
 from scorescope.probes.activations import StoredActivations
 from scorescope.probes.sparse import Bands, Codec, codec_at
 
@@ -59,7 +60,11 @@ class LevelSums:
     def add(self, codec: Codec, rows: Tensor, group: Tensor) -> None:
         """Add rows (n, channel) of groups (n,)."""
         codes = codec.encode(rows)
-        residual = (rows - codec.decode(codes).to(rows)).double()
+        decoded = codec.decode(codes).to(rows)
+        if decoded.shape != rows.shape:
+            found = f"one that decodes to {tuple(decoded.shape[1:])}"
+            raise InputError("codec", found=found, expected=f"one of the site's width, {tuple(rows.shape[1:])}")
+        residual = (rows - decoded).double()
         value, fires = rows.double() - self.mean, codes != 0
         if not len(self.fires):
             self.fires, self.codes = np.zeros(codes.shape[1]), np.zeros(codes.shape[1])

@@ -24,6 +24,7 @@ from scorescope.data.errors import InputError
 from scorescope.probes.activations import StoredActivations
 from scorescope.probes.bank import Bank
 from scorescope.probes.models.denoiser import Condition, Denoiser
+from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.sparse import Bands, Codec
 
 _WHERE = (
@@ -109,8 +110,11 @@ def sparse_sheet(
     ------
     InputError
         For a denoiser without a bank or a bank of other noise levels, activations that are a block's update where the
-        site itself would be replaced, a site that was not stored, and a codec of another width.
+        site itself would be replaced, a site that was not stored, a codec of another width, and another denoiser than
+        that of the stored activations.
     """
+    if batch < 1:
+        raise InputError("batch", found=str(batch), expected="1 or more")
     found = level_sums(codec, stored, site)
     rows = [
         {**_where(stored, site, level), "n": int(stored.manifest["images"]), "rows": int(part.count.sum()), **row}
@@ -195,6 +199,10 @@ def _functional(
     if stored.manifest["update"]:
         expected = "what the module puts out, to be replaced; its update is stored here"
         raise InputError("stored", found="updates", expected=expected)
+    of = stored.manifest.get("denoiser")  # of a trace that is not known
+    if of is not None and fingerprint(denoiser, argument="denoiser") != of:
+        expected = "the one they were stored of"
+        raise InputError("denoiser", found="another than that of the activations", expected=expected)
     output = stored.manifest["outputs"].get(site, {}).get("place")
     means = [part.mean for part in found]
     losses, changes = replaced(denoiser, codec, bank, site, means, output=output, **calls)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from scorescope.analysis.statistics.arrays import Floats, host_array
@@ -53,6 +53,7 @@ DECISIONS = Schema(
         ),
         *ends("1", "studentised bootstrap over samples, missing below 16; of a class exact (Clopper & Pearson)"),
         Column("median", float, "1", "median over samples of each one's own ratio of distances; of a class missing"),
+        Column("median_n", int, "", "samples of it, all but those whose first prediction is their last; of a class 0"),
     ),
 )
 DECISION_LEVELS = Schema(
@@ -168,13 +169,15 @@ def _of_block(path: Path, edges: Sequence[float], classify: Classify | None) -> 
     return found
 
 
-def _pooled(far: Floats) -> dict[str, Floats]:
+def _pooled(far: Floats) -> dict[str, NDArray[Any]]:
     """Ratio of sums over samples, by which a sample whose prediction hardly moves counts little."""
     squares, draws = far.T**2, draw_units(len(far), resamples=RESAMPLES, seed=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         found = studentised(squares, np.broadcast_to(squares[0], squares.shape), draws)
         left, low, high = (np.sqrt(np.maximum(one, 0)) for one in (found.value, found.low, found.high))
-    return {"left": left, "low": low, "high": high, "median": np.median(_of_first(far), axis=0)}
+    own = _of_first(far[far[:, 0] > 0])
+    median = np.median(own, axis=0) if len(own) else np.full(far.shape[1], np.nan)
+    return {"left": left, "low": low, "high": high, "median": median, "median_n": np.full(far.shape[1], len(own))}
 
 
 def _of_first(distances: Floats) -> Floats:
@@ -193,9 +196,10 @@ def _classes(classify: Classify, images: Tensor) -> Any:
     return classes
 
 
-def _shares(wrong: Floats) -> dict[str, Floats]:
+def _shares(wrong: Floats) -> dict[str, NDArray[Any]]:
     found = np.array([share_interval(level) for level in wrong.T])
-    return {"left": wrong.mean(0), "low": found[:, 0], "high": found[:, 1], "median": np.full(wrong.shape[1], np.nan)}
+    none = {"median": np.full(wrong.shape[1], np.nan), "median_n": np.zeros(wrong.shape[1], np.int64)}
+    return {"left": wrong.mean(0), "low": found[:, 0], "high": found[:, 1], **none}
 
 
 def _last_crossing(left: Floats, log_sigma: Floats, at: float) -> float:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import kept_visits
@@ -41,8 +42,8 @@ class PathBlocks:
         Of one.
     make : callable
         Gives the blocks.
-    in_memory : bool
-        Whether it is a path that was there.
+    predicted : callable
+        Gives the predictions at a place of the levels, of some samples at a time, without reading the rest.
     """
 
     sigmas: tuple[float, ...]
@@ -50,7 +51,7 @@ class PathBlocks:
     count: int
     shape: tuple[int, ...]
     make: Callable[[], Iterator[Path]]
-    in_memory: bool = False
+    predicted: Callable[[int], Iterator[Tensor]]
 
     def __iter__(self) -> Iterator[Path]:
         return self.make()
@@ -77,7 +78,7 @@ class PathBlocks:
                 states, denoised = part.states[kept], part.denoised[kept]
                 yield replace(part, sigmas=sigmas, states=states, denoised=denoised, missing=())
 
-        return replace(self, sigmas=sigmas, missing=(), make=make), kept
+        return replace(self, sigmas=sigmas, missing=(), make=make, predicted=lambda at: self.predicted(kept[at])), kept
 
 
 def blocks_of(path: Path | Trace) -> PathBlocks:
@@ -91,7 +92,9 @@ def blocks_of(path: Path | Trace) -> PathBlocks:
     if isinstance(path, Trace):
         return recorded_blocks(path, kept_visits(path))
     count, *shape = path.states.shape[1:]
-    return PathBlocks(path.sigmas, path.missing, count, tuple(shape), lambda: iter([path]), True)
+    return PathBlocks(
+        path.sigmas, path.missing, count, tuple(shape), lambda: iter([path]), lambda at: iter([path.denoised[at]])
+    )
 
 
 @dataclass(frozen=True)
@@ -110,14 +113,15 @@ def recorded_blocks(
 ) -> PathBlocks:
     """The path of a trace in blocks of so many numbers, by default `AT_ONCE`; for the rest see `recorded_path`."""
     batches: dict[tuple[int, int], list[_Level]] = defaultdict(list)
-    rows, calls, shape = dict[tuple[int, int], int](), defaultdict[tuple[int, int], int](int), tuple[int, ...]()
+    rows, calls, shapes = dict[tuple[int, int], int](), defaultdict[tuple[int, int], int](int), set[tuple[int, ...]]()
     for place, visit in enumerate(visits):
         if visit.stream != stream or run not in (None, visit.run):
             continue
         key = visit.run, visit.first
         calls[key] += 1
         if not visit.call:
-            rows[key], shape = len(visit.x), tuple(visit.x.shape[1:])
+            rows[key] = len(visit.x)
+            shapes.add(tuple(visit.x.shape[1:]))
             known = bool(torch.isfinite(visit.x).all() and torch.isfinite(visit.guided).all())
             batches[key].append(_Level(place, visit.sigma, visit.sigma_next, visit.why, known))
     if not batches:
@@ -126,7 +130,10 @@ def recorded_blocks(
     if len(levels) > 1:
         found = f"runs through {len(levels)} lists of noise levels"
         raise InputError("run", found=found, expected="one run, or runs through the same levels")
-    sigmas, missing = levels.pop(), _missing(list(batches.values()))
+    if len(shapes) > 1:
+        found = f"runs of samples of {len(shapes)} shapes, {sorted(shapes)}"
+        raise InputError("run", found=found, expected="one run, or runs of one shape")
+    sigmas, missing, shape = levels.pop(), _missing(list(batches.values())), shapes.pop()
     facts = _Facts(sigmas, missing, shape, max(calls.values()), resolution(trace))
     samples = max(1, (at_once or AT_ONCE) // (2 * len(sigmas) * max(1, math.prod(shape))))
     pieces = [
@@ -137,6 +144,7 @@ def recorded_blocks(
     return PathBlocks(
         sigmas, missing, sum(rows.values()), shape,
         lambda: (_block(visits, some, facts) for some in _together(pieces, samples)),
+        lambda at: (visits[batch[at].place].guided for batch in batches.values()),
     )  # fmt: skip
 
 

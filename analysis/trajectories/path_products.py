@@ -191,7 +191,7 @@ def products_of(blocks: PathBlocks, given: Sequence[PathProducts] | None) -> Ite
         found = f"of {sum(len(one.gram) for one in given)} samples{', at other levels' * bool(others)}"
         raise InputError("products", found=found, expected=f"products_along of this path, of {blocks.count} samples")
     made = np.concatenate([one.gram[:, -1, -1] for one in given])
-    if given[0].elements != math.prod(blocks.shape) or not np.allclose(made, _centres(blocks, made), rtol=1e-3):
+    if given[0].elements != math.prod(blocks.shape) or not np.allclose(made, _centres(blocks), rtol=1e-3):
         raise InputError("products", found="those of other predictions", expected="products_along of this path")
     return given
 
@@ -205,14 +205,10 @@ def inner_products(points: Tensor) -> Tensor:
     return products.reshape(*points.shape[:-1], points.shape[-2])
 
 
-def _centres(blocks: PathBlocks, made: Floats) -> Floats:
-    """Squared norms of the last predictions; of a trace those that were made: it would have to be read for them."""
-    if not blocks.in_memory:
-        return made
-    (path,) = blocks
-    ends = path.denoised[-1].flatten(1)
-    found: Floats = ends.to(working_dtype(ends)).square().sum(1).cpu().double().numpy()
-    return found
+def _centres(blocks: PathBlocks) -> Floats:
+    """Squared norms of the last predictions; of a trace these alone are read for it."""
+    parts = [ends.flatten(1).to(working_dtype(ends)).square().sum(1) for ends in blocks.predicted(-1)]
+    return np.concatenate([part.cpu().double().numpy() for part in parts])
 
 
 def _held(rows: Floats) -> tuple[Integers, Floats]:

@@ -38,7 +38,7 @@ def recorded_path(trace: Trace, *, run: int | None = None, stream: int = 0) -> P
     Raises
     ------
     InputError
-        For a trace without kept states, no such run, and runs with other noise levels.
+        For a trace without kept states, no such run, and runs with other noise levels or of other shapes.
     """
     # branches are not needed: what they take is let go while the trace is read
     light = [replace(visit, cond=visit.guided, uncond=None, others={}) for visit in visits(trace)]

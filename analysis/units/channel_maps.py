@@ -21,7 +21,7 @@ from scorescope.data.display import displayed
 from scorescope.data.doors import checked
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Positions, StoredActivations
-from scorescope.probes.sites.row_edits import covered
+from scorescope.probes.sites.row_edits import HALF, covered
 
 BATCH = 64
 Which = Literal["inside", "everywhere", "spread"]
@@ -183,7 +183,7 @@ def unit_means(stored: StoredActivations, site: str, mask: Tensor, *, grid: tupl
 
 def pooled(mask: Tensor, shape: tuple[int, int]) -> Tensor:
     """Cells of a coarser or finer map of which a mask covers half or more, (image, y, x) bool."""
-    return covered(mask, shape) >= 0.5
+    return covered(mask, shape) >= HALF
 
 
 @displayed

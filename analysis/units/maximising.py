@@ -6,9 +6,11 @@
 
 Noised images at one level have a law p, whose score the denoiser knows: (D(x) - x) / sigma^2. Plug-and-play generation
 (Nguyen et al. 2017, CVPR, arXiv 1612.00005) walks along the score of a denoising autoencoder and the gradient of a unit
-of a classifier. Here both are of one network and one call. At every level the walk tends to p(x) exp(w a(x) / s): a is
-the unit, s its standard deviation over noised images, w the strength. Where a is normal under p it is raised by w of
-these. Levels fall (Song & Ermon 2019, arXiv 1907.05600): at one alone all that is larger than its noise hardly moves.
+of a classifier. Here both are of one network and one call. At every level the walk tends to p(x) exp(w a(x) / s) as its
+step falls: a is the unit, s its standard deviation over noised images, w the strength. A longer step leaves less of the
+variance V that p has along data: (2 - step) / (2 - step sigma^2 / V) of it. Where a is normal under p it is raised by w
+of these standard deviations. Levels fall (Song & Ermon 2019, arXiv 1907.05600): at one alone all that is larger than
+its noise hardly moves.
 """
 
 import math

@@ -15,18 +15,20 @@ from scorescope.data.errors import InputError
 from scorescope.probes.sites.interventions import Intervention, token_of
 from scorescope.probes.sites.modules import at_channels, channel_axis
 
+HALF = 0.5 - 1e-6  # of a cell is half of it in sums of thirds too
+
 
 def covered(rows: Tensor, shape: tuple[int, int]) -> Tensor:
     """Share of each cell of a coarser or finer map that a region covers, (row, y, x), from pixels that may be cut."""
     down, across = (_overlaps(*sizes).to(rows.device) for sizes in zip(rows.shape[-2:], shape, strict=True))
-    return down @ rows.float() @ across.T + 1e-6  # half of a cell in sums of thirds is a half
+    return down @ rows.float() @ across.T
 
 
 def _overlaps(pixels: int, cells: int) -> Tensor:
     """Share of each cell that each pixel is, (cell, pixel): both divide the same length."""
-    ends, edges = torch.arange(cells + 1.0) / cells, torch.arange(pixels + 1.0) / pixels
+    ends, edges = torch.arange(cells + 1) * pixels, torch.arange(pixels + 1) * cells  # whole: none is 0 by rounding
     low = torch.maximum(ends[:-1, None], edges[None, :-1])
-    return (torch.minimum(ends[1:, None], edges[None, 1:]) - low).clamp_min(0) * cells
+    return (torch.minimum(ends[1:, None], edges[None, 1:]) - low).clamp_min(0) / pixels
 
 
 @displayed
@@ -116,7 +118,7 @@ class RowEdit:
         rows = where[None] if where.ndim == 2 else where[origin.to(where.device)]
         rows = rows.to(part.device, torch.float32)
         if part.ndim == 4:
-            inside = covered(rows, (part.shape[2], part.shape[3])) >= 0.5
+            inside = covered(rows, (part.shape[2], part.shape[3])) >= HALF
         elif part.ndim == 3 and rows[0].numel() == part.shape[1]:
             inside = rows.flatten(1) >= 0.5
         else:

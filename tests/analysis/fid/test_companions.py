@@ -29,6 +29,16 @@ def test_fid_infinity_removes_the_bias_of_the_generated_side():
         fid_infinity(x[:12], real)
 
 
+def test_fid_infinity_of_too_few_sizes_and_without_classes_is_refused():
+    x, real = draw(20, 2, 0), draw(100, 2, 1)
+    with pytest.raises(InputError, match="2 different sizes from 19 to 20"):
+        fid_infinity(x, real, smallest=19)
+    with pytest.raises(InputError, match="seed -1"):
+        fid_infinity(x, real, seed=-1)
+    with pytest.raises(InputError, match="classes: found 2 NaN"):
+        fid_infinity(x, real, classes=np.where(np.arange(20) < 2, np.nan, np.arange(20) % 2))
+
+
 def test_fid_infinity_of_a_set_drawn_by_class_holds_its_shares():
     """Far classes of hardly any scatter: every subset is the law itself, to one image a class; others scatter with it.
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from scorescope.analysis.gaussian.jacobians import flipd
 from scorescope.analysis.gaussian.training import memorisation, nearest_step, training_dynamics
 from scorescope.data import InputError, load_digits
 from scorescope.probes.approximations import TrainingSet, fit_gaussian, fit_isotropic
@@ -48,10 +49,24 @@ def test_the_memoriser_shows(gaussian):
 
 
 def test_arguments_that_do_not_fit_are_refused(gaussian):
-    with pytest.raises(InputError, match="positive levels"):
+    with pytest.raises(InputError, match="positive noise levels"):
         memorisation(gaussian, SETS, [0.0])
+    for name, rows, said in (("Train", 300, "found 'Train'"), ("train", 7, "7 rows for 'train'")):
+        with pytest.raises(InputError, match=said):
+            memorisation(gaussian, SETS, [1.0], conditions={name: torch.zeros(rows)})
     with pytest.raises(InputError, match="without gradient"):
         memorisation(lambda x, sigma, condition: x.detach(), SETS, [1.0])
+
+
+@pytest.mark.parametrize("measure", [memorisation, flipd])
+def test_points_and_numbers_that_are_none_are_refused(gaussian, measure):
+    for more in ({"probes": 0}, {"batch": 0}, {"batch": -1}, {"seed": -1}):
+        with pytest.raises(InputError, match="probes, batch, seed"):
+            measure(gaussian, SETS, [1.0], **more)
+    with pytest.raises(InputError, match="positive noise levels"):
+        measure(gaussian, SETS, [])
+    with pytest.raises(InputError, match="sets: found whole: 300 of"):
+        measure(gaussian, {"whole": SETS["train"].long()}, [1.0])
 
 
 def test_dynamics_find_the_nearest_snapshot(gaussian):

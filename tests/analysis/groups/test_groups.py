@@ -447,3 +447,33 @@ def test_the_floor_of_probabilities_is_that_of_their_mean():
         table = group_distances(judged).set_index(["counting", "distance"])
         floors.append(table.loc[("soft", "total_variation"), "floor"])
     assert np.mean(floors) == pytest.approx(truth, rel=0.06)  # its own standard error is 2 %
+
+
+def test_a_temperature_is_used_on_what_it_was_fitted_on():
+    """Of a judge that says 0 to what is there, the calibrated probabilities have the likelihood that was found."""
+    sure = np.tile([[1.0, 0.0], [0.0, 1.0]], (10, 1))
+    truth = np.tile([0, 1], 10)
+    truth[0] = 1  # one in twenty is wrong, by a probability of 0
+    judged = JudgedGroups(GROUPS, sure.argmax(1), sure)
+    calibrated = fit_calibration(judged, torch.from_numpy(truth))(sure)
+    assert calibrated[0, 1] == pytest.approx(1 / 20, rel=1e-3) and calibrated[1, 0] == pytest.approx(1 / 20, rel=1e-3)
+
+
+def test_judges_that_answer_otherwise_in_the_next_batch_are_refused():
+    def judge(images):
+        return torch.zeros(len(images), len(images))
+
+    with pytest.raises(InputError, match="one kind and width"):
+        judge_groups(judge, torch.rand(5, 1), GROUPS, batch=2)
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.float32])
+def test_labels_are_whole_numbers(kind):
+    with pytest.raises(InputError, match="labels: found"):
+        fit_calibration(JUDGED, torch.tensor([0, 1, 1]).to(kind))
+
+
+@pytest.mark.parametrize("rows", [np.ones(2, bool), np.array([3]), np.array([0.0]), np.zeros((1, 1), int)])
+def test_rows_that_are_not_there_are_refused(rows):
+    with pytest.raises(InputError, match="rows: found"):
+        JUDGED.where(rows)

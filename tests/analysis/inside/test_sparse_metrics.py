@@ -18,7 +18,7 @@ from scorescope.analysis.inside.features import _auc
 from scorescope.data.errors import InputError
 from scorescope.probes.activations import Positions, collect
 from scorescope.probes.bank import Bank
-from scorescope.probes.sparse import Bands, SparseAutoencoder
+from scorescope.probes.sparse import Bands, SparseAutoencoder, codec_of
 
 N, SIGMAS = 40, [10.0, 1.0, 0.1]
 
@@ -178,6 +178,45 @@ def test_bad_sheets_are_refused(case, tmp_path):
         )
     with pytest.raises(InputError, match="one that was collected"):
         sparse_sheet(codec(), stored, "gate")
+    with pytest.raises(InputError, match="another than that of the activations"):
+        other = Planted()
+        other.other = torch.nn.Parameter(torch.ones(1))
+        sparse_sheet(codec(), stored, "units", denoiser=other, bank=bank, condition=labels)
+    with pytest.raises(InputError, match=r"codec: found one that decodes to \(1,\)"):
+        sparse_sheet(codec_of(Narrow()), stored, "units")
+    with pytest.raises(InputError, match="batch: found 0"):
+        sparse_sheet(codec(), stored, "units", batch=0)
+
+
+class Narrow:
+    """Decodes to one number, which would be spread over the channels."""
+
+    def encode(self, rows):
+        return rows
+
+    def decode(self, codes):
+        return codes[:, :1]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"features": [-1]}, "features: found"), ({"features": []}, "features: found"),
+        ({"features": [99]}, "features: found"), ({"features": [True]}, "features: found"),
+        ({"levels": [9]}, "level: found 9"), ({"levels": [-1]}, "level: found -1"), ({"levels": []}, "at least one"),
+        ({"labels": {}}, "at least one"), ({"labels": {"label": torch.arange(N) % 3}}, "other values"),
+    ],
+)  # fmt: skip
+def test_reads_of_what_is_not_there_are_refused(case, more, said):
+    stored, _, labels = case
+    with pytest.raises(InputError, match=said):
+        feature_reads(codec(), stored, "units", **{"labels": {"label": labels}, **more})
+
+
+@pytest.mark.parametrize(("more", "said"), [({"level": 9}, "level: found 9"), ({"count": 0}, "count: found 0")])
+def test_images_at_no_level_and_none_are_refused(case, more, said):
+    with pytest.raises(InputError, match=said):
+        top_images(codec(), case[0], "units", 0, **{"level": 0, **more})
 
 
 def test_reads_are_the_areas_of_their_codes(case):

@@ -116,6 +116,34 @@ def test_runs_through_other_levels_are_refused_and_products_of_another_trace(tra
         path_geometry(trace, products=products_along(recorded_path(trace, run=0)))
 
 
+@pytest.mark.parametrize("which", ["trace", "cut_short"])
+def test_products_of_a_trace_of_other_seeds_are_refused(which, tmp_path, request):
+    """As many samples through the same levels; of the one cut short the last level that is known is compared."""
+    trace, pipe = request.getfixturevalue(which), Pipeline(SHAPE, STEPS)
+    with record(pipe, keep="branches", path=tmp_path / "run", progress=False):
+        for seed, batch in enumerate((3, 1, 4)):
+            pipe(batch, seed + 7)
+    other = Trace.open(tmp_path / "run")
+    for table in (path_geometry, path_shape):
+        with pytest.raises(InputError, match=r"those of other predictions|at other levels"):
+            table(trace, products=products_along(other))
+        table(trace, products=products_along(trace))
+        table(trace, products=products_along(recorded_path(trace)))
+
+
+def test_runs_of_other_shapes_are_refused(tmp_path):
+    pipe = Pipeline(SHAPE, STEPS)
+    with record(pipe, keep="branches", path=tmp_path / "run", progress=False):
+        pipe(2)
+        pipe.shape = (2, 8, 8)
+        pipe(2)
+    trace = Trace.open(tmp_path / "run")
+    for asked in (path_geometry, recorded_path):
+        with pytest.raises(InputError, match="samples of 2 shapes"):
+            asked(trace)
+    assert recorded_path(trace, run=1).states.shape[2:] == (2, 8, 8)
+
+
 def test_noise_of_steps_and_agreement_hold_a_run_or_a_step(trace):
     table = step_noise(trace)
     assert table["run"].tolist() == sorted(table["run"]) and len(table) == 3 * STEPS

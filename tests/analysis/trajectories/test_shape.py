@@ -208,6 +208,16 @@ class TestDecisions:
         assert level["sigma"] == pytest.approx(np.sqrt((0.7 / half) ** 2 - 0.7), rel=2e-3)
         assert level["low"] == pytest.approx(level["high"], rel=1e-6)  # all samples alike
 
+    def test_a_sample_that_never_moves_leaves_the_median_of_the_others(self):
+        path = exact(law(), count=5)
+        still = path.denoised.clone()
+        still[:, 0] = still[-1, 0]
+        table, others = decisions(replace(path, denoised=still)), decisions(replace(path, denoised=still[:, 1:]))
+        assert (table["n"] == 5).all() and (table["median_n"] == 4).all()
+        np.testing.assert_array_equal(table["median"], others["median"])
+        alone = decisions(replace(path, denoised=still[:, :1].expand_as(still)))
+        assert alone["median"].isna().all() and (alone["median_n"] == 0).all()
+
     def test_bands_and_classes(self):
         """A low band that is there from the start, a high one that comes in the last step."""
         low, high = torch.ones(1, 8, 8).double(), torch.ones(1, 8, 8).double()

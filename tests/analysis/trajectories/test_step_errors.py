@@ -1,7 +1,7 @@
 """Errors of a solver step by step, against closed forms, a reference to 1e-10, and faults that were put in."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import diffusers
 import numpy as np
@@ -35,6 +35,16 @@ SOLVERS = {"Euler": Euler(), "2M": DPMSolverPP2M(), "Heun": Heun()}
 
 def grid(steps, high=10.0, low=0.02):
     return edm_sigmas(steps + 1, sigma_max=high, sigma_min=low)[:-1]
+
+
+class Planted:
+    """Two points at -4 and 4 on every axis, exact, computed in a number type."""
+
+    def __init__(self, dtype=torch.float64):
+        self.dtype = dtype
+
+    def __call__(self, x, sigma, condition):
+        return (4 * torch.tanh(4 * x.to(self.dtype) / sigma.to(self.dtype)[:, None] ** 2)).to(x)
 
 
 def scalar(variance=VARIANCE):
@@ -264,6 +274,36 @@ class TestEstimates:
         path = run_path(LAW, START[:2], grid(6), solver=made)
         with pytest.raises(InputError, match="not that of this denoiser"):
             embedded_errors(path, asked)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("ends", [(10.0, 0.02), (80.0, 20.0)])
+    def test_at_high_noise_too_only_heuns_own_path_is_taken(self, dtype, ends):
+        """In 30 steps from 80 to 20 those of other solvers are within 1e-4 of Heun's."""
+        law, levels = Planted(dtype), np.geomspace(*ends, 31).tolist()
+        start = (ends[0] * torch.randn(8, 64, generator=torch.Generator().manual_seed(0))).to(dtype)
+        paths = {name: run_path(law, start, levels, solver=solver) for name, solver in SOLVERS.items()}
+        assert len(embedded_errors(paths.pop("Heun"), law)) == 30
+        for path in paths.values():
+            with pytest.raises(InputError, match="not that of this denoiser"):
+                embedded_errors(path, law)
+
+    def test_one_sample_of_many_is_enough(self):
+        path = run_path(LAW, START, grid(6), solver=Heun())
+        other = run_path(LAW, START[-1:], grid(6), solver=Euler())
+        mixed = replace(path, states=torch.cat([path.states[:, :-1], other.states], 1))
+        mixed = replace(mixed, denoised=torch.cat([path.denoised[:, :-1], other.denoised], 1))
+        with pytest.raises(InputError, match="not that of this denoiser"):
+            embedded_errors(mixed, LAW)
+
+    def test_a_heun_path_of_a_half_precision_network_is_taken(self):
+        law, start = Planted(torch.bfloat16), 80 * torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+        assert len(embedded_errors(run_path(law, start, grid(18, high=80.0), solver=Heun()), law)) == 18
+
+    @pytest.mark.parametrize("made", [Heun(), DPMSolverPP2M()])
+    def test_halves_of_another_solvers_path_are_refused_where_that_costs_nothing(self, made):
+        path = run_path(Planted(), 80 * START, np.geomspace(80, 20, 31).tolist(), solver=made)
+        with pytest.raises(InputError, match="not that of Euler"):
+            halved_errors(Planted(), path, Euler(), order=1)
 
     @pytest.mark.parametrize(("solver", "order", "run", "more"), [(Euler(), 1, 1, 1), (Heun(), 2, 2, 3)])
     def test_no_state_is_asked_about_twice(self, solver, order, run, more):

@@ -380,3 +380,13 @@ def test_cells_are_covered_by_pixels_that_are_cut():
     torch.testing.assert_close(first, torch.full((1, 1, 2), 1 / 3), atol=1e-5, rtol=0)
     second = covered(torch.tensor([[[0.0, 1.0, 1.0, 0.0, 0.0]]]), (1, 3))
     torch.testing.assert_close(second, torch.tensor([[[0.4, 0.8, 0.0]]]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("pixels", "cells"), [(8, 4), (3, 3), (6, 5), (10, 3), (7, 49)])
+def test_cells_outside_are_not_covered_at_all(pixels, cells):
+    """Of the first pixel alone, a mean with these weights has nothing of the cells that begin behind it."""
+    region = torch.zeros(1, 1, pixels)
+    region[..., 0] = 1
+    share = covered(region, (1, cells))[0, 0]
+    assert (share[-(-cells // pixels) :] == 0).all()
+    assert float(share.sum()) == pytest.approx(cells / pixels, rel=1e-6)
