@@ -14,7 +14,7 @@ from scorescope.probes.pipelines import find
 
 
 def pipeline_identity(pipe: Any) -> dict[str, str]:
-    """By part, what tells it from another one: of networks a hash of weights and settings, of schedulers their settings."""
+    """By part, what tells it from another one: of networks a hash of weights and settings; of schedulers settings."""
     parts = find.components(pipe)
     networks = {name: _weights(part) for name, part in parts.items() if isinstance(part, nn.Module)}
     schedulers = {name: _settings(part) for name, part in find.schedulers(pipe).items()}

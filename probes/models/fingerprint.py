@@ -309,7 +309,7 @@ def _held(thing: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _reduced(thing: Any) -> list[Any] | None:
-    """What pickle would keep of an object that shows nothing, such as one of a compiled extension; None without that."""
+    """What pickle would keep of an object that shows nothing, as those of compiled extensions; None without that."""
     reduce = copyreg.dispatch_table.get(type(thing))
     try:
         parts: Any = reduce(thing) if reduce else thing.__reduce_ex__(2)
@@ -346,7 +346,8 @@ def config_of(network: Any) -> dict[str, Any]:
     """The settings that diffusers and transformers keep of a network; nothing of others. Names with _ say whence."""
     config = getattr(network, "config", None)
     if not isinstance(config, Mapping):
-        config = config.to_dict() if callable(getattr(config, "to_dict", None)) else {}
+        to_dict = getattr(config, "to_dict", None)
+        config = to_dict() if callable(to_dict) else {}
     return {k: v for k, v in config.items() if not str(k).startswith("_") and not str(k).endswith("_version")}
 
 
