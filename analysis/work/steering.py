@@ -42,6 +42,7 @@ from scorescope.data.untrusted import check_file, only_input_errors, read_parque
 from scorescope.data.written_files import read_json, replace_file, write_json
 from scorescope.probes.models.conditions import select_rows
 from scorescope.probes.models.factories import call_factory, import_factory
+from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.models.model import Model, load_model
 from scorescope.probes.sampling.arms import Sampling
 from scorescope.probes.sites.direction import Direction
@@ -87,12 +88,11 @@ def plan_steering(spec: Mapping[str, Any]) -> Plan:
     check_judged(**{"natural": None, "budget": None, **after})
     model, seeds = load_model(spec["model"], factory=spec.get("factory")), seed_range(spec["seeds"])
     check_seeds(seeds, LEAST_SEEDS)
-    scores = _scores(spec["scores"])  # whatever is wrong with them
     if spec.get("device", "cpu") == "cpu":
-        _check_names(_names(scores, model.shape), spec["target"], spec.get("natural"))
+        _check_names(_names(_made_scores(spec["scores"]), model.shape), spec["target"], spec.get("natural"))
     told = {
         "model": told_model(model, spec["model"], spec.get("factory")), "sampled": plain_how(spec),
-        "direction": _told_file(spec["direction"]), "scores": spec["scores"], "target": spec["target"],
+        "direction": _told_file(spec["direction"]), "scores": _told_scores(spec["scores"]), "target": spec["target"],
         "shuffled": _told_shuffled(spec.get("shuffled")),
         "asked": {name: spec[name] for name in ASKED if name in spec}, "seeds": [seeds.start, seeds.stop],
         "batch": whole_number(spec, "batch", 256), "device": spec.get("device", "cpu"),
@@ -114,7 +114,7 @@ def steer_chunk(spec: Mapping[str, Any], seeds: range, folder: Path) -> None:
     model = worker_model(spec["model"], device)
     rows = slice(seeds.start - every.start, seeds.stop - every.start)
     found = _steering(spec, model, device).measure(
-        model.denoiser, _scores(spec["scores"]), spec["target"], seeds=list(seeds),
+        model.denoiser, _scores(**spec["scores"]), spec["target"], seeds=list(seeds),
         condition=select_rows(model.conditions(len(every)), rows),
     )  # fmt: skip
     tensors = {"values": torch.from_numpy(found.values), "distances": torch.from_numpy(found.distances)}
@@ -177,9 +177,22 @@ def _shuffled(told: Any) -> Shuffled:
     return [_direction(one) for one in told] if isinstance(told, list) else _direction(told)
 
 
+def _told_scores(name: str) -> dict[str, str]:
+    """Another judge of the same name makes other chunks."""
+    return {"name": name, "seen": fingerprint(_made_scores(name), argument="scores")}
+
+
 @functools.lru_cache(maxsize=1)
-def _scores(name: str) -> Scores:
-    """A worker's judge of images, made once."""
+def _scores(name: str, seen: str) -> Scores:
+    """A worker's judge of images, made once; it is the one that the plan saw."""
+    made = _made_scores(name)
+    if fingerprint(made, argument="scores") != seen:
+        found = f"{name} that gives others than the work was planned with"
+        raise InputError("scores", found=found, expected="the same scores in every process")
+    return made
+
+
+def _made_scores(name: str) -> Scores:
     made: Scores = call_factory(import_factory(name, argument="scores", known=[]), name, argument="scores")
     if not callable(made):
         raise InputError("scores", found=f"a {type(made).__name__} from {name}", expected="a function of images")

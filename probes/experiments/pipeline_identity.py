@@ -3,20 +3,18 @@
 pipeline_identity(pipe)                            # {"class": ..., "unet": ..., "vae": ..., "scheduler": ...}
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
-from scorescope.probes.models.fingerprint import tensor_bytes
+from scorescope.probes.models.fingerprint import config_of, fingerprint
 from scorescope.probes.pipelines import find
 
 
 def pipeline_identity(pipe: Any) -> dict[str, str]:
-    """By part, what tells it from another one: of networks the hash of their weights, of schedulers their settings."""
+    """By part, what tells it from another one: of networks a hash of weights and settings; of schedulers settings."""
     parts = find.components(pipe)
     networks = {name: _weights(part) for name, part in parts.items() if isinstance(part, nn.Module)}
     schedulers = {name: _settings(part) for name, part in find.schedulers(pipe).items()}
@@ -24,13 +22,8 @@ def pipeline_identity(pipe: Any) -> dict[str, str]:
 
 
 def _weights(network: nn.Module) -> str:
-    """A hash of names, types and values; one tensor is held on the host at a time."""
-    found = hashlib.sha256(type(network).__name__.encode())
-    for name, weight in sorted(network.state_dict().items()):
-        if isinstance(weight, torch.Tensor):
-            found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            found.update(tensor_bytes(weight))
-    return found.hexdigest()
+    """A hash of class, settings and all that the state holds; one tensor is held on the host at a time."""
+    return fingerprint([type(network).__name__, config_of(network), dict(network.state_dict())], argument="pipe")
 
 
 def _settings(scheduler: Any) -> str:

@@ -4,17 +4,23 @@
 
 Two things of one class with other weights, numbers or functions inside have other digests, however deep they lie:
 in attributes, in the closure of a function, in its global names, in a partial. What an installed package defines is
-known by its name, everything else by its code.
+known by its name, everything else by its code. Of a library's modules plain attributes and settings count beside their
+state, their mode and their hooks, but no tensors that they keep in attributes, which are caches.
 """
 
+import copyreg
+import dis
 import functools
 import hashlib
+import io
 import logging
 import sys
+import threading
 import types
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -23,10 +29,32 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.data.errors import InputError
+from scorescope.probes.models.tensor_parts import tensor_bytes, tensor_parts
 
 MOST = 200_000  # things inside one thing
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, torch.dtype, torch.device, torch.Size)
+_PLAIN = (
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    range,
+    slice,
+    torch.dtype,
+    torch.device,
+    torch.Size,
+    PurePath,
+)
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
+_NO_SETTINGS = frozenset(  # where a module comes from and how it is run, and what `config` holds too
+    {"config", "_internal_dict", "name_or_path", "_name_or_path", "_is_hf_initialized", "_compiled_call_impl"}
+)
+_OF_EVERY_CLASS = ("__dict__", "__weakref__", "__doc__", "_abc_impl")
+_LOCKS = (type(threading.Lock()), type(threading.RLock()))
+_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")  # the last two in bodies of classes
 
 
 def fingerprint(thing: Any, *, argument: str) -> str:
@@ -42,14 +70,14 @@ def fingerprint(thing: Any, *, argument: str) -> str:
     Returns
     -------
     str
-        64 hexadecimal digits. Of tensors, weights among them, every byte counts: about 1 s for 2 GB. Functions are
+        64 hexadecimal digits. Of tensors, weights among them, every byte counts: about 1 s for 1 GB. Functions are
         compared by their bytecode, which differs between versions of Python.
 
     Raises
     ------
     InputError
-        For something callable of which nothing can be read, such as a function of a compiled extension that belongs
-        to no module, and for more than `MOST` things inside.
+        For something of which nothing can be read, such as a generator or a lazy parameter, and for more than `MOST`
+        things inside.
     """
     walk = _Walk(argument)
     try:
@@ -105,6 +133,7 @@ class _Walk:
             (Tensor, self._tensor),
             (np.ndarray, self._array),
             (pd.DataFrame, self._table),
+            ((pd.Series, pd.Index), self._column),
             (Mapping, self._mapping),
             ((list, tuple), self._sequence),
             ((set, frozenset), self._set),
@@ -118,25 +147,67 @@ class _Walk:
             (type, self._class),
             (logging.Logger, lambda logger: self.say(logger.name)),
             ((property, staticmethod, classmethod), self._descriptor),
+            ((types.GetSetDescriptorType, types.MemberDescriptorType), lambda one: self.say(one.__name__)),
+            (io.BytesIO, lambda file: self.say(file.getvalue())),
+            (_LOCKS, lambda _: None),
+            (weakref.ref, lambda reference: self.add(reference())),
         ]
 
     def _network(self, network: nn.Module) -> None:
         self.say(str(network))
+        for module in network.modules():  # before what refers to them: hooks, functions put in a module's place
+            self._seen.setdefault(id(module), len(self._seen))
+            self._kept.append(module)
         for name, value in network.state_dict().items():
-            self.say(name, tuple(value.shape) if isinstance(value, Tensor) else repr(value))
+            self.say(name)
             if isinstance(value, Tensor):
                 self._tensor(value)
+            else:
+                self.add(value)
         for module in network.modules():
+            self.say(module.training)
+            for hooks in (module._forward_pre_hooks, module._forward_hooks):
+                self._sequence([hook for hook in hooks.values() if not _is_ours(hook)])
             if not _installed(type(module)):  # a library's modules keep caches in attributes, and in such buffers
                 self.add(type(module))
                 self._mapping({name: module._buffers[name] for name in module._non_persistent_buffers_set})
                 self._mapping({k: v for k, v in vars(module).items() if k not in _MODULE_ATTRIBUTES})
+            elif "_orig_mod" not in module._modules:  # a compiled module is the one inside it
+                self._settings(module)
+
+    def _settings(self, module: nn.Module) -> None:
+        """Of a library's module what it was made with."""
+        self._mapping(config_of(module))
+        if isinstance(module, torch.jit.ScriptModule):
+            code, constants = module.code_with_constants if hasattr(module, "forward") else ("", None)
+            self.say(code)
+            self.add(getattr(constants, "const_mapping", None))
+        for name, value in sorted(vars(module).items()):
+            if name in _MODULE_ATTRIBUTES or name in _NO_SETTINGS or isinstance(value, Tensor | np.ndarray):
+                continue
+            if _is_plain(value) or not (_installed(type(value)) or isinstance(value, Mapping)):
+                self.say(name)
+                self.add(value)
+            elif not isinstance(value, Mapping | list | tuple | set | frozenset):  # its processor, for instance
+                self.say(name, type(value).__module__, type(value).__qualname__)
+                self._mapping({k: v for k, v in getattr(value, "__dict__", {}).items() if _is_plain(v)})
 
     def _tensor(self, tensor: Tensor) -> None:
-        self.say(tensor.dtype, tuple(tensor.shape), b"" if tensor.is_meta else tensor_bytes(tensor))
+        try:
+            parts = tensor_parts(tensor)
+            whole = memoryview(b"") if parts is not None or tensor.is_meta else tensor_bytes(tensor)
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+            found = f"a {type(tensor).__name__} that cannot be read ({str(error).splitlines()[0]})"
+            raise self.refused(found, "tensors of values") from None
+        if parts is None:
+            self.say(tensor.dtype, tuple(tensor.shape), whole)
+        else:
+            self._sequence(parts)
 
     def _array(self, array: "np.ndarray[Any, Any]") -> None:
         self.say(array.dtype, array.shape)
+        if isinstance(array, np.ma.MaskedArray):
+            self.add(np.ma.getmaskarray(array))
         if array.dtype.hasobject:
             self._sequence(array.ravel().tolist())
         else:
@@ -147,9 +218,13 @@ class _Walk:
             [list(table), table.index.to_numpy(), *(table.iloc[:, k].to_numpy() for k in range(table.shape[1]))]
         )
 
+    def _column(self, column: "pd.Series[Any] | pd.Index[Any]") -> None:
+        self._sequence([column.name, column.to_numpy(), getattr(column, "index", None)])
+
     def _mapping(self, mapping: Mapping[Any, Any]) -> None:
         self.say(len(mapping))
-        for key in sorted(mapping, key=lambda key: (type(key).__name__, str(key))):
+        # keys without a value of their own stay in their order: their texts hold addresses
+        for key in sorted(mapping, key=lambda key: (type(key).__name__, str(key) if _is_plain_value(key) else "")):
             self.add(key)
             self.add(mapping[key])
 
@@ -170,7 +245,12 @@ class _Walk:
         if _installed(function) and "<" not in function.__qualname__:
             return
         self._sequence([function.__code__, function.__defaults__, function.__kwdefaults__, function.__closure__])
-        named = {name for code in _codes(function.__code__) for name in code.co_names}
+        named = {
+            step.argval
+            for code in _codes(function.__code__)
+            for step in dis.get_instructions(code)
+            if step.opname in _GLOBAL
+        }
         self._mapping({name: function.__globals__[name] for name in named if name in function.__globals__})
 
     def _code(self, code: types.CodeType) -> None:
@@ -193,7 +273,7 @@ class _Walk:
         self.say(kind.__module__, kind.__qualname__)
         for owner in kind.__mro__:
             if not _installed(owner):
-                self._mapping({k: v for k, v in vars(owner).items() if k not in ("__dict__", "__weakref__", "__doc__")})
+                self._mapping({k: v for k, v in vars(owner).items() if k not in _OF_EVERY_CLASS})
 
     def _descriptor(self, thing: Any) -> None:
         functions = (thing.fget, thing.fset) if isinstance(thing, property) else (thing.__func__,)
@@ -207,11 +287,13 @@ class _Walk:
         held = dict(_held(thing))
         if held:
             self._mapping(held)
-        elif callable(thing) and _installed(type(thing)) and not hasattr(thing, "__dict__"):
-            if (name := getattr(thing, "__qualname__", getattr(thing, "__name__", None))) is None:
-                found = f"a {type(thing).__qualname__}, of which nothing can be read"
-                raise self.refused(found, "a function, a network, or an object that holds them, to keep in a folder")
+        elif (parts := _reduced(thing)) is not None:
+            self._sequence(parts)
+        elif callable(thing) and (name := getattr(thing, "__qualname__", getattr(thing, "__name__", None))) is not None:
             self.say(getattr(thing, "__module__", ""), name)
+        elif _installed(type(thing)):
+            found = f"a {type(thing).__qualname__}, of which nothing can be read"
+            raise self.refused(found, "a function, a network, or an object that holds them, to keep in a folder")
 
 
 def _held(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -226,18 +308,55 @@ def _held(thing: Any) -> Iterator[tuple[str, Any]]:
                 yield name, getattr(thing, name)
 
 
+def _reduced(thing: Any) -> list[Any] | None:
+    """What pickle would keep of an object that shows nothing, as those of compiled extensions; None without that."""
+    reduce = copyreg.dispatch_table.get(type(thing))
+    try:
+        parts: Any = reduce(thing) if reduce else thing.__reduce_ex__(2)
+    except Exception:  # whatever the extension raises
+        return None
+    if isinstance(parts, str):
+        return [parts]
+    return [*parts[:3], *(list(items) for items in parts[3:5] if items is not None)]
+
+
+def _is_plain_value(thing: Any) -> bool:
+    """Whether the text of a thing is its value."""
+    return isinstance(thing, _PLAIN) or (isinstance(thing, tuple) and all(_is_plain_value(one) for one in thing))
+
+
+def _is_plain(thing: Any) -> bool:
+    """Numbers, texts, functions, and nests of these."""
+    if isinstance(thing, Mapping):
+        return all(_is_plain(part) for pair in thing.items() for part in pair)
+    if isinstance(thing, list | tuple | set | frozenset):
+        return all(_is_plain(one) for one in thing)
+    return isinstance(thing, (*_PLAIN, *_FUNCTIONS, np.generic, type))
+
+
+def _is_ours(hook: Any) -> bool:
+    """Whether this package watches a module for the time of a block; what it changes there, arms and rules say."""
+    while isinstance(hook, functools.partial):
+        hook = hook.func
+    module = getattr(hook, "__module__", None) or type(hook).__module__
+    return str(module).partition(".")[0] == "scorescope"
+
+
+def config_of(network: Any) -> dict[str, Any]:
+    """The settings that diffusers and transformers keep of a network; nothing of others. Names with _ say whence."""
+    config = getattr(network, "config", None)
+    if not isinstance(config, Mapping):
+        to_dict = getattr(config, "to_dict", None)
+        config = to_dict() if callable(to_dict) else {}
+    return {k: v for k, v in config.items() if not str(k).startswith("_") and not str(k).endswith("_version")}
+
+
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
     """A function's code, and those of the functions inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _codes(constant)
-
-
-def tensor_bytes(tensor: Tensor) -> memoryview:
-    """All bytes of a tensor, on the host and in order."""
-    here = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return here.flatten().view(torch.uint8).numpy().data
 
 
 def _installed(thing: Any) -> bool:

@@ -139,8 +139,8 @@ def complete(chunks: Sequence[Chunk], folder: Path) -> list[tuple[Path, dict[str
 
 
 def forget(chunks: Sequence[Chunk], folder: Path, *results: str) -> None:
-    """Take away results of other chunks: while one is missing, they cannot be of all of these."""
-    if missing(chunks, folder):
+    """Take away results of other chunks: while one is missing or damaged, they cannot be of all of these."""
+    if not complete(chunks, folder):
         for name in results:
             (folder / name).unlink(missing_ok=True)
 

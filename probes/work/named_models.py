@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scorescope.data.errors import InputError
+from scorescope.probes.models.fingerprint import fingerprint
 from scorescope.probes.models.model import Model, load_model
 from scorescope.probes.models.noise import check_sigmas, edm_sigmas
 from scorescope.probes.sampling.solvers import Heun
@@ -25,11 +26,11 @@ HOW = ("steps", "sigmas", "solver", "rule")
 def told_model(model: Model, name: str, factory: str | None) -> dict[str, Any]:
     """What chunks are told of a model: another one of the same name makes other chunks."""
     where = str(Path(name).absolute()) if name.endswith(".safetensors") else name  # workers may be in other folders
-    return {"name": where, "factory": factory, "source": model.source}
+    return {"name": where, "factory": factory, "source": model.source, "fingerprint": _fingerprint(model)}
 
 
 def worker_model(told: Mapping[str, Any], device: str) -> Model:
-    """A worker's model, loaded once; its weights are those that the plan saw."""
+    """A worker's model, loaded once; it is the one that the plan saw."""
     return worker_models({"": told}, device)[""]
 
 
@@ -46,7 +47,14 @@ def _loaded(told: str, device: str) -> dict[str, Model]:
         if model.source != spec["source"]:
             found = f"{spec['name']} with {model.source}"
             raise InputError("model", found=found, expected=f"the one of {spec['source']}")
+        if _fingerprint(model) != spec["fingerprint"]:  # what a factory makes can change under its name
+            found = f"{spec['name']} that gives another model than the work was planned with"
+            raise InputError("model", found=found, expected="the same model in every process")
     return models
+
+
+def _fingerprint(model: Model) -> str:
+    return fingerprint((model.denoiser, model.conditions), argument="model")
 
 
 def levels_of(spec: Mapping[str, Any]) -> list[float]:

@@ -21,7 +21,7 @@ from scorescope.data.doors import checked, describe_value
 from scorescope.data.errors import InputError
 from scorescope.data.untrusted import only_input_errors, parse_json, read_text
 from scorescope.probes.models.factories import import_factory
-from scorescope.probes.work.chunks import Chunk
+from scorescope.probes.work.chunks import Chunk, finished
 from scorescope.probes.work.execute import Done, execute, writable
 
 KINDS = {
@@ -104,12 +104,16 @@ def run_work(
     Raises
     ------
     InputError
-        As `execute` does, and for a folder that holds the settings of another sweep.
+        As `execute` does, for a folder that holds the settings of another sweep, and where a chunk of another rank
+        is damaged.
     """
     plan.begin(writable(Path(folder)))
     done = execute(plan.chunks, folder, executor, share=share, **how)
-    if done.is_complete or share[1] == 1:
-        plan.join(done.folder)
+    if (done.is_complete or share[1] == 1) and not plan.join(done.folder) and done.is_complete:
+        whole = {chunk.name for chunk, _, _ in finished(plan.chunks, done.folder)}
+        if damaged := [chunk.name for chunk in plan.chunks if chunk.name not in whole]:
+            found = f"{damaged[0]}, damaged, the first of {len(damaged)}"
+            raise InputError("chunks", found=found, expected="undamaged ones; a run of their rank makes them again")
     return done
 
 

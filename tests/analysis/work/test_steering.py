@@ -1,11 +1,14 @@
 """Steering curves in chunks of seeds: the tables of one call, bit for bit, whoever makes them."""
 
+import sys
+
 import pandas as pd
 import pytest
 from tests.planted import Planted, scores, unit_direction
 
 from scorescope.analysis import steer_curve
 from scorescope.analysis.work import plan_steering, read_steering
+from scorescope.analysis.work.steering import _scores
 from scorescope.data import InputError
 from scorescope.data.threads import threads
 from scorescope.probes.models import edm_sigmas, load_model
@@ -28,6 +31,10 @@ def model():
 
 def judge():
     return scores
+
+
+def doubled():
+    return lambda images: {name: 2 * values for name, values in scores(images).items()}
 
 
 def no_judge():
@@ -97,6 +104,17 @@ def test_what_only_judges_needs_no_new_chunks_and_other_seeds_take_the_curve_awa
     run_work(plan_steering(spec | {"seeds": [5, 24]}), tmp_path, share=(0, 2), **QUIET)
     with pytest.raises(InputError, match="complete"):
         read_steering(tmp_path)
+
+
+def test_scores_that_changed_under_their_name_are_other_work(tmp_path, spec, monkeypatch):
+    before = plan_steering(spec)
+    monkeypatch.setattr(sys.modules[__name__], "judge", doubled)
+    after = plan_steering(spec)
+    assert not {chunk.name for chunk in before.chunks} & {chunk.name for chunk in after.chunks}
+    _scores.cache_clear()  # as in a new process
+    failed = run_work(before, tmp_path, **QUIET).failed
+    assert len(failed) == 5 and all("scores: found" in error for error in failed.values())
+    assert run_work(after, tmp_path, **QUIET).is_complete
 
 
 def test_a_damaged_table_is_refused(tmp_path, spec):

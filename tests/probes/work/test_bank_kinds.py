@@ -147,6 +147,21 @@ def test_a_bank_without_arms_has_the_usual_ones(tmp_path):
     assert not run_work(plan, tmp_path, share=(1, 2), **QUIET).is_complete and plan.join(tmp_path) == []
 
 
+def test_a_damaged_chunk_of_another_rank_is_named_and_leaves_no_result_of_other_work(tmp_path):
+    spec = {
+        "kind": "bank", "model": "digits", "images": "tests.probes.work.jobs:few_digits", "sigmas": [1.0], "size": 5,
+    }  # fmt: skip
+    plan = plan_work(spec)
+    run_work(plan, tmp_path, **QUIET)
+    run_work(plan_work(spec | {"sigmas": [5.0]}), tmp_path, **QUIET)
+    (tmp_path / "chunks" / plan.chunks[1].name / "comparison.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=f"chunks: found {plan.chunks[1].name}"):
+        run_work(plan, tmp_path, share=(0, 2), **QUIET)
+    assert not (tmp_path / "comparison.safetensors").exists()
+    run_work(plan, tmp_path, share=(1, 2), **QUIET)
+    assert Comparison.load(tmp_path / "comparison.safetensors").sigmas.tolist() == [1.0]
+
+
 def test_parts_of_other_comparisons_are_not_joined(tmp_path):
     found = compared_in_one()
     with pytest.raises(InputError, match="parts: found arms"):

@@ -20,6 +20,7 @@ from scorescope.probes.models import edm_sigmas, load_pipeline
 from scorescope.probes.sampling import DPMSolverPP2M, Euler, Heun, sample
 from scorescope.probes.work import execute, plan_work, process_pool, read_spec, run_work
 from scorescope.probes.work.made_of import RULES, SOLVERS, made_of, plain_of
+from scorescope.probes.work.named_models import worker_model
 from tests.saved_pipelines import saved
 
 QUIET = {"progress": False}
@@ -154,6 +155,10 @@ def test_a_model_that_changed_under_its_name_has_other_chunks(tmp_path, monkeypa
     monkeypatch.setattr(own_net.Net, "shift", 0.2)
     after = plan_work(spec)
     assert not {chunk.name for chunk in before.chunks} & {chunk.name for chunk in after.chunks}
+    told = [plan.chunks[0].spec["model"] for plan in (before, after)]
+    assert worker_model(told[1], "cpu").denoiser.shift == 0.2
+    with pytest.raises(InputError, match="model: found own_net:make that gives another model"):
+        worker_model(told[0], "cpu")
 
 
 @pytest.mark.parametrize(
