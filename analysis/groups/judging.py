@@ -76,8 +76,8 @@ class JudgedGroups:
 
     def where(self, rows: Bools | Integers) -> "JudgedGroups":
         """Of some of the images: a mask, or their places."""
-        listed, count = np.asarray(rows), len(self)
-        kind = listed.dtype.kind
+        listed: NDArray[Any] = np.asarray(rows)
+        count, kind = len(self), listed.dtype.kind
         fits = listed.shape == (count,) if kind == "b" else ((listed >= -count) & (listed < count)).all()
         if kind not in "biu" or listed.ndim != 1 or not fits:
             found = f"{listed.dtype} of shape {listed.shape}"

@@ -224,7 +224,7 @@ def write_moments(path: Path | str, moments: Moments) -> None:
         What is written.
     """
     path = Path(path)
-    arrays: dict[str, NDArray[np.generic]] = {"mu": moments.mean, "sigma": moments.covariance}
+    arrays: dict[str, Any] = {"mu": moments.mean, "sigma": moments.covariance}
     if moments.n is not None:
         arrays["n"] = np.array(moments.n)
 
