@@ -144,7 +144,7 @@ def _hash(content: mmap.mmap, start: int) -> bytes:
     return digest.hexdigest().encode()
 
 
-def lock(descriptor: int) -> bool:
+def lock(descriptor: int, *, wait: bool = False) -> bool:
     """Take a file or folder for oneself; False where somebody else has it. Without locks in the system nobody is kept
     out.
 
@@ -153,7 +153,7 @@ def lock(descriptor: int) -> bool:
     if fcntl is None:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks
@@ -162,20 +162,20 @@ def lock(descriptor: int) -> bool:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Be the only one who writes to a folder that is there; the lock leaves no file behind.
 
     Raises
     ------
     InputError
-        Where another process, or another part of this one, is in it.
+        Where another process, or another part of this one, is in it, and this one is not to `wait` for its end.
     """
     if fcntl is None:
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if not lock(descriptor):
+        if not lock(descriptor, wait=wait):
             found = f"{folder}, which is being written"
             raise InputError("out", found=found, expected="another folder, or this one when that has ended")
         yield

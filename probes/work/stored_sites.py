@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from scorescope.data.errors import InputError
+from scorescope.data.written_files import alone_in
 from scorescope.probes.activations.collect import planned_bank
 from scorescope.probes.activations.planned import Planned, check_continued, join_shards
 from scorescope.probes.activations.positions import Positions
 from scorescope.probes.activations.stored_runs import planned_samples
 from scorescope.probes.models.model import Model, load_model
-from scorescope.probes.work.chunks import Chunk, complete, cut
+from scorescope.probes.work.chunks import CHUNKS, Chunk, complete, cut
 from scorescope.probes.work.comparisons import POINTS, bank_of, plain_points
 from scorescope.probes.work.executors import worker_device
 from scorescope.probes.work.named_models import HOW, plain_how, sampled_how, told_model, worker_model
@@ -122,5 +123,6 @@ def _join(folder: Path, chunks: list[Chunk], manifest: Mapping[str, Any]) -> lis
     written = [(place, line) for place, said in complete(chunks, folder) for line in said["lines"]]
     if not written:
         return []
-    join_shards(manifest, written, folder / RESULT)
+    with alone_in(folder / CHUNKS, wait=True):  # of two runs that end together the second finds it done
+        join_shards(manifest, written, folder / RESULT)
     return [folder / RESULT]

@@ -1,6 +1,7 @@
 """Activations and comparisons on a bank in chunks: the bytes and numbers of one call, whoever makes them."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from scorescope.probes.activations import Positions, StoredActivations, collect,
 from scorescope.probes.bank import Arm, Bank, Comparison, compare_arms, log_snr_grid
 from scorescope.probes.models import edm_sigmas
 from scorescope.probes.sampling import Euler
-from scorescope.probes.work import plan_work, process_pool, run_work
+from scorescope.probes.work import execute, plan_work, process_pool, run_work
 from scorescope.reports.cli.verify import look_at
 from tests.probes.work.jobs import few_digits
 
@@ -76,6 +77,15 @@ def test_activations_in_chunks_are_the_shards_of_one_call(tmp_path, pool, spec):
         assert torch.equal(found.at("network.middle1", 1), whole.at("network.middle1", 1))
     assert plan.join(tmp_path / "here") == [tmp_path / "here/activations"]  # again: the same
     assert shards_of(tmp_path / "here/activations") == expected
+
+
+def test_two_joins_of_one_folder_at_once_both_end(tmp_path):
+    plan = plan_work(NOISED | {"shard": "400 B"})
+    execute(plan.chunks, tmp_path, **QUIET)
+    with ThreadPoolExecutor(4) as threads_of_joins:
+        found = list(threads_of_joins.map(plan.join, [tmp_path] * 4))
+    assert found == [[tmp_path / "activations"]] * 4
+    assert StoredActivations(tmp_path / "activations").verify() == []
 
 
 def test_other_activations_in_the_folder_are_refused_before_the_first_chunk(tmp_path):
