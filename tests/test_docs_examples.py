@@ -107,7 +107,7 @@ def test_the_specs_of_the_documentation_are_plans(tmp_path: Path, monkeypatch: p
     Path("prompts.csv").write_text("prompt\na\nb\n")
     Direction(torch.ones(64), site="network.middle1", attribute="", method="", scale=1.0).save("eight.safetensors")
     monkeypatch.syspath_prepend(str(tmp_path))
-    Path("my_module.py").write_text("def scores():\n    return len\n")
+    Path("my_module.py").write_text("def scores():\n    return lambda x: {'eight': x.flatten(1).mean(1)}\n")
     texts = re.findall(r"^```toml\n(.*?)^```", page_of("cluster.md"), re.MULTILINE | re.DOTALL)
     specs = {spec["kind"]: spec for spec in map(tomllib.loads, texts)}
     sweep, moments, recording = (specs.pop(kind) for kind in ("sweep", "moments", "recording"))

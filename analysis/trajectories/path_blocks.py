@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from scorescope.data.display import displayed
 from scorescope.data.errors import InputError
 from scorescope.probes.experiments.replay import kept_visits
 from scorescope.probes.recording import Trace, Visit
@@ -26,6 +27,7 @@ AT_ONCE = 2**22  # numbers of the states and predictions of a block: 32 MB in fl
 NOT_FINITE = "values that are not finite"
 
 
+@displayed
 @dataclass(frozen=True, eq=False)
 class PathBlocks:
     """Paths of samples that go through the same levels, block by block.
