@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
@@ -177,7 +178,7 @@ def save(figure: Figure, path: Path | str) -> Path:
         settings["svg.hashsalt"] = path.stem  # the same figure, the same file
     undated: dict[str, Any] = {"metadata": UNDATED[path.suffix]} if path.suffix in UNDATED else {}
     # matplotlib's own escapes few letters of what it gives to LaTeX, for measuring and in the file
-    escaping = patch.object(backend_pgf, "_tex_escape", figure_text)
+    escaping = patch.object(backend_pgf, "_tex_escape", figure_text) if path.suffix == ".pgf" else nullcontext()
     with mpl.rc_context(settings), escaping, tempfile.TemporaryDirectory(dir=path.parent) as folder:
         figure.savefig(Path(folder) / path.name, dpi=300, **undated)
         for made in sorted(Path(folder).iterdir(), key=lambda one: one.name == path.name):  # the figure itself last

@@ -120,3 +120,8 @@ def test_every_sign_of_our_texts_is_one_that_latex_is_told_of():
 def test_other_paths_are_refused(path, message, tmp_path):
     with pytest.raises(InputError, match=message):
         theme.save(Figure(), tmp_path / path)
+
+
+def test_other_files_need_nothing_of_the_backend_for_latex(figure, tmp_path, monkeypatch):
+    monkeypatch.delattr("matplotlib.backends.backend_pgf._tex_escape")
+    assert theme.save(figure, tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
